@@ -1,0 +1,307 @@
+"""The only place that can say that a credential is proven dead.
+
+An HTTP status is a claim. Proof is evidence from the audit stream, by lookup and from the target, checked
+here one by one; a check without evidence fails. The checks, by number:
+
+1. the lease or token is known from its issue line;
+2. a response line of its revocation: right subject, no error, no mere acceptance (202);
+3. a later lookup says that it does not exist, and that lookup is itself in the stream;
+4. nothing in between can make a revocation look done: no tidy, forced revocation, unmount or remount, no
+   re-created audit device, no write to the mount's configuration or roles;
+5. the stream was trusted from issue to lookup: one contiguous stretch with matching canaries around it;
+6. where the template asks for it: the target refuses the credential and no session of it is open;
+7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
+   least one second after the revocation shows nothing newer.
+
+Six ways in which Vault's own answer is not enough: VAULT-FACTS, "Revocation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.observation import Kind, Observation, Place
+
+QUIET = timedelta(seconds=1)
+
+NAMES = {
+    1: "issued",
+    2: "revocation_answered",
+    3: "lookup_says_gone",
+    4: "nothing_in_between",
+    5: "stream_trusted",
+    6: "target_refuses",
+    7: "quiet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One numbered check. `evidence` names the lines or answers it rests on, or says what is missing."""
+
+    n: int
+    ok: bool
+    evidence: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"n": self.n, "name": NAMES[self.n], "ok": self.ok, "evidence": self.evidence}
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the target itself said: is the credential refused, how many of its sessions were still open."""
+
+    refused: bool
+    open_sessions: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What is to be proven dead.
+
+    `subject` is the lease id or the HMAC of the token's accessor. `lookup_subject` is how a lookup line
+    names it (always an HMAC). `lookup_ops` are the operation ids of lookups that Vault answered with
+    "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
+    `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
+    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`.
+    """
+
+    kind: str
+    subject: str
+    lookup_subject: str
+    mount: str
+    claimed: Verdict
+    lookup_ops: frozenset[str]
+    gone_errors: frozenset[str]
+    expires_at: datetime | None = None
+    alias: str = ""
+    alias_lookup: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A line of ours that matched its own HMAC: where it stands in the stream, and Vault's time of it."""
+
+    place: Place
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The audit stream as it was read, in its own order, with the canaries in it."""
+
+    observations: Sequence[Observation]
+    canaries: Sequence[Canary]
+    worker_accessors: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The verdict on one credential and the checks that it rests on."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+
+
+def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, target: bool) -> Proof:
+    """The verdict that the evidence carries, never more.
+
+    `target` says whether the template asks for proof from the target; without it check 6 is not made.
+    """
+    issue = _issue(credential, trail.observations)
+    end = _revocation(credential, trail, after=issue)
+    lookup = _lookup(credential, trail, after=end or issue)
+    expired = _expired(credential, trail) if end is None else None
+    last = _Point.of(lookup) or (_Point(expired.place, expired.at) if expired else None)
+    checks = [
+        # 1
+        Check(1, issue is not None, _line(issue, "no issue line was seen")),
+        # 2
+        Check(2, bool(end or expired), _line(end, _over(expired) or "no revocation line without error was seen")),
+        # 3
+        Check(3, last is not None, _line(lookup, _over(expired) or "no look-up line that says it is gone was seen")),
+        # 4
+        _nothing_between(credential, trail.observations, _Point.of(issue), last),
+        # 5
+        _trusted(trail, _Point.of(issue), last),
+    ]
+    if target:
+        # 6
+        checks.append(_refused(probed))
+    return Proof(_verdict(credential, checks, expired=expired is not None), tuple(checks))
+
+
+def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool) -> Verdict:
+    ok = {check.n: check.ok for check in checks}
+    if all(ok[n] for n in (1, 2, 3, 4, 5)):
+        if expired:
+            return Verdict.EXPIRED
+        return Verdict.TARGET_CONFIRMED if ok.get(6) else Verdict.AUDIT_CONFIRMED
+    if credential.lookup_ops and credential.claimed not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
+        return Verdict.GONE
+    return credential.claimed
+
+
+def is_proven(proof: Proof, *, target: bool) -> bool:
+    """Whether the verdict reaches what the template asks for."""
+    if target:
+        return proof.verdict is Verdict.TARGET_CONFIRMED
+    return proof.verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
+
+
+def is_quiet(
+    tokens: frozenset[str], trail: Trail, *, leases_dead: bool, now_canary: datetime | None
+) -> Check:
+    """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one."""
+    ended = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject in tokens and _done(o)]
+    acts = [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
+    answered = {o.request_id for o in acts if o.closing}
+    pending = sorted({o.request_id for o in acts if not o.closing} - answered)
+    if not leases_dead:
+        return Check(7, ok=False, evidence="a lease of the task is not proven dead")
+    if pending:
+        return Check(7, ok=False, evidence=f"{len(pending)} requests of the token have no answer yet: {pending[0]}")
+    last = max((o.at for o in ended + acts), default=None)
+    if now_canary is None or last is None:
+        return Check(7, ok=False, evidence="no canary after the last line of the token")
+    if now_canary - last < QUIET:
+        return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
+    quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
+    return Check(7, ok=True, evidence=f"nothing newer in {quiet_ms} ms up to a matching canary")
+
+
+def _issue(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
+    kind = Kind.LEASE_ISSUED if credential.kind == "lease" else Kind.TOKEN_CREATED
+    return next((o for o in lines if o.kind is kind and o.subject == credential.subject and _done(o)), None)
+
+
+def _revocation(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+    lines = [o for o in trail.observations if o.closing and _follows(o, after)]
+    if credential.kind == "token":
+        named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject == credential.subject)
+        # for a token that is not there Vault answers 200 and only warns
+        by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
+        return by_accessor or _own_lease_revocation(credential.alias, lines, trail)
+    return _own_lease_revocation(credential.subject, lines, trail)
+
+
+def _own_lease_revocation(lease_id: str, lines: Iterable[Observation], trail: Trail) -> Observation | None:
+    """The worker's own successful revocation of a lease, unless somebody else's came before it.
+
+    Whether theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
+    """
+    for o in lines:
+        if o.kind is not Kind.LEASE_REVOKED or o.subject != lease_id or not lease_id:
+            continue
+        if o.actor not in trail.worker_accessors and "permission denied" not in o.error:
+            return None
+        if not o.failed:
+            return o
+    return None
+
+
+def _lookup(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+    by = {Kind.LEASE_LOOKUP: credential.lookup_subject} if credential.kind == "lease" else {
+        Kind.TOKEN_LOOKUP: credential.lookup_subject,
+        Kind.LEASE_LOOKUP: credential.alias_lookup,
+    }
+    return next(
+        (
+            o
+            for o in trail.observations
+            if o.closing
+            and o.failed
+            and by.get(o.kind) == o.subject
+            and o.op in credential.lookup_ops
+            and o.actor in trail.worker_accessors
+            and any(error in o.error for error in credential.gone_errors)
+            and _follows(o, after)
+        ),
+        None,
+    )
+
+
+def _nothing_between(
+    credential: Credential, lines: Iterable[Observation], issue: _Point | None, last: _Point | None
+) -> Check:
+    if issue is None or last is None:
+        return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
+    for hazard in lines:
+        here = _Point(hazard.place, hazard.at)
+        between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
+        if between and _touches(hazard.path, credential.mount):
+            return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
+    return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
+
+
+def _touches(path: str, mount: str) -> bool:
+    if path.startswith("sys/mounts/"):
+        return (path.removeprefix("sys/mounts/") + "/").startswith(f"{mount}/")
+    if path.startswith(("sys/", "auth/")):
+        return True
+    return path.startswith(f"{mount}/")
+
+
+def _trusted(trail: Trail, issue: _Point | None, last: _Point | None) -> Check:
+    if issue is None or last is None:
+        return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
+    stretch = (issue.place.source, issue.place.epoch)
+    if stretch != (last.place.source, last.place.epoch):
+        return Check(5, ok=False, evidence="the stream was interrupted between issue and look-up")
+    here = [c.place.offset for c in trail.canaries if (c.place.source, c.place.epoch) == stretch]
+    before = max((offset for offset in here if offset < issue.place.offset), default=None)
+    after = min((offset for offset in here if offset >= last.place.offset), default=None)
+    if before is None or after is None:
+        return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
+    return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
+
+
+def _refused(probed: Probed | None) -> Check:
+    if probed is None:
+        return Check(6, ok=False, evidence="the target was not probed")
+    return Check(6, ok=probed.refused and probed.open_sessions == 0, evidence=probed.evidence)
+
+
+def _expired(credential: Credential, trail: Trail) -> Canary | None:
+    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it."""
+    if credential.kind != "token" or credential.expires_at is None:
+        return None
+    return next((c for c in trail.canaries if c.at >= credential.expires_at), None)
+
+
+def _over(expired: Canary | None) -> str:
+    return f"its TTL was over at {expired.at.isoformat()}, by Vault's clock" if expired else ""
+
+
+def _done(line: Observation) -> bool:
+    return line.closing and not line.failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A moment of the stream: ordered by place within a stretch, by Vault's time across stretches."""
+
+    place: Place
+    at: datetime
+
+    @classmethod
+    def of(cls, line: Observation | None) -> _Point | None:
+        return cls(line.place, line.at) if line else None
+
+    def before(self, other: _Point) -> bool:
+        if (self.place.source, self.place.epoch) == (other.place.source, other.place.epoch):
+            return self.place.offset < other.place.offset
+        return self.at < other.at
+
+
+def _follows(line: Observation, other: Observation | None) -> bool:
+    return other is None or _Point(other.place, other.at).before(_Point(line.place, line.at))
+
+
+def _line(line: Observation | None, missing: str) -> str:
+    return f"line {line.line[:16]} {line.path} at {line.at.isoformat()}" if line else missing

@@ -1,0 +1,223 @@
+"""A revision: everything that is decided about, in one canonical document with one digest.
+
+Approvers sign the digest, so whatever changes what would be granted has to be in here: the spec, the
+templates, the resolved paths, the ACL policies and the engine's configuration. Times that depend on when
+it is granted are not: the same spec gives the same digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from jitvault.domain.access import AccessPolicy
+from jitvault.domain.canonical import canonical_bytes, digest_of, sha256_hex
+from jitvault.domain.policy import highest
+from jitvault.domain.spec import TaskSpec, parse_spec
+from jitvault.domain.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
+from jitvault.domain.windows import Window, format_duration
+from jitvault.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A Vault entity with a part in the task."""
+
+    entity: str
+    name: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"entity": self.entity, "name": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One access of the spec, resolved against what Vault really has. `engine` is the engine's snapshot."""
+
+    template: AccessTemplate
+    with_: Mapping[str, str]
+    path: str
+    policy: AccessPolicy
+    engine: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        body = self.template.spec
+        return {
+            "template": self.template.name,
+            "template_digest": f"sha256:{self.template.digest()}",
+            "description": self.template.metadata.description,
+            "with": dict(self.with_),
+            "engine": body.engine,
+            "mount": body.mount,
+            "path": self.path,
+            "tier": body.tier,
+            "data_domains": list(body.data_domains),
+            "ttl_s": body.ttl // timedelta(seconds=1),
+            "max_window_s": body.max_window // timedelta(seconds=1),
+            "wrap_ttl_s": body.wrap_ttl // timedelta(seconds=1),
+            "lease_budget": body.lease_budget,
+            "confirm": body.confirm,
+            "probe": body.probe,
+            "policy": self.policy.name,
+            "policy_sha256": self.policy.sha256,
+            "engine_config": digest_of(self.engine),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision as bytes, and the same read back. The digest is over the bytes and nothing else."""
+
+    body: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, body: bytes) -> Revision:
+        return cls(body, "sha256:" + sha256_hex(body))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.body)
+        return found
+
+    @property
+    def spec(self) -> TaskSpec:
+        return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
+
+    @property
+    def access(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.content["access"]
+        return found
+
+    @property
+    def window(self) -> Window:
+        return self.spec.window
+
+    def involved(self) -> dict[str, str]:
+        """The entities that cannot approve it, with their part in it."""
+        content = self.content
+        return {content[part]["entity"]: part for part in ("owner", "agent", "requester")}
+
+    def template_of(self, path: str) -> dict[str, Any] | None:
+        return next((entry for entry in self.access if entry["path"] == path), None)
+
+
+def build(
+    *,
+    installation: str,
+    number: int,
+    spec: TaskSpec,
+    requester: Party,
+    agent: Party,
+    owner: Party,
+    access: Sequence[Resolved],
+    cidrs: Sequence[str],
+) -> Revision:
+    """Revision `number` of a task. The same arguments always give the same bytes."""
+    tiers = [entry.template.spec.tier for entry in access]
+    content = {
+        "apiVersion": "jitvault.dev/v1",
+        "kind": "Revision",
+        "installation": installation,
+        "task": spec.id,
+        "revision": number,
+        "requester": requester.as_json(),
+        "agent": agent.as_json(),
+        "owner": owner.as_json(),
+        "risk": highest([*tiers, spec.spec.criticality]).value,
+        "spec": spec.canonical(),
+        "access": [entry.as_json() for entry in access],
+        "cidrs": sorted(cidrs),
+    }
+    return Revision.of(canonical_bytes(content))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long: of the window, the token and its wrapping, in whole seconds; counted from `start`."""
+
+    window_s: int
+    ttl_s: int
+    wrap_ttl_s: int
+    ends_at: datetime
+
+
+def terms(revision: Revision, start: datetime) -> Terms:
+    """What a token issued at `start` gets: the least of the window, every template's TTL and the rest.
+
+    Raises InvalidInput when too little is left for the agent to unwrap and work.
+    """
+    window = revision.window
+    closes = window.closes_at(start)
+    left_s = (closes - start) // timedelta(seconds=1)
+    ttl_s = min(left_s, *(entry["ttl_s"] for entry in revision.access))
+    least, work = WRAP_TTLS[0] // timedelta(seconds=1), WORK_AFTER_UNWRAP // timedelta(seconds=1)
+    wrap_s = min(ttl_s - work, *(entry["wrap_ttl_s"] for entry in revision.access))
+    if wrap_s < least:
+        raise InvalidInput(
+            f"task {revision.spec.id}: window: expected at least {least + work}s, so that the agent can unwrap "
+            f"and work; {max(ttl_s, 0)}s are left"
+        )
+    return Terms(left_s, ttl_s, wrap_s, start + timedelta(seconds=ttl_s))
+
+
+def in_plain_words(revision: Revision) -> list[str]:
+    """What the signed bytes grant, one sentence a line, for whoever approves it."""
+    content, spec = revision.content, revision.spec
+    body = spec.spec
+    window = revision.window
+    ttl = min(entry["ttl_s"] for entry in revision.access)
+    lines = [
+        f"{content['requester']['name']} asks for access for the agent {content['agent']['name']}; "
+        f"{content['owner']['name']} owns the data.",
+        f"Intent: {body.intent}",
+        f"Risk {content['risk']}: criticality {body.criticality}, "
+        f"tier {', '.join(sorted({e['tier'] for e in revision.access}))}.",
+    ]
+    for entry in revision.access:
+        choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
+        lines.append(f"May read {entry['path']} ({entry['template']}{': ' + choices if choices else ''}).")
+        lines.append(f"  {entry['description']}")
+    if window.for_ is not None:
+        length = f"for {format_duration(window.for_)} from the moment it is granted"
+    else:
+        length = f"until {window.until:%Y-%m-%d %H:%M:%S} UTC"
+    if window.not_before is not None:
+        length += f", not before {window.not_before:%Y-%m-%d %H:%M:%S} UTC"
+    lines.append(f"Window: {length}; the token lives at most {format_duration(timedelta(seconds=ttl))}.")
+    where = f"network {body.network} ({', '.join(content['cidrs'])})" if body.network else "any network"
+    lines.append(f"From: {where}.")
+    if body.tools:
+        lines.append(f"Tools: {', '.join(body.tools)}.")
+    proofs = sorted({entry["confirm"] for entry in revision.access})
+    lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
+    return lines
+
+
+def difference(old: Revision, new: Revision) -> list[str]:
+    """What changed between two revisions, one `path: old → new` a line."""
+    before, after = _flat(old.content), _flat(new.content)
+    lines = []
+    for path in sorted(before.keys() | after.keys()):
+        if path == "revision" or before.get(path) == after.get(path):
+            continue
+        lines.append(f"{path}: {_shown(before.get(path))} → {_shown(after.get(path))}")
+    return lines
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{path}[{n}]", item) for n, item in enumerate(value)]
+    else:
+        return {path: value}
+    return {k: v for key, item in items for k, v in _flat(item, key).items()}
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f"{value!r:.60}"

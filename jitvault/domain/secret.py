@@ -1,0 +1,35 @@
+"""A value that must not be seen: tokens, wrapping tokens, passwords."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class Secret:
+    """Holds a string that `str`, `repr`, format, comparison with text, JSON and pickling never show.
+
+    The only way out is `reveal()`, so that every place that shows a secret can be found by that name.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __bool__(self) -> bool:
+        return bool(self.__value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")

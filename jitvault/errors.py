@@ -1,0 +1,115 @@
+"""Every error that jitvault raises on purpose.
+
+Each class has an exit code of its own and a hint: what the reader does next. Adapters translate
+foreign exceptions into these at their edge; the CLI has one boundary that prints them. Nothing here
+ever carries a secret: no token, no password, no response body.
+
+    JitvaultError                1   a bug, or something nobody foresaw
+    ├── UsageError               2   the command line or the environment is incomplete
+    ├── Denied                   3   policy or an approver said no
+    ├── ApprovalMissing          4   somebody has to approve first
+    ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers garbage
+    │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
+    ├── NotConfirmed             6   revoked, but not proven
+    ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
+    ├── InvalidInput             8   a spec, a template or a policy is wrong
+    ├── WrongState               9   not found, or not possible in this state
+    │   └── NotFound             9
+    ├── VaultRefused            10   Vault refused this token
+    │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
+    ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
+    ├── SecurityFinding         12   something happened that must not happen
+    └── WaitTimedOut            13   nobody did the work in time
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JitvaultError(Exception):
+    """The root. `str()` says what happened and to which task; `hint` says what to do next."""
+
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = "This is a bug in jitvault. Run the command again with --debug and report it."
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint or self.default_hint
+
+
+class UsageError(JitvaultError):
+    exit_code = 2
+    default_hint = "See --help."
+
+
+class Denied(JitvaultError):
+    exit_code = 3
+    default_hint = "Change the spec so that policy allows it, then submit it with --revise."
+
+
+class ApprovalMissing(JitvaultError):
+    exit_code = 4
+    default_hint = "Ask an approver to run `jitvault approve TASK`, then run `jitvault grant TASK` again."
+
+
+class VaultUnavailable(JitvaultError):
+    exit_code = 5
+    default_hint = "Nothing is lost: run the same command again when Vault answers (`bao status`)."
+
+
+class OutcomeUnknown(VaultUnavailable):
+    default_hint = "The act may have been done. Run the same command again: it looks up what happened."
+
+
+class NotConfirmed(JitvaultError):
+    exit_code = 6
+    default_hint = "Run `jitvault status TASK` for the check that failed; the same command tries again."
+
+
+class AuditUntrusted(JitvaultError):
+    exit_code = 7
+    default_hint = "Check that JITVAULT_AUDIT_FILE is the file that this Vault's audit device writes."
+
+
+class InvalidInput(JitvaultError):
+    exit_code = 8
+    default_hint = "Correct the file and run the command again. Nothing was written."
+
+
+class WrongState(JitvaultError):
+    exit_code = 9
+    default_hint = "Run `jitvault status TASK` to see where the task is."
+
+
+class NotFound(WrongState):
+    default_hint = "Run `jitvault list` to see the tasks there are."
+
+
+class VaultRefused(JitvaultError):
+    exit_code = 10
+    default_hint = "Check which identity this token has (`bao token lookup`) and whether it expired."
+
+
+class VaultRejected(VaultRefused):
+    """Vault understood the request and said no (HTTP 400 or 404)."""
+
+    def __init__(self, message: str, *, status: int, reasons: tuple[str, ...] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reasons = reasons
+
+
+class LedgerUnavailable(JitvaultError):
+    exit_code = 11
+    default_hint = "Check JITVAULT_LEDGER, the file's permissions and the free space on its disk."
+
+
+class SecurityFinding(JitvaultError):
+    exit_code = 12
+    default_hint = "Treat this as an incident: `jitvault status TASK` shows the finding and its evidence."
+
+
+class WaitTimedOut(JitvaultError):
+    exit_code = 13
+    default_hint = "The request is written. Is a worker running? Wait longer with --wait, or ask again later."

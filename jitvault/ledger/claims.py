@@ -1,0 +1,54 @@
+"""Claims: who may write now. Fenced by an epoch, timed by the database's clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import ColumnElement, Connection, Table, text, update
+
+from jitvault.errors import WrongState
+from jitvault.ledger.database import Database
+
+LIFE_S = 30.0
+PATIENCE_S = 15.0
+_POLL_S = 0.05
+# seconds since 1970 by the database's own clock
+_NOW = text("(julianday('now') - 2440587.5) * 86400.0")
+
+
+@contextmanager
+def held(database: Database, table: Table, row: ColumnElement[bool], what: str) -> Iterator[int]:
+    """Take the claim of one row and give its epoch; waits while another process holds it.
+
+    Every write under it says `WHERE claim_epoch = mine`, so whoever was paused past its claim writes
+    nothing. Raises WrongState when it cannot be had in time.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while (epoch := database.write(lambda c: _take(c, table, row))) is None:
+        if time.monotonic() > deadline:
+            raise WrongState(f"another process is working on {what}", hint="Run the command again in a moment.")
+        time.sleep(_POLL_S)
+    try:
+        yield epoch
+    finally:
+        database.write(
+            lambda c: c.execute(update(table).where(row, table.c.claim_epoch == epoch).values(claim_until=0))
+        )
+
+
+def extend(database: Database, table: Table, row: ColumnElement[bool], epoch: int) -> bool:
+    """Hold the claim for another 30 s. False when it was lost."""
+    statement = update(table).where(row, table.c.claim_epoch == epoch).values(claim_until=text(f"{_NOW} + {LIFE_S}"))
+    return database.write(lambda c: c.execute(statement).rowcount == 1)
+
+
+def _take(connection: Connection, table: Table, row: ColumnElement[bool]) -> int | None:
+    taken = connection.execute(
+        update(table)
+        .where(row, text(f"claim_until < {_NOW}"))
+        .values(claim_epoch=table.c.claim_epoch + 1, claim_until=text(f"{_NOW} + {LIFE_S}"))
+        .returning(table.c.claim_epoch)
+    ).scalar()
+    return int(taken) if taken is not None else None

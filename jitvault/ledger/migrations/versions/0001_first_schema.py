@@ -1,0 +1,201 @@
+"""The first schema."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from jitvault.ledger.schema import APPEND_ONLY, UtcTime
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table('audit_sources',
+    sa.Column('name', sa.String(length=64), nullable=False),
+    sa.Column('identity', sa.String(length=255), nullable=False),
+    sa.Column('offset', sa.Integer(), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('gap', sa.String(length=500), nullable=True),
+    sa.Column('claim_epoch', sa.Integer(), server_default=sa.text('0'), nullable=False),
+    sa.Column('claim_until', sa.Float(), server_default=sa.text('0'), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_audit_sources'))
+    )
+    op.create_table('canaries',
+    sa.Column('source', sa.String(length=64), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('offset', sa.Integer(), nullable=False),
+    sa.Column('at', UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('source', 'epoch', 'offset', name=op.f('pk_canaries'))
+    )
+    op.create_table('findings',
+    sa.Column('id', sa.Integer(), nullable=False),
+    sa.Column('task_id', sa.String(length=63), nullable=True),
+    sa.Column('rule', sa.String(length=64), nullable=False),
+    sa.Column('message', sa.String(length=1000), nullable=False),
+    sa.Column('at', UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_findings')),
+    sa.UniqueConstraint('task_id', 'rule', 'message', name=op.f('uq_findings_task_id'))
+    )
+    op.create_table('installation',
+    sa.Column('one', sa.Integer(), nullable=False),
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.CheckConstraint('one = 1', name=op.f('ck_installation_single')),
+    sa.PrimaryKeyConstraint('one', name=op.f('pk_installation'))
+    )
+    op.create_table('observations',
+    sa.Column('line', sa.String(length=64), nullable=False),
+    sa.Column('source', sa.String(length=64), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('offset', sa.Integer(), nullable=False),
+    sa.Column('at', UtcTime(), nullable=False),
+    sa.Column('closing', sa.Boolean(create_constraint=True, name='closing'), nullable=False),
+    sa.Column('kind', sa.String(length=20), nullable=False),
+    sa.Column('request_id', sa.String(length=64), nullable=False),
+    sa.Column('path', sa.String(length=1024), nullable=False),
+    sa.Column('subject', sa.String(length=512), nullable=False),
+    sa.Column('actor', sa.String(length=80), nullable=False),
+    sa.Column('op', sa.String(length=64), nullable=False),
+    sa.Column('remote', sa.String(length=64), nullable=False),
+    sa.Column('failed', sa.Boolean(create_constraint=True, name='failed'), nullable=False),
+    sa.Column('error', sa.String(length=255), nullable=False),
+    sa.Column('detail', sa.JSON(), nullable=False),
+    sa.CheckConstraint("kind IN ('canary', 'token_created', 'unwrapped', 'unwrap_refused', 'lease_issued', 'used', 'denied', 'lease_revoked', 'lease_lookup', 'token_revoked', 'token_lookup', 'hazard', 'own')", name=op.f('ck_observations_kind')),
+    sa.PrimaryKeyConstraint('line', name=op.f('pk_observations'))
+    )
+    op.create_index('ix_observations_actor', 'observations', ['actor'], unique=False)
+    op.create_index('ix_observations_kind', 'observations', ['kind', 'at'], unique=False)
+    op.create_index('ix_observations_op', 'observations', ['op'], unique=False)
+    op.create_index('ix_observations_subject', 'observations', ['subject'], unique=False)
+    op.create_table('tasks',
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('state', sa.String(length=20), nullable=False),
+    sa.Column('end_reason', sa.String(length=20), nullable=True),
+    sa.Column('revision', sa.Integer(), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('requester', sa.String(length=64), nullable=False),
+    sa.Column('agent', sa.String(length=64), nullable=False),
+    sa.Column('version', sa.Integer(), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
+    sa.Column('head', sa.String(length=64), nullable=False),
+    sa.Column('created_at', UtcTime(), nullable=False),
+    sa.Column('due_at', UtcTime(), nullable=True),
+    sa.Column('ending_at', UtcTime(), nullable=True),
+    sa.Column('dead_ms', sa.Integer(), nullable=True),
+    sa.Column('confirmed_ms', sa.Integer(), nullable=True),
+    sa.Column('receipt', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('claim_epoch', sa.Integer(), server_default=sa.text('0'), nullable=False),
+    sa.Column('claim_until', sa.Float(), server_default=sa.text('0'), nullable=False),
+    sa.CheckConstraint("end_reason IN ('completed', 'deadline', 'unclaimed', 'intercepted', 'issue_failed', 'policy', 'heartbeat', 'frozen', 'tripwire', 'operator', 'parent', 'drift')", name=op.f('ck_tasks_end_reason')),
+    sa.CheckConstraint("state IN ('pending_approval', 'approved', 'issuing', 'issued', 'active', 'ending', 'confirmed', 'sealed', 'denied', 'cancelled', 'lapsed')", name=op.f('ck_tasks_state')),
+    sa.PrimaryKeyConstraint('task_id', name=op.f('pk_tasks'))
+    )
+    op.create_index('ix_tasks_due', 'tasks', ['state', 'due_at'], unique=False)
+    op.create_table('worker_sessions',
+    sa.Column('accessor_hmac', sa.String(length=80), nullable=False),
+    sa.Column('first_at', UtcTime(), nullable=False),
+    sa.Column('last_at', UtcTime(), nullable=False),
+    sa.PrimaryKeyConstraint('accessor_hmac', name=op.f('pk_worker_sessions'))
+    )
+    op.create_table('checks',
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('subject', sa.String(length=512), nullable=False),
+    sa.Column('n', sa.Integer(), nullable=False),
+    sa.Column('ok', sa.Boolean(create_constraint=True, name='ok'), nullable=False),
+    sa.Column('evidence', sa.String(length=1000), nullable=False),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_checks_task_id')),
+    sa.PrimaryKeyConstraint('task_id', 'subject', 'n', name=op.f('pk_checks'))
+    )
+    op.create_table('decisions',
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('entity_id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=255), nullable=False),
+    sa.Column('decision', sa.String(length=16), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('expires_at', UtcTime(), nullable=False),
+    sa.Column('reason', sa.String(length=500), nullable=False),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_decisions_task_id')),
+    sa.PrimaryKeyConstraint('task_id', 'entity_id', name=op.f('pk_decisions'))
+    )
+    op.create_table('events',
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('seq', sa.Integer(), nullable=False),
+    sa.Column('prev', sa.String(length=64), nullable=False),
+    sa.Column('hash', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.String(length=32), nullable=False),
+    sa.Column('at', sa.String(length=40), nullable=False),
+    sa.Column('body', sa.JSON(), nullable=False),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_events_task_id')),
+    sa.PrimaryKeyConstraint('task_id', 'seq', name=op.f('pk_events'))
+    )
+    op.create_table('grants',
+    sa.Column('grant_id', sa.String(length=32), nullable=False),
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('role', sa.String(length=128), nullable=False),
+    sa.Column('create_op', sa.String(length=32), nullable=False),
+    sa.Column('wrapped_accessor', sa.String(length=128), nullable=True),
+    sa.Column('accessor_hmac', sa.String(length=80), nullable=True),
+    sa.Column('token_lease', sa.String(length=255), nullable=True),
+    sa.Column('creation_path', sa.String(length=255), nullable=True),
+    sa.Column('ttl_s', sa.Integer(), nullable=False),
+    sa.Column('wrap_ttl_s', sa.Integer(), nullable=False),
+    sa.Column('issued_at', UtcTime(), nullable=True),
+    sa.Column('expires_at', UtcTime(), nullable=True),
+    sa.Column('delivered', sa.Boolean(create_constraint=True, name='delivered'), nullable=False),
+    sa.Column('settled', sa.Boolean(create_constraint=True, name='settled'), nullable=False),
+    sa.Column('verdict', sa.String(length=20), nullable=False),
+    sa.Column('dead_at', UtcTime(), nullable=True),
+    sa.CheckConstraint("verdict IN ('live', 'revoke_requested', 'acknowledged', 'gone', 'audit_confirmed', 'target_confirmed', 'revoke_failed', 'irrevocable', 'expired', 'never_issued', 'unverifiable')", name=op.f('ck_grants_verdict')),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_grants_task_id')),
+    sa.PrimaryKeyConstraint('grant_id', name=op.f('pk_grants')),
+    sa.UniqueConstraint('task_id', 'attempt', name=op.f('uq_grants_task_id'))
+    )
+    op.create_index(op.f('ix_grants_accessor_hmac'), 'grants', ['accessor_hmac'], unique=False)
+    op.create_index('uq_grants_unsettled', 'grants', ['task_id'], unique=True, sqlite_where=sa.text('settled = 0'), postgresql_where=sa.text('NOT settled'))
+    op.create_table('operations',
+    sa.Column('op_id', sa.String(length=32), nullable=False),
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('kind', sa.String(length=32), nullable=False),
+    sa.Column('subject', sa.String(length=512), nullable=False),
+    sa.Column('state', sa.String(length=16), nullable=False),
+    sa.Column('answer', sa.String(length=255), nullable=True),
+    sa.Column('sent_at', UtcTime(), nullable=False),
+    sa.Column('answered_at', UtcTime(), nullable=True),
+    sa.CheckConstraint("state IN ('intended', 'answered', 'unknown', 'settled', 'abandoned')", name=op.f('ck_operations_state')),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_operations_task_id')),
+    sa.PrimaryKeyConstraint('op_id', name=op.f('pk_operations'))
+    )
+    op.create_index('ix_operations_state', 'operations', ['state', 'answered_at'], unique=False)
+    op.create_index('ix_operations_task_id', 'operations', ['task_id'], unique=False)
+    op.create_table('revisions',
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('revision', sa.Integer(), nullable=False),
+    sa.Column('digest', sa.String(length=71), nullable=False),
+    sa.Column('body', sa.LargeBinary(), nullable=False),
+    sa.Column('decision', sa.JSON(), nullable=False),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_revisions_task_id')),
+    sa.PrimaryKeyConstraint('task_id', 'revision', name=op.f('pk_revisions'))
+    )
+    op.create_table('leases',
+    sa.Column('lease_id', sa.String(length=512), nullable=False),
+    sa.Column('task_id', sa.String(length=63), nullable=False),
+    sa.Column('grant_id', sa.String(length=32), nullable=False),
+    sa.Column('path', sa.String(length=1024), nullable=False),
+    sa.Column('username', sa.String(length=255), nullable=True),
+    sa.Column('issued_at', UtcTime(), nullable=False),
+    sa.Column('verdict', sa.String(length=20), nullable=False),
+    sa.Column('dead_at', UtcTime(), nullable=True),
+    sa.CheckConstraint("verdict IN ('live', 'revoke_requested', 'acknowledged', 'gone', 'audit_confirmed', 'target_confirmed', 'revoke_failed', 'irrevocable', 'expired', 'never_issued', 'unverifiable')", name=op.f('ck_leases_verdict')),
+    sa.ForeignKeyConstraint(['grant_id'], ['grants.grant_id'], name=op.f('fk_leases_grant_id')),
+    sa.ForeignKeyConstraint(['task_id'], ['tasks.task_id'], name=op.f('fk_leases_task_id')),
+    sa.PrimaryKeyConstraint('lease_id', name=op.f('pk_leases'))
+    )
+    op.create_index('ix_leases_task_id', 'leases', ['task_id'], unique=False)
+
+    for table in APPEND_ONLY:
+        for act in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )

@@ -1,0 +1,117 @@
+"""Rows as values: one mapping between the dataclasses of the port and the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import RowMapping
+
+from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.ledger import schema
+from jitvault.ports.ledger import (
+    CheckRow,
+    DecisionRow,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    OpState,
+    RevisionRow,
+    Row,
+    TaskRow,
+)
+
+_TABLES: Mapping[type, Table] = {
+    TaskRow: schema.tasks,
+    RevisionRow: schema.revisions,
+    DecisionRow: schema.decisions,
+    GrantRow: schema.grants,
+    LeaseRow: schema.leases,
+    CheckRow: schema.checks,
+    OperationRow: schema.operations,
+}
+_ENUMS: Mapping[tuple[type, str], type] = {
+    (TaskRow, "state"): State,
+    (TaskRow, "end_reason"): EndReason,
+    (GrantRow, "verdict"): Verdict,
+    (LeaseRow, "verdict"): Verdict,
+    (OperationRow, "state"): OpState,
+}
+
+R = TypeVar("R", TaskRow, RevisionRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
+
+
+def put(connection: Connection, row: Row) -> None:
+    """Insert `row`, or replace the one with its key."""
+    table = _TABLES[type(row)]
+    values = asdict(row)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: value for name, value in values.items() if name not in keys}
+    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def get(row: RowMapping, kind: type[R]) -> R:
+    """The value of type `kind` in a result row."""
+    values: dict[str, Any] = {}
+    for column in fields(kind):
+        value = row[column.name]
+        enum = _ENUMS.get((kind, column.name))
+        values[column.name] = enum(value) if enum and value is not None else value
+    return kind(**values)
+
+
+def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:
+    """All rows of type `kind` of a task, ordered by the named columns."""
+    table = _TABLES[kind]
+    query = select(table).where(table.c.task_id == task_id).order_by(*(table.c[name] for name in order))
+    return tuple(get(row, kind) for row in connection.execute(query).mappings())
+
+
+def observation_values(o: Observation) -> dict[str, Any]:
+    return {
+        "line": o.line,
+        "source": o.place.source,
+        "epoch": o.place.epoch,
+        "offset": o.place.offset,
+        "at": o.at,
+        "closing": o.closing,
+        "kind": o.kind,
+        "request_id": o.request_id[:64],
+        "path": o.path[:1024],
+        "subject": o.subject[:512],
+        "actor": o.actor,
+        "op": o.op,
+        "remote": o.remote[:64],
+        "failed": o.failed,
+        "error": " ".join(o.error.split())[:255],
+        "detail": dict(o.detail),
+    }
+
+
+def get_observation(row: RowMapping) -> Observation:
+    return Observation(
+        line=row["line"],
+        place=Place(row["source"], row["epoch"], row["offset"]),
+        at=row["at"],
+        closing=row["closing"],
+        kind=Kind(row["kind"]),
+        request_id=row["request_id"],
+        path=row["path"],
+        subject=row["subject"],
+        actor=row["actor"],
+        op=row["op"],
+        remote=row["remote"],
+        failed=row["failed"],
+        error=row["error"],
+        detail=row["detail"],
+    )
+
+
+def rfc3339(at: datetime) -> str:
+    """How times are written into events: UTC with microseconds."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

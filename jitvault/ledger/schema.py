@@ -1,0 +1,277 @@
+"""The tables, with the rules that the database itself holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.observation import Kind
+from jitvault.ports.ledger import OpState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time. SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        found: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return found
+
+
+def _one_of(column: str, values: type[State | EndReason | Verdict | Kind | OpState]) -> CheckConstraint:
+    listed = ", ".join(f"'{value.value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _task() -> Column[str]:
+    return Column("task_id", String(63), ForeignKey("tasks.task_id"), nullable=False)
+
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("one", Integer, primary_key=True),
+    Column("id", String(64), nullable=False),
+    CheckConstraint("one = 1", name="single"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", String(63), primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("end_reason", String(20)),
+    Column("revision", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("requester", String(64), nullable=False),
+    Column("agent", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("head", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime),
+    Column("ending_at", UtcTime),
+    Column("dead_ms", Integer),
+    Column("confirmed_ms", Integer),
+    Column("receipt", JSON(none_as_null=True)),
+    # a claim is not part of the task: who may change it now, by the database's clock
+    Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("claim_until", Float, nullable=False, server_default=text("0")),
+    _one_of("state", State),
+    _one_of("end_reason", EndReason),
+    Index("ix_tasks_due", "state", "due_at"),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("decision", JSON, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
+    Column("entity_id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("reason", String(500), nullable=False),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("grant_id", String(32), primary_key=True),
+    _task(),
+    Column("attempt", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("role", String(128), nullable=False),
+    Column("create_op", String(32), nullable=False),
+    Column("wrapped_accessor", String(128)),
+    Column("accessor_hmac", String(80), index=True),
+    Column("token_lease", String(255)),
+    Column("creation_path", String(255)),
+    Column("ttl_s", Integer, nullable=False),
+    Column("wrap_ttl_s", Integer, nullable=False),
+    Column("issued_at", UtcTime),
+    Column("expires_at", UtcTime),
+    Column("delivered", Boolean(create_constraint=True, name="delivered"), nullable=False),
+    Column("settled", Boolean(create_constraint=True, name="settled"), nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("dead_at", UtcTime),
+    _one_of("verdict", Verdict),
+    UniqueConstraint("task_id", "attempt"),
+)
+# "never two live task tokens": the database refuses a second unsettled grant of a task
+Index(
+    "uq_grants_unsettled",
+    grants.c.task_id,
+    unique=True,
+    sqlite_where=text("settled = 0"),
+    postgresql_where=text("NOT settled"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("lease_id", String(512), primary_key=True),
+    _task(),
+    Column("grant_id", String(32), ForeignKey("grants.grant_id"), nullable=False),
+    Column("path", String(1024), nullable=False),
+    Column("username", String(255)),
+    Column("issued_at", UtcTime, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("dead_at", UtcTime),
+    _one_of("verdict", Verdict),
+    Index("ix_leases_task_id", "task_id"),
+)
+
+checks = Table(
+    "checks",
+    metadata,
+    Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
+    Column("subject", String(512), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("ok", Boolean(create_constraint=True, name="ok"), nullable=False),
+    Column("evidence", String(1000), nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("op_id", String(32), primary_key=True),
+    _task(),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("answer", String(255)),
+    Column("sent_at", UtcTime, nullable=False),
+    Column("answered_at", UtcTime),
+    _one_of("state", OpState),
+    Index("ix_operations_task_id", "task_id"),
+    Index("ix_operations_state", "state", "answered_at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("prev", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("at", String(40), nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("line", String(64), primary_key=True),
+    Column("source", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("offset", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("closing", Boolean(create_constraint=True, name="closing"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("path", String(1024), nullable=False),
+    Column("subject", String(512), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("op", String(64), nullable=False),
+    Column("remote", String(64), nullable=False),
+    Column("failed", Boolean(create_constraint=True, name="failed"), nullable=False),
+    Column("error", String(255), nullable=False),
+    Column("detail", JSON, nullable=False),
+    _one_of("kind", Kind),
+    Index("ix_observations_subject", "subject"),
+    Index("ix_observations_actor", "actor"),
+    Index("ix_observations_op", "op"),
+    Index("ix_observations_kind", "kind", "at"),
+)
+
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("offset", Integer, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)
+
+audit_sources = Table(
+    "audit_sources",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("identity", String(255), nullable=False),
+    Column("offset", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("gap", String(500)),
+    Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("claim_until", Float, nullable=False, server_default=text("0")),
+)
+
+worker_sessions = Table(
+    "worker_sessions",
+    metadata,
+    Column("accessor_hmac", String(80), primary_key=True),
+    Column("first_at", UtcTime, nullable=False),
+    Column("last_at", UtcTime, nullable=False),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task_id", String(63)),
+    Column("rule", String(64), nullable=False),
+    Column("message", String(1000), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    UniqueConstraint("task_id", "rule", "message"),
+)
+
+APPEND_ONLY = ("events", "observations")

@@ -1,0 +1,32 @@
+"""What jitvault has to know of a secrets engine. One file per engine; entry points `jitvault.engines`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from jitvault.domain.confirmation import Probed
+
+Read = Callable[[str], Mapping[str, Any] | None]
+
+
+class Engine(Protocol):
+    name: str
+
+    non_hmac_response_keys: tuple[str, ...]
+    """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for."""
+
+    def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
+        """The configuration that decides what a credential of `mount/path` can do and how it is revoked.
+
+        JSON data without secrets; a change of it is drift. Raises InvalidInput when there is no such role.
+        """
+        ...
+
+    def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
+        """The paths that `snapshot` reads."""
+        ...
+
+    def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
+        """Ask the target about each credential, ending what is still open. Raises JitvaultError."""
+        ...

@@ -1,0 +1,230 @@
+"""The ledger: its rows as values, and the operations that the services need.
+
+One function changes a task (`apply`); everything it writes is in one `Change`, decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from jitvault.domain.chain import Event
+from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.observation import Place
+from jitvault.ports.audit import Batch, Position
+
+
+class OpState(StrEnum):
+    """`intended` is committed before the call; after a crash it reads as unknown."""
+
+    INTENDED = "intended"
+    ANSWERED = "answered"
+    UNKNOWN = "unknown"
+    SETTLED = "settled"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    task_id: str
+    state: State
+    end_reason: EndReason | None
+    revision: int
+    digest: str
+    requester: str
+    agent: str
+    version: int
+    seq: int
+    head: str
+    created_at: datetime
+    due_at: datetime | None
+    ending_at: datetime | None
+    dead_ms: int | None
+    confirmed_ms: int | None
+    receipt: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow:
+    """`body` is the canonical bytes; the digest is over them and is never recomputed from newer models."""
+
+    task_id: str
+    revision: int
+    digest: str
+    body: bytes
+    decision: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """A cache of a verified document in Vault, for reading only: no decision looks at it."""
+
+    task_id: str
+    entity_id: str
+    name: str
+    decision: str
+    digest: str
+    expires_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """One attempt to give a task its token. At most one grant of a task is not settled.
+
+    `token_lease` is the token's own lease path, known only where its accessor was lost in a crash.
+    """
+
+    grant_id: str
+    task_id: str
+    attempt: int
+    digest: str
+    role: str
+    create_op: str
+    wrapped_accessor: str | None
+    accessor_hmac: str | None
+    token_lease: str | None
+    creation_path: str | None
+    ttl_s: int
+    wrap_ttl_s: int
+    issued_at: datetime | None
+    expires_at: datetime | None
+    delivered: bool
+    settled: bool
+    verdict: Verdict
+    dead_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """One lease that the audit stream showed. `username` is what a probe looks for."""
+
+    lease_id: str
+    task_id: str
+    grant_id: str
+    path: str
+    username: str | None
+    issued_at: datetime
+    verdict: Verdict
+    dead_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    task_id: str
+    subject: str
+    n: int
+    ok: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    op_id: str
+    task_id: str
+    kind: str
+    subject: str
+    state: OpState
+    answer: str | None
+    sent_at: datetime
+    answered_at: datetime | None
+
+
+Row = RevisionRow | DecisionRow | GrantRow | LeaseRow | CheckRow | OperationRow
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything that one step writes. `fields` are columns of the task; `rows` are inserted or replaced."""
+
+    event: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    state: State | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFile:
+    """All that the ledger knows of one task."""
+
+    task: TaskRow
+    revision: RevisionRow
+    decisions: tuple[DecisionRow, ...]
+    grants: tuple[GrantRow, ...]
+    leases: tuple[LeaseRow, ...]
+    checks: tuple[CheckRow, ...]
+    operations: tuple[OperationRow, ...]
+    events: tuple[Event, ...]
+    findings: tuple[Mapping[str, Any], ...]
+
+
+class Ledger(Protocol):
+    """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
+
+    def claim(self, task_id: str) -> AbstractContextManager[int]:
+        """The exclusive right to change a task for 30 s; gives the claim's epoch. Waits for another's claim."""
+        ...
+
+    def extend(self, task_id: str, claim: int) -> None:
+        """Hold the claim for another 30 s. Raises WrongState when it was lost."""
+        ...
+
+    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
+        """Write `change` and its event at once. Raises WrongState when the claim was lost."""
+        ...
+
+    def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
+        """The first event of a task. Raises WrongState when the task exists."""
+        ...
+
+    def task(self, task_id: str) -> TaskRow | None: ...
+
+    def tasks(self) -> list[TaskRow]: ...
+
+    def file(self, task_id: str) -> TaskFile | None: ...
+
+    def trail(self, file: TaskFile) -> Trail:
+        """The observations that concern a task, in the order of the stream, and the canaries around them."""
+        ...
+
+    def position(self, source: str) -> Position | None: ...
+
+    def observe(self, source: str, batch: Batch, *, claim: int, at: datetime) -> None:
+        """Write a batch, what it means for tasks, and the position after it, at once."""
+        ...
+
+    def claim_source(self, source: str) -> AbstractContextManager[int]: ...
+
+    def start_source(self, source: str, position: Position) -> None: ...
+
+    def canary(self, canary: Canary) -> None:
+        """Remember a line that matched its own HMAC."""
+        ...
+
+    def find_canary(self, source: str, hashed: str) -> tuple[Place, datetime] | None:
+        """Where the line of the canary with this HMAC was read, and Vault's time of it."""
+        ...
+
+    def unseen_operations(self, before: datetime) -> list[str]:
+        """Own operations that Vault answered before `before` and whose line has not been read."""
+        ...
+
+    def issue_times(self, role: str) -> set[datetime]:
+        """Vault's issue times of all known tokens of a token role."""
+        ...
+
+    def session(self, accessor_hmac: str, at: datetime) -> None:
+        """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
+        ...
+
+    def installation(self) -> str | None: ...
+
+    def set_installation(self, installation: str) -> None: ...
+
+    def finding(self, task_id: str | None, rule: str, message: str, at: datetime) -> None: ...

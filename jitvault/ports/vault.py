@@ -1,0 +1,132 @@
+"""What the services need of Vault. `jitvault.vault` implements it with hvac; there is no other implementation.
+
+Every method can raise VaultUnavailable, OutcomeUnknown, VaultRefused or VaultRejected (jitvault.errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from jitvault.domain.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedToken:
+    """The answer to a wrapped create: what unwraps, and the accessor of what is inside."""
+
+    wrapping_token: Secret
+    wrapping_accessor: str
+    wrapped_accessor: str
+    creation_path: str
+    wrap_ttl_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What Vault says of a living token. `expires_at` is Vault's own time, None for a token without end."""
+
+    accessor: str
+    entity_id: str
+    display_name: str
+    policies: tuple[str, ...]
+    path: str
+    meta: Mapping[str, str]
+    ttl_s: int
+    explicit_max_ttl_s: int
+    orphan: bool
+    renewable: bool
+    issued_at: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """What Vault says of a lease that it still holds. `revoke_error` is set on an irrevocable one."""
+
+    lease_id: str
+    issued_at: datetime | None
+    expires_at: datetime | None
+    ttl_s: int
+    revoke_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A person or an agent. One person is one entity, also with several logins."""
+
+    id: str
+    name: str
+    disabled: bool
+    group_ids: frozenset[str]
+
+
+class Tokens(Protocol):
+    def create_wrapped(
+        self,
+        role: str,
+        *,
+        policies: Sequence[str],
+        meta: Mapping[str, str],
+        ttl_s: int,
+        wrap_ttl_s: int,
+        op: str,
+    ) -> WrappedToken: ...
+
+    def lookup_self(self) -> TokenFacts: ...
+
+    def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None: ...
+
+    def revoke_accessor(self, accessor: str, *, op: str) -> bool: ...
+
+    def role(self, name: str) -> dict[str, Any] | None: ...
+
+    def roles(self) -> list[str]: ...
+
+
+class Leases(Protocol):
+    def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None: ...
+
+    def revoke(self, lease_id: str, *, op: str) -> None: ...
+
+    def list(self, prefix: str) -> list[str]: ...
+
+
+class Hasher(Protocol):
+    device: str
+
+    def hash(self, value: str) -> str: ...
+
+
+class Signer(Protocol):
+    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str) -> dict[str, Any]: ...
+
+    def public_keys(self, key: str) -> dict[int, str]: ...
+
+
+class Documents(Protocol):
+    def get(self, path: str) -> dict[str, Any] | None: ...
+
+    def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None: ...
+
+    def names(self, path: str) -> list[str]: ...
+
+    def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None: ...
+
+    def destroy(self, path: str) -> None: ...
+
+
+class Identity(Protocol):
+    def by_id(self, entity_id: str) -> Entity | None: ...
+
+    def by_name(self, name: str) -> Entity | None: ...
+
+    def groups_of(self, entity: Entity, among: Sequence[str]) -> tuple[str, ...]: ...
+
+
+class Reader(Protocol):
+    """Plain reads of what an administrator configured: ACL policies and engine roles."""
+
+    def read(self, path: str) -> dict[str, Any] | None: ...

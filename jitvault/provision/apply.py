@@ -1,0 +1,90 @@
+"""One write for each step of a plan. An interrupted run leaves whole things; the next plan has the rest."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jitvault.domain.access import AccessPolicy
+from jitvault.errors import VaultRejected
+from jitvault.provision.desired import (
+    INSTALLATION,
+    MARKER,
+    TRANSIT_MOUNT,
+    AuditedHeader,
+    Group,
+    Installation,
+    MarkedPolicy,
+    Mount,
+    PlainKeys,
+    SigningKey,
+    TokenRole,
+)
+from jitvault.provision.live import Live
+from jitvault.provision.plan import GROUP_METADATA, Step, role_body
+from jitvault.vault.client import Vault
+
+_UPGRADE_WAIT_S = 10.0
+_UPGRADING = "Upgrading from non-versioned to versioned data"
+
+
+def carry_out(vault: Vault, step: Step) -> None:
+    """Do what `step` says. Raises what `Vault.write` raises."""
+    match step.item:
+        case Mount() as mount:
+            body: dict[str, Any] = {"type": mount.type, "description": MARKER}
+            vault.write(f"sys/mounts/{mount.path}", body | {"options": dict(mount.options)})
+        case Installation():
+            # cas 0: where another init was quicker, its id stays
+            _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
+        case AccessPolicy() as policy:
+            vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
+        case MarkedPolicy() as policy:
+            vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
+        case TokenRole() as role:
+            vault.write(f"auth/token/roles/{role.name}", role_body(role))
+        case Group() as group:
+            _write_group(vault, group, step)
+        case SigningKey() as key:
+            _write_key(vault, key, step)
+        case AuditedHeader() as header:
+            vault.write(f"sys/config/auditing/request-headers/{header.name}", {"hmac": False})
+        case PlainKeys() as plain:
+            # read again: keys that others need on this mount stay
+            keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})
+            vault.write(
+                f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post"
+            )
+
+
+def _write_group(vault: Vault, group: Group, step: Step) -> None:
+    # no member field at all: what is absent stays as it is
+    body: dict[str, Any] = {"policies": [group.policy]}
+    if step.action == "create":
+        body |= {"type": "internal", "metadata": GROUP_METADATA}
+    vault.write(f"identity/group/name/{group.name}", body)
+
+
+def _write_key(vault: Vault, key: SigningKey, step: Step) -> None:
+    path = f"{TRANSIT_MOUNT}/keys/{key.name}"
+    if step.action == "create":
+        vault.write(path, {"type": "ed25519", "exportable": False, "allow_plaintext_backup": False})
+    else:
+        vault.write(f"{path}/config", {"deletion_allowed": False})
+
+
+def _write_new_kv(vault: Vault, path: str, body: Mapping[str, Any]) -> None:
+    """Write to a KV mount that may be new: for a moment after its creation it refuses writes."""
+    deadline = time.monotonic() + _UPGRADE_WAIT_S
+    while True:
+        try:
+            vault.write(path, body)
+        except VaultRejected as error:
+            upgrading = any(_UPGRADING in reason for reason in error.reasons)
+            if not upgrading or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return

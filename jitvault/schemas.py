@@ -1,0 +1,71 @@
+"""`python -m jitvault.schemas`: writes the JSON Schemas of spec and template into `docs/schemas/`.
+
+The models are the source; the files are for editors and other programs, and are checked in. With
+`--check` nothing is written, and a file that is not what the models say is named: exit 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jitvault.domain.spec import TaskSpec
+from jitvault.domain.template import AccessTemplate
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "task.schema.json": TaskSpec,
+    "access-template.schema.json": AccessTemplate,
+}
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what the parser of `model` accepts.
+
+    It says no more than a schema can: rules between fields are the parser's alone.
+    """
+    return {"$schema": DIALECT, **model.model_json_schema(by_alias=True, mode="validation")}
+
+
+def rendered() -> dict[str, str]:
+    """File name to contents, for all schemas."""
+    return {
+        name: json.dumps(schema_of(model), indent=2, ensure_ascii=False) + "\n"
+        for name, model in SCHEMAS.items()
+    }
+
+
+def stale(directory: Path) -> list[str]:
+    """The names of the files in `directory` that are missing or not what the models say."""
+    return [name for name, text in rendered().items() if _contents(directory / name) != text]
+
+
+def main(arguments: Sequence[str] | None = None, directory: Path | None = None) -> int:
+    """The exit code: 1 if `--check` found a stale file, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m jitvault.schemas", description="Write the JSON Schemas.")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if a file is stale")
+    options = parser.parse_args(arguments)
+    target = directory or Path(__file__).resolve().parents[1] / "docs" / "schemas"
+    if not options.check:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in rendered().items():
+            (target / name).write_text(text, encoding="utf-8")
+        return 0
+    found = stale(target)
+    for name in found:
+        sys.stderr.write(f"docs/schemas/{name} is stale: run `make schemas`\n")
+    return 1 if found else 0
+
+
+def _contents(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

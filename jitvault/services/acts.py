@@ -1,0 +1,58 @@
+"""How an act is done: a row is committed first, then Vault is called, then the answer is committed.
+
+A crash between any two of these leaves an operation that reads as unknown, and the next run finds out what
+became of it. The operation id travels in the audited header, so the stream shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from jitvault.domain.lifecycle import State
+from jitvault.errors import JitvaultError, OutcomeUnknown
+from jitvault.ports.ledger import Change, OperationRow, OpState, Row
+from jitvault.services.context import Worker, new_id
+
+T = TypeVar("T")
+
+
+def act(
+    worker: Worker,
+    task_id: str,
+    claim: int,
+    kind: str,
+    subject: str,
+    call: Callable[[str], T],
+    *,
+    rows: Sequence[Row] = (),
+    op_id: str | None = None,
+    **task: Any,
+) -> tuple[T, OperationRow]:
+    """Do one act: `call(op id)`. Gives its answer, and the operation, answered but not yet committed as such.
+
+    The caller commits the operation together with what the answer means. `rows` and `task` (state and
+    columns of the task) are committed with the intent.
+    """
+    op = OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
+    state: State | None = task.pop("state", None)
+    body = {"op": op.op_id, "subject": subject}
+    intent = Change(f"{kind}_intended", body, state=state, fields=task, rows=(*rows, op))
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    try:
+        answer = call(op.op_id)
+    except OutcomeUnknown as error:
+        _leave(worker, claim, op, OpState.UNKNOWN, error)
+        raise
+    except JitvaultError as error:
+        _leave(worker, claim, op, OpState.ABANDONED, error)
+        raise
+    return answer, replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+
+
+def _leave(worker: Worker, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
+    """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
+    left = replace(op, state=state, answer=str(error)[:255], answered_at=worker.now())
+    change = Change(f"{op.kind}_{state}", {"op": op.op_id, "answer": left.answer}, rows=(left,))
+    worker.ledger.apply(op.task_id, change, claim=claim, at=worker.now())

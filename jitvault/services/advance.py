@@ -1,0 +1,212 @@
+"""The story of a task: what is true of it now decides what is done next, until nothing is to be done.
+
+Commands and the worker run this same function under the same claim. It acts on the ledger's state and on what
+Vault and the audit stream say at this moment, so it does not matter who ran it last or where they crashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from jitvault.domain.confirmation import QUIET, Check
+from jitvault.domain.lifecycle import BEFORE_GRANT, EndReason, State
+from jitvault.domain.observation import Kind
+from jitvault.domain.revision import Revision
+from jitvault.errors import InvalidInput, JitvaultError
+from jitvault.ports.ledger import Change, TaskFile
+from jitvault.services.confirm import confirmed
+from jitvault.services.consider import consider, enter, still_holds
+from jitvault.services.context import Worker
+from jitvault.services.decide import Standing
+from jitvault.services.integrity import check_integrity, check_published
+from jitvault.services.issue import MAX_ATTEMPTS, issue
+from jitvault.services.observe import canary, observe
+from jitvault.services.papers import end_request, submission, wants_grant
+from jitvault.services.publish import publish, publish_refusal
+from jitvault.services.recover import settle_attempt
+from jitvault.services.revoke import revoke
+from jitvault.services.seal import late, seal
+
+_REVOKE_TRIES = 4
+_FIRST_PAUSE_S = 0.2
+
+
+@dataclass(slots=True)
+class Step:
+    """What one turn of the story found, besides what it wrote."""
+
+    go_on: bool = False
+    standing: Standing | None = None
+    quiet: Check | None = None
+    tries: int = 0
+
+
+def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFile:
+    """Do everything that is due for the task now and give its file.
+
+    `hint` is the entity whose request is looked for first when the ledger does not know the task.
+    """
+    try:
+        enter(worker, task_id, hint=hint)
+    except InvalidInput as error:
+        if hint:
+            publish_refusal(worker, task_id, hint, error)
+        raise
+    with worker.ledger.claim(task_id) as claim:
+        step = Step(go_on=True)
+        told = -1
+        while step.go_on:
+            worker.ledger.extend(task_id, claim)
+            observe(worker)
+            file = _file(worker, task_id)
+            check_integrity(worker, file)
+            step = _turn(worker, file, claim, step)
+            file = _file(worker, task_id)
+            if file.task.version != told:
+                publish(worker, file, step.standing)
+                told = file.task.version
+        return file
+
+
+def _turn(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+    match file.task.state:
+        case state if state in BEFORE_GRANT:
+            return _before_grant(worker, file, claim)
+        case State.ISSUING:
+            return _issuing(worker, file, claim)
+        case State.ISSUED | State.ACTIVE:
+            return _holding(worker, file, claim)
+        case State.ENDING:
+            return _ending(worker, file, claim, last)
+        case State.CONFIRMED:
+            return _confirmed(worker, file, claim)
+        case _:
+            return Step()
+
+
+def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
+    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
+    if ended is not None:
+        _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
+        return Step()
+    before = file.task.version
+    standing = consider(worker, file, claim)
+    file = _file(worker, file.task.task_id)
+    if standing is None or file.task.state is not State.APPROVED:
+        return Step(standing=standing)
+    submitted = submission(worker, file.task.task_id, file.task.requester)
+    if submitted is None or not wants_grant(worker, submitted) or not submitted.spec.window.opens(worker.now()):
+        return Step(standing=standing)
+    if file.task.version != before or worker.documents.get(f"tasks/{file.task.task_id}") is None:
+        # what is granted has been published before: whoever approved it and the ledger's guard both read it
+        publish(worker, file, standing)
+    check_published(worker, file)
+    canary(worker)
+    issue(worker, file, claim)
+    return Step(go_on=True, standing=standing)
+
+
+def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
+    """A run before this one did not finish: end what it may have made, then try again or give up."""
+    settle_attempt(worker, file, claim)
+    file = _file(worker, file.task.task_id)
+    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
+    made = [grant for grant in file.grants if grant.accessor_hmac is not None]
+    if ended is not None or len(made) >= MAX_ATTEMPTS or not still_holds(worker, file):
+        reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
+        return _begin_end(worker, file, claim, reason, {"note": ended.note if ended else "could not be delivered"})
+    canary(worker)
+    issue(worker, file, claim)
+    return Step(go_on=True)
+
+
+def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
+    """Keep the task while everything still holds; end it at the first thing that does not."""
+    why = _why_end(worker, file)
+    if why is not None:
+        reason, body = why
+        return _begin_end(worker, file, claim, reason, body)
+    if file.task.state is State.ISSUED and _unwrapped(worker, file):
+        _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
+    return Step()
+
+
+def _why_end(worker: Worker, file: TaskFile) -> tuple[EndReason, dict[str, object]] | None:
+    task, grant = file.task, file.grants[-1]
+    ended = end_request(worker, task.task_id, entitled=_entitled(file))
+    if ended is not None:
+        # cancelling what was granted in the meantime ends it
+        return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
+    lines = worker.ledger.trail(file).observations
+    own = [o for o in lines if o.subject == grant.accessor_hmac and o.actor == o.subject and o.closing]
+    if any(o.kind is Kind.TOKEN_REVOKED and not o.failed for o in own):
+        return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
+    now = worker.now()
+    if task.due_at is not None and now >= task.due_at:
+        return EndReason.DEADLINE, {"due_at": task.due_at.isoformat()}
+    claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
+    if task.state is State.ISSUED and now > claimable and not _unwrapped(worker, file):
+        return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+    if not still_holds(worker, file):
+        return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
+    return None
+
+
+def _begin_end(
+    worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: dict[str, object]
+) -> Step:
+    fields = {"end_reason": reason, "ending_at": worker.now()}
+    change = Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    return Step(go_on=True)
+
+
+def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+    """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
+    revoke(worker, file, claim)
+    quiet = confirmed(worker, _file(worker, file.task.task_id), claim, canary(worker))
+    if quiet.ok:
+        return Step(go_on=True, quiet=quiet)
+    if last.tries >= _REVOKE_TRIES:
+        return Step(quiet=quiet)
+    waits_for_time = _file(worker, file.task.task_id).checks and last.tries == 0
+    worker.clock.sleep(QUIET.total_seconds() if waits_for_time else _FIRST_PAUSE_S * 2**last.tries)
+    return Step(go_on=True, quiet=quiet, tries=last.tries + 1)
+
+
+def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:
+    if late(file):
+        body = {"why": "a lease appeared after the task was confirmed"}
+        _apply(worker, file, claim, "late_lease", body, State.ENDING)
+        return Step(go_on=True)
+    seal(worker, file, claim, canary(worker))
+    return Step()
+
+
+def _unwrapped(worker: Worker, file: TaskFile) -> bool:
+    hmac = file.grants[-1].accessor_hmac
+    return any(o.kind is Kind.UNWRAPPED and o.subject == hmac for o in worker.ledger.trail(file).observations)
+
+
+def _entitled(file: TaskFile) -> dict[str, str]:
+    """Who may end the task besides operators."""
+    content = Revision.of(file.revision.body).content
+    return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}
+
+
+def _apply(
+    worker: Worker, file: TaskFile, claim: int, event: str, body: Mapping[str, object], state: State
+) -> None:
+    change = Change(event, body, state=state)
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _file(worker: Worker, task_id: str) -> TaskFile:
+    file = worker.ledger.file(task_id)
+    if file is None:
+        raise JitvaultError(f"task {task_id} vanished from the ledger")
+    return file
+
+

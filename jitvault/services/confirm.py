@@ -1,0 +1,185 @@
+"""Gather the evidence for each credential of a task and let `domain.confirmation` judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from jitvault.domain.confirmation import (
+    Canary,
+    Check,
+    Credential,
+    Probed,
+    Proof,
+    Trail,
+    confirm,
+    is_proven,
+    is_quiet,
+)
+from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.revision import Revision
+from jitvault.errors import NotConfirmed, UsageError
+from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.revoke import gone_lookups
+
+INVALID_LEASE = "invalid lease"
+INVALID_ACCESSOR = "invalid accessor"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A task's credentials with their proofs, and whether all of them reach what is asked."""
+
+    grants: tuple[GrantRow, ...]
+    leases: tuple[LeaseRow, ...]
+    checks: tuple[CheckRow, ...]
+    proven: bool
+
+
+def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
+    """The verdict on every token and lease of the task, by the evidence that there is now."""
+    revision = Revision.of(file.revision.body)
+    probed = _probe(worker, file, revision)
+    grants: list[GrantRow] = []
+    leases: list[LeaseRow] = []
+    checks: list[CheckRow] = []
+    proven: list[bool] = []
+    for grant in file.grants:
+        proof = _token(worker, file, grant, trail)
+        grants.append(replace(grant, verdict=proof.verdict))
+        checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
+        proven.append(proof.verdict is Verdict.NEVER_ISSUED or is_proven(proof, target=False))
+    for lease in file.leases:
+        asked = revision.template_of(lease.path) or {}
+        target = asked.get("confirm") != "audit"
+        proof = _lease(worker, file, lease, trail, probed.get(lease.username or ""), asked=asked, target=target)
+        leases.append(replace(lease, verdict=proof.verdict))
+        checks += _rows(file, lease.lease_id, proof.checks)
+        proven.append(is_proven(proof, target=target))
+    return Judged(tuple(grants), tuple(leases), tuple(checks), all(proven))
+
+
+def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Check:
+    """Write the verdicts, and call the task confirmed when everything is proven and it is quiet.
+
+    Gives check 7; the task is `confirmed` if and only if it is ok.
+    """
+    trail = worker.ledger.trail(file)
+    found = judge(worker, file, trail)
+    tokens = frozenset(g.accessor_hmac for g in file.grants if g.accessor_hmac)
+    quiet = is_quiet(tokens, trail, leases_dead=found.proven, now_canary=canary.at)
+    credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
+    checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
+    if not quiet.ok:
+        if any(_differs(file, row) for row in credentials):
+            change = Change("judged", {"quiet": quiet.evidence}, rows=(*credentials, *checks))
+            worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        return quiet
+    begun = file.task.ending_at or worker.now()
+    dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
+    settled = tuple(replace(grant, settled=True) for grant in found.grants)
+    change = Change(
+        "confirmed",
+        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": quiet.evidence},
+        state=State.CONFIRMED,
+        fields={"dead_ms": _ms(dead - begun), "confirmed_ms": _ms(worker.now() - begun)},
+        rows=(*settled, *found.leases, *checks),
+    )
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    return quiet
+
+
+def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
+    """Whether a verdict differs from the one that is written."""
+    known = {g.grant_id: g.verdict for g in file.grants} | {x.lease_id: x.verdict for x in file.leases}
+    key = row.lease_id if isinstance(row, LeaseRow) else row.grant_id
+    return known.get(key) is not row.verdict
+
+
+def _token(worker: Worker, file: TaskFile, grant: GrantRow, trail: Trail) -> Proof:
+    if grant.accessor_hmac is None:
+        return Proof(grant.verdict, ())
+    named = grant.token_lease or grant.accessor_hmac
+    return confirm(
+        Credential(
+            kind="token",
+            subject=grant.accessor_hmac,
+            lookup_subject=grant.accessor_hmac,
+            mount="auth/token",
+            claimed=_claimed(grant.verdict, file.operations, named),
+            lookup_ops=gone_lookups(file.operations, named),
+            gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)}),
+            expires_at=grant.expires_at,
+            alias=grant.token_lease or "",
+            alias_lookup=worker.hasher.hash(grant.token_lease) if grant.token_lease else "",
+        ),
+        trail,
+        probed=None,
+        target=False,
+    )
+
+
+def _lease(
+    worker: Worker,
+    file: TaskFile,
+    lease: LeaseRow,
+    trail: Trail,
+    probed: Probed | None,
+    *,
+    asked: Mapping[str, object],
+    target: bool,
+) -> Proof:
+    hashed_error = worker.hasher.hash(INVALID_LEASE)
+    return confirm(
+        Credential(
+            kind="lease",
+            subject=lease.lease_id,
+            lookup_subject=worker.hasher.hash(lease.lease_id),
+            mount=str(asked.get("mount", lease.path.partition("/")[0])),
+            claimed=_claimed(lease.verdict, file.operations, lease.lease_id),
+            lookup_ops=gone_lookups(file.operations, lease.lease_id),
+            # Vault shows the reason in plain, OpenBao its HMAC
+            gone_errors=frozenset({INVALID_LEASE, hashed_error}),
+        ),
+        trail,
+        probed=probed,
+        target=target,
+    )
+
+
+def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
+    """What is claimed without proof: the written verdict, never above `gone`."""
+    if verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
+        return Verdict.GONE if gone_lookups(operations, subject) else Verdict.ACKNOWLEDGED
+    return verdict
+
+
+def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Probed]:
+    """Ask each target once about all credentials of the task that it knows. A target that cannot be asked
+    gives no evidence: check 6 fails, the rest stands.
+    """
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for lease in file.leases:
+        entry = revision.template_of(lease.path)
+        if entry and entry["confirm"] == "target" and lease.username and lease.verdict is not Verdict.LIVE:
+            wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.username)
+    found: dict[str, Probed] = {}
+    for (engine, probe), usernames in wanted.items():
+        document = worker.documents.get(f"probes/{probe}")
+        try:
+            if not document or "dsn" not in document:
+                raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
+            found |= worker.engines[engine].probe(str(document["dsn"]), usernames)
+        except (NotConfirmed, UsageError) as error:
+            found |= {name: Probed(refused=False, open_sessions=0, evidence=str(error)) for name in usernames}
+    return found
+
+
+def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
+    return tuple(CheckRow(file.task.task_id, subject, c.n, c.ok, c.evidence[:1000]) for c in checks)
+
+
+def _ms(duration: timedelta) -> int:
+    return max(0, duration // timedelta(milliseconds=1))

@@ -1,0 +1,169 @@
+"""Bring a task that is not granted yet up to what its documents, its templates and policy say now."""
+
+from __future__ import annotations
+
+from jitvault.domain.chain import GENESIS
+from jitvault.domain.lifecycle import BEFORE_GRANT, State
+from jitvault.domain.revision import Revision, difference
+from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
+from jitvault.ports.ledger import Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
+from jitvault.services.context import Worker
+from jitvault.services.decide import Standing, check_grantable, resolve, stand
+from jitvault.services.papers import Submission, find_requester, submission
+
+
+def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
+    """The task's file; a task that the ledger does not know is taken in from its request in Vault.
+
+    `hint` is the entity whose request is looked for first. Raises NotFound, InvalidInput.
+    """
+    file = worker.ledger.file(task_id)
+    if file is not None:
+        return file
+    requester = find_requester(worker, task_id, hint=hint)
+    submitted = submission(worker, task_id, requester) if requester else None
+    if submitted is None:
+        raise NotFound(f"nobody has submitted a task {task_id}")
+    published = worker.documents.get(f"tasks/{task_id}")
+    if published is not None and published.get("installation") == worker.installation:
+        raise SecurityFinding(
+            f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
+            hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
+        )
+    revision = resolve(worker, submitted, number=1)
+    check_grantable(worker, revision)
+    standing = stand(worker, revision)
+    _create(worker, submitted, revision, standing)
+    created = worker.ledger.file(task_id)
+    assert created is not None  # noqa: S101 - it was just written
+    return created
+
+
+def consider(worker: Worker, file: TaskFile, claim: int) -> Standing | None:
+    """Re-read everything that the decision rests on and move the task to where it belongs now.
+
+    Gives the standing of the current revision, None when the window is over. What the ledger says about
+    requester, decisions and obligations is not looked at: all of it is read from Vault and policy again.
+    Raises WrongState when the spec was changed without `revise`.
+    """
+    task, old = file.task, Revision.of(file.revision.body)
+    submitted = submission(worker, task.task_id, task.requester)
+    if submitted is None:
+        raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
+    if submitted.spec.window.lapsed(worker.now()) and submitted.spec.canonical() == old.content["spec"]:
+        _move(worker, file, claim, State.LAPSED, {"why": "its window is over"})
+        return None
+    revision = resolve(worker, submitted, number=task.revision)
+    changed = revision.digest != old.digest
+    if changed:
+        if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
+            raise WrongState(
+                f"task {task.task_id} was submitted with another spec: " + "; ".join(difference(old, revision)[:5]),
+                hint="Use --revise to replace it by a new revision, or another id for another task.",
+            )
+        revision = resolve(worker, submitted, number=task.revision + 1)
+        check_grantable(worker, revision)
+    standing = stand(worker, revision)
+    if changed:
+        _revise(worker, file, claim, revision, standing)
+    elif standing.state is not task.state or _votes(task.task_id, standing) != file.decisions:
+        _move(worker, file, claim, standing.state, _said(standing), standing)
+    return standing
+
+
+def still_holds(worker: Worker, file: TaskFile) -> bool:
+    """Whether a granted task's revision is still what its request and templates resolve to: no drift."""
+    submitted = submission(worker, file.task.task_id, file.task.requester)
+    if submitted is None:
+        return False
+    approved = Revision.of(file.revision.body)
+    try:
+        now = resolve(worker, submitted, number=file.task.revision)
+    except InvalidInput:
+        return False
+    # a spec that was submitted again and differs waits for its own decision; it is no drift of this one
+    return now.digest == approved.digest or submitted.spec.canonical() != approved.content["spec"]
+
+
+def _create(worker: Worker, submitted: Submission, revision: Revision, standing: Standing) -> None:
+    now = worker.now()
+    task = TaskRow(
+        task_id=submitted.spec.id,
+        state=standing.state,
+        end_reason=None,
+        revision=1,
+        digest=revision.digest,
+        requester=submitted.requester.id,
+        agent=revision.content["agent"]["entity"],
+        version=0,
+        seq=0,
+        head=GENESIS,
+        created_at=now,
+        due_at=submitted.spec.window.until,
+        ending_at=None,
+        dead_ms=None,
+        confirmed_ms=None,
+        receipt=None,
+    )
+    rows: tuple[Row, ...] = (_row(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
+    body = {"revision": 1, "digest": revision.digest, **_said(standing)}
+    worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
+
+
+def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, standing: Standing) -> None:
+    number = file.task.revision + 1
+    if file.task.state not in BEFORE_GRANT:
+        raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
+    change = Change(
+        "revised",
+        {"revision": number, "digest": revision.digest, **_said(standing)},
+        state=standing.state,
+        fields={"revision": number, "digest": revision.digest, "due_at": revision.window.until},
+        rows=(_row(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
+    )
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _move(
+    worker: Worker,
+    file: TaskFile,
+    claim: int,
+    state: State,
+    body: dict[str, object],
+    standing: Standing | None = None,
+) -> None:
+    if standing is None and file.task.state is state:
+        return
+    rows: tuple[DecisionRow, ...] = ()
+    if standing is not None:
+        rows = _votes(file.task.task_id, standing)
+    worker.ledger.apply(
+        file.task.task_id,
+        Change("decided", body, state=state, rows=rows),
+        claim=claim,
+        at=worker.now(),
+    )
+
+
+def _row(task_id: str, revision: Revision, number: int, standing: Standing) -> RevisionRow:
+    return RevisionRow(task_id, number, revision.digest, revision.body, standing.decision.as_json())
+
+
+def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
+    counted = [*standing.tally.approved_by, *filter(None, [standing.tally.denied_by])]
+    return tuple(
+        DecisionRow(task_id, v.entity_id, v.name, v.decision, v.digest, v.expires_at, v.reason)
+        for v in sorted(counted, key=lambda v: v.entity_id)
+    )
+
+
+def _said(standing: Standing) -> dict[str, object]:
+    """What the chain keeps of a decision."""
+    return {
+        "policy": standing.decision.policy_digest,
+        "rules": list(standing.decision.rules),
+        "permitted": standing.decision.permitted,
+        "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
+        "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
+        "missing": standing.tally.missing,
+    }

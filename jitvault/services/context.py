@@ -1,0 +1,70 @@
+"""What the services work with: one value that the composition root fills."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jitvault.domain.template import AccessTemplate
+from jitvault.ports.audit import Source
+from jitvault.ports.clock import Clock
+from jitvault.ports.engine import Engine
+from jitvault.ports.ledger import Ledger
+from jitvault.ports.policy import Authorizer
+from jitvault.ports.vault import (
+    Documents,
+    Hasher,
+    Identity,
+    Leases,
+    Reader,
+    Signer,
+    TokenFacts,
+    Tokens,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Everything under the worker's identity. Only this decides, issues, revokes and proves."""
+
+    ledger: Ledger
+    source: Source
+    authorizer: Authorizer
+    engines: Mapping[str, Engine]
+    templates: Mapping[str, AccessTemplate]
+    clock: Clock
+    tokens: Tokens
+    leases: Leases
+    hasher: Hasher
+    signer: Signer
+    documents: Documents
+    identity: Identity
+    reader: Reader
+    installation: str
+    settle_window: timedelta
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Everything under the identity of an operator, approver or agent: it only writes, signs and reads."""
+
+    me: TokenFacts
+    signer: Signer
+    documents: Documents
+    clock: Clock
+
+    @property
+    def entity(self) -> str:
+        return self.me.entity_id
+
+
+def new_id() -> str:
+    """128 random bits in hex: operation ids, grant ids, nonces."""
+    return secrets.token_hex(16)
+
+

@@ -1,0 +1,158 @@
+"""Give an approved task its one token: intent, wrapped create, look-up, delivery.
+
+The token is only ever seen inside its wrapping, and the wrapping token only until it lies in the inbox. An
+attempt that may have made a token and did not surely deliver it is ended and proven before the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from jitvault.domain.access import cap_of, role_name, smallest_cap
+from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.revision import Revision, Terms, terms
+from jitvault.errors import SecurityFinding, WrongState
+from jitvault.ports.ledger import Change, GrantRow, TaskFile
+from jitvault.ports.vault import TokenFacts, WrappedToken
+from jitvault.services.acts import act
+from jitvault.services.context import Worker, new_id
+
+MAX_ATTEMPTS = 3
+
+
+def issue(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Create, check and deliver the task's token; the task is `issued` afterwards."""
+    revision = Revision.of(file.revision.body)
+    granted = terms(revision, worker.now())
+    grant = _intended(worker, file, revision, granted)
+    wrapped, operation = act(
+        worker,
+        file.task.task_id,
+        claim,
+        "create_token",
+        grant.grant_id,
+        lambda op: _create(worker, revision, grant, op),
+        op_id=grant.create_op,
+        rows=(grant,),
+        state=State.ISSUING,
+        due_at=granted.ends_at,
+    )
+    known = replace(
+        grant,
+        wrapped_accessor=wrapped.wrapped_accessor,
+        accessor_hmac=worker.hasher.hash(wrapped.wrapped_accessor),
+        creation_path=wrapped.creation_path,
+        verdict=Verdict.LIVE,
+    )
+    created = Change("token_created", {"grant": grant.grant_id, "op": operation.op_id}, rows=(known, operation))
+    worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
+    facts = _checked(worker, revision, known, granted)
+    dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
+    _deliver(worker, revision, dated, wrapped, claim)
+
+
+def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms) -> GrantRow:
+    if any(not grant.settled for grant in file.grants):
+        raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
+    cap = smallest_cap(timedelta(seconds=granted.window_s))
+    return GrantRow(
+        grant_id=new_id(),
+        task_id=file.task.task_id,
+        attempt=len(file.grants) + 1,
+        digest=revision.digest,
+        role=role_name(cap, revision.spec.spec.network),
+        create_op=new_id(),
+        wrapped_accessor=None,
+        accessor_hmac=None,
+        token_lease=None,
+        creation_path=None,
+        ttl_s=granted.ttl_s,
+        wrap_ttl_s=granted.wrap_ttl_s,
+        issued_at=None,
+        expires_at=None,
+        delivered=False,
+        settled=False,
+        verdict=Verdict.NEVER_ISSUED,
+        dead_at=None,
+    )
+
+
+def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
+    content = revision.content
+    return worker.tokens.create_wrapped(
+        grant.role,
+        policies=sorted({entry["policy"] for entry in revision.access}),
+        meta={
+            "jitvault_installation": worker.installation,
+            "jitvault_task": grant.task_id,
+            "jitvault_grant": grant.grant_id,
+            "jitvault_digest": revision.digest,
+            "jitvault_agent": content["agent"]["entity"],
+            "jitvault_reads": " ".join(sorted(entry["path"] for entry in revision.access)),
+        },
+        ttl_s=grant.ttl_s,
+        wrap_ttl_s=grant.wrap_ttl_s,
+        op=op,
+    )
+
+
+def _checked(worker: Worker, revision: Revision, grant: GrantRow, granted: Terms) -> TokenFacts:
+    """What Vault made has to be what was asked: under wrapping its warnings are hidden, so it is looked up."""
+    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
+    if facts is None:
+        raise SecurityFinding(f"task {grant.task_id}: the token that was just created is not there")
+    wrong = []
+    if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
+        wrong.append("its policies")
+    # the cap is the role's: a token does not show it, and on renewal only the role's counts
+    role = worker.tokens.role(grant.role) or {}
+    capped = 0 < int(role.get("token_explicit_max_ttl") or 0) <= cap_of(grant.role).total_seconds()
+    if not capped or not 0 < facts.ttl_s <= granted.ttl_s:
+        wrong.append("its TTL")
+    if not facts.orphan or facts.path != f"auth/token/create/{grant.role}":
+        wrong.append("its role")
+    if wrong:
+        raise SecurityFinding(
+            f"task {grant.task_id}: Vault made another token than was asked: {', '.join(wrong)} differ",
+            hint="Run `jitvault init --plan` to see what was changed, then grant again.",
+        )
+    return facts
+
+
+def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int) -> None:
+    task_id, content = grant.task_id, revision.content
+    to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
+    message = {
+        "task_id": task_id,
+        "grant_id": grant.grant_id,
+        "digest": revision.digest,
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+        "wrapping": [
+            {
+                "token": wrapped.wrapping_token.reveal(),
+                "ttl": wrapped.wrap_ttl_s,
+                "creation_path": wrapped.creation_path,
+                "template": ",".join(sorted({entry["template"] for entry in revision.access})),
+                "reads": sorted(entry["path"] for entry in revision.access),
+            }
+        ],
+    }
+    _, operation = act(
+        worker,
+        task_id,
+        claim,
+        "deliver",
+        grant.grant_id,
+        lambda op: worker.documents.deliver(f"inbox/{to}/{task_id}", message, op=op),
+        rows=(grant,),
+    )
+    delivered = replace(grant, delivered=True)
+    change = Change(
+        "delivered",
+        {"grant": grant.grant_id, "to": to},
+        state=State.ISSUED,
+        fields={"due_at": grant.expires_at},
+        rows=(delivered, operation),
+    )
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

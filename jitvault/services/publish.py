@@ -1,0 +1,54 @@
+"""What the worker tells everybody about a task: one document in Vault that only it can write."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from jitvault.domain.revision import Revision
+from jitvault.errors import JitvaultError
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.decide import Standing
+from jitvault.services.proof import proof_of
+
+
+def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
+    """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof."""
+    task = file.task
+    content = Revision.of(file.revision.body).content
+    grant = file.grants[-1] if file.grants else None
+    document = {
+        "installation": worker.installation,
+        "task_id": task.task_id,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "revision": task.revision,
+        "digest": task.digest,
+        "body": base64.b64encode(file.revision.body).decode(),
+        "requester": content["requester"]["entity"],
+        "agent": content["agent"]["entity"],
+        "missing": standing.tally.missing_json() if standing else [],
+        "refused": list(standing.tally.refused) if standing else [],
+        "why_denied": standing.why_denied if standing and task.state == "denied" else None,
+        "grant_id": grant.grant_id if grant else None,
+        "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
+        "proof": proof_of(file),
+        "findings": [finding["message"] for finding in file.findings],
+        "error": None,
+    }
+    worker.documents.put(f"tasks/{task.task_id}", document)
+
+
+def publish_refusal(worker: Worker, task_id: str, requester: str, error: JitvaultError) -> None:
+    """Tell whoever waits that a request cannot be taken. A task that is known already keeps its document."""
+    if worker.documents.get(f"tasks/{task_id}") is not None:
+        return
+    document: Mapping[str, Any] = {
+        "task_id": task_id,
+        "state": "refused",
+        "requester": requester,
+        "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
+    }
+    worker.documents.put(f"tasks/{task_id}", document)

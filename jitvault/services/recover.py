@@ -1,0 +1,114 @@
+"""What became of a grant that a crash or a lost answer left half done.
+
+A token that was created and not surely delivered is never delivered again: it is ended and proven dead, and
+another attempt follows. Where even the accessor is lost, the stream says whether the token was created, and
+Vault lists the tokens of the role as leases that can be revoked by path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.observation import Kind, Observation
+from jitvault.errors import OutcomeUnknown
+from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, TaskFile
+from jitvault.services.confirm import judge
+from jitvault.services.context import Worker
+from jitvault.services.observe import canary
+from jitvault.services.revoke import revoke_token, revoke_token_lease
+
+
+def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
+    """End the unsettled grant of a task that is being issued, if there is one, and prove it.
+
+    Raises OutcomeUnknown while it cannot be known yet whether the token was created.
+    """
+    open_grants = [grant for grant in file.grants if not grant.settled]
+    if not open_grants:
+        return
+    grant = open_grants[0]
+    if grant.accessor_hmac is None:
+        grant = _find(worker, file, grant, claim)
+    elif grant.wrapped_accessor:
+        grant = revoke_token(worker, grant, claim)
+    newest = canary(worker)
+    again = worker.ledger.file(file.task.task_id)
+    assert again is not None  # noqa: S101 - it was just changed
+    judged = judge(worker, again, worker.ledger.trail(again))
+    _settle(worker, file, claim, next(g for g in judged.grants if g.grant_id == grant.grant_id), newest)
+
+
+def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest: Canary) -> None:
+    dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
+    if grant.verdict not in dead:
+        raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
+    body = {"grant": grant.grant_id, "verdict": grant.verdict.value, "canary": newest.place.offset}
+    change = Change("attempt_settled", body, rows=(replace(grant, settled=True),))
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> GrantRow:
+    """Find and end a token whose create was sent and whose answer never came."""
+    operation = next(op for op in file.operations if op.op_id == grant.create_op)
+    newest = canary(worker)
+    lines = _lines_of(worker.ledger.trail(file), operation)
+    created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
+    if created is not None:
+        expires_at = created.at + timedelta(seconds=grant.ttl_s)
+        named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
+        body = {"grant": grant.grant_id, "line": created.line, "op": operation.op_id}
+        settled = replace(operation, state=OpState.SETTLED, answer="created")
+        worker.ledger.apply(
+            file.task.task_id, Change("token_created", body, rows=(named, settled)), claim=claim, at=worker.now()
+        )
+        return _end_by_path(worker, named, created, lines, claim)
+    _wait_until_surely_never_sent(worker, operation, newest.at)
+    never = replace(operation, state=OpState.ABANDONED, answer="never sent")
+    waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset}
+    worker.ledger.apply(
+        file.task.task_id, Change("never_created", waited, rows=(grant, never)), claim=claim, at=worker.now()
+    )
+    return grant
+
+
+def _lines_of(trail: Trail, operation: OperationRow) -> list[Observation]:
+    """The stream's lines of a create, by its operation id in a line of one of our own sessions."""
+    return [
+        o
+        for o in trail.observations
+        if o.kind is Kind.TOKEN_CREATED and o.op == operation.op_id and o.actor in trail.worker_accessors
+    ]
+
+
+def _wait_until_surely_never_sent(worker: Worker, operation: OperationRow, canary_at: datetime) -> None:
+    """A request can reach Vault until its time-out and then run as long as Vault's longest request."""
+    sure = operation.sent_at + worker.settle_window + timedelta(seconds=1)
+    if canary_at < sure:
+        left = (sure - canary_at).total_seconds()
+        raise OutcomeUnknown(
+            f"task {operation.task_id}: whether a token was created is known in {left:.0f} s at the earliest",
+            hint="Run the same command again then.",
+        )
+
+
+def _end_by_path(
+    worker: Worker, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
+) -> GrantRow:
+    """Revoke the token of a lost answer by its lease path.
+
+    Vault lists the role's tokens as leases; the one whose issue time lies between the request line and the
+    response line, and belongs to no token that we know, is it. Where none is listed, it is dead already.
+    """
+    sent = min(o.at for o in lines)
+    known = worker.ledger.issue_times(grant.role)
+    for lease_id in worker.leases.list(f"auth/token/create/{grant.role}"):
+        record = worker.leases.lookup(lease_id)
+        if record is None or record.issued_at is None or record.issued_at in known:
+            continue
+        if sent <= record.issued_at <= created.at:
+            named = replace(grant, token_lease=lease_id, issued_at=record.issued_at)
+            return revoke_token_lease(worker, named, claim)
+    return grant

@@ -1,0 +1,86 @@
+"""Close a task for good: the settle window has passed under trust, and the receipt is signed.
+
+A read that was in flight while its token was revoked can still get a lease (VAULT-FACTS, "Revocation"), at the
+latest after the server's longest request. Only then is a task finished.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.lifecycle import State
+from jitvault.domain.revision import Revision
+from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.ports.ledger import Change, TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.proof import proof_of
+from jitvault.services.revoke import DEAD
+
+
+def settles_at(worker: Worker, trail: Trail, file: TaskFile) -> datetime | None:
+    """Vault's time after which no request of the task's tokens can still be in flight."""
+    tokens = {grant.accessor_hmac for grant in file.grants}
+    acts = [o.at for o in trail.observations if o.subject in tokens or o.actor in tokens]
+    return max(acts) + worker.settle_window if acts else None
+
+
+def late(file: TaskFile) -> bool:
+    """Whether a lease appeared that nobody has revoked yet."""
+    return any(lease.verdict not in DEAD for lease in file.leases)
+
+
+def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
+    """Seal the task if its settle window is over; False while it is not, or a lease is listed still."""
+    trail = worker.ledger.trail(file)
+    settled = settles_at(worker, trail, file)
+    if settled is not None and canary.at < settled:
+        return False
+    revision = Revision.of(file.revision.body)
+    listed = {lease for entry in revision.access for lease in worker.leases.list(entry["path"])}
+    if listed & {lease.lease_id for lease in file.leases}:
+        return False
+    sealed_at = worker.now()
+    receipt = worker.signer.sign(receipt_of(worker, file, sealed_at), RECEIPT_TYPE, key=RECEIPT_KEY)
+    change = Change(
+        "sealed",
+        {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},
+        state=State.SEALED,
+        fields={"receipt": receipt, "due_at": None},
+    )
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=sealed_at)
+    return True
+
+
+def receipt_of(worker: Worker, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
+    """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
+    task, content = file.task, Revision.of(file.revision.body).content
+    return {
+        "kind": "Receipt",
+        "installation": worker.installation,
+        "task": task.task_id,
+        "revision": task.revision,
+        "digest": task.digest,
+        "requester": content["requester"],
+        "agent": content["agent"],
+        "owner": content["owner"],
+        "intent": content["spec"]["spec"]["intent"],
+        "approved_by": [d.entity_id for d in file.decisions if d.decision == "approve"],
+        "policy": dict(file.revision.decision),
+        "grants": [
+            {
+                "grant": grant.grant_id,
+                "attempt": grant.attempt,
+                "role": grant.role,
+                "accessor_hmac": grant.accessor_hmac,
+                "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+                "verdict": grant.verdict.value,
+            }
+            for grant in file.grants
+        ],
+        "proof": proof_of(file),
+        "chain": {"events": task.seq, "head": task.head},
+        "sealed_at": sealed_at.isoformat(),
+    }

@@ -1,0 +1,92 @@
+"""The settings: the only reader of the environment.
+
+    VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
+    JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
+    JITVAULT_ADMIN_TOKEN     what `init` uses; VAULT_TOKEN otherwise
+    JITVAULT_LEDGER          SQLAlchemy URL
+    JITVAULT_AUDIT_FILE      the file that Vault's audit device writes
+    JITVAULT_AUDIT_DEVICE    the device's name in Vault
+    JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+    JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
+    JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jitvault import shipped
+from jitvault.domain.secret import Secret
+from jitvault.domain.windows import parse_duration
+from jitvault.errors import JitvaultError, UsageError
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_duration(value)
+    except JitvaultError as error:
+        raise ValueError(str(error)) from None
+
+
+def _either(name: str) -> AliasChoices:
+    return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
+
+
+def _default_ledger() -> str:
+    return f"sqlite:///{Path.home() / '.local' / 'share' / 'jitvault' / 'ledger.db'}"
+
+
+class Settings(BaseSettings):
+    """Read once, at the start of a command."""
+
+    model_config = SettingsConfigDict(env_prefix="JITVAULT_", frozen=True, env_ignore_empty=True)
+
+    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"))
+    vault_token: SecretStr | None = Field(None, validation_alias=_either("TOKEN"))
+    vault_namespace: str | None = Field(None, validation_alias=_either("NAMESPACE"))
+    vault_cacert: str | None = Field(None, validation_alias=_either("CACERT"))
+    worker_token: SecretStr | None = None
+    admin_token: SecretStr | None = None
+    ledger: str = Field(default_factory=_default_ledger)
+    audit_file: Path | None = None
+    audit_device: str = "jitvault"
+    settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
+    templates: Path = Field(default_factory=shipped.templates_dir)
+    policies: Path = Field(default_factory=lambda: shipped.policies_dir() / "cedar")
+
+    @property
+    def person(self) -> Secret | None:
+        """The caller's own token: VAULT_TOKEN, or what `bao login` left in the home directory."""
+        if self.vault_token:
+            return Secret(self.vault_token.get_secret_value())
+        try:
+            left = (Path.home() / ".vault-token").read_text().strip()
+        except OSError:
+            return None
+        return Secret(left) if left else None
+
+    @property
+    def worker(self) -> Secret | None:
+        return Secret(self.worker_token.get_secret_value()) if self.worker_token else None
+
+    @property
+    def admin(self) -> Secret | None:
+        return Secret(self.admin_token.get_secret_value()) if self.admin_token else self.person
+
+
+def load() -> Settings:
+    """The settings of this process. Raises UsageError that names the variable and not its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]).upper()
+        variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
+        raise UsageError(f"{variable}: {first['msg']}") from None

@@ -1,0 +1,17 @@
+"""The audit device's HMAC of a value: how a value is found in a stream that never shows it."""
+
+from __future__ import annotations
+
+from jitvault.vault.client import Vault
+
+
+class AuditHash:
+    """`sys/audit-hash/<device>`; needs `update` on that path and no sudo."""
+
+    def __init__(self, vault: Vault, device: str) -> None:
+        self._vault = vault
+        self.device = device
+
+    def hash(self, value: str) -> str:
+        """`hmac-sha256:…` of `value` with the device's current salt."""
+        return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])

@@ -1,0 +1,170 @@
+"""The one way to Vault: typed requests through hvac, with every failure translated.
+
+What a caller needs to know of a failure is whether the act may have been done:
+
+    VaultUnavailable   not sent, or refused before anything was done (connection refused, sealed, 429, 503)
+    OutcomeUnknown     sent, and the answer was lost or is a 500: VAULT-FACTS, "Audit devices": a 500 can
+                       mean that the act was done and only its audit line could not be written
+    VaultRefused       403
+    VaultRejected      400 or 404, with Vault's reasons
+
+There is no automatic retry: the ledger retries, after it has looked. A Vault error body never reaches a
+message unless it is one of Vault's own short reasons, since a body can echo what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hvac
+import requests
+
+from jitvault.domain.secret import Secret
+from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
+
+OP_HEADER = "X-Jitvault-Op"
+_MAX_REASON = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where Vault is and how to speak to it. `timeout_s` stays below the ledger's claim of 30 s."""
+
+    address: str
+    namespace: str | None = None
+    ca_file: str | None = None
+    timeout_s: int = 10
+
+
+class Vault:
+    """One identity's connection. Not shared between threads."""
+
+    def __init__(self, connection: Connection, token: Secret | None) -> None:
+        session = requests.Session()
+        session.verify = connection.ca_file or True
+        session.trust_env = False
+        self.connection = connection
+        self.has_token = token is not None
+        self._adapter = hvac.Client(
+            url=connection.address,
+            # hvac takes None as "look into the environment and the home directory"
+            token=token.reveal() if token else "",
+            verify=connection.ca_file or True,
+            namespace=connection.namespace,
+            timeout=connection.timeout_s,
+            session=session,
+        ).adapter
+
+    def with_token(self, token: Secret) -> Vault:
+        """The same Vault as somebody else."""
+        return Vault(self.connection, token)
+
+    def close(self) -> None:
+        self._adapter.close()
+
+    def read(self, path: str, *, op: str | None = None) -> dict[str, Any] | None:
+        """The answer of a GET, or None where Vault has nothing there (404)."""
+        return self._or_none("get", path, op=op)
+
+    def list(self, path: str) -> list[str]:
+        """The keys below `path`, empty where there is nothing."""
+        answer = self._or_none("list", path)
+        return [str(key) for key in (answer or {}).get("data", {}).get("keys", [])]
+
+    def write(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        op: str | None = None,
+        wrap_ttl_s: int | None = None,
+        method: str = "put",
+    ) -> dict[str, Any]:
+        """The answer of a PUT; empty for 204. `op` is the operation id that the audit stream will show."""
+        return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
+
+    def delete(self, path: str, *, op: str | None = None) -> None:
+        self._request("delete", path, op=op)
+
+    def health(self) -> dict[str, Any]:
+        """What `sys/health` says, whatever the state. Raises VaultUnavailable when nothing sensible answers."""
+        # the status code only repeats what the body says, so every state is asked to answer 200
+        params = "standbyok=true&sealedcode=200&uninitcode=200"
+        answer = self._request("get", f"sys/health?{params}")
+        if "sealed" not in answer:
+            raise VaultUnavailable(f"{self.connection.address} does not answer like Vault")
+        return answer
+
+    def _or_none(self, method: str, path: str, *, op: str | None = None) -> dict[str, Any] | None:
+        try:
+            return self._request(method, path, op=op)
+        except VaultRejected as error:
+            if error.status == requests.codes.not_found and not error.reasons:
+                return None
+            raise
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        op: str | None = None,
+        wrap_ttl_s: int | None = None,
+    ) -> dict[str, Any]:
+        headers = {OP_HEADER: op} if op else {}
+        kwargs: dict[str, Any] = {} if body is None else {"json": dict(body)}
+        if wrap_ttl_s is not None:
+            kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
+        try:
+            answer = self._adapter.request(
+                method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs
+            )
+        except (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
+            raise self._down(error) from None
+        except requests.ConnectionError as error:
+            raise self._down(error) if _never_sent(error) else self._lost(path, error) from None
+        except (requests.RequestException, ValueError) as error:
+            raise self._lost(path, error) from None
+        if isinstance(answer, dict):
+            return answer
+        if answer.status_code in (requests.codes.no_content, requests.codes.accepted):
+            return {"http_status_code": answer.status_code}
+        raise self._translated(answer, path)
+
+    def _translated(self, answer: requests.Response, path: str) -> JitvaultError:
+        status, reasons = answer.status_code, _reasons(answer)
+        said = "; ".join(reasons) or "no reason given"
+        if status == requests.codes.forbidden:
+            return VaultRefused(f"Vault refused {path}: {said}")
+        if status in (400, 404, 405):
+            return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
+        if status in (429, 472, 473, 501, 503):
+            why = "it is sealed or starting" if status == requests.codes.unavailable else f"HTTP {status}"
+            return VaultUnavailable(f"Vault at {self.connection.address} does not take requests: {why}")
+        return OutcomeUnknown(f"Vault at {self.connection.address} answered {path} with HTTP {status}: {said}")
+
+    def _down(self, error: Exception) -> VaultUnavailable:
+        return VaultUnavailable(f"Vault at {self.connection.address} does not answer ({type(error).__name__})")
+
+    def _lost(self, path: str, error: Exception) -> OutcomeUnknown:
+        return OutcomeUnknown(f"the answer of Vault to {path} was lost ({type(error).__name__})")
+
+
+def _never_sent(error: requests.ConnectionError) -> bool:
+    """Whether the connection itself failed, so that no byte of the request was sent."""
+    return "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error)
+
+
+def _reasons(answer: requests.Response) -> tuple[str, ...]:
+    """Vault's own reasons, one line and a bounded length each; nothing else of the body."""
+    try:
+        found = answer.json().get("errors", [])
+    except (ValueError, AttributeError):
+        return ()
+    if not isinstance(found, list):
+        return ()
+    cleaned = (" ".join(str(r).replace("1 error occurred:", "").replace("*", " ").split()) for r in found)
+    return tuple(reason[:_MAX_REASON] for reason in cleaned if reason)

@@ -1,0 +1,45 @@
+"""Who is who: entities and groups, read from Vault for each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jitvault.ports.vault import Entity
+from jitvault.vault.client import Vault
+
+
+
+class Identity:
+    """Entity and group look-ups, under the identity of `vault`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._group_ids: dict[str, str | None] = {}
+
+    def by_id(self, entity_id: str) -> Entity | None:
+        return self._entity(f"identity/entity/id/{entity_id}")
+
+    def by_name(self, name: str) -> Entity | None:
+        return self._entity(f"identity/entity/name/{name}")
+
+    def in_group(self, entity: Entity, group: str) -> bool:
+        """Whether `entity` is enabled and a member of the group `group`, also through another group."""
+        if group not in self._group_ids:
+            answer = self._vault.read(f"identity/group/name/{group}")
+            self._group_ids[group] = str(answer["data"]["id"]) if answer else None
+        return not entity.disabled and self._group_ids[group] in entity.group_ids
+
+    def groups_of(self, entity: Entity, among: Sequence[str]) -> tuple[str, ...]:
+        return tuple(group for group in among if self.in_group(entity, group))
+
+    def _entity(self, path: str) -> Entity | None:
+        answer = self._vault.read(path)
+        if answer is None:
+            return None
+        data = answer["data"]
+        return Entity(
+            id=str(data["id"]),
+            name=str(data["name"]),
+            disabled=bool(data.get("disabled")),
+            group_ids=frozenset(data.get("group_ids") or ()),
+        )

@@ -1,0 +1,53 @@
+"""Leases: looked up, listed and revoked synchronously by path, so that each act has a line of its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jitvault.errors import VaultRejected
+from jitvault.ports.vault import LeaseRecord
+from jitvault.vault.client import Vault
+
+
+
+class Leases:
+    """The lease endpoints, under the identity of `vault`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None:
+        """The lease, or None when Vault says `invalid lease` (which alone proves nothing)."""
+        try:
+            answer = self._vault.write("sys/leases/lookup", {"lease_id": lease_id}, op=op)
+        except VaultRejected as error:
+            if any("invalid lease" in reason for reason in error.reasons):
+                return None
+            raise
+        return _record(answer["data"])
+
+    def revoke(self, lease_id: str, *, op: str) -> None:
+        """Revoke one lease and wait for the backend; raises VaultRejected when the backend failed.
+
+        The API's default for `sync` is not the documented one, so it is always sent. The lease id is in
+        the path, where the audit device shows it in plain.
+        """
+        self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True}, op=op)
+
+    def list(self, prefix: str) -> list[str]:
+        """The lease ids below `prefix` (sudo), one level deep."""
+        return [f"{prefix}/{key}" for key in self._vault.list(f"sys/leases/lookup/{prefix}/")]
+
+
+def _record(data: dict[str, Any]) -> LeaseRecord:
+    def when(name: str) -> datetime | None:
+        return datetime.fromisoformat(data[name]) if data.get(name) else None
+
+    return LeaseRecord(
+        lease_id=data["id"],
+        issued_at=when("issue_time"),
+        expires_at=when("expire_time"),
+        ttl_s=int(data.get("ttl") or 0),
+        revoke_error=data.get("revoke_error") or None,
+    )

@@ -1,0 +1,104 @@
+"""Task tokens: created wrapped through a token role, looked up and revoked by accessor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jitvault.domain.secret import Secret
+from jitvault.errors import OutcomeUnknown, VaultRejected
+from jitvault.ports.vault import TokenFacts, WrappedToken
+from jitvault.vault.client import Vault
+
+
+
+class Tokens:
+    """The token endpoints, under the identity of `vault`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def create_wrapped(
+        self,
+        role: str,
+        *,
+        policies: Sequence[str],
+        meta: Mapping[str, str],
+        ttl_s: int,
+        wrap_ttl_s: int,
+        op: str,
+    ) -> WrappedToken:
+        """A new orphan service token of `role`, delivered only as a wrapping token.
+
+        Under wrapping Vault hides its warnings, so the caller looks the token up afterwards.
+        """
+        answer = self._vault.write(
+            f"auth/token/create/{role}",
+            {"policies": list(policies), "meta": dict(meta), "ttl": f"{ttl_s}s"},
+            op=op,
+            wrap_ttl_s=wrap_ttl_s,
+        )
+        wrap = answer.get("wrap_info") or {}
+        try:
+            return WrappedToken(
+                wrapping_token=Secret(wrap["token"]),
+                wrapping_accessor=wrap["accessor"],
+                wrapped_accessor=wrap["wrapped_accessor"],
+                creation_path=wrap["creation_path"],
+                wrap_ttl_s=int(wrap["ttl"]),
+            )
+        except KeyError as missing:
+            raise OutcomeUnknown(f"Vault's answer to a wrapped create has no {missing}") from None
+
+    def lookup_self(self) -> TokenFacts:
+        """What Vault says of the token that asks."""
+        answer = self._vault.read("auth/token/lookup-self") or {}
+        return _facts(answer["data"])
+
+    def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None:
+        """The token behind `accessor`, or None where Vault says that there is none."""
+        try:
+            answer = self._vault.write("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
+        except VaultRejected as error:
+            if any("invalid accessor" in reason for reason in error.reasons):
+                return None
+            raise
+        return _facts(answer["data"])
+
+    def revoke_accessor(self, accessor: str, *, op: str) -> bool:
+        """Revoke the token and queue its leases. False when Vault knew no such token.
+
+        For an unknown accessor Vault answers 200 with a warning, not an error.
+        """
+        return not self._vault.write("auth/token/revoke-accessor", {"accessor": accessor}, op=op).get("warnings")
+
+    def revoke_self(self) -> None:
+        self._vault.write("auth/token/revoke-self")
+
+    def role(self, name: str) -> dict[str, Any] | None:
+        """The token role `name`, or None."""
+        answer = self._vault.read(f"auth/token/roles/{name}")
+        return answer["data"] if answer else None
+
+    def roles(self) -> list[str]:
+        return self._vault.list("auth/token/roles")
+
+
+def _facts(data: Mapping[str, Any]) -> TokenFacts:
+    expires = data.get("expire_time")
+    issued = data.get("issue_time")
+    return TokenFacts(
+        accessor=data.get("accessor") or "",
+        entity_id=data.get("entity_id") or "",
+        display_name=data.get("display_name") or "",
+        policies=tuple(data.get("policies") or ()),
+        path=data.get("path") or "",
+        meta=data.get("meta") or {},
+        ttl_s=int(data.get("ttl") or 0),
+        explicit_max_ttl_s=int(data.get("explicit_max_ttl") or 0),
+        orphan=bool(data.get("orphan")),
+        renewable=bool(data.get("renewable")),
+        issued_at=datetime.fromisoformat(issued) if issued else None,
+        expires_at=datetime.fromisoformat(expires) if expires else None,
+    )

@@ -1,0 +1,36 @@
+"""Signatures by keys that never leave Vault."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from jitvault.domain.signing import signed, unsigned
+from jitvault.vault.client import Vault
+
+MOUNT = "jitvault-transit"
+
+
+class Transit:
+    """The Transit mount that `init` provisions, under the identity of `vault`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str) -> dict[str, Any]:
+        """`payload` as a DSSE envelope signed by the Transit key `key`, in its JSON form."""
+        envelope = unsigned(payload, payload_type)
+        body = {"input": base64.b64encode(envelope.pae()).decode()}
+        # vault:v<version>:<base64 signature>
+        _, version, signature = self._vault.write(f"{MOUNT}/sign/{key}", body)["data"]["signature"].split(":")
+        return signed(envelope, key=key, version=int(version[1:]), signature=base64.b64decode(signature))
+
+    def public_keys(self, key: str) -> dict[int, str]:
+        """Version → base64 Ed25519 public key; empty when there is no such key."""
+        answer = self._vault.read(f"{MOUNT}/keys/{key}")
+        if answer is None:
+            return {}
+        usable = int(answer["data"].get("min_decryption_version") or 1)
+        keys = answer["data"]["keys"]
+        return {int(v): str(k["public_key"]) for v, k in keys.items() if int(v) >= usable}

@@ -1,0 +1,142 @@
+"""The composition root: from settings to services. Nothing else knows which adapter stands behind a port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import entry_points
+
+from jitvault import shipped
+from jitvault.audit.file import FileSource
+from jitvault.authorize.cedar import CedarAuthorizer
+from jitvault.domain.secret import Secret
+from jitvault.domain.template import AccessTemplate, load_templates
+from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
+from jitvault.ledger.database import opened
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.engine import Engine
+from jitvault.services.context import Person, Worker
+from jitvault.services.observe import identify
+from jitvault.settings import Settings
+from jitvault.vault.audithash import AuditHash
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.identity import Identity
+from jitvault.vault.kv import Documents
+from jitvault.vault.leases import Leases
+from jitvault.vault.tokens import Tokens
+from jitvault.vault.transit import Transit
+
+
+class SystemClock:
+    """`jitvault.ports.clock.Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Wiring:
+    """What one command can reach; each part is made when it is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+
+    def vault(self, token: Secret | None) -> Vault:
+        s = self.settings
+        return Vault(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert), token)
+
+    @cached_property
+    def templates(self) -> Mapping[str, AccessTemplate]:
+        return load_templates(shipped.files(self.settings.templates, ".yaml", ".yml", ".json"))
+
+    @cached_property
+    def engines(self) -> Mapping[str, Engine]:
+        return {point.name: point.load()() for point in entry_points(group="jitvault.engines")}
+
+    @cached_property
+    def person(self) -> Person:
+        """The caller, who writes and signs under their own entity. Raises UsageError, VaultRefused."""
+        token = self.settings.person
+        if token is None:
+            raise UsageError("no Vault token: VAULT_TOKEN is not set", hint="Log in to Vault (`bao login`) first.")
+        vault = self.vault(token)
+        me = Tokens(vault).lookup_self()
+        if not me.entity_id:
+            raise UsageError(
+                "this Vault token belongs to no entity, so it cannot sign anything",
+                hint="Log in with an auth method (`bao login -method=…`); a root token is nobody.",
+            )
+        return Person(me=me, signer=Transit(vault), documents=Documents(vault), clock=self.clock)
+
+    @property
+    def has_worker(self) -> bool:
+        return self.settings.worker is not None
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        """The ledger; a missing one is created only for the worker, who is its only writer."""
+        return SqlLedger(opened(self.settings.ledger, create=self.has_worker))
+
+    @cached_property
+    def worker(self) -> Worker:
+        """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
+        s = self.settings
+        if s.worker is None:
+            raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
+        if s.audit_file is None:
+            raise UsageError(
+                "JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes."
+            )
+        vault = self.vault(s.worker)
+        documents = Documents(vault)
+        worker = Worker(
+            ledger=self.ledger,
+            source=FileSource(s.audit_file, name=s.audit_device),
+            authorizer=self.authorizer,
+            engines=self.engines,
+            templates=self.templates,
+            clock=self.clock,
+            tokens=Tokens(vault),
+            leases=Leases(vault),
+            hasher=AuditHash(vault, s.audit_device),
+            signer=Transit(vault),
+            documents=documents,
+            identity=Identity(vault),
+            reader=vault,
+            installation=self._installation(documents),
+            settle_window=s.settle_window,
+        )
+        identify(worker)
+        return worker
+
+    @cached_property
+    def authorizer(self) -> CedarAuthorizer:
+        policies = {name: data.decode() for name, data in shipped.files(self.settings.policies, ".cedar").items()}
+        schemas = shipped.files(self.settings.policies, ".cedarschema")
+        if not policies or len(schemas) != 1:
+            raise InvalidInput(f"{self.settings.policies} needs .cedar files and one .cedarschema")
+        return CedarAuthorizer(policies, next(iter(schemas.values())).decode())
+
+    def _installation(self, documents: Documents) -> str:
+        """The installation that `init` made in this Vault; a ledger belongs to one for good."""
+        found = documents.get("installation")
+        if found is None:
+            raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
+        installation = str(found["id"])
+        known = self.ledger.installation()
+        if known is None:
+            self.ledger.set_installation(installation)
+        elif known != installation:
+            raise LedgerUnavailable(
+                "this ledger belongs to another installation of jitvault",
+                hint="JITVAULT_LEDGER and VAULT_ADDR do not belong together.",
+            )
+        return installation

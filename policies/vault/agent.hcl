@@ -1,0 +1,34 @@
+# managed by jitvault
+#
+# Agents use what was granted: they fetch it from their inbox, and say when they are done.
+
+# The end of a task, signed by the agent. It asks for nothing else: no submit, no grant.
+path "jitvault/data/requests/{{identity.entity.id}}/+/end" {
+  capabilities = ["create", "update", "read"]
+}
+
+# What the worker delivered to this agent, and its removal once it is fetched.
+path "jitvault/data/inbox/{{identity.entity.id}}/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
+  capabilities = ["delete"]
+}
+
+# The state of a task whose name the agent knows; no listing.
+path "jitvault/data/tasks/*" {
+  capabilities = ["read"]
+}
+
+# The agent's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
+# sent: an older version of the key cannot be chosen.
+path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
+  capabilities       = ["update"]
+  allowed_parameters = { "input" = [] }
+}
+
+# Who am I: the entity id is part of the paths above.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}

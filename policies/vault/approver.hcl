@@ -1,0 +1,29 @@
+# managed by jitvault
+#
+# Approvers decide: they read the bytes that a task would be granted by, and sign their digest.
+
+# Decisions, by their author alone. Changing one's mind is an update; nothing is deleted.
+path "jitvault/data/decisions/{{identity.entity.id}}/*" {
+  capabilities = ["create", "update", "read"]
+}
+
+# What there is to decide: the exact bytes of each task's revision.
+path "jitvault/data/tasks/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/tasks/*" {
+  capabilities = ["list"]
+}
+
+# The approver's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
+# sent: an older version of the key cannot be chosen.
+path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
+  capabilities       = ["update"]
+  allowed_parameters = { "input" = [] }
+}
+
+# Who am I: the entity id is part of the paths above.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,49 @@
+# managed by jitvault
+#
+# Operators ask: they write signed requests under their own entity and fetch what is delivered to them.
+# They create no token and revoke no lease; the worker does, once it has checked the request.
+
+# Requests, by their author alone. Vault puts the entity's id in place of the expression.
+path "jitvault/data/requests/{{identity.entity.id}}/*" {
+  capabilities = ["create", "update", "read"]
+}
+
+# What the worker delivered to this operator, and its removal once it is fetched.
+path "jitvault/data/inbox/{{identity.entity.id}}/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
+  capabilities = ["delete"]
+}
+
+# The state of every task, as the worker publishes it.
+path "jitvault/data/tasks/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/tasks/*" {
+  capabilities = ["list"]
+}
+
+# The operator's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
+# sent: an older version of the key cannot be chosen.
+path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
+  capabilities       = ["update"]
+  allowed_parameters = { "input" = [] }
+}
+
+# Whether a network is provisioned, before a request asks for it.
+path "auth/token/roles/jitvault-*" {
+  capabilities = ["read"]
+}
+
+# Who am I: the entity id is part of the paths above.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+# Which installation a request is for: it is part of what is signed.
+path "jitvault/data/installation" {
+  capabilities = ["read"]
+}

@@ -1,0 +1,11 @@
+
+# Leases of $path: late ones are found by listing (Vault asks for sudo) and each is revoked by path.
+# A lease_id in the body would override the one in the path, so it is denied.
+path "sys/leases/lookup/$path/*" {
+  capabilities = ["list", "sudo"]
+}
+
+path "sys/leases/revoke/$path/*" {
+  capabilities      = ["update"]
+  denied_parameters = { "lease_id" = [] }
+}
