@@ -35,10 +35,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 def rendered() -> dict[str, str]:
     """File name to contents, for all schemas."""
-    return {
-        name: json.dumps(schema_of(model), indent=2, ensure_ascii=False) + "\n"
-        for name, model in SCHEMAS.items()
-    }
+    return {name: json.dumps(schema_of(model), indent=2, ensure_ascii=False) + "\n" for name, model in SCHEMAS.items()}
 
 
 def stale(directory: Path) -> list[str]:

@@ -1,14 +1,14 @@
 """The settings: the only reader of the environment.
 
-    VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
-    JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
-    JITVAULT_ADMIN_TOKEN     what `init` uses; VAULT_TOKEN otherwise
-    JITVAULT_LEDGER          SQLAlchemy URL
-    JITVAULT_AUDIT_FILE      the file that Vault's audit device writes
-    JITVAULT_AUDIT_DEVICE    the device's name in Vault
-    JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
-    JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
-    JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
+VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
+JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
+JITVAULT_ADMIN_TOKEN     what `init` uses; VAULT_TOKEN otherwise
+JITVAULT_LEDGER          SQLAlchemy URL
+JITVAULT_AUDIT_FILE      the file that Vault's audit device writes
+JITVAULT_AUDIT_DEVICE    the device's name in Vault
+JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
+JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
-from jitvault.ledger.database import opened
+from jitvault.ledger.database import ledger_exists, opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.engine import Engine
 from jitvault.services.context import Person, Worker
@@ -76,9 +76,18 @@ class Wiring:
             )
         return Person(me=me, signer=Transit(vault), documents=Documents(vault), clock=self.clock)
 
+    def token_role(self, name: str) -> Mapping[str, object] | None:
+        """A token role as the caller may see it, or None."""
+        return Tokens(self.vault(self.settings.person)).role(name)
+
     @property
     def has_worker(self) -> bool:
         return self.settings.worker is not None
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
+        return ledger_exists(self.settings.ledger)
 
     @cached_property
     def ledger(self) -> SqlLedger:
@@ -92,9 +101,7 @@ class Wiring:
         if s.worker is None:
             raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
         if s.audit_file is None:
-            raise UsageError(
-                "JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes."
-            )
+            raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         vault = self.vault(s.worker)
         documents = Documents(vault)
         worker = Worker(

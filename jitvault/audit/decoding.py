@@ -26,4 +26,7 @@ def decode(raw: bytes, place: Place) -> Observation | None:
         raise Undecodable(type(error).__name__) from None
     if entry.type not in ("request", "response"):
         raise Undecodable(f"type {entry.type!r:.20}")
-    return observe(entry, line=hashlib.sha256(raw).hexdigest(), place=place)
+    try:
+        return observe(entry, line=hashlib.sha256(raw).hexdigest(), place=place)
+    except OverflowError as error:
+        raise Undecodable(type(error).__name__) from None

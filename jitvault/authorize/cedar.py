@@ -33,13 +33,15 @@ class CedarAuthorizer:
             self._set = cedarpy.PolicySet.from_str(text)
             self._schema = cedarpy.Schema.from_str(schema)
             result = cedarpy.validate_policies(text, schema)
-            listed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+            parsed = json.loads(cedarpy.policies_to_json_str(text))
         except ValueError as error:
             raise InvalidInput(f"the policy set does not parse: {error!s:.300}") from None
         if not result.validation_passed:
             problems = "; ".join(str(problem) for problem in result.errors)
             raise InvalidInput(f"the policy set does not validate: {problems:.300}")
-        self._rules = {name: _Rule(name, policy) for name, policy in listed.items()}
+        if parsed["templates"]:
+            raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
+        self._rules = {name: _Rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
         ids = [rule.id for rule in self._rules.values()]
         if len(set(ids)) != len(ids):
             raise InvalidInput("two policies have the same @id")
@@ -66,22 +68,23 @@ class _Rule:
         unknown = sorted(set(annotations) - _KNOWN)
         if unknown:
             raise InvalidInput(f"policy {annotations.get('id', name)}: unknown annotation @{unknown[0]}")
-        if "id" not in annotations:
+        if not annotations.get("id"):
             raise InvalidInput(f"{name} has no @id annotation", hint="Every policy needs one: reports show it.")
+        if not annotations.get("approver_group", APPROVERS):
+            raise InvalidInput(f"policy {annotations['id']}: @approver_group names no group")
         self.id = annotations["id"]
         self.obligations = Obligations(
             approvals=self._number(annotations, "approvals", default=0, most=_MAX_APPROVALS) or 0,
-            approver_group=annotations.get("approver_group") or APPROVERS,
+            approver_group=annotations.get("approver_group", APPROVERS),
             max_window_s=self._number(annotations, "max_window", default=None, most=30 * 86_400),
         )
 
-    def _number(
-        self, annotations: Mapping[str, str], name: str, *, default: int | None, most: int
-    ) -> int | None:
-        value = annotations.get(name)
-        if value is None:
+    def _number(self, annotations: Mapping[str, str], name: str, *, default: int | None, most: int) -> int | None:
+        if name not in annotations:
             return default
-        if not (value.isascii() and value.isdigit() and int(value) <= most):
+        # an annotation without a value is null, and must not read as none
+        value = annotations[name] or ""
+        if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= most):
             raise InvalidInput(f"policy {self.id}: @{name}({value!r:.40}) is not a whole number from 0 to {most}")
         return int(value)
 

@@ -16,7 +16,9 @@ from jitvault.domain.policy import Obligations
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One approver's verified document. `groups` are the Vault groups that the approver is in now."""
+    """One approver's verified document. `groups` are the Vault groups that the approver is in now; `written_at`
+    is Vault's time of the document.
+    """
 
     entity_id: str
     name: str
@@ -25,6 +27,7 @@ class Vote:
     expires_at: datetime
     reason: str
     groups: tuple[str, ...]
+    written_at: datetime
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -38,6 +41,18 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A decision that does not count, and why."""
+
+    entity_id: str
+    name: str
+    why: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"entity": self.entity_id, "name": self.name, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """The outcome: `denied_by` is set when somebody said no, `missing` counts the approvals still to come."""
 
@@ -45,7 +60,7 @@ class Tally:
     denied_by: Vote | None
     missing: int
     group: str
-    refused: tuple[str, ...]
+    refused: tuple[Refusal, ...]
 
     def missing_json(self) -> list[dict[str, Any]]:
         return [{"group": self.group, "count": self.missing}] if self.missing else []
@@ -66,11 +81,11 @@ def tally(
     """
     approved: dict[str, Vote] = {}
     denied: Vote | None = None
-    refused: list[str] = []
+    refused: list[Refusal] = []
     for vote in sorted(votes, key=lambda v: v.entity_id):
         why = _why_not(vote, obligations, digest=digest, involved=involved, now=now)
         if why:
-            refused.append(f"{vote.name}: {why}")
+            refused.append(Refusal(vote.entity_id, vote.name, why))
         elif vote.decision == "deny":
             denied = denied or vote
         elif vote.decision == "approve":

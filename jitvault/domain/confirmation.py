@@ -39,6 +39,9 @@ NAMES = {
 }
 
 
+_PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One numbered check. `evidence` names the lines or answers it rests on, or says what is missing."""
@@ -124,7 +127,11 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
         # 2
         Check(2, bool(end or expired), _line(end, _over(expired) or "no revocation line without error was seen")),
         # 3
-        Check(3, last is not None, _line(lookup, _over(expired) or "no look-up line that says it is gone was seen")),
+        Check(
+            3,
+            last is not None,
+            _line(lookup, _over(expired) or "no look-up line that says it is gone was seen"),
+        ),
         # 4
         _nothing_between(credential, trail.observations, _Point.of(issue), last),
         # 5
@@ -144,6 +151,9 @@ def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool) 
         return Verdict.TARGET_CONFIRMED if ok.get(6) else Verdict.AUDIT_CONFIRMED
     if credential.lookup_ops and credential.claimed not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return Verdict.GONE
+    if credential.claimed in _PROVEN:
+        # nobody can claim what only the checks can say
+        return Verdict.ACKNOWLEDGED
     return credential.claimed
 
 
@@ -151,14 +161,12 @@ def is_proven(proof: Proof, *, target: bool) -> bool:
     """Whether the verdict reaches what the template asks for."""
     if target:
         return proof.verdict is Verdict.TARGET_CONFIRMED
-    return proof.verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
+    return proof.verdict in _PROVEN
 
 
-def is_quiet(
-    tokens: frozenset[str], trail: Trail, *, leases_dead: bool, now_canary: datetime | None
-) -> Check:
+def is_quiet(tokens: frozenset[str], trail: Trail, *, leases_dead: bool, now_canary: datetime | None) -> Check:
     """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one."""
-    ended = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject in tokens and _done(o)]
+    ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and _done(o)]
     acts = [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
     answered = {o.request_id for o in acts if o.closing}
     pending = sorted({o.request_id for o in acts if not o.closing} - answered)
@@ -166,6 +174,8 @@ def is_quiet(
         return Check(7, ok=False, evidence="a lease of the task is not proven dead")
     if pending:
         return Check(7, ok=False, evidence=f"{len(pending)} requests of the token have no answer yet: {pending[0]}")
+    if not tokens and now_canary is not None:
+        return Check(7, ok=True, evidence="no token was ever created")
     last = max((o.at for o in ended + acts), default=None)
     if now_canary is None or last is None:
         return Check(7, ok=False, evidence="no canary after the last line of the token")
@@ -173,6 +183,13 @@ def is_quiet(
         return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
     quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
     return Check(7, ok=True, evidence=f"nothing newer in {quiet_ms} ms up to a matching canary")
+
+
+def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:
+    """Whether a line creates or revokes one of the tokens, also by the lease path that stands for it."""
+    if line.kind in (Kind.TOKEN_CREATED, Kind.TOKEN_REVOKED):
+        return line.subject in tokens
+    return line.kind is Kind.LEASE_REVOKED and line.subject.startswith("auth/token/create/")
 
 
 def _issue(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
@@ -186,19 +203,22 @@ def _revocation(credential: Credential, trail: Trail, *, after: Observation | No
         named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject == credential.subject)
         # for a token that is not there Vault answers 200 and only warns
         by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
-        return by_accessor or _own_lease_revocation(credential.alias, lines, trail)
-    return _own_lease_revocation(credential.subject, lines, trail)
+        return by_accessor or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
+    return _own_lease_revocation({credential.subject, credential.lookup_subject}, lines, trail)
 
 
-def _own_lease_revocation(lease_id: str, lines: Iterable[Observation], trail: Trail) -> Observation | None:
+def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:
     """The worker's own successful revocation of a lease, unless somebody else's came before it.
 
-    Whether theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
+    `names` are the lease id and its HMAC, which is how a request shows it that has it in its body. Whether
+    theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
     """
     for o in lines:
-        if o.kind is not Kind.LEASE_REVOKED or o.subject != lease_id or not lease_id:
+        if o.kind is not Kind.LEASE_REVOKED or o.subject not in names or not o.subject:
             continue
-        if o.actor not in trail.worker_accessors and "permission denied" not in o.error:
+        if o.actor not in trail.worker_accessors:
+            if "denied" in o.detail:
+                continue
             return None
         if not o.failed:
             return o
@@ -206,10 +226,14 @@ def _own_lease_revocation(lease_id: str, lines: Iterable[Observation], trail: Tr
 
 
 def _lookup(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    by = {Kind.LEASE_LOOKUP: credential.lookup_subject} if credential.kind == "lease" else {
-        Kind.TOKEN_LOOKUP: credential.lookup_subject,
-        Kind.LEASE_LOOKUP: credential.alias_lookup,
-    }
+    by = (
+        {Kind.LEASE_LOOKUP: credential.lookup_subject}
+        if credential.kind == "lease"
+        else {
+            Kind.TOKEN_LOOKUP: credential.lookup_subject,
+            Kind.LEASE_LOOKUP: credential.alias_lookup,
+        }
+    )
     return next(
         (
             o

@@ -184,9 +184,7 @@ class _Reading:
             key = self._key(event)
             here = (*path, key)
             if key in found:
-                self._refuse(
-                    event, f"duplicate key {shown(key)}; it was first given on line {self.lines[here]}"
-                )
+                self._refuse(event, f"duplicate key {shown(key)}; it was first given on line {self.lines[here]}")
             self.lines[here] = _line(event)
             found[key] = self._value(self._node(), here, depth + 1)
         return found
@@ -229,9 +227,7 @@ class _Reading:
         text: str = event.value
         # As a float first: it takes any number of digits, where int() stops at some thousands.
         if abs(float(text)) > MAX_NUMBER or (whole and abs(int(text)) > MAX_NUMBER):
-            self._refuse(
-                event, f"expected a number of at most 2^53, got {_clipped(text)}; put text in quotes"
-            )
+            self._refuse(event, f"expected a number of at most 2^53, got {_clipped(text)}; put text in quotes")
         return int(text) if whole else float(text)
 
     def _text(self, event: yaml.ScalarEvent) -> str:

@@ -63,9 +63,7 @@ class Name:
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "pattern": self.pattern}
 
     def _checked(self, text: str) -> str:
@@ -88,16 +86,12 @@ class Prose:
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "minLength": 1, "maxLength": self.limit}
 
     def _checked(self, text: str) -> str:
         if not 1 <= len(text) <= self.limit or text != text.strip():
-            raise problem(
-                f"expected 1 to {self.limit} characters without space at either end (in YAML, fold with >-)"
-            )
+            raise problem(f"expected 1 to {self.limit} characters without space at either end (in YAML, fold with >-)")
         for character in text:
             if unicodedata.category(character) in _UNREADABLE or _INVISIBLE.match(character):
                 raise problem(
@@ -145,8 +139,7 @@ EntityName = Annotated[
     str,
     Name(
         r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$",
-        "the name of a Vault entity: 1 to 63 of A-Z a-z 0-9 . _ @ - "
-        "beginning with a letter or digit, without `..`",
+        "the name of a Vault entity: 1 to 63 of A-Z a-z 0-9 . _ @ - beginning with a letter or digit, without `..`",
     ),
 ]
 TemplateName = Annotated[
@@ -169,9 +162,7 @@ ParameterValue = Annotated[
 Duration = Annotated[
     timedelta,
     BeforeValidator(_reading(parse_duration, "a duration such as 15m or 1h30m")),
-    WithJsonSchema(
-        {"type": "string", "minLength": 2, "pattern": DURATION_PATTERN, "examples": ["15m", "1h30m"]}
-    ),
+    WithJsonSchema({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN, "examples": ["15m", "1h30m"]}),
 ]
 Instant = Annotated[
     datetime,
@@ -252,9 +243,7 @@ def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path, later:
         return message
     if kind in ("too_long", "too_short"):
         return f"{message}, got {len(value)}"
-    unquoted = (
-        " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float | None) else ""
-    )
+    unquoted = " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float | None) else ""
     return f"{message}, got {shown(value)}{unquoted}"
 
 

@@ -77,9 +77,7 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
     {
         State.PENDING_APPROVAL: frozenset({State.APPROVED, State.DENIED, State.CANCELLED, State.LAPSED}),
         # back to pending: a new revision, an approval that expired or was withdrawn
-        State.APPROVED: frozenset(
-            {State.ISSUING, State.PENDING_APPROVAL, State.DENIED, State.CANCELLED, State.LAPSED}
-        ),
+        State.APPROVED: frozenset({State.ISSUING, State.PENDING_APPROVAL, State.DENIED, State.CANCELLED, State.LAPSED}),
         State.ISSUING: frozenset({State.ISSUED, State.ENDING}),
         State.ISSUED: frozenset({State.ACTIVE, State.ENDING}),
         State.ACTIVE: frozenset({State.ENDING}),

@@ -11,20 +11,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 ACCESS_POLICY = "jitvault-access-"
 _CREATE = "auth/token/create/jitvault-"
-_REVOKE_LEASE = "sys/leases/revoke/"
+# the short ones are gone from OpenBao and still there in Vault
+_REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
+# nothing but refusals: an error that an engine passes on may speak of permissions, too
+_DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*\*?\s*(permission denied|invalid token))+\s*")
 
 
 class Kind(StrEnum):
     CANARY = "canary"
-    TOKEN_CREATED = "token_created"
+    TOKEN_CREATED = "token_created"  # noqa: S105 - not a password
     UNWRAPPED = "unwrapped"
     UNWRAP_REFUSED = "unwrap_refused"
     LEASE_ISSUED = "lease_issued"
@@ -75,7 +78,7 @@ class _Response(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """One audit line, by the keys that are used; Vault adds others, which are ignored."""
 
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     type: str
     auth: _Auth | None = None
     request: _Request = msgspec.field(default_factory=_Request)
@@ -117,7 +120,10 @@ class Observation:
 
 
 def observe(entry: Entry, *, line: str, place: Place) -> Observation | None:
-    """The observation that `entry` gives, or None where it is nothing of ours."""
+    """The observation that `entry` gives, or None where it is nothing of ours.
+
+    Raises OverflowError for a time that UTC cannot hold.
+    """
     kind, subject = _classify(entry)
     if kind is None:
         return None
@@ -125,7 +131,7 @@ def observe(entry: Entry, *, line: str, place: Place) -> Observation | None:
     return Observation(
         line=line,
         place=place,
-        at=entry.time,
+        at=entry.time.astimezone(UTC),
         closing=entry.type == "response",
         kind=kind,
         request_id=request.id,
@@ -150,18 +156,19 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return Kind.TOKEN_CREATED, wrap.wrapped_accessor if wrap else ""
     if path in ("sys/wrapping/unwrap", "cubbyhole/response"):
         return _unwrap(entry)
-    if path.startswith(_REVOKE_LEASE):
-        return Kind.LEASE_REVOKED, path.removeprefix(_REVOKE_LEASE)
+    if revoked := _REVOKE_LEASE.match(path):
+        # a lease id in the body, which is shown as an HMAC, overrides the one in the path
+        return Kind.LEASE_REVOKED, _text(data.get("lease_id")) or revoked["lease"] or ""
     if path == "sys/leases/lookup":
         return Kind.LEASE_LOOKUP, _text(data.get("lease_id"))
     if path == "auth/token/revoke-accessor":
         return Kind.TOKEN_REVOKED, _text(data.get("accessor"))
     if path == "auth/token/lookup-accessor":
         return Kind.TOKEN_LOOKUP, _text(data.get("accessor"))
+    if _is_hazard(request) and not _denied(entry):
+        return Kind.HAZARD, ""
     if _is_task_token(entry.auth):
         return _task_act(entry)
-    if _is_hazard(request):
-        return Kind.HAZARD, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
 
 
@@ -170,7 +177,8 @@ def _unwrap(entry: Entry) -> tuple[Kind | None, str]:
     if inner and inner.accessor and _is_task_token(inner):
         return Kind.UNWRAPPED, inner.accessor
     if entry.error:
-        return Kind.UNWRAP_REFUSED, entry.request.client_token
+        # who unwraps for somebody else names the wrapping token in the body
+        return Kind.UNWRAP_REFUSED, _text((entry.request.data or {}).get("token")) or entry.request.client_token
     if entry.request.path == "cubbyhole/response" and entry.response:
         return Kind.UNWRAPPED, ""
     return None, ""
@@ -180,7 +188,7 @@ def _task_act(entry: Entry) -> tuple[Kind, str]:
     accessor = entry.auth.accessor if entry.auth else ""
     if entry.request.path == "auth/token/revoke-self":
         return Kind.TOKEN_REVOKED, accessor
-    if "permission denied" in entry.error:
+    if _denied(entry):
         return Kind.DENIED, accessor
     lease = entry.response.secret.lease_id if entry.response and entry.response.secret else ""
     return (Kind.LEASE_ISSUED, lease) if lease else (Kind.USED, accessor)
@@ -191,10 +199,10 @@ def _is_task_token(auth: _Auth | None) -> bool:
     return any(p.startswith(ACCESS_POLICY) for p in (auth.policies or ())) if auth else False
 
 
-_GLOBAL_HAZARDS = re.compile(
-    r"sys/(leases/tidy|leases/revoke-force/|mounts/|remount|audit/)|auth/token/tidy"
+_GLOBAL_HAZARDS = re.compile(r"sys/(leases/tidy|(leases/)?revoke-force/|mounts/|remount|audit/)|auth/token/tidy")
+_ENGINE_HAZARDS = re.compile(
+    r"^(?!sys/|auth/|identity/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)"
 )
-_ENGINE_HAZARDS = re.compile(r"^(?!sys/|auth/|identity/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)")
 
 
 def _is_hazard(request: _Request) -> bool:
@@ -202,6 +210,11 @@ def _is_hazard(request: _Request) -> bool:
     if request.operation in ("read", "list", "help"):
         return False
     return bool(_GLOBAL_HAZARDS.match(request.path) or _ENGINE_HAZARDS.match(request.path))
+
+
+def _denied(entry: Entry) -> bool:
+    """Whether Vault itself refused the request, so that nothing was done."""
+    return bool(_DENIED.fullmatch(entry.error))
 
 
 def _failed(entry: Entry) -> bool:
@@ -223,6 +236,8 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.LEASE_ISSUED and "username" in (response.data or {}):
         # plain because `init` tuned the mount so; a probe looks for this name
         detail["username"] = _text((response.data or {})["username"])
+    if _denied(entry):
+        detail["denied"] = True
     if response.warnings:
         detail["warnings"] = [_text(w)[:200] for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:

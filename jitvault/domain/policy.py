@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-
 APPROVERS = "jitvault-approvers"
 """The Vault group that approves where a policy names no other."""
 

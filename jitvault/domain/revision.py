@@ -198,9 +198,18 @@ def in_plain_words(revision: Revision) -> list[str]:
     return lines
 
 
+def difference_of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two canonical specs, one `path: old → new` a line."""
+    return _changes(dict(old), dict(new))
+
+
 def difference(old: Revision, new: Revision) -> list[str]:
     """What changed between two revisions, one `path: old → new` a line."""
-    before, after = _flat(old.content), _flat(new.content)
+    return _changes(old.content, new.content)
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    before, after = _flat(old), _flat(new)
     lines = []
     for path in sorted(before.keys() | after.keys()):
         if path == "revision" or before.get(path) == after.get(path):

@@ -6,13 +6,14 @@ is read from Vault for each check. DSSE: https://github.com/secure-systems-lab/d
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import Key, Signature, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
 
 from jitvault.domain.canonical import canonical_bytes
 from jitvault.errors import Denied, SecurityFinding
@@ -47,10 +48,8 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
     """
     try:
         envelope = Envelope.from_dict(msgspec.json.decode(msgspec.json.encode(document)))
-        keys: list[Key] = [_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()]
-        if not keys:
-            raise ValueError("no public key")
-        envelope.verify(keys, 1)
+        # without any key this raises as well: securesystemslib refuses a threshold that cannot be met
+        envelope.verify([_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()], 1)
         payload = msgspec.json.decode(envelope.payload)
     except (VerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SecurityFinding(f"a document is not signed by {key}: {type(error).__name__}") from error
@@ -59,9 +58,16 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
     return payload
 
 
-def _ed25519(keyid: str, public_base64: str) -> SSlibKey:
-    import base64  # noqa: PLC0415 - beside its one use
+def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What one's own document says, without looking at its signature. Raises SecurityFinding."""
+    try:
+        payload: dict[str, Any] = msgspec.json.decode(base64.b64decode(document["payload"]), type=dict)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SecurityFinding("a document in Vault is not a signed envelope") from error
+    return payload
 
+
+def _ed25519(keyid: str, public_base64: str) -> SSlibKey:
     public = base64.b64decode(public_base64, validate=True).hex()
     return SSlibKey(keyid, "ed25519", "ed25519", {"public": public})
 

@@ -63,9 +63,7 @@ class AccessEntry(Strict):
         alias="with",
         description="The choice for each parameter of the template: name to text.",
     )
-    reason: Text500 | None = Field(
-        default=None, description="Why the task needs it, in the operator's words."
-    )
+    reason: Text500 | None = Field(default=None, description="Why the task needs it, in the operator's words.")
 
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """What makes two entries the same access, and gives them their order."""
@@ -99,9 +97,7 @@ class WindowFields(Strict):
         alias="for",
         description="How long, counted from the issue: whole d, h, m, s; at most 30d.",
     )
-    until: Instant | None = Field(
-        default=None, description="The end: RFC 3339 with Z or an offset, in whole seconds."
-    )
+    until: Instant | None = Field(default=None, description="The end: RFC 3339 with Z or an offset, in whole seconds.")
     not_before: Instant | None = Field(
         default=None, description="Nothing is issued earlier: RFC 3339 with Z or an offset, in whole seconds."
     )
@@ -134,9 +130,7 @@ class TaskMetadata(Strict):
     """What the task is called."""
 
     id: Identifier = Field(description="The task's id, unique in this installation.")
-    labels: Labels = Field(
-        default_factory=dict, description="Free names and values, at most 16, for reports."
-    )
+    labels: Labels = Field(default_factory=dict, description="Free names and values, at most 16, for reports.")
 
 
 class TaskBody(Strict):
@@ -144,17 +138,13 @@ class TaskBody(Strict):
 
     agent: EntityName = Field(description="The Vault entity that uses the access.")
     owner: EntityName = Field(description="The Vault entity that answers for the data.")
-    intent: Text500 = Field(
-        description="What the agent will do and why, in one paragraph that approvers read."
-    )
+    intent: Text500 = Field(description="What the agent will do and why, in one paragraph that approvers read.")
     criticality: Level = Field(description="How much harm the task could do; raises the templates' tier.")
     tools: Annotated[
         tuple[ToolName, ...],
         Field(strict=False, max_length=32, json_schema_extra={"uniqueItems": True}),
         SortedNames,
-    ] = Field(
-        default=(), description="The names of the tools that the agent will use; policy may look at them."
-    )
+    ] = Field(default=(), description="The names of the tools that the agent will use; policy may look at them.")
     access: Annotated[
         tuple[AccessEntry, ...],
         Field(strict=False, min_length=1, max_length=16),
@@ -172,9 +162,7 @@ class TaskBody(Strict):
 class TaskSpec(Strict):
     """A request for access that lives as long as one task."""
 
-    api_version: Literal["jitvault.dev/v1"] = Field(
-        alias="apiVersion", description="The version of this format."
-    )
+    api_version: Literal["jitvault.dev/v1"] = Field(alias="apiVersion", description="The version of this format.")
     kind: Literal["Task"] = Field(description="What this document is.")
     metadata: TaskMetadata = Field(description="The task's id and labels.")
     spec: TaskBody = Field(description="Who asks for which access, why and for how long.")

@@ -45,7 +45,7 @@ WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
 # unwraps at the last moment still needs time to use what it gets.
 WORK_AFTER_UNWRAP = timedelta(seconds=5)
 # Vault's own paths, and jitvault's: access to them is access to who may do what.
-RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault"})
+RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault", "jitvault-transit"})
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}")
 _SEGMENT = r"(?:[A-Za-z0-9._@:-]|\{[a-z][a-z0-9_]{0,31}\})+"
@@ -56,7 +56,7 @@ Mount = Annotated[
     Name(
         rf"^{_NOT_RESERVED}(?=.{{1,128}}$)[a-z0-9][a-z0-9_-]*(?:/[a-z0-9][a-z0-9_-]*)*$",
         "the mount of a secrets engine: a-z 0-9 _ - with inner slashes only, "
-        "not sys, auth, identity, cubbyhole or jitvault",
+        "not sys, auth, identity, cubbyhole, jitvault or jitvault-transit",
     ),
 ]
 PathPattern = Annotated[
@@ -64,7 +64,7 @@ PathPattern = Annotated[
     Name(
         rf"^{_NOT_RESERVED}(?!.*\.\.)(?=.{{1,256}}$){_SEGMENT}(?:/{_SEGMENT})*$",
         "a path below the mount: A-Z a-z 0-9 . _ @ : - and {parameter}, with inner slashes only, "
-        "without `..`, not beginning with sys, auth, identity, cubbyhole or jitvault",
+        "without `..`, not beginning with sys, auth, identity, cubbyhole, jitvault or jitvault-transit",
     ),
 ]
 
@@ -100,13 +100,9 @@ class TemplateMetadata(Strict):
 class TemplateBody(Strict):
     """Where the credential comes from and how it ends."""
 
-    engine: ShortName = Field(
-        description="The secrets engine that jitvault knows how to end, such as database."
-    )
+    engine: ShortName = Field(description="The secrets engine that jitvault knows how to end, such as database.")
     mount: Mount = Field(description="Where that engine is mounted in Vault.")
-    path: PathPattern = Field(
-        description="The path below the mount, with {parameter} for what a task chooses."
-    )
+    path: PathPattern = Field(description="The path below the mount, with {parameter} for what a task chooses.")
     parameters: Annotated[
         Mapping[ParameterName, Parameter],
         Field(max_length=16, json_schema_extra={"additionalProperties": False}),
@@ -188,9 +184,7 @@ class TemplateBody(Strict):
 class AccessTemplate(Strict):
     """One kind of access that tasks can ask for."""
 
-    api_version: Literal["jitvault.dev/v1"] = Field(
-        alias="apiVersion", description="The version of this format."
-    )
+    api_version: Literal["jitvault.dev/v1"] = Field(alias="apiVersion", description="The version of this format.")
     kind: Literal["AccessTemplate"] = Field(description="What this document is.")
     metadata: TemplateMetadata = Field(description="The template's name, description and owner.")
     spec: TemplateBody = Field(description="The Vault path, its choices, its risk, its bounds and its proof.")
@@ -233,8 +227,7 @@ class AccessTemplate(Strict):
             "mount": body.mount,
             "path": body.path,
             "parameters": {
-                name: {"choices": list(parameter.choices)}
-                for name, parameter in sorted(body.parameters.items())
+                name: {"choices": list(parameter.choices)} for name, parameter in sorted(body.parameters.items())
             },
             "tier": body.tier,
             "data_domains": list(body.data_domains),

@@ -33,9 +33,7 @@ def parse_duration(text: str) -> timedelta:
     """
     # Checked before durationpy, which skips what stands between two parts and reads `mm` as months.
     if not text or not re.fullmatch(DURATION_PATTERN, text):
-        raise InvalidInput(
-            f"expected whole days, hours, minutes or seconds such as 15m or 1h30m, got {shown(text)}"
-        )
+        raise InvalidInput(f"expected whole days, hours, minutes or seconds such as 15m or 1h30m, got {shown(text)}")
     duration: timedelta = durationpy.from_str(text)
     if not timedelta(0) < duration <= MAX_DURATION:
         raise InvalidInput(f"expected a duration of more than zero and at most 30d, got {shown(text)}")

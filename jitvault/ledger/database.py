@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jitvault.errors import LedgerUnavailable
@@ -36,7 +36,10 @@ class Database:
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+                with (
+                    self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+                    connection.begin(),
+                ):
                     return unit(connection)
             except OperationalError as error:
                 if "locked" in str(error.orig) and attempt < _TRIES:
@@ -66,38 +69,48 @@ def opened(url: str, *, create: bool) -> Database:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise LedgerUnavailable("JITVAULT_LEDGER is not a database URL", hint="Example: sqlite:////var/lib/jitvault/ledger.db") from None
+        raise LedgerUnavailable(
+            "JITVAULT_LEDGER is not a database URL", hint="Example: sqlite:////var/lib/jitvault/ledger.db"
+        ) from None
     if parsed.get_backend_name() != "sqlite":
         raise LedgerUnavailable(f"a ledger on {parsed.get_backend_name()} is not supported by this version")
-    fresh = _prepare_file(parsed.database, create=create)
-    try:
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    except NoSuchModuleError as error:
-        raise LedgerUnavailable(f"JITVAULT_LEDGER names an unknown driver: {error}") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.query:
+        # an option can make it a ledger in memory, or change how long a writer waits
+        raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
+    _prepare_file(parsed.database, create=create)
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     database = Database(engine)
-    if fresh:
+    if create:
         _create(database)
     _check_version(database, url)
     return database
 
 
-def _prepare_file(path: str | None, *, create: bool) -> bool:
-    """Whether the ledger has to be created."""
+def ledger_exists(url: str) -> bool:
+    """Whether `url` names a SQLite file that is there."""
+    try:
+        path = make_url(url).database
+    except ArgumentError:
+        return False
+    return bool(path) and Path(path or "").exists()
+
+
+def _prepare_file(path: str | None, *, create: bool) -> None:
+    """See that there is a file that only its owner can read."""
     if not path or path == ":memory:":
         raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
     file = Path(path)
     try:
         if file.exists() and file.stat().st_size > 0:
-            return False
+            return
         if not create:
             raise LedgerUnavailable(f"there is no ledger at {file}", hint="The worker creates it with its first task.")
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
     except OSError as error:
         raise LedgerUnavailable(f"the ledger {file} cannot be created: {error.strerror}") from None
-    return True
 
 
 def _on_connect(connection: Any, _record: object) -> None:
@@ -118,14 +131,20 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _create(database: Database) -> None:
-    """Make the schema. Of two processes that start at once the second finds it made: DDL is transactional."""
+    """Make the schema where there is none. Of two processes that start at once the second finds it made.
+
+    The file's size tells nothing: another process may have made the file and not yet the schema, or died then.
+    """
     from jitvault.ledger.migrations import upgrade
 
     def unit(connection: Connection) -> None:
-        if _version(connection) is None:
+        if _is_empty(connection):
             upgrade(connection)
 
-    database.write(unit)
+    with database.read() as connection:
+        empty = _is_empty(connection)
+    if empty:
+        database.write(unit)
 
 
 def _check_version(database: Database, url: str) -> None:
@@ -138,6 +157,10 @@ def _check_version(database: Database, url: str) -> None:
         )
 
 
+def _is_empty(connection: Connection) -> bool:
+    return connection.execute(text("SELECT 1 FROM sqlite_master LIMIT 1")).scalar() is None
+
+
 def _version(connection: Connection) -> str | None:
     there = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if there else None
@@ -146,5 +169,7 @@ def _version(connection: Connection) -> str | None:
 def _translated(error: Exception) -> LedgerUnavailable:
     reason = str(getattr(error, "orig", None) or error)
     if "full" in reason:
-        return LedgerUnavailable(f"the ledger is full: {reason}", hint="Free space on its disk, then run the command again.")
+        return LedgerUnavailable(
+            f"the ledger is full: {reason}", hint="Free space on its disk, then run the command again."
+        )
     return LedgerUnavailable(f"the ledger cannot be used: {reason:.200}")

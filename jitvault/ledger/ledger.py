@@ -167,9 +167,7 @@ class SqlLedger:
     def unseen_operations(self, before: datetime) -> list[str]:
         op, line = schema.operations.c, schema.observations.c
         seen = select(line.op).where(line.op == op.op_id, line.closing)
-        query = select(op.op_id).where(
-            op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists()
-        )
+        query = select(op.op_id).where(op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists())
         with self._db.read() as connection:
             return list(connection.execute(query).scalars())
 
@@ -276,9 +274,7 @@ def _tell_tasks(connection: Connection, seen: list[Observation], at: datetime) -
         _write(connection, task, Change("observed", body, rows=rows), at)
 
 
-def _new_leases(
-    connection: Connection, lines: list[Observation], grants: dict[str, GrantRow]
-) -> tuple[LeaseRow, ...]:
+def _new_leases(connection: Connection, lines: list[Observation], grants: dict[str, GrantRow]) -> tuple[LeaseRow, ...]:
     rows = []
     for o in lines:
         grant = grants.get(o.actor)
@@ -309,7 +305,11 @@ def _trail(connection: Connection, file: TaskFile) -> Trail:
     wanted = or_(line.actor.in_(tokens), line.subject.in_(subjects), line.op.in_(ops))
     first = func.min(line.at)
     began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
-    query = select(schema.observations).where(or_(wanted, (line.kind == Kind.HAZARD) & (line.at >= began)))
+    # a revocation that names its lease in the body shows an HMAC that the ledger does not know
+    unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
+    query = select(schema.observations).where(
+        or_(wanted, or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began))
+    )
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
     canary = schema.canaries
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
@@ -321,5 +321,3 @@ def _trail(connection: Connection, file: TaskFile) -> Trail:
         ),
         worker_accessors=frozenset(sessions),
     )
-
-

@@ -44,12 +44,16 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What Vault says of a lease that it still holds. `revoke_error` is set on an irrevocable one."""
+    """What Vault says of a lease that it still holds. `revoke_error` is set on an irrevocable one.
+
+    Tokens are leases too; of those only a task token is `renewable`, a wrapping token is not.
+    """
 
     lease_id: str
     issued_at: datetime | None
     expires_at: datetime | None
     ttl_s: int
+    renewable: bool
     revoke_error: str | None
 
 
@@ -61,6 +65,14 @@ class Entity:
     name: str
     disabled: bool
     group_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document in Vault, and when it was written by Vault's own clock."""
+
+    document: dict[str, Any]
+    written_at: datetime
 
 
 class Tokens(Protocol):
@@ -107,6 +119,8 @@ class Signer(Protocol):
 
 
 class Documents(Protocol):
+    def read(self, path: str) -> Stored | None: ...
+
     def get(self, path: str) -> dict[str, Any] | None: ...
 
     def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None: ...

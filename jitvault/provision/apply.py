@@ -54,9 +54,7 @@ def carry_out(vault: Vault, step: Step) -> None:
         case PlainKeys() as plain:
             # read again: keys that others need on this mount stay
             keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})
-            vault.write(
-                f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post"
-            )
+            vault.write(f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post")
 
 
 def _write_group(vault: Vault, group: Group, step: Step) -> None:

@@ -95,17 +95,7 @@ class PlainKeys:
     keys: tuple[str, ...]
 
 
-Item = (
-    Mount
-    | Installation
-    | AccessPolicy
-    | MarkedPolicy
-    | TokenRole
-    | Group
-    | SigningKey
-    | AuditedHeader
-    | PlainKeys
-)
+Item = Mount | Installation | AccessPolicy | MarkedPolicy | TokenRole | Group | SigningKey | AuditedHeader | PlainKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +204,7 @@ def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:
     for path in paths:
         bare = path.removesuffix("/*")
         if not _ACCESS_PATH.fullmatch(bare) or ".." in bare or not path.startswith(f"{mount}/"):
-            raise InvalidInput(
-                f"engine {engine}: the worker shall read {path!r:.200}, expected paths below {mount}/"
-            )
+            raise InvalidInput(f"engine {engine}: the worker shall read {path!r:.200}, expected paths below {mount}/")
     return paths
 
 
@@ -231,9 +219,7 @@ def _engine(template: AccessTemplate, engines: Mapping[str, Engine]) -> Engine:
     return found
 
 
-def _plain_keys(
-    templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
-) -> Iterator[PlainKeys]:
+def _plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
     kinds: dict[str, str] = {}
     for name, template in sorted(templates.items()):
         mount, engine = template.spec.mount, template.spec.engine
@@ -271,9 +257,7 @@ def _stanza(policies: Mapping[str, str], name: str, **values: str) -> str:
         return Template(_file(policies, name)).substitute(values)
     except (KeyError, ValueError) as error:
         expected = " and ".join(f"${key}" for key in values)
-        raise InvalidInput(
-            f"policies/vault/{name}: expected no placeholder but {expected} ({error})"
-        ) from None
+        raise InvalidInput(f"policies/vault/{name}: expected no placeholder but {expected} ({error})") from None
 
 
 def _file(policies: Mapping[str, str], name: str) -> str:

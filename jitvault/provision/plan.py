@@ -137,9 +137,7 @@ def _marked_policy(item: MarkedPolicy, live: Live) -> Step:
         raise _foreign(f"the policy {item.name}", f"its first line is not `{MARKER_LINE}`")
     if found == item.text:
         return Step("keep", kind, item.name, item=item)
-    diff = difflib.unified_diff(
-        found.splitlines(), item.text.splitlines(), "in Vault", "wanted", n=1, lineterm=""
-    )
+    diff = difflib.unified_diff(found.splitlines(), item.text.splitlines(), "in Vault", "wanted", n=1, lineterm="")
     return Step("update", kind, item.name, tuple(diff), item=item)
 
 
@@ -163,9 +161,7 @@ def _token_role(item: TokenRole, live: Live) -> Step:
         return Step("create", kind, item.name, (f"at most {item.cap_s} s, from {place}",), item=item)
     if KV_MOUNT not in live.mounts:
         # roles carry no marker: where the mount is not ours either, nothing says that the role is
-        raise _foreign(
-            f"the token role {item.name}", f"there is a role of this name and no mount {KV_MOUNT}/"
-        )
+        raise _foreign(f"the token role {item.name}", f"there is a role of this name and no mount {KV_MOUNT}/")
     changed = tuple(_changed(found, wanted))
     return Step("update" if changed else "keep", kind, item.name, changed, item=item)
 
@@ -188,11 +184,7 @@ def _signing_key(item: SigningKey, live: Live) -> Step:
     found, kind = live.key(item.name), "signing key"
     if found is None:
         return Step("create", kind, item.name, ("ed25519, not exportable",), item=item)
-    wrong = [
-        flag
-        for flag in ("exportable", "allow_plaintext_backup", "imported_key", "derived")
-        if found.get(flag)
-    ]
+    wrong = [flag for flag in ("exportable", "allow_plaintext_backup", "imported_key", "derived") if found.get(flag)]
     if found.get("type") != "ed25519" or wrong:
         # none of these can be taken back: somebody may hold the private half
         facts = ", ".join((str(found.get("type")), *wrong))
@@ -234,9 +226,7 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
     if AUDIT_DEVICE not in live.audit_devices:
         yield f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven"
     wanted = {item.name for item in items if isinstance(item, TokenRole)}
-    for name in sorted(
-        role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted
-    ):
+    for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted):
         yield f"the token role {name} belongs to no network any more; remove it when no task uses it"
 
 

@@ -156,9 +156,7 @@ audit "file" "{AUDIT_DEVICE}" {{
 
     def _initialise(self) -> None:
         # No recovery key: nobody could use it but to make another root token.
-        status, answer = self._ask(
-            "PUT", "/v1/sys/init", {"recovery_shares": 0, "recovery_threshold": 0}, seconds=20
-        )
+        status, answer = self._ask("PUT", "/v1/sys/init", {"recovery_shares": 0, "recovery_threshold": 0}, seconds=20)
         token = answer.get("root_token")
         if status != http.client.OK or not isinstance(token, str):
             raise VaultUnavailable(

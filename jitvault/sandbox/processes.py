@@ -148,9 +148,7 @@ class _Launcher:
     """The thread that starts servers. It never ends: the servers would end with it."""
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[
-            tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]
-        ]
+        self._requests: SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]]
         self._requests = SimpleQueue()
         Thread(target=self._serve, name="jitvault-sandbox-launcher", daemon=True).start()
 

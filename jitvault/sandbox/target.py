@@ -132,9 +132,7 @@ def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Log
         ("jitvault_probe", "LOGIN", logins.probe),
     ):
         create_role = sql.SQL("CREATE ROLE {} {} PASSWORD {}")
-        database.execute(
-            create_role.format(sql.Identifier(role), sql.SQL(rights), sql.Literal(password.reveal()))
-        )
+        database.execute(create_role.format(sql.Identifier(role), sql.SQL(rights), sql.Literal(password.reveal())))
         database.execute(f"GRANT pg_signal_backend TO {role}".encode())
     for group in ("app_readonly", "app_readwrite"):
         # PostgreSQL 16 and newer: it can give the group away and not use it

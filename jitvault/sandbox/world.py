@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import jitvault
+from jitvault import shipped
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import load_templates
 from jitvault.engines.database import DatabaseEngine
@@ -115,16 +115,10 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
 
 def shipped_want() -> init.Want:
     """What `init` is asked for here: the templates and policies that ship, and one network."""
-    root = _shipped()
-    templates = {file.name: file.read_bytes() for file in (root / "templates").glob("*.yaml")}
-    policies = {file.name: file.read_text() for file in (root / "policies" / "vault").glob("*.hcl")}
-    return init.Want(load_templates(templates), {"database": DatabaseEngine()}, policies, NETWORKS)
-
-
-def _shipped() -> Path:
-    """The directory of policies/ and templates/: in the wheel, or the checkout."""
-    package = Path(jitvault.__file__).parent
-    return next(root for root in (package / "_shipped", package.parent) if (root / "policies").is_dir())
+    templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
+    files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
+    policies = {Path(path).name: text.decode() for path, text in files.items()}
+    return init.Want(templates, {"database": DatabaseEngine()}, policies, NETWORKS)
 
 
 def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:

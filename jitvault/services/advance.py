@@ -97,7 +97,9 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     if standing is None or file.task.state is not State.APPROVED:
         return Step(standing=standing)
     submitted = submission(worker, file.task.task_id, file.task.requester)
-    if submitted is None or not wants_grant(worker, submitted) or not submitted.spec.window.opens(worker.now()):
+    if submitted is None or not wants_grant(worker, submitted, standing.tally.approved_by):
+        return Step(standing=standing)
+    if not submitted.spec.window.opens(worker.now()):
         return Step(standing=standing)
     if file.task.version != before or worker.documents.get(f"tasks/{file.task.task_id}") is None:
         # what is granted has been published before: whoever approved it and the ledger's guard both read it
@@ -154,9 +156,7 @@ def _why_end(worker: Worker, file: TaskFile) -> tuple[EndReason, dict[str, objec
     return None
 
 
-def _begin_end(
-    worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: dict[str, object]
-) -> Step:
+def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: dict[str, object]) -> Step:
     fields = {"end_reason": reason, "ending_at": worker.now()}
     change = Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
@@ -196,9 +196,7 @@ def _entitled(file: TaskFile) -> dict[str, str]:
     return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}
 
 
-def _apply(
-    worker: Worker, file: TaskFile, claim: int, event: str, body: Mapping[str, object], state: State
-) -> None:
+def _apply(worker: Worker, file: TaskFile, claim: int, event: str, body: Mapping[str, object], state: State) -> None:
     change = Change(event, body, state=state)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
@@ -208,5 +206,3 @@ def _file(worker: Worker, task_id: str) -> TaskFile:
     if file is None:
         raise JitvaultError(f"task {task_id} vanished from the ledger")
     return file
-
-

@@ -167,14 +167,19 @@ def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Prob
             wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.username)
     found: dict[str, Probed] = {}
     for (engine, probe), usernames in wanted.items():
-        document = worker.documents.get(f"probes/{probe}")
         try:
-            if not document or "dsn" not in document:
-                raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
-            found |= worker.engines[engine].probe(str(document["dsn"]), usernames)
+            found |= worker.engines[engine].probe(_dsn(worker, probe), usernames)
         except (NotConfirmed, UsageError) as error:
             found |= {name: Probed(refused=False, open_sessions=0, evidence=str(error)) for name in usernames}
     return found
+
+
+def _dsn(worker: Worker, probe: str) -> str:
+    """How the probe reaches its target, from Vault: the one standing credential that jitvault has."""
+    document = worker.documents.get(f"probes/{probe}")
+    if not document or "dsn" not in document:
+        raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
+    return str(document["dsn"])
 
 
 def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:

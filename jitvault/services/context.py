@@ -66,5 +66,3 @@ class Person:
 def new_id() -> str:
     """128 random bits in hex: operation ids, grant ids, nonces."""
     return secrets.token_hex(16)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.domain.approval import Tally, tally
@@ -11,7 +12,9 @@ from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision
 from jitvault.domain.revision import Party, Resolved, Revision, build, terms
 from jitvault.domain.spec import AccessEntry, TaskSpec
-from jitvault.errors import InvalidInput
+from jitvault.domain.template import AccessTemplate
+from jitvault.errors import InvalidInput, VaultRejected
+from jitvault.ports.engine import Engine
 from jitvault.ports.policy import Question
 from jitvault.services.context import Worker
 from jitvault.services.papers import OPERATORS, Submission, votes
@@ -127,8 +130,15 @@ def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
             f"template {template.name}: the ACL policy {policy.name} for {path} is not provisioned",
             hint="An administrator runs `jitvault init` after a template is added or changed.",
         )
-    snapshot = engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
+    try:
+        snapshot = _snapshot(worker, engine, template, path)
+    except VaultRejected as error:
+        raise InvalidInput(f"template {template.name}: {error}", hint="Is its engine mounted?") from None
     return Resolved(template, entry.with_, path, policy, snapshot)
+
+
+def _snapshot(worker: Worker, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
+    return engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
 
 
 def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:

@@ -89,7 +89,8 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
             "jitvault_grant": grant.grant_id,
             "jitvault_digest": revision.digest,
             "jitvault_agent": content["agent"]["entity"],
-            "jitvault_reads": " ".join(sorted(entry["path"] for entry in revision.access)),
+            # so that the agent knows what to read, with nothing but its token: template=path …
+            "jitvault_reads": " ".join(sorted(f"{e['template']}={e['path']}" for e in revision.access)),
         },
         ttl_s=grant.ttl_s,
         wrap_ttl_s=grant.wrap_ttl_s,

@@ -17,7 +17,6 @@ PATIENCE_S = 5.0
 _POLL_S = 0.005
 
 
-
 def observe(worker: Worker) -> None:
     """Enter into the ledger everything that the stream says up to its present end."""
     ledger, source = worker.ledger, worker.source

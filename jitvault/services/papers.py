@@ -11,7 +11,7 @@ covers the task and the kind, so a document that is copied to another place says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,7 +51,14 @@ class EndRequest:
 
 
 def write_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
-    _write(person, f"requests/{person.entity}/{spec.id}/submit", "submit", spec.id, spec=spec.canonical(), revise=revise)
+    _write(
+        person,
+        f"requests/{person.entity}/{spec.id}/submit",
+        "submit",
+        spec.id,
+        spec=spec.canonical(),
+        revise=revise,
+    )
 
 
 def write_grant_wish(person: Person, spec: TaskSpec) -> None:
@@ -90,13 +97,13 @@ def _write(person: Person, path: str, kind: str, task_id: str, **fields: object)
 
 def submission(worker: Worker, task_id: str, requester: str) -> Submission | None:
     """The verified request of `requester` for `task_id`, or None where there is none."""
-    payload = _read(worker, f"requests/{requester}/{task_id}/submit", requester, "submit", task_id)
-    if payload is None:
+    found = _read(worker, f"requests/{requester}/{task_id}/submit", requester, "submit", task_id)
+    if found is None:
         return None
-    spec = parse_spec(canonical_bytes(payload["spec"]), f"the request for {task_id}")
+    spec = parse_spec(canonical_bytes(found.payload["spec"]), f"the request for {task_id}")
     if spec.id != task_id:
         raise SecurityFinding(f"the request for {task_id} holds the spec of {spec.id}")
-    return Submission(_enabled(worker, requester), spec, bool(payload.get("revise")))
+    return Submission(_enabled(worker, requester), spec, found.payload.get("revise") is True)
 
 
 def find_requester(worker: Worker, task_id: str, *, hint: str | None) -> str | None:
@@ -108,24 +115,31 @@ def find_requester(worker: Worker, task_id: str, *, hint: str | None) -> str | N
     return None
 
 
-def wants_grant(worker: Worker, submitted: Submission) -> bool:
-    """Whether the requester signed that exactly this spec shall be issued now."""
+def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]) -> bool:
+    """Whether the requester signed that exactly this spec shall be issued now.
+
+    A wrapping token lives for minutes: one that goes to the requester's inbox is only made when they asked
+    after the last approval, by Vault's clock, and so are there to take it. An agent's inbox is watched.
+    """
     entity, spec = submitted.requester.id, submitted.spec
-    payload = _read(worker, f"requests/{entity}/{spec.id}/grant", entity, "grant", spec.id)
-    return payload is not None and payload.get("spec_digest") == digest_of(spec.canonical())
+    found = _read(worker, f"requests/{entity}/{spec.id}/grant", entity, "grant", spec.id)
+    if found is None or found.payload.get("spec_digest") != digest_of(spec.canonical()):
+        return False
+    asked_last = all(vote.written_at < found.written_at for vote in approvals)
+    return spec.spec.deliver == "agent" or asked_last
 
 
 def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
     """A verified wish to end the task by somebody who may: the requester, the agent, or any operator."""
     for name in sorted(worker.documents.names("requests/")):
         entity_id = name.rstrip("/")
-        payload = _read(worker, f"requests/{entity_id}/{task_id}/end", entity_id, "end", task_id)
-        if payload is None:
+        found = _read(worker, f"requests/{entity_id}/{task_id}/end", entity_id, "end", task_id)
+        if found is None:
             continue
         entity = _enabled(worker, entity_id)
         if entity_id in entitled or worker.identity.groups_of(entity, (OPERATORS,)):
-            reason = payload["reason"]
-            return EndRequest(entity, None if reason == "cancelled" else EndReason(reason), str(payload["note"]))
+            reason, note = found.payload["reason"], str(found.payload["note"])[:500]
+            return EndRequest(entity, None if reason == "cancelled" else EndReason(reason), note)
     return None
 
 
@@ -134,10 +148,11 @@ def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
     found = []
     for name in sorted(worker.documents.names("decisions/")):
         entity_id = name.rstrip("/")
-        payload = _read(worker, f"decisions/{entity_id}/{task_id}", entity_id, "decision", task_id)
-        entity = worker.identity.by_id(entity_id) if payload else None
-        if payload is None or entity is None:
+        stored = _read(worker, f"decisions/{entity_id}/{task_id}", entity_id, "decision", task_id)
+        entity = worker.identity.by_id(entity_id) if stored else None
+        if stored is None or entity is None:
             continue
+        payload = stored.payload
         found.append(
             Vote(
                 entity_id=entity_id,
@@ -147,27 +162,35 @@ def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
                 expires_at=datetime.fromisoformat(payload["expires_at"]),
                 reason=str(payload["reason"])[:500],
                 groups=worker.identity.groups_of(entity, (group,)),
+                written_at=stored.written_at,
             )
         )
     return found
 
 
-def _read(worker: Worker, path: str, entity: str, kind: str, task_id: str) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class _Paper:
+    payload: dict[str, Any]
+    written_at: datetime
+
+
+def _read(worker: Worker, path: str, entity: str, kind: str, task_id: str) -> _Paper | None:
     """The payload at `path`, if `entity` signed it for exactly this task and kind.
 
     A document that does not verify is a finding: it is recorded, and counts as absent.
     """
-    document = worker.documents.get(path)
-    if document is None:
+    stored = worker.documents.read(path)
+    if stored is None:
         return None
     key = signer_key(entity)
+    public_keys = worker.signer.public_keys(key)
     try:
-        payload = opened(document, key=key, public_keys=worker.signer.public_keys(key), payload_type=DOCUMENT_TYPE)
+        payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
         require(payload, kind=kind, task=task_id, entity=entity)
     except (SecurityFinding, Denied) as error:
         worker.ledger.finding(task_id, "forged_document", f"{path}: {error}", worker.now())
         return None
-    return payload
+    return _Paper(payload, stored.written_at)
 
 
 def _enabled(worker: Worker, entity_id: str) -> Entity:

@@ -62,7 +62,10 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> GrantR
         body = {"grant": grant.grant_id, "line": created.line, "op": operation.op_id}
         settled = replace(operation, state=OpState.SETTLED, answer="created")
         worker.ledger.apply(
-            file.task.task_id, Change("token_created", body, rows=(named, settled)), claim=claim, at=worker.now()
+            file.task.task_id,
+            Change("token_created", body, rows=(named, settled)),
+            claim=claim,
+            at=worker.now(),
         )
         return _end_by_path(worker, named, created, lines, claim)
     _wait_until_surely_never_sent(worker, operation, newest.at)
@@ -100,13 +103,14 @@ def _end_by_path(
     """Revoke the token of a lost answer by its lease path.
 
     Vault lists the role's tokens as leases; the one whose issue time lies between the request line and the
-    response line, and belongs to no token that we know, is it. Where none is listed, it is dead already.
+    response line, and belongs to no token that we know, is it. Its wrapping token stands beside it in the
+    list, and differs in that it cannot be renewed. Where none is listed, it is dead already.
     """
     sent = min(o.at for o in lines)
     known = worker.ledger.issue_times(grant.role)
     for lease_id in worker.leases.list(f"auth/token/create/{grant.role}"):
         record = worker.leases.lookup(lease_id)
-        if record is None or record.issued_at is None or record.issued_at in known:
+        if record is None or record.issued_at is None or record.issued_at in known or not record.renewable:
             continue
         if sent <= record.issued_at <= created.at:
             named = replace(grant, token_lease=lease_id, issued_at=record.issued_at)

@@ -49,7 +49,11 @@ def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> GrantRow:
         rows=(replace(grant, verdict=Verdict.REVOKE_REQUESTED),),
     )
     facts, looked_up = look(
-        worker, grant.task_id, "lookup_token", subject, lambda op: worker.tokens.lookup_accessor(accessor, op=op)
+        worker,
+        grant.task_id,
+        "lookup_token",
+        subject,
+        lambda op: worker.tokens.lookup_accessor(accessor, op=op),
     )
     verdict = Verdict.GONE if facts is None else Verdict.ACKNOWLEDGED
     return _commit(worker, claim, grant, verdict, (revoked, looked_up))
@@ -121,14 +125,14 @@ def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[
     )
 
 
-def _commit(
-    worker: Worker, claim: int, row: R, verdict: Verdict, operations: tuple[OperationRow, ...]
-) -> R:
+def _commit(worker: Worker, claim: int, row: R, verdict: Verdict, operations: tuple[OperationRow, ...]) -> R:
     """Write the claimed verdict of a credential and the answers that it comes from."""
     dead_at = row.dead_at or (worker.now() if verdict is Verdict.GONE else None)
     written = replace(row, verdict=verdict, dead_at=dead_at)
-    body = {"subject": operations[-1].subject, "verdict": verdict.value, "ops": [op.op_id for op in operations]}
-    worker.ledger.apply(
-        row.task_id, Change("revoked", body, rows=(written, *operations)), claim=claim, at=worker.now()
-    )
+    body = {
+        "subject": operations[-1].subject,
+        "verdict": verdict.value,
+        "ops": [op.op_id for op in operations],
+    }
+    worker.ledger.apply(row.task_id, Change("revoked", body, rows=(written, *operations)), claim=claim, at=worker.now())
     return written

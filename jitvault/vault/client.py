@@ -119,10 +119,12 @@ class Vault:
         if wrap_ttl_s is not None:
             kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
         try:
-            answer = self._adapter.request(
-                method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs
-            )
-        except (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
+            answer = self._adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs)
+        except (
+            requests.ConnectTimeout,
+            requests.exceptions.SSLError,
+            requests.exceptions.InvalidURL,
+        ) as error:
             raise self._down(error) from None
         except requests.ConnectionError as error:
             raise self._down(error) if _never_sent(error) else self._lost(path, error) from None

@@ -8,7 +8,6 @@ from jitvault.ports.vault import Entity
 from jitvault.vault.client import Vault
 
 
-
 class Identity:
     """Entity and group look-ups, under the identity of `vault`."""
 

@@ -1,17 +1,19 @@
 """Documents in the KV mount `jitvault/`: where operators, approvers, agents and the worker meet.
 
-    requests/<entity id>/<task>/<submit|grant|end>   written by that entity, signed
-    decisions/<entity id>/<task>                     written by that entity, signed
-    inbox/<entity id>/<task>                         written by the worker, read and removed by that entity
-    tasks/<task>                                     written by the worker
-    probes/<name>                                    written by the administrator, read by the worker
+requests/<entity id>/<task>/<submit|grant|end>   written by that entity, signed
+decisions/<entity id>/<task>                     written by that entity, signed
+inbox/<entity id>/<task>                         written by the worker, read and removed by that entity
+tasks/<task>                                     written by the worker
+probes/<name>                                    written by the administrator, read by the worker
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from jitvault.ports.vault import Stored
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault"
@@ -24,12 +26,18 @@ class Documents:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
-    def get(self, path: str) -> dict[str, Any] | None:
+    def read(self, path: str) -> Stored | None:
         """The newest version of the document at `path`, or None where there is none or it was deleted."""
         answer = self._vault.read(f"{MOUNT}/data/{path}")
         data = (answer or {}).get("data") or {}
-        document = data.get("data")
-        return document if isinstance(document, dict) else None
+        if not isinstance(data.get("data"), dict):
+            return None
+        return Stored(data["data"], datetime.fromisoformat(data["metadata"]["created_time"]))
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """The document alone."""
+        stored = self.read(path)
+        return stored.document if stored else None
 
     def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None:
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
@@ -40,9 +48,7 @@ class Documents:
 
     def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None:
         """Leave a document that keeps one version and vanishes by itself after ten minutes."""
-        self._vault.write(
-            f"{MOUNT}/metadata/{path}", {"max_versions": 1, "delete_version_after": INBOX_LIFE}, op=op
-        )
+        self._vault.write(f"{MOUNT}/metadata/{path}", {"max_versions": 1, "delete_version_after": INBOX_LIFE}, op=op)
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
 
     def destroy(self, path: str) -> None:

@@ -10,7 +10,6 @@ from jitvault.ports.vault import LeaseRecord
 from jitvault.vault.client import Vault
 
 
-
 class Leases:
     """The lease endpoints, under the identity of `vault`."""
 
@@ -49,5 +48,6 @@ def _record(data: dict[str, Any]) -> LeaseRecord:
         issued_at=when("issue_time"),
         expires_at=when("expire_time"),
         ttl_s=int(data.get("ttl") or 0),
+        renewable=bool(data.get("renewable")),
         revoke_error=data.get("revoke_error") or None,
     )

@@ -12,7 +12,6 @@ from jitvault.ports.vault import TokenFacts, WrappedToken
 from jitvault.vault.client import Vault
 
 
-
 class Tokens:
     """The token endpoints, under the identity of `vault`."""
 

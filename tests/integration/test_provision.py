@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,7 +215,7 @@ def test_a_run_that_ends_after_any_step_is_finished_by_the_next(vault: Vault, wa
 
 def test_a_run_that_vault_stops_half_way_is_finished_by_the_next(vault: Vault, want: init.Want) -> None:
     policy = 'path "*" {\n capabilities = ["read", "list", "create", "update", "sudo"]\n}\n'
-    policy += 'path "auth/token/roles/*" {\n capabilities = ["read"]\n}\n'
+    policy += 'path "auth/token/roles/*" {\n capabilities = ["read", "list"]\n}\n'
     vault.write("sys/policies/acl/half", {"policy": policy})
     token = vault.write("auth/token/create", {"policies": ["half"]})["auth"]["client_token"]
     half = vault.with_token(Secret(token))
@@ -330,6 +331,23 @@ def test_what_init_does_not_make_is_told(vault: Vault, want: init.Want) -> None:
     )
 
 
+class OtherwiseAudited(OpenBao):
+    """With an audit device of another name."""
+
+    def _configuration(self) -> str:
+        return super()._configuration().replace('audit "file" "jitvault"', 'audit "file" "other"')
+
+
+def test_a_missing_audit_device_is_told(tmp_path: Path, want: init.Want) -> None:
+    with OtherwiseAudited(tmp_path / "openbao") as bao:
+        admin = Vault(Connection(bao.address), Secret(bao.root_token))
+        admin.write("sys/mounts/database", {"type": "database"})
+        ready(admin, want)
+        plan = init.plan(admin, want)
+        assert (plan.changes, len(plan.missing)) == ((), 1)
+        assert "there is no audit device jitvault/" in plan.missing[0]
+
+
 @pytest.mark.parametrize(
     ("networks", "message"),
     [
@@ -352,10 +370,10 @@ def test_a_wrong_network_is_refused(
 @pytest.mark.parametrize(
     "path",
     [
-        "*", "+/creds/x", "database/*", "database/creds/+", "database", "database/../sys/mounts", "/database/x",
-        "sys/mounts", "auth/token/create", "identity/entity/id/x", "cubbyhole/x", "jitvault/data/tasks/x",
-        "jitvault-transit/keys/x", "database/creds/{{identity.entity.name}}", 'database/x" { }', "database/x\n",
-        "database//x", "database/x/",
+        "*", "+/creds/x", "database/*", "database/creds/+", "database", "database/../sys/mounts",
+        "/database/x", "database//x", "database/x/", "database/x\n", 'database/x" { }',
+        "database/creds/{{identity.entity.name}}", "sys/mounts", "auth/token/create", "identity/entity/id/x",
+        "cubbyhole/x", "jitvault/data/tasks/x", "jitvault-transit/keys/x",
     ],
 )  # fmt: skip
 def test_no_policy_is_made_for_such_a_path(path: str) -> None:

@@ -431,7 +431,7 @@ def audit_lines(world: World) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("how", ["as the wrapping token", "by the cubbyhole"])
 def test_unwrapping_what_it_made_leaves_a_line(world: World, worker: Caller, admin: Caller, how: str) -> None:
-    """Nothing can stop a stolen worker token from unwrapping; everybody who reads the audit stream sees it."""
+    """Nothing stops a stolen worker token from unwrapping; whoever reads the audit stream sees it."""
     wrap = worker.wrapped("auth/token/create/jitvault-15m", CREATE).json()["wrap_info"]
     thief = Caller(world.address, wrap["token"])
     hashed = admin("PUT", "sys/audit-hash/jitvault", {"input": wrap["token"]}).json()["data"]["hash"]

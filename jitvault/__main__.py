@@ -1,0 +1,5 @@
+"""`python -m jitvault`."""
+
+from jitvault.cli.app import main
+
+main()

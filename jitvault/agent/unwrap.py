@@ -1,0 +1,97 @@
+"""Take a task token out of its wrapping, and read with it. This runs beside the agent.
+
+Before anything is unwrapped, Vault is asked where the wrapping token came from: one that was made elsewhere
+is not jitvault's, and unwrapping it would hand the agent a credential that nobody watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from jitvault.domain.access import ROLE_PREFIX
+from jitvault.domain.secret import Secret
+from jitvault.errors import InvalidInput, NotFound, SecurityFinding
+from jitvault.vault.client import Vault
+from jitvault.vault.wrapping import Wrapping
+
+CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskToken:
+    """What the agent holds for one task. `reads` are (template, Vault path) pairs."""
+
+    task_id: str
+    token: Secret
+    expires_at: datetime
+    reads: tuple[tuple[str, str], ...]
+
+
+def wrapping_token(given: str) -> Secret:
+    """The wrapping token in what was given: the token itself, or the JSON that `grant` printed."""
+    text = given.strip()
+    if not text.startswith("{"):
+        if not text or any(c.isspace() for c in text) or len(text) > 4096:
+            raise InvalidInput("this is neither a wrapping token nor grant's JSON")
+        return Secret(text)
+    try:
+        wrapping = msgspec.json.decode(text.encode())["wrapping"]
+        return Secret(str(wrapping[0]["token"]))
+    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
+        raise InvalidInput("this JSON is not what `jitvault grant --json` prints: it holds no wrapping token") from None
+
+
+def unwrap(vault: Vault, token: Secret) -> TaskToken:
+    """The task token inside `token`. Raises SecurityFinding for a token that jitvault did not make, NotFound
+    for one that is spent or over.
+    """
+    wrapping = Wrapping(vault)
+    made_at = wrapping.creation_path(token)
+    if made_at is None:
+        raise _spent()
+    if not made_at.startswith(CREATION_PATH):
+        raise SecurityFinding(
+            f"this wrapping token was made at {made_at}, not by jitvault: it was not unwrapped",
+            hint="Somebody may have replaced it. Tell whoever gave it to you.",
+        )
+    inside = wrapping.unwrap(token)
+    if inside is None:
+        raise _spent()
+    reads = (pair.partition("=") for pair in inside.meta.get("jitvault_reads", "").split())
+    return TaskToken(
+        task_id=inside.meta.get("jitvault_task", ""),
+        token=inside.token,
+        expires_at=inside.expires_at,
+        reads=tuple((template, path) for template, _, path in reads),
+    )
+
+
+def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
+    """Read every path that the task may read, with its own token: `{template, path, lease_id, fields}` each."""
+    own = vault.with_token(held.token)
+    found = []
+    for template, path in held.reads:
+        answer = own.read(path)
+        if answer is None:
+            raise NotFound(f"Vault has nothing at {path}", hint="The engine's role is missing: tell the operator.")
+        found.append(
+            {
+                "template": template,
+                "path": path,
+                "lease_id": answer.get("lease_id") or "",
+                "fields": answer["data"],
+            }
+        )
+    return found
+
+
+def _spent() -> NotFound:
+    return NotFound(
+        "this wrapping token is not valid: its time is over, or somebody unwrapped it",
+        hint="If it was not you, tell the operator at once: the task has to end as intercepted.",
+    )

@@ -1,0 +1,55 @@
+"""What administrators do: provision Vault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+
+def init(
+    plan: Annotated[bool, typer.Option("--plan", help="Show the difference and change nothing.")] = False,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="NAME=CIDR,…", help="A named network that tasks can be bound to."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Provision Vault: mounts, policies, token roles, groups and signing keys. Shows the difference first."""
+    from jitvault.cli import render, session
+    from jitvault.errors import UsageError
+    from jitvault.provision import init as provision
+
+    wiring = session.wired()
+    token = wiring.settings.admin
+    if token is None:
+        raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+    policies = {Path(name).name: data.decode() for name, data in _policy_files().items()}
+    want = provision.Want(wiring.templates, wiring.engines, policies, _networks(network or []))
+    vault = wiring.vault(token)
+    found = provision.plan(vault, want)
+    if not plan:
+        provision.apply(vault, found)
+    render.provisioned(found, applied=not plan, as_json=json_)
+
+
+def _policy_files() -> dict[str, bytes]:
+    from jitvault import shipped
+
+    return shipped.files(shipped.policies_dir() / "vault", ".hcl")
+
+
+def _networks(given: list[str]) -> dict[str, list[str]]:
+    from jitvault.errors import UsageError
+
+    found: dict[str, list[str]] = {}
+    for item in given:
+        name, separator, cidrs = item.partition("=")
+        if not separator or not name or name in found:
+            raise UsageError(f"--network {item!r}: expected NAME=CIDR,CIDR with each name once")
+        found[name] = cidrs.split(",")
+    return found

@@ -1,0 +1,100 @@
+"""The command line: every command, and the one place where failures become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from jitvault import __version__
+from jitvault.cli import admin, agent, approver, auditor, local, operator
+from jitvault.errors import JitvaultError
+
+app = typer.Typer(
+    name="jitvault",
+    help="Gives an AI agent access for one approved task and takes it away again, provably.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 denied, 4 approval missing, 5 Vault unavailable, "
+    "6 revoked but not confirmed, 7 audit stream not trusted, 8 invalid spec, 9 not found or wrong state, "
+    "10 Vault refused, 11 ledger, 12 security finding, 13 wait timed out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"jitvault {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_OPERATORS, _APPROVERS, _AGENTS = "For operators", "For approvers", "For agents"
+_AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this machine"
+
+app.command(rich_help_panel=_OPERATORS)(operator.submit)
+app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(operator.complete)
+app.command(rich_help_panel=_OPERATORS)(operator.revoke)
+app.command(rich_help_panel=_OPERATORS)(operator.cancel)
+app.command(rich_help_panel=_APPROVERS)(approver.approve)
+app.command(rich_help_panel=_APPROVERS)(approver.deny)
+app.command(rich_help_panel=_AGENTS)(agent.unwrap)
+app.command(rich_help_panel=_AUDITORS)(auditor.status)
+app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
+app.command(rich_help_panel=_AUDITORS)(auditor.report)
+app.command(rich_help_panel=_ADMINS)(admin.init)
+app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)
+app.add_typer(local.templates_app, name="templates", rich_help_panel=_LOCAL)
+app.command(rich_help_panel=_LOCAL)(local.demo)
+app.command(rich_help_panel=_LOCAL)(local.dev)
+
+
+def main() -> None:
+    """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
+    arguments = sys.argv[1:]
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    try:
+        app()
+    except JitvaultError as error:
+        if debug:
+            raise
+        _tell(str(error), error.hint, error.exit_code, as_json=as_json)
+    except KeyboardInterrupt:
+        _tell("interrupted", "What was begun is finished by the next command on the task.", 130, as_json=as_json)
+    except BrokenPipeError:
+        # whoever read our output has gone; Python must not complain about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        # the boundary: of a bug only the kind is told, since its text may hold anything
+        if debug:
+            raise
+        _tell(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
+
+
+def _tell(message: str, hint: str, code: int, *, as_json: bool) -> None:
+    if as_json:
+        from jitvault.cli.render import to_json
+
+        body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
+        typer.echo(to_json(body), err=True)
+    else:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(f"{message}\n  {hint}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

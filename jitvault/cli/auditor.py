@@ -1,0 +1,94 @@
+"""What auditors and everybody else look at: where a task is, and what became of every lease."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json, Out, Task
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
+    """Show a task with its revision, decisions, grant, leases and timeline.
+
+    With the worker's identity, whatever is due is done first.
+    """
+    from jitvault.cli import render, session
+    from jitvault.errors import NotFound
+    from jitvault.services.advance import advance
+    from jitvault.services.view import status_of
+
+    wiring = session.wired()
+    if wiring.has_worker:
+        file = advance(wiring.worker, task, hint=None)
+    elif wiring.has_ledger:
+        found = wiring.ledger.file(task)
+        if found is None:
+            raise NotFound(f"there is no task {task}")
+        file = found
+    else:
+        document = session.known(wiring, task)
+        render.published(document, as_json=json_)
+        session.check_findings(document)
+        return
+    shown = status_of(file)
+    render.status(shown, as_json=json_)
+    session.check_findings({"task_id": task, "findings": [f["message"] for f in shown["findings"]]})
+
+
+def list_(json_: Json = False, debug: Debug = False) -> None:
+    """List all tasks with their states."""
+    from jitvault.cli import render, session
+    from jitvault.services.view import summary_of
+
+    wiring = session.wired()
+    if wiring.has_worker or wiring.has_ledger:
+        tasks = [summary_of(task) for task in wiring.ledger.tasks()]
+    else:
+        documents = wiring.person.documents
+        names = documents.names("tasks/")
+        found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
+        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent")
+        tasks = [{key: document.get(key) for key in keys} for document in found]
+    render.tasks(tasks, as_json=json_)
+
+
+def report(
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task only.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.JSON,
+    out: Out = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Export one row for each lease, and the signed receipt of a sealed task."""
+    from jitvault.cli import render, session
+    from jitvault.errors import NotFound, UsageError, WrongState
+    from jitvault.report.export import as_csv, as_json
+    from jitvault.services.view import REPORT_COLUMNS, report_rows
+
+    wiring = session.wired()
+    ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
+    files = [file for name in ids if (file := wiring.ledger.file(name))]
+    if task and not files:
+        raise NotFound(f"there is no task {task}")
+    rows = report_rows(files)
+    text = as_csv(rows, REPORT_COLUMNS) if format_ is Format.CSV and not json_ else as_json(rows)
+    if receipt is not None:
+        if task is None:
+            raise UsageError("--receipt needs a TASK")
+        if files[0].task.receipt is None:
+            raise WrongState(f"task {task} is {files[0].task.state}: its receipt is written when it is sealed")
+        render.write_new(receipt, render.to_json(dict(files[0].task.receipt)) + "\n")
+    render.text(text, out=out)

@@ -1,0 +1,119 @@
+"""What needs no Vault of one's own: checking specs, looking at templates, and the sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.domain.spec import TaskSpec
+    from jitvault.wiring import Wiring
+
+spec_app = typer.Typer(help="Task specs.", no_args_is_help=True)
+templates_app = typer.Typer(help="Access templates.", no_args_is_help=True)
+
+
+@spec_app.command("check")
+def spec_check(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a spec and its templates without asking Vault."""
+    from jitvault.cli import render, session
+
+    wiring = session.wired()
+    read = load_spec(wiring, spec)
+    paths = {e.template: wiring.templates[e.template].resolve(e.with_) for e in read.spec.access}
+    render.checked(read.canonical(), paths, as_json=json_)
+
+
+def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
+    """The spec in a file, checked against its schema, the templates and the clock. Raises InvalidInput."""
+    from datetime import timedelta
+
+    from jitvault.domain.access import CAPS
+    from jitvault.domain.spec import parse_spec
+    from jitvault.errors import InvalidInput
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(64 * 1024 + 1)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+    read = parse_spec(data, str(path))
+    longest = max(CAPS.values())
+    for n, entry in enumerate(read.spec.access):
+        template = wiring.templates.get(entry.template)
+        if template is None:
+            known = ", ".join(sorted(wiring.templates)) or "none"
+            raise InvalidInput(
+                f"{path}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}"
+            )
+        try:
+            template.resolve(entry.with_)
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: spec.access[{n}].with: {error}") from None
+        longest = min(longest, template.spec.max_window)
+    problems = read.window.problems(wiring.clock.now(), longest)
+    least = timedelta(seconds=10)
+    if not problems and read.window.for_ is not None and read.window.for_ < least:
+        problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
+    if problems:
+        raise InvalidInput(f"{path}: spec.{problems[0]}")
+    return read
+
+
+@templates_app.command("list")
+def templates_list(json_: Json = False, debug: Debug = False) -> None:
+    """List the access templates."""
+    from jitvault.cli import render, session
+
+    render.templates([t.canonical() for _, t in sorted(session.wired().templates.items())], as_json=json_)
+
+
+@templates_app.command("show")
+def templates_show(
+    name: Annotated[str, typer.Argument(help="The template's name.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show one access template and the Vault paths that it can give."""
+    from jitvault.cli import render, session
+    from jitvault.errors import NotFound
+
+    template = session.wired().templates.get(name)
+    if template is None:
+        raise NotFound(f"there is no template {name}", hint="`jitvault templates list` shows them.")
+    render.template(template.canonical(), [template.resolve(w) for w in template.all_choices()], as_json=json_)
+
+
+def demo(
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell the whole story on a real OpenBao and a real PostgreSQL, started for it and gone afterwards."""
+    from jitvault.cli.demo import run
+
+    run(as_json=json_)
+
+
+def dev(
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="PATH",
+            help="Write what a second terminal sources; complete once it exists.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run the sandbox in the foreground, everything provisioned, until Ctrl-C."""
+    from jitvault.cli.sandbox import foreground
+
+    foreground(env_file)

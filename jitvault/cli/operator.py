@@ -1,0 +1,227 @@
+"""What operators do: ask for access, have it granted, end it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait
+
+if TYPE_CHECKING:
+    from jitvault.cli.session import Published
+    from jitvault.domain.spec import TaskSpec
+    from jitvault.wiring import Wiring
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
+Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec by this one, as a new revision.")]
+
+
+def submit(
+    spec: SpecFile,
+    revise: Revise = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Sign a task spec and have it decided about; nothing is granted yet."""
+    from jitvault.cli import render, session
+    from jitvault.services.papers import write_submission
+
+    wiring = session.wired()
+    read = _read_spec(wiring, spec)
+    _check_free(wiring, read, revise=revise)
+    write_submission(wiring.person, read, revise=revise)
+    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait)
+    render.decided(document, as_json=json_)
+    _raise_for(document)
+
+
+def grant(
+    what: Annotated[str, typer.Argument(metavar="SPEC|TASK", help="A task spec, or the id of a submitted task.")],
+    revise: Revise = False,
+    out: Out = None,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Have access issued, and print the wrapping token that the agent unwraps (once)."""
+    from jitvault.cli import render, session
+    from jitvault.errors import NotFound, UsageError
+    from jitvault.services.papers import write_grant_wish, write_submission
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already", hint="Name a new file: the wrapping token is printed once.")
+    wiring = session.wired()
+    if _is_file(what):
+        read = _read_spec(wiring, Path(what))
+        _check_free(wiring, read, revise=revise)
+        write_submission(wiring.person, read, revise=revise)
+    else:
+        mine = _own_spec(wiring, what)
+        if mine is None:
+            raise NotFound(f"there is no file {what}, and you have submitted no task of that name")
+        read = mine
+    write_grant_wish(wiring.person, read)
+    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait)
+    _raise_for(document, as_json=json_)
+    message = _inbox(wiring, document)
+    render.granted(document, message, out=out, as_json=json_)
+    session.check_findings(document)
+
+
+def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
+    """End a task that is done: revoke its access and prove it."""
+    from jitvault.domain.lifecycle import EndReason
+
+    _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
+
+
+def revoke(
+    task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
+) -> None:
+    """End a task at once, whatever it is doing: revoke its access and prove it."""
+    from jitvault.domain.lifecycle import EndReason
+
+    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_)
+
+
+def cancel(
+    task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
+) -> None:
+    """Withdraw a task that has not been granted."""
+    from jitvault.cli import render, session
+    from jitvault.errors import WrongState
+    from jitvault.services.papers import write_end
+
+    wiring = session.wired()
+    document = session.known(wiring, task)
+    if document["state"] not in {"cancelled", *session.BEFORE}:
+        raise WrongState(f"task {task} is {document['state']}", hint=f"End it with `jitvault revoke {task}`.")
+    if document["state"] != "cancelled":
+        write_end(wiring.person, task, reason=None, note=reason)
+        document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
+    render.decided(document, as_json=json_)
+
+
+def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> None:
+    from jitvault.cli import render, session
+    from jitvault.errors import NotConfirmed, WrongState
+    from jitvault.services.papers import write_end
+
+    wiring = session.wired()
+    document = session.known(wiring, task)
+    if document["state"] in {"cancelled", *session.BEFORE}:
+        hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
+        raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
+    if document["state"] in session.HELD:
+        write_end(wiring.person, task, reason=reason, note=note)
+    if document["state"] not in ("confirmed", "sealed"):
+        document = session.settle(wiring, task, lambda d: d["state"] in ("confirmed", "sealed"), wait)
+    render.ended(document, as_json=as_json)
+    if not document["proof"]["confirmed"]:
+        raise NotConfirmed(f"task {task} is revoked as far as Vault says, and not proven")
+    session.check_findings(document)
+
+
+def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
+    """The spec in a file, checked against everything that can be known before it is written anywhere."""
+    from jitvault.cli.local import load_spec
+    from jitvault.domain.access import role_name
+    from jitvault.errors import InvalidInput
+
+    read = load_spec(wiring, path)
+    network = read.spec.network
+    if network is not None and wiring.token_role(role_name("15m", network)) is None:
+        raise InvalidInput(
+            f"{path}: spec.network: network {network} is not provisioned",
+            hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
+        )
+    return read
+
+
+def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
+    """Refuse, before anything is written, an id that is taken by somebody else or by another spec."""
+    from jitvault.cli import session
+    from jitvault.domain.revision import difference_of_specs
+    from jitvault.errors import WrongState
+
+    document = session.published(wiring, spec.id)
+    if document is None or document["state"] == "refused":
+        return
+    if document["requester"] != wiring.person.entity:
+        raise WrongState(f"task {spec.id} belongs to another requester", hint="Choose another id.")
+    changed = difference_of_specs(_spec_of(document), spec.canonical())
+    if not changed:
+        return
+    if document["state"] not in session.BEFORE:
+        raise WrongState(
+            f"task {spec.id} is {document['state']} with another spec: {'; '.join(changed[:5])}",
+            hint="Choose another id: what was granted is not changed afterwards.",
+        )
+    if not revise:
+        raise WrongState(
+            f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
+            hint="Use --revise to replace it by a new revision, or another id for another task.",
+        )
+
+
+def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
+    """The spec that the caller submitted for a task, from their own signed request."""
+    import json
+
+    from jitvault.domain.signing import payload_of
+    from jitvault.domain.spec import parse_spec
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", task_id) or ".." in task_id:
+        return None
+    person = wiring.person
+    document = person.documents.get(f"requests/{person.entity}/{task_id}/submit")
+    return parse_spec(json.dumps(payload_of(document)["spec"]).encode(), task_id) if document else None
+
+
+def _is_file(what: str) -> bool:
+    return Path(what).is_file() or what.endswith((".yaml", ".yml", ".json")) or "/" in what
+
+
+def _spec_of(document: Published) -> dict[str, Any]:
+    from jitvault.cli.render import revision_of
+
+    spec: dict[str, Any] = revision_of(document).content["spec"]
+    return spec
+
+
+def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
+    return document["requester"] == wiring.person.entity and _spec_of(document) == spec.canonical()
+
+
+def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
+    """The exit code of a task that was not granted; `as_json` None: its standing was printed already."""
+    from jitvault.cli import render
+    from jitvault.errors import ApprovalMissing, Denied, WrongState
+
+    state, task = document["state"], document["task_id"]
+    if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
+        return
+    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
+        render.decided(document, as_json=as_json)
+    if state == "pending_approval":
+        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document["missing"])
+        raise ApprovalMissing(f"task {task} needs approval: {missing}")
+    if state == "denied":
+        raise Denied(f"task {task} is denied: {document['why_denied']}")
+    if state == "approved":
+        raise WrongState(f"task {task} is approved and its window has not begun", hint="Grant it again then.")
+    raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
+
+
+def _inbox(wiring: Wiring, document: Published) -> Published | None:
+    """Take the wrapping token out of the caller's own inbox, if it lies there."""
+    person, task = wiring.person, document["task_id"]
+    message = person.documents.get(f"inbox/{person.entity}/{task}")
+    if message is None or message["grant_id"] != document["grant_id"]:
+        return None
+    person.documents.destroy(f"inbox/{person.entity}/{task}")
+    return message

@@ -1,0 +1,99 @@
+"""`jitvault dev`: the sandbox in the foreground, for a second terminal. The demo runs in the same one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from jitvault.errors import UsageError
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+
+SPEC = """\
+apiVersion: jitvault.dev/v1
+kind: Task
+metadata:
+  id: {id}
+spec:
+  agent: research-agent
+  owner: data-owner
+  intent: {intent}
+  criticality: {criticality}
+  tools: [psql]
+  access:
+    - template: postgres-readonly
+      with: {{database: app}}
+      reason: The orders are in the app database.
+  window: {{for: 15m}}
+"""
+
+
+@contextmanager
+def sandbox() -> Iterator[tuple[World, dict[str, str]]]:
+    """A provisioned world and its environment; everything is stopped and removed at the end."""
+    with _terminable(), running_servers() as servers:
+        world = provisioned(servers)
+        spec = servers.directory / "read-orders.yaml"
+        spec.write_text(SPEC.format(id="read-orders", intent="Count last week's orders by region.", criticality="low"))
+        yield world, env(world, f"sqlite:///{servers.directory / 'ledger.db'}", spec)
+
+
+def foreground(env_file: Path | None) -> None:
+    """Run the sandbox until Ctrl-C or SIGTERM; `env_file` appears, whole, when everything is ready."""
+    if env_file is not None and env_file.exists():
+        raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it: name a new file.")
+    try:
+        with sandbox() as (world, variables):
+            _announce(world, variables, env_file)
+            while True:
+                signal.pause()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nThe sandbox is gone.\n")
+    finally:
+        if env_file is not None:
+            env_file.unlink(missing_ok=True)
+
+
+def _announce(world: World, variables: dict[str, str], env_file: Path | None) -> None:
+    sys.stderr.write(f"OpenBao is at {world.address}, PostgreSQL on port {world.servers.postgres.port}.\n")
+    if env_file is None:
+        sys.stderr.write("Without --env-file nobody else can use it.")
+    else:
+        lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+        _appear(env_file, lines)
+        sys.stderr.write(f"In a second terminal: source {env_file}")
+    sys.stderr.write("\nCtrl-C ends it, and nothing stays.\n")
+
+
+def _appear(path: Path, text: str) -> None:
+    """Write a file that only its owner can read and that is complete from the moment it exists."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        part.rename(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the sandbox as Ctrl-C does, with everything cleaned up."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

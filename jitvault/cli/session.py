@@ -1,0 +1,74 @@
+"""How a command gets something done: by itself where it has the worker's identity, else by waiting for a worker.
+
+Either way the result is what the worker publishes in Vault, so both ways show the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jitvault.domain.lifecycle import State
+from jitvault.errors import JitvaultError, NotFound, SecurityFinding, WaitTimedOut
+from jitvault.services.advance import advance
+from jitvault.settings import load
+from jitvault.wiring import Wiring
+
+Published = Mapping[str, Any]
+
+_POLL_S = 0.2
+BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
+HELD = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
+
+
+def wired() -> Wiring:
+    return Wiring(load())
+
+
+def published(wiring: Wiring, task_id: str) -> Published | None:
+    """What the worker last said of the task, or None for a task that nobody took in."""
+    documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
+    return documents.get(f"tasks/{task_id}")
+
+
+def known(wiring: Wiring, task_id: str) -> Published:
+    """The same, for a task that has to be there. Raises NotFound."""
+    document = published(wiring, task_id)
+    if document is None or document["state"] == "refused":
+        raise NotFound(f"there is no task {task_id}")
+    return document
+
+
+def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:
+    """Advance the task here, or wait until a worker has: then `done` holds of what is published.
+
+    Raises WaitTimedOut, and whatever the worker could not do.
+    """
+    if wiring.has_worker:
+        hint = wiring.person.entity if wiring.settings.person else None
+        advance(wiring.worker, task_id, hint=hint)
+        return known(wiring, task_id)
+    clock = wiring.clock
+    deadline = clock.monotonic() + wait
+    while True:
+        document = published(wiring, task_id)
+        if document is not None and document["state"] == "refused":
+            raise _refused(document["error"])
+        if document is not None and done(document):
+            return document
+        if clock.monotonic() >= deadline:
+            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s")
+        clock.sleep(_POLL_S)
+
+
+def check_findings(document: Published) -> None:
+    """Raise SecurityFinding where something happened that must not: a success is not one then."""
+    if document["findings"]:
+        raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
+
+
+def _refused(error: Mapping[str, Any]) -> JitvaultError:
+    """The worker's refusal, with the exit code that it would have had here."""
+    code = int(error["exit_code"])
+    kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
+    return kinds.get(code, JitvaultError)(str(error["message"]), hint=str(error["hint"]))

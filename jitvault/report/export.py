@@ -1,0 +1,35 @@
+"""A report as bytes: JSON for machines, CSV for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# a cell that begins with one of these is a formula to a spreadsheet
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """`{"leases": [row, …]}`."""
+    return json.dumps({"leases": [dict(row) for row in rows]}, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A header and one line a row; lists are joined with spaces, checks read `1+ 2+ 3-`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        text = " ".join(f"{v['n']}{'+' if v['ok'] else '-'}" if isinstance(v, dict) else str(v) for v in value)
+    else:
+        text = "" if value is None else str(value)
+    return "'" + text if text.startswith(_FORMULA) else text

@@ -1,0 +1,129 @@
+"""What `status`, `list` and `report` show of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jitvault.domain.revision import Revision
+from jitvault.ports.ledger import TaskFile, TaskRow
+from jitvault.services.proof import checks_of, proof_of
+
+REPORT_COLUMNS = (
+    "task_id",
+    "revision",
+    "digest",
+    "state",
+    "end_reason",
+    "requester",
+    "agent",
+    "owner",
+    "approved_by",
+    "template",
+    "path",
+    "lease_id",
+    "issued_at",
+    "dead_at",
+    "verdict",
+    "checks",
+    "token_verdict",
+    "findings",
+)
+
+
+def status_of(file: TaskFile) -> dict[str, Any]:
+    """The task with its revision, decisions, grant, leases and timeline."""
+    task, revision = file.task, Revision.of(file.revision.body)
+    content = revision.content
+    grant = file.grants[-1] if file.grants else None
+    return {
+        **summary_of(task),
+        "revision": {"number": task.revision, "digest": task.digest, "content": content},
+        "decision": dict(file.revision.decision),
+        "decisions": [
+            {
+                "entity": d.entity_id,
+                "name": d.name,
+                "decision": d.decision,
+                "digest": d.digest,
+                "reason": d.reason,
+            }
+            for d in file.decisions
+        ],
+        "grant": grant
+        and {
+            "grant_id": grant.grant_id,
+            "attempt": grant.attempt,
+            "role": grant.role,
+            "ttl_s": grant.ttl_s,
+            "wrap_ttl_s": grant.wrap_ttl_s,
+            "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+            "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+            "verdict": grant.verdict.value,
+        },
+        "leases": [
+            {
+                "lease_id": lease.lease_id,
+                "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
+                "issued_at": lease.issued_at.isoformat(),
+                "dead_at": lease.dead_at.isoformat() if lease.dead_at else None,
+                "verdict": lease.verdict.value,
+                "checks": checks_of(file, lease.lease_id),
+            }
+            for lease in file.leases
+        ],
+        "proof": proof_of(file),
+        "findings": [{"rule": f["rule"], "message": f["message"], "at": f["at"].isoformat()} for f in file.findings],
+        "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
+    }
+
+
+def summary_of(task: TaskRow) -> dict[str, Any]:
+    """One task in a list."""
+    return {
+        "task_id": task.task_id,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "digest": task.digest,
+        "requester": task.requester,
+        "agent": task.agent,
+        "created_at": task.created_at.isoformat(),
+        "due_at": task.due_at.isoformat() if task.due_at else None,
+    }
+
+
+def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
+    """One row a lease; a task whose agent read nothing has one row without a lease."""
+    rows = []
+    for file in files:
+        task, revision = file.task, Revision.of(file.revision.body)
+        content = revision.content
+        token = file.grants[-1] if file.grants else None
+        common = {
+            "task_id": task.task_id,
+            "revision": task.revision,
+            "digest": task.digest,
+            "state": task.state.value,
+            "end_reason": task.end_reason.value if task.end_reason else None,
+            "requester": content["requester"]["name"],
+            "agent": content["agent"]["name"],
+            "owner": content["owner"]["name"],
+            "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
+            "token_verdict": token.verdict.value if token else None,
+            "findings": len(file.findings),
+        }
+        none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
+        leases = [
+            {
+                "template": (revision.template_of(lease.path) or {}).get("template"),
+                "path": lease.path,
+                "lease_id": lease.lease_id,
+                "issued_at": lease.issued_at.isoformat(),
+                "dead_at": lease.dead_at.isoformat() if lease.dead_at else None,
+                "verdict": lease.verdict.value,
+                "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
+            }
+            for lease in file.leases
+        ]
+        rows += [{**common, **lease} for lease in leases or [{**none, "checks": []}]]
+    return [{name: row[name] for name in REPORT_COLUMNS} for row in rows]
