@@ -66,7 +66,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        app()
+        app(prog_name="jitvault")
     except JitvaultError as error:
         if debug:
             raise

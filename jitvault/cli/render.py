@@ -20,6 +20,7 @@ from jitvault.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from jitvault.agent.unwrap import TaskToken
     from jitvault.domain.revision import Revision
@@ -190,7 +191,8 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: Path | Non
         return
     console = _console()
     for secret in found:
-        console.print(f"{secret['path']}  (lease {secret['lease_id'] or 'none'})", markup=False, highlight=False)
+        console.print(secret["path"], markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  lease  {secret['lease_id'] or 'none'}", markup=False, highlight=False, soft_wrap=True)
         for name, value in secret["fields"].items():
             console.print(f"  {name}  {value}", markup=False, highlight=False, soft_wrap=True)
 
@@ -221,7 +223,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         _print_proof(console, shown["proof"])
     table = _table("when (UTC)", "what happened")
     for event in shown["timeline"]:
-        table.add_row(event["at"][:23].replace("T", " "), event["event"].replace("_", " "))
+        table.add_row(event["at"][:23].replace("T", " "), _told(event["event"], event["body"]))
     console.print(table)
 
 
@@ -242,7 +244,7 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     table = _table("task", "state", "ended", "due")
     for row in rows:
-        due = (row.get("due_at") or "")[:19]
+        due = _when(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
         table.add_row(row["task_id"], _state(row["state"]), row["end_reason"] or "", due)
     _console().print(table if rows else "There are no tasks.")
 
@@ -306,6 +308,23 @@ def provisioned(plan: Plan, *, applied: bool, as_json: bool) -> None:
     console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
     for note in plan.missing:
         console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)
+
+
+def _told(event: str, body: Mapping[str, Any]) -> Text:
+    """One event in a few words; the whole of it is in --json."""
+    from rich.text import Text
+
+    words = event.replace("_", " ")
+    if event == "observed":
+        leases = f", {len(body['leases'])} new leases" if body["leases"] else ""
+        return Text(f"observed {len(body['lines'])} audit lines{leases}")
+    if event in ("submitted", "revised", "decided"):
+        return Text(f"{words}: {body['state']}")
+    if event == "ending":
+        return Text(f"ending: {body['reason']}")
+    if event == "revoked":
+        return Text(f"revoked {body['subject']}: {body['verdict']}", overflow="fold")
+    return Text(words)
 
 
 def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:

@@ -180,8 +180,8 @@ def in_plain_words(revision: Revision) -> list[str]:
     ]
     for entry in revision.access:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
-        lines.append(f"May read {entry['path']} ({entry['template']}{': ' + choices if choices else ''}).")
-        lines.append(f"  {entry['description']}")
+        lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
+        lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"
     else:
@@ -196,6 +196,10 @@ def in_plain_words(revision: Revision) -> list[str]:
     proofs = sorted({entry["confirm"] for entry in revision.access})
     lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
     return lines
+
+
+def _budget(leases: int) -> str:
+    return "one lease at most" if leases == 1 else f"at most {leases} leases"
 
 
 def difference_of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

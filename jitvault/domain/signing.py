@@ -51,7 +51,7 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
         # without any key this raises as well: securesystemslib refuses a threshold that cannot be met
         envelope.verify([_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()], 1)
         payload = msgspec.json.decode(envelope.payload)
-    except (VerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (VerificationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SecurityFinding(f"a document is not signed by {key}: {type(error).__name__}") from error
     if envelope.payload_type != payload_type or not isinstance(payload, dict):
         raise SecurityFinding(f"a document signed by {key} is of type {envelope.payload_type!r:.80}")
@@ -62,7 +62,7 @@ def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """What one's own document says, without looking at its signature. Raises SecurityFinding."""
     try:
         payload: dict[str, Any] = msgspec.json.decode(base64.b64decode(document["payload"]), type=dict)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SecurityFinding("a document in Vault is not a signed envelope") from error
     return payload
 

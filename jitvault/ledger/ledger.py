@@ -307,9 +307,7 @@ def _trail(connection: Connection, file: TaskFile) -> Trail:
     began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
     # a revocation that names its lease in the body shows an HMAC that the ledger does not know
     unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    query = select(schema.observations).where(
-        or_(wanted, or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began))
-    )
+    query = select(schema.observations).where(or_(wanted, or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)))
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
     canary = schema.canaries
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()

@@ -1,0 +1,126 @@
+"""The documents say what the product does: README commands run, commands and codes are all there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Cli
+
+from jitvault.errors import JitvaultError
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+# what differs from run to run
+_VARIES = (
+    (r"database/creds/app-readonly/\w+", "LEASE"),
+    (r"^[A-Za-z0-9]{5,24}$", "REST-OF-LEASE"),
+    (r"sha256:[0-9a-f]{64}", "DIGEST"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "TIME"),
+    (r"\b\d+ ms", "N ms"),
+    (r"^  password  .*$", "  password  …"),
+    (r"^  username  .*$", "  username  …"),
+    (r"─+", "─"),
+)
+
+
+def normal(text: str) -> list[str]:
+    lines = [re.sub(r" +$", "", line) for line in text.strip().splitlines()]
+    for pattern, replacement in _VARIES:
+        lines = [re.sub(pattern, replacement, line) for line in lines]
+    # columns are as wide as their content
+    return [re.sub(r"(?<=\S) {2,}", "  ", line) for line in lines]
+
+
+def walk_through() -> Iterator[tuple[str, str]]:
+    """Every `$ command` of the README's console blocks, in order, with the output that is shown below it."""
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+def test_the_readme_walk_through_prints_what_it_shows(cli: Cli, variables: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "jitvault").write_text(f'#!/bin/sh\nexec {shlex.quote(str(_python()))} -m jitvault "$@"\n')
+    (binaries / "jitvault").chmod(0o755)
+    # a ledger of its own: `list` shows every task there is
+    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items())
+    (tmp_path / "dev.env").write_text(exports)
+    steps = list(walk_through())
+    assert len(steps) >= 12
+    script = "".join(f"echo '@@{n}'; {{ {command}\n}} 2>&1\n" for n, (command, _) in enumerate(steps))
+    environment = {**cli.environment(None), "COLUMNS": "80"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
+    )
+    printed = re.split(r"^@@\d+\n", done.stdout, flags=re.MULTILINE)[1:]
+    for (command, expected), actual in zip(steps, printed, strict=True):
+        assert normal(actual) == normal(expected), command
+
+
+def _python() -> str:
+    import sys
+
+    return sys.executable
+
+
+def commands(cli: Cli) -> list[str]:
+    """Every command of the CLI, groups unfolded, from its own help."""
+    found = []
+    for name in _listed(cli(None, "--help").stdout):
+        inner = _listed(cli(None, name, "--help").stdout) if name in ("spec", "templates") else []
+        found += [f"{name} {sub}" for sub in inner] or [name]
+    return found
+
+
+def _listed(help_text: str) -> list[str]:
+    panels = help_text.split("─ Options")[-1].split("╯", 1)[1]
+    return re.findall(r"^│ ([a-z][a-z-]*)  ", panels, re.MULTILINE)
+
+
+def test_every_command_is_in_readme_and_reference(cli: Cli) -> None:
+    names = commands(cli)
+    assert {"grant", "spec check", "templates show", "report"} <= set(names)
+    for name in names:
+        assert f"jitvault {name}" in REFERENCE, name
+        assert re.search(rf"`{name}[ `]", README), name
+
+
+def test_every_exit_code_is_in_the_readme_and_the_help(cli: Cli) -> None:
+    codes = {kind.exit_code for kind in JitvaultError.__subclasses__()}
+    help_text = cli(None, "--help").stdout
+    for code in sorted(codes):
+        assert re.search(rf"\| {code} \|", README), code
+        assert re.search(rf"\b{code}\s+\w", help_text), code
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    import inspect
+
+    from jitvault import settings
+
+    for name in re.findall(r"^\s+((?:JITVAULT|VAULT)_\w+)", inspect.getdoc(settings) or "", re.MULTILINE):
+        assert name in REFERENCE, name
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").rglob("*.md")) + [ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_inside_the_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_compose_file_is_yaml_with_an_audit_device_that_openbao_takes() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    configuration = compose["configs"]["openbao"]["content"]
+    assert re.search(r'audit "file" "jitvault" \{\s+options \{\n\s+file_path', configuration)
