@@ -34,11 +34,12 @@ def unwrap(
 
     wiring = session.wired()
     vault = wiring.vault(None)
-    held = take(vault, wrapping_token(_given(wiring, what)))
-    if read:
-        render.secrets(held.task_id, read_all(vault, held), out=out, as_json=json_)
-    else:
-        render.unwrapped(held, out=out, as_json=json_)
+    with render.new_file(out) as file:
+        held = take(vault, wrapping_token(_given(wiring, what)))
+        if read:
+            render.secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
+        else:
+            render.unwrapped(held, out=file, as_json=json_)
 
 
 def _given(wiring: Wiring, what: str) -> str:

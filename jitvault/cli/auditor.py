@@ -85,10 +85,12 @@ def report(
         raise NotFound(f"there is no task {task}")
     rows = report_rows(files)
     text = as_csv(rows, REPORT_COLUMNS) if format_ is Format.CSV and not json_ else as_json(rows)
-    if receipt is not None:
-        if task is None:
-            raise UsageError("--receipt needs a TASK")
-        if files[0].task.receipt is None:
-            raise WrongState(f"task {task} is {files[0].task.state}: its receipt is written when it is sealed")
-        render.write_new(receipt, render.to_json(dict(files[0].task.receipt)) + "\n")
-    render.text(text, out=out)
+    if receipt is not None and task is None:
+        raise UsageError("--receipt needs a TASK")
+    with render.new_file(out) as report_file, render.new_file(receipt) as receipt_file:
+        if receipt_file is not None:
+            signed = files[0].task.receipt
+            if signed is None:
+                raise WrongState(f"task {task} is {files[0].task.state}: its receipt is written when it is sealed")
+            receipt_file.write(render.to_json(dict(signed)) + "\n")
+        render.text(text, out=report_file)

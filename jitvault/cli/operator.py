@@ -49,27 +49,38 @@ def grant(
 ) -> None:
     """Have access issued, and print the wrapping token that the agent unwraps (once)."""
     from jitvault.cli import render, session
-    from jitvault.errors import NotFound, UsageError
-    from jitvault.services.papers import write_grant_wish, write_submission
+    from jitvault.services.papers import write_grant_wish
 
-    if out is not None and out.exists():
-        raise UsageError(f"{out} exists already", hint="Name a new file: the wrapping token is printed once.")
     wiring = session.wired()
+    with render.new_file(out) as file:
+        read = _asked_for(wiring, what, revise=revise)
+        write_grant_wish(wiring.person, read)
+        document = session.settle(
+            wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait
+        )
+        _raise_for(document, as_json=json_)
+        message = _inbox(wiring, document)
+        render.granted(document, message, out=file, as_json=json_)
+        if message is not None:
+            # only now: a token that could not be printed has to stay where it is
+            wiring.person.documents.destroy(_inbox_path(wiring, document))
+    session.check_findings(document)
+
+
+def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
+    """The spec that `grant` is about: a file, which is submitted first, or what was submitted under that id."""
+    from jitvault.errors import NotFound
+    from jitvault.services.papers import write_submission
+
     if _is_file(what):
         read = _read_spec(wiring, Path(what))
         _check_free(wiring, read, revise=revise)
         write_submission(wiring.person, read, revise=revise)
-    else:
-        mine = _own_spec(wiring, what)
-        if mine is None:
-            raise NotFound(f"there is no file {what}, and you have submitted no task of that name")
-        read = mine
-    write_grant_wish(wiring.person, read)
-    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait)
-    _raise_for(document, as_json=json_)
-    message = _inbox(wiring, document)
-    render.granted(document, message, out=out, as_json=json_)
-    session.check_findings(document)
+        return read
+    mine = _own_spec(wiring, what)
+    if mine is None:
+        raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
+    return mine
 
 
 def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
@@ -218,10 +229,10 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
 
 
 def _inbox(wiring: Wiring, document: Published) -> Published | None:
-    """Take the wrapping token out of the caller's own inbox, if it lies there."""
-    person, task = wiring.person, document["task_id"]
-    message = person.documents.get(f"inbox/{person.entity}/{task}")
-    if message is None or message["grant_id"] != document["grant_id"]:
-        return None
-    person.documents.destroy(f"inbox/{person.entity}/{task}")
-    return message
+    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
+    message = wiring.person.documents.get(_inbox_path(wiring, document))
+    return message if message and message["grant_id"] == document["grant_id"] else None
+
+
+def _inbox_path(wiring: Wiring, document: Published) -> str:
+    return f"inbox/{wiring.person.entity}/{document['task_id']}"

@@ -9,7 +9,8 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,23 +51,46 @@ def revision_of(document: Published) -> Revision:
     return Revision.of(base64.b64decode(document["body"]))
 
 
-def text(value: str, *, out: Path | None) -> None:
-    """Print a result, or write it to a new file that only its owner can read."""
+def text(value: str, *, out: NewFile | None) -> None:
+    """Print a result, or write it to the new file."""
     if out is None:
         sys.stdout.write(value)
+        sys.stdout.flush()
     else:
-        write_new(out, value)
-        typer.echo(f"written to {out}", err=True)
+        out.write(value)
+        typer.echo(f"written to {out.path}", err=True)
 
 
-def write_new(path: Path, value: str) -> None:
-    """Write a new file with mode 0600. Raises UsageError when it exists or cannot be written."""
+class NewFile:
+    """A file with mode 0600 that is made before the act whose result it will hold: a secret that comes once
+    must not meet a full disk or a name that is taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError when the file exists or cannot be made."""
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a new file.") from None
+
+    def write(self, value: str) -> None:
+        with os.fdopen(self._descriptor, "w") as file:
+            file.write(value)
+
+
+@contextmanager
+def new_file(path: Path | None) -> Iterator[NewFile | None]:
+    """The new file at `path`, or None without one; removed again when nothing was written into it."""
+    if path is None:
+        yield None
+        return
+    file = NewFile(path)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a new file.") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(value)
+        yield file
+    finally:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
 
 
 def decided(document: Published, *, as_json: bool) -> None:
@@ -97,7 +121,7 @@ def decided(document: Published, *, as_json: bool) -> None:
     console.print(f"  next     {shown['next']}", markup=False)
 
 
-def granted(document: Published, message: Published | None, *, out: Path | None, as_json: bool) -> None:
+def granted(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
     """The grant; the wrapping token is in it once, for whoever took it out of their inbox."""
     shown = {
         "task_id": document["task_id"],
@@ -108,7 +132,7 @@ def granted(document: Published, message: Published | None, *, out: Path | None,
         "wrapping": list(message["wrapping"]) if message else [],
     }
     if out is not None:
-        write_new(out, to_json(shown) + "\n")
+        out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
     if message is None:
         typer.echo(
@@ -116,7 +140,7 @@ def granted(document: Published, message: Published | None, *, out: Path | None,
             err=True,
         )
     if as_json:
-        typer.echo(to_json(shown))
+        text(to_json(shown) + "\n", out=None)
         return
     console = _console()
     console.print(f"Task {shown['task_id']} is {_state(shown['state'])}", highlight=False)
@@ -124,9 +148,9 @@ def granted(document: Published, message: Published | None, *, out: Path | None,
     for wrapping in shown["wrapping"]:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
-        where = f"in {out}" if out else wrapping["token"]
+        what = out.path if out else wrapping["token"]
         console.print(f"  unwrap   within {wrapping['ttl']} s, once:", markup=False, highlight=False)
-        console.print(f"           jitvault unwrap {out or where}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"           jitvault unwrap {what}", markup=False, highlight=False, soft_wrap=True)
 
 
 def ended(document: Published, *, as_json: bool) -> None:
@@ -167,7 +191,7 @@ def voted(document: Published, decision: str, digest: str, expires: str, *, as_j
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
 
 
-def unwrapped(held: TaskToken, *, out: Path | None, as_json: bool) -> None:
+def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     shown = {
         "task_id": held.task_id,
         "token": held.token.reveal(),
@@ -185,7 +209,7 @@ def unwrapped(held: TaskToken, *, out: Path | None, as_json: bool) -> None:
     console.print(f"  token  {shown['token']}", markup=False, highlight=False, soft_wrap=True)
 
 
-def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: Path | None, as_json: bool) -> None:
+def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
     if as_json or out:
         text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
         return

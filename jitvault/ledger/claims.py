@@ -12,7 +12,8 @@ from jitvault.errors import WrongState
 from jitvault.ledger.database import Database
 
 LIFE_S = 30.0
-PATIENCE_S = 15.0
+# longer than a claim, so that what a crashed process held is waited for and not refused
+PATIENCE_S = LIFE_S + 5.0
 _POLL_S = 0.05
 # seconds since 1970 by the database's own clock
 _NOW = text("(julianday('now') - 2440587.5) * 86400.0")

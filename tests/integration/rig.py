@@ -1,0 +1,255 @@
+"""What the hostile tests share: a ledger of its own, the commands in this process, and hands on everything.
+
+The commands run through the same `main` as a user's, only without a process each: ten times as fast. Where
+the death of a process or its output as a whole matters, tests use the `cli` fixture instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psycopg
+from conftest import PEOPLE, Cli, Result
+
+from jitvault.agent.unwrap import TaskToken, read_all, unwrap
+from jitvault.cli import app
+from jitvault.domain.chain import Event, breaks, link
+from jitvault.domain.secret import Secret
+from jitvault.errors import VaultRejected
+from jitvault.ports.ledger import TaskFile
+from jitvault.sandbox.world import World
+from jitvault.settings import load
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.tokens import Tokens
+from jitvault.wiring import Wiring
+
+ROLE = "auth/token/create/jitvault-15m"
+PREFIX = "database/creds/app-readonly"
+LIVE_VERDICTS = ("audit_confirmed", "target_confirmed", "expired")
+
+
+@dataclass
+class Held:
+    """What an agent holds after it unwrapped and read."""
+
+    task: TaskToken
+    secrets: list[dict[str, Any]]
+
+    @property
+    def token(self) -> str:
+        return self.task.token.reveal()
+
+    @property
+    def lease_id(self) -> str:
+        return str(self.secrets[0]["lease_id"])
+
+    @property
+    def login(self) -> dict[str, str]:
+        fields = self.secrets[0]["fields"]
+        return {"user": fields["username"], "password": fields["password"]}
+
+
+@dataclass
+class Rig:
+    """One world with one ledger of this test's own."""
+
+    world: World
+    cli: Cli
+    ledger_path: Path
+    _kept: list[Path] = field(default_factory=list)
+
+    @property
+    def admin(self) -> Vault:
+        return Vault(Connection(self.world.address), self.world.admin_token)
+
+    def vault(self, token: str) -> Vault:
+        return Vault(Connection(self.world.address), Secret(token))
+
+    def token_of(self, who: str) -> str:
+        return self.cli.variables[PEOPLE[who]]
+
+    # -- the commands --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def environment(self, who: str | None, extra: dict[str, str] | None = None) -> Iterator[None]:
+        with mock.patch.dict(os.environ, {**self.cli.environment(who), **(extra or {})}, clear=True):
+            yield
+
+    def wiring(self, who: str | None = "operator") -> Wiring:
+        with self.environment(who):
+            return Wiring(load())
+
+    def __call__(
+        self, who: str | None, *args: str | Path, code: int | None = 0, extra: dict[str, str] | None = None
+    ) -> Result:
+        """`jitvault ARGS… --json` as `who`, in this process. Not for two threads at once."""
+        out, err = io.StringIO(), io.StringIO()
+        argv = ["jitvault", *map(str, args), "--json"]
+        ended = 0
+        with (
+            self.environment(who, extra),
+            mock.patch.object(sys, "argv", argv),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                app.main()
+            except SystemExit as end:
+                ended = int(end.code or 0)
+        result = Result(ended, out.getvalue(), err.getvalue())
+        assert code is None or ended == code, (args, result)
+        assert ended != 1, (args, result)
+        return result
+
+    # -- a task on its way ---------------------------------------------------------------------------
+
+    def granted(self, file: Path) -> dict[str, Any]:
+        return dict(self("operator", "grant", file).json)
+
+    def use(self, granted: dict[str, Any], *, read: bool = True) -> Held:
+        vault = self.vault(self.token_of("agent"))
+        held = unwrap(vault, Secret(granted["wrapping"][0]["token"]))
+        return Held(held, list(read_all(vault, held)) if read else [])
+
+    def active(self, file: Path) -> Held:
+        return self.use(self.granted(file))
+
+    def file(self, task: str) -> TaskFile:
+        found = self.wiring().ledger.file(task)
+        assert found is not None
+        return found
+
+    def connect(self, login: dict[str, str]) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.world.servers.postgres.dsn("app", **login), autocommit=True)
+
+    # -- what is really there ------------------------------------------------------------------------
+
+    def is_live(self, token: str) -> bool:
+        """Whether Vault still knows the token."""
+        return bool(self.admin.read("auth/token/accessors/") is not None) and self._lookup(token)
+
+    def _lookup(self, token: str) -> bool:
+        try:
+            self.admin.write("auth/token/lookup", {"token": token})
+        except Exception as error:  # noqa: BLE001 - Vault says 403 bad token
+            assert "bad token" in str(error), error
+            return False
+        return True
+
+    def task_tokens(self, task: str) -> list[dict[str, Any]]:
+        """Every token in Vault whose metadata names the task."""
+        found = []
+        for accessor in self.admin.list("auth/token/accessors/"):
+            try:
+                facts = self.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
+            except VaultRejected:
+                continue
+            if (facts.get("meta") or {}).get("jitvault_task") == task:
+                found.append(facts)
+        return found
+
+    def tokens_made(self, task: str) -> int:
+        """How many task tokens were ever created for the task, by its grants' accessors in the ledger."""
+        return sum(1 for grant in self.file(task).grants if grant.accessor_hmac)
+
+    def lease_is_live(self, lease_id: str) -> bool:
+        try:
+            self.admin.write("sys/leases/lookup", {"lease_id": lease_id})
+        except VaultRejected:
+            return False
+        return True
+
+    def database_roles(self) -> set[str]:
+        with psycopg.connect(self.world.target_dsn) as connection:
+            rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'").fetchall()
+        return {row[0] for row in rows}
+
+    # -- hands on the ledger and on Vault's documents --------------------------------------------------
+
+    def sql(self, statement: str, *values: object) -> int:
+        """Edit the ledger behind jitvault's back; gives the number of changed rows."""
+        with contextlib.closing(sqlite3.connect(self.ledger_path)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            return connection.execute(statement, values).rowcount
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(self.ledger_path)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def drop_triggers(self) -> None:
+        for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            self.sql(f"DROP TRIGGER {name}")
+
+    def forget(self, task: str) -> None:
+        """Take every row of the task out of the ledger, with its history."""
+        self.drop_triggers()
+        for table in ("checks", "operations", "leases", "grants", "decisions", "revisions", "events", "findings"):
+            self.sql(f"DELETE FROM {table} WHERE task_id = ?", task)
+        assert self.sql("DELETE FROM tasks WHERE task_id = ?", task) == 1
+
+    def rewrite_events(self, task: str, keep: Callable[[Event], bool], *more: tuple[str, dict[str, Any]]) -> None:
+        """Replace the task's history by a chain that is whole: what `keep` keeps, then `more`."""
+        self.drop_triggers()
+        file = self.file(task)
+        events: list[Event] = []
+        said = [(e.kind, e.at, dict(e.body)) for e in file.events if keep(e)]
+        said += [(kind, file.events[-1].at, body) for kind, body in more]
+        for kind, at, body in said:
+            prev = events[-1].hash if events else "0" * 64
+            events.append(link(task, len(events) + 1, prev, kind, at, body))
+        assert breaks(events, head=events[-1].hash) == []
+        import json
+
+        self.sql("DELETE FROM events WHERE task_id = ?", task)
+        for e in events:
+            self.sql(
+                "INSERT INTO events (task_id, seq, prev, hash, kind, at, body) VALUES (?,?,?,?,?,?,?)",
+                *(task, e.seq, e.prev, e.hash, e.kind, e.at, json.dumps(dict(e.body))),
+            )
+        self.sql("UPDATE tasks SET head = ?, seq = ? WHERE task_id = ?", events[-1].hash, len(events), task)
+
+    def snapshot(self, to: Path) -> Path:
+        """A consistent copy of the ledger as it is now."""
+        with contextlib.closing(sqlite3.connect(self.ledger_path)) as here, contextlib.closing(sqlite3.connect(to)) as o:
+            here.backup(o)
+        return to
+
+    def put_back(self, copy: Path) -> None:
+        """Make the whole ledger file an older one."""
+        for name in (self.ledger_path, *self.ledger_path.parent.glob(self.ledger_path.name + "-*")):
+            name.unlink(missing_ok=True)
+        self.ledger_path.write_bytes(copy.read_bytes())
+
+    def entity(self, name: str) -> str:
+        return self.world.entity_ids[name]
+
+    def document(self, path: str) -> dict[str, Any]:
+        found = self.admin.read(f"jitvault/data/{path}")
+        assert found is not None, path
+        return dict(found["data"]["data"])
+
+    def put(self, path: str, document: dict[str, Any]) -> None:
+        """Write a document with the administrator's token, over every author rule."""
+        self.admin.write(f"jitvault/data/{path}", {"data": document})
+
+    def findings(self, task: str) -> list[str]:
+        return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
+
+
+def settle() -> None:
+    """Wait until the sandbox's settle window is over."""
+    time.sleep(2.2)
+
+
+def facts_of(vault: Vault) -> Any:
+    return Tokens(vault).lookup_self()
