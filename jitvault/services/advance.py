@@ -16,7 +16,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.confirm import confirmed
+from jitvault.services.confirm import confirmed, judge
 from jitvault.services.consider import consider, enter, still_holds
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
@@ -82,6 +82,8 @@ def _turn(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
             return _confirmed(worker, file, claim)
+        case State.SEALED if late(file):
+            return _after_seal(worker, file, claim)
         case _:
             return Step()
 
@@ -182,6 +184,19 @@ def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:
         _apply(worker, file, claim, "late_lease", body, State.ENDING)
         return Step(go_on=True)
     seal(worker, file, claim, canary(worker))
+    return Step()
+
+
+def _after_seal(worker: Worker, file: TaskFile, claim: int) -> Step:
+    """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
+    message = "a lease appeared after the task was sealed: the settle window is shorter than the server's requests"
+    worker.ledger.finding(file.task.task_id, "lease_after_seal", message, worker.now())
+    revoke(worker, file, claim)
+    newest = canary(worker)
+    again = _file(worker, file.task.task_id)
+    judged = judge(worker, again, worker.ledger.trail(again))
+    change = Change("judged", {"canary": newest.place.offset}, rows=(*judged.leases, *judged.checks))
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return Step()
 
 

@@ -127,9 +127,9 @@ class Vault:
         ) as error:
             raise self._down(error) from None
         except requests.ConnectionError as error:
-            raise self._down(error) if _never_sent(error) else self._lost(path, error) from None
+            raise self._down(error) if _never_sent(error) else self._lost(method, path, error) from None
         except (requests.RequestException, ValueError) as error:
-            raise self._lost(path, error) from None
+            raise self._lost(method, path, error) from None
         if isinstance(answer, dict):
             return answer
         if answer.status_code in (requests.codes.no_content, requests.codes.accepted):
@@ -151,8 +151,10 @@ class Vault:
     def _down(self, error: Exception) -> VaultUnavailable:
         return VaultUnavailable(f"Vault at {self.connection.address} does not answer ({type(error).__name__})")
 
-    def _lost(self, path: str, error: Exception) -> OutcomeUnknown:
-        return OutcomeUnknown(f"the answer of Vault to {path} was lost ({type(error).__name__})")
+    def _lost(self, method: str, path: str, error: Exception) -> VaultUnavailable:
+        """Of a read that was lost nothing can have been done."""
+        kind = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
+        return kind(f"the answer of Vault to {path} was lost ({type(error).__name__})")
 
 
 def _never_sent(error: requests.ConnectionError) -> bool:
