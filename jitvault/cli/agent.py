@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Out
+from jitvault.cli.options import Debug, Json, Out, is_file, is_task_id
 
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
@@ -47,7 +47,7 @@ def _given(wiring: Wiring, what: str) -> str:
 
     if what == "-":
         return sys.stdin.read(64 * 1024)
-    if Path(what).is_file():
+    if is_file(what):
         try:
             return Path(what).read_text()
         except (OSError, UnicodeDecodeError):
@@ -55,6 +55,8 @@ def _given(wiring: Wiring, what: str) -> str:
     # a wrapping token is s.…, hvs.… or a JWT; a task's id is none of these
     if what.startswith(("s.", "hvs.", "b.", "eyJ")) or what != what.lower():
         return what
+    if not is_task_id(what):
+        raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {what!a:.80}")
     person = wiring.person
     message = person.documents.get(f"inbox/{person.entity}/{what}")
     if message is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+_INTERRUPTED, _BROKEN_PIPE = 130, 141  # as a shell tells SIGINT and SIGPIPE
 
 
 def _version(value: bool) -> None:
@@ -66,25 +69,44 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        app(prog_name="jitvault")
+        code = app(prog_name="jitvault", standalone_mode=False)
+    except typer.TyperException as error:
+        # the command line itself is wrong; help that was asked for by naming no command is printed already
+        if message := error.format_message():
+            _tell(message, f"See `{_command_of(error)} --help`.", error.exit_code, as_json=as_json)
+        sys.exit(error.exit_code)
     except JitvaultError as error:
         if debug:
             raise
         _tell(str(error), error.hint, error.exit_code, as_json=as_json)
-    except KeyboardInterrupt:
-        _tell("interrupted", "What was begun is finished by the next command on the task.", 130, as_json=as_json)
-    except BrokenPipeError:
-        # whoever read our output has gone; Python must not complain about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (BrokenPipeError, SystemExit):
+        # whoever read our output has gone (typer only exits for that): Python must not complain about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        sys.exit(_BROKEN_PIPE)
     except Exception as error:
         # the boundary: of a bug only the kind is told, since its text may hold anything
         if debug:
             raise
         _tell(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
+    # typer makes this number of Ctrl-C
+    if code == _INTERRUPTED:
+        hint = "What was begun is finished by the next command on the task."
+        _tell("interrupted", hint, _INTERRUPTED, as_json=as_json)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(message: str, hint: str, code: int, *, as_json: bool) -> None:
+def _command_of(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context else "jitvault"
+
+
+def _printable(text: str) -> str:
+    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
+    message, hint = _printable(message), _printable(hint)
     if as_json:
         from jitvault.cli.render import to_json
 

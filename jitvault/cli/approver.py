@@ -46,7 +46,7 @@ def _decide(
     from jitvault.cli import render, session
     from jitvault.domain.revision import in_plain_words
     from jitvault.errors import Denied, WrongState
-    from jitvault.services.papers import write_decision
+    from jitvault.services.sign import sign_decision
 
     wiring = session.wired()
     document = session.known(wiring, task)
@@ -64,8 +64,9 @@ def _decide(
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
     render.proposal(revision.digest, in_plain_words(revision))
     if not yes:
-        typer.confirm(f"{decision.capitalize()} {task}?", abort=True, err=True)
-    expires = write_decision(wiring.person, task, digest=revision.digest, decision=decision, reason=reason)
+        _ask(f"{decision.capitalize()} {task}?")
+    with session.signing(f"decide about task {task}", "members of jitvault-approvers"):
+        expires = sign_decision(wiring.person, task, digest=revision.digest, decision=decision, reason=reason)
     me, name = wiring.person.entity, wiring.person.me.display_name
 
     def counted(d: session.Published) -> bool:
@@ -76,6 +77,19 @@ def _decide(
     if why := _refusal(document, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     render.voted(document, decision, revision.digest, expires.isoformat(), as_json=as_json)
+
+
+def _ask(question: str) -> None:
+    """Ask; whoever says no, or says nothing because there is nobody, signs nothing. Raises UsageError."""
+    from jitvault.errors import UsageError
+
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        typer.echo(err=True)
+        raise UsageError(
+            "nothing was signed: there was no yes", hint="Answer y; a script that decides says --yes and --digest."
+        ) from None
 
 
 def _refusal(document: object, entity: str) -> str | None:

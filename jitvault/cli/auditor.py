@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Debug, Json, Out, Task
+from jitvault.cli.options import Debug, Json, Out, Task, task_id
 
 
 class Format(StrEnum):
@@ -62,7 +62,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
 
 
 def report(
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task only.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task only.", callback=task_id)] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.JSON,
     out: Out = None,
     receipt: Annotated[

@@ -37,14 +37,16 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
     from datetime import timedelta
 
     from jitvault.domain.access import CAPS
+    from jitvault.domain.document import place
     from jitvault.domain.spec import parse_spec
     from jitvault.errors import InvalidInput
 
+    source = place(str(path))
     try:
         with path.open("rb") as file:
             data = file.read(64 * 1024 + 1)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidInput(f"{source} cannot be read: {error.strerror}") from None
     read = parse_spec(data, str(path))
     longest = max(CAPS.values())
     for n, entry in enumerate(read.spec.access):
@@ -52,19 +54,19 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
         if template is None:
             known = ", ".join(sorted(wiring.templates)) or "none"
             raise InvalidInput(
-                f"{path}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}"
+                f"{source}: spec.access[{n}].template: unknown template {entry.template}; the templates are: {known}"
             )
         try:
             template.resolve(entry.with_)
         except InvalidInput as error:
-            raise InvalidInput(f"{path}: spec.access[{n}].with: {error}") from None
+            raise InvalidInput(f"{source}: spec.access[{n}].with: {error}") from None
         longest = min(longest, template.spec.max_window)
     problems = read.window.problems(wiring.clock.now(), longest)
     least = timedelta(seconds=10)
     if not problems and read.window.for_ is not None and read.window.for_ < least:
         problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]
     if problems:
-        raise InvalidInput(f"{path}: spec.{problems[0]}")
+        raise InvalidInput(f"{source}: spec.{problems[0]}")
     return read
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -28,12 +27,13 @@ def submit(
 ) -> None:
     """Sign a task spec and have it decided about; nothing is granted yet."""
     from jitvault.cli import render, session
-    from jitvault.services.papers import write_submission
+    from jitvault.services.sign import sign_submission
 
     wiring = session.wired()
     read = _read_spec(wiring, spec)
     _check_free(wiring, read, revise=revise)
-    write_submission(wiring.person, read, revise=revise)
+    with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
+        sign_submission(wiring.person, read, revise=revise)
     document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait)
     render.decided(document, as_json=json_)
     _raise_for(document)
@@ -49,12 +49,12 @@ def grant(
 ) -> None:
     """Have access issued, and print the wrapping token that the agent unwraps (once)."""
     from jitvault.cli import render, session
-    from jitvault.services.papers import write_grant_wish
+    from jitvault.services.sign import sign_grant_wish
 
     wiring = session.wired()
     with render.new_file(out) as file:
         read = _asked_for(wiring, what, revise=revise)
-        write_grant_wish(wiring.person, read)
+        sign_grant_wish(wiring.person, read)
         document = session.settle(
             wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait
         )
@@ -69,13 +69,15 @@ def grant(
 
 def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
     """The spec that `grant` is about: a file, which is submitted first, or what was submitted under that id."""
+    from jitvault.cli import session
     from jitvault.errors import NotFound
-    from jitvault.services.papers import write_submission
+    from jitvault.services.sign import sign_submission
 
     if _is_file(what):
         read = _read_spec(wiring, Path(what))
         _check_free(wiring, read, revise=revise)
-        write_submission(wiring.person, read, revise=revise)
+        with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
+            sign_submission(wiring.person, read, revise=revise)
         return read
     mine = _own_spec(wiring, what)
     if mine is None:
@@ -105,14 +107,17 @@ def cancel(
     """Withdraw a task that has not been granted."""
     from jitvault.cli import render, session
     from jitvault.errors import WrongState
-    from jitvault.services.papers import write_end
+    from jitvault.services.sign import sign_end
 
     wiring = session.wired()
     document = session.known(wiring, task)
+    if document["state"] in ("denied", "lapsed"):
+        raise WrongState(f"task {task} is {document['state']}: there is nothing to withdraw")
     if document["state"] not in {"cancelled", *session.BEFORE}:
         raise WrongState(f"task {task} is {document['state']}", hint=f"End it with `jitvault revoke {task}`.")
     if document["state"] != "cancelled":
-        write_end(wiring.person, task, reason=None, note=reason)
+        with session.signing(f"cancel task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
     render.decided(document, as_json=json_)
 
@@ -120,7 +125,7 @@ def cancel(
 def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> None:
     from jitvault.cli import render, session
     from jitvault.errors import NotConfirmed, WrongState
-    from jitvault.services.papers import write_end
+    from jitvault.services.sign import sign_end
 
     wiring = session.wired()
     document = session.known(wiring, task)
@@ -128,7 +133,8 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> No
         hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
     if document["state"] in session.HELD:
-        write_end(wiring.person, task, reason=reason, note=note)
+        with session.signing(f"end task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=reason, note=note)
     if document["state"] not in ("confirmed", "sealed"):
         document = session.settle(wiring, task, lambda d: d["state"] in ("confirmed", "sealed"), wait)
     render.ended(document, as_json=as_json)
@@ -186,7 +192,7 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
     from jitvault.domain.signing import payload_of
     from jitvault.domain.spec import parse_spec
 
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", task_id) or ".." in task_id:
+    if not is_task_id(task_id):
         return None
     person = wiring.person
     document = person.documents.get(f"requests/{person.entity}/{task_id}/submit")
@@ -194,7 +200,7 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
 
 
 def _is_file(what: str) -> bool:
-    return Path(what).is_file() or what.endswith((".yaml", ".yml", ".json")) or "/" in what
+    return is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what
 
 
 def _spec_of(document: Published) -> dict[str, Any]:

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")]
+from jitvault.errors import UsageError
+
+_TASK_ID = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def is_task_id(text: str) -> bool:
+    """Whether a task can have this id; `jitvault.domain.fields` says the same of specs."""
+    return _TASK_ID.fullmatch(text) is not None
+
+
+def is_file(text: str) -> bool:
+    """Whether `text` names a file; a name that no file can have does not."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
+
+
+def task_id(text: str | None) -> str | None:
+    """The id as it was typed: it becomes part of Vault paths, so nothing else gets any further."""
+    if text is not None and not is_task_id(text):
+        raise UsageError(
+            f"TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, got {text!a:.80}",
+            hint="Run `jitvault list` to see the tasks there are.",
+        )
+    return text
+
+
+Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[

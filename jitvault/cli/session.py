@@ -5,11 +5,12 @@ Either way the result is what the worker publishes in Vault, so both ways show t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from jitvault.domain.lifecycle import State
-from jitvault.errors import JitvaultError, NotFound, SecurityFinding, WaitTimedOut
+from jitvault.errors import JitvaultError, NotFound, SecurityFinding, VaultRefused, VaultRejected, WaitTimedOut
 from jitvault.services.advance import advance
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -37,6 +38,20 @@ def known(wiring: Wiring, task_id: str) -> Published:
     if document is None or document["state"] == "refused":
         raise NotFound(f"there is no task {task_id}")
     return document
+
+
+@contextmanager
+def signing(what: str, who: str) -> Iterator[None]:
+    """Say whose right it is where Vault does not let the caller sign or write: a path alone tells nobody."""
+    try:
+        yield
+    except VaultRejected:
+        raise
+    except VaultRefused as error:
+        raise VaultRefused(
+            f"Vault does not let you {what}: nothing was written ({error})",
+            hint=f"Only {who} can. `bao token lookup` shows who you are.",
+        ) from None
 
 
 def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:

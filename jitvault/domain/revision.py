@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -68,9 +69,9 @@ class Resolved:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Revision:
-    """One revision as bytes, and the same read back. The digest is over the bytes and nothing else."""
+    """One revision as bytes, and the same read back, once. The digest is over the bytes and nothing else."""
 
     body: bytes
     digest: str
@@ -79,12 +80,12 @@ class Revision:
     def of(cls, body: bytes) -> Revision:
         return cls(body, "sha256:" + sha256_hex(body))
 
-    @property
+    @cached_property
     def content(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(self.body)
         return found
 
-    @property
+    @cached_property
     def spec(self) -> TaskSpec:
         return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
 

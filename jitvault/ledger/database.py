@@ -122,6 +122,8 @@ def _on_connect(connection: Any, _record: object) -> None:
     # NORMAL would lose committed intents when the power fails
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # without it REPLACE passes by the triggers that keep tables append-only
+    cursor.execute("PRAGMA recursive_triggers = ON")
     cursor.close()
 
 

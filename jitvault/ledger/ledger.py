@@ -7,26 +7,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from jitvault.domain.chain import GENESIS, Event, link
+from jitvault.domain.chain import Event
 from jitvault.domain.confirmation import Canary, Trail
-from jitvault.domain.lifecycle import Verdict, check_move
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.lifecycle import check_move
+from jitvault.domain.observation import Kind, Place
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger import schema
+from jitvault.ledger import schema, stream
+from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
-from jitvault.ledger.rows import (
-    get,
-    get_observation,
-    observation_values,
-    of_task,
-    put,
-    rfc3339,
-)
+from jitvault.ledger.rows import get, of_task
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import (
     Change,
@@ -66,7 +60,7 @@ class SqlLedger:
             except IntegrityError as error:
                 raise WrongState(f"task {task.task_id} exists already") from error
             check_move(task.task_id, None, task.state)
-            return _write(connection, task, change, at)
+            return write_change(connection, task, change, at)
 
         return self._db.write(unit)
 
@@ -74,7 +68,7 @@ class SqlLedger:
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
             check_move(task_id, task.state, change.state or task.state)
-            return _write(connection, task, change, at)
+            return write_change(connection, task, change, at)
 
         return self._db.write(unit)
 
@@ -113,7 +107,7 @@ class SqlLedger:
 
     def trail(self, file: TaskFile) -> Trail:
         with self._db.read() as connection:
-            return _trail(connection, file)
+            return stream.trail(connection, file)
 
     # -- the audit stream ----------------------------------------------------------------------------
 
@@ -144,10 +138,7 @@ class SqlLedger:
             )
             if moved.rowcount != 1:
                 raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
-            new = _unknown(connection, batch.observations)
-            if new:
-                connection.execute(insert(schema.observations), [observation_values(o) for o in new])
-                _tell_tasks(connection, new, at)
+            stream.enter(connection, batch.observations, at)
 
         self._db.write(unit)
 
@@ -211,111 +202,7 @@ def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
     return get(row, TaskRow)
 
 
-def _write(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
-    """The one place where a task changes: its rows, one event, and the head that covers it."""
-    state = change.state or task.state
-    body = {**change.body, "state": state.value}
-    event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
-    for row in change.rows:
-        put(connection, row)
-    connection.execute(insert(schema.events).values(**asdict(event)))
-    values = {
-        **change.fields,
-        "state": state,
-        "seq": event.seq,
-        "head": event.hash,
-        "version": task.version + 1,
-    }
-    changed = connection.execute(
-        update(schema.tasks)
-        .where(schema.tasks.c.task_id == task.task_id, schema.tasks.c.version == task.version)
-        .values(values)
-    )
-    if changed.rowcount != 1:
-        raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
-    written = _task(connection, task.task_id)
-    assert written is not None  # noqa: S101 - it was just updated
-    return written
-
-
 def _events(connection: Connection, task_id: str) -> tuple[Event, ...]:
     table = schema.events
     query = select(table).where(table.c.task_id == task_id).order_by(table.c.seq)
     return tuple(Event(**row) for row in connection.execute(query).mappings())
-
-
-def _unknown(connection: Connection, seen: tuple[Observation, ...]) -> list[Observation]:
-    """The lines of a batch that the ledger does not have: the same bytes twice change nothing."""
-    by_line = {o.line: o for o in seen}
-    query = select(schema.observations.c.line).where(schema.observations.c.line.in_(by_line))
-    known = set(connection.execute(query).scalars())
-    return [o for line, o in by_line.items() if line not in known]
-
-
-def _tell_tasks(connection: Connection, seen: list[Observation], at: datetime) -> None:
-    """Enter the leases that a batch shows, and give each task that it concerns one event.
-
-    Lines are linked by the HMAC of the accessor alone: it is the token's identity.
-    """
-    accessors = {o.actor for o in seen} | {o.subject for o in seen}
-    query = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(sorted(a for a in accessors if a)))
-    grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
-    by_task: dict[str, list[Observation]] = {}
-    for o in seen:
-        grant = grants.get(o.actor) or grants.get(o.subject)
-        if grant:
-            by_task.setdefault(grant.task_id, []).append(o)
-    for task_id, lines in sorted(by_task.items()):
-        task = _task(connection, task_id)
-        if task is None:
-            continue
-        rows = _new_leases(connection, lines, grants)
-        body = {"lines": sorted(o.line for o in lines), "leases": [row.lease_id for row in rows]}
-        _write(connection, task, Change("observed", body, rows=rows), at)
-
-
-def _new_leases(connection: Connection, lines: list[Observation], grants: dict[str, GrantRow]) -> tuple[LeaseRow, ...]:
-    rows = []
-    for o in lines:
-        grant = grants.get(o.actor)
-        if o.kind is not Kind.LEASE_ISSUED or not o.closing or grant is None:
-            continue
-        known = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id == o.subject)
-        if connection.execute(known).scalar() is None:
-            rows.append(
-                LeaseRow(
-                    lease_id=o.subject,
-                    task_id=grant.task_id,
-                    grant_id=grant.grant_id,
-                    path=o.path,
-                    username=o.detail.get("username"),
-                    issued_at=o.at,
-                    verdict=Verdict.LIVE,
-                    dead_at=None,
-                )
-            )
-    return tuple(rows)
-
-
-def _trail(connection: Connection, file: TaskFile) -> Trail:
-    line = schema.observations.c
-    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    subjects = tokens + [lease.lease_id for lease in file.leases]
-    ops = [op.op_id for op in file.operations]
-    wanted = or_(line.actor.in_(tokens), line.subject.in_(subjects), line.op.in_(ops))
-    first = func.min(line.at)
-    began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
-    # a revocation that names its lease in the body shows an HMAC that the ledger does not know
-    unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    query = select(schema.observations).where(or_(wanted, or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)))
-    rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
-    canary = schema.canaries
-    sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
-    return Trail(
-        observations=tuple(get_observation(row) for row in rows),
-        canaries=tuple(
-            Canary(Place(row.source, row.epoch, row.offset), row.at)
-            for row in connection.execute(select(canary).order_by(canary.c.source, canary.c.epoch, canary.c.offset))
-        ),
-        worker_accessors=frozenset(sessions),
-    )

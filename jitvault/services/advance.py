@@ -14,13 +14,13 @@ from jitvault.domain.confirmation import QUIET, Check
 from jitvault.domain.lifecycle import BEFORE_GRANT, EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.errors import InvalidInput, JitvaultError
+from jitvault.errors import AuditUntrusted, InvalidInput, JitvaultError
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.confirm import confirmed, judge
-from jitvault.services.consider import consider, enter, still_holds
+from jitvault.services.confirm import confirmed, judge, still_proven
+from jitvault.services.consider import consider, enter, still_grantable, still_holds
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
-from jitvault.services.integrity import check_integrity, check_published
+from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, submission, wants_grant
@@ -29,6 +29,7 @@ from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import revoke
 from jitvault.services.seal import late, seal
 
+_Why = tuple[EndReason, dict[str, object]]
 _REVOKE_TRIES = 4
 _FIRST_PAUSE_S = 0.2
 
@@ -57,17 +58,39 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
     with worker.ledger.claim(task_id) as claim:
         step = Step(go_on=True)
         told = -1
+        said = published(worker, task_id)
+        check_anchor(worker, _file(worker, task_id), said)
         while step.go_on:
             worker.ledger.extend(task_id, claim)
-            observe(worker)
+            blind = _observed(worker)
             file = _file(worker, task_id)
             check_integrity(worker, file)
-            step = _turn(worker, file, claim, step)
+            step = _turn(worker, file, claim, step) if blind is None else _blind_turn(worker, file, claim, blind)
             file = _file(worker, task_id)
             if file.task.version != told:
                 publish(worker, file, step.standing)
                 told = file.task.version
         return file
+
+
+def _observed(worker: Worker) -> AuditUntrusted | None:
+    """Enter what the stream says; gives why it cannot be read."""
+    try:
+        observe(worker)
+    except AuditUntrusted as error:
+        return error
+    return None
+
+
+def _blind_turn(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
+    """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
+    if file.task.state in (State.ISSUED, State.ACTIVE):
+        ending = _asked_to_end(worker, file)
+        if ending is not None:
+            return _begin_end(worker, file, claim, *ending)
+    elif file.task.state is State.ENDING:
+        revoke(worker, file, claim)
+    raise why
 
 
 def _turn(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
@@ -106,7 +129,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     if file.task.version != before or worker.documents.get(f"tasks/{file.task.task_id}") is None:
         # what is granted has been published before: whoever approved it and the ledger's guard both read it
         publish(worker, file, standing)
-    check_published(worker, file)
+    check_issuable(worker, file)
     canary(worker)
     issue(worker, file, claim)
     return Step(go_on=True, standing=standing)
@@ -118,9 +141,10 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     file = _file(worker, file.task.task_id)
     ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
-    if ended is not None or len(made) >= MAX_ATTEMPTS or not still_holds(worker, file):
+    if ended is not None or len(made) >= MAX_ATTEMPTS or not still_grantable(worker, file):
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
         return _begin_end(worker, file, claim, reason, {"note": ended.note if ended else "could not be delivered"})
+    check_issuable(worker, file)
     canary(worker)
     issue(worker, file, claim)
     return Step(go_on=True)
@@ -137,19 +161,30 @@ def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     return Step()
 
 
-def _why_end(worker: Worker, file: TaskFile) -> tuple[EndReason, dict[str, object]] | None:
-    task, grant = file.task, file.grants[-1]
-    ended = end_request(worker, task.task_id, entitled=_entitled(file))
+def _asked_to_end(worker: Worker, file: TaskFile) -> _Why | None:
+    """The reasons that need no evidence from the stream."""
+    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
     if ended is not None:
         # cancelling what was granted in the meantime ends it
         return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
+    due = file.task.due_at
+    if due is not None and worker.now() >= due:
+        return EndReason.DEADLINE, {"due_at": due.isoformat()}
+    return None
+
+
+def _why_end(worker: Worker, file: TaskFile) -> _Why | None:
+    task, grant = file.task, file.grants[-1]
+    asked = _asked_to_end(worker, file)
+    if asked is not None and asked[0] is not EndReason.DEADLINE:
+        return asked
     lines = worker.ledger.trail(file).observations
     own = [o for o in lines if o.subject == grant.accessor_hmac and o.actor == o.subject and o.closing]
     if any(o.kind is Kind.TOKEN_REVOKED and not o.failed for o in own):
         return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
+    if asked is not None:
+        return asked
     now = worker.now()
-    if task.due_at is not None and now >= task.due_at:
-        return EndReason.DEADLINE, {"due_at": task.due_at.isoformat()}
     claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
     if task.state is State.ISSUED and now > claimable and not _unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
@@ -183,7 +218,14 @@ def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:
         body = {"why": "a lease appeared after the task was confirmed"}
         _apply(worker, file, claim, "late_lease", body, State.ENDING)
         return Step(go_on=True)
-    seal(worker, file, claim, canary(worker))
+    newest = canary(worker)
+    file = _file(worker, file.task.task_id)
+    if late(file):
+        return Step(go_on=True)
+    if not still_proven(worker, file):
+        _apply(worker, file, claim, "unproven", {"why": "the evidence does not carry it"}, State.ENDING)
+        return Step(go_on=True)
+    seal(worker, file, claim, newest)
     return Step()
 
 

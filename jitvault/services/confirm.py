@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -22,6 +22,7 @@ from jitvault.domain.revision import Revision
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.integrity import check_observed
 from jitvault.services.revoke import gone_lookups
 
 INVALID_LEASE = "invalid lease"
@@ -40,6 +41,7 @@ class Judged:
 
 def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     """The verdict on every token and lease of the task, by the evidence that there is now."""
+    check_observed(worker, file, trail)
     revision = Revision.of(file.revision.body)
     probed = _probe(worker, file, revision)
     grants: list[GrantRow] = []
@@ -50,7 +52,7 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
         proof = _token(worker, file, grant, trail)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
-        proven.append(proof.verdict is Verdict.NEVER_ISSUED or is_proven(proof, target=False))
+        proven.append(_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
         target = asked.get("confirm") != "audit"
@@ -73,7 +75,7 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Che
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
     if not quiet.ok:
-        if any(_differs(file, row) for row in credentials):
+        if any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks):
             change = Change("judged", {"quiet": quiet.evidence}, rows=(*credentials, *checks))
             worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
         return quiet
@@ -89,6 +91,31 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Che
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return quiet
+
+
+def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, bool]]:
+    return {(check.subject, check.n, check.ok) for check in checks}
+
+
+def still_proven(worker: Worker, file: TaskFile) -> bool:
+    """Whether the kept evidence still carries what the ledger calls proven, and Vault has none of it now.
+
+    The target is not asked again: what it said was about a moment that is over.
+    """
+    trail = worker.ledger.trail(file)
+    check_observed(worker, file, trail)
+    proofs = [_token(worker, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
+    proofs += [_lease(worker, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
+    accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]
+    return (
+        all(is_proven(proof, target=False) for proof in proofs)
+        and all(worker.tokens.lookup_accessor(accessor) is None for accessor in accessors)
+        and all(worker.leases.lookup(lease.lease_id) is None for lease in file.leases)
+    )
+
+
+def _never_issued(grant: GrantRow) -> bool:
+    return grant.accessor_hmac is None and grant.verdict is Verdict.NEVER_ISSUED
 
 
 def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
@@ -151,6 +178,9 @@ def _lease(
 
 def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
     """What is claimed without proof: the written verdict, never above `gone`."""
+    if verdict is Verdict.NEVER_ISSUED:
+        # it has an issue line, so somebody wrote that over its verdict
+        return Verdict.LIVE
     if verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
         return Verdict.GONE if gone_lookups(operations, subject) else Verdict.ACKNOWLEDGED
     return verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
-from jitvault.domain.revision import Revision, difference
+from jitvault.domain.revision import Revision, difference, terms
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.ports.ledger import Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
 from jitvault.services.context import Worker
@@ -73,16 +73,28 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Standing | None:
 
 def still_holds(worker: Worker, file: TaskFile) -> bool:
     """Whether a granted task's revision is still what its request and templates resolve to: no drift."""
-    submitted = submission(worker, file.task.task_id, file.task.requester)
-    if submitted is None:
-        return False
     approved = Revision.of(file.revision.body)
     try:
+        submitted = submission(worker, file.task.task_id, file.task.requester)
+        if submitted is None:
+            return False
         now = resolve(worker, submitted, number=file.task.revision)
     except InvalidInput:
         return False
     # a spec that was submitted again and differs waits for its own decision; it is no drift of this one
     return now.digest == approved.digest or submitted.spec.canonical() != approved.content["spec"]
+
+
+def still_grantable(worker: Worker, file: TaskFile) -> bool:
+    """Whether a task whose issue did not finish may be issued again: all of it still holds, read now."""
+    revision = Revision.of(file.revision.body)
+    if not still_holds(worker, file) or stand(worker, revision).state is not State.APPROVED:
+        return False
+    try:
+        terms(revision, worker.now())
+    except InvalidInput:
+        return False
+    return True
 
 
 def _create(worker: Worker, submitted: Submission, revision: Revision, standing: Standing) -> None:

@@ -1,55 +1,157 @@
 """Whether the ledger's rows still say what its chain says. The ledger is a cache and a record, never an authority.
 
 Somebody who can write the database can change both; what they cannot change is what Vault holds: the signed
-documents that every decision is made from, and the worker's own published state, which is compared before
-anything is issued.
+documents that every decision is made from, the worker's own published state with the head of the chain as it
+was then, and the signed receipt. What was not published yet is held by the audit stream alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.chain import breaks
-from jitvault.domain.lifecycle import ENDED, State
+from jitvault.domain.confirmation import Trail
+from jitvault.domain.lifecycle import BEFORE_GRANT, State
+from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
+from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
 
-_OVER = frozenset({*ENDED, State.CANCELLED})
+Published = Mapping[str, Any]
+
+
+def published(worker: Worker, task_id: str) -> Published:
+    """What the worker last said of the task to everybody; empty for a task that was not published yet."""
+    return worker.documents.get(f"tasks/{task_id}") or {}
+
+
+def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
+    """Raise SecurityFinding when the ledger lacks what was published of the task: it was restored or rewritten.
+
+    `said` was read before `file`, so an honest ledger holds at least as much.
+    """
+    chain = said.get("chain") or {}
+    held = {event.seq: event.hash for event in file.events}
+    if chain and held.get(chain["seq"]) != chain["head"]:
+        message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
+        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
+        raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is done from it.")
 
 
 def check_integrity(worker: Worker, file: TaskFile) -> None:
     """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain."""
     task = file.task
-    problems = breaks(file.events, head=task.head)
-    if file.events and file.events[-1].body.get("state") != task.state.value:
-        problems.append(f"the task's state was set to {task.state} by hand")
-    if "sha256:" + sha256_hex(file.revision.body) != file.revision.digest or file.revision.digest != task.digest:
+    problems = [
+        *breaks(file.events, head=task.head),
+        *_states(file),
+        *_revision(file),
+        *_grants(file),
+        *_receipt(worker, file),
+    ]
+    seen = {lease for e in file.events if e.kind == "observed" for lease in e.body["leases"]}
+    if seen != {lease.lease_id for lease in file.leases}:
+        problems.append("the task's leases are not the ones that were observed")
+    if problems:
+        raise _edited(worker, file, "; ".join(problems))
+
+
+def check_observed(worker: Worker, file: TaskFile, trail: Trail) -> None:
+    """Raise SecurityFinding when the leases are not the ones of the stream, as it was kept line by line."""
+    tokens = {grant.accessor_hmac for grant in file.grants}
+    shown = {
+        (o.subject, o.path, o.detail.get("username"))
+        for o in trail.observations
+        if o.kind is Kind.LEASE_ISSUED and o.closing and o.actor in tokens
+    }
+    if shown != {(lease.lease_id, lease.path, lease.username) for lease in file.leases}:
+        raise _edited(worker, file, "the task's leases are not the ones that the audit stream showed")
+
+
+def check_issuable(worker: Worker, file: TaskFile) -> None:
+    """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it."""
+    said = published(worker, file.task.task_id)
+    state = said.get("state")
+    if state not in {s.value for s in BEFORE_GRANT}:
+        message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
+        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
+        raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is issued from it.")
+    if said.get("digest") != file.task.digest:
+        raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
+
+
+def _states(file: TaskFile) -> list[str]:
+    """The state is the one of the last event, and what was merely observed changed none."""
+    states = [e.body.get("state") for e in file.events]
+    told = zip(file.events[1:], states, states[1:], strict=False)
+    jumped = any(e.kind == "observed" and before != after for e, before, after in told)
+    if states and (jumped or states[-1] != file.task.state.value):
+        return [f"the task's state was set to {file.task.state} by hand"]
+    return []
+
+
+def _revision(file: TaskFile) -> list[str]:
+    task, revision, problems = file.task, file.revision, []
+    if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
         problems.append("the revision's bytes do not have its digest")
-    elif Revision.of(file.revision.body).content["requester"]["entity"] != task.requester:
+    elif Revision.of(revision.body).content["requester"]["entity"] != task.requester:
         problems.append("the task's requester is not the one of its revision")
     decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised")]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")
-    seen = {lease for e in file.events if e.kind == "observed" for lease in e.body["leases"]}
-    if seen != {lease.lease_id for lease in file.leases}:
-        problems.append("the task's leases are not the ones that were observed")
-    created = {e.body["grant"] for e in file.events if e.kind == "token_created"}
-    if not created <= {grant.grant_id for grant in file.grants}:
-        problems.append("a grant of the task is missing")
-    if problems:
-        message = "; ".join(problems)
-        worker.ledger.finding(task.task_id, "ledger_edited", message, worker.now())
-        raise SecurityFinding(f"the ledger's record of task {task.task_id} was changed: {message}")
+    return problems
 
 
-def check_published(worker: Worker, file: TaskFile) -> None:
-    """Raise SecurityFinding when Vault says that the task, or this revision of it, is already over."""
-    published = worker.documents.get(f"tasks/{file.task.task_id}") or {}
-    state = published.get("state")
-    if state in {s.value for s in _OVER}:
-        message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
-        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
-        raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is issued from it.")
-    if published.get("digest") != file.task.digest:
-        raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
+def _grants(file: TaskFile) -> list[str]:
+    created = {e.body["grant"]: e.body for e in file.events if e.kind == "token_created"}
+    known = {grant.grant_id: grant for grant in file.grants}
+    problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
+    settled = {e.body["grant"] for e in file.events if e.kind == "attempt_settled"}
+    everything = any(e.kind == "confirmed" for e in file.events)
+    for grant in file.grants:
+        if grant.settled and not everything and grant.grant_id not in settled:
+            problems.append(f"attempt {grant.attempt} was set to settled by hand")
+        if not _is_the_one_created(file, grant, created.get(grant.grant_id)):
+            problems.append(f"the token of attempt {grant.attempt} is not the one that was created")
+    return problems
+
+
+def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:
+    if body is None:
+        return grant.accessor_hmac is None
+    if grant.accessor_hmac != body["accessor"]:
+        return False
+    own = (e.body for e in file.events if e.body.get("grant") == grant.grant_id)
+    dated = [datetime.fromisoformat(told["expires_at"]) for told in own if told.get("expires_at")]
+    if dated and grant.expires_at != dated[-1]:
+        return False
+    if "line" not in body:
+        # not by its HMAC: that changes with an audit device that is made anew
+        return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
+    # its accessor was lost with the answer: it is known by its lease, if at all
+    ended = {e.body["subject"] for e in file.events if e.kind == "revoke_token_intended"}
+    return grant.token_lease is None or grant.token_lease in ended
+
+
+def _receipt(worker: Worker, file: TaskFile) -> list[str]:
+    """Only Vault's own key makes a task sealed."""
+    if file.task.state is not State.SEALED:
+        return []
+    keys = worker.signer.public_keys(RECEIPT_KEY)
+    try:
+        receipt = opened(file.task.receipt, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)
+    except SecurityFinding:
+        return ["the task was never sealed: its receipt is not signed"]
+    heads = {e.body["head"] for e in file.events if e.kind == "sealed"}
+    if receipt.get("task") != file.task.task_id or (receipt.get("chain") or {}).get("head") not in heads:
+        return ["the task's receipt is another one's"]
+    return []
+
+
+def _edited(worker: Worker, file: TaskFile, what: str) -> SecurityFinding:
+    worker.ledger.finding(file.task.task_id, "ledger_edited", what, worker.now())
+    return SecurityFinding(f"the ledger's record of task {file.task.task_id} was changed: {what}")

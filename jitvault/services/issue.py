@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from jitvault.domain.access import cap_of, role_name, smallest_cap
+from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.revision import Revision, Terms, terms
 from jitvault.errors import SecurityFinding, WrongState
@@ -45,7 +46,16 @@ def issue(worker: Worker, file: TaskFile, claim: int) -> None:
         creation_path=wrapped.creation_path,
         verdict=Verdict.LIVE,
     )
-    created = Change("token_created", {"grant": grant.grant_id, "op": operation.op_id}, rows=(known, operation))
+    created = Change(
+        "token_created",
+        {
+            "grant": grant.grant_id,
+            "op": operation.op_id,
+            "accessor": known.accessor_hmac,
+            "accessor_sha256": sha256_hex(wrapped.wrapped_accessor.encode()),
+        },
+        rows=(known, operation),
+    )
     worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
     facts = _checked(worker, revision, known, granted)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
@@ -151,7 +161,7 @@ def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: Wrapp
     delivered = replace(grant, delivered=True)
     change = Change(
         "delivered",
-        {"grant": grant.grant_id, "to": to},
+        {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"]},
         state=State.ISSUED,
         fields={"due_at": grant.expires_at},
         rows=(delivered, operation),

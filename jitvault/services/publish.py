@@ -26,6 +26,8 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "end_reason": task.end_reason.value if task.end_reason else None,
         "revision": task.revision,
         "digest": task.digest,
+        # who finds a ledger that does not hold this event knows that it was edited or restored
+        "chain": {"seq": task.seq, "head": task.head},
         "body": base64.b64encode(file.revision.body).decode(),
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],

@@ -59,7 +59,13 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> GrantR
     if created is not None:
         expires_at = created.at + timedelta(seconds=grant.ttl_s)
         named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
-        body = {"grant": grant.grant_id, "line": created.line, "op": operation.op_id}
+        body = {
+            "grant": grant.grant_id,
+            "op": operation.op_id,
+            "accessor": created.subject,
+            "line": created.line,
+            "expires_at": expires_at.isoformat(),
+        }
         settled = replace(operation, state=OpState.SETTLED, answer="created")
         worker.ledger.apply(
             file.task.task_id,

@@ -11,6 +11,7 @@ from typing import Any
 
 from jitvault.domain.confirmation import Canary, Trail
 from jitvault.domain.lifecycle import State
+from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
@@ -22,7 +23,9 @@ from jitvault.services.revoke import DEAD
 def settles_at(worker: Worker, trail: Trail, file: TaskFile) -> datetime | None:
     """Vault's time after which no request of the task's tokens can still be in flight."""
     tokens = {grant.accessor_hmac for grant in file.grants}
-    acts = [o.at for o in trail.observations if o.subject in tokens or o.actor in tokens]
+    about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
+    # who only looks it up keeps nothing in flight, and must not keep the task from being sealed
+    acts = [o.at for o in about if o.kind is not Kind.TOKEN_LOOKUP]
     return max(acts) + worker.settle_window if acts else None
 
 

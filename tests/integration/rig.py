@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,17 +26,15 @@ from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.cli import app
 from jitvault.domain.chain import Event, breaks, link
 from jitvault.domain.secret import Secret
-from jitvault.errors import VaultRejected
+from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ports.ledger import TaskFile
 from jitvault.sandbox.world import World
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.tokens import Tokens
 from jitvault.wiring import Wiring
 
 ROLE = "auth/token/create/jitvault-15m"
 PREFIX = "database/creds/app-readonly"
-LIVE_VERDICTS = ("audit_confirmed", "target_confirmed", "expired")
 
 
 @dataclass
@@ -66,7 +65,6 @@ class Rig:
     world: World
     cli: Cli
     ledger_path: Path
-    _kept: list[Path] = field(default_factory=list)
 
     @property
     def admin(self) -> Vault:
@@ -136,13 +134,9 @@ class Rig:
 
     def is_live(self, token: str) -> bool:
         """Whether Vault still knows the token."""
-        return bool(self.admin.read("auth/token/accessors/") is not None) and self._lookup(token)
-
-    def _lookup(self, token: str) -> bool:
         try:
-            self.admin.write("auth/token/lookup", {"token": token})
-        except Exception as error:  # noqa: BLE001 - Vault says 403 bad token
-            assert "bad token" in str(error), error
+            self.vault(token).read("auth/token/lookup-self")
+        except VaultRefused:
             return False
         return True
 
@@ -208,8 +202,6 @@ class Rig:
             prev = events[-1].hash if events else "0" * 64
             events.append(link(task, len(events) + 1, prev, kind, at, body))
         assert breaks(events, head=events[-1].hash) == []
-        import json
-
         self.sql("DELETE FROM events WHERE task_id = ?", task)
         for e in events:
             self.sql(
@@ -251,5 +243,7 @@ def settle() -> None:
     time.sleep(2.2)
 
 
-def facts_of(vault: Vault) -> Any:
-    return Tokens(vault).lookup_self()
+def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
+    """A rig whose ledger lies in `directory` and belongs to one test."""
+    ledger = directory / "own-ledger.db"
+    return Rig(world, Cli({**variables, "JITVAULT_LEDGER": f"sqlite:///{ledger}"}, directory), ledger)

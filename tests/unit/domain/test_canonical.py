@@ -50,5 +50,5 @@ def test_sha256_is_lower_case_hex() -> None:
 
 @pytest.mark.parametrize("value", [2**53 + 1, float("nan"), float("inf"), "\ud800"])
 def test_what_json_cannot_hold_exactly_is_refused(value: object) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the encoder's own words
+    with pytest.raises(ValueError):
         canonical_bytes({"value": value})

@@ -94,5 +94,5 @@ def test_the_highest_level_wins(levels: list[str]) -> None:
 
 @pytest.mark.parametrize("levels", [[], ["low", "extreme"], ["LOW"], [""]])
 def test_an_unknown_level_is_refused(levels: list[str]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - an enum's own words
+    with pytest.raises(ValueError):
         highest(levels)

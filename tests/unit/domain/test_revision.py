@@ -258,7 +258,7 @@ def test_the_wrapping_token_leaves_time_to_work(seconds: int, wrap: int) -> None
 
 
 def test_terms_refuse_what_is_too_short_or_over() -> None:
-    with pytest.raises(InvalidInput, match="task t-1: window: expected at least 10s.*; 9s are left"):
+    with pytest.raises(InvalidInput, match=r"task t-1: window: expected at least 10s.*; 9s are left"):
         terms(revision(set_in(SPEC, "spec.window", {"for": "9s"})), NOW)
     over = revision(set_in(SPEC, "spec.window", {"until": "2030-01-31T08:00:00Z"}))
     with pytest.raises(InvalidInput, match="; 0s are left"):

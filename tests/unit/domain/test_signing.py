@@ -143,12 +143,16 @@ def test_one_flipped_bit_of_the_signature_is_refused(byte: int, bit: int) -> Non
     refused(changed)
 
 
-@pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"x"', b"1", b"{", b"\xff", b"{}x", b"[" * 5000, b"9" * 5000])
+@pytest.mark.parametrize(
+    "payload", [b"", b"null", b"[]", b'"x"', b"1", b"{", b"\xff", b"{}x", b"[" * 5000, b"9" * 5000]
+)
 def test_a_signed_payload_that_is_no_object_is_refused(payload: bytes) -> None:
     refused(raw(payload))
 
 
-@pytest.mark.parametrize("key", ["", "x", "!!!!", base64.b64encode(b"short").decode(), "é", base64.b64encode(b"0" * 33).decode()])
+@pytest.mark.parametrize(
+    "key", ["", "x", "!!!!", base64.b64encode(b"short").decode(), "é", base64.b64encode(b"0" * 33).decode()]
+)
 def test_a_public_key_that_is_none_is_refused(key: str) -> None:
     refused(document(), public={1: key})
 
@@ -213,7 +217,9 @@ def test_a_message_shows_nothing_of_the_document() -> None:
     assert "t-1" not in refused(document(by=STRANGER))
 
 
-@pytest.mark.parametrize("payload", [None, 5, "", "!", base64.b64encode(b"[" * 5000).decode(), base64.b64encode(b"[]").decode()])
+@pytest.mark.parametrize(
+    "payload", [None, 5, "", "!", base64.b64encode(b"[" * 5000).decode(), base64.b64encode(b"[]").decode()]
+)
 def test_an_own_document_with_any_payload_is_a_finding(payload: object) -> None:
     with pytest.raises(SecurityFinding):
         payload_of({"payload": payload})

@@ -1,0 +1,102 @@
+"""Vault through hvac alone: what the same work costs without jitvault.
+
+Everything is done with the root token, for which Vault checks no policy, through a token role and a policy of
+this module's own: nothing here looks like jitvault's own credentials in the audit stream. Both make the bare side
+faster or leave it as it is, never slower.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import hvac
+import requests
+from hvac.exceptions import InvalidRequest
+
+from benchmarks.measure import milliseconds
+from benchmarks.meter import Request
+from jitvault.sandbox.world import World
+
+CREDENTIAL = "database/creds/app-readonly"
+_ROLE = "bench"
+_POLICY = f'path "{CREDENTIAL}" {{\n  capabilities = ["read"]\n}}\n'
+_CREATE = "auth/token/create/"
+
+
+class Bare:
+    """One hvac client on one connection, as lean as jitvault's own."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._root = _adapter(world, world.admin_token.reveal())
+        self._numbers = itertools.count()
+        self._send("PUT", f"sys/policies/acl/{_ROLE}", {"policy": _POLICY})
+        body = {"orphan": True, "renewable": True, "token_no_default_policy": True, "allowed_policies": [_ROLE]}
+        self._send("PUT", f"auth/token/roles/{_ROLE}", body)
+
+    def replay(self, sent: Sequence[Request]) -> float:
+        """Send the same requests again, one after the other; the milliseconds that takes.
+
+        Only the create goes through another token role. Documents are written again with the same content.
+        """
+
+        def again() -> None:
+            for request in sent:
+                path, body = request.path, request.body
+                if path.startswith(_CREATE):
+                    path, body = _CREATE + _ROLE, {**body, "policies": [_ROLE]}
+                self._send(request.method, path, body, wrap_ttl=request.wrap_ttl)
+
+        return milliseconds(again)
+
+    def grant(self) -> float:
+        """The four requests that a grant cannot do without; the milliseconds they take.
+
+        A wrapped create, the look-up of what was made, and an inbox document that vanishes by itself.
+        """
+        inbox = f"inbox/bench/{next(self._numbers)}"
+
+        def give() -> None:
+            made = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"}, wrap_ttl="120s")
+            wrap = made["wrap_info"]
+            self._send("PUT", "auth/token/lookup-accessor", {"accessor": wrap["wrapped_accessor"]})
+            life = {"max_versions": 1, "delete_version_after": "600s"}
+            self._send("PUT", f"jitvault/metadata/{inbox}", life)
+            self._send("PUT", f"jitvault/data/{inbox}", {"data": {"token": wrap["token"]}})
+
+        return milliseconds(give)
+
+    def revoke(self) -> float:
+        """Revoke a token by accessor, revoke its one PostgreSQL lease synchronously, look the lease up.
+
+        The token and the lease are made before the milliseconds are counted, like a task's are.
+        """
+        auth = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"})["auth"]
+        holder = _adapter(self._world, auth["client_token"])
+        lease = holder.request("GET", f"/v1/{CREDENTIAL}")["lease_id"]
+        holder.close()
+
+        def take_back() -> None:
+            self._send("PUT", "auth/token/revoke-accessor", {"accessor": auth["accessor"]})
+            self._send("PUT", f"sys/leases/revoke/{lease}", {"sync": True})
+            with suppress(InvalidRequest):
+                self._send("PUT", "sys/leases/lookup", {"lease_id": lease})
+                raise RuntimeError("a lease that was revoked is still there")
+
+        return milliseconds(take_back)
+
+    def _send(self, method: str, path: str, body: Any = None, *, wrap_ttl: str | None = None) -> Any:
+        options: dict[str, Any] = {} if body is None else {"json": body}
+        found = wrap_ttl is not None or method not in ("GET", "LIST")
+        # what is not there (404) is an answer like any other for a read
+        return self._root.request(method, f"/v1/{path}", raise_exception=found, wrap_ttl=wrap_ttl, **options)
+
+
+def _adapter(world: World, token: str) -> Any:
+    session = requests.Session()
+    # hvac's own session looks for proxies and .netrc at each request
+    session.trust_env = False
+    return hvac.Client(url=world.address, token=token, timeout=10, session=session).adapter

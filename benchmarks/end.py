@@ -1,0 +1,65 @@
+"""From the wish to end a task to dead, and to confirmed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from statistics import median
+
+from benchmarks.measure import Figure, ratio
+from benchmarks.meter import Meter, metered
+from benchmarks.meter import component_figures as parts
+from benchmarks.scene import Scene
+from jitvault.domain.confirmation import QUIET
+from jitvault.domain.lifecycle import State
+from jitvault.ports.ledger import TaskFile
+
+TIMES = 15
+_MS = timedelta(milliseconds=1)
+
+
+def run(scene: Scene) -> tuple[list[Figure], Meter]:
+    """A task with one PostgreSQL lease is completed.
+
+    `dead`: from the committed decision to end it until Vault has said of the token and of the lease that each
+    is gone. Against `revoke-accessor`, one synchronous `leases/revoke` and one look-up by bare hvac, of an equal
+    token and lease on the same server. `confirm_overhead`: from the wish to the event `confirmed`, without the
+    quiet second that it has to wait. The last run's meter is given too.
+    """
+    scene.advance(scene.used(), State.CONFIRMED)
+    meters: list[Meter] = []
+    dead: list[float] = []
+    to_dead: list[float] = []
+    confirmed: list[float] = []
+    bare: list[float] = []
+    for _ in range(TIMES):
+        spec = scene.used()
+        asked = datetime.now(UTC)
+        with metered() as meter:
+            file = scene.advance(spec, State.CONFIRMED)
+        meters.append(meter)
+        died = _dead_at(file)
+        dead.append((died - (file.task.ending_at or asked)) / _MS)
+        to_dead.append((died - asked) / _MS)
+        confirmed.append((_confirmed_at(file) - asked - QUIET) / _MS)
+        bare.append(scene.bare.revoke())
+    said = f"{median(bare):.1f} ms for revoke, revoke, look-up by bare hvac, {TIMES} pairs"
+    return [
+        Figure("dead_ratio", ratio(dead, bare), "ratio", said),
+        Figure("dead_ms", median(dead), "ms", said),
+        Figure("bare_dead_ms", median(bare), "ms", "itself"),
+        Figure("complete_to_dead_ms", median(to_dead), "ms", said),
+        Figure("confirm_overhead_ms", median(confirmed), "ms", f"the quiet second, {TIMES} times"),
+        *parts("complete", meters),
+    ], meters[-1]
+
+
+def _dead_at(file: TaskFile) -> datetime:
+    found = [grant.dead_at for grant in file.grants] + [lease.dead_at for lease in file.leases]
+    times = [at for at in found if at]
+    if len(file.leases) != 1 or len(times) != len(found):
+        raise RuntimeError(f"task {file.task.task_id} should have one dead token and one dead lease")
+    return max(times)
+
+
+def _confirmed_at(file: TaskFile) -> datetime:
+    return next(datetime.fromisoformat(event.at) for event in reversed(file.events) if event.kind == "confirmed")

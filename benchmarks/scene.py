@@ -1,0 +1,98 @@
+"""A provisioned world, the worker in this process with a ledger on disk, and the people around it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.bare import Bare
+from jitvault.agent.unwrap import read_all, unwrap
+from jitvault.domain.lifecycle import EndReason, State
+from jitvault.domain.secret import Secret
+from jitvault.domain.spec import TaskSpec, parse_spec
+from jitvault.ports.ledger import TaskFile
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+from jitvault.services.advance import advance
+from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.settings import Settings
+from jitvault.vault.client import Connection, Vault
+from jitvault.wiring import Wiring
+
+
+class Scene:
+    """Does with the services what the commands do, without a process for each."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        variables = env(world, f"sqlite:///{directory / 'ledger.db'}", directory / "unused.yaml")
+        # given, not taken from the environment: whose benchmarks these are must not matter
+        wiring = Wiring(
+            Settings.model_validate(
+                {
+                    "VAULT_ADDR": world.address,
+                    "VAULT_TOKEN": world.operator_token.reveal(),
+                    "VAULT_NAMESPACE": None,
+                    "VAULT_CACERT": None,
+                    "worker_token": world.worker_token.reveal(),
+                    "ledger": variables["JITVAULT_LEDGER"],
+                    "audit_file": world.audit_file,
+                    "settle_window": variables["JITVAULT_SETTLE_WINDOW"],
+                }
+            )
+        )
+        self.world = world
+        self.worker, self.operator = wiring.worker, wiring.person
+        self.bare = Bare(world)
+        self._agent = Vault(Connection(world.address), None)
+
+    def asked(self) -> TaskSpec:
+        """A task that is approved, and that its requester has asked to be granted: `advance` issues it."""
+        spec = parse_spec(json.dumps(_spec(f"bench-{secrets.token_hex(6)}")).encode())
+        sign_submission(self.operator, spec, revise=False)
+        self.advance(spec, State.APPROVED)
+        sign_grant_wish(self.operator, spec)
+        return spec
+
+    def used(self) -> TaskSpec:
+        """A task whose agent has unwrapped its token and read its one PostgreSQL login, and that is done."""
+        spec = self.asked()
+        self.advance(spec, State.ISSUED)
+        message = self.operator.documents.get(f"inbox/{self.operator.entity}/{spec.id}")
+        if message is None:
+            raise RuntimeError("there is no wrapping token in the inbox")
+        read_all(self._agent, unwrap(self._agent, Secret(message["wrapping"][0]["token"])))
+        sign_end(self.operator, spec.id, reason=EndReason.COMPLETED, note="")
+        return spec
+
+    def advance(self, spec: TaskSpec, to: State) -> TaskFile:
+        """Advance the task; raises RuntimeError when that does not bring it where it must."""
+        file = advance(self.worker, spec.id, hint=self.operator.entity)
+        if file.task.state is not to:
+            raise RuntimeError(f"task {spec.id} is {file.task.state} and not {to}")
+        return file
+
+
+@contextmanager
+def scene(directory: Path) -> Iterator[Scene]:
+    """Real servers for as long as the context lasts; the ledger is in `directory`."""
+    with running_servers() as servers:
+        yield Scene(provisioned(servers), directory)
+
+
+def _spec(task_id: str) -> dict[str, object]:
+    return {
+        "apiVersion": "jitvault.dev/v1",
+        "kind": "Task",
+        "metadata": {"id": task_id},
+        "spec": {
+            "agent": "research-agent",
+            "owner": "data-owner",
+            "intent": "Count the orders.",
+            "criticality": "low",
+            "access": [{"template": "postgres-readonly", "with": {"database": "app"}}],
+            "window": {"for": "15m"},
+        },
+    }

@@ -1,0 +1,94 @@
+"""The documents that people sign, as the worker accepts them: nothing missing, nothing more, nothing hidden.
+
+A signature says who wrote a document, not that it makes sense: whoever may sign can sign anything. What is not
+exactly one of these counts as absent, so that nobody can stop a task from being ended by signing garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from jitvault.domain.canonical import canonical_bytes
+from jitvault.domain.fields import Identifier, Prose, Strict
+from jitvault.errors import InvalidInput, SecurityFinding
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+# it is printed on other people's terminals
+Note = Annotated[str, Prose(500)] | Literal[""]
+_NOTE: TypeAdapter[str] = TypeAdapter(Note)
+
+
+class Paper(Strict):
+    """What every signed document says: what it is, about which task, by whom, when; and a nonce."""
+
+    kind: str
+    task: Identifier
+    entity: str = Field(max_length=64)
+    nonce: str = Field(max_length=64)
+    at: AwareDatetime
+
+
+class SubmitPaper(Paper):
+    """A spec. `revise` replaces an earlier one."""
+
+    kind: Literal["submit"]
+    spec: dict[str, Any]
+    revise: bool
+
+
+class GrantPaper(Paper):
+    """Issue exactly this spec now."""
+
+    kind: Literal["grant"]
+    spec_digest: Digest
+
+
+class EndPaper(Paper):
+    """End the task. `cancelled` withdraws it before it is granted."""
+
+    kind: Literal["end"]
+    reason: Literal["completed", "operator", "cancelled"]
+    note: Note
+
+
+class DecisionPaper(Paper):
+    """Yes or no about one digest."""
+
+    kind: Literal["decision"]
+    digest: Digest
+    decision: Literal["approve", "deny"]
+    reason: Note
+    expires_at: AwareDatetime
+
+
+P = TypeVar("P", bound=Paper)
+
+
+def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: str) -> P:
+    """`payload` as a paper of `entity` about `task`. Raises SecurityFinding for anything else."""
+    try:
+        paper = model.model_validate_json(canonical_bytes(payload))
+    except (ValidationError, ValueError) as error:
+        raise SecurityFinding(f"it is not a proper {model.__name__}: {_first(error)}") from None
+    if paper.task != task or paper.entity != entity:
+        raise SecurityFinding(f"it is about task {paper.task} and by {paper.entity}")
+    return paper
+
+
+def check_note(note: str) -> str:
+    """`note`, if it may be signed as a reason. Raises InvalidInput."""
+    try:
+        return _NOTE.validate_python(note)
+    except ValidationError as error:
+        said = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise InvalidInput(f"--reason: {said}", hint="Say it in one line of plain text.") from None
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+    return type(error).__name__

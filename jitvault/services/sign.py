@@ -1,0 +1,56 @@
+"""What a person signs and leaves in Vault for the worker: requests, wishes and decisions.
+
+    requests/<entity id>/<task>/submit   the spec
+    requests/<entity id>/<task>/grant    issue it now
+    requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
+    decisions/<entity id>/<task>         approve or deny one digest
+
+Vault lets only the entity in the path write there, and only that entity use its signing key.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from jitvault.domain.canonical import digest_of
+from jitvault.domain.lifecycle import EndReason
+from jitvault.domain.papers import check_note
+from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.domain.spec import TaskSpec
+from jitvault.services.context import Person, new_id
+from jitvault.services.papers import APPROVAL_LIFE
+
+
+def sign_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
+    _sign(person, f"requests/{person.entity}/{spec.id}/submit", "submit", spec.id, spec=spec.canonical(), revise=revise)
+
+
+def sign_grant_wish(person: Person, spec: TaskSpec) -> None:
+    wanted = digest_of(spec.canonical())
+    _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
+
+
+def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str) -> None:
+    """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput."""
+    said = reason.value if reason else "cancelled"
+    _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
+
+
+def sign_decision(person: Person, task_id: str, *, digest: str, decision: str, reason: str) -> datetime:
+    """Sign `approve` or `deny` for one digest; gives the time until which an approval can be used."""
+    expires = person.clock.now() + APPROVAL_LIFE
+    fields = {"digest": digest, "decision": decision, "reason": check_note(reason), "expires_at": expires.isoformat()}
+    _sign(person, f"decisions/{person.entity}/{task_id}", "decision", task_id, **fields)
+    return expires
+
+
+def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> None:
+    payload = {
+        "kind": kind,
+        "task": task_id,
+        "entity": person.entity,
+        "nonce": new_id(),
+        "at": person.clock.now().isoformat(),
+        **fields,
+    }
+    person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))

@@ -1,0 +1,292 @@
+"""The shapes of what commands print: exactly the documented keys and types, results alone on stdout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SPEC, Cli, Result
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+HEX_32 = re.compile(r"[0-9a-f]{32}")
+ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
+TOKEN = re.compile(r"(hv)?s\.\w{20,}")
+LEASE = re.compile(r"database/creds/app-readonly/\w{20,}")
+NOTHING = type(None)
+
+MISSING = [{"group": str, "count": int}]
+DECIDED = {"task_id": str, "state": str, "digest": DIGEST, "missing": MISSING, "next": str}
+VOTED = {
+    **{"task_id": str, "decision": str, "digest": DIGEST, "expires_at": TIME},
+    **{"state": str, "missing": MISSING},
+}
+WRAPPING = {"token": TOKEN, "ttl": int, "creation_path": str, "template": str, "reads": [str]}
+GRANTED = {
+    **{"task_id": str, "grant_id": HEX_32, "state": str, "digest": DIGEST, "expires_at": TIME},
+    "wrapping": [WRAPPING],
+}
+CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
+ENDED = {
+    **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "dead_ms": int, "confirmed_ms": int},
+    "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "checks": CHECKS}],
+    "token": {"verdict": str, "checks": CHECKS},
+}
+SUMMARY = {
+    **{"task_id": str, "state": str, "end_reason": (str, NOTHING), "digest": DIGEST},
+    **{"requester": ENTITY, "agent": ENTITY, "created_at": TIME, "due_at": (str, NOTHING)},
+}
+STATUS = {
+    **SUMMARY,
+    "revision": {"number": int, "digest": DIGEST, "content": dict},
+    "decision": dict,
+    "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
+    "grant": {
+        **{"grant_id": HEX_32, "attempt": int, "role": str, "ttl_s": int, "wrap_ttl_s": int},
+        **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
+    },
+    "leases": [
+        {
+            **{"lease_id": LEASE, "template": str, "issued_at": TIME, "dead_at": TIME},
+            **{"verdict": str, "checks": CHECKS},
+        }
+    ],
+    "proof": ENDED,
+    "findings": [{"rule": str, "message": str, "at": TIME}],
+    "timeline": [{"seq": int, "at": TIME, "event": str, "body": dict}],
+}
+ROW = {
+    **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
+    **{"requester": str, "agent": str, "owner": str, "approved_by": [str], "template": str, "path": str},
+    **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "verdict": str, "checks": [{"n": int, "ok": bool}]},
+    **{"token_verdict": str, "findings": int},
+}
+TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
+
+
+def check(value: Any, shape: Any, at: str = "$") -> None:
+    """Fail unless `value` has exactly the keys and types of `shape`; a pattern asks for matching text."""
+    match shape:
+        case dict():
+            assert isinstance(value, dict) and sorted(value) == sorted(shape), f"{at}: {value!r:.300}"
+            for key, inner in shape.items():
+                check(value[key], inner, f"{at}.{key}")
+        case [inner]:
+            assert isinstance(value, list), f"{at}: {value!r:.300}"
+            for n, item in enumerate(value):
+                check(item, inner, f"{at}[{n}]")
+        case re.Pattern():
+            assert isinstance(value, str) and shape.fullmatch(value), f"{at}: {value!r:.300}"
+        case _:
+            kinds = shape if isinstance(shape, tuple) else (shape,)
+            assert type(value) in kinds, f"{at}: {value!r:.300}"
+
+
+@dataclass
+class Story:
+    """What the commands of one medium-risk task printed, by name; `human` is the same without --json at 80 columns."""
+
+    cli: Cli
+    task: str
+    out: Path
+    json: dict[str, Result] = field(default_factory=dict)
+    human: dict[str, Result] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    home = tmp_path_factory.mktemp("shapes")
+    # as long as an id may be, so that tables have to cope with it
+    task = "a-long-name-".ljust(63, "x")
+    own = {**variables, "JITVAULT_LEDGER": f"sqlite:///{home / 'ledger.db'}"}
+    it = Story(Cli(own, home), task, home / "wrapped.json")
+
+    def run(name: str, who: str | None, *args: str | Path, code: int = 0, **more: Any) -> None:
+        it.json[name] = it.cli(who, *args, "--json", code=code, **more)
+
+    def show(name: str, who: str | None, *args: str | Path) -> None:
+        it.human[name] = it.cli(who, *args, extra={"COLUMNS": "80"})
+
+    def file(name: str, criticality: str) -> Path:
+        path = home / f"{name}.yaml"
+        given = {"id": name, "intent": "Count.", "template": "postgres-readonly", "window": "15m", "more": ""}
+        path.write_text(SPEC.format(criticality=criticality, **given))
+        return path
+
+    spec, second = file(task, "medium"), file("shapes-2", "low")
+    run("spec check", None, "spec", "check", spec)
+    run("submit", "operator", "submit", spec, code=4)
+    run("approve", "approver-1", "approve", task, "--yes", "--reason", "It is Monday.")
+    run("grant", "operator", "grant", task)
+    run("grant again", "operator", "grant", task)
+    run("published", "agent", "status", task, worker=False)
+    run("unwrap --read", "agent", "unwrap", "-", "--read", given=it.json["grant"].stdout)
+    run("complete", "operator", "complete", task)
+    show("complete", "operator", "complete", task)
+    run("status", "auditor", "status", task)
+    show("status", "auditor", "status", task)
+    run("report", "auditor", "report", task)
+    run("grant --out", "operator", "grant", second, "--out", it.out)
+    run("unwrap", "agent", "unwrap", it.out)
+    run("revoke", "operator", "revoke", "shapes-2", "--reason", "Enough.")
+    run("submit high", "operator", "submit", file("shapes-3", "high"), code=4)
+    run("deny", "approver-2", "deny", "shapes-3", "--yes")
+    run("submit low", "operator", "submit", file("shapes-5", "low"))
+    run("cancel", "operator", "cancel", "shapes-5")
+    run("list", "auditor", "list")
+    show("list", "auditor", "list")
+    run("published list", "auditor", "list", worker=False)
+    run("templates list", None, "templates", "list")
+    run("templates show", None, "templates", "show", "postgres-readonly")
+    run("init --plan", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+    show("grant", "operator", "grant", file("shapes-4", "low"))
+    yield it
+
+
+@pytest.mark.parametrize(
+    ("command", "shape"),
+    [
+        ("submit", DECIDED),
+        ("cancel", DECIDED),
+        ("approve", VOTED),
+        ("deny", VOTED),
+        ("grant", GRANTED),
+        ("grant again", {**GRANTED, "wrapping": [dict]}),
+        ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),
+        ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str]}),
+        ("complete", ENDED),
+        ("revoke", ENDED),
+        ("status", STATUS),
+        ("list", {"tasks": [SUMMARY]}),
+        ("report", {"leases": [ROW]}),
+        ("templates list", {"templates": [TEMPLATE]}),
+        ("templates show", {"template": TEMPLATE, "paths": [str]}),
+        ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str]}),
+    ],
+)
+def test_the_json_of_a_command_has_its_documented_shape(story: Story, command: str, shape: Any) -> None:
+    check(story.json[command].json, shape)
+
+
+def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
+    secret = {"template": str, "path": str, "lease_id": LEASE, "fields": {"username": str, "password": str}}
+    check(story.json["unwrap --read"].json, {"task_id": str, "secrets": [secret]})
+    assert len(story.json["unwrap --read"].json["secrets"]) == 1
+
+
+def test_init_plan_lists_steps_and_what_is_missing_and_changes_nothing(story: Story) -> None:
+    plan = story.json["init --plan"].json
+    check(plan, {"applied": bool, "steps": [dict], "missing": [str]})
+    check(plan["steps"], [{"action": str, "kind": str, "name": str, "detail": [str]}])
+    assert plan["applied"] is False and {step["action"] for step in plan["steps"]} == {"keep"}
+
+
+def test_the_lists_in_these_shapes_are_not_empty(story: Story) -> None:
+    """Else the shape of what is in them was not looked at."""
+    said = {name: result.json for name, result in story.json.items()}
+    assert said["submit"]["missing"] == [{"group": "jitvault-approvers", "count": 1}]
+    assert said["grant"]["wrapping"] and said["complete"]["leases"] and said["complete"]["token"]["checks"]
+    assert said["status"]["decisions"] and said["status"]["leases"] and len(said["status"]["timeline"]) > 5
+    assert said["list"]["tasks"] and said["report"]["leases"] and said["templates list"]["templates"]
+
+
+def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> None:
+    published = {
+        **{"task_id": str, "state": str, "end_reason": NOTHING, "revision": int, "digest": DIGEST},
+        **{"requester": ENTITY, "agent": ENTITY, "missing": MISSING, "why_denied": NOTHING},
+        **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
+        **{"grant_id": HEX_32, "expires_at": TIME, "proof": NOTHING, "findings": [str]},
+    }
+    found = story.json["published"].json
+    check({key: found[key] for key in published}, published)
+    rows = [row for row in story.json["published list"].json["tasks"] if row["task_id"] == story.task]
+    check(rows, [{k: v for k, v in SUMMARY.items() if k not in ("created_at", "due_at")}])
+    assert len(rows) == 1
+
+
+def test_report_has_one_row_a_lease_and_one_for_a_task_that_read_nothing(story: Story) -> None:
+    rows = story.cli("auditor", "report").json["leases"]
+    assert [row["lease_id"] is not None for row in rows if row["task_id"] == story.task] == [True]
+    assert [row["lease_id"] for row in rows if row["task_id"] == "shapes-2"] == [None]
+
+
+def test_report_csv_has_the_same_rows_under_the_same_names(story: Story) -> None:
+    (row,) = csv.DictReader(io.StringIO(story.cli("auditor", "report", story.task, "--format", "csv").stdout))
+    (same,) = story.json["report"].json["leases"]
+    assert list(row) == list(same) == list(ROW)
+    assert row["approved_by"] == "approver-1" and row["checks"] == "1+ 2+ 3+ 4+ 5+ 6+"
+    for name in ("task_id", "digest", "lease_id", "verdict", "issued_at"):
+        assert row[name] == same[name]
+
+
+def test_results_are_on_stdout_and_everything_else_on_stderr(story: Story) -> None:
+    for name, result in story.json.items():
+        json.loads(result.stdout)  # nothing but the result
+        if name not in ("submit", "submit high", "approve", "deny", "grant again", "grant --out"):
+            assert result.stderr == "", name
+    assert story.json["submit"].error["exit_code"] == 4
+    assert "Digest: sha256:" in story.json["approve"].stderr
+    assert "No wrapping token for you" in story.json["grant again"].stderr
+
+
+def test_the_wrapping_token_is_printed_once_and_only_by_grant(story: Story) -> None:
+    token = story.json["grant"].json["wrapping"][0]["token"]
+    assert story.json["grant"].stdout.count(token) == 1
+    assert story.json["grant again"].json["wrapping"] == []
+    others = [result for name, result in story.json.items() if name != "grant"] + list(story.human.values())
+    assert len(others) > 15
+    assert not any(token in result.stdout + result.stderr for result in others)
+
+
+def test_out_writes_the_token_to_a_0600_file_and_stdout_has_none(story: Story) -> None:
+    written = json.loads(story.out.read_text())
+    check(written, GRANTED)
+    assert stat.S_IMODE(story.out.stat().st_mode) == 0o600
+    token = written["wrapping"][0]["token"]
+    assert token not in story.json["grant --out"].stdout + story.json["grant --out"].stderr
+    assert story.json["unwrap"].json["task_id"] == "shapes-2", "the file is what unwrap takes"
+
+
+def test_out_never_writes_over_a_file_and_then_nothing_is_issued(story: Story) -> None:
+    spec = story.out.with_name("shapes-4.yaml")
+    before = story.out.read_text()
+    refused = story.cli("operator", "grant", spec, "--out", story.out, code=2)
+    assert str(story.out) in refused.stderr
+    assert story.out.read_text() == before
+
+
+def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
+    """An id that is shortened cannot be copied; one that is too long for its column goes on in the next line."""
+    ended = story.json["complete"].json
+    lease = ended["leases"][0]["lease_id"]
+    for name in ("status", "complete", "list"):
+        shown = story.human[name].stdout
+        assert "…" not in shown and "..." not in shown, name
+        assert story.task in _unfolded(shown), name
+    for name in ("status", "complete"):
+        assert lease in _unfolded(story.human[name].stdout), name
+    assert story.json["grant"].json["digest"] in _unfolded(story.human["status"].stdout)
+    assert re.search(r"jitvault unwrap (hv)?s\.\w{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
+
+
+def _unfolded(shown: str) -> str:
+    """The words of each column of a table, and all text, joined as a reader joins folded lines."""
+    lines = shown.splitlines()
+    joined = ""
+    for line in lines:
+        joined += line[: min((m.start() for m in re.finditer(r"\s{2,}", line.strip())), default=80)].strip()
+    return joined + re.sub(r"\s", "", shown)
+
+
+def test_piped_output_has_no_escape_codes(story: Story) -> None:
+    for said in (story.json, story.human):
+        for name, result in said.items():
+            assert "\x1b" not in result.stdout + result.stderr, name

@@ -1,0 +1,326 @@
+"""Vault says "revoked" for many reasons. Only what is really dead is called confirmed.
+
+Most of these change the database mount under a running task, so they have servers of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from conftest import EXAMPLE
+from rig import PREFIX, Held, Rig, own_rig, settle
+
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+
+Spec = Callable[..., Path]
+ROLE = "database/roles/app-readonly"
+CONNECTION = "database/config/app"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+
+
+@contextmanager
+def rewritten(rig: Rig, path: str, **change: object) -> Iterator[None]:
+    """An engine's configuration, changed and put back."""
+    before = (rig.admin.read(path) or {})["data"]
+    fields = {"db_name", "default_ttl", "max_ttl", "creation_statements", "revocation_statements"}
+    kept = {name: before[name] for name in fields}
+    rig.admin.write(path, {**kept, **change})
+    try:
+        yield
+    finally:
+        rig.admin.write(path, kept)
+
+
+def complete(rig: Rig, task: str, *, code: int) -> dict[str, Any]:
+    answer: dict[str, Any] = rig("operator", "complete", task, code=code).json
+    assert answer["confirmed"] is (code == 0)
+    return answer
+
+
+def failed(answer: dict[str, Any]) -> list[int]:
+    """The numbers of the checks of the one lease that are not ok."""
+    return [check["n"] for check in answer["leases"][0]["checks"] if not check["ok"]]
+
+
+# -- revocations that do nothing -----------------------------------------------------------------------
+
+
+def test_a_revocation_that_drops_nothing_is_not_target_confirmed(rig: Rig, spec: Spec) -> None:
+    with rewritten(rig, ROLE, revocation_statements=["SELECT 1;"]):
+        file = spec()
+        held = rig.active(file)
+        ended = complete(rig, file.stem, code=6)
+        assert (ended["leases"][0]["verdict"], failed(ended)) == ("audit_confirmed", [6])
+        with rig.connect(held.login) as still_works:
+            assert still_works.execute("SELECT 1").fetchone()
+    _drop(rig, held.login["user"])
+    assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+
+
+def test_a_role_that_owns_something_is_not_revoked_and_not_forgotten(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA kept AUTHORIZATION "{held.login["user"]}"'.encode())
+        ended = complete(rig, file.stem, code=6)
+        assert ended["leases"][0]["verdict"] == "revoke_failed"
+        assert not rig.is_live(held.token)
+        target.execute("DROP SCHEMA kept")
+    assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+
+
+# -- records that are made to vanish -------------------------------------------------------------------
+
+
+def _tidy(rig: Rig, _held: Held) -> None:
+    rig.admin.write("sys/leases/tidy")
+    time.sleep(0.2)
+
+
+def _revoke_force(rig: Rig, _held: Held) -> None:
+    rig.admin.write(f"sys/leases/revoke-force/{PREFIX}")
+
+
+def _somebody_else(rig: Rig, held: Held) -> None:
+    rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
+
+
+def _somebody_else_by_path(rig: Rig, held: Held) -> None:
+    rig.admin.write(f"sys/leases/revoke/{held.lease_id}", {"sync": True})
+
+
+def _prefix(rig: Rig, _held: Held) -> None:
+    rig.admin.write(f"sys/leases/revoke-prefix/{PREFIX}", {"sync": True})
+
+
+@pytest.mark.parametrize(
+    ("lie", "checks"),
+    [(_tidy, [4]), (_revoke_force, [4]), (_somebody_else, [2]), (_somebody_else_by_path, [2]), (_prefix, [])],
+)
+def test_a_lease_whose_record_others_took_away_is_not_confirmed_for_its_absence(
+    rig: Rig, spec: Spec, lie: Callable[[Rig, Held], None], checks: list[int]
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    lie(rig, held)
+    ended = rig("operator", "complete", file.stem, code=None)
+    if checks:
+        assert ended.code == 6
+        assert set(checks) <= set(failed(ended.json))
+        assert ended.json["leases"][0]["verdict"] == "gone"
+    else:
+        # whoever did it, nothing is called confirmed while the target has it
+        assert ended.code == 6 or held.login["user"] not in rig.database_roles()
+
+
+# -- the engine is changed under the task ----------------------------------------------------------------
+
+
+def test_a_role_that_is_rewritten_ends_the_task_as_drift_and_its_lease_is_not_confirmed(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with rewritten(rig, ROLE, revocation_statements=["SELECT 1;"]):
+        status = rig("operator", "status", file.stem, code=None).json
+        assert status["end_reason"] == "drift"
+        assert status["state"] == "ending"
+        assert 4 in failed(complete(rig, file.stem, code=6))
+        assert not rig.is_live(held.token)
+
+
+def test_a_connection_that_is_rewritten_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
+    """Pointed elsewhere, Vault revokes at the wrong server and says 204."""
+    file = spec()
+    rig.active(file)
+    rig.admin.write(CONNECTION, {"max_open_connections": 5})
+    ended = complete(rig, file.stem, code=6)
+    assert failed(ended) == [4]
+    assert ended["leases"][0]["verdict"] == "gone"
+
+
+def test_a_role_that_is_rewritten_before_the_grant_makes_the_approval_void(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    with rewritten(rig, ROLE, revocation_statements=["SELECT 1;"]):
+        rig("operator", "grant", file.stem, code=4)
+        assert rig.task_tokens(file.stem) == []
+
+
+# -- clients that do not want to go ----------------------------------------------------------------------
+
+
+def test_a_client_that_reconnects_all_the_time_has_no_session_left(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    stop = threading.Event()
+    open_ones: list[psycopg.Connection[Any]] = []
+
+    def reconnect() -> None:
+        """Hold one session, and open another as soon as it is ended."""
+        while not stop.is_set():
+            try:
+                with rig.connect(held.login) as connection:
+                    open_ones.append(connection)
+                    while not stop.is_set():
+                        connection.execute("SELECT pg_sleep(0.001)")
+            except psycopg.OperationalError:
+                continue
+
+    threads = [threading.Thread(target=reconnect) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    try:
+        ended = complete(rig, file.stem, code=0)
+        assert _sessions(rig) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert ended["leases"][0]["verdict"] == "target_confirmed"
+    assert len(open_ones) >= len(threads)
+
+
+def test_late_leases_of_reads_in_flight_are_all_proven_dead_before_the_seal(rig: Rig, spec: Spec) -> None:
+    late = 0
+    for _ in range(5):
+        file = spec()
+        held = rig.use(rig.granted(file), read=False)
+        got = _read_while(rig, held.token, lambda task=file.stem: rig("operator", "complete", task, code=None))
+        settle()
+        # each turn may find more of them; what is called sealed has none left
+        for _turn in range(4):
+            status = rig("operator", "status", file.stem).json
+            if status["state"] == "sealed":
+                break
+            settle()
+        assert status["state"] == "sealed"
+        known = {lease["lease_id"]: lease["verdict"] for lease in status["leases"]}
+        assert set(got) <= set(known)
+        assert set(known.values()) <= {"target_confirmed"}
+        assert rig.database_roles().isdisjoint(got.values())
+        late += len(got)
+    assert late > 0
+
+
+def _read_while(rig: Rig, token: str, act: Callable[[], object]) -> dict[str, str]:
+    """Six threads read credentials until they are refused; lease id → role name of all that they got."""
+    got: dict[str, str] = {}
+
+    def read() -> None:
+        with requests.Session() as session:
+            session.headers["X-Vault-Token"] = token
+            while True:
+                answer = session.get(f"{rig.world.address}/v1/{PREFIX}", timeout=30)
+                if not answer.ok:
+                    return
+                body = answer.json()
+                got[body["lease_id"]] = body["data"]["username"]
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.15)
+    act()
+    for thread in threads:
+        thread.join()
+    return got
+
+
+def test_a_read_that_hangs_at_the_target_is_waited_for(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    with psycopg.connect(rig.world.target_dsn) as target:
+        target.execute("LOCK TABLE pg_authid IN SHARE MODE")
+        answers: list[int] = []
+
+        def read() -> None:
+            headers = {"X-Vault-Token": held.token}
+            answers.append(requests.get(f"{rig.world.address}/v1/{PREFIX}", headers=headers, timeout=30).status_code)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.2)
+        complete(rig, file.stem, code=0)
+        # confirmed only once the request has its answer: the server cut it off
+        assert not reader.is_alive() or answers
+        reader.join()
+    assert answers == [500]
+
+
+# -- the target is away ------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_revoked_now_is_proven_when_the_target_is_back(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig.world.servers.postgres.kill()
+    try:
+        ended = complete(rig, file.stem, code=6)
+        assert ended["leases"][0]["verdict"] == "revoke_failed"
+        assert not rig.is_live(held.token)
+        assert rig.lease_is_live(held.lease_id)
+    finally:
+        rig.world.servers.postgres.start()
+    ended = complete(rig, file.stem, code=0)
+    assert ended["leases"][0]["verdict"] == "target_confirmed"
+    assert held.login["user"] not in rig.database_roles()
+
+
+def test_a_target_that_cannot_be_asked_is_no_proof(rig: Rig, spec: Spec) -> None:
+    """Revoked and gone, and the probe is told a wrong password: nothing is called confirmed."""
+    file = spec()
+    rig.active(file)
+    right = rig.document("probes/postgres")
+    rig.put("probes/postgres", {"dsn": rig.world.servers.postgres.dsn("app", user="jitvault_probe", password="x")})
+    try:
+        ended = complete(rig, file.stem, code=6)
+        assert (ended["leases"][0]["verdict"], failed(ended)) == ("audit_confirmed", [6])
+    finally:
+        rig.put("probes/postgres", right)
+    complete(rig, file.stem, code=0)
+
+
+def test_an_unmounted_engine_is_no_proof(rig: Rig, spec: Spec) -> None:
+    """The last one: afterwards there is no database mount."""
+    file = spec()
+    rig.active(file)
+    rig.admin.delete("sys/mounts/database")
+    ended = complete(rig, file.stem, code=6)
+    assert 4 in failed(ended)
+    assert ended["leases"][0]["verdict"] == "gone"
+
+
+def _drop(rig: Rig, role: str) -> None:
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'DROP ROLE "{role}"'.encode())
+
+
+def _sessions(rig: Rig) -> int:
+    """Sessions of task roles, also of those that do not exist any more."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE usesysid IS NOT NULL AND (usename LIKE 'v-%' OR usesysid NOT IN (SELECT oid FROM pg_roles))
+    """
+    with psycopg.connect(rig.world.target_dsn) as target:
+        row = target.execute(query).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,1187 @@
+"""The ledger on a real SQLite file: what the database holds by itself, and what survives two writers and a kill."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from jitvault.domain.chain import GENESIS, breaks
+from jitvault.domain.confirmation import Canary
+from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
+from jitvault.ledger import claims, schema
+from jitvault.ledger.database import HEAD, Database, opened
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.audit import Batch, Position
+from jitvault.ports.ledger import (
+    Change,
+    CheckRow,
+    DecisionRow,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    OpState,
+    RevisionRow,
+    TaskFile,
+    TaskRow,
+)
+
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+ROOT = Path(__file__).parents[3]
+TOKEN, OTHER_TOKEN, WORKER = "hmac-token", "hmac-other-token", "hmac-worker"
+LEASE = "database/creds/app-ro/afiJklUf"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Database:
+    return opened(f"sqlite:///{path}", create=True)
+
+
+@pytest.fixture
+def ledger(database: Database) -> SqlLedger:
+    return SqlLedger(database)
+
+
+def task(task_id: str = "t-1", state: State = State.APPROVED) -> TaskRow:
+    return TaskRow(
+        task_id=task_id,
+        state=state,
+        end_reason=None,
+        revision=1,
+        digest="sha256:" + "a" * 64,
+        requester="e-req",
+        agent="e-agent",
+        version=0,
+        seq=0,
+        head="",
+        created_at=NOW,
+        due_at=None,
+        ending_at=None,
+        dead_ms=None,
+        confirmed_ms=None,
+        receipt=None,
+    )
+
+
+def revision(task_id: str = "t-1") -> RevisionRow:
+    return RevisionRow(task_id, 1, "sha256:" + "a" * 64, b'{"a":1}', {"permitted": True})
+
+
+def grant(task_id: str = "t-1", attempt: int = 1, **changes: Any) -> GrantRow:
+    made = GrantRow(
+        grant_id=f"g-{task_id}-{attempt}",
+        task_id=task_id,
+        attempt=attempt,
+        digest="sha256:" + "a" * 64,
+        role="jitvault-15m",
+        create_op=f"op-{task_id}-{attempt}",
+        wrapped_accessor="accessor",
+        accessor_hmac=TOKEN,
+        token_lease=None,
+        creation_path="auth/token/create/jitvault-15m",
+        ttl_s=600,
+        wrap_ttl_s=120,
+        issued_at=NOW,
+        expires_at=NOW + timedelta(minutes=10),
+        delivered=False,
+        settled=False,
+        verdict=Verdict.LIVE,
+        dead_at=None,
+    )
+    return replace(made, **changes)
+
+
+def operation(op_id: str = "op-1", state: OpState = OpState.ANSWERED, **changes: Any) -> OperationRow:
+    made = OperationRow(op_id, "t-1", "revoke_lease", LEASE, state, "ok", NOW, NOW + timedelta(milliseconds=5))
+    return replace(made, **changes)
+
+
+def make(ledger: SqlLedger, task_id: str = "t-1", *, state: State = State.APPROVED) -> TaskRow:
+    rows = (revision(task_id),)
+    return ledger.create(task(task_id, state), Change("submitted", {"by": "olga"}, rows=rows), at=NOW)
+
+
+def change(ledger: SqlLedger, what: Change, task_id: str = "t-1") -> TaskRow:
+    with ledger.claim(task_id) as claim:
+        return ledger.apply(task_id, what, claim=claim, at=NOW)
+
+
+def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskFile:
+    found = ledger.file(task_id)
+    assert found is not None
+    return found
+
+
+def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
+    found = file_of(ledger, task_id)
+    return breaks(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
+
+
+def as_is(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """What somebody with the file and the sqlite3 program can do."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        found = connection.execute(statement, values).fetchall()
+        connection.commit()
+        return found
+    finally:
+        connection.close()
+
+
+# -- creating and changing --------------------------------------------------------------------------------
+
+
+def test_a_task_begins_with_its_first_event(ledger: SqlLedger) -> None:
+    made = make(ledger)
+    assert (made.state, made.version, made.seq) == (State.APPROVED, 1, 1)
+    found = file_of(ledger)
+    (first,) = found.events
+    assert (first.kind, first.prev, first.seq, first.hash) == ("submitted", GENESIS, 1, made.head)
+    assert first.body == {"by": "olga", "state": "approved"}
+    assert first.at == "2030-01-31T09:00:00.000000+00:00"
+    assert found.revision == revision()
+    assert whole(ledger)
+
+
+def test_a_task_is_created_once(ledger: SqlLedger) -> None:
+    make(ledger)
+    with pytest.raises(WrongState, match="task t-1 exists already"):
+        make(ledger)
+    assert len(file_of(ledger).events) == 1
+
+
+@pytest.mark.parametrize("state", [s for s in State if s not in (State.PENDING_APPROVAL, State.APPROVED, State.DENIED)])
+def test_a_task_begins_in_no_other_state(ledger: SqlLedger, state: State) -> None:
+    with pytest.raises(WrongState, match="cannot go from nothing"):
+        make(ledger, state=state)
+    assert ledger.task("t-1") is None
+
+
+def test_a_change_is_one_event_and_everything_that_it_writes(ledger: SqlLedger) -> None:
+    make(ledger)
+    rows = (grant(), operation())
+    written = change(ledger, Change("issuing", {"n": 1}, State.ISSUING, {"due_at": NOW}, rows))
+    assert (written.state, written.version, written.seq, written.due_at) == (State.ISSUING, 2, 2, NOW)
+    found = file_of(ledger)
+    assert (found.task, found.grants, found.operations) == (written, (grant(),), (operation(),))
+    assert found.events[-1].body == {"n": 1, "state": "issuing"}
+    assert whole(ledger)
+
+
+def test_a_row_is_replaced_by_its_key(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("a", rows=(grant(), CheckRow("t-1", LEASE, 1, False, "none"))))
+    dead = grant(verdict=Verdict.GONE, dead_at=NOW, settled=True)
+    change(ledger, Change("b", rows=(dead, CheckRow("t-1", LEASE, 1, True, "line x"))))
+    assert file_of(ledger).grants == (dead,)
+    assert file_of(ledger).checks == (CheckRow("t-1", LEASE, 1, True, "line x"),)
+
+
+def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
+    make(ledger)
+    lease = LeaseRow(LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW, Verdict.LIVE, None)
+    decision = DecisionRow("t-1", "e-1", "ann", "approve", "sha256:x", NOW, "fine")
+    fields = {"end_reason": EndReason.DRIFT, "ending_at": NOW, "dead_ms": 3, "confirmed_ms": 4, "receipt": {"a": [1]}}
+    change(ledger, Change("all", fields=fields, rows=(grant(), lease, decision, operation())))
+    found = file_of(ledger)
+    assert (found.leases, found.decisions, found.operations) == ((lease,), (decision,), (operation(),))
+    assert found.task.end_reason is EndReason.DRIFT
+    assert (found.task.receipt, found.task.ending_at) == ({"a": [1]}, NOW)
+    assert found.grants[0].issued_at is not None
+    assert found.grants[0].issued_at.tzinfo is UTC
+
+
+def test_a_move_that_the_table_does_not_have_writes_nothing(ledger: SqlLedger) -> None:
+    make(ledger)
+    before = file_of(ledger)
+    with pytest.raises(WrongState, match="cannot go from approved to sealed"):
+        change(ledger, Change("x", state=State.SEALED, rows=(operation(),)))
+    assert file_of(ledger) == before
+
+
+def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: SqlLedger) -> None:
+    make(ledger)
+    before = file_of(ledger)
+    orphan = LeaseRow("x", "t-1", "no-such-grant", "p", None, NOW, Verdict.LIVE, None)
+    with pytest.raises(JitvaultError):
+        change(ledger, Change("x", state=State.ISSUING, rows=(operation(), orphan)))
+    assert file_of(ledger) == before
+
+
+def test_what_is_not_there(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ledger.task("t-9"), ledger.file("t-9"), ledger.tasks()) == (None, None, [])
+    assert ledger.position("audit") is None
+    assert ledger.installation() is None
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
+    with pytest.raises(WrongState), ledger.claim("t-9"):
+        pass
+
+
+def test_tasks_are_listed_in_the_order_of_their_creation(ledger: SqlLedger) -> None:
+    for n, name in enumerate(["c", "a", "b"]):
+        ledger.create(replace(task(name), created_at=NOW + timedelta(seconds=n)), Change("submitted"), at=NOW)
+    assert [row.task_id for row in ledger.tasks()] == ["c", "a", "b"]
+
+
+def test_the_installation_is_set_once(ledger: SqlLedger) -> None:
+    ledger.set_installation("i-1")
+    assert ledger.installation() == "i-1"
+    with pytest.raises(JitvaultError):
+        ledger.set_installation("i-2")
+    assert ledger.installation() == "i-1"
+
+
+def test_a_finding_is_told_once(ledger: SqlLedger) -> None:
+    make(ledger)
+    for _ in range(2):
+        ledger.finding("t-1", "ledger_edited", "m" * 2000, NOW)
+    (found,) = file_of(ledger).findings
+    assert (found["rule"], found["message"]) == ("ledger_edited", "m" * 1000)
+
+
+# -- claims and fencing -----------------------------------------------------------------------------------
+
+
+def test_each_claim_has_a_higher_epoch(ledger: SqlLedger) -> None:
+    make(ledger)
+    epochs = []
+    for _ in range(3):
+        with ledger.claim("t-1") as claim:
+            epochs.append(claim)
+    assert epochs == sorted(set(epochs))
+
+
+def test_a_claim_excludes_others_until_it_is_given_back(
+    ledger: SqlLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    make(ledger, "t-2")
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.1)
+    other = SqlLedger(opened(f"sqlite:///{path}", create=False))
+    with ledger.claim("t-1"):
+        with pytest.raises(WrongState, match="another process is working on task t-1"), other.claim("t-1"):
+            pass
+        with other.claim("t-2"):
+            pass
+    with other.claim("t-1"):
+        pass
+
+
+def test_a_claim_is_given_back_after_an_error(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(ledger)
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
+    with pytest.raises(ValueError, match="oops"), ledger.claim("t-1"):
+        raise ValueError("oops")
+    with ledger.claim("t-1"):
+        pass
+
+
+def lose(path: Path, table: str = "tasks") -> None:
+    """Let every claim's time be over, as if its holder had been paused for longer."""
+    as_is(path, f"UPDATE {table} SET claim_until = 1")
+
+
+def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: SqlLedger, path: Path) -> None:
+    make(ledger)
+    with ledger.claim("t-1") as claim:
+        ((until,),) = as_is(path, "SELECT claim_until FROM tasks")
+        assert 28 < until - time.time() <= 30.5
+        as_is(path, "UPDATE tasks SET claim_until = claim_until - 20")
+        ledger.extend("t-1", claim)
+        ((until,),) = as_is(path, "SELECT claim_until FROM tasks")
+        assert 28 < until - time.time() <= 30.5
+
+
+def test_a_stale_claim_writes_nothing(ledger: SqlLedger, path: Path) -> None:
+    make(ledger)
+    with ledger.claim("t-1") as old:
+        lose(path)
+        with ledger.claim("t-1") as new:
+            assert new > old
+            before = file_of(ledger)
+            with pytest.raises(WrongState, match="another process took over task t-1"):
+                ledger.apply("t-1", Change("late", state=State.ISSUING, rows=(operation(),)), claim=old, at=NOW)
+            with pytest.raises(WrongState, match="took over"):
+                ledger.extend("t-1", old)
+            assert file_of(ledger) == before
+            ledger.apply("t-1", Change("mine"), claim=new, at=NOW)
+    assert [e.kind for e in file_of(ledger).events] == ["submitted", "mine"]
+
+
+def test_giving_back_a_stale_claim_leaves_the_new_one(
+    ledger: SqlLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    old = ledger.claim("t-1")
+    old.__enter__()
+    lose(path)
+    with ledger.claim("t-1"):
+        old.__exit__(None, None, None)
+        monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
+        with pytest.raises(WrongState), ledger.claim("t-1"):
+            pass
+
+
+def test_a_claim_of_another_task_is_none_of_this_one(ledger: SqlLedger) -> None:
+    make(ledger)
+    make(ledger, "t-2")
+    for _ in range(2):
+        change(ledger, Change("x"))
+    with ledger.claim("t-1") as claim, ledger.claim("t-2"), pytest.raises(WrongState):
+        ledger.apply("t-2", Change("x"), claim=claim, at=NOW)
+
+
+def test_a_task_that_changed_in_between_is_not_overwritten(ledger: SqlLedger, path: Path) -> None:
+    make(ledger)
+    # a change that slips in after the task was read, as on a database that does not lock on reading
+    as_is(path, "CREATE TRIGGER slip_in AFTER INSERT ON events BEGIN UPDATE tasks SET version = version + 1; END")
+    before = ledger.task("t-1")
+    with pytest.raises(WrongState, match="task t-1 changed in between"):
+        change(ledger, Change("x", rows=(operation(),)))
+    assert ledger.task("t-1") == before
+    assert file_of(ledger).operations == ()
+    assert whole(ledger)
+
+
+def test_two_threads_never_hold_the_same_claim(ledger: SqlLedger) -> None:
+    make(ledger)
+    holders, most, guard = 0, 0, threading.Lock()
+
+    def work(n: int) -> None:
+        nonlocal holders, most
+        for turn in range(5):
+            with ledger.claim("t-1") as claim:
+                with guard:
+                    holders += 1
+                    most = max(most, holders)
+                ledger.apply("t-1", Change("step", {"n": n, "turn": turn}), claim=claim, at=NOW)
+                with guard:
+                    holders -= 1
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    assert most == 1
+    assert len(file_of(ledger).events) == 11
+    assert whole(ledger)
+
+
+def child(code: str, *args: object) -> subprocess.Popen[str]:
+    """Another process with the ledger open as `ledger`; it says `ready`, and goes on when it is told to."""
+    head = (
+        "import sys, time\n"
+        "from datetime import UTC, datetime\n"
+        "from sqlalchemy import text\n"
+        "from jitvault.domain.lifecycle import State\n"
+        "from jitvault.ledger.database import opened\n"
+        "from jitvault.ledger.ledger import SqlLedger\n"
+        "from jitvault.ports.ledger import Change\n"
+        "NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "database = opened(f'sqlite:///{sys.argv[1]}', create=True)\n"
+        "ledger = SqlLedger(database)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", head + code, *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_together(*children: subprocess.Popen[str]) -> list[str]:
+    """Start all at the same moment; what each printed after `ready`."""
+    for one in children:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n", one.stderr.read() if one.stderr else ""
+    for one in children:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = []
+    for one in children:
+        out, err = one.communicate(timeout=60)
+        assert one.returncode == 0, err
+        said.append(out)
+    return said
+
+
+def test_two_processes_never_hold_the_same_claim(ledger: SqlLedger, path: Path) -> None:
+    make(ledger)
+    code = (
+        "with ledger.claim('t-1') as claim:\n"
+        "    begun = time.monotonic(); time.sleep(0.2); print(claim, begun, time.monotonic())\n"
+    )
+    spans = sorted(tuple(map(float, said.split())) for said in run_together(child(code, path), child(code, path)))
+    assert spans[0][0] < spans[1][0]
+    # monotonic time is one clock for all processes
+    assert spans[0][2] <= spans[1][1]
+
+
+def test_four_processes_with_50_changes_each_lose_none(ledger: SqlLedger, path: Path) -> None:
+    make(ledger)
+    code = (
+        "for turn in range(50):\n"
+        "    with ledger.claim('t-1') as claim:\n"
+        "        ledger.apply('t-1', Change('step', {'who': sys.argv[2], 'turn': turn}), claim=claim, at=NOW)\n"
+    )
+    # claims are polled every 50 ms; with four waiting that would be slow, and is not what is tried here
+    code = "from jitvault.ledger import claims\nclaims._POLL_S = 0.001\n" + code
+    run_together(*(child(code, path, who) for who in "abcd"))
+    found = file_of(ledger)
+    steps = {(e.body["who"], e.body["turn"]) for e in found.events if e.kind == "step"}
+    assert steps == {(who, turn) for who in "abcd" for turn in range(50)}
+    assert len(found.events) == 201
+    assert whole(ledger)
+
+
+def test_four_processes_on_tasks_of_their_own_lose_none(ledger: SqlLedger, path: Path) -> None:
+    for who in "abcd":
+        make(ledger, who)
+    code = (
+        "with ledger.claim(sys.argv[2]) as claim:\n"
+        "    for turn in range(25):\n"
+        "        ledger.apply(sys.argv[2], Change('step', {'turn': turn}), claim=claim, at=NOW)\n"
+    )
+    run_together(*(child(code, path, who) for who in "abcd"))
+    for who in "abcd":
+        assert len(file_of(ledger, who).events) == 26
+        assert whole(ledger, who)
+
+
+@pytest.mark.parametrize("where", ["in the middle", "after the last statement"])
+def test_a_kill_within_a_transaction_leaves_the_ledger_as_it_was(ledger: SqlLedger, path: Path, where: str) -> None:
+    make(ledger)
+    before = file_of(ledger)
+    stop = "print('in', flush=True); time.sleep(60)\n"
+    if where == "in the middle":
+        code = (
+            "def unit(c):\n"
+            "    c.execute(text(\"UPDATE tasks SET state = 'sealed', head = 'x'\"))\n"
+            "    c.execute(text(\"INSERT INTO findings (rule, message, at) VALUES ('a', 'b', '2030-01-01')\"))\n"
+            f"    {stop}"
+            "database.write(unit)\n"
+        )
+    else:
+        code = (
+            "from sqlalchemy import event\n"
+            "def on_commit(connection):\n"
+            "    if connection.get_execution_options().get('jitvault_write') and sys.argv[2] == 'armed':\n"
+            f"        {stop}"
+            "with ledger.claim('t-1') as claim:\n"
+            "    event.listen(database.engine, 'commit', on_commit)\n"
+            "    ledger.apply('t-1', Change('x', state=State.ISSUING), claim=claim, at=NOW)\n"
+        )
+    victim = child(code, path, "armed")
+    assert victim.stdin is not None
+    assert victim.stdout is not None
+    victim.stdin.write("\n")
+    victim.stdin.flush()
+    assert [victim.stdout.readline(), victim.stdout.readline()] == ["ready\n", "in\n"]
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate(timeout=10)
+    again = SqlLedger(opened(f"sqlite:///{path}", create=False))
+    assert file_of(again) == before
+    assert whole(again)
+    assert as_is(path, "PRAGMA integrity_check") == [("ok",)]
+    # its claim is over after 30 s; then the work goes on
+    lose(path)
+    change(again, Change("next"))
+    assert whole(again)
+
+
+# -- what the database itself refuses ---------------------------------------------------------------------
+
+
+def test_a_task_has_one_unsettled_grant(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("a", rows=(grant(),)))
+    with pytest.raises(JitvaultError):
+        change(ledger, Change("b", rows=(grant(attempt=2),)))
+    assert file_of(ledger).grants == (grant(),)
+    change(ledger, Change("c", rows=(grant(settled=True), grant(attempt=2))))
+    assert len(file_of(ledger).grants) == 2
+
+
+def test_an_attempt_is_made_once(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("a", rows=(grant(settled=True),)))
+    with pytest.raises(JitvaultError):
+        change(ledger, Change("b", rows=(grant(grant_id="g-other", settled=True),)))
+
+
+def filled(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("issued", rows=(grant(), operation())))
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET kind = kind",
+        "DELETE FROM events",
+        "DELETE FROM events WHERE seq = 1",
+        "UPDATE observations SET path = path",
+        "DELETE FROM observations",
+    ],
+)
+def test_events_and_observations_are_append_only(ledger: SqlLedger, path: Path, statement: str) -> None:
+    filled(ledger)
+    with pytest.raises(sqlite3.IntegrityError, match="is append-only"):
+        as_is(path, statement)
+    assert whole(ledger)
+
+
+@pytest.mark.parametrize("table", ["events", "observations"])
+def test_nor_does_our_own_code_replace_a_line_of_them(database: Database, ledger: SqlLedger, table: str) -> None:
+    # SQLite runs delete triggers for REPLACE only where it is told to
+    filled(ledger)
+    with pytest.raises(LedgerUnavailable, match=f"{table} is append-only"):
+        database.write(lambda c: c.execute(text(f"REPLACE INTO {table} SELECT * FROM {table}")))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tasks SET state = 'done'",
+        "UPDATE tasks SET end_reason = 'because'",
+        "UPDATE grants SET verdict = 'dead'",
+        "UPDATE leases SET verdict = 'confirmed'",
+        "UPDATE operations SET state = 'sent'",
+        "UPDATE grants SET settled = 2",
+        "UPDATE grants SET delivered = 7",
+        "INSERT INTO checks VALUES ('t-1', 's', 1, 2, 'x')",
+        "INSERT INTO installation VALUES (2, 'i')",
+        "INSERT INTO observations (line, source, epoch, offset, at, closing, kind, request_id, path, subject, actor,"
+        " op, remote, failed, error, detail) VALUES ('l', 's', 1, 1, '2030-01-01', 1, 'told', '', '', '', '', '', '',"
+        " 0, '', '{}')",
+    ],
+)
+def test_values_outside_their_enumeration_are_refused(ledger: SqlLedger, path: Path, statement: str) -> None:
+    filled(ledger)
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+        as_is(path, statement)
+
+
+@pytest.mark.parametrize(("table", "column"), [("tasks", "state"), ("grants", "verdict"), ("operations", "state")])
+def test_every_value_of_an_enumeration_is_allowed(ledger: SqlLedger, path: Path, table: str, column: str) -> None:
+    filled(ledger)
+    values = {("tasks", "state"): State, ("grants", "verdict"): Verdict, ("operations", "state"): OpState}
+    for value in values[table, column]:
+        as_is(path, f"UPDATE {table} SET {column} = ?", value.value)
+
+
+@pytest.mark.parametrize("table", ["revisions", "decisions", "grants", "leases", "checks", "operations", "events"])
+def test_nothing_belongs_to_a_task_that_is_not_there(ledger: SqlLedger, path: Path, table: str) -> None:
+    filled(ledger)
+    rows = (DecisionRow("t-1", "e-1", "ann", "approve", "sha256:x", NOW, ""), CheckRow("t-1", LEASE, 1, True, "x"))
+    change(ledger, Change("more", rows=rows))
+    statement = f"UPDATE {table} SET task_id = 'no-such-task'"
+    if table == "events":
+        statement = "INSERT INTO events SELECT 'no-such-task', seq, prev, hash, kind, at, body FROM events LIMIT 1"
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY constraint failed"):
+        as_is(path, statement)
+
+
+def test_a_lease_belongs_to_a_grant_that_is_there(ledger: SqlLedger, path: Path) -> None:
+    filled(ledger)
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY constraint failed"):
+        as_is(path, "UPDATE leases SET grant_id = 'no-such-grant'")
+
+
+def test_foreign_keys_are_on_in_our_own_connections(database: Database, ledger: SqlLedger) -> None:
+    make(ledger)
+    with pytest.raises(LedgerUnavailable, match="FOREIGN KEY"):
+        database.write(lambda c: c.execute(text("DELETE FROM tasks")))
+
+
+# -- the audit stream -------------------------------------------------------------------------------------
+
+
+def seen(n: int, kind: Kind, subject: str = "", **how: Any) -> Observation:
+    made = Observation(
+        line=f"{n:064x}",
+        place=Place("audit", how.pop("epoch", 1), 100 * n),
+        at=NOW + timedelta(milliseconds=n),
+        closing=True,
+        kind=kind,
+        request_id=f"r-{n}",
+        path="database/creds/app-ro",
+        subject=subject,
+        actor=WORKER,
+        op="",
+        remote="127.0.0.1",
+        failed=False,
+        error="",
+        detail={},
+    )
+    return replace(made, **how)
+
+
+def batch(lines: list[Observation], *, offset: int = 0, gaps: tuple[str, ...] = ()) -> Batch:
+    end = offset or max((o.place.offset + 100 for o in lines), default=0)
+    return Batch(tuple(lines), Position("1:2", end, 1), gaps, len(lines))
+
+
+def read(ledger: SqlLedger, lines: list[Observation], **how: Any) -> None:
+    if ledger.position("audit") is None:
+        ledger.start_source("audit", Position("1:2", 0, 1))
+    with ledger.claim_source("audit") as claim:
+        ledger.observe("audit", batch(lines, **how), claim=claim, at=NOW)
+
+
+def issued(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("issued", rows=(grant(), operation())))
+
+
+def test_a_source_starts_once(ledger: SqlLedger) -> None:
+    ledger.start_source("audit", Position("1:2", 50, 1))
+    ledger.start_source("audit", Position("3:4", 99, 7))
+    assert ledger.position("audit") == Position("1:2", 50, 1)
+
+
+def test_lines_and_position_are_committed_together(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
+    assert ledger.position("audit") == Position("1:2", 200, 1)
+    # a batch of which one line cannot be written moves nothing on
+    bad = [seen(2, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.USED, detail={"x": object()})]
+    before = file_of(ledger)
+    with pytest.raises(Exception, match="serializable"):
+        read(ledger, bad)
+    assert ledger.position("audit") == Position("1:2", 200, 1)
+    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
+    assert file_of(ledger) == before
+
+
+def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    lines = [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)]
+    read(ledger, lines)
+    once = file_of(ledger)
+    read(ledger, lines)
+    assert file_of(ledger) == once
+    # also when only a part of it is new
+    read(ledger, [*lines, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
+    assert len(file_of(ledger).events) == len(once.events) + 1
+    assert file_of(ledger).events[-1].body["lines"] == [f"{3:064x}"]
+    assert as_is(path, "SELECT count(*) FROM observations") == [(3,)]
+
+
+def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)] * 2)
+    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
+
+
+def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    ledger.start_source("audit", Position("1:2", 0, 1))
+    with ledger.claim_source("audit") as old:
+        lose(path, "audit_sources")
+        with ledger.claim_source("audit"), pytest.raises(WrongState, match="another process reads audit source audit"):
+            ledger.observe("audit", batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)]), claim=old, at=NOW)
+    assert ledger.position("audit") == Position("1:2", 0, 1)
+    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+
+
+def test_a_gap_is_kept(ledger: SqlLedger, path: Path) -> None:
+    read(ledger, [], gaps=("one", "the file was replaced"))
+    assert as_is(path, "SELECT gap FROM audit_sources") == [("the file was replaced",)]
+    read(ledger, [])
+    assert as_is(path, "SELECT gap FROM audit_sources") == [("the file was replaced",)]
+
+
+def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"username": "v-1"})])
+    (lease,) = file_of(ledger).leases
+    assert lease == LeaseRow(
+        LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW + timedelta(milliseconds=1), Verdict.LIVE, None
+    )
+    assert file_of(ledger).events[-1].body == {"lines": [f"{1:064x}"], "leases": [LEASE], "state": "approved"}
+    assert whole(ledger)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        # whatever else a client can choose: only the accessor's HMAC links
+        {"actor": OTHER_TOKEN},
+        {"actor": ""},
+        {"actor": OTHER_TOKEN, "op": "op-1"},
+        {"actor": OTHER_TOKEN, "detail": {"task": "t-1", "entity": "e-agent", "grant": "g-t-1-1"}},
+        {"actor": "accessor"},
+        {"actor": TOKEN, "closing": False},
+        {"actor": TOKEN, "kind": Kind.USED},
+    ],
+    ids=str,
+)
+def test_a_lease_is_linked_by_the_accessors_hmac_alone(ledger: SqlLedger, how: dict[str, Any]) -> None:
+    issued(ledger)
+    read(ledger, [replace(seen(1, Kind.LEASE_ISSUED, LEASE), **how)])
+    assert file_of(ledger).leases == ()
+
+
+def test_a_known_lease_keeps_what_is_known_of_it(ledger: SqlLedger) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    dead = replace(file_of(ledger).leases[0], verdict=Verdict.AUDIT_CONFIRMED, dead_at=NOW)
+    change(ledger, Change("confirmed", rows=(dead,)))
+    read(ledger, [seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    assert file_of(ledger).leases == (dead,)
+
+
+def test_a_batch_is_one_event_for_each_task_it_concerns(ledger: SqlLedger) -> None:
+    issued(ledger)
+    make(ledger, "t-2")
+    change(ledger, Change("issued", rows=(grant("t-2", accessor_hmac=OTHER_TOKEN),)), "t-2")
+    make(ledger, "t-3")
+    read(
+        ledger,
+        [
+            seen(5, Kind.USED, TOKEN, actor=TOKEN),
+            seen(4, Kind.UNWRAPPED, TOKEN, actor="hmac-wrapping"),
+            seen(3, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN),
+            seen(2, Kind.HAZARD, actor="hmac-root"),
+        ],
+    )
+    events = {name: [e for e in file_of(ledger, name).events if e.kind == "observed"] for name in ("t-1", "t-2", "t-3")}
+    assert [e.body["lines"] for e in events["t-1"]] == [[f"{4:064x}", f"{5:064x}"]]
+    assert [e.body["lines"] for e in events["t-2"]] == [[f"{3:064x}"]]
+    assert events["t-3"] == []
+    assert all(whole(ledger, name) for name in events)
+
+
+def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("issuing", rows=(grant(accessor_hmac=None),)))
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=""), seen(2, Kind.UNWRAPPED, "")])
+    assert file_of(ledger).leases == ()
+    assert len(file_of(ledger).events) == 2
+
+
+def test_500_lines_are_one_batch(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    read(ledger, [seen(n, Kind.LEASE_ISSUED, f"{LEASE}-{n}", actor=TOKEN) for n in range(1, 501)])
+    assert len(file_of(ledger).leases) == 500
+    assert len(file_of(ledger).events) == 3
+    assert as_is(path, "SELECT count(*) FROM observations") == [(500,)]
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\u202e'; DROP TABLE tasks; --", "x" * 5000, "\U0001f600"])
+def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, odd: str) -> None:
+    issued(ledger)
+    line = seen(1, Kind.USED, TOKEN, actor=TOKEN, path=odd, request_id=odd, error=odd, remote=odd, detail={"e": odd})
+    read(ledger, [line])
+    (found,) = ledger.trail(file_of(ledger)).observations
+    assert (found.path, found.detail) == (odd[:1024], {"e": odd})
+
+
+# -- reading the trail ------------------------------------------------------------------------------------
+
+
+def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: SqlLedger) -> None:
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    lines = [
+        seen(9, Kind.LEASE_REVOKED, LEASE),
+        seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN),
+        seen(4, Kind.LEASE_LOOKUP, "hmac-lease", op="op-1"),
+        seen(3, Kind.HAZARD, actor="hmac-root", path="sys/leases/tidy"),
+        seen(6, Kind.TOKEN_REVOKED, TOKEN, epoch=2),
+        # somebody's revocation that names its lease in the body: which lease, only the HMAC can tell
+        seen(7, Kind.LEASE_REVOKED, "hmac-sha256:1e", actor="hmac-root"),
+    ]
+    theirs = [
+        seen(5, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN),
+        seen(8, Kind.LEASE_REVOKED, "database/creds/other/x"),
+        seen(10, Kind.LEASE_LOOKUP, "hmac-other", op="op-other"),
+        seen(11, Kind.OWN, actor=WORKER),
+    ]
+    read(ledger, lines + theirs)
+    trail = ledger.trail(file_of(ledger))
+    assert [o.place.offset for o in trail.observations] == [200, 300, 400, 700, 900, 600]
+    assert {o.line for o in trail.observations} == {o.line for o in lines}
+    assert trail.worker_accessors == {WORKER}
+
+
+def test_an_observation_comes_back_as_it_was(ledger: SqlLedger) -> None:
+    issued(ledger)
+    line = seen(1, Kind.DENIED, TOKEN, actor=TOKEN, op="op-9", failed=True, error="permission denied", closing=False)
+    line = replace(line, detail={"denied": True, "warnings": ["é"]})
+    read(ledger, [line])
+    assert ledger.trail(file_of(ledger)).observations == (line,)
+
+
+def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
+    issued(ledger)
+    early = seen(1, Kind.HAZARD, path="sys/leases/tidy", at=NOW - timedelta(days=1))
+    read(ledger, [early, seen(2, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.HAZARD, path="sys/remount")])
+    assert [o.path for o in ledger.trail(file_of(ledger)).observations if o.kind is Kind.HAZARD] == ["sys/remount"]
+
+
+def test_a_trail_has_every_canary_and_every_session(ledger: SqlLedger) -> None:
+    issued(ledger)
+    marks = [Canary(Place("audit", 1, n), NOW + timedelta(seconds=n)) for n in (300, 100)]
+    for mark in (*marks, marks[0]):
+        ledger.canary(mark)
+    for name in (WORKER, "hmac-worker-2", WORKER):
+        ledger.session(name, NOW)
+    trail = ledger.trail(file_of(ledger))
+    assert list(trail.canaries) == marks[::-1]
+    assert trail.worker_accessors == {WORKER, "hmac-worker-2"}
+
+
+def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, path: Path) -> None:
+    ledger.session(WORKER, NOW)
+    ledger.session(WORKER, NOW + timedelta(hours=1))
+    ((first, last),) = as_is(path, "SELECT first_at, last_at FROM worker_sessions")
+    assert (first[11:16], last[11:16]) == ("09:00", "10:00")
+
+
+def test_a_canary_is_found_by_its_own_line(ledger: SqlLedger) -> None:
+    lines = [
+        seen(1, Kind.CANARY, "hmac-nonce", closing=False),
+        seen(2, Kind.CANARY, "hmac-nonce"),
+        seen(3, Kind.OWN, "hmac-else"),
+    ]
+    read(ledger, lines)
+    assert ledger.find_canary("audit", "hmac-nonce") == (Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
+    for source, hashed in (("audit", "hmac-none"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")):
+        assert ledger.find_canary(source, hashed) is None
+
+
+@pytest.mark.parametrize("state", list(OpState))
+def test_only_answered_operations_must_have_been_seen(ledger: SqlLedger, state: OpState) -> None:
+    make(ledger)
+    change(ledger, Change("a", rows=(operation(state=state),)))
+    expected = ["op-1"] if state is OpState.ANSWERED else []
+    assert ledger.unseen_operations(NOW + timedelta(seconds=1)) == expected
+
+
+def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
+    later = NOW + timedelta(seconds=1)
+    read(ledger, [seen(1, Kind.OWN, op="op-1", closing=False), seen(2, Kind.OWN, op="op-3")])
+    assert set(ledger.unseen_operations(later)) == {"op-1", "op-2"}
+    read(ledger, [seen(3, Kind.OWN, op="op-1")])
+    assert ledger.unseen_operations(later) == ["op-2"]
+    # one that was answered just now may still be on its way
+    assert ledger.unseen_operations(NOW) == []
+
+
+def test_issue_times_are_those_of_the_role(ledger: SqlLedger) -> None:
+    make(ledger)
+    rows = [
+        grant(attempt=1, settled=True),
+        grant(attempt=2, settled=True, issued_at=None),
+        grant(attempt=3, role="jitvault-1h", issued_at=NOW + timedelta(seconds=9)),
+    ]
+    change(ledger, Change("a", rows=rows))
+    assert ledger.issue_times("jitvault-15m") == {NOW}
+
+
+# -- the file ---------------------------------------------------------------------------------------------
+
+
+def test_the_pragmas_are_really_set_on_every_connection(database: Database) -> None:
+    connections = [database.engine.connect() for _ in range(3)]
+    for connection in connections:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+        # 2 is FULL: NORMAL would lose committed intents when the power fails
+        assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+        connection.close()
+
+
+def test_a_writer_has_the_lock_from_its_first_statement(database: Database, path: Path) -> None:
+    def unit(_: object) -> None:
+        other = sqlite3.connect(path, timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+
+    database.write(unit)
+
+
+def test_a_busy_unit_is_run_again_whole(database: Database, ledger: SqlLedger) -> None:
+    make(ledger)
+    turns = []
+
+    def unit(connection: Any) -> int:
+        turns.append(connection.execute(text("SELECT version FROM tasks")).scalar())
+        if len(turns) == 1:
+            busy()
+        return len(turns)
+
+    assert database.write(unit) == 2
+
+
+def busy() -> None:
+    raise OperationalError("x", {}, sqlite3.OperationalError("database is locked"))
+
+
+def test_a_database_that_stays_busy_is_unavailable(database: Database) -> None:
+    turns = []
+
+    def unit(_: object) -> None:
+        turns.append(1)
+        busy()
+
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        database.write(unit)
+    assert len(turns) == 3
+
+
+def test_nothing_that_is_done_while_reading_is_kept(database: Database, ledger: SqlLedger) -> None:
+    make(ledger)
+    with database.read() as connection:
+        connection.execute(text("UPDATE tasks SET requester = 'x'"))
+    row = ledger.task("t-1")
+    assert row is not None
+    assert row.requester == "e-req"
+
+
+def test_a_missing_ledger_is_created_private(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "ledger.db"
+    database = opened(f"sqlite:///{path}", create=True)
+    make(SqlLedger(database))
+    assert {p.stat().st_mode & 0o077 for p in path.parent.iterdir()} == {0}
+    assert path.parent.stat().st_mode & 0o077 == 0
+    assert SqlLedger(opened(f"sqlite:///{path}", create=False)).task("t-1") is not None
+
+
+def test_a_missing_ledger_is_not_created_by_whoever_only_reads(path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="there is no ledger at"):
+        opened(f"sqlite:///{path}", create=False)
+    assert not path.exists()
+
+
+def _empty(path: Path) -> None:
+    path.touch()
+
+
+def _only_a_header(path: Path) -> None:
+    # a process that died between making the file and making the schema
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("begun", [_empty, _only_a_header])
+def test_a_ledger_that_was_only_begun_is_finished(path: Path, begun: Callable[[Path], None]) -> None:
+    begun(path)
+    with pytest.raises(LedgerUnavailable):
+        opened(f"sqlite:///{path}", create=False)
+    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+
+
+def test_processes_that_start_at_once_make_one_ledger(path: Path) -> None:
+    code = "print(ledger.tasks())\n"
+    assert run_together(*(child(code, path) for _ in range(4))) == ["[]\n"] * 4
+
+
+def _old_version(path: Path) -> None:
+    as_is(path, "UPDATE alembic_version SET version_num = '0000'")
+
+
+def _newer_version(path: Path) -> None:
+    as_is(path, "UPDATE alembic_version SET version_num = '9999'")
+
+
+def _no_version(path: Path) -> None:
+    as_is(path, "DROP TABLE alembic_version")
+
+
+def _empty_version(path: Path) -> None:
+    as_is(path, "DELETE FROM alembic_version")
+
+
+@pytest.mark.parametrize("spoil", [_old_version, _newer_version, _no_version, _empty_version])
+@pytest.mark.parametrize("create", [True, False])
+def test_another_schema_is_refused_and_left_alone(
+    database: Database, path: Path, spoil: Callable[[Path], None], create: bool
+) -> None:
+    make(SqlLedger(database))
+    spoil(path)
+    tables = as_is(path, "SELECT name, sql FROM sqlite_master ORDER BY name")
+    with pytest.raises(LedgerUnavailable, match=f"schema version .*, this jitvault needs {HEAD}") as caught:
+        opened(f"sqlite:///{path}", create=create)
+    assert caught.value.exit_code == 11
+    assert as_is(path, "SELECT name, sql FROM sqlite_master ORDER BY name") == tables
+
+
+def test_somebody_elses_database_is_left_alone(path: Path) -> None:
+    as_is(path, "CREATE TABLE theirs (a)")
+    with pytest.raises(LedgerUnavailable, match="schema version none"):
+        opened(f"sqlite:///{path}", create=True)
+    assert as_is(path, "SELECT name FROM sqlite_master") == [("theirs",)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///file::memory:?uri=true",
+        "sqlite:///file:x?mode=memory&cache=shared&uri=true",
+        "sqlite:///x.db?timeout=0",
+        "sqlite+aiosqlite:///x.db",
+        "sqlite+nothing:///x.db",
+        "postgresql://user:hvs-password@127.0.0.1/x",
+        "postgresql+psycopg://user:hvs-password@127.0.0.1/x",
+        "mysql://user:hvs-password@127.0.0.1/x",
+        "nonsense",
+        "",
+        "://",
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_a_url_that_cannot_be_a_ledger_is_refused(
+    url: str, create: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LedgerUnavailable) as caught:
+        opened(url, create=create)
+    assert "hvs-password" not in str(caught.value) + caught.value.hint
+    assert caught.value.exit_code == 11
+    assert caught.value.__cause__ is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\x93garbage" * 4096)
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is no database")
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _cut_off(path: Path) -> None:
+    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+    as_is(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _overwritten(path: Path) -> None:
+    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+    as_is(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * (path.stat().st_size - 100))
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _text, _directory, _cut_off, _overwritten])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_file_that_is_no_ledger_is_unavailable(path: Path, spoil: Callable[[Path], None], create: bool) -> None:
+    spoil(path)
+    with pytest.raises(LedgerUnavailable) as caught:
+        ledger = SqlLedger(opened(f"sqlite:///{path}", create=create))
+        ledger.tasks()
+        make(ledger, "t-2")
+    assert caught.value.hint
+
+
+def test_a_path_below_a_file_is_unavailable(path: Path) -> None:
+    path.touch()
+    with pytest.raises(LedgerUnavailable, match="cannot be"):
+        opened(f"sqlite:///{path}/ledger.db", create=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads and writes every file")
+def test_a_file_without_permission_is_unavailable(database: Database, path: Path) -> None:
+    path.chmod(0)
+    with pytest.raises(LedgerUnavailable):
+        opened(f"sqlite:///{path}", create=False)
+
+
+def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger: SqlLedger) -> None:
+    make(ledger)
+    database.engine.dispose()
+
+    def limit(connection: Any, _record: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    event.listen(database.engine, "connect", limit)
+    written = 0
+    with pytest.raises(LedgerUnavailable, match="the ledger is full") as caught, ledger.claim("t-1") as claim:
+        for written in range(50):  # noqa: B007 - how many went in is what counts
+            ledger.apply("t-1", Change("step", {"much": "x" * 2000}), claim=claim, at=NOW)
+    assert "space" in caught.value.hint
+    event.remove(database.engine, "connect", limit)
+    database.engine.dispose()
+    assert whole(ledger)
+    assert len(file_of(ledger).events) == written + 1
+
+
+# -- the schema -------------------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_the_schema_of_the_models(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_the_migrations_make_the_checks_and_keys_of_the_models(database: Database, tmp_path: Path) -> None:
+    # what the comparison above does not look at: CHECKs, primary keys and partial indexes, as SQLite holds them
+    other = create_engine(f"sqlite:///{tmp_path / 'models.db'}")
+    schema.metadata.create_all(other)
+    query = text("SELECT type, name, sql FROM sqlite_master WHERE name != 'alembic_version' AND type != 'trigger'")
+    with database.read() as connection, other.connect() as models:
+        ours, theirs = ({_plain(*row) for row in c.execute(query)} for c in (connection, models))
+    other.dispose()
+    assert {row for row in ours if "alembic" not in row[1]} == theirs
+
+
+def _plain(kind: str, name: str, sql: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """A statement without its white space and the order of its parts."""
+    one_line = " ".join((sql or "").split()).replace("( ", "(").replace(" )", ")").replace(" (", "(")
+    # a comma parts columns and constraints where it is followed by a name, and values where it is not
+    parts = re.split(r", (?=[a-zA-Z_\"]+ [A-Z]|CONSTRAINT )", one_line.partition("(")[2].removesuffix(")"))
+    return kind, name, tuple(sorted(parts))
+
+
+def test_every_append_only_table_has_both_triggers(path: Path, database: Database) -> None:
+    found = {row[0] for row in as_is(path, "SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+    assert found == {f"{table}_no_{act}" for table in ("events", "observations") for act in ("update", "delete")}
