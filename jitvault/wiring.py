@@ -13,7 +13,7 @@ from jitvault.audit.file import FileSource
 from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
-from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
+from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, VaultRefused, VaultRejected, WrongState
 from jitvault.ledger.database import ledger_exists, opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.engine import Engine
@@ -134,7 +134,15 @@ class Wiring:
 
     def _installation(self, documents: Documents) -> str:
         """The installation that `init` made in this Vault; a ledger belongs to one for good."""
-        found = documents.get("installation")
+        try:
+            found = documents.get("installation")
+        except VaultRejected:
+            raise
+        except VaultRefused as error:
+            raise VaultRefused(
+                f"the worker's token in JITVAULT_WORKER_TOKEN was refused ({error})",
+                hint="Log in as the worker again: it has expired, was revoked, or belongs to somebody else.",
+            ) from None
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
         installation = str(found["id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from jitvault.ports.audit import Batch, Position
 BATCH_OBSERVATIONS = 500
 BATCH_BYTES = 16 * 1024 * 1024
 MAX_LINE = 64 * 1024 * 1024
+_TAIL = 512
 
 
 class FileSource:
@@ -27,18 +29,14 @@ class FileSource:
     def start(self) -> Position:
         with self._open() as file:
             status = os.fstat(file.fileno())
-            return Position(_identity(status), _line_start(file, status.st_size), epoch=1)
+            offset = _line_start(file, status.st_size)
+            return Position(_identity(file, offset), offset, epoch=1)
 
     def read(self, position: Position) -> Iterator[Batch]:
         with self._open() as file:
-            status = os.fstat(file.fileno())
-            gaps: tuple[str, ...] = ()
-            if _identity(status) != position.identity:
-                gaps = ("the file was replaced by another one",)
-            elif status.st_size < position.offset:
-                gaps = ("the file became shorter than what was read of it",)
+            gaps = _gaps(file, position)
             if gaps:
-                position = Position(_identity(status), 0, position.epoch + 1)
+                position = Position(_identity(file, 0), 0, position.epoch + 1)
             file.seek(position.offset)
             while True:
                 batch = self._batch(file, position, gaps)
@@ -69,8 +67,9 @@ class FileSource:
                 found.append(observation)
             offset += len(raw) if len(raw) < MAX_LINE else file.tell() - offset
             lines += 1
+        after = Position(_identity(file, offset), offset, epoch)
         file.seek(offset)
-        return Batch(tuple(found), Position(position.identity, offset, epoch), tuple(problems), lines)
+        return Batch(tuple(found), after, tuple(problems), lines)
 
     def _open(self) -> BinaryIO:
         try:
@@ -79,7 +78,29 @@ class FileSource:
             raise AuditUntrusted(f"the audit file {self._path} cannot be read: {error.strerror}") from None
 
 
-def _identity(status: os.stat_result) -> str:
+def _gaps(file: BinaryIO, position: Position) -> tuple[str, ...]:
+    """What shows that the file is not the one that was read up to `position`."""
+    if _inode(file) != ":".join(position.identity.split(":")[:2]):
+        return ("the file was replaced by another one",)
+    if os.fstat(file.fileno()).st_size < position.offset:
+        return ("the file became shorter than what was read of it",)
+    if _identity(file, position.offset) != position.identity:
+        return ("the file was written anew: it does not hold what was read of it",)
+    return ()
+
+
+def _identity(file: BinaryIO, offset: int) -> str:
+    """The file and the last bytes before `offset`.
+
+    Its inode alone says little: a file that was truncated and grew again has the same, and a new file may get it.
+    """
+    begin = max(0, offset - _TAIL)
+    file.seek(begin)
+    return f"{_inode(file)}:{hashlib.sha256(file.read(offset - begin)).hexdigest()[:32]}"
+
+
+def _inode(file: BinaryIO) -> str:
+    status = os.fstat(file.fileno())
     return f"{status.st_dev}:{status.st_ino}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -83,13 +84,15 @@ def _ask(question: str) -> None:
     """Ask; whoever says no, or says nothing because there is nobody, signs nothing. Raises UsageError."""
     from jitvault.errors import UsageError
 
-    try:
-        typer.confirm(question, abort=True, err=True)
-    except typer.Abort:
+    # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
         typer.echo(err=True)
+    if answer.strip().lower() not in ("y", "yes"):
         raise UsageError(
             "nothing was signed: there was no yes", hint="Answer y; a script that decides says --yes and --digest."
-        ) from None
+        )
 
 
 def _refusal(document: object, entity: str) -> str | None:

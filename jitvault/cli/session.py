@@ -12,6 +12,7 @@ from typing import Any
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, NotFound, SecurityFinding, VaultRefused, VaultRejected, WaitTimedOut
 from jitvault.services.advance import advance
+from jitvault.services.publish import unpacked
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -29,7 +30,8 @@ def wired() -> Wiring:
 def published(wiring: Wiring, task_id: str) -> Published | None:
     """What the worker last said of the task, or None for a task that nobody took in."""
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
-    return documents.get(f"tasks/{task_id}")
+    document = documents.get(f"tasks/{task_id}")
+    return unpacked(document) if document is not None else None
 
 
 def known(wiring: Wiring, task_id: str) -> Published:

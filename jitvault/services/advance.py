@@ -203,7 +203,9 @@ def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, bo
 def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
     revoke(worker, file, claim)
-    quiet = confirmed(worker, _file(worker, file.task.task_id), claim, canary(worker))
+    # the canary first: the leases that are read on the way to it have to be in the file
+    newest = canary(worker)
+    quiet = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
     if quiet.ok:
         return Step(go_on=True, quiet=quiet)
     if last.tries >= _REVOKE_TRIES:

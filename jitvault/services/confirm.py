@@ -22,7 +22,7 @@ from jitvault.domain.revision import Revision
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
-from jitvault.services.integrity import check_observed
+from jitvault.services.integrity import is_complete
 from jitvault.services.revoke import gone_lookups
 
 INVALID_LEASE = "invalid lease"
@@ -41,13 +41,13 @@ class Judged:
 
 def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     """The verdict on every token and lease of the task, by the evidence that there is now."""
-    check_observed(worker, file, trail)
+    complete = is_complete(worker, file, trail)
     revision = Revision.of(file.revision.body)
     probed = _probe(worker, file, revision)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
-    proven: list[bool] = []
+    proven: list[bool] = [complete]
     for grant in file.grants:
         proof = _token(worker, file, grant, trail)
         grants.append(replace(grant, verdict=proof.verdict))
@@ -103,7 +103,8 @@ def still_proven(worker: Worker, file: TaskFile) -> bool:
     The target is not asked again: what it said was about a moment that is over.
     """
     trail = worker.ledger.trail(file)
-    check_observed(worker, file, trail)
+    if not is_complete(worker, file, trail):
+        return False
     proofs = [_token(worker, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
     proofs += [_lease(worker, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
     accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]

@@ -60,16 +60,28 @@ def check_integrity(worker: Worker, file: TaskFile) -> None:
         raise _edited(worker, file, "; ".join(problems))
 
 
-def check_observed(worker: Worker, file: TaskFile, trail: Trail) -> None:
-    """Raise SecurityFinding when the leases are not the ones of the stream, as it was kept line by line."""
+def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
+    """Whether `file` has every lease that `trail` shows; another process may have read the stream in between.
+
+    Raises SecurityFinding when the ledger itself does not have them: they are kept line by line, too.
+    """
     tokens = {grant.accessor_hmac for grant in file.grants}
     shown = {
         (o.subject, o.path, o.detail.get("username"))
         for o in trail.observations
         if o.kind is Kind.LEASE_ISSUED and o.closing and o.actor in tokens
     }
-    if shown != {(lease.lease_id, lease.path, lease.username) for lease in file.leases}:
+    if shown == _named(file):
+        return True
+    # read after the trail, so an honest ledger holds at least as much
+    newest = worker.ledger.file(file.task.task_id)
+    if newest is None or not shown <= _named(newest) or not _named(file) <= shown:
         raise _edited(worker, file, "the task's leases are not the ones that the audit stream showed")
+    return False
+
+
+def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
+    return {(lease.lease_id, lease.path, lease.username) for lease in file.leases}
 
 
 def check_issuable(worker: Worker, file: TaskFile) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import SPEC, Cli
+from quick import Quick
 
 from jitvault import shipped
 from jitvault.sandbox.world import World
@@ -30,6 +31,11 @@ class Timed:
     extra: dict[str, str]
 
 
+@pytest.fixture
+def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
+    return Quick(variables, tmp_path)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def timed(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Timed]:
     """The waits for their ends pass while the other tests run."""
@@ -39,7 +45,7 @@ def timed(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     text = (shipped.templates_dir() / "postgres-readonly.yaml").read_text()
     (templates / "postgres-readonly.yaml").write_text(text.replace("wrap_ttl: 2m", "wrap_ttl: 5s"))
     cli, it = (
-        Cli(variables, home),
+        Quick(variables, home),
         Timed("at-deadline", "unclaimed", time.monotonic(), {"JITVAULT_TEMPLATES": str(templates)}),
     )
     for task, window in ((it.unclaimed, "15m"), (it.deadline, f"{SHORT_S}s")):
@@ -178,10 +184,22 @@ def test_revise_makes_a_second_revision_for_which_old_approvals_do_not_count(
     revised = cli("operator", "grant", file, "--revise", "--json", code=4).json
     assert revised["digest"] != first and revised["missing"][0]["count"] == 1
     shown = cli("operator", "status", file.stem, "--json").json
-    assert shown["revision"]["number"] == 2 and shown["decisions"] == []
+    assert shown["revision"]["number"] == 2
+    assert shown["digest"] not in {decision["digest"] for decision in shown["decisions"]}
     cli("approver-1", "approve", file.stem, "--yes", "--digest", first, code=9)
     cli("approver-1", "approve", file.stem, "--yes", "--digest", revised["digest"])
     assert cli("operator", "grant", file.stem, "--json").json["digest"] == revised["digest"]
+
+
+@pytest.mark.xfail(reason="the report counts approvals of earlier revisions", strict=True)
+def test_the_report_names_only_who_approved_the_revision_it_reports(cli: Cli, spec: Callable[..., Path]) -> None:
+    file = spec(criticality="medium")
+    pending(cli, file, 1)
+    cli("approver-1", "approve", file.stem, "--yes")
+    spec(task=file.stem, criticality="medium", intent="Count them twice.")
+    cli("operator", "grant", file, "--revise", code=4)
+    (row,) = cli("auditor", "report", file.stem, "--json").json["leases"]
+    assert (row["revision"], row["approved_by"]) == (2, [])
 
 
 def test_what_was_granted_cannot_be_revised(cli: Cli, spec: Callable[..., Path]) -> None:

@@ -267,6 +267,18 @@ def test_a_read_that_hangs_at_the_target_is_waited_for(rig: Rig, spec: Spec) -> 
     assert answers == [500]
 
 
+def test_a_task_with_many_leases_is_still_proven(rig: Rig, spec: Spec) -> None:
+    """OpenBao refuses a document of 1,000 strings or more: the proof of so many leases has to fit."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    vault = rig.vault(held.token)
+    for _ in range(40):
+        vault.read(PREFIX)
+    ended = complete(rig, file.stem, code=0)
+    assert [lease["verdict"] for lease in ended["leases"]] == ["target_confirmed"] * 40
+    assert rig("operator", "complete", file.stem).json == ended
+
+
 # -- the target is away ------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,16 @@ def test_batches_are_bounded_and_join_without_a_seam(log: Log, limit: str, monke
     assert log.position.epoch == 1
 
 
+def test_what_is_written_between_two_batches_of_one_reading_is_read_whole(log: Log) -> None:
+    log.write(line(1) + line(2)[:20])
+    batches = log.source.read(log.position)
+    first = next(batches)
+    log.write(line(2)[20:] + line(3))
+    second = next(batches)
+    assert [o.subject for o in (*first.observations, *second.observations)] == ["n-1", "n-2", "n-3"]
+    assert (first.gaps, second.gaps) == ((), ())
+
+
 def test_a_batch_that_was_not_committed_comes_again(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_OBSERVATIONS", 2)
     log.write(b"".join(line(n) for n in range(5)))

@@ -102,6 +102,22 @@ def test_an_event_with_a_recomputed_hash_is_found(events: list[Event], data: st.
     assert breaks([*events[:place], forged, *events[place + 1 :]], head=events[-1].hash) != []
 
 
+@given(chains(least=2), st.data())
+def test_a_forged_event_that_the_next_one_is_made_to_follow_is_found(events: list[Event], data: st.DataObject) -> None:
+    # the hash covers `prev`, so that one rewritten event asks for every later one to be rewritten
+    place = data.draw(st.integers(0, len(events) - 2))
+    old = events[place]
+    forged = link(old.task_id, old.seq, old.prev, "forged", old.at, old.body)
+    follower = replace(events[place + 1], prev=forged.hash)
+    edited = [*events[:place], forged, follower, *events[place + 2 :]]
+    assert breaks(edited, head=events[-1].hash) != []
+
+
+def test_a_chain_that_does_not_begin_with_the_first_event_is_found() -> None:
+    later = link("t-1", 2, GENESIS, "submitted", "2030-01-31T09:00:00.000000+00:00", {})
+    assert breaks([later], head=later.hash) == ["event 1 is missing: found 2"]
+
+
 @pytest.mark.parametrize("body", [None, [], [["state", "approved"]], "x", {"n": 2**60}, {"n": float("nan")}])
 def test_a_body_that_no_event_can_have_is_found_and_not_stumbled_over(body: Any) -> None:
     event = link("t-1", 1, GENESIS, "decided", "2030-01-31T09:00:00.000000+00:00", {"state": "approved"})

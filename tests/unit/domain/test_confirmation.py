@@ -46,10 +46,12 @@ class Story:
     canaries: list[Canary] = field(default_factory=list)
     workers: frozenset[str] = frozenset({WORKER, OLD_WORKER})
     _tick: int = 0
+    _skipped: int = 0
 
     def _next(self) -> tuple[Place, datetime]:
         self._tick += 1
-        return Place(self.source, self.epoch, 100 * self._tick), START + timedelta(milliseconds=10 * self._tick)
+        place = Place(self.source, self.epoch, 100 * (self._tick - self._skipped))
+        return place, START + timedelta(milliseconds=10 * self._tick)
 
     def wait(self, seconds: float) -> Story:
         self._tick += int(seconds * 100)
@@ -58,6 +60,11 @@ class Story:
     def gap(self) -> Story:
         self.epoch += 1
         return self
+
+    def restart(self) -> Story:
+        """A gap after which the file begins anew: time goes on, offsets do not."""
+        self._skipped = self._tick
+        return self.gap()
 
     def canary(self) -> Story:
         place, at = self._next()
@@ -270,6 +277,7 @@ def test_without_its_issue_line_the_interval_has_no_beginning() -> None:
         Story().canary().issued(closing=False).revoked().looked_up().canary(),
         Story().canary().issued(failed=True).revoked().looked_up().canary(),
         Story().canary().add(Kind.USED, LEASE, actor=TOKEN).revoked().looked_up().canary(),
+        Story().canary().add(Kind.LEASE_ISSUED, LEASE + "2", actor=TOKEN).revoked().looked_up().canary(),
     ):
         proof = judge(story)
         assert failed(proof) == {1, 4, 5}
@@ -498,6 +506,13 @@ def test_a_gap_anywhere_from_issue_to_lookup_is_found(place: int) -> None:
         assert failed(judge(story)) == {5}
     else:
         assert 5 in failed(judge(story))
+    assert unproven(judge(story))
+
+
+def test_a_file_that_began_anew_is_another_stretch_though_its_offsets_fit() -> None:
+    story = Story().canary().issued().canary().canary().canary().restart().canary().revoked().looked_up().canary()
+    assert story.lines[-1].place.offset < story.canaries[3].place.offset
+    assert failed(judge(story)) == {5}
     assert unproven(judge(story))
 
 

@@ -218,7 +218,15 @@ def test_a_message_shows_nothing_of_the_document() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [None, 5, "", "!", base64.b64encode(b"[" * 5000).decode(), base64.b64encode(b"[]").decode()]
+    "payload",
+    [
+        None,
+        5,
+        "",
+        "!",
+        base64.b64encode(b'{"a":' * 5000 + b"1" + b"}" * 5000).decode(),
+        base64.b64encode(b"[]").decode(),
+    ],
 )
 def test_an_own_document_with_any_payload_is_a_finding(payload: object) -> None:
     with pytest.raises(SecurityFinding):

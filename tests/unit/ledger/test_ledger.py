@@ -211,6 +211,9 @@ def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
     found = file_of(ledger)
     assert (found.leases, found.decisions, found.operations) == ((lease,), (decision,), (operation(),))
     assert found.task.end_reason is EndReason.DRIFT
+    assert (found.task.state, found.operations[0].state) == (State.APPROVED, OpState.ANSWERED)
+    typed = (found.task.state, found.operations[0].state, found.grants[0].verdict, found.leases[0].verdict)
+    assert [type(value) for value in typed] == [State, OpState, Verdict, Verdict]
     assert (found.task.receipt, found.task.ending_at) == ({"a": [1]}, NOW)
     assert found.grants[0].issued_at is not None
     assert found.grants[0].issued_at.tzinfo is UTC
@@ -741,6 +744,7 @@ def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
         {"actor": OTHER_TOKEN, "op": "op-1"},
         {"actor": OTHER_TOKEN, "detail": {"task": "t-1", "entity": "e-agent", "grant": "g-t-1-1"}},
         {"actor": "accessor"},
+        {"actor": OTHER_TOKEN, "subject": TOKEN},
         {"actor": TOKEN, "closing": False},
         {"actor": TOKEN, "kind": Kind.USED},
     ],
@@ -1082,6 +1086,11 @@ def test_a_url_that_cannot_be_a_ledger_is_refused(
     assert caught.value.exit_code == 11
     assert caught.value.__cause__ is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_on_another_database_says_so() -> None:
+    with pytest.raises(LedgerUnavailable, match="a ledger on postgresql is not supported"):
+        opened("postgresql://user@127.0.0.1/x", create=True)
 
 
 def _garbage(path: Path) -> None:

@@ -1,0 +1,187 @@
+"""`jitvault dev` and `jitvault demo` as a newcomer runs them: real servers that come, and go without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent.parent / "docs" / "examples" / "read-orders.yaml"
+VARIABLES = {
+    *("VAULT_ADDR", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_ADMIN_TOKEN", "JITVAULT_WORKER_TOKEN"),
+    *("JITVAULT_OPERATOR_TOKEN", "JITVAULT_APPROVER_1_TOKEN", "JITVAULT_APPROVER_2_TOKEN", "JITVAULT_AGENT_TOKEN"),
+    *("JITVAULT_AUDITOR_TOKEN", "JITVAULT_TARGET_DSN", "JITVAULT_EXAMPLE_SPEC"),
+}
+COMMAND = [sys.executable, "-m", "jitvault"]
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """A newcomer's: an empty home, a temporary directory of its own, jitvault on the path, no variable set."""
+    (directory / "home").mkdir(parents=True, exist_ok=True)
+    (directory / "bin").mkdir(exist_ok=True)
+    (directory / "tmp").mkdir(exist_ok=True)
+    program = directory / "bin" / "jitvault"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp")}
+
+
+def open_to_all(directory: Path) -> Path:
+    """A server that does not run as root must get to its files below `directory`."""
+    for path in (directory, *directory.parents):
+        with contextlib.suppress(PermissionError):
+            path.chmod(path.stat().st_mode | 0o011)
+    return directory
+
+
+@dataclass
+class Dev:
+    """A running `jitvault dev`."""
+
+    process: subprocess.Popen[str]
+    env_file: Path
+    directory: Path
+    servers: set[int]
+
+    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """What a second terminal would do."""
+        whole = f"source {shlex.quote(str(self.env_file))} && {script}"
+        argv = ["bash", "-c", whole]
+        return subprocess.run(
+            argv, env=environment(self.directory), capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def variables(self) -> dict[str, str]:
+        words = (shlex.split(line)[1] for line in self.env_file.read_text().splitlines())
+        return dict(word.split("=", 1) for word in words)
+
+    def gone(self, number: signal.Signals) -> tuple[int, str]:
+        """End it with a signal; gives its exit code and what it said. Fails when a server outlives it."""
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=20)
+        assert [pid for pid in self.servers if alive(pid)] == []
+        return self.process.returncode, said
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def below(pid: int) -> set[int]:
+    """All descendants of a process."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | below(child)
+    return found
+
+
+@contextlib.contextmanager
+def developing(directory: Path) -> Iterator[Dev]:
+    env_file = directory / "env"
+    argv = [*COMMAND, "dev", "--env-file", str(env_file)]
+    process = subprocess.Popen(
+        argv, env=environment(directory), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 40
+        while not env_file.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield Dev(process, env_file, directory, below(process.pid))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_to_all(tmp_path_factory.mktemp("sandboxes"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_two_sandboxes_run_side_by_side_and_leave_nothing_behind(directory: Path) -> None:
+    with developing(directory / "one") as one, developing(directory / "two") as two:
+        for dev in (one, two):
+            assert stat.S_IMODE(dev.env_file.stat().st_mode) == 0o600
+            assert dev.variables().keys() >= VARIABLES and all(dev.variables().values())
+            assert len(dev.servers) >= 2 and list((dev.directory / "tmp").iterdir())
+            # the same task in both: they share nothing
+            script = "VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN jitvault grant $JITVAULT_EXAMPLE_SPEC --json"
+            granted = dev.shell(script)
+            assert granted.returncode == 0, granted
+            assert json.loads(granted.stdout)["wrapping"][0]["token"]
+        assert one.variables()["VAULT_ADDR"] != two.variables()["VAULT_ADDR"]
+        assert one.servers.isdisjoint(two.servers)
+
+        for dev, number in ((one, signal.SIGINT), (two, signal.SIGTERM)):
+            code, said = dev.gone(number)
+            assert code == 0 and "The sandbox is gone." in said and "Traceback" not in said
+            assert not dev.env_file.exists()
+            assert list((dev.directory / "tmp").iterdir()) == []
+            if dev is one:
+                shown = two.shell("VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN jitvault list --json")
+                assert [task["task_id"] for task in json.loads(shown.stdout)["tasks"]] == ["read-orders"]
+
+
+def test_dev_does_not_write_over_a_file_nor_remove_it(directory: Path) -> None:
+    env_file = directory / "mine"
+    env_file.write_text("precious")
+    argv = [*COMMAND, "dev", "--env-file", str(env_file)]
+    done = subprocess.run(argv, env=environment(directory), capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and str(env_file) in done.stderr
+    assert env_file.read_text() == "precious"
+
+
+def test_dev_with_a_place_that_cannot_be_written_is_2_and_leaves_nothing(directory: Path) -> None:
+    argv = [*COMMAND, "dev", "--env-file", str(directory / "no" / "such" / "env")]
+    own = environment(directory / "three")
+    done = subprocess.run(argv, env=own, capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 2 and "cannot be written" in done.stderr
+    assert list(Path(own["TMPDIR"]).iterdir()) == []
+
+
+def test_two_demos_at_once_each_give_a_sealed_task_with_report_and_receipt(directory: Path) -> None:
+    began = time.monotonic()
+    homes = [directory / name for name in ("demo-1", "demo-2")]
+    demos = [
+        subprocess.Popen(
+            [*COMMAND, "demo", "--json"],
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for home in homes
+    ]
+    ended = [demo.communicate(timeout=80) for demo in demos]
+    assert time.monotonic() - began < 80, "40 s for each, on a loaded machine"
+    for home, demo, (out, err) in zip(homes, demos, ended, strict=True):
+        assert (demo.returncode, err) == (0, "")
+        told = json.loads(out)
+        assert told["state"] == "sealed" and told["proof"]["confirmed"] is True
+        assert told["proof"]["leases"][0]["verdict"] == "target_confirmed" and told["seconds"] < 40
+        (row,) = json.loads(Path(told["report"]).read_text())["leases"]
+        assert (row["state"], row["verdict"]) == ("sealed", "target_confirmed")
+        envelope = json.loads(Path(told["receipt"]).read_text())
+        assert envelope["signatures"] and envelope["payload"]
+        left = {path.name for path in Path(home / "tmp").iterdir()}
+        assert left == {Path(told["report"]).parent.name}, "nothing stays but what is told"

@@ -1,0 +1,141 @@
+"""Who acts: people only write and sign; whoever has the worker's identity does the work that lies there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from quick import Quick
+
+from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.kv import Documents
+
+
+@pytest.fixture
+def quick(variables: dict[str, str], tmp_path: Path) -> Cli:
+    return Quick(variables, tmp_path)
+
+
+@pytest.fixture
+def documents(world: World) -> Documents:
+    return Documents(Vault(Connection(world.address), world.admin_token))
+
+
+def started(cli: Cli, *args: str | Path) -> subprocess.Popen[str]:
+    """A command of the operator's, on a machine without the worker's identity, that goes on in the background."""
+    argv = [sys.executable, "-m", "jitvault", *map(str, args)]
+    environment = cli.environment("operator", worker=False)
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def written(documents: Documents, path: str, *, within_s: float = 20) -> None:
+    """Wait until somebody has written `path`."""
+    deadline = time.monotonic() + within_s
+    while documents.get(path) is None:
+        assert time.monotonic() < deadline, f"nobody wrote {path}"
+        time.sleep(0.02)
+
+
+def test_without_a_worker_grant_writes_the_request_and_gives_up_after_wait(
+    quick: Cli, spec: Callable[..., Path], documents: Documents, world: World
+) -> None:
+    file = spec()
+    began = time.monotonic()
+    waited = quick("operator", "grant", file, "--wait", "1", "--json", code=13, worker=False)
+    assert 1 <= time.monotonic() - began < 5
+    assert waited.stdout == "" and "The request is written" in waited.error["hint"]
+    own = f"requests/{world.entity_ids['operator']}/{file.stem}"
+    assert documents.get(f"{own}/submit") and documents.get(f"{own}/grant")
+    assert documents.get(f"tasks/{file.stem}") is None, "nobody acted"
+
+
+@pytest.mark.parametrize("who", [None, "auditor"])
+def test_a_process_with_the_workers_identity_does_the_work_that_lies_there(
+    quick: Cli, spec: Callable[..., Path], who: str | None
+) -> None:
+    file = spec()
+    quick("operator", "grant", file, "--wait", "0", code=13, worker=False)
+    assert quick(who, "status", file.stem, "--json").json["state"] == "issued"
+    assert quick("operator", "grant", file.stem, "--json", worker=False).json["wrapping"], "it waits in the inbox"
+
+
+def test_a_waiting_grant_prints_the_token_when_a_worker_has_issued_it(
+    cli: Cli, spec: Callable[..., Path], documents: Documents, world: World
+) -> None:
+    file = spec()
+    waiting = started(cli, "grant", file, "--wait", "20", "--json")
+    written(documents, f"requests/{world.entity_ids['operator']}/{file.stem}/grant")
+    cli(None, "status", file.stem)
+    out, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, err) == (0, "")
+    assert json.loads(out)["wrapping"][0]["token"]
+
+
+def test_complete_without_the_workers_identity_waits_for_the_proof(
+    cli: Cli, quick: Cli, spec: Callable[..., Path], documents: Documents, world: World
+) -> None:
+    file = spec()
+    quick("operator", "grant", file)
+    assert quick("operator", "complete", file.stem, "--wait", "0", code=13, worker=False).stdout == ""
+    waiting = started(cli, "complete", file.stem, "--wait", "20", "--json")
+    written(documents, f"requests/{world.entity_ids['operator']}/{file.stem}/end")
+    quick(None, "status", file.stem)
+    out, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, err) == (0, "")
+    proof = json.loads(out)
+    assert (proof["state"], proof["end_reason"], proof["confirmed"]) == ("confirmed", "completed", True)
+    assert quick("operator", "complete", file.stem, "--json", worker=False).json == proof
+
+
+def test_approve_without_the_workers_identity_counts_when_a_worker_saw_it(
+    quick: Cli, spec: Callable[..., Path]
+) -> None:
+    file = spec(criticality="medium")
+    quick("operator", "submit", file, code=4)
+    quick("approver-1", "approve", file.stem, "--yes", "--wait", "0", code=13, worker=False)
+    assert quick(None, "status", file.stem, "--json").json["state"] == "approved"
+
+
+def test_what_a_worker_refuses_reaches_whoever_waits_with_its_exit_code(quick: Cli, spec: Callable[..., Path]) -> None:
+    file = spec()
+    file.write_text(file.read_text().replace("agent: research-agent", "agent: nobody-knows-it"))
+    quick("operator", "grant", file, "--wait", "0", code=13, worker=False)
+    refused = quick("operator", "grant", file, code=8).stderr
+    told = quick("operator", "grant", file, "--wait", "1", code=8, worker=False).stderr
+    assert told == refused and "spec.agent: there is no enabled Vault entity named nobody-knows-it" in told
+
+
+def test_status_and_list_fall_back_to_what_is_published(quick: Cli, spec: Callable[..., Path]) -> None:
+    file = spec()
+    granted = quick("operator", "grant", file, "--json").json
+    shown = quick("agent", "status", file.stem, "--json", worker=False).json
+    assert (shown["state"], shown["digest"], shown["grant_id"]) == ("issued", granted["digest"], granted["grant_id"])
+    tasks = quick("auditor", "list", "--json", worker=False).json["tasks"]
+    assert [task["state"] for task in tasks if task["task_id"] == file.stem] == ["issued"]
+    assert f"Task {file.stem} is issued" in quick("agent", "status", file.stem, worker=False).stdout
+
+
+def test_a_command_without_the_workers_identity_makes_no_ledger(
+    quick: Cli, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    ledger = {"JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    quick("operator", "grant", spec(), "--wait", "0", code=13, worker=False, extra=ledger)
+    quick("auditor", "list", worker=False, extra=ledger)
+    assert "there is no ledger" in quick("auditor", "report", code=11, worker=False, extra=ledger).stderr
+    assert not list(tmp_path.glob("ledger*"))
+
+
+@pytest.mark.parametrize("worker", [True, False], ids=["worker", "no worker"])
+@pytest.mark.parametrize("command", ["status", "complete", "revoke", "cancel", "approve", "deny", "grant"])
+def test_an_unknown_task_is_9(quick: Cli, command: str, worker: bool) -> None:
+    who = "approver-1" if command in ("approve", "deny") else "operator"
+    refused = quick(who, command, "no-such-task", "--json", code=9, worker=worker)
+    assert refused.stdout == "" and "no-such-task" in refused.error["message"]
+    assert "jitvault list" in refused.error["hint"]
