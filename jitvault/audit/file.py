@@ -29,6 +29,11 @@ class FileSource:
             status = os.fstat(file.fileno())
             return Position(_identity(status), _line_start(file, status.st_size), epoch=1)
 
+    def has_more(self, position: Position) -> bool:
+        with self._open() as file:
+            status = os.fstat(file.fileno())
+        return _identity(status) != position.identity or status.st_size != position.offset
+
     def read(self, position: Position) -> Iterator[Batch]:
         with self._open() as file:
             status = os.fstat(file.fileno())
