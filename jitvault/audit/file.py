@@ -32,6 +32,10 @@ class FileSource:
             offset = _line_start(file, status.st_size)
             return Position(_identity(file, offset), offset, epoch=1)
 
+    def has_more(self, position: Position) -> bool:
+        with self._open() as file:
+            return bool(_gaps(file, position)) or os.fstat(file.fileno()).st_size != position.offset
+
     def read(self, position: Position) -> Iterator[Batch]:
         with self._open() as file:
             gaps = _gaps(file, position)

@@ -20,7 +20,7 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Provision Vault: mounts, policies, token roles, groups and signing keys. Shows the difference first."""
-    from jitvault.cli import render, session
+    from jitvault.cli import listings, session
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
 
@@ -34,7 +34,7 @@ def init(
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
-    render.provisioned(found, applied=not plan, as_json=json_)
+    listings.provisioned(found, applied=not plan, as_json=json_)
 
 
 def _policy_files() -> dict[str, bytes]:

@@ -30,11 +30,11 @@ def unwrap(
     """Take the task token out of its wrapping, once."""
     from jitvault.agent.unwrap import read_all, wrapping_token
     from jitvault.agent.unwrap import unwrap as take
-    from jitvault.cli import render, session
+    from jitvault.cli import output, render, session
 
     wiring = session.wired()
     vault = wiring.vault(None)
-    with render.new_file(out) as file:
+    with output.new_file(out) as file:
         held = take(vault, wrapping_token(_given(wiring, what)))
         if read:
             render.secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)

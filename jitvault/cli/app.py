@@ -108,7 +108,7 @@ def _printable(text: str) -> str:
 def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
     message, hint = _printable(message), _printable(hint)
     if as_json:
-        from jitvault.cli.render import to_json
+        from jitvault.cli.output import to_json
 
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)

@@ -46,7 +46,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 def list_(json_: Json = False, debug: Debug = False) -> None:
     """List all tasks with their states."""
-    from jitvault.cli import render, session
+    from jitvault.cli import listings, session
     from jitvault.services.view import summary_of
 
     wiring = session.wired()
@@ -58,7 +58,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
         keys = ("task_id", "state", "end_reason", "digest", "requester", "agent")
         tasks = [{key: document.get(key) for key in keys} for document in found]
-    render.tasks(tasks, as_json=json_)
+    listings.tasks(tasks, as_json=json_)
 
 
 def report(
@@ -73,7 +73,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Export one row for each lease, and the signed receipt of a sealed task."""
-    from jitvault.cli import render, session
+    from jitvault.cli import output, session
     from jitvault.errors import NotFound, UsageError, WrongState
     from jitvault.report.export import as_csv, as_json
     from jitvault.services.view import REPORT_COLUMNS, report_rows
@@ -87,10 +87,10 @@ def report(
     text = as_csv(rows, REPORT_COLUMNS) if format_ is Format.CSV and not json_ else as_json(rows)
     if receipt is not None and task is None:
         raise UsageError("--receipt needs a TASK")
-    with render.new_file(out) as report_file, render.new_file(receipt) as receipt_file:
+    with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:
         if receipt_file is not None:
             signed = files[0].task.receipt
             if signed is None:
                 raise WrongState(f"task {task} is {files[0].task.state}: its receipt is written when it is sealed")
-            receipt_file.write(render.to_json(dict(signed)) + "\n")
-        render.text(text, out=report_file)
+            receipt_file.write(output.to_json(dict(signed)) + "\n")
+        output.text(text, out=report_file)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from jitvault.cli.render import to_json
+from jitvault.cli.output import to_json
 from jitvault.cli.sandbox import SPEC, sandbox
 from jitvault.errors import JitvaultError
 

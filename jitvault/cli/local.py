@@ -24,12 +24,12 @@ def spec_check(
     debug: Debug = False,
 ) -> None:
     """Check a spec and its templates without asking Vault."""
-    from jitvault.cli import render, session
+    from jitvault.cli import listings, session
 
     wiring = session.wired()
     read = load_spec(wiring, spec)
     paths = {e.template: wiring.templates[e.template].resolve(e.with_) for e in read.spec.access}
-    render.checked(read.canonical(), paths, as_json=json_)
+    listings.checked(read.canonical(), paths, as_json=json_)
 
 
 def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
@@ -73,9 +73,9 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
 @templates_app.command("list")
 def templates_list(json_: Json = False, debug: Debug = False) -> None:
     """List the access templates."""
-    from jitvault.cli import render, session
+    from jitvault.cli import listings, session
 
-    render.templates([t.canonical() for _, t in sorted(session.wired().templates.items())], as_json=json_)
+    listings.templates([t.canonical() for _, t in sorted(session.wired().templates.items())], as_json=json_)
 
 
 @templates_app.command("show")
@@ -85,13 +85,13 @@ def templates_show(
     debug: Debug = False,
 ) -> None:
     """Show one access template and the Vault paths that it can give."""
-    from jitvault.cli import render, session
+    from jitvault.cli import listings, session
     from jitvault.errors import NotFound
 
     template = session.wired().templates.get(name)
     if template is None:
         raise NotFound(f"there is no template {name}", hint="`jitvault templates list` shows them.")
-    render.template(template.canonical(), [template.resolve(w) for w in template.all_choices()], as_json=json_)
+    listings.template(template.canonical(), [template.resolve(w) for w in template.all_choices()], as_json=json_)
 
 
 def demo(

@@ -48,11 +48,11 @@ def grant(
     debug: Debug = False,
 ) -> None:
     """Have access issued, and print the wrapping token that the agent unwraps (once)."""
-    from jitvault.cli import render, session
+    from jitvault.cli import output, render, session
     from jitvault.services.sign import sign_grant_wish
 
     wiring = session.wired()
-    with render.new_file(out) as file:
+    with output.new_file(out) as file:
         read = _asked_for(wiring, what, revise=revise)
         sign_grant_wish(wiring.person, read)
         document = session.settle(

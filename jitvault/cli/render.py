@@ -1,47 +1,24 @@
-"""What commands print. Results go to stdout, everything else to stderr; nothing here adds a secret.
-
-Text from specs and Vault is shown as text: markup in it is not interpreted.
-"""
+"""What commands print about one task; nothing here adds a secret."""
 
 from __future__ import annotations
 
 import base64
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jitvault.errors import UsageError
+from jitvault.cli import output
+from jitvault.cli.output import NewFile, text, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from jitvault.agent.unwrap import TaskToken
     from jitvault.domain.revision import Revision
-    from jitvault.provision.init import Plan
 
 Published = Mapping[str, Any]
-
-_COLOURS = {
-    "denied": "red",
-    "cancelled": "dim",
-    "lapsed": "dim",
-    "pending_approval": "yellow",
-    "ending": "yellow",
-    "confirmed": "green",
-    "sealed": "green",
-}
-
-
-def to_json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def revision_of(document: Published) -> Revision:
@@ -49,48 +26,6 @@ def revision_of(document: Published) -> Revision:
     from jitvault.domain.revision import Revision
 
     return Revision.of(base64.b64decode(document["body"]))
-
-
-def text(value: str, *, out: NewFile | None) -> None:
-    """Print a result, or write it to the new file."""
-    if out is None:
-        sys.stdout.write(value)
-        sys.stdout.flush()
-    else:
-        out.write(value)
-        typer.echo(f"written to {out.path}", err=True)
-
-
-class NewFile:
-    """A file with mode 0600 that is made before the act whose result it will hold: a secret that comes once
-    must not meet a full disk or a name that is taken.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Raises UsageError when the file exists or cannot be made."""
-        self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a new file.") from None
-
-    def write(self, value: str) -> None:
-        with os.fdopen(self._descriptor, "w") as file:
-            file.write(value)
-
-
-@contextmanager
-def new_file(path: Path | None) -> Iterator[NewFile | None]:
-    """The new file at `path`, or None without one; removed again when nothing was written into it."""
-    if path is None:
-        yield None
-        return
-    file = NewFile(path)
-    try:
-        yield file
-    finally:
-        if path.exists() and path.stat().st_size == 0:
-            path.unlink()
 
 
 def decided(document: Published, *, as_json: bool) -> None:
@@ -111,8 +46,8 @@ def decided(document: Published, *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(shown))
         return
-    console = _console()
-    console.print(f"Task {task} is {_state(state)}", highlight=False)
+    console = output.console()
+    console.print(f"Task {task} is {output.coloured(state)}", highlight=False)
     console.print(f"  digest   {document['digest']}", highlight=False, markup=False, soft_wrap=True)
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
@@ -142,9 +77,9 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
     if as_json:
         text(to_json(shown) + "\n", out=None)
         return
-    console = _console()
-    console.print(f"Task {shown['task_id']} is {_state(shown['state'])}", highlight=False)
-    console.print(f"  expires  {_when(shown['expires_at'])}", markup=False, highlight=False)
+    console = output.console()
+    console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
+    console.print(f"  expires  {output.readable(shown['expires_at'])}", markup=False, highlight=False)
     for wrapping in shown["wrapping"]:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
@@ -159,14 +94,16 @@ def ended(document: Published, *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(proof))
         return
-    console = _console()
-    console.print(f"Task {proof['task_id']} is {_state(proof['state'])} ({proof['end_reason']})", highlight=False)
+    console = output.console()
+    console.print(
+        f"Task {proof['task_id']} is {output.coloured(proof['state'])} ({proof['end_reason']})", highlight=False
+    )
     _print_proof(console, proof)
 
 
 def proposal(digest: str, lines: Sequence[str]) -> None:
     """What an approver is about to sign, on stderr."""
-    console = _console(stderr=True)
+    console = output.console(stderr=True)
     for line in lines:
         console.print(line, markup=False, highlight=False)
     console.print(f"Digest: {digest}", markup=False, highlight=False, soft_wrap=True)
@@ -184,9 +121,9 @@ def voted(document: Published, decision: str, digest: str, expires: str, *, as_j
     if as_json:
         typer.echo(to_json(shown))
         return
-    console = _console()
+    console = output.console()
     past = {"approve": "approved", "deny": "denied"}[decision]
-    console.print(f"You {past} task {shown['task_id']}; it is {_state(shown['state'])}", highlight=False)
+    console.print(f"You {past} task {shown['task_id']}; it is {output.coloured(shown['state'])}", highlight=False)
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
 
@@ -201,8 +138,8 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     if as_json or out:
         text(to_json(shown) + "\n", out=out)
         return
-    console = _console()
-    until = _when(held.expires_at.isoformat())
+    console = output.console()
+    until = output.readable(held.expires_at.isoformat())
     console.print(f"Task {held.task_id}: this token lives until {until}", markup=False, highlight=False)
     for path in shown["reads"]:
         console.print(f"  reads  {path}", markup=False, highlight=False)
@@ -213,7 +150,7 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | 
     if as_json or out:
         text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
         return
-    console = _console()
+    console = output.console()
     for secret in found:
         console.print(secret["path"], markup=False, highlight=False, soft_wrap=True)
         console.print(f"  lease  {secret['lease_id'] or 'none'}", markup=False, highlight=False, soft_wrap=True)
@@ -225,10 +162,10 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(shown))
         return
-    console = _console()
+    console = output.console()
     content = shown["revision"]["content"]
     reason = f" ({shown['end_reason']})" if shown["end_reason"] else ""
-    console.print(f"Task {shown['task_id']} is {_state(shown['state'])}{reason}", highlight=False)
+    console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}{reason}", highlight=False)
     facts = {
         "requester": content["requester"]["name"],
         "agent": content["agent"]["name"],
@@ -239,13 +176,13 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "decisions": ", ".join(f"{d['name']}: {d['decision']}" for d in shown["decisions"]) or "none needed or made",
     }
     if shown["grant"]:
-        facts["token"] = f"{shown['grant']['verdict']}, expires {_when(shown['grant']['expires_at'])}"
-    _facts(console, facts)
+        facts["token"] = f"{shown['grant']['verdict']}, expires {output.readable(shown['grant']['expires_at'])}"
+    output.print_facts(console, facts)
     for finding in shown["findings"]:
         console.print(f"  FINDING    {finding['message']}", style="red", markup=False, highlight=False)
     if shown["proof"]:
         _print_proof(console, shown["proof"])
-    table = _table("when (UTC)", "what happened")
+    table = output.new_table("when (UTC)", "what happened")
     for event in shown["timeline"]:
         table.add_row(event["at"][:23].replace("T", " "), _told(event["event"], event["body"]))
     console.print(table)
@@ -259,79 +196,7 @@ def published(document: Published, *, as_json: bool) -> None:
         return
     decided(document, as_json=False)
     if document["proof"]:
-        _print_proof(_console(), document["proof"])
-
-
-def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"tasks": list(rows)}))
-        return
-    table = _table("task", "state", "ended", "due")
-    for row in rows:
-        due = _when(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
-        table.add_row(row["task_id"], _state(row["state"]), row["end_reason"] or "", due)
-    _console().print(table if rows else "There are no tasks.")
-
-
-def checked(spec: Mapping[str, Any], paths: Mapping[str, str], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"ok": True, "spec": spec, "reads": list(paths.values())}))
-        return
-    console = _console()
-    console.print(f"{spec['metadata']['id']}: the spec is valid", markup=False, highlight=False)
-    for name, path in paths.items():
-        console.print(f"  {name} reads {path}", markup=False, highlight=False)
-
-
-def templates(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"templates": list(found)}))
-        return
-    table = _table("template", "tier", "ttl", "window", "proof", "what it allows")
-    for one in found:
-        spec, meta = one["spec"], one["metadata"]
-        table.add_row(meta["name"], spec["tier"], spec["ttl"], spec["max_window"], spec["confirm"], meta["description"])
-    _console().print(table)
-
-
-def template(found: Mapping[str, Any], paths: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths)}))
-        return
-    console = _console()
-    spec = found["spec"]
-    console.print(f"{found['metadata']['name']}: {found['metadata']['description']}", markup=False, highlight=False)
-    choices = (f"{name}: {', '.join(p['choices'])}" for name, p in spec["parameters"].items())
-    _facts(
-        console,
-        {
-            "owner": found["metadata"]["owner"],
-            "tier": spec["tier"],
-            "choices": "; ".join(choices) or "none",
-            "ttl": f"{spec['ttl']}, window at most {spec['max_window']}, wrapping {spec['wrap_ttl']}",
-            "leases": f"at most {spec['lease_budget']} a task",
-            "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
-            "reads": ", ".join(paths),
-        },
-    )
-
-
-def provisioned(plan: Plan, *, applied: bool, as_json: bool) -> None:
-    steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
-    if as_json:
-        typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(plan.missing)}))
-        return
-    console = _console()
-    for step in plan.changes:
-        sign = {"create": "+", "update": "~"}[step.action]
-        console.print(f"{sign} {step.kind} {step.name}", style="green", markup=False, highlight=False)
-        for line in step.detail:
-            console.print(f"    {line}", markup=False, highlight=False)
-    kept = len(plan.steps) - len(plan.changes)
-    done = "made" if applied else "to make"
-    console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
-    for note in plan.missing:
-        console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)
+        _print_proof(output.console(), document["proof"])
 
 
 def _told(event: str, body: Mapping[str, Any]) -> Text:
@@ -357,7 +222,7 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
             highlight=False,
         )
-    table = _table("credential", "verdict", "checks")
+    table = output.new_table("credential", "verdict", "checks")
     table.add_row("task token", proof["token"]["verdict"], _checks(proof["token"]["checks"]))
     for lease in proof["leases"]:
         table.add_row(lease["lease_id"], lease["verdict"], _checks(lease["checks"]))
@@ -370,41 +235,3 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in checks)
-
-
-def _facts(console: Console, facts: Mapping[str, str]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(f"  {name}", Text(str(value)))
-    console.print(table)
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        # an id that is cut cannot be copied: it is folded instead
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _when(at: str | None) -> str:
-    return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"
-
-
-def _state(state: str) -> str:
-    colour = _COLOURS.get(state, "bold")
-    return f"[{colour}]{state}[/{colour}]"
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, soft_wrap=False, emoji=False)

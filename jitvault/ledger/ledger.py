@@ -14,7 +14,6 @@ from sqlalchemy.exc import IntegrityError
 from jitvault.domain.chain import Event
 from jitvault.domain.confirmation import Canary, Trail
 from jitvault.domain.lifecycle import check_move
-from jitvault.domain.observation import Kind, Place
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.change import write_change
@@ -127,10 +126,12 @@ class SqlLedger:
             row = connection.execute(select(table).where(table.c.name == source)).mappings().first()
         return Position(row["identity"], row["offset"], row["epoch"]) if row else None
 
-    def observe(self, source: str, batch: Batch, *, claim: int, at: datetime) -> None:
+    def observe(
+        self, source: str, batch: Batch, *, claim: int, at: datetime, expected: str | None = None
+    ) -> Canary | None:
         table = schema.audit_sources
 
-        def unit(connection: Connection) -> None:
+        def unit(connection: Connection) -> Canary | None:
             moved = connection.execute(
                 update(table)
                 .where(table.c.name == source, table.c.claim_epoch == claim)
@@ -139,21 +140,12 @@ class SqlLedger:
             if moved.rowcount != 1:
                 raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
             stream.enter(connection, batch.observations, at)
+            return stream.keep_canary(connection, source, expected) if expected else None
 
-        self._db.write(unit)
+        return self._db.write(unit)
 
-    def canary(self, canary: Canary) -> None:
-        values = {**asdict(canary.place), "at": canary.at}
-        self._db.write(lambda c: c.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing()))
-
-    def find_canary(self, source: str, hashed: str) -> tuple[Place, datetime] | None:
-        o = schema.observations.c
-        query = select(schema.observations).where(
-            o.source == source, o.kind == Kind.CANARY, o.subject == hashed, o.closing
-        )
-        with self._db.read() as connection:
-            row = connection.execute(query).mappings().first()
-        return (Place(source, row["epoch"], row["offset"]), row["at"]) if row else None
+    def keep_canary(self, source: str, expected: str) -> Canary | None:
+        return self._db.write(lambda c: stream.keep_canary(c, source, expected))
 
     def unseen_operations(self, before: datetime) -> list[str]:
         op, line = schema.operations.c, schema.observations.c

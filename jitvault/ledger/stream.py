@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.confirmation import Canary, Trail
 from jitvault.domain.lifecycle import Verdict
@@ -26,6 +27,21 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime) -> 
         connection.execute(insert(schema.observations), [observation_values(o) for o in new])
         _settle_operations(connection, new)
         _tell_tasks(connection, new, at)
+
+
+def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
+    """The canary whose HMAC is `expected`, once its own line was read; it is kept as a mark of trust."""
+    line = schema.observations.c
+    query = select(schema.observations).where(
+        line.subject == expected, line.source == source, line.kind == Kind.CANARY, line.closing
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    place = Place(source, row["epoch"], row["offset"])
+    values = {"source": source, "epoch": place.epoch, "offset": place.offset, "at": row["at"]}
+    connection.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing())
+    return Canary(place, row["at"])
 
 
 def _settle_operations(connection: Connection, new: Iterable[Observation]) -> None:

@@ -35,6 +35,10 @@ class Source(Protocol):
         """Where to begin when nothing was read before: the present end."""
         ...
 
+    def has_more(self, position: Position) -> bool:
+        """Whether anything happened to the source since `position` was its end. Raises AuditUntrusted."""
+        ...
+
     def read(self, position: Position) -> Iterator[Batch]:
         """What was written since `position`, in batches, up to the present end. Raises AuditUntrusted."""
         ...

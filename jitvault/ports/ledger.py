@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.confirmation import Canary, Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.domain.observation import Place
 from jitvault.ports.audit import Batch, Position
 
 
@@ -195,20 +194,21 @@ class Ledger(Protocol):
 
     def position(self, source: str) -> Position | None: ...
 
-    def observe(self, source: str, batch: Batch, *, claim: int, at: datetime) -> None:
-        """Write a batch, what it means for tasks, and the position after it, at once."""
+    def observe(
+        self, source: str, batch: Batch, *, claim: int, at: datetime, expected: str | None = None
+    ) -> Canary | None:
+        """Write a batch, what it means for tasks, and the position after it, at once.
+
+        Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch.
+        """
         ...
 
     def claim_source(self, source: str) -> AbstractContextManager[int]: ...
 
     def start_source(self, source: str, position: Position) -> None: ...
 
-    def canary(self, canary: Canary) -> None:
-        """Remember a line that matched its own HMAC."""
-        ...
-
-    def find_canary(self, source: str, hashed: str) -> tuple[Place, datetime] | None:
-        """Where the line of the canary with this HMAC was read, and Vault's time of it."""
+    def keep_canary(self, source: str, expected: str) -> Canary | None:
+        """The canary `expected`, kept, if another process has read its line."""
         ...
 
     def unseen_operations(self, before: datetime) -> list[str]:

@@ -6,8 +6,9 @@ Vault and the audit stream say at this moment, so it does not matter who ran it 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from jitvault.domain.confirmation import QUIET, Check
@@ -23,15 +24,16 @@ from jitvault.services.decide import Standing
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.observe import canary, observe
-from jitvault.services.papers import end_request, submission, wants_grant
+from jitvault.services.papers import end_request, wants_grant
 from jitvault.services.publish import publish, publish_refusal
 from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import revoke
-from jitvault.services.seal import late, seal
+from jitvault.services.seal import late, seal, settles_at
 
 _Why = tuple[EndReason, dict[str, object]]
 _REVOKE_TRIES = 4
 _FIRST_PAUSE_S = 0.2
+_SKEW = timedelta(seconds=5)
 
 
 @dataclass(slots=True)
@@ -56,21 +58,29 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
             publish_refusal(worker, task_id, hint, error)
         raise
     with worker.ledger.claim(task_id) as claim:
-        step = Step(go_on=True)
-        told = -1
         said = published(worker, task_id)
         check_anchor(worker, _file(worker, task_id), said)
-        while step.go_on:
-            worker.ledger.extend(task_id, claim)
-            blind = _observed(worker)
-            file = _file(worker, task_id)
-            check_integrity(worker, file)
-            step = _turn(worker, file, claim, step) if blind is None else _blind_turn(worker, file, claim, blind)
-            file = _file(worker, task_id)
-            if file.task.version != told:
-                publish(worker, file, step.standing)
-                told = file.task.version
+        step = Step(go_on=True)
+        try:
+            while step.go_on:
+                step = _turn(worker, task_id, claim, step)
+        except JitvaultError:
+            # what was done until then is told as well, if Vault takes it
+            with contextlib.suppress(JitvaultError):
+                publish(worker, _file(worker, task_id), step.standing)
+            raise
+        file = _file(worker, task_id)
+        publish(worker, file, step.standing)
         return file
+
+
+def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
+    """One look at what is true now, and what follows from it."""
+    worker.ledger.extend(task_id, claim)
+    blind = _observed(worker)
+    file = _file(worker, task_id)
+    check_integrity(worker, file)
+    return _blind(worker, file, claim, blind) if blind else _next(worker, file, claim, last)
 
 
 def _observed(worker: Worker) -> AuditUntrusted | None:
@@ -82,18 +92,19 @@ def _observed(worker: Worker) -> AuditUntrusted | None:
     return None
 
 
-def _blind_turn(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
+def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
     if file.task.state in (State.ISSUED, State.ACTIVE):
         ending = _asked_to_end(worker, file)
         if ending is not None:
-            return _begin_end(worker, file, claim, *ending)
+            file = _begin_end(worker, file, claim, *ending)
+            revoke(worker, file, claim)
     elif file.task.state is State.ENDING:
         revoke(worker, file, claim)
     raise why
 
 
-def _turn(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+def _next(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     match file.task.state:
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim)
@@ -116,23 +127,22 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     if ended is not None:
         _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
         return Step()
-    before = file.task.version
-    standing = consider(worker, file, claim)
-    file = _file(worker, file.task.task_id)
-    if standing is None or file.task.state is not State.APPROVED:
+    found = consider(worker, file, claim)
+    if found is None:
+        return Step()
+    file, submitted, standing = _file(worker, file.task.task_id), found.submitted, found.standing
+    due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
+    if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
         return Step(standing=standing)
-    submitted = submission(worker, file.task.task_id, file.task.requester)
-    if submitted is None or not wants_grant(worker, submitted, standing.tally.approved_by):
-        return Step(standing=standing)
-    if not submitted.spec.window.opens(worker.now()):
-        return Step(standing=standing)
-    if file.task.version != before or worker.documents.get(f"tasks/{file.task.task_id}") is None:
-        # what is granted has been published before: whoever approved it and the ledger's guard both read it
+    said = published(worker, file.task.task_id)
+    if said.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
+        # what is granted has been published before: an approver and the guard below read the same
         publish(worker, file, standing)
-    check_issuable(worker, file)
+        said = published(worker, file.task.task_id)
+    check_issuable(worker, file, said)
     canary(worker)
     issue(worker, file, claim)
-    return Step(go_on=True, standing=standing)
+    return Step(standing=standing)
 
 
 def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
@@ -143,19 +153,20 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
     if ended is not None or len(made) >= MAX_ATTEMPTS or not still_grantable(worker, file):
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
-        return _begin_end(worker, file, claim, reason, {"note": ended.note if ended else "could not be delivered"})
-    check_issuable(worker, file)
+        note = {"note": ended.note if ended else "could not be delivered"}
+        return _ending(worker, _begin_end(worker, file, claim, reason, note), claim, Step())
+    check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
     issue(worker, file, claim)
-    return Step(go_on=True)
+    return Step()
 
 
 def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
     why = _why_end(worker, file)
     if why is not None:
-        reason, body = why
-        return _begin_end(worker, file, claim, reason, body)
+        # at once: every millisecond from here on is one in which the access is still there
+        return _ending(worker, _begin_end(worker, file, claim, *why), claim, Step())
     if file.task.state is State.ISSUED and _unwrapped(worker, file):
         _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
     return Step()
@@ -193,11 +204,11 @@ def _why_end(worker: Worker, file: TaskFile) -> _Why | None:
     return None
 
 
-def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: dict[str, object]) -> Step:
+def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: Mapping[str, object]) -> TaskFile:
     fields = {"end_reason": reason, "ending_at": worker.now()}
     change = Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return Step(go_on=True)
+    task = worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    return replace(file, task=task)
 
 
 def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
@@ -207,7 +218,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     newest = canary(worker)
     quiet = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
     if quiet.ok:
-        return Step(go_on=True, quiet=quiet)
+        return Step(quiet=quiet)
     if last.tries >= _REVOKE_TRIES:
         return Step(quiet=quiet)
     waits_for_time = _file(worker, file.task.task_id).checks and last.tries == 0
@@ -220,6 +231,9 @@ def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:
         body = {"why": "a lease appeared after the task was confirmed"}
         _apply(worker, file, claim, "late_lease", body, State.ENDING)
         return Step(go_on=True)
+    if worker.now() + _SKEW < (settles_at(worker, worker.ledger.trail(file), file) or worker.now()):
+        # not yet by any clock; by whose it counts, `seal` says
+        return Step()
     newest = canary(worker)
     file = _file(worker, file.task.task_id)
     if late(file):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 
 from jitvault.domain.confirmation import (
     Canary,
@@ -25,6 +26,9 @@ from jitvault.services.context import Worker
 from jitvault.services.integrity import is_complete
 from jitvault.services.revoke import gone_lookups
 
+Hashed = Callable[[str], str]
+"""The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
+
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
 
@@ -44,19 +48,20 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     complete = is_complete(worker, file, trail)
     revision = Revision.of(file.revision.body)
     probed = _probe(worker, file, revision)
+    hashed = cache(worker.hasher.hash)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
     proven: list[bool] = [complete]
     for grant in file.grants:
-        proof = _token(worker, file, grant, trail)
+        proof = _token(hashed, file, grant, trail)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
         target = asked.get("confirm") != "audit"
-        proof = _lease(worker, file, lease, trail, probed.get(lease.username or ""), asked=asked, target=target)
+        proof = _lease(hashed, file, lease, trail, probed.get(lease.username or ""), asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
@@ -105,8 +110,9 @@ def still_proven(worker: Worker, file: TaskFile) -> bool:
     trail = worker.ledger.trail(file)
     if not is_complete(worker, file, trail):
         return False
-    proofs = [_token(worker, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
-    proofs += [_lease(worker, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
+    hashed = cache(worker.hasher.hash)
+    proofs = [_token(hashed, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
+    proofs += [_lease(hashed, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
     accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]
     return (
         all(is_proven(proof, target=False) for proof in proofs)
@@ -126,7 +132,7 @@ def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
     return known.get(key) is not row.verdict
 
 
-def _token(worker: Worker, file: TaskFile, grant: GrantRow, trail: Trail) -> Proof:
+def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail) -> Proof:
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
     named = grant.token_lease or grant.accessor_hmac
@@ -138,10 +144,10 @@ def _token(worker: Worker, file: TaskFile, grant: GrantRow, trail: Trail) -> Pro
             mount="auth/token",
             claimed=_claimed(grant.verdict, file.operations, named),
             lookup_ops=gone_lookups(file.operations, named),
-            gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)}),
+            gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
             expires_at=grant.expires_at,
             alias=grant.token_lease or "",
-            alias_lookup=worker.hasher.hash(grant.token_lease) if grant.token_lease else "",
+            alias_lookup=hashed(grant.token_lease) if grant.token_lease else "",
         ),
         trail,
         probed=None,
@@ -150,7 +156,7 @@ def _token(worker: Worker, file: TaskFile, grant: GrantRow, trail: Trail) -> Pro
 
 
 def _lease(
-    worker: Worker,
+    hashed: Hashed,
     file: TaskFile,
     lease: LeaseRow,
     trail: Trail,
@@ -159,17 +165,16 @@ def _lease(
     asked: Mapping[str, object],
     target: bool,
 ) -> Proof:
-    hashed_error = worker.hasher.hash(INVALID_LEASE)
     return confirm(
         Credential(
             kind="lease",
             subject=lease.lease_id,
-            lookup_subject=worker.hasher.hash(lease.lease_id),
+            lookup_subject=hashed(lease.lease_id),
             mount=str(asked.get("mount", lease.path.partition("/")[0])),
             claimed=_claimed(lease.verdict, file.operations, lease.lease_id),
             lookup_ops=gone_lookups(file.operations, lease.lease_id),
             # Vault shows the reason in plain, OpenBao its HMAC
-            gone_errors=frozenset({INVALID_LEASE, hashed_error}),
+            gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
         ),
         trail,
         probed=probed,

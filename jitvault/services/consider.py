@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
 from jitvault.domain.revision import Revision, difference, terms
@@ -39,10 +41,18 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
     return created
 
 
-def consider(worker: Worker, file: TaskFile, claim: int) -> Standing | None:
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """What a decision rests on, as it was read just now, and the decision."""
+
+    submitted: Submission
+    standing: Standing
+
+
+def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     """Re-read everything that the decision rests on and move the task to where it belongs now.
 
-    Gives the standing of the current revision, None when the window is over. What the ledger says about
+    Gives what was found about the current revision, None when the window is over. What the ledger says about
     requester, decisions and obligations is not looked at: all of it is read from Vault and policy again.
     Raises WrongState when the spec was changed without `revise`.
     """
@@ -68,7 +78,7 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Standing | None:
         _revise(worker, file, claim, revision, standing)
     elif standing.state is not task.state or _votes(task.task_id, standing) != file.decisions:
         _move(worker, file, claim, standing.state, _said(standing), standing)
-    return standing
+    return Considered(submitted, standing)
 
 
 def still_holds(worker: Worker, file: TaskFile) -> bool:

@@ -84,9 +84,8 @@ def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
     return {(lease.lease_id, lease.path, lease.username) for lease in file.leases}
 
 
-def check_issuable(worker: Worker, file: TaskFile) -> None:
+def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:
     """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it."""
-    said = published(worker, file.task.task_id)
     state = said.get("state")
     if state not in {s.value for s in BEFORE_GRANT}:
         message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
@@ -145,7 +144,7 @@ def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any]
         # not by its HMAC: that changes with an audit device that is made anew
         return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
     # its accessor was lost with the answer: it is known by its lease, if at all
-    ended = {e.body["subject"] for e in file.events if e.kind == "revoke_token_intended"}
+    ended = {subject for e in file.events if e.kind == "revoke_intended" for subject in e.body["subjects"]}
     return grant.token_lease is None or grant.token_lease in ended
 
 

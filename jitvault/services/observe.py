@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.confirmation import Canary
 from jitvault.errors import AuditUntrusted
+from jitvault.ports.audit import Position
 from jitvault.services.context import Worker, new_id
 
 PATIENCE_S = 5.0
@@ -19,36 +20,55 @@ _POLL_S = 0.005
 
 def observe(worker: Worker) -> None:
     """Enter into the ledger everything that the stream says up to its present end."""
-    ledger, source = worker.ledger, worker.source
-    if ledger.position(source.name) is None:
-        ledger.start_source(source.name, source.start())
-    with ledger.claim_source(source.name) as claim:
-        position = ledger.position(source.name)
-        assert position is not None  # noqa: S101 - it was just started
-        for batch in source.read(position):
-            ledger.observe(source.name, batch, claim=claim, at=worker.now())
+    if worker.source.has_more(_position(worker)):
+        with worker.ledger.claim_source(worker.source.name) as claim:
+            _read(worker, claim)
 
 
 def canary(worker: Worker) -> Canary:
     """Read the stream up to a fresh canary. Raises AuditUntrusted when it does not show up in time."""
-    if worker.ledger.position(worker.source.name) is None:
-        observe(worker)
+    _position(worker)
     sent, sent_at = worker.clock.monotonic(), worker.now()
     expected = worker.hasher.hash(new_id())
     while True:
-        observe(worker)
-        found = worker.ledger.find_canary(worker.source.name, expected)
-        if found:
-            place, at = found
-            worker.ledger.canary(Canary(place, at))
+        with worker.ledger.claim_source(worker.source.name) as claim:
+            found = _read(worker, claim, expected)
+        if found is not None:
             _own_lines_are_there(worker, sent_at)
-            return Canary(place, at)
+            return found
         if worker.clock.monotonic() - sent > PATIENCE_S:
             raise AuditUntrusted(
                 f"the audit stream {worker.source.name} does not show what Vault was just asked: it belongs to "
                 f"another Vault, its device was re-created, or it is more than {PATIENCE_S:.0f} s behind"
             )
         worker.clock.sleep(_POLL_S)
+
+
+def identify(worker: Worker) -> None:
+    """Remember this worker's token by its HMAC: operation ids count only in its own lines."""
+    me = worker.tokens.lookup_self()
+    worker.ledger.session(worker.hasher.hash(me.accessor), worker.now())
+
+
+def _position(worker: Worker) -> Position:
+    """How far the stream was read; a source that is new begins at its present end."""
+    ledger, source = worker.ledger, worker.source
+    known = ledger.position(source.name)
+    if known is not None:
+        return known
+    ledger.start_source(source.name, source.start())
+    started = ledger.position(source.name)
+    assert started is not None  # noqa: S101 - it was just written
+    return started
+
+
+def _read(worker: Worker, claim: int, expected: str | None = None) -> Canary | None:
+    """Read on under the source's claim; gives the canary `expected`, also if another process read it before."""
+    ledger, source = worker.ledger, worker.source
+    found = None
+    for batch in source.read(_position(worker)):
+        found = ledger.observe(source.name, batch, claim=claim, at=worker.now(), expected=expected) or found
+    return found or (ledger.keep_canary(source.name, expected) if expected else None)
 
 
 def _own_lines_are_there(worker: Worker, sent_at: datetime) -> None:
@@ -62,9 +82,3 @@ def _own_lines_are_there(worker: Worker, sent_at: datetime) -> None:
             f"the audit stream {worker.source.name} lacks lines of jitvault's own acts (operation {missing[0]})",
             hint="Lines are filtered or lost on their way. Nothing is confirmed until that is mended.",
         )
-
-
-def identify(worker: Worker) -> None:
-    """Remember this worker's token by its HMAC: operation ids count only in its own lines."""
-    me = worker.tokens.lookup_self()
-    worker.ledger.session(worker.hasher.hash(me.accessor), worker.now())

@@ -18,7 +18,7 @@ from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, TaskF
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary
-from jitvault.services.revoke import revoke_token, revoke_token_lease
+from jitvault.services.revoke import revoke_token
 
 
 def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
@@ -30,10 +30,10 @@ def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
     if not open_grants:
         return
     grant = open_grants[0]
-    if grant.accessor_hmac is None:
-        grant = _find(worker, file, grant, claim)
-    elif grant.wrapped_accessor:
-        grant = revoke_token(worker, grant, claim)
+    if grant.wrapped_accessor or grant.token_lease:
+        revoke_token(worker, grant, claim)
+    else:
+        _find(worker, file, grant, claim)
     newest = canary(worker)
     again = worker.ledger.file(file.task.task_id)
     assert again is not None  # noqa: S101 - it was just changed
@@ -50,7 +50,7 @@ def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest:
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> GrantRow:
+def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     """Find and end a token whose create was sent and whose answer never came."""
     operation = next(op for op in file.operations if op.op_id == grant.create_op)
     newest = canary(worker)
@@ -73,14 +73,14 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> GrantR
             claim=claim,
             at=worker.now(),
         )
-        return _end_by_path(worker, named, created, lines, claim)
+        _end_by_path(worker, named, created, lines, claim)
+        return
     _wait_until_surely_never_sent(worker, operation, newest.at)
     never = replace(operation, state=OpState.ABANDONED, answer="never sent")
     waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset}
     worker.ledger.apply(
         file.task.task_id, Change("never_created", waited, rows=(grant, never)), claim=claim, at=worker.now()
     )
-    return grant
 
 
 def _lines_of(trail: Trail, operation: OperationRow) -> list[Observation]:
@@ -103,9 +103,7 @@ def _wait_until_surely_never_sent(worker: Worker, operation: OperationRow, canar
         )
 
 
-def _end_by_path(
-    worker: Worker, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
-) -> GrantRow:
+def _end_by_path(worker: Worker, grant: GrantRow, created: Observation, lines: list[Observation], claim: int) -> None:
     """Revoke the token of a lost answer by its lease path.
 
     Vault lists the role's tokens as leases; the one whose issue time lies between the request line and the
@@ -120,5 +118,5 @@ def _end_by_path(
             continue
         if sent <= record.issued_at <= created.at:
             named = replace(grant, token_lease=lease_id, issued_at=record.issued_at)
-            return revoke_token_lease(worker, named, claim)
-    return grant
+            revoke_token(worker, named, claim)
+            return

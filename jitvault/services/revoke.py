@@ -7,114 +7,37 @@ audit line of its own. An answer is a claim: `confirm` says what it is worth.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 from jitvault.domain.lifecycle import Verdict
 from jitvault.errors import OutcomeUnknown, VaultRejected
-from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, TaskFile
-from jitvault.services.acts import act
+from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.context import Worker, new_id
-
-T = TypeVar("T")
-R = TypeVar("R", GrantRow, LeaseRow)
 
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
 
 
+@dataclass(frozen=True, slots=True)
+class _Doomed:
+    """One credential that is to be revoked and looked up. `look` gives None once Vault has no such thing."""
+
+    row: GrantRow | LeaseRow
+    kind: str
+    subject: str
+    revoke: Callable[[str], object]
+    look: Callable[[str], object | None]
+
+
 def revoke(worker: Worker, file: TaskFile, claim: int) -> None:
     """Revoke every token and lease of the task that is not proven dead, and look each of them up."""
-    for grant in file.grants:
-        if grant.verdict in DEAD:
-            continue
-        if grant.wrapped_accessor:
-            revoke_token(worker, grant, claim)
-        elif grant.token_lease:
-            revoke_token_lease(worker, grant, claim)
-    for lease in file.leases:
-        if lease.verdict not in DEAD:
-            revoke_lease(worker, lease, claim)
+    tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
+    leases = [_lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
+    _take_back(worker, file.task.task_id, claim, [*tokens, *leases])
 
 
-def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> GrantRow:
-    """Revoke and look up one task token by its accessor."""
-    accessor, subject = grant.wrapped_accessor or "", grant.accessor_hmac or ""
-    _, revoked = act(
-        worker,
-        grant.task_id,
-        claim,
-        "revoke_token",
-        subject,
-        lambda op: worker.tokens.revoke_accessor(accessor, op=op),
-        rows=(replace(grant, verdict=Verdict.REVOKE_REQUESTED),),
-    )
-    facts, looked_up = look(
-        worker,
-        grant.task_id,
-        "lookup_token",
-        subject,
-        lambda op: worker.tokens.lookup_accessor(accessor, op=op),
-    )
-    verdict = Verdict.GONE if facts is None else Verdict.ACKNOWLEDGED
-    return _commit(worker, claim, grant, verdict, (revoked, looked_up))
-
-
-def revoke_token_lease(worker: Worker, grant: GrantRow, claim: int) -> GrantRow:
-    """Revoke and look up a token by its lease path: its accessor was lost in a crash."""
-    lease_id = grant.token_lease or ""
-    _, revoked = act(
-        worker,
-        grant.task_id,
-        claim,
-        "revoke_token",
-        lease_id,
-        lambda op: worker.leases.revoke(lease_id, op=op),
-        rows=(replace(grant, verdict=Verdict.REVOKE_REQUESTED),),
-    )
-    record, looked_up = look(
-        worker, grant.task_id, "lookup_token", lease_id, lambda op: worker.leases.lookup(lease_id, op=op)
-    )
-    verdict = Verdict.GONE if record is None else Verdict.ACKNOWLEDGED
-    return _commit(worker, claim, grant, verdict, (revoked, looked_up))
-
-
-def revoke_lease(worker: Worker, lease: LeaseRow, claim: int) -> LeaseRow:
-    """Revoke one lease synchronously and look it up. A backend that fails leaves it `revoke_failed`."""
-    lease_id = lease.lease_id
-    done: tuple[OperationRow, ...] = ()
-    try:
-        _, revoked = act(
-            worker,
-            lease.task_id,
-            claim,
-            "revoke_lease",
-            lease_id,
-            lambda op: worker.leases.revoke(lease_id, op=op),
-            rows=(replace(lease, verdict=Verdict.REVOKE_REQUESTED),),
-        )
-        done = (revoked,)
-    except (VaultRejected, OutcomeUnknown):
-        # 400: the backend failed, nothing is queued, the lease keeps its whole TTL; or the answer was lost.
-        # Either way the look-up says what became of it, and the operation says that it was not answered.
-        pass
-    record, looked_up = look(
-        worker, lease.task_id, "lookup_lease", lease_id, lambda op: worker.leases.lookup(lease_id, op=op)
-    )
-    if record is None:
-        verdict = Verdict.GONE
-    else:
-        verdict = Verdict.IRREVOCABLE if record.revoke_error else Verdict.REVOKE_FAILED
-    return _commit(worker, claim, lease, verdict, (*done, looked_up))
-
-
-def look(
-    worker: Worker, task_id: str, kind: str, subject: str, call: Callable[[str], T | None]
-) -> tuple[T | None, OperationRow]:
-    """Ask Vault about a credential. A look-up changes nothing, so it needs no intent; its answer is kept."""
-    op_id, sent = new_id(), worker.now()
-    found = call(op_id)
-    answer = "gone" if found is None else "live"
-    return found, OperationRow(op_id, task_id, kind, subject, OpState.ANSWERED, answer, sent, worker.now())
+def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> None:
+    """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path."""
+    _take_back(worker, grant.task_id, claim, [_token(worker, grant)])
 
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
@@ -125,14 +48,90 @@ def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[
     )
 
 
-def _commit(worker: Worker, claim: int, row: R, verdict: Verdict, operations: tuple[OperationRow, ...]) -> R:
-    """Write the claimed verdict of a credential and the answers that it comes from."""
-    dead_at = row.dead_at or (worker.now() if verdict is Verdict.GONE else None)
-    written = replace(row, verdict=verdict, dead_at=dead_at)
-    body = {
-        "subject": operations[-1].subject,
-        "verdict": verdict.value,
-        "ops": [op.op_id for op in operations],
-    }
-    worker.ledger.apply(row.task_id, Change("revoked", body, rows=(written, *operations)), claim=claim, at=worker.now())
-    return written
+def _is_known(grant: GrantRow) -> bool:
+    return bool(grant.wrapped_accessor or grant.token_lease)
+
+
+def _token(worker: Worker, grant: GrantRow) -> _Doomed:
+    accessor, lease_id = grant.wrapped_accessor, grant.token_lease or ""
+    if accessor is not None:
+        return _Doomed(
+            grant,
+            "token",
+            grant.accessor_hmac or "",
+            lambda op: worker.tokens.revoke_accessor(accessor, op=op),
+            lambda op: worker.tokens.lookup_accessor(accessor, op=op),
+        )
+    return _Doomed(
+        grant,
+        "token",
+        lease_id,
+        lambda op: worker.leases.revoke(lease_id, op=op),
+        lambda op: worker.leases.lookup(lease_id, op=op),
+    )
+
+
+def _lease(worker: Worker, lease: LeaseRow) -> _Doomed:
+    lease_id = lease.lease_id
+    return _Doomed(
+        lease,
+        "lease",
+        lease_id,
+        lambda op: worker.leases.revoke(lease_id, op=op),
+        lambda op: worker.leases.lookup(lease_id, op=op),
+    )
+
+
+def _take_back(worker: Worker, task_id: str, claim: int, doomed: Sequence[_Doomed]) -> None:
+    """Commit all intents, act on each credential in order, commit all answers that came.
+
+    One commit before and one after keep the door open as short as possible; a crash in between leaves
+    operations that read as unknown, and the next run acts again.
+    """
+    if not doomed:
+        return
+    ops = [
+        OperationRow(new_id(), task_id, f"revoke_{one.kind}", one.subject, OpState.INTENDED, None, worker.now(), None)
+        for one in doomed
+    ]
+    intents: list[Row] = [*(replace(one.row, verdict=Verdict.REVOKE_REQUESTED) for one in doomed), *ops]
+    said = {"ops": [op.op_id for op in ops], "subjects": [one.subject for one in doomed]}
+    worker.ledger.apply(task_id, Change("revoke_intended", said, rows=intents), claim=claim, at=worker.now())
+    answers: list[Row] = []
+    verdicts: dict[str, str] = {}
+    try:
+        for one, op in zip(doomed, ops, strict=True):
+            row, *operations = _end(worker, one, op)
+            answers += [row, *operations]
+            verdicts[one.subject] = row.verdict.value
+    finally:
+        if answers:
+            change = Change("revoked", {"verdicts": verdicts}, rows=answers)
+            worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+
+
+def _end(worker: Worker, one: _Doomed, op: OperationRow) -> tuple[GrantRow | LeaseRow, OperationRow, OperationRow]:
+    """Revoke and look up one credential; gives it with the verdict that Vault claims, and both operations."""
+    try:
+        one.revoke(op.op_id)
+        answered = replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+    except OutcomeUnknown as error:
+        answered = replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
+    except VaultRejected as error:
+        # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (VAULT-FACTS, "Revocation")
+        answered = replace(op, state=OpState.ABANDONED, answer=str(error)[:255], answered_at=worker.now())
+    asked = replace(op, op_id=new_id(), kind=f"lookup_{one.kind}", sent_at=worker.now())
+    found = one.look(asked.op_id)
+    verdict = Verdict.GONE if found is None else _still_there(found, answered)
+    dead_at = one.row.dead_at or (worker.now() if found is None else None)
+    looked_up = replace(
+        asked, state=OpState.ANSWERED, answer="gone" if found is None else "live", answered_at=worker.now()
+    )
+    return replace(one.row, verdict=verdict, dead_at=dead_at), answered, looked_up
+
+
+def _still_there(found: object, revocation: OperationRow) -> Verdict:
+    """The verdict on a credential that Vault still has after it was to be revoked."""
+    if getattr(found, "revoke_error", None):
+        return Verdict.IRREVOCABLE
+    return Verdict.ACKNOWLEDGED if revocation.state is OpState.ANSWERED else Verdict.REVOKE_FAILED

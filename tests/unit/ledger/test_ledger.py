@@ -854,16 +854,42 @@ def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
     assert [o.path for o in ledger.trail(file_of(ledger)).observations if o.kind is Kind.HAZARD] == ["sys/remount"]
 
 
-def test_a_trail_has_every_canary_and_every_session(ledger: SqlLedger) -> None:
+def canaries(ledger: SqlLedger, *seconds: float) -> None:
+    """Canaries so many seconds after NOW; the offsets grow with time."""
+    for at in seconds:
+        ledger.canary(Canary(Place("audit", 1, 100_000 + int(at * 1000)), NOW + timedelta(seconds=at)))
+
+
+def seconds_of(ledger: SqlLedger) -> list[float]:
+    return [(c.at - NOW).total_seconds() for c in ledger.trail(file_of(ledger)).canaries]
+
+
+def test_a_trail_has_the_canaries_around_its_lines_and_up_to_its_tokens_expiry(ledger: SqlLedger) -> None:
     issued(ledger)
-    marks = [Canary(Place("audit", 1, n), NOW + timedelta(seconds=n)) for n in (300, 100)]
-    for mark in (*marks, marks[0]):
-        ledger.canary(mark)
+    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)])
+    # the grant expires 600 s after NOW: nothing but a canary shows that the time has come
+    canaries(ledger, 700, 599, 3, -5, -20, 601, 3)
+    assert seconds_of(ledger) == [-5, 3, 599, 601]
+
+
+def test_a_trail_keeps_every_canary_where_none_closes_it(ledger: SqlLedger) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
+    canaries(ledger, 5, 7)
+    assert seconds_of(ledger) == [5, 7]
+
+
+def test_a_trail_without_lines_has_no_canaries(ledger: SqlLedger) -> None:
+    issued(ledger)
+    canaries(ledger, -1, 1)
+    assert seconds_of(ledger) == []
+
+
+def test_a_trail_knows_every_session_of_the_worker(ledger: SqlLedger) -> None:
+    issued(ledger)
     for name in (WORKER, "hmac-worker-2", WORKER):
         ledger.session(name, NOW)
-    trail = ledger.trail(file_of(ledger))
-    assert list(trail.canaries) == marks[::-1]
-    assert trail.worker_accessors == {WORKER, "hmac-worker-2"}
+    assert ledger.trail(file_of(ledger)).worker_accessors == {WORKER, "hmac-worker-2"}
 
 
 def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What commands print about more than one task: lists, templates, specs and what `init` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jitvault.cli import output
+from jitvault.cli.output import to_json
+
+if TYPE_CHECKING:
+    from jitvault.provision.init import Plan
+
+
+def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(to_json({"tasks": list(rows)}))
+        return
+    table = output.new_table("task", "state", "ended", "due")
+    for row in rows:
+        due = output.readable(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
+        table.add_row(row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due)
+    output.console().print(table if rows else "There are no tasks.")
+
+
+def checked(spec: Mapping[str, Any], paths: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(to_json({"ok": True, "spec": spec, "reads": list(paths.values())}))
+        return
+    console = output.console()
+    console.print(f"{spec['metadata']['id']}: the spec is valid", markup=False, highlight=False)
+    for name, path in paths.items():
+        console.print(f"  {name} reads {path}", markup=False, highlight=False)
+
+
+def templates(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(to_json({"templates": list(found)}))
+        return
+    table = output.new_table("template", "tier", "ttl", "window", "proof", "what it allows")
+    for one in found:
+        spec, meta = one["spec"], one["metadata"]
+        table.add_row(meta["name"], spec["tier"], spec["ttl"], spec["max_window"], spec["confirm"], meta["description"])
+    output.console().print(table)
+
+
+def template(found: Mapping[str, Any], paths: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(to_json({"template": found, "paths": list(paths)}))
+        return
+    console = output.console()
+    spec = found["spec"]
+    console.print(f"{found['metadata']['name']}: {found['metadata']['description']}", markup=False, highlight=False)
+    choices = (f"{name}: {', '.join(p['choices'])}" for name, p in spec["parameters"].items())
+    output.print_facts(
+        console,
+        {
+            "owner": found["metadata"]["owner"],
+            "tier": spec["tier"],
+            "choices": "; ".join(choices) or "none",
+            "ttl": f"{spec['ttl']}, window at most {spec['max_window']}, wrapping {spec['wrap_ttl']}",
+            "leases": f"at most {spec['lease_budget']} a task",
+            "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
+            "reads": ", ".join(paths),
+        },
+    )
+
+
+def provisioned(plan: Plan, *, applied: bool, as_json: bool) -> None:
+    steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
+    if as_json:
+        typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(plan.missing)}))
+        return
+    console = output.console()
+    for step in plan.changes:
+        sign = {"create": "+", "update": "~"}[step.action]
+        console.print(f"{sign} {step.kind} {step.name}", style="green", markup=False, highlight=False)
+        for line in step.detail:
+            console.print(f"    {line}", markup=False, highlight=False)
+    kept = len(plan.steps) - len(plan.changes)
+    done = "made" if applied else "to make"
+    console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
+    for note in plan.missing:
+        console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)

@@ -1,0 +1,117 @@
+"""Where results go, and how the pieces of what is printed look.
+
+Results go to stdout, everything else to stderr. Text from specs and Vault is shown as text: markup in it is not
+interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from jitvault.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_COLOURS = {
+    "denied": "red",
+    "cancelled": "dim",
+    "lapsed": "dim",
+    "pending_approval": "yellow",
+    "ending": "yellow",
+    "confirmed": "green",
+    "sealed": "green",
+}
+
+
+def to_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def text(value: str, *, out: NewFile | None) -> None:
+    """Print a result, or write it to the new file."""
+    if out is None:
+        sys.stdout.write(value)
+        sys.stdout.flush()
+    else:
+        out.write(value)
+        typer.echo(f"written to {out.path}", err=True)
+
+
+class NewFile:
+    """A file with mode 0600 that is made before the act whose result it will hold: a secret that comes once
+    must not meet a full disk or a name that is taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError when the file exists or cannot be made."""
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="Name a new file.") from None
+
+    def write(self, value: str) -> None:
+        with os.fdopen(self._descriptor, "w") as file:
+            file.write(value)
+
+
+@contextmanager
+def new_file(path: Path | None) -> Iterator[NewFile | None]:
+    """The new file at `path`, or None without one; removed again when nothing was written into it."""
+    if path is None:
+        yield None
+        return
+    file = NewFile(path)
+    try:
+        yield file
+    finally:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
+
+
+def console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=False, emoji=False)
+
+
+def print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(f"  {name}", Text(str(value)))
+    console.print(table)
+
+
+def new_table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        # an id that is cut cannot be copied: it is folded instead
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def coloured(state: str) -> str:
+    colour = _COLOURS.get(state, "bold")
+    return f"[{colour}]{state}[/{colour}]"
+
+
+def readable(at: str | None) -> str:
+    return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"
