@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,8 @@ def _told(event: str, body: Mapping[str, Any]) -> Text:
     if event == "ending":
         return Text(f"ending: {body['reason']}")
     if event == "revoked":
-        return Text(f"revoked {body['subject']}: {body['verdict']}", overflow="fold")
+        counts = Counter(body["verdicts"].values())
+        return Text("revoked: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
     return Text(words)
 
 

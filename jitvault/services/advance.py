@@ -15,7 +15,7 @@ from jitvault.domain.confirmation import QUIET, Check
 from jitvault.domain.lifecycle import BEFORE_GRANT, EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.errors import AuditUntrusted, InvalidInput, JitvaultError
+from jitvault.errors import AuditUntrusted, InvalidInput, JitvaultError, SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, judge, still_proven
 from jitvault.services.consider import consider, enter, still_grantable, still_holds
@@ -64,6 +64,9 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
         try:
             while step.go_on:
                 step = _turn(worker, task_id, claim, step)
+        except SecurityFinding:
+            # what cannot be believed is not told either
+            raise
         except JitvaultError:
             # what was done until then is told as well, if Vault takes it
             with contextlib.suppress(JitvaultError):

@@ -14,7 +14,7 @@ from typing import Any
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.chain import breaks
 from jitvault.domain.confirmation import Trail
-from jitvault.domain.lifecycle import BEFORE_GRANT, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
@@ -23,6 +23,8 @@ from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
 
 Published = Mapping[str, Any]
+
+_BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 
 def published(worker: Worker, task_id: str) -> Published:
@@ -37,7 +39,10 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
     """
     chain = said.get("chain") or {}
     held = {event.seq: event.hash for event in file.events}
-    if chain and held.get(chain["seq"]) != chain["head"]:
+    known = not chain or held.get(chain["seq"]) == chain["head"]
+    # nothing that was granted or cancelled is ever before its grant again
+    back = bool(chain) and file.task.state in BEFORE_GRANT and said.get("state") not in _BEFORE_GRANT
+    if back or not known:
         message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
         raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is done from it.")
@@ -87,7 +92,7 @@ def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
 def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:
     """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it."""
     state = said.get("state")
-    if state not in {s.value for s in BEFORE_GRANT}:
+    if state not in _BEFORE_GRANT | {State.ISSUING.value}:
         message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
         raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is issued from it.")
@@ -96,13 +101,17 @@ def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:
 
 
 def _states(file: TaskFile) -> list[str]:
-    """The state is the one of the last event, and what was merely observed changed none."""
+    """The state is the one of the last event, each follows from the one before it, and nobody but us moved it."""
     states = [e.body.get("state") for e in file.events]
-    told = zip(file.events[1:], states, states[1:], strict=False)
-    jumped = any(e.kind == "observed" and before != after for e, before, after in told)
+    told = list(zip(file.events[1:], states, states[1:], strict=False))
+    jumped = any(before != after and (e.kind == "observed" or not _follows(before, after)) for e, before, after in told)
     if states and (jumped or states[-1] != file.task.state.value):
         return [f"the task's state was set to {file.task.state} by hand"]
     return []
+
+
+def _follows(before: object, after: object) -> bool:
+    return isinstance(before, str) and before in EDGES and after in EDGES[State(before)]
 
 
 def _revision(file: TaskFile) -> list[str]:

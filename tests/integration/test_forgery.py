@@ -14,7 +14,7 @@ import pytest
 import requests
 from conftest import SPEC
 from psycopg import sql
-from rig import PREFIX, Rig, own_rig, settle
+from rig import PREFIX, Rig, hurried, own_rig, settle
 
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.errors import OutcomeUnknown
@@ -26,7 +26,8 @@ Edit = Callable[[Rig, str], None]
 
 
 @pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
+def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    hurried(monkeypatch)
     return own_rig(world, variables, tmp_path)
 
 
@@ -193,9 +194,7 @@ def test_no_second_token_when_settled_is_flipped_or_the_history_is_rewritten(rig
 
 
 @pytest.mark.parametrize("rewritten", [False, True])
-def test_a_lease_that_is_deleted_from_the_ledger_is_never_confirmed_over(
-    rig: Rig, spec: Spec, rewritten: bool
-) -> None:
+def test_a_lease_that_is_deleted_from_the_ledger_is_never_confirmed_over(rig: Rig, spec: Spec, rewritten: bool) -> None:
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
@@ -250,7 +249,9 @@ def test_a_verdict_that_is_written_by_hand_proves_nothing(rig: Rig, spec: Spec, 
 
 
 def _as_if_it_had_ended(rig: Rig, task: str, state: str) -> None:
-    rig.rewrite_events(task, lambda _: True, ("confirmed", {"state": "confirmed"}), (state, {"state": state, "head": ""}))
+    # every move is one that a task can make
+    more = [("ending", {"state": "ending", "reason": "completed"}), ("confirmed", {"state": "confirmed"})]
+    rig.rewrite_events(task, lambda _: True, *more, (state, {"state": state, "head": ""}))
     rig.sql("UPDATE tasks SET state = ?, end_reason = 'completed' WHERE task_id = ?", state, task)
     rig.sql("UPDATE grants SET verdict = 'audit_confirmed', settled = 1 WHERE task_id = ?", task)
     rig.sql("UPDATE leases SET verdict = 'target_confirmed' WHERE task_id = ?", task)
@@ -367,9 +368,7 @@ def test_a_decision_that_its_entity_did_not_sign_for_this_task_is_absent_and_a_f
 def test_an_approval_of_another_digest_does_not_count(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
     rig("operator", "grant", file, code=4)
-    document = _decision(
-        rig, file.stem, "sha256:" + "1" * 64, signer="approver-1", entity=rig.entity("approver-1")
-    )
+    document = _decision(rig, file.stem, "sha256:" + "1" * 64, signer="approver-1", entity=rig.entity("approver-1"))
     rig.put(f"decisions/{rig.entity('approver-1')}/{file.stem}", document)
     rig("operator", "grant", file.stem, code=4)
 
