@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from jitvault.domain.confirmation import QUIET, Check
+from jitvault.domain.confirmation import QUIET
 from jitvault.domain.lifecycle import BEFORE_GRANT, EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
@@ -33,6 +33,7 @@ from jitvault.services.seal import late, seal, settles_at
 _Why = tuple[EndReason, dict[str, object]]
 _REVOKE_TRIES = 4
 _FIRST_PAUSE_S = 0.2
+_QUIET_WAITS = 3
 _SKEW = timedelta(seconds=5)
 
 
@@ -42,8 +43,8 @@ class Step:
 
     go_on: bool = False
     standing: Standing | None = None
-    quiet: Check | None = None
     tries: int = 0
+    waits: int = 0
 
 
 def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFile:
@@ -219,14 +220,17 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     revoke(worker, file, claim)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
-    quiet = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
-    if quiet.ok:
-        return Step(quiet=quiet)
-    if last.tries >= _REVOKE_TRIES:
-        return Step(quiet=quiet)
-    waits_for_time = _file(worker, file.task.task_id).checks and last.tries == 0
-    worker.clock.sleep(QUIET.total_seconds() if waits_for_time else _FIRST_PAUSE_S * 2**last.tries)
-    return Step(go_on=True, quiet=quiet, tries=last.tries + 1)
+    outcome = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
+    if outcome.proven and outcome.quiet.ok:
+        return Step()
+    if outcome.proven and last.waits < _QUIET_WAITS:
+        # only time is missing, or the answer to a request that is in flight
+        worker.clock.sleep(QUIET.total_seconds())
+        return Step(go_on=True, tries=last.tries, waits=last.waits + 1)
+    if not outcome.proven and last.tries < _REVOKE_TRIES:
+        worker.clock.sleep(_FIRST_PAUSE_S * 2**last.tries)
+        return Step(go_on=True, tries=last.tries + 1, waits=last.waits)
+    return Step()
 
 
 def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:

@@ -68,11 +68,16 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     return Judged(tuple(grants), tuple(leases), tuple(checks), all(proven))
 
 
-def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Check:
-    """Write the verdicts, and call the task confirmed when everything is proven and it is quiet.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task lacks to be `confirmed`: `proven` says that every credential is, `quiet` is check 7."""
 
-    Gives check 7; the task is `confirmed` if and only if it is ok.
-    """
+    proven: bool
+    quiet: Check
+
+
+def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Outcome:
+    """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     trail = worker.ledger.trail(file)
     found = judge(worker, file, trail)
     tokens = frozenset(g.accessor_hmac for g in file.grants if g.accessor_hmac)
@@ -83,7 +88,7 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Che
         if any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks):
             change = Change("judged", {"quiet": quiet.evidence}, rows=(*credentials, *checks))
             worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-        return quiet
+        return Outcome(found.proven, quiet)
     begun = file.task.ending_at or worker.now()
     dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
@@ -95,7 +100,7 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Che
         rows=(*settled, *found.leases, *checks),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return quiet
+    return Outcome(found.proven, quiet)
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, bool]]:
