@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from jitvault.domain.chain import GENESIS
@@ -28,6 +29,10 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
         raise NotFound(f"nobody has submitted a task {task_id}")
     published = worker.documents.get(f"tasks/{task_id}")
     if published is not None and published.get("installation") == worker.installation:
+        file = worker.ledger.file(task_id)
+        if file is not None:
+            # another process has taken it in since
+            return file
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
             hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
@@ -35,9 +40,11 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
     revision = resolve(worker, submitted, number=1)
     check_grantable(worker, revision)
     standing = stand(worker, revision)
-    _create(worker, submitted, revision, standing)
+    with contextlib.suppress(WrongState):
+        # another process that took it in at the same moment did the same
+        _create(worker, submitted, revision, standing)
     created = worker.ledger.file(task_id)
-    assert created is not None  # noqa: S101 - it was just written
+    assert created is not None  # noqa: S101 - one of them has just written it
     return created
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+import pytest
 from conftest import PEOPLE, Cli, Result
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
@@ -29,6 +30,7 @@ from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ports.ledger import TaskFile
 from jitvault.sandbox.world import World
+from jitvault.services import advance
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import Wiring
@@ -212,8 +214,9 @@ class Rig:
 
     def snapshot(self, to: Path) -> Path:
         """A consistent copy of the ledger as it is now."""
-        with contextlib.closing(sqlite3.connect(self.ledger_path)) as here, contextlib.closing(sqlite3.connect(to)) as o:
-            here.backup(o)
+        source, copy = sqlite3.connect(self.ledger_path), sqlite3.connect(to)
+        with contextlib.closing(source), contextlib.closing(copy):
+            source.backup(copy)
         return to
 
     def put_back(self, copy: Path) -> None:
@@ -241,6 +244,11 @@ class Rig:
 def settle() -> None:
     """Wait until the sandbox's settle window is over."""
     time.sleep(2.2)
+
+
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a revocation fails for good, one more try is enough to see it."""
+    monkeypatch.setattr(advance, "_REVOKE_TRIES", 1)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

@@ -257,6 +257,36 @@ def test_a_reader_that_lands_within_a_line_notices(log: Log) -> None:
     assert log.gaps != []
 
 
+@pytest.mark.parametrize("more", [b"", line(4)])
+def test_a_file_that_was_written_anew_to_the_same_length_or_more_is_a_gap(log: Log, more: bytes) -> None:
+    # the inode is the same, and the old position falls on the end of a line
+    log.write(line(1) + line(2))
+    log.read()
+    os.truncate(log.path, 0)
+    log.write(line(3) + line(2).replace(b"n-2", b"n-9") + more)
+    log.read()
+    assert len(log.gaps) == 1
+    assert log.subjects()[:4] == ["n-1", "n-2", "n-3", "n-9"]
+    assert {o.place.epoch for o in log.seen[2:]} == {2}
+
+
+def test_it_tells_whether_there_is_anything_to_read(log: Log) -> None:
+    log.write(line(1) + line(2))
+    assert log.source.has_more(log.position)
+    log.read()
+    assert not log.source.has_more(log.position)
+    log.write(b"{")
+    assert log.source.has_more(log.position)
+    os.truncate(log.path, 0)
+    assert log.source.has_more(log.position)
+    log.write(line(3) + line(4))
+    assert log.source.has_more(log.position)
+    log.read()
+    log.path.rename(log.path.with_suffix(".1"))
+    log.path.write_bytes(line(3) + line(4))
+    assert log.source.has_more(log.position)
+
+
 @pytest.mark.parametrize("long", [80, 81, 200, 1000])
 def test_a_line_over_the_limit_is_a_gap_and_the_next_is_read(
     log: Log, long: int, monkeypatch: pytest.MonkeyPatch
@@ -316,7 +346,11 @@ def test_a_file_that_cannot_be_read_is_not_trusted(log: Log, spoil: object) -> N
         pytest.skip("root reads every file")
     log.write(line(1))
     spoil(log.path)  # type: ignore[operator]
-    for read in (log.source.start, lambda: list(log.source.read(log.position))):
+    for read in (
+        log.source.start,
+        lambda: list(log.source.read(log.position)),
+        lambda: log.source.has_more(log.position),
+    ):
         with pytest.raises(AuditUntrusted, match=r"audit\.log cannot be read") as caught:
             read()
         assert caught.value.exit_code == 7

@@ -855,9 +855,11 @@ def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
 
 
 def canaries(ledger: SqlLedger, *seconds: float) -> None:
-    """Canaries so many seconds after NOW; the offsets grow with time."""
-    for at in seconds:
-        ledger.canary(Canary(Place("audit", 1, 100_000 + int(at * 1000)), NOW + timedelta(seconds=at)))
+    """Lines of matched canaries so many seconds after NOW; the offsets grow with time."""
+    for n, at in enumerate(seconds, start=1000):
+        place, when = Place("audit", 1, 100_000 + int(at * 1000)), NOW + timedelta(seconds=at)
+        read(ledger, [seen(n, Kind.CANARY, f"hmac-{at}", place=place, at=when)])
+        assert ledger.keep_canary("audit", f"hmac-{at}") == Canary(place, when)
 
 
 def seconds_of(ledger: SqlLedger) -> list[float]:
@@ -899,16 +901,73 @@ def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, 
     assert (first[11:16], last[11:16]) == ("09:00", "10:00")
 
 
-def test_a_canary_is_found_by_its_own_line(ledger: SqlLedger) -> None:
-    lines = [
-        seen(1, Kind.CANARY, "hmac-nonce", closing=False),
-        seen(2, Kind.CANARY, "hmac-nonce"),
-        seen(3, Kind.OWN, "hmac-else"),
-    ]
-    read(ledger, lines)
-    assert ledger.find_canary("audit", "hmac-nonce") == (Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
-    for source, hashed in (("audit", "hmac-none"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")):
-        assert ledger.find_canary(source, hashed) is None
+NONCE_LINES = [
+    seen(1, Kind.CANARY, "hmac-nonce", closing=False),
+    seen(2, Kind.CANARY, "hmac-nonce"),
+    seen(3, Kind.OWN, "hmac-else"),
+]
+
+
+def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, path: Path) -> None:
+    read(ledger, NONCE_LINES)
+    found = Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
+    for _ in range(2):
+        assert ledger.keep_canary("audit", "hmac-nonce") == found
+    assert as_is(path, "SELECT source, epoch, offset FROM canaries") == [("audit", 1, 200)]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"), [("audit", "hmac-x"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")]
+)
+def test_what_is_no_line_of_the_canary_is_not_kept(ledger: SqlLedger, path: Path, source: str, expected: str) -> None:
+    read(ledger, NONCE_LINES)
+    assert ledger.keep_canary(source, expected) is None
+    assert as_is(path, "SELECT * FROM canaries") == []
+
+
+def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
+    ledger.start_source("audit", Position("1:2", 0, 1))
+    with ledger.claim_source("audit") as claim:
+        for lines, found in [
+            (NONCE_LINES[:1], None),
+            (NONCE_LINES[1:2], Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))),
+        ]:
+            given = ledger.observe("audit", batch(lines), claim=claim, at=NOW, expected="hmac-nonce")
+            assert given == found
+
+
+@pytest.mark.parametrize(
+    ("how", "settled"),
+    [
+        ({}, True),
+        ({"actor": TOKEN}, False),
+        ({"actor": ""}, False),
+        ({"closing": False}, False),
+        ({"op": "op-2"}, False),
+        ({"op": ""}, False),
+        # that it failed is an answer, too
+        ({"failed": True}, True),
+    ],
+    ids=str,
+)
+def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
+    ledger: SqlLedger, how: dict[str, Any], settled: bool
+) -> None:
+    # anybody can send the header with an operation id
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    read(ledger, [replace(seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1"), **how)])
+    state = file_of(ledger).operations[0].state
+    assert state is (OpState.SETTLED if settled else OpState.ANSWERED)
+
+
+@pytest.mark.parametrize("state", [s for s in OpState if s is not OpState.ANSWERED])
+def test_only_an_answered_operation_is_settled_by_its_line(ledger: SqlLedger, state: OpState) -> None:
+    make(ledger)
+    ledger.session(WORKER, NOW)
+    change(ledger, Change("a", rows=(operation(state=state),)))
+    read(ledger, [seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1")])
+    assert file_of(ledger).operations[0].state is state
 
 
 @pytest.mark.parametrize("state", list(OpState))

@@ -1,0 +1,95 @@
+"""Runs jitvault commands that die by SIGKILL at a chosen point. A program of the crash tests, not a test.
+
+It imports jitvault once and forks for each order, so that a death costs milliseconds. An order is a line of JSON
+on stdin, `{arguments, environment, point, output}`; the answer is a line `{signal, code, points}`. A point is
+passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
+reached, so it counts them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Points:
+    """Counts the points that were passed, and ends the process at one of them."""
+
+    def __init__(self, last: int, tally: Path) -> None:
+        self.last = last
+        self.passed = 0
+        self.tally = tally
+
+    def __call__(self) -> None:
+        self.passed += 1
+        if self.passed == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: type, name: str) -> None:
+        act: Callable[..., Any] = getattr(owner, name)
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            self()
+            done = act(*args, **kwargs)
+            self()
+            return done
+
+        setattr(owner, name, observed)
+
+
+def run(order: dict[str, Any]) -> None:
+    """In the forked process: one command, whole or not."""
+    import requests
+
+    from jitvault.cli import app
+    from jitvault.ledger.database import Database
+
+    points = Points(order["point"], Path(order["output"] + ".points"))
+    points.around(requests.Session, "send")
+    points.around(Database, "write")
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = ["jitvault", *order["arguments"]]
+    for number, name in ((1, ".out"), (2, ".err")):
+        file = os.open(order["output"] + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(file, number)
+    code = 0
+    try:
+        app.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    points.tally.write_text(str(points.passed))
+    os._exit(code)
+
+
+def main() -> None:
+    import psycopg  # noqa: F401 - so that no fork has to
+
+    import jitvault.cli.session
+    import jitvault.engines.database
+    import jitvault.ledger.migrations  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            run(order)
+        _, status = os.waitpid(child, 0)
+        tally = Path(order["output"] + ".points")
+        answer = {
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+            "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "points": int(tally.read_text()) if tally.exists() else None,
+        }
+        print(json.dumps(answer), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
