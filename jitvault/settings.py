@@ -48,7 +48,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JITVAULT_", frozen=True, env_ignore_empty=True)
 
-    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"))
+    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"), pattern=r"^https?://[^/\s]+")
     vault_token: SecretStr | None = Field(None, validation_alias=_either("TOKEN"))
     vault_namespace: str | None = Field(None, validation_alias=_either("NAMESPACE"))
     vault_cacert: str | None = Field(None, validation_alias=_either("CACERT"))

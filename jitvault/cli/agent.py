@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +13,11 @@ from jitvault.cli.options import Debug, Json, Out, is_file, is_task_id
 
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
+
+# OpenBao's and Vault's service tokens, with a namespace perhaps, and wrapping tokens as JWTs
+_TOKEN = re.compile(
+    r"s\.[A-Za-z0-9]{24,}(\.[A-Za-z0-9]+)?|hvs\.[A-Za-z0-9_-]{24,}(\.[A-Za-z0-9]+)?|eyJ[A-Za-z0-9_.-]{24,}"
+)
 
 
 def unwrap(
@@ -35,31 +41,39 @@ def unwrap(
     wiring = session.wired()
     vault = wiring.vault(None)
     with output.new_file(out) as file:
-        held = take(vault, wrapping_token(_given(wiring, what)))
+        given = _given(wiring, what)
+        held = take(vault, wrapping_token(given.text))
         if read:
             render.secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
         else:
             render.unwrapped(held, out=file, as_json=json_)
+    if given.inbox:
+        wiring.person.documents.destroy(given.inbox)
 
 
-def _given(wiring: Wiring, what: str) -> str:
+class _Given(NamedTuple):
+    """What is to be unwrapped, and where in the inbox it lies until it is."""
+
+    text: str
+    inbox: str = ""
+
+
+def _given(wiring: Wiring, what: str) -> _Given:
     from jitvault.errors import InvalidInput, NotFound
 
     if what == "-":
-        return sys.stdin.read(64 * 1024)
+        return _Given(sys.stdin.read(64 * 1024))
     if is_file(what):
         try:
-            return Path(what).read_text()
+            return _Given(Path(what).read_text())
         except (OSError, UnicodeDecodeError):
-            raise InvalidInput(f"{what} cannot be read as text") from None
-    # a wrapping token is s.…, hvs.… or a JWT; a task's id is none of these
-    if what.startswith(("s.", "hvs.", "b.", "eyJ")) or what != what.lower():
-        return what
+            raise InvalidInput(f"{what!a:.80} cannot be read as text") from None
+    if _TOKEN.fullmatch(what):
+        return _Given(what)
     if not is_task_id(what):
         raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {what!a:.80}")
-    person = wiring.person
-    message = person.documents.get(f"inbox/{person.entity}/{what}")
+    inbox = f"inbox/{wiring.person.entity}/{what}"
+    message = wiring.person.documents.get(inbox)
     if message is None:
         raise NotFound(f"there is no file {what}, and no task of that name in your inbox")
-    person.documents.destroy(f"inbox/{person.entity}/{what}")
-    return str(message["wrapping"][0]["token"])
+    return _Given(str(message["wrapping"][0]["token"]), inbox)

@@ -161,7 +161,7 @@ def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
 def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     """Refuse, before anything is written, an id that is taken by somebody else or by another spec."""
-    from jitvault.cli import session
+    from jitvault.cli import render, session
     from jitvault.domain.revision import difference_of_specs
     from jitvault.errors import WrongState
 
@@ -169,7 +169,8 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document is None or document["state"] == "refused":
         return
     if document["requester"] != wiring.person.entity:
-        raise WrongState(f"task {spec.id} belongs to another requester", hint="Choose another id.")
+        owner = render.revision_of(document).content["requester"]["name"]
+        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
     changed = difference_of_specs(_spec_of(document), spec.canonical())
     if not changed:
         return

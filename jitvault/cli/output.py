@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,15 +87,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_facts(console: Console, facts: Mapping[str, str]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    """Names and values; words are wrapped, an id or a digest is never folded, so that it can be copied."""
+    indent = 2 + max(len(name) for name in facts) + 2
     for name, value in facts.items():
-        table.add_row(f"  {name}", Text(str(value)))
-    console.print(table)
+        lines = textwrap.wrap(value, max(20, console.width - indent), break_long_words=False, break_on_hyphens=False)
+        for n, line in enumerate(lines or [""]):
+            label = f"  {name}" if n == 0 else ""
+            console.print(f"{label:<{indent}}{line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def new_table(*columns: str) -> Table:

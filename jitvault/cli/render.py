@@ -71,10 +71,7 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
     if message is None:
-        typer.echo(
-            f"No wrapping token for you: it was taken, or delivered to the agent ({document['agent']}).",
-            err=True,
-        )
+        typer.echo(_why_no_token(document), err=True)
     if as_json:
         text(to_json(shown) + "\n", out=None)
         return
@@ -87,6 +84,17 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         what = out.path if out else wrapping["token"]
         console.print(f"  unwrap   within {wrapping['ttl']} s, once:", markup=False, highlight=False)
         console.print(f"           jitvault unwrap {what}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _why_no_token(document: Published) -> str:
+    revision = revision_of(document)
+    if revision.spec.spec.deliver == "agent":
+        agent = revision.content["agent"]["name"]
+        return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
+    return (
+        "The wrapping token was printed before, or nobody took it within ten minutes. It is never made twice: "
+        f"if it is lost, `jitvault revoke {revision.spec.id}` and use another id."
+    )
 
 
 def ended(document: Published, *, as_json: bool) -> None:
@@ -173,7 +181,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "owner": content["owner"]["name"],
         "intent": content["spec"]["spec"]["intent"],
         "risk": content["risk"],
-        "revision": f"{shown['revision']['number']}  {shown['digest']}",
+        "revision": str(shown["revision"]["number"]),
+        "digest": shown["digest"],
         "decisions": ", ".join(f"{d['name']}: {d['decision']}" for d in shown["decisions"]) or "none needed or made",
     }
     if shown["grant"]:
@@ -224,15 +233,21 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
             highlight=False,
         )
-    table = output.new_table("credential", "verdict", "checks")
-    table.add_row("task token", proof["token"]["verdict"], _checks(proof["token"]["checks"]))
+    _print_verdict(console, "task token", proof["token"], "")
     for lease in proof["leases"]:
-        table.add_row(lease["lease_id"], lease["verdict"], _checks(lease["checks"]))
-    console.print(table)
+        _print_verdict(console, "lease", lease, lease["lease_id"])
     failed = [c for owner in (proof["token"], *proof["leases"]) for c in owner["checks"] if not c["ok"]]
     for check in failed:
         line = f"  check {check['n']} ({check['name']}): {check['evidence']}"
         console.print(line, style="red", markup=False, highlight=False)
+
+
+def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
+    """One credential; its id has a line of its own and is never folded, so that it can be copied."""
+    line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
+    console.print(line, markup=False, highlight=False)
+    if name:
+        console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:

@@ -95,7 +95,10 @@ class SqlLedger:
             return TaskFile(
                 task=task,
                 revision=current,
-                decisions=of_task(connection, DecisionRow, task_id, "entity_id"),
+                # those about the present revision: what was said of an earlier one does not count any more
+                decisions=tuple(
+                    d for d in of_task(connection, DecisionRow, task_id, "entity_id") if d.digest == task.digest
+                ),
                 grants=of_task(connection, GrantRow, task_id, "attempt"),
                 leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),
                 checks=of_task(connection, CheckRow, task_id, "subject", "n"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from jitvault.domain.confirmation import QUIET
-from jitvault.domain.lifecycle import BEFORE_GRANT, EndReason, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.errors import AuditUntrusted, InvalidInput, JitvaultError, SecurityFinding
@@ -128,7 +128,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
 
 def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
-    if ended is not None:
+    if ended is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
         return Step()
     found = consider(worker, file, claim)

@@ -19,6 +19,7 @@ from jitvault.domain.confirmation import (
     is_quiet,
 )
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.revision import Revision
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
@@ -82,6 +83,11 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     found = judge(worker, file, trail)
     tokens = frozenset(g.accessor_hmac for g in file.grants if g.accessor_hmac)
     quiet = is_quiet(tokens, trail, leases_dead=found.proven, now_canary=canary.at)
+    hidden = _hidden(file, trail)
+    if hidden:
+        message = f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
+        worker.ledger.finding(file.task.task_id, "hidden_lease", message, worker.now())
+        quiet = Check(7, ok=False, evidence=f"{message} (line {hidden[0].line[:16]})")
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
     if not quiet.ok:
@@ -103,6 +109,17 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     return Outcome(found.proven, quiet)
 
 
+def _hidden(file: TaskFile, trail: Trail) -> list[Observation]:
+    """Answers of a leased path to the task's tokens that show no lease (VAULT-FACTS, "Audit entries").
+
+    Vault wraps any answer that is asked for so, and then no line says which lease it made.
+    """
+    tokens = {grant.accessor_hmac for grant in file.grants}
+    revision = Revision.of(file.revision.body)
+    uses = (o for o in trail.observations if o.kind is Kind.USED and o.closing and not o.failed)
+    return [o for o in uses if o.actor in tokens and revision.template_of(o.path)]
+
+
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, bool]]:
     return {(check.subject, check.n, check.ok) for check in checks}
 
@@ -113,7 +130,7 @@ def still_proven(worker: Worker, file: TaskFile) -> bool:
     The target is not asked again: what it said was about a moment that is over.
     """
     trail = worker.ledger.trail(file)
-    if not is_complete(worker, file, trail):
+    if not is_complete(worker, file, trail) or _hidden(file, trail):
         return False
     hashed = cache(worker.hasher.hash)
     proofs = [_token(hashed, file, grant, trail) for grant in file.grants if not _never_issued(grant)]

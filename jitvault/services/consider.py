@@ -81,11 +81,19 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
         revision = resolve(worker, submitted, number=task.revision + 1)
         check_grantable(worker, revision)
     standing = stand(worker, revision)
+    if not changed and _was_denied(file):
+        return Considered(submitted, standing)
     if changed:
         _revise(worker, file, claim, revision, standing)
     elif standing.state is not task.state or _votes(task.task_id, standing) != file.decisions:
         _move(worker, file, claim, standing.state, _said(standing), standing)
     return Considered(submitted, standing)
+
+
+def _was_denied(file: TaskFile) -> bool:
+    """Whether an approver denied this very revision: that is final, whatever they sign afterwards."""
+    said = [e.body for e in file.events if e.kind in ("submitted", "revised", "decided")]
+    return file.task.state is State.DENIED and bool(said) and said[-1].get("denied_by") is not None
 
 
 def still_holds(worker: Worker, file: TaskFile) -> bool:

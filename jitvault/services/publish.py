@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import TaskFile
@@ -38,7 +39,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
         "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],
         "decisions": [{"entity": d.entity_id, "decision": d.decision, "digest": d.digest} for d in file.decisions],
-        "why_denied": standing.why_denied if standing and task.state == "denied" else None,
+        "why_denied": _why_denied(file, standing) if task.state is State.DENIED else None,
         "grant_id": grant.grant_id if grant else None,
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "proof": _packed(proof_of(file)),
@@ -46,6 +47,14 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "error": None,
     }
     worker.documents.put(f"tasks/{task.task_id}", document)
+
+
+def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:
+    """By whom and why; the denial that counted, also when its author signs something else afterwards."""
+    for decision in file.decisions:
+        if decision.decision == "deny":
+            return f"{decision.name} denied it: {decision.reason or 'no reason given'}"
+    return standing.why_denied if standing else None
 
 
 def unpacked(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jitvault.errors import AuditUntrusted, VaultRefused
 from jitvault.vault.client import Vault
 
 
@@ -13,5 +14,11 @@ class AuditHash:
         self.device = device
 
     def hash(self, value: str) -> str:
-        """`hmac-sha256:…` of `value` with the device's current salt."""
-        return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])
+        """`hmac-sha256:…` of `value` with the device's current salt. Raises AuditUntrusted where it is refused."""
+        try:
+            return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])
+        except VaultRefused as error:
+            raise AuditUntrusted(
+                f"Vault does not let the worker use an audit device named {self.device} ({error})",
+                hint="Check JITVAULT_AUDIT_DEVICE, and whether JITVAULT_WORKER_TOKEN is still valid.",
+            ) from None

@@ -20,6 +20,7 @@ from typing import Any
 
 import hvac
 import requests
+from hvac.adapters import RawAdapter
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
@@ -55,6 +56,8 @@ class Vault:
             namespace=connection.namespace,
             timeout=connection.timeout_s,
             session=session,
+            # answers are looked at here, whole: JSONAdapter gives anything that is JSON as if it were Vault's
+            adapter=RawAdapter,
         ).adapter
 
     def with_token(self, token: Secret) -> Vault:
@@ -92,10 +95,7 @@ class Vault:
         """What `sys/health` says, whatever the state. Raises VaultUnavailable when nothing sensible answers."""
         # the status code only repeats what the body says, so every state is asked to answer 200
         params = "standbyok=true&sealedcode=200&uninitcode=200"
-        answer = self._request("get", f"sys/health?{params}")
-        if "sealed" not in answer:
-            raise VaultUnavailable(f"{self.connection.address} does not answer like Vault")
-        return answer
+        return self._request("get", f"sys/health?{params}")
 
     def _or_none(self, method: str, path: str, *, op: str | None = None) -> dict[str, Any] | None:
         try:
@@ -130,14 +130,22 @@ class Vault:
             raise self._down(error) if _never_sent(error) else self._lost(method, path, error) from None
         except (requests.RequestException, ValueError) as error:
             raise self._lost(method, path, error) from None
-        if isinstance(answer, dict):
-            return answer
-        if answer.status_code in (requests.codes.no_content, requests.codes.accepted):
-            return {"http_status_code": answer.status_code}
-        raise self._translated(answer, path)
+        return self._understood(method, path, answer)
 
-    def _translated(self, answer: requests.Response, path: str) -> JitvaultError:
-        status, reasons = answer.status_code, _reasons(answer)
+    def _understood(self, method: str, path: str, answer: requests.Response) -> dict[str, Any]:
+        """The answer, if it is one that Vault gives: something else may listen at its address."""
+        status, found = answer.status_code, _json_object(answer)
+        if status in (requests.codes.no_content, requests.codes.accepted) and method not in ("get", "list"):
+            return {"http_status_code": status}
+        if status == requests.codes.ok and _is_vaults(path, found):
+            return found
+        if status in (400, 403, 404, 405) and not isinstance(found.get("errors"), list) and "request_id" not in found:
+            raise self._strange(method, path, status)
+        if status == requests.codes.ok or status < 400:
+            raise self._strange(method, path, status)
+        raise self._translated(path, status, _reasons(found))
+
+    def _translated(self, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:
         said = "; ".join(reasons) or "no reason given"
         if status == requests.codes.forbidden:
             return VaultRefused(f"Vault refused {path}: {said}")
@@ -147,6 +155,12 @@ class Vault:
             why = "it is sealed or starting" if status == requests.codes.unavailable else f"HTTP {status}"
             return VaultUnavailable(f"Vault at {self.connection.address} does not take requests: {why}")
         return OutcomeUnknown(f"Vault at {self.connection.address} answered {path} with HTTP {status}: {said}")
+
+    def _strange(self, method: str, path: str, status: int) -> VaultUnavailable:
+        message = f"what answers {path} at {self.connection.address} is not Vault (HTTP {status})"
+        if method in ("get", "list"):
+            return VaultUnavailable(message, hint="Check VAULT_ADDR, and what stands between here and Vault.")
+        return OutcomeUnknown(message)
 
     def _down(self, error: Exception) -> VaultUnavailable:
         return VaultUnavailable(f"Vault at {self.connection.address} does not answer ({type(error).__name__})")
@@ -162,13 +176,27 @@ def _never_sent(error: requests.ConnectionError) -> bool:
     return "NewConnectionError" in repr(error) or "NameResolutionError" in repr(error)
 
 
-def _reasons(answer: requests.Response) -> tuple[str, ...]:
-    """Vault's own reasons, one line and a bounded length each; nothing else of the body."""
+def _json_object(answer: requests.Response) -> dict[str, Any]:
+    """The JSON object in an answer; empty for anything else."""
     try:
-        found = answer.json().get("errors", [])
-    except (ValueError, AttributeError):
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_vaults(path: str, found: Mapping[str, Any]) -> bool:
+    """Whether a 200 has what Vault's answers have: a request id, and something under it."""
+    if path.startswith("sys/health"):
+        return "sealed" in found
+    inside = (found.get("data"), found.get("auth"), found.get("wrap_info"))
+    return "request_id" in found and (any(isinstance(i, dict) for i in inside) or bool(found.get("warnings")))
+
+
+def _reasons(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Vault's own reasons, one line and a bounded length each; nothing else of the body."""
+    errors = found.get("errors")
+    if not isinstance(errors, list):
         return ()
-    if not isinstance(found, list):
-        return ()
-    cleaned = (" ".join(str(r).replace("1 error occurred:", "").replace("*", " ").split()) for r in found)
+    cleaned = (" ".join(str(r).replace("1 error occurred:", "").replace("*", " ").split()) for r in errors)
     return tuple(reason[:_MAX_REASON] for reason in cleaned if reason)

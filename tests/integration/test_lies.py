@@ -133,6 +133,20 @@ def test_a_lease_whose_record_others_took_away_is_not_confirmed_for_its_absence(
         assert ended.code == 6 or held.login["user"] not in rig.database_roles()
 
 
+def test_a_credential_that_the_agent_had_wrapped_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
+    """Of a wrapped read no line shows the lease: nobody knows what would have to be dead."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    headers = {"X-Vault-Token": held.token, "X-Vault-Wrap-TTL": "60s"}
+    answer = requests.get(f"{rig.world.address}/v1/{PREFIX}", headers=headers, timeout=10).json()
+    assert answer["wrap_info"]["creation_path"] == PREFIX
+    ended = complete(rig, file.stem, code=6)
+    assert not rig.is_live(held.token)
+    (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
+    assert "in a wrapping" in quiet["evidence"]
+    assert rig.findings(file.stem) == ["hidden_lease"]
+
+
 # -- the engine is changed under the task ----------------------------------------------------------------
 
 

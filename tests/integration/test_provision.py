@@ -75,9 +75,7 @@ def changed_body(template: AccessTemplate, **values: object) -> AccessTemplate:
 def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
     plan = init.plan(vault, want)
     assert {step.action for step in plan.steps} == {"create", "update"}
-    assert [(step.kind, step.name) for step in plan.steps if step.action == "update"] == [
-        ("mount tuning", "database/")
-    ]
+    assert [(step.kind, step.name) for step in plan.steps if step.action == "update"] == [("mount tuning", "database/")]
     assert all(step.detail for step in plan.steps)
     before = everything(vault)
     init.plan(vault, want)
@@ -133,12 +131,8 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     ready(vault, want)
     installation = data(vault, "jitvault/data/installation")
     role = data(vault, "auth/token/roles/jitvault-1h-loopback")
-    vault.write(
-        "auth/token/roles/jitvault-1h-loopback", role | {"token_bound_cidrs": [], "token_period": "1h"}
-    )
-    vault.write(
-        "auth/token/roles/jitvault-8h", {"token_explicit_max_ttl": "24h", "allowed_policies": ["root"]}
-    )
+    vault.write("auth/token/roles/jitvault-1h-loopback", role | {"token_bound_cidrs": [], "token_period": "1h"})
+    vault.write("auth/token/roles/jitvault-8h", {"token_explicit_max_ttl": "24h", "allowed_policies": ["root"]})
     vault.write("sys/policies/acl/jitvault-auditor", {"policy": f'{MARKER_LINE}\npath "sys/*" {{}}\n'})
     vault.write("identity/group/name/jitvault-agents", {"policies": ["jitvault-agent", "admin"]})
     vault.write("sys/config/auditing/request-headers/X-Jitvault-Op", {"hmac": True})
@@ -256,9 +250,7 @@ def _group(vault: Vault) -> None:
 
 
 def _external_group(vault: Vault) -> None:
-    vault.write(
-        "identity/group/name/jitvault-agents", {"type": "external", "metadata": {"managed-by": "jitvault"}}
-    )
+    vault.write("identity/group/name/jitvault-agents", {"type": "external", "metadata": {"managed-by": "jitvault"}})
 
 
 def _role(vault: Vault) -> None:
@@ -317,9 +309,7 @@ def test_two_at_once_agree_on_one_installation(vault: Vault, want: init.Want) ->
 
 def test_what_init_does_not_make_is_told(vault: Vault, want: init.Want) -> None:
     vault.delete("sys/mounts/database")
-    assert init.plan(vault, want).missing == (
-        "there is no secrets engine database/ (database), which templates use",
-    )
+    assert init.plan(vault, want).missing == ("there is no secrets engine database/ (database), which templates use",)
     vault.write("sys/mounts/database", {"type": "kv"})
     ready(vault, want)
     vault.write("auth/token/roles/jitvault-1h-old", {"orphan": True})
@@ -360,9 +350,7 @@ def test_a_missing_audit_device_is_told(tmp_path: Path, want: init.Want) -> None
         ({"": ["10.0.0.0/8"]}, "network '': expected a name"),
     ],
 )
-def test_a_wrong_network_is_refused(
-    vault: Vault, want: init.Want, networks: Mapping[str, Any], message: str
-) -> None:
+def test_a_wrong_network_is_refused(vault: Vault, want: init.Want, networks: Mapping[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         init.plan(vault, replace(want, networks=networks))
 

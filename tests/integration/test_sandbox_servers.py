@@ -237,9 +237,7 @@ class TestPostgres:
         copied = copy_programs(find_programs(), tmp_path / "programs")
 
         for program in ("initdb", "postgres"):
-            said = subprocess.run(
-                [copied / "bin" / program, "--version"], capture_output=True, text=True, check=True
-            )
+            said = subprocess.run([copied / "bin" / program, "--version"], capture_output=True, text=True, check=True)
             assert said.stdout.startswith(f"{program} (PostgreSQL) 18")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")

@@ -59,6 +59,7 @@ def test_two_that_complete_the_same_task_say_the_same(rig: Rig, spec: Spec) -> N
 
 
 def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> None:
+    rig("operator", "submit", spec())
     files = [spec() for _ in range(10)]
     results = at_once(rig.cli, *[("grant", str(file)) for file in files], processes=4)
     assert [result.code for result in results] == [0] * 10, [r.stderr for r in results if r.code]

@@ -225,9 +225,7 @@ def test_json_escapes() -> None:
 
 
 @settings(max_examples=300)
-@given(
-    st.binary(max_size=300) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
-)
+@given(st.binary(max_size=300) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_arbitrary_bytes_read_or_are_refused(data: bytes) -> None:
     try:
         assert isinstance(parse_document(data, source="x"), dict)

@@ -28,9 +28,7 @@ SPEC: dict[str, Any] = {
         "intent": "Count the orders of last week.",
         "criticality": "low",
         "tools": ["psql"],
-        "access": [
-            {"template": "postgres-readonly", "with": {"database": "app"}, "reason": "They are there."}
-        ],
+        "access": [{"template": "postgres-readonly", "with": {"database": "app"}, "reason": "They are there."}],
         "window": {"for": "15m"},
         "network": "office",
         "deliver": "agent",
@@ -47,9 +45,7 @@ ACCESS = st.lists(
     st.fixed_dictionaries(
         {"template": st.sampled_from(["a", "b", "c-1"])},
         optional={
-            "with": st.dictionaries(
-                st.sampled_from(["x", "y"]), st.sampled_from(["app", "no", "1"]), max_size=2
-            ),
+            "with": st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["app", "no", "1"]), max_size=2),
             "reason": PROSE,
         },
     ),
@@ -72,9 +68,7 @@ SPECS = st.fixed_dictionaries(
     {
         "apiVersion": st.just("jitvault.dev/v1"),
         "kind": st.just("Task"),
-        "metadata": st.fixed_dictionaries(
-            {"id": IDS}, optional={"labels": st.dictionaries(IDS, PROSE, max_size=3)}
-        ),
+        "metadata": st.fixed_dictionaries({"id": IDS}, optional={"labels": st.dictionaries(IDS, PROSE, max_size=3)}),
         "spec": st.fixed_dictionaries(
             {
                 "agent": IDS,
@@ -244,9 +238,7 @@ def test_refusals_name_the_field_and_what_was_expected(path: str, value: object,
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", "A", "-a", ".a", "a..b", "a/b", "a*", "a+", "a b", "a\n", "é", "a" * 64]
-)
+@pytest.mark.parametrize("wrong", ["", "A", "-a", ".a", "a..b", "a/b", "a*", "a+", "a b", "a\n", "é", "a" * 64])
 @pytest.mark.parametrize("path", ["metadata/id", "spec/agent", "spec/owner"])
 def test_names_that_reach_a_path(path: str, wrong: str) -> None:
     if wrong == "A" and path != "metadata/id":
@@ -325,9 +317,7 @@ def test_the_same_access_twice_is_refused_also_with_another_reason() -> None:
 
 
 def test_problems_come_with_their_line_and_all_at_once() -> None:
-    text = (
-        EXAMPLES[1].read_text().replace("criticality: low", "criticality: no").replace("for: 15m", "for: 15")
-    )
+    text = EXAMPLES[1].read_text().replace("criticality: low", "criticality: no").replace("for: 15m", "for: 15")
     lines = text.splitlines()
     first = 1 + next(n for n, line in enumerate(lines) if "criticality" in line)
     second = 1 + next(n for n, line in enumerate(lines) if "for: 15" in line)

@@ -253,9 +253,7 @@ def test_all_choices() -> None:
 
 @given(
     choices=st.lists(st.text("ab.-_:@/*+ {}", min_size=1, max_size=6), min_size=1, max_size=4, unique=True),
-    path=st.lists(
-        st.sampled_from(["creds", "/", "{database}", "{right}", ".", "-", "sys", "*", "+", "{"]), max_size=8
-    ),
+    path=st.lists(st.sampled_from(["creds", "/", "{database}", "{right}", ".", "-", "sys", "*", "+", "{"]), max_size=8),
     mount=st.sampled_from(["database", "a/b", "sys", "a/..", "*"]),
 )
 def test_a_resolved_path_never_leaves_the_mount(choices: list[str], path: list[str], mount: str) -> None:
@@ -282,9 +280,7 @@ SAFE = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._@:-]{0,10}", fullmatch=True)
 )
 def test_resolve_gives_only_what_a_choice_makes(choices: list[str], tail: list[str]) -> None:
     try:
-        template = read(
-            path="creds/{database}" + "".join(tail), parameters={"database": {"choices": choices}}
-        )
+        template = read(path="creds/{database}" + "".join(tail), parameters={"database": {"choices": choices}})
     except InvalidInput as error:
         assert any(".." in choice + "".join(tail) for choice in choices), error
         return
@@ -304,9 +300,7 @@ def test_the_digest_ignores_order_format_and_spelling(data: st.DataObject) -> No
     assert parse_template(text.encode()).digest() == read().digest()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in TEMPLATE["spec"] if name not in ("path", "parameters", "confirm")]
-)
+@pytest.mark.parametrize("name", [name for name in TEMPLATE["spec"] if name not in ("path", "parameters", "confirm")])
 def test_the_digest_tells_every_field(name: str) -> None:
     other = {
         "engine": "ssh",
