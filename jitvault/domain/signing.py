@@ -16,7 +16,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
 
 from jitvault.domain.canonical import canonical_bytes
-from jitvault.errors import Denied, SecurityFinding
+from jitvault.errors import SecurityFinding
 
 DOCUMENT_TYPE = "application/vnd.jitvault.document+json"
 RECEIPT_TYPE = "application/vnd.jitvault.receipt+json"
@@ -70,10 +70,3 @@ def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
 def _ed25519(keyid: str, public_base64: str) -> SSlibKey:
     public = base64.b64decode(public_base64, validate=True).hex()
     return SSlibKey(keyid, "ed25519", "ed25519", {"public": public})
-
-
-def require(payload: Mapping[str, Any], **expected: object) -> None:
-    """Refuse a signed payload that does not say exactly what is `expected`. Raises Denied."""
-    for name, value in expected.items():
-        if payload.get(name) != value:
-            raise Denied(f"a signed document says {name}={payload.get(name)!r:.80}, expected {value!r:.80}")

@@ -72,9 +72,6 @@ class Tokens:
         """
         return not self._vault.write("auth/token/revoke-accessor", {"accessor": accessor}, op=op).get("warnings")
 
-    def revoke_self(self) -> None:
-        self._vault.write("auth/token/revoke-self")
-
     def role(self, name: str) -> dict[str, Any] | None:
         """The token role `name`, or None."""
         answer = self._vault.read(f"auth/token/roles/{name}")

@@ -16,12 +16,11 @@ from jitvault.domain.signing import (
     RECEIPT_TYPE,
     opened,
     payload_of,
-    require,
     signed,
     signer_key,
     unsigned,
 )
-from jitvault.errors import Denied, SecurityFinding
+from jitvault.errors import SecurityFinding
 
 KEY = signer_key("e-1")
 PAYLOAD = {"kind": "Decision", "task": "t-1", "decision": "approve", "digest": "sha256:" + "a" * 64}
@@ -237,11 +236,3 @@ def test_an_own_document_with_any_payload_is_a_finding(payload: object) -> None:
 def test_an_own_document_that_is_malformed_is_a_finding(value: object) -> None:
     with pytest.raises(SecurityFinding):
         payload_of(value)  # type: ignore[arg-type]
-
-
-def test_require_names_what_differs() -> None:
-    require(PAYLOAD, task="t-1", decision="approve")
-    with pytest.raises(Denied, match=r"says task='t-1', expected 't-2'"):
-        require(PAYLOAD, decision="approve", task="t-2")
-    with pytest.raises(Denied, match="says absent=None"):
-        require(PAYLOAD, absent="x")

@@ -205,7 +205,7 @@ def test_a_row_is_replaced_by_its_key(ledger: SqlLedger) -> None:
 def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
     make(ledger)
     lease = LeaseRow(LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW, Verdict.LIVE, None)
-    decision = DecisionRow("t-1", "e-1", "ann", "approve", "sha256:x", NOW, "fine")
+    decision = DecisionRow("t-1", "e-1", "ann", "approve", task().digest, NOW, "fine")
     fields = {"end_reason": EndReason.DRIFT, "ending_at": NOW, "dead_ms": 3, "confirmed_ms": 4, "receipt": {"a": [1]}}
     change(ledger, Change("all", fields=fields, rows=(grant(), lease, decision, operation())))
     found = file_of(ledger)
@@ -217,6 +217,13 @@ def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
     assert (found.task.receipt, found.task.ending_at) == ({"a": [1]}, NOW)
     assert found.grants[0].issued_at is not None
     assert found.grants[0].issued_at.tzinfo is UTC
+
+
+def test_a_decision_about_another_revision_does_not_stand_in_the_file(ledger: SqlLedger) -> None:
+    make(ledger)
+    old = DecisionRow("t-1", "e-1", "ann", "approve", "sha256:" + "b" * 64, NOW, "of the first revision")
+    change(ledger, Change("a", rows=(old,)))
+    assert file_of(ledger).decisions == ()
 
 
 def test_a_move_that_the_table_does_not_have_writes_nothing(ledger: SqlLedger) -> None:

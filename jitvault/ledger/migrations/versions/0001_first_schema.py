@@ -10,6 +10,29 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _audit_sources()
+    _canaries()
+    _findings()
+    _installation()
+    _observations()
+    _tasks()
+    _worker_sessions()
+    _checks()
+    _decisions()
+    _events()
+    _grants()
+    _operations()
+    _revisions()
+    _leases()
+    for table in APPEND_ONLY:
+        for act in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            )
+
+
+def _audit_sources() -> None:
     op.create_table(
         "audit_sources",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -21,6 +44,9 @@ def upgrade() -> None:
         sa.Column("claim_until", sa.Float(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_audit_sources")),
     )
+
+
+def _canaries() -> None:
     op.create_table(
         "canaries",
         sa.Column("source", sa.String(length=64), nullable=False),
@@ -29,6 +55,9 @@ def upgrade() -> None:
         sa.Column("at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("source", "epoch", "offset", name=op.f("pk_canaries")),
     )
+
+
+def _findings() -> None:
     op.create_table(
         "findings",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -39,6 +68,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
         sa.UniqueConstraint("task_id", "rule", "message", name=op.f("uq_findings_task_id")),
     )
+
+
+def _installation() -> None:
     op.create_table(
         "installation",
         sa.Column("one", sa.Integer(), nullable=False),
@@ -46,6 +78,9 @@ def upgrade() -> None:
         sa.CheckConstraint("one = 1", name=op.f("ck_installation_single")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_installation")),
     )
+
+
+def _observations() -> None:
     op.create_table(
         "observations",
         sa.Column("line", sa.String(length=64), nullable=False),
@@ -74,6 +109,9 @@ def upgrade() -> None:
     op.create_index("ix_observations_kind", "observations", ["kind", "at"], unique=False)
     op.create_index("ix_observations_op", "observations", ["op"], unique=False)
     op.create_index("ix_observations_subject", "observations", ["subject"], unique=False)
+
+
+def _tasks() -> None:
     op.create_table(
         "tasks",
         sa.Column("task_id", sa.String(length=63), nullable=False),
@@ -105,6 +143,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_tasks")),
     )
     op.create_index("ix_tasks_due", "tasks", ["state", "due_at"], unique=False)
+
+
+def _worker_sessions() -> None:
     op.create_table(
         "worker_sessions",
         sa.Column("accessor_hmac", sa.String(length=80), nullable=False),
@@ -112,6 +153,9 @@ def upgrade() -> None:
         sa.Column("last_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("accessor_hmac", name=op.f("pk_worker_sessions")),
     )
+
+
+def _checks() -> None:
     op.create_table(
         "checks",
         sa.Column("task_id", sa.String(length=63), nullable=False),
@@ -122,6 +166,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_checks_task_id")),
         sa.PrimaryKeyConstraint("task_id", "subject", "n", name=op.f("pk_checks")),
     )
+
+
+def _decisions() -> None:
     op.create_table(
         "decisions",
         sa.Column("task_id", sa.String(length=63), nullable=False),
@@ -134,6 +181,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_decisions_task_id")),
         sa.PrimaryKeyConstraint("task_id", "entity_id", name=op.f("pk_decisions")),
     )
+
+
+def _events() -> None:
     op.create_table(
         "events",
         sa.Column("task_id", sa.String(length=63), nullable=False),
@@ -146,6 +196,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_events_task_id")),
         sa.PrimaryKeyConstraint("task_id", "seq", name=op.f("pk_events")),
     )
+
+
+def _grants() -> None:
     op.create_table(
         "grants",
         sa.Column("grant_id", sa.String(length=32), nullable=False),
@@ -183,6 +236,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("settled = 0"),
         postgresql_where=sa.text("NOT settled"),
     )
+
+
+def _operations() -> None:
     op.create_table(
         "operations",
         sa.Column("op_id", sa.String(length=32), nullable=False),
@@ -202,6 +258,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_operations_state", "operations", ["state", "answered_at"], unique=False)
     op.create_index("ix_operations_task_id", "operations", ["task_id"], unique=False)
+
+
+def _revisions() -> None:
     op.create_table(
         "revisions",
         sa.Column("task_id", sa.String(length=63), nullable=False),
@@ -212,6 +271,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_revisions_task_id")),
         sa.PrimaryKeyConstraint("task_id", "revision", name=op.f("pk_revisions")),
     )
+
+
+def _leases() -> None:
     op.create_table(
         "leases",
         sa.Column("lease_id", sa.String(length=512), nullable=False),
@@ -231,10 +293,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_leases")),
     )
     op.create_index("ix_leases_task_id", "leases", ["task_id"], unique=False)
-
-    for table in APPEND_ONLY:
-        for act in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
