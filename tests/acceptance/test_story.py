@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +14,9 @@ import pytest
 from conftest import Cli
 
 from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
+
+VERIFY = Path(__file__).parent.parent.parent / "docs" / "examples" / "verify_receipt.py"
 
 
 def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., Path], world: World) -> None:
@@ -54,3 +61,36 @@ def test_a_second_unwrap_gets_nothing(cli: Cli, spec: Callable[..., Path]) -> No
     granted = cli("operator", "grant", spec(), "--json")
     assert cli("agent", "unwrap", "-", "--json", given=granted.stdout).json["token"]
     assert "somebody unwrapped it" in cli("agent", "unwrap", "-", code=9, given=granted.stdout).stderr
+
+
+def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
+    cli: Cli, spec: Callable[..., Path], world: World, tmp_path: Path
+) -> None:
+    file = spec()
+    granted = cli("operator", "grant", file, "--json")
+    cli("agent", "unwrap", "-", "--read", given=granted.stdout)
+    cli("operator", "complete", file.stem)
+    while cli("operator", "status", file.stem, "--json").json["state"] != "sealed":
+        pass
+    receipt, key = tmp_path / "receipt.json", tmp_path / "key.json"
+    cli("auditor", "report", file.stem, "--receipt", receipt)
+    auditor = Vault(Connection(world.address), world.auditor_token)
+    key.write_text(json.dumps(auditor.read("jitvault-transit/keys/jitvault-receipts")))
+
+    def verify(log: Path) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, str(VERIFY), str(receipt), str(key), str(log)]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    verified = verify(world.audit_file)
+    assert verified.returncode == 0, verified.stdout
+    assert verified.stdout.count("found") == 6
+
+    shortened = tmp_path / "shortened.log"
+    shortened.write_text("".join(line for line in world.audit_file.open() if "sys/leases/revoke/" not in line))
+    assert verify(shortened).returncode == 1
+    forged = json.loads(receipt.read_text())
+    forged["payload"] = base64.b64encode(
+        base64.b64decode(forged["payload"]).replace(b"completed", b"operator_")
+    ).decode()
+    receipt.write_text(json.dumps(forged))
+    assert "NOT signed" in verify(world.audit_file).stdout
