@@ -42,6 +42,10 @@ class CedarAuthorizer:
         if parsed["templates"]:
             raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
         self._rules = {name: _Rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
+        groups = {rule.obligations.approver_group for rule in self._rules.values() if rule.obligations.approvals}
+        if len(groups) > 1:
+            # one count cannot say that each of two groups has approved
+            raise InvalidInput(f"policies name several approver groups, this version knows one: {sorted(groups)}")
         ids = [rule.id for rule in self._rules.values()]
         if len(set(ids)) != len(ids):
             raise InvalidInput("two policies have the same @id")

@@ -183,6 +183,7 @@ def in_plain_words(revision: Revision) -> list[str]:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
         lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
+    lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"
     else:
@@ -192,6 +193,7 @@ def in_plain_words(revision: Revision) -> list[str]:
     lines.append(f"Window: {length}; the token lives at most {format_duration(timedelta(seconds=ttl))}.")
     where = f"network {body.network} ({', '.join(content['cidrs'])})" if body.network else "any network"
     lines.append(f"From: {where}.")
+    lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
     if body.tools:
         lines.append(f"Tools: {', '.join(body.tools)}.")
     proofs = sorted({entry["confirm"] for entry in revision.access})

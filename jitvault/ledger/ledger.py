@@ -152,7 +152,8 @@ class SqlLedger:
 
     def unseen_operations(self, before: datetime) -> list[str]:
         op, line = schema.operations.c, schema.observations.c
-        seen = select(line.op).where(line.op == op.op_id, line.closing)
+        ours = select(schema.worker_sessions.c.accessor_hmac)
+        seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
         query = select(op.op_id).where(op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists())
         with self._db.read() as connection:
             return list(connection.execute(query).scalars())

@@ -113,13 +113,20 @@ def test_forbid_wins() -> None:
 
 
 def test_of_several_permits_the_strictest_obligations_hold() -> None:
-    one = permit('@id("one") @approvals("1") @approver_group("dba") @max_window("600")')
+    one = permit('@id("one") @approvals("1") @approver_group("security") @max_window("600")')
     two = permit('@id("two") @approvals("3") @approver_group("security")')
     three = permit('@id("three") @max_window("1200")')
     decision = decide(one + two + three)
     assert decision.permitted
     assert decision.obligations == Obligations(3, "security", 600)
     assert decision.rules == ("one", "three", "two")
+
+
+def test_two_approver_groups_are_refused_since_one_count_cannot_speak_for_both() -> None:
+    one = permit('@id("one") @approvals("1") @approver_group("dba")')
+    two = permit('@id("two") @approvals("1") @approver_group("security")')
+    with pytest.raises(InvalidInput, match="several approver groups"):
+        decide(one + two)
 
 
 # valid by the schema, and an overflow when it is evaluated

@@ -987,9 +987,13 @@ def test_only_answered_operations_must_have_been_seen(ledger: SqlLedger, state: 
 
 def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: SqlLedger) -> None:
     make(ledger)
+    ledger.session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
     later = NOW + timedelta(seconds=1)
     read(ledger, [seen(1, Kind.OWN, op="op-1", closing=False), seen(2, Kind.OWN, op="op-3")])
+    assert set(ledger.unseen_operations(later)) == {"op-1", "op-2"}
+    # a line of somebody who only sends the header does not count
+    read(ledger, [seen(4, Kind.OWN, op="op-1", actor=OTHER_TOKEN)])
     assert set(ledger.unseen_operations(later)) == {"op-1", "op-2"}
     read(ledger, [seen(3, Kind.OWN, op="op-1")])
     assert ledger.unseen_operations(later) == ["op-2"]
