@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment.
+"""The settings: the only place where the environment becomes settings.
 
 VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
 JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself

@@ -91,8 +91,8 @@ class Wiring:
 
     @cached_property
     def ledger(self) -> SqlLedger:
-        """The ledger; a missing one is created only for the worker, who is its only writer."""
-        return SqlLedger(opened(self.settings.ledger, create=self.has_worker))
+        """The ledger that is there. Raises LedgerUnavailable."""
+        return SqlLedger(opened(self.settings.ledger, create=False))
 
     @cached_property
     def worker(self) -> Worker:
@@ -104,6 +104,9 @@ class Wiring:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         vault = self.vault(s.worker)
         documents = Documents(vault)
+        if not self.has_ledger:
+            # only the worker makes one: it is the only writer
+            opened(s.ledger, create=True)
         worker = Worker(
             ledger=self.ledger,
             source=FileSource(s.audit_file, name=s.audit_device),

@@ -43,7 +43,9 @@ def wrapping_token(given: str) -> Secret:
         wrapping = msgspec.json.decode(text.encode())["wrapping"]
         return Secret(str(wrapping[0]["token"]))
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, UnicodeEncodeError):
-        raise InvalidInput("this JSON is not what `jitvault grant --json` prints: it holds no wrapping token") from None
+        raise InvalidInput(
+            "this JSON holds no wrapping token: it is not grant's, or the token was given out before"
+        ) from None
 
 
 def unwrap(vault: Vault, token: Secret) -> TaskToken:
@@ -93,5 +95,5 @@ def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
 def _spent() -> NotFound:
     return NotFound(
         "this wrapping token is not valid: its time is over, or somebody unwrapped it",
-        hint="If it was not you, tell the operator at once: the task has to end as intercepted.",
+        hint="If it was not you, tell the operator at once: the task has to be ended with `jitvault revoke`.",
     )

@@ -50,7 +50,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.services.view import summary_of
 
     wiring = session.wired()
-    if wiring.has_worker or wiring.has_ledger:
+    if wiring.has_ledger:
         tasks = [summary_of(task) for task in wiring.ledger.tasks()]
     else:
         documents = wiring.person.documents

@@ -49,6 +49,7 @@ def grant(
 ) -> None:
     """Have access issued, and print the wrapping token that the agent unwraps (once)."""
     from jitvault.cli import output, render, session
+    from jitvault.errors import WrongState
     from jitvault.services.sign import sign_grant_wish
 
     wiring = session.wired()
@@ -60,6 +61,8 @@ def grant(
         )
         _raise_for(document, as_json=json_)
         message = _inbox(wiring, document)
+        if message is None and file is not None:
+            raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.granted(document, message, out=file, as_json=json_)
         if message is not None:
             # only now: a token that could not be printed has to stay where it is

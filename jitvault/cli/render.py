@@ -71,7 +71,7 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
     if message is None:
-        typer.echo(_why_no_token(document), err=True)
+        typer.echo(why_no_token(document), err=True)
     if as_json:
         text(to_json(shown) + "\n", out=None)
         return
@@ -86,7 +86,7 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         console.print(f"           jitvault unwrap {what}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _why_no_token(document: Published) -> str:
+def why_no_token(document: Published) -> str:
     revision = revision_of(document)
     if revision.spec.spec.deliver == "agent":
         agent = revision.content["agent"]["name"]

@@ -1,7 +1,7 @@
 """What a task token may do, as Vault sees it: content-addressed ACL policies and token roles by cap.
 
 A policy's name is the hash of its text, so a policy that an approver saw by name cannot become another.
-On renewal only a role's cap counts, and CIDRs exist only on roles (VAULT-FACTS, "Tokens and wrapping"), so
+On renewal only a role's cap counts, and CIDRs exist only on roles (docs/vault-facts.md, "Tokens and wrapping"), so
 there is one role for each cap and each network.
 """
 

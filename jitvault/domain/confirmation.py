@@ -13,7 +13,7 @@ here one by one; a check without evidence fails. The checks, by number:
 7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
    least one second after the revocation shows nothing newer.
 
-Six ways in which Vault's own answer is not enough: VAULT-FACTS, "Revocation".
+Six ways in which Vault's own answer is not enough: docs/vault-facts.md, "Revocation".
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A line becomes at most one observation. Its `subject` is the credential that it is about: a lease id, or
 the HMAC of a token's accessor; its `actor` is the HMAC of the accessor of the token that acted. Neither
 metadata nor headers identify anybody, since a client can choose both: they are kept to be shown.
-Shapes: VAULT-FACTS, "Audit entries".
+Shapes: docs/vault-facts.md, "Audit entries".
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ _ENGINE_HAZARDS = re.compile(
 
 
 def _is_hazard(request: _Request) -> bool:
-    """Whether the act can make a revocation look done that was not (VAULT-FACTS, "Revocation")."""
+    """Whether the act can make a revocation look done that was not (docs/vault-facts.md, "Revocation")."""
     if request.operation in ("read", "list", "help"):
         return False
     return bool(_GLOBAL_HAZARDS.match(request.path) or _ENGINE_HAZARDS.match(request.path))

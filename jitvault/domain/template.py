@@ -41,7 +41,7 @@ from jitvault.errors import InvalidInput
 MAX_CHOICES = 256
 MAX_WINDOW = timedelta(hours=8)
 WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
-# The inner token's TTL starts at its creation (VAULT-FACTS, tokens and wrapping): an agent that
+# The inner token's TTL starts at its creation (docs/vault-facts.md, tokens and wrapping): an agent that
 # unwraps at the last moment still needs time to use what it gets.
 WORK_AFTER_UNWRAP = timedelta(seconds=5)
 # Vault's own paths, and jitvault's: access to them is access to who may do what.

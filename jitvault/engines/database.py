@@ -1,6 +1,6 @@
 """Vault's database secrets engine, and the proof from a PostgreSQL target.
 
-Why a probe has to look at PostgreSQL itself: VAULT-FACTS, "Revocation". A no-op revocation statement gives
+Why a probe has to look at PostgreSQL itself: docs/vault-facts.md, "Revocation". A no-op revocation statement gives
 204 and "invalid lease" while the role still logs in, and `DROP ROLE` leaves its open sessions running.
 """
 

@@ -106,7 +106,10 @@ def _prepare_file(path: str | None, *, create: bool) -> None:
         if file.exists() and file.stat().st_size > 0:
             return
         if not create:
-            raise LedgerUnavailable(f"there is no ledger at {file}", hint="The worker creates it with its first task.")
+            raise LedgerUnavailable(
+                f"there is no ledger at {file}",
+                hint="The worker makes it with its first task. Auditors get JITVAULT_LEDGER from who runs the worker.",
+            )
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
     except OSError as error:

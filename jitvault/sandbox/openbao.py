@@ -27,7 +27,7 @@ from jitvault.sandbox.processes import Command, ServerProcess, free_port
 
 Storage = Literal["inmem", "raft"]
 
-MAX_REQUEST_BYTES = 1024 * 1024  # VAULT-FACTS.md, audit devices: lines can be huge
+MAX_REQUEST_BYTES = 1024 * 1024  # docs/vault-facts.md, audit devices: lines can be huge
 AUDIT_DEVICE = "jitvault"
 
 _HEALTH_ACTIVE = 200

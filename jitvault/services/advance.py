@@ -15,7 +15,7 @@ from jitvault.domain.confirmation import QUIET
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.errors import AuditUntrusted, InvalidInput, JitvaultError, SecurityFinding
+from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, judge, still_proven
 from jitvault.services.consider import consider, enter, still_grantable, still_holds
@@ -25,7 +25,7 @@ from jitvault.services.integrity import check_anchor, check_integrity, check_iss
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, wants_grant
-from jitvault.services.publish import publish, publish_refusal
+from jitvault.services.publish import publish
 from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import revoke
 from jitvault.services.seal import late, seal, settles_at
@@ -52,12 +52,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
 
     `hint` is the entity whose request is looked for first when the ledger does not know the task.
     """
-    try:
-        enter(worker, task_id, hint=hint)
-    except InvalidInput as error:
-        if hint:
-            publish_refusal(worker, task_id, hint, error)
-        raise
+    enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         said = published(worker, task_id)
         check_anchor(worker, _file(worker, task_id), said)
@@ -81,13 +76,13 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
     worker.ledger.extend(task_id, claim)
-    blind = _observed(worker)
+    blind = _why_blind(worker)
     file = _file(worker, task_id)
     check_integrity(worker, file)
     return _blind(worker, file, claim, blind) if blind else _next(worker, file, claim, last)
 
 
-def _observed(worker: Worker) -> AuditUntrusted | None:
+def _why_blind(worker: Worker) -> AuditUntrusted | None:
     """Enter what the stream says; gives why it cannot be read."""
     try:
         observe(worker)
@@ -119,7 +114,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
         case State.ENDING:
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
-            return _confirmed(worker, file, claim)
+            return _settling(worker, file, claim)
         case State.SEALED if late(file):
             return _after_seal(worker, file, claim)
         case _:
@@ -233,7 +228,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     return Step()
 
 
-def _confirmed(worker: Worker, file: TaskFile, claim: int) -> Step:
+def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if late(file):
         body = {"why": "a lease appeared after the task was confirmed"}
         _apply(worker, file, claim, "late_lease", body, State.ENDING)

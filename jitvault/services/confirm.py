@@ -110,7 +110,7 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
 
 
 def _hidden(file: TaskFile, trail: Trail) -> list[Observation]:
-    """Answers of a leased path to the task's tokens that show no lease (VAULT-FACTS, "Audit entries").
+    """Answers of a leased path to the task's tokens that show no lease (docs/vault-facts.md, "Audit entries").
 
     Vault wraps any answer that is asked for so, and then no line says which lease it made.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
@@ -13,6 +15,9 @@ from jitvault.ports.ledger import Change, DecisionRow, RevisionRow, Row, TaskFil
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.papers import Submission, find_requester, submission
+from jitvault.services.publish import publish_refusal
+
+_REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
 
 
 def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
@@ -37,8 +42,14 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
             hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
         )
-    revision = resolve(worker, submitted, number=1)
-    check_grantable(worker, revision)
+    check_not_refused(published or {}, submitted)
+    try:
+        revision = resolve(worker, submitted, number=1)
+        check_grantable(worker, revision)
+    except InvalidInput as error:
+        refusal = InvalidInput(str(error), hint=_REFUSED)
+        publish_refusal(worker, submitted, refusal)
+        raise refusal from None
     standing = stand(worker, revision)
     with contextlib.suppress(WrongState):
         # another process that took it in at the same moment did the same
@@ -46,6 +57,13 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
     created = worker.ledger.file(task_id)
     assert created is not None  # noqa: S101 - one of them has just written it
     return created
+
+
+def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:
+    """Raise the refusal again: what a person was told is refused is not granted later, when nobody looks."""
+    same = (published.get("requester"), published.get("request")) == (submitted.requester.id, submitted.nonce)
+    if published.get("state") == "refused" and same:
+        raise InvalidInput(str(published["error"]["message"]), hint=_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Submission:
     requester: Entity
     spec: TaskSpec
     revise: bool
+    nonce: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def submission(worker: Worker, task_id: str, requester: str) -> Submission | Non
     entity = worker.identity.by_id(requester)
     if entity is None or entity.disabled:
         raise InvalidInput(f"task {task_id}: the requester's Vault entity does not exist or is disabled")
-    return Submission(entity, spec, found.paper.revise)
+    return Submission(entity, spec, found.paper.revise, found.paper.nonce)
 
 
 def find_requester(worker: Worker, task_id: str, *, hint: str | None) -> str | None:

@@ -14,6 +14,7 @@ from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.papers import Submission
 from jitvault.services.proof import proof_of
 
 _FINDINGS = 100
@@ -69,14 +70,13 @@ def _packed(proof: Mapping[str, Any] | None) -> str | None:
     return base64.b64encode(zlib.compress(json.dumps(proof).encode())).decode() if proof is not None else None
 
 
-def publish_refusal(worker: Worker, task_id: str, requester: str, error: JitvaultError) -> None:
-    """Tell whoever waits that a request cannot be taken. A task that is known already keeps its document."""
-    if worker.documents.get(f"tasks/{task_id}") is not None:
-        return
+def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError) -> None:
+    """Tell whoever waits that a request cannot be taken. That settles it: it is not looked at again."""
     document: Mapping[str, Any] = {
-        "task_id": task_id,
+        "task_id": submitted.spec.id,
         "state": "refused",
-        "requester": requester,
+        "requester": submitted.requester.id,
+        "request": submitted.nonce,
         "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
     }
-    worker.documents.put(f"tasks/{task_id}", document)
+    worker.documents.put(f"tasks/{submitted.spec.id}", document)

@@ -118,7 +118,7 @@ def _end(worker: Worker, one: _Doomed, op: OperationRow) -> tuple[GrantRow | Lea
     except OutcomeUnknown as error:
         answered = replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
     except VaultRejected as error:
-        # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (VAULT-FACTS, "Revocation")
+        # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (docs/vault-facts.md, "Revocation")
         answered = replace(op, state=OpState.ABANDONED, answer=str(error)[:255], answered_at=worker.now())
     asked = replace(op, op_id=new_id(), kind=f"lookup_{one.kind}", sent_at=worker.now())
     found = one.look(asked.op_id)

@@ -1,6 +1,6 @@
 """Close a task for good: the settle window has passed under trust, and the receipt is signed.
 
-A read that was in flight while its token was revoked can still get a lease (VAULT-FACTS, "Revocation"), at the
+A read that was in flight while its token was revoked can still get a lease (docs/vault-facts.md, "Revocation"), at the
 latest after the server's longest request. Only then is a task finished.
 """
 

@@ -3,7 +3,7 @@
 What a caller needs to know of a failure is whether the act may have been done:
 
     VaultUnavailable   not sent, or refused before anything was done (connection refused, sealed, 429, 503)
-    OutcomeUnknown     sent, and the answer was lost or is a 500: VAULT-FACTS, "Audit devices": a 500 can
+    OutcomeUnknown     sent, and the answer was lost or is a 500: docs/vault-facts.md, "Audit devices": a 500 can
                        mean that the act was done and only its audit line could not be written
     VaultRefused       403
     VaultRejected      400 or 404, with Vault's reasons

@@ -17,6 +17,7 @@ from quick import Quick
 
 from jitvault import shipped
 from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
 
 SHORT_S = 12  # a window in which an agent has 7 s to unwrap
 
@@ -338,3 +339,19 @@ def http(world: World, path: str, token: str, method: str = "GET") -> Any:
     request = urllib.request.Request(f"{world.address}/v1/{path}", method=method, headers={"X-Vault-Token": token})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.loads(answer.read() or b"null")
+
+
+def test_what_was_refused_is_not_granted_later_when_nobody_looks(
+    cli: Cli, spec: Callable[..., Path], world: World
+) -> None:
+    file = spec()
+    newcomer = f"{file.stem}-agent"
+    file.write_text(file.read_text().replace("research-agent", newcomer))
+    refused = cli("operator", "grant", file, "--json", code=8)
+    assert newcomer in refused.error["message"]
+    admin = Vault(Connection(world.address), world.admin_token)
+    admin.write("identity/entity", {"name": newcomer})
+    assert cli("operator", "status", file.stem, "--json", code=8).error["message"] == refused.error["message"]
+    assert cli("operator", "grant", file.stem, "--json", code=8)
+    # asked for again, it is looked at again
+    assert cli("operator", "grant", file, "--json").json["state"] == "issued"

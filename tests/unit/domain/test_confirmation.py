@@ -363,7 +363,7 @@ def test_what_failed_is_not_gone_because_an_older_lookup_said_so(claimed: Verdic
     assert judge(Story(), lease(claimed=claimed)).verdict is claimed
 
 
-# -- the lies of a revocation (VAULT-FACTS, "Revocation") -------------------------------------------------
+# -- the lies of a revocation (docs/vault-facts.md, "Revocation") -------------------------------------------------
 
 
 def test_204_for_a_lease_that_never_was_is_no_proof() -> None:
