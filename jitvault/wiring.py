@@ -149,10 +149,9 @@ class Wiring:
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
         installation = str(found["id"])
-        known = self.ledger.installation()
-        if known is None:
+        if self.ledger.installation() is None:
             self.ledger.set_installation(installation)
-        elif known != installation:
+        if self.ledger.installation() != installation:
             raise LedgerUnavailable(
                 "this ledger belongs to another installation of jitvault",
                 hint="JITVAULT_LEDGER and VAULT_ADDR do not belong together.",

@@ -177,7 +177,9 @@ class SqlLedger:
             return connection.execute(select(schema.installation.c.id)).scalar()
 
     def set_installation(self, installation: str) -> None:
-        self._db.write(lambda c: c.execute(insert(schema.installation).values(one=1, id=installation)))
+        values = {"one": 1, "id": installation}
+        # of two processes that start with a new ledger both come here
+        self._db.write(lambda c: c.execute(upsert(schema.installation).values(values).on_conflict_do_nothing()))
 
     def finding(self, task_id: str | None, rule: str, message: str, at: datetime) -> None:
         values = {"task_id": task_id, "rule": rule, "message": message[:1000], "at": at}

@@ -3,7 +3,7 @@
 It imports jitvault once and forks for each order, so that a death costs milliseconds. An order is a line of JSON
 on stdin, `{arguments, environment, point, output}`; the answer is a line `{signal, code, points}`. A point is
 passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
-reached, so it counts them all.
+reached, so `points` then names them all: the requests' paths, and `commit`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ class Points:
 
     def __init__(self, last: int, tally: Path) -> None:
         self.last = last
-        self.passed = 0
+        self.passed: list[str] = []
         self.tally = tally
 
-    def __call__(self) -> None:
-        self.passed += 1
-        if self.passed == self.last:
+    def __call__(self, name: str) -> None:
+        self.passed.append(name)
+        if len(self.passed) == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, owner: type, name: str) -> None:
         act: Callable[..., Any] = getattr(owner, name)
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            self()
+            # a prepared request, or a unit of the ledger
+            what = str(getattr(args[1], "path_url", "commit"))
+            self(what)
             done = act(*args, **kwargs)
-            self()
+            self(what)
             return done
 
         setattr(owner, name, observed)
@@ -65,7 +67,7 @@ def run(order: dict[str, Any]) -> None:
         code = int(end.code or 0)
     sys.stdout.flush()
     sys.stderr.flush()
-    points.tally.write_text(str(points.passed))
+    points.tally.write_text(json.dumps(points.passed))
     os._exit(code)
 
 
@@ -86,7 +88,7 @@ def main() -> None:
         answer = {
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "points": int(tally.read_text()) if tally.exists() else None,
+            "points": json.loads(tally.read_text()) if tally.exists() else None,
         }
         print(json.dumps(answer), flush=True)  # noqa: T201
 

@@ -1,6 +1,6 @@
 """A process may die anywhere: what it began is found and finished by the same command, and nothing is left over.
 
-Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise an even sample.
+Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts and an even sample.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from jitvault.vault.wrapping import Wrapping
 
 Spec = Callable[..., Path]
 ALL = bool(os.environ.get("JITVAULT_TEST_ALL_POINTS"))
-SAMPLE = 14
+SAMPLE = 8
+# after these there is something in Vault that the ledger does not know yet
+ACTS = (
+    "/v1/auth/token/create/",
+    "/v1/jitvault/data/inbox/",
+    "/v1/auth/token/revoke-accessor",
+    "/v1/sys/leases/revoke/",
+)
 
 
 @dataclass
@@ -71,11 +78,12 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
         process.stdin.close()
 
 
-def points_of(total: int) -> list[int]:
-    """Which of the points 1 … total are tried."""
-    if ALL or total <= SAMPLE:
-        return list(range(1, total + 1))
-    return sorted({1 + round(n * (total - 1) / (SAMPLE - 1)) for n in range(SAMPLE)})
+def points_of(names: list[str]) -> list[int]:
+    """Which of the points, counted from 1, are tried: around each act, and some of the others."""
+    if ALL:
+        return list(range(1, len(names) + 1))
+    acts = {n for n, name in enumerate(names, 1) if name.startswith(ACTS)}
+    return sorted(acts | {1 + round(n * (len(names) - 1) / (SAMPLE - 1)) for n in range(SAMPLE)})
 
 
 def new_rig(world: World, variables: dict[str, str], directory: Path, name: str) -> tuple[Rig, Path]:
@@ -128,7 +136,7 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
     rig, file = new_rig(world, variables, tmp_path, "dry")
     dry = mortal(rig, "grant", str(file), point=0)
     assert (dry["code"], len(rig.task_tokens(file.stem))) == (0, 1), dry
-    assert dry["points"] > 40
+    assert len(dry["points"]) > 40
     for point in points_of(dry["points"]):
         rig, file = new_rig(world, variables, tmp_path, str(point))
         died = mortal(rig, "grant", str(file), point=point)
@@ -159,7 +167,7 @@ def test_a_complete_that_dies_anywhere_ends_in_proof(
         held = rig.active(file)
         died = mortal(rig, "complete", file.stem, point=point)
         # the number of looks at the stream varies a little, so the last points may not be reached
-        assert died["signal"] == signal.SIGKILL or point > dry["points"] - 12, (point, died)
+        assert died["signal"] == signal.SIGKILL or point > len(dry["points"]) - 12, (point, died)
         time_passes(rig)
         ended = until_done(rig, "complete", file.stem)
         assert ended["confirmed"], point

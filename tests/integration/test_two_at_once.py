@@ -68,3 +68,13 @@ def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> N
         (token,) = rig.task_tokens(file.stem)
         assert token["meta"]["jitvault_grant"] == rig.file(file.stem).grants[-1].grant_id
         assert whole(rig, file.stem)
+
+
+def test_two_processes_that_find_no_ledger_both_do_their_work(
+    cli: Cli, spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    new = {"JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'new' / 'ledger.db'}"}
+    files = [spec(), spec()]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda file: cli("operator", "grant", file, "--json", extra=new), files))
+    assert [result.json["state"] for result in done] == ["issued", "issued"]
