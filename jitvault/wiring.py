@@ -104,9 +104,8 @@ class Wiring:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         vault = self.vault(s.worker)
         documents = Documents(vault)
-        if not self.has_ledger:
-            # only the worker makes one: it is the only writer
-            opened(s.ledger, create=True)
+        # only the worker makes one: it is the only writer
+        self.ledger = SqlLedger(opened(s.ledger, create=True))
         worker = Worker(
             ledger=self.ledger,
             source=FileSource(s.audit_file, name=s.audit_device),
