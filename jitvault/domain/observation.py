@@ -3,13 +3,17 @@
 A line becomes at most one observation. Its `subject` is the credential that it is about: a lease id, or
 the HMAC of a token's accessor; its `actor` is the HMAC of the accessor of the token that acted. Neither
 metadata nor headers identify anybody, since a client can choose both: they are kept to be shown.
+
+Some lines show no accessor of ours and yet are about a task: an unwrap, a read of what is wrapped, a token that
+Vault does not know any more. They name a token by its HMAC (`token`), and an earlier line said which task token
+that HMAC stands for (`alias`): `jitvault.domain.linking` joins the two.
 Shapes: docs/vault-facts.md, "Audit entries".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,8 +23,10 @@ import msgspec
 
 ACCESS_POLICY = "jitvault-access-"
 _CREATE = "auth/token/create/jitvault-"
+_PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/")
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
+_RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)
 # nothing but refusals: an error that an engine passes on may speak of permissions, too
 _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*\*?\s*(permission denied|invalid token))+\s*")
 
@@ -30,22 +36,32 @@ class Kind(StrEnum):
     TOKEN_CREATED = "token_created"  # noqa: S105 - not a password
     UNWRAPPED = "unwrapped"
     UNWRAP_REFUSED = "unwrap_refused"
+    REWRAPPED = "rewrapped"
+    CUBBYHOLE_READ = "cubbyhole_read"
     LEASE_ISSUED = "lease_issued"
     USED = "used"
     DENIED = "denied"
+    REFUSED = "refused"
+    RENEWED = "renewed"
     LEASE_REVOKED = "lease_revoked"
     LEASE_LOOKUP = "lease_lookup"
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - not a password
     TOKEN_LOOKUP = "token_lookup"  # noqa: S105 - not a password
     HAZARD = "hazard"
+    WRITTEN = "written"
     OWN = "own"
 
 
 class _Auth(msgspec.Struct, frozen=True):
     accessor: str = ""
+    client_token: str = ""
     policies: list[str] | None = None
     metadata: dict[str, Any] | None = None
     entity_id: str = ""
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    path: str = ""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -56,6 +72,7 @@ class _Request(msgspec.Struct, frozen=True):
     data: dict[str, Any] | None = None
     headers: dict[str, list[str]] | None = None
     remote_address: str = ""
+    namespace: _Namespace | None = None
 
 
 class _WrapInfo(msgspec.Struct, frozen=True):
@@ -100,7 +117,9 @@ class Observation:
     """One audit line that matters. `failed` is true when it shows an error or was not carried out.
 
     `line` is the SHA-256 of the line's bytes; `at` is Vault's time, UTC; `closing` tells a response from
-    a request; `error` is the HMAC of the error text where Vault only shows that.
+    a request; `error` is the HMAC of the error text where Vault only shows that. `token` is the HMAC of the
+    token that the line names, where no accessor says whose it is. `alias` is the HMAC of a token that stands
+    for the task token from now on: its wrapping token, the token itself, or the wrapping of what it read.
     """
 
     line: str
@@ -116,14 +135,37 @@ class Observation:
     remote: str
     failed: bool
     error: str
+    token: str
+    alias: str
     detail: Mapping[str, Any]
 
+    @property
+    def stands_for(self) -> str:
+        """The HMAC of the accessor of the task token that `alias` stands for."""
+        return self.actor if self.kind in (Kind.USED, Kind.LEASE_ISSUED) else self.subject
 
-def observe(entry: Entry, *, line: str, place: Place) -> Observation | None:
+
+def may_matter(path: str) -> bool:
+    """Whether a line can be an observation for its path alone. Others are for the token that acted.
+
+    It says yes to everything that `observe` looks at by path; a reader decodes only such lines in full.
+    """
+    return path.startswith(_PATHS) or _ENGINE_HAZARDS.match(path) is not None
+
+
+def may_matter_by_token(policies: Iterable[str]) -> bool:
+    """Whether a line can be an observation for the policies of the token that acted: ours, or a task's."""
+    return any(policy.startswith("jitvault-") for policy in policies)
+
+
+def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
     """The observation that `entry` gives, or None where it is nothing of ours.
 
-    Raises OverflowError for a time that UTC cannot hold.
+    `namespace` is jitvault's own: the same path in another one is something else. Raises OverflowError for a time
+    that UTC cannot hold.
     """
+    if not _is_here(entry, namespace):
+        return None
     kind, subject = _classify(entry)
     if kind is None:
         return None
@@ -142,8 +184,18 @@ def observe(entry: Entry, *, line: str, place: Place) -> Observation | None:
         remote=request.remote_address,
         failed=_failed(entry),
         error=_error(entry),
+        token=_named_token(entry, kind),
+        alias=_alias(entry, kind),
         detail=_detail(entry, kind),
     )
+
+
+def _is_here(entry: Entry, namespace: str) -> bool:
+    """Whether the line is of our namespace; what happens in one above can concern ours when it is a hazard."""
+    there = entry.request.namespace.path.strip("/") if entry.request.namespace else ""
+    here = namespace.strip("/")
+    above = not there or f"{here}/".startswith(f"{there}/")
+    return there == here or (above and _is_hazard(entry.request))
 
 
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
@@ -154,33 +206,55 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if path.startswith(_CREATE):
         wrap = entry.response.wrap_info if entry.response else None
         return Kind.TOKEN_CREATED, wrap.wrapped_accessor if wrap else ""
-    if path in ("sys/wrapping/unwrap", "cubbyhole/response"):
+    if path in ("sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"):
         return _unwrap(entry)
-    if revoked := _REVOKE_LEASE.match(path):
-        # a lease id in the body, which is shown as an HMAC, overrides the one in the path
-        return Kind.LEASE_REVOKED, _text(data.get("lease_id")) or revoked["lease"] or ""
-    if path == "sys/leases/lookup":
-        return Kind.LEASE_LOOKUP, _text(data.get("lease_id"))
-    if path == "auth/token/revoke-accessor":
-        return Kind.TOKEN_REVOKED, _text(data.get("accessor"))
-    if path == "auth/token/lookup-accessor":
-        return Kind.TOKEN_LOOKUP, _text(data.get("accessor"))
+    if act := _credential_act(path, data):
+        return act
     if _is_hazard(request) and not _denied(entry):
         return Kind.HAZARD, ""
+    if path.startswith(_PAPERS) and request.operation in ("create", "update") and entry.type == "response":
+        return (Kind.WRITTEN, path.partition("/data/")[2]) if not _failed(entry) else (None, "")
     if _is_task_token(entry.auth):
         return _task_act(entry)
+    if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
+        return Kind.REFUSED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
 
 
+_BY_DATA = {
+    "sys/leases/lookup": (Kind.LEASE_LOOKUP, "lease_id"),
+    "auth/token/revoke-accessor": (Kind.TOKEN_REVOKED, "accessor"),
+    "auth/token/lookup-accessor": (Kind.TOKEN_LOOKUP, "accessor"),
+    "auth/token/renew-accessor": (Kind.RENEWED, "accessor"),
+}
+
+
+def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | None:
+    """What was done to a credential that the request names in its path or its data."""
+    if path in _BY_DATA:
+        kind, key = _BY_DATA[path]
+        return kind, _text(data.get(key))
+    for pattern, kind in ((_REVOKE_LEASE, Kind.LEASE_REVOKED), (_RENEW_LEASE, Kind.RENEWED)):
+        if named := pattern.match(path):
+            # a lease id in the body, which is shown as an HMAC, overrides the one in the path
+            return kind, _text(data.get("lease_id")) or named["lease"] or ""
+    return None
+
+
 def _unwrap(entry: Entry) -> tuple[Kind | None, str]:
-    inner = entry.response.auth if entry.response else None
+    response = entry.response or _Response()
+    inner = response.auth
     if inner and inner.accessor and _is_task_token(inner):
         return Kind.UNWRAPPED, inner.accessor
     if entry.error:
-        # who unwraps for somebody else names the wrapping token in the body
-        return Kind.UNWRAP_REFUSED, _text((entry.request.data or {}).get("token")) or entry.request.client_token
+        return Kind.UNWRAP_REFUSED, ""
+    if response.secret and response.secret.lease_id:
+        # what a token read in a wrapping shows its lease only when it is unwrapped
+        return Kind.LEASE_ISSUED, response.secret.lease_id
+    if entry.request.path == "sys/wrapping/rewrap" and response.wrap_info:
+        return Kind.REWRAPPED, response.wrap_info.wrapped_accessor
     if entry.request.path == "cubbyhole/response" and entry.response:
-        return Kind.UNWRAPPED, ""
+        return Kind.CUBBYHOLE_READ, ""
     return None, ""
 
 
@@ -190,6 +264,8 @@ def _task_act(entry: Entry) -> tuple[Kind, str]:
         return Kind.TOKEN_REVOKED, accessor
     if _denied(entry):
         return Kind.DENIED, accessor
+    if entry.request.path in ("auth/token/renew-self", "auth/token/renew"):
+        return Kind.RENEWED, accessor
     lease = entry.response.secret.lease_id if entry.response and entry.response.secret else ""
     return (Kind.LEASE_ISSUED, lease) if lease else (Kind.USED, accessor)
 
@@ -199,9 +275,31 @@ def _is_task_token(auth: _Auth | None) -> bool:
     return any(p.startswith(ACCESS_POLICY) for p in (auth.policies or ())) if auth else False
 
 
-_GLOBAL_HAZARDS = re.compile(r"sys/(leases/tidy|(leases/)?revoke-force/|mounts/|remount|audit/)|auth/token/tidy")
+_GLOBAL_HAZARDS = re.compile(
+    r"sys/(leases/tidy|(leases/)?revoke-(force|prefix)/|mounts/|remount|audit/|storage/raft/snapshot)|auth/token/tidy"
+)
 _ENGINE_HAZARDS = re.compile(
     r"^(?!sys/|auth/|identity/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)"
+)
+
+
+_PATHS = (
+    "sys/audit-hash/",
+    "sys/wrapping/",
+    "cubbyhole/response",
+    "sys/leases/",
+    "sys/revoke",
+    "sys/renew",
+    "sys/mounts/",
+    "sys/remount",
+    "sys/audit/",
+    "sys/storage/raft/snapshot",
+    "auth/token/revoke-accessor",
+    "auth/token/lookup-accessor",
+    "auth/token/renew-accessor",
+    "auth/token/tidy",
+    _CREATE,
+    *_PAPERS,
 )
 
 
@@ -231,8 +329,6 @@ def _error(entry: Entry) -> str:
 def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     response = entry.response or _Response()
     detail: dict[str, Any] = {}
-    if kind is Kind.TOKEN_CREATED and response.wrap_info:
-        detail["wrapping_token"] = response.wrap_info.token
     if kind is Kind.LEASE_ISSUED and "username" in (response.data or {}):
         # plain because `init` tuned the mount so; a probe looks for this name
         detail["username"] = _text((response.data or {})["username"])
@@ -243,6 +339,27 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = entry.auth.entity_id
     return detail
+
+
+def _named_token(entry: Entry, kind: Kind) -> str:
+    """The HMAC of the token that a line without an accessor of ours is about."""
+    if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
+        # who unwraps for somebody else names the wrapping token in the body
+        return _text((entry.request.data or {}).get("token")) or entry.request.client_token
+    return entry.request.client_token if kind in (Kind.CUBBYHOLE_READ, Kind.REFUSED) else ""
+
+
+def _is_unwrap(entry: Entry) -> bool:
+    return entry.request.path.startswith("sys/wrapping/")
+
+
+def _alias(entry: Entry, kind: Kind) -> str:
+    """The HMAC of a token that stands for a task's token from this line on."""
+    response = entry.response or _Response()
+    if kind is Kind.UNWRAPPED:
+        return response.auth.client_token if response.auth else ""
+    wrapped = kind in (Kind.TOKEN_CREATED, Kind.REWRAPPED, Kind.USED) and not _failed(entry)
+    return response.wrap_info.token if response.wrap_info and wrapped else ""
 
 
 def _op(request: _Request) -> str:

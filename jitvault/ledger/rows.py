@@ -89,6 +89,8 @@ def observation_values(o: Observation) -> dict[str, Any]:
         "remote": o.remote[:64],
         "failed": o.failed,
         "error": " ".join(o.error.split())[:255],
+        "token": o.token[:80],
+        "alias": o.alias[:80],
         "detail": dict(o.detail),
     }
 
@@ -108,6 +110,8 @@ def get_observation(row: RowMapping) -> Observation:
         remote=row["remote"],
         failed=row["failed"],
         error=row["error"],
+        token=row["token"],
+        alias=row["alias"],
         detail=row["detail"],
     )
 

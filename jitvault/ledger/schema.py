@@ -226,6 +226,8 @@ observations = Table(
     Column("remote", String(64), nullable=False),
     Column("failed", Boolean(create_constraint=True, name="failed"), nullable=False),
     Column("error", String(255), nullable=False),
+    Column("token", String(80), nullable=False),
+    Column("alias", String(80), nullable=False),
     Column("detail", JSON, nullable=False),
     _one_of("kind", Kind),
     Index("ix_observations_subject", "subject"),

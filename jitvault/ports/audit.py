@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,11 @@ from jitvault.domain.observation import Observation
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a source was read. `epoch` counts the contiguous stretches: a gap starts a new one."""
+    """How far a source was read. `epoch` counts the contiguous stretches: a gap starts a new one.
+
+    `offset` counts the bytes of the stretch, also where it goes on in another file. `identity` is the source's own
+    way to find the place again (at most 500 characters); nobody else looks into it.
+    """
 
     identity: str
     offset: int
@@ -20,7 +24,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some lines' observations, the position after them, and what could not be read on the way."""
+    """The observations of some lines of one stretch, and the position after them.
+
+    `gaps` says what is missing between the batch before and this one; `position.epoch` is another one then.
+    """
 
     observations: tuple[Observation, ...]
     position: Position
@@ -29,10 +36,23 @@ class Batch:
 
 
 class Source(Protocol):
+    """One stream of audit lines with one writer: a file with its rotated predecessors, or a connection.
+
+    `name` is what the ledger knows it by, at most 255 characters.
+    """
+
     name: str
 
     def start(self) -> Position:
-        """Where to begin when nothing was read before: the present end."""
+        """Where to begin when nothing was read before."""
+        ...
+
+    def end(self) -> Position:
+        """The end of the last whole line that is there now."""
+        ...
+
+    def continues(self, position: Position) -> bool:
+        """Whether what is there now holds what was read up to `position`, or the continuation of it."""
         ...
 
     def has_more(self, position: Position) -> bool:
@@ -42,3 +62,9 @@ class Source(Protocol):
     def read(self, position: Position) -> Iterator[Batch]:
         """What was written since `position`, in batches, up to the present end. Raises AuditUntrusted."""
         ...
+
+
+class Sources(Protocol):
+    """All streams that there are now: connections come and go."""
+
+    def present(self) -> Sequence[Source]: ...

@@ -37,7 +37,8 @@ _HEALTH_NOT_INITIALISED = 501
 class OpenBao(Server):
     """An OpenBao on 127.0.0.1 whose files are in `directory`; see `Server` for its life.
 
-    `max_request_duration` is how long the server lets one request run, at least 1 ms.
+    `max_request_duration` is how long the server lets one request run, at least 1 ms. `more_configuration` is put
+    at the end of the configuration file: further audit devices, for one.
     """
 
     name: ClassVar[str] = "OpenBao"
@@ -48,10 +49,12 @@ class OpenBao(Server):
         *,
         max_request_duration: timedelta = timedelta(seconds=2),
         storage: Storage = "inmem",
+        more_configuration: str = "",
     ) -> None:
         super().__init__(directory, log_name="openbao.log")
         self.max_request_duration = max_request_duration
         self.storage = storage
+        self.more_configuration = more_configuration
         self.audit_file = self.directory / "audit.log"
         self._key_file = self.directory / "seal.key"
         self._config_file = self.directory / "openbao.hcl"
@@ -132,6 +135,7 @@ audit "file" "{AUDIT_DEVICE}" {{
     mode = "0600"
   }}
 }}
+{self.more_configuration}
 """
 
     def _listens(self, process: ServerProcess) -> bool:

@@ -98,6 +98,8 @@ def _observations() -> None:
         sa.Column("remote", sa.String(length=64), nullable=False),
         sa.Column("failed", sa.Boolean(create_constraint=True, name="failed"), nullable=False),
         sa.Column("error", sa.String(length=255), nullable=False),
+        sa.Column("token", sa.String(length=80), nullable=False),
+        sa.Column("alias", sa.String(length=80), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.CheckConstraint(
             "kind IN ('canary', 'token_created', 'unwrapped', 'unwrap_refused', 'lease_issued', 'used', 'denied', 'lease_revoked', 'lease_lookup', 'token_revoked', 'token_lookup', 'hazard', 'own')",
