@@ -1,0 +1,194 @@
+"""One sender's file in the spool, and how it is cut into segments."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+SEGMENT_BYTES = 256 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+class LineWriter:
+    """Appends to one file of the spool what one sender sent. Several threads may use it.
+
+    Whoever writes holds a lock (flock) on the file, which ends with the process however that ends: so every process
+    can tell a sender that is merely silent from one that is gone.
+    """
+
+    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Raises OSError."""
+        self.path = path
+        self._segment_bytes = segment_bytes
+        self._descriptor = _create(path)
+        self._size = 0
+        self._at_line_start = True
+        self._written = self._durable = 0  # over all segments
+        self._broken: OSError | None = None
+        self._appending, self._syncing = Lock(), Lock()
+
+    def write(self, data: bytes) -> int:
+        """Append the beginning of `data`, as os.write does; gives how much: less only where a segment ends in it.
+
+        Raises OSError; the file then holds nothing of `data`.
+        """
+        with self._appending:
+            if not self._make_room():
+                data = data[: data.find(b"\n") + 1] or data
+            self._append((data,))
+            return len(data)
+
+    def append(self, body: IO[bytes]) -> None:
+        """Append all of `body`, and a line feed where it ends without one. Raises OSError; then nothing is there of it.
+
+        What others append meanwhile stands before or after it.
+        """
+        with self._appending:
+            self._make_room()
+            self._append(_lines(body))
+
+    def flush(self) -> None:
+        """Return when everything that was written before is on the disk. Raises OSError.
+
+        Those who come while another one waits for the disk share the next wait.
+        """
+        target = self._written
+        with self._syncing:
+            if self._durable < target:
+                self._sync()
+
+    def close(self) -> None:
+        """Flush, and end the sender's file. Raises OSError; also then nothing stays open."""
+        with self._appending, self._syncing:
+            try:
+                if self.pending:
+                    self._sync()
+            finally:
+                os.close(self._descriptor)
+                self._broken = self._broken or OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the file takes nothing any more, whatever becomes of the disk."""
+        return self._broken is not None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was written that is not known to be on the disk."""
+        return self._durable < self._written
+
+    def _append(self, chunks: Iterable[bytes]) -> None:
+        if self._broken:
+            raise OSError(self._broken.errno, self._broken.strerror)
+        size, last = self._size, b""
+        try:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    done = os.write(self._descriptor, view)
+                    view = view[done:]
+                    size += done
+                last = chunk[-1:] or last
+        except BaseException:
+            self._take_back()
+            raise
+        if last:
+            self._at_line_start = last == b"\n"
+        self._written += size - self._size
+        self._size = size
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self._size)
+        except OSError as error:
+            # whatever came now would be glued to half of what could not be written
+            self._broken = error
+
+    def _sync(self) -> None:
+        if self._broken:
+            raise OSError(self._broken.errno, self._broken.strerror)
+        upto = self._written
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            # the kernel says it once and forgets the pages: a second fsync would succeed and prove nothing
+            self._broken = error
+            raise
+        self._durable = upto
+
+    def _make_room(self) -> bool:
+        """Begin a new segment if the present one is full; False while a line stands in the way."""
+        if self._size < self._segment_bytes:
+            return True
+        if not self._at_line_start:
+            return False
+        # where that fails this segment just goes on: it is the disk that is full then, and the append will say so
+        with suppress(OSError), self._syncing:
+            self._sync()
+            self._rotate()
+        return True
+
+    def _rotate(self) -> None:
+        """The file becomes segment 1. There is a file under its name at every moment."""
+        fresh = self.path.with_name(f".{self.path.name}")
+        descriptor = _create(fresh)
+        try:
+            _shift(self.path, 1)
+            os.link(self.path, _segment(self.path, 1))
+            fresh.rename(self.path)
+        except OSError:
+            os.close(descriptor)
+            fresh.unlink()
+            raise
+        os.close(self._descriptor)
+        self._descriptor, self._size = descriptor, 0
+        _sync_directory(self.path.parent)
+
+
+def _segment(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _shift(path: Path, number: int) -> None:
+    """Make the name of a segment free by giving it, and those before it, the next higher number."""
+    if _segment(path, number).exists():
+        _shift(path, number + 1)
+        _segment(path, number).rename(_segment(path, number + 1))
+
+
+def _lines(body: IO[bytes]) -> Iterator[bytes]:
+    """A body in chunks, ended by a line feed."""
+    body.seek(0)
+    last = b""
+    while chunk := body.read(_CHUNK):
+        yield chunk
+        last = chunk[-1:]
+    if last != b"\n":
+        yield b"\n"
+
+
+def _create(path: Path) -> int:
+    """A new file for its owner alone, locked by us, whose name will survive a power failure. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sync_directory(path.parent)
+    except OSError:
+        os.close(descriptor)
+        path.unlink()
+        raise
+    return descriptor
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""What receivers have in common: how they are run, how they stop, and what they say while they run.
+
+Each way in which Vault can push its audit lines is one file with one `Receiver`: `receive_socket`, `receive_http`,
+`receive_stream`. All of them write into a spool, and the readers of the spool do not know which one did.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+from jitvault.audit.spool import Spool
+
+POLL_S = 0.25
+DRAIN_S = 3.0
+FLUSH_S = 0.1
+_CLEAN_S = 3600.0
+_REPEAT_S = 60.0
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Receiver(Protocol):
+    """One way in for audit lines. Made ready to be reached; what it receives goes to its spool."""
+
+    listening: str
+    """Where it can be reached, as a person would write it."""
+
+    def run(self, stopping: Event) -> None:
+        """Receive until `stopping` is set or the input ends; what has arrived by then is in the spool."""
+        ...
+
+
+class Notices:
+    """What a receiver has to say to whoever runs it: never a line for a line, and the same thing once a minute."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._said: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+        self._lock = Lock()
+
+    def say(self, what: str, details: str = "") -> None:
+        """Say it, unless the same `what` was said within the last minute: then it is only counted."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._said.get(what, -_REPEAT_S) < _REPEAT_S:
+                self._held_back[what] = self._held_back.get(what, 0) + 1
+                return
+            more = self._held_back.pop(what, 0)
+            self._said[what] = now
+        # where they go may be on the very disk that is full
+        with suppress(OSError):
+            self._tell(
+                what + (f" ({details})" if details else "") + (f", and {more} times more before" if more else "")
+            )
+
+
+def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Event, notices: Notices) -> None:
+    """Run it while the spool is flushed ten times a second, and cleaned of what ended `keep` ago once an hour."""
+    failures: list[Exception] = []
+
+    def upkeep() -> None:
+        try:
+            _upkeep(spool, keep, ended, notices)
+        except Exception as error:  # noqa: BLE001 - whatever it was: nobody receives what nobody makes durable
+            failures.append(error)
+            stopping.set()
+
+    ended = Event()
+    thread = Thread(target=upkeep, name="spool upkeep")
+    thread.start()
+    try:
+        receiver.run(stopping)
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _upkeep(spool: Spool, keep: timedelta, ended: Event, notices: Notices) -> None:
+    clean_at = time.monotonic()
+    while not ended.wait(FLUSH_S):
+        try:
+            spool.flush()
+        except OSError as error:
+            notices.say("the spool cannot be made durable", str(error.strerror))
+        if time.monotonic() >= clean_at:
+            spool.remove_old(keep)
+            clean_at = time.monotonic() + _CLEAN_S
