@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
