@@ -53,7 +53,7 @@ _GIVING_BACK = "auth/token/revoke-self"
 
 _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # old ways of naming a token in the path show it in plain
-_A_TOKEN = re.compile(r"\b(hv[sbr]|[sbr])\.[\w.-]{16,}")
+_A_TOKEN = re.compile(r"(hv[sbr]|\b[sbr])\.[\w.-]{16,}")
 
 
 class Rule(StrEnum):

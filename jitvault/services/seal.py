@@ -83,6 +83,7 @@ def receipt_of(worker: Worker, file: TaskFile, sealed_at: datetime) -> dict[str,
             }
             for grant in file.grants
         ],
+        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": proof_of(file),
         "chain": {"events": task.seq, "head": task.head},
         "sealed_at": sealed_at.isoformat(),

@@ -34,8 +34,8 @@ def check_not_frozen(worker: Worker) -> None:
     if freeze is not None:
         raise SecurityFinding(
             f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}",
-            hint="Treat the worker's identity as stolen, unless agents share its host (JITVAULT_SHARED_HOSTS). When it was "
-            "replaced: `jitvault unfreeze`.",
+            hint="Treat the worker's identity as stolen, unless agents share its host (JITVAULT_SHARED_HOSTS). Once it "
+            "was replaced: `jitvault unfreeze`.",
         )
 
 
