@@ -9,7 +9,7 @@ from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
-from jitvault.domain.confirmation import QUIET
+from jitvault.domain.quiet import QUIET
 from jitvault.domain.lifecycle import State
 from jitvault.ports.ledger import TaskFile
 

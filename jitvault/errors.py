@@ -12,6 +12,7 @@ ever carries a secret: no token, no password, no response body.
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
     ├── NotConfirmed             6   revoked, but not proven
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
+    │   └── AuditLagging         7   lines arrive, but they are behind
     ├── InvalidInput             8   a spec, a template or a policy is wrong
     ├── WrongState               9   not found, or not possible in this state
     │   └── NotFound             9
@@ -70,6 +71,10 @@ class NotConfirmed(JitvaultError):
 class AuditUntrusted(JitvaultError):
     exit_code = 7
     default_hint = "Check that JITVAULT_AUDIT_FILE is the file that this Vault's audit device writes."
+
+
+class AuditLagging(AuditUntrusted):
+    default_hint = "Run the same command again in a moment, or look at what brings the lines here."
 
 
 class InvalidInput(JitvaultError):

@@ -4,21 +4,26 @@ VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO
 JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
 JITVAULT_ADMIN_TOKEN     what `init` uses; VAULT_TOKEN otherwise
 JITVAULT_LEDGER          SQLAlchemy URL
-JITVAULT_AUDIT_FILE      the file that Vault's audit device writes
+JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
+                         of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
 JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
+JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
 JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
 JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
 """
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jitvault import shipped
 from jitvault.domain.secret import Secret
@@ -33,6 +38,16 @@ def _duration(value: object) -> object:
         return parse_duration(value)
     except JitvaultError as error:
         raise ValueError(str(error)) from None
+
+
+def _paths(value: object) -> object:
+    return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(str(ip_network(part.strip())) for part in value.split(",") if part.strip())
 
 
 def _either(name: str) -> AliasChoices:
@@ -55,9 +70,11 @@ class Settings(BaseSettings):
     worker_token: SecretStr | None = None
     admin_token: SecretStr | None = None
     ledger: str = Field(default_factory=_default_ledger)
-    audit_file: Path | None = None
+    audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
+    denied_limit: int = Field(1, ge=1)
+    shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     templates: Path = Field(default_factory=shipped.templates_dir)
     policies: Path = Field(default_factory=lambda: shipped.policies_dir() / "cedar")
 

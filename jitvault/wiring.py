@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 
 from jitvault import shipped
-from jitvault.audit.file import FileSource
+from jitvault.audit.sources import ConfiguredSources
 from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
@@ -100,7 +100,7 @@ class Wiring:
         s = self.settings
         if s.worker is None:
             raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
-        if s.audit_file is None:
+        if not s.audit_file:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         vault = self.vault(s.worker)
         documents = Documents(vault)
@@ -108,7 +108,7 @@ class Wiring:
         self.ledger = SqlLedger(opened(s.ledger, create=True))
         worker = Worker(
             ledger=self.ledger,
-            source=FileSource(s.audit_file, name=s.audit_device),
+            sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
             authorizer=self.authorizer,
             engines=self.engines,
             templates=self.templates,
@@ -122,6 +122,8 @@ class Wiring:
             reader=vault,
             installation=self._installation(documents),
             settle_window=s.settle_window,
+            denied_limit=s.denied_limit,
+            shared_hosts=s.shared_hosts,
         )
         identify(worker)
         return worker

@@ -22,7 +22,7 @@ _TAIL = 512
 class FileSource:
     """`jitvault.ports.audit.Source` on one file. A replaced or truncated file starts a new stretch."""
 
-    def __init__(self, path: Path, *, name: str) -> None:
+    def __init__(self, path: Path, *, name: str, namespace: str = "") -> None:
         self.name = name
         self._path = path
 
@@ -31,6 +31,13 @@ class FileSource:
             status = os.fstat(file.fileno())
             offset = _line_start(file, status.st_size)
             return Position(_identity(file, offset), offset, epoch=1)
+
+    def end(self) -> Position:
+        return self.start()
+
+    def continues(self, position: Position) -> bool:
+        with self._open() as file:
+            return not _gaps(file, position)
 
     def has_more(self, position: Position) -> bool:
         with self._open() as file:

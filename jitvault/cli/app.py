@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, local, operator
+from jitvault.cli import admin, agent, approver, audit, auditor, local, operator, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ app.command(rich_help_panel=_AGENTS)(agent.unwrap)
 app.command(rich_help_panel=_AUDITORS)(auditor.status)
 app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
 app.command(rich_help_panel=_AUDITORS)(auditor.report)
+app.command(rich_help_panel=_ADMINS)(trust.unfreeze)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
 app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)

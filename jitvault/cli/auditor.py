@@ -39,9 +39,11 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         render.published(document, as_json=json_)
         session.check_findings(document)
         return
-    shown = status_of(file)
+    freeze = wiring.ledger.freeze()
+    shown = status_of(file, wiring.ledger.trail(file), freeze)
     render.status(shown, as_json=json_)
-    session.check_findings({"task_id": task, "findings": [f["message"] for f in shown["findings"]]})
+    frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
+    session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
 
 
 def list_(json_: Json = False, debug: Debug = False) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Published = Mapping[str, Any]
 
+_MOST_USES = 12
+
 
 def revision_of(document: Published) -> Revision:
     """The revision in a published document; its digest is taken over the bytes, never believed."""
@@ -188,14 +190,27 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["grant"]:
         facts["token"] = f"{shown['grant']['verdict']}, expires {output.readable(shown['grant']['expires_at'])}"
     output.print_facts(console, facts)
+    if shown["frozen"]:
+        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red", markup=False, highlight=False)
     for finding in shown["findings"]:
         console.print(f"  FINDING    {finding['message']}", style="red", markup=False, highlight=False)
+    _print_uses(console, shown["uses"])
     if shown["proof"]:
         _print_proof(console, shown["proof"])
     table = output.new_table("when (UTC)", "what happened")
     for event in shown["timeline"]:
         table.add_row(event["at"][:23].replace("T", " "), _told(event["event"], event["body"]))
     console.print(table)
+
+
+def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
+    """What the task's tokens did, by the audit stream."""
+    for use in uses[:_MOST_USES]:
+        act, times = use["act"].replace("_", " "), "" if use["count"] == 1 else f" {use['count']} times"
+        line = f"  {act:<13}{use['path']}{times} from {', '.join(use['addresses'])}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if len(uses) > _MOST_USES:
+        console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all", markup=False, highlight=False)
 
 
 def published(document: Published, *, as_json: bool) -> None:

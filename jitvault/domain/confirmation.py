@@ -8,10 +8,13 @@ here one by one; a check without evidence fails. The checks, by number:
 3. a later lookup says that it does not exist, and that lookup is itself in the stream;
 4. nothing in between can make a revocation look done: no tidy, forced revocation, unmount or remount, no
    re-created audit device, no write to the mount's configuration or roles;
-5. the stream was trusted from issue to lookup: one contiguous stretch with matching canaries around it;
+5. the stream was trusted from issue to lookup: one contiguous stretch with matching canaries around it. Over a gap
+   it is trusted again when a look-up after it found the credential alive (so nothing in the gap took its record
+   away) or it had been revoked before, and a listing of the task's prefixes showed no lease that nobody knows;
 6. where the template asks for it: the target refuses the credential and no session of it is open;
 7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
-   least one second after the revocation shows nothing newer.
+   least one second after the revocation shows nothing newer. A request that never gets its answer waits for the
+   server's longest request and for such a listing; so does what was read in a wrapping that nobody opened.
 
 Six ways in which Vault's own answer is not enough: docs/vault-facts.md, "Revocation".
 """
@@ -20,13 +23,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from jitvault.domain.evidence import (
+    Canary,
+    Point,
+    Trail,
+    canary_after,
+    canary_before,
+    done,
+    follows,
+    listed,
+    shown,
+    stretch,
+)
 from jitvault.domain.lifecycle import Verdict
-from jitvault.domain.observation import Kind, Observation, Place
-
-QUIET = timedelta(seconds=1)
+from jitvault.domain.observation import Kind, Observation
 
 NAMES = {
     1: "issued",
@@ -71,7 +84,9 @@ class Credential:
     names it (always an HMAC). `lookup_ops` are the operation ids of lookups that Vault answered with
     "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
     `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
-    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`.
+    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
+    that found it alive, `listing_ops` the listings of the task's prefixes that found nothing unaccounted for. `also`
+    are the HMACs of the same accessor under other salts of the audit device.
     """
 
     kind: str
@@ -84,23 +99,9 @@ class Credential:
     expires_at: datetime | None = None
     alias: str = ""
     alias_lookup: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """A line of ours that matched its own HMAC: where it stands in the stream, and Vault's time of it."""
-
-    place: Place
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """The audit stream as it was read, in its own order, with the canaries in it."""
-
-    observations: Sequence[Observation]
-    canaries: Sequence[Canary]
-    worker_accessors: frozenset[str]
+    also: frozenset[str] = frozenset()
+    live_ops: frozenset[str] = frozenset()
+    listing_ops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +121,22 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
     end = _revocation(credential, trail, after=issue)
     lookup = _lookup(credential, trail, after=end or issue)
     expired = _expired(credential, trail) if end is None else None
-    last = _Point.of(lookup) or (_Point(expired.place, expired.at) if expired else None)
+    last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
-        Check(1, issue is not None, _line(issue, "no issue line was seen")),
+        Check(1, issue is not None, shown(issue, "no issue line was seen")),
         # 2
-        Check(2, bool(end or expired), _line(end, _over(expired) or "no revocation line without error was seen")),
+        Check(2, bool(end or expired), shown(end, _over(expired) or "no revocation line without error was seen")),
         # 3
         Check(
             3,
             last is not None,
-            _line(lookup, _over(expired) or "no look-up line that says it is gone was seen"),
+            shown(lookup, _over(expired) or "no look-up line that says it is gone was seen"),
         ),
         # 4
-        _nothing_between(credential, trail.observations, _Point.of(issue), last),
+        _nothing_between(credential, trail.observations, Point.of(issue), last),
         # 5
-        _trusted(trail, _Point.of(issue), last),
+        _trusted(credential, trail, issue, end, last),
     ]
     if target:
         # 6
@@ -164,43 +165,16 @@ def is_proven(proof: Proof, *, target: bool) -> bool:
     return proof.verdict in _PROVEN
 
 
-def is_quiet(tokens: frozenset[str], trail: Trail, *, leases_dead: bool, now_canary: datetime | None) -> Check:
-    """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one."""
-    ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and _done(o)]
-    acts = [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
-    answered = {o.request_id for o in acts if o.closing}
-    pending = sorted({o.request_id for o in acts if not o.closing} - answered)
-    if not leases_dead:
-        return Check(7, ok=False, evidence="a lease of the task is not proven dead")
-    if pending:
-        return Check(7, ok=False, evidence=f"{len(pending)} requests of the token have no answer yet: {pending[0]}")
-    if not tokens and now_canary is not None:
-        return Check(7, ok=True, evidence="no token was ever created")
-    last = max((o.at for o in ended + acts), default=None)
-    if now_canary is None or last is None:
-        return Check(7, ok=False, evidence="no canary after the last line of the token")
-    if now_canary - last < QUIET:
-        return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
-    quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
-    return Check(7, ok=True, evidence=f"nothing newer in {quiet_ms} ms up to a matching canary")
-
-
-def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:
-    """Whether a line creates or revokes one of the tokens, also by the lease path that stands for it."""
-    if line.kind in (Kind.TOKEN_CREATED, Kind.TOKEN_REVOKED):
-        return line.subject in tokens
-    return line.kind is Kind.LEASE_REVOKED and line.subject.startswith("auth/token/create/")
-
-
 def _issue(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
     kind = Kind.LEASE_ISSUED if credential.kind == "lease" else Kind.TOKEN_CREATED
-    return next((o for o in lines if o.kind is kind and o.subject == credential.subject and _done(o)), None)
+    return next((o for o in lines if o.kind is kind and o.subject == credential.subject and done(o)), None)
 
 
 def _revocation(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    lines = [o for o in trail.observations if o.closing and _follows(o, after)]
+    lines = [o for o in trail.observations if o.closing and follows(o, after)]
     if credential.kind == "token":
-        named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject == credential.subject)
+        names = {credential.subject, *credential.also}
+        named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject in names)
         # for a token that is not there Vault answers 200 and only warns
         by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
         return by_accessor or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
@@ -226,12 +200,12 @@ def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: 
 
 
 def _lookup(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    by = (
-        {Kind.LEASE_LOOKUP: credential.lookup_subject}
+    by: dict[Kind, set[str]] = (
+        {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
         if credential.kind == "lease"
         else {
-            Kind.TOKEN_LOOKUP: credential.lookup_subject,
-            Kind.LEASE_LOOKUP: credential.alias_lookup,
+            Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.also},
+            Kind.LEASE_LOOKUP: {credential.alias_lookup},
         }
     )
     return next(
@@ -240,23 +214,23 @@ def _lookup(credential: Credential, trail: Trail, *, after: Observation | None) 
             for o in trail.observations
             if o.closing
             and o.failed
-            and by.get(o.kind) == o.subject
+            and o.subject in by.get(o.kind, ())
             and o.op in credential.lookup_ops
             and o.actor in trail.worker_accessors
             and any(error in o.error for error in credential.gone_errors)
-            and _follows(o, after)
+            and follows(o, after)
         ),
         None,
     )
 
 
 def _nothing_between(
-    credential: Credential, lines: Iterable[Observation], issue: _Point | None, last: _Point | None
+    credential: Credential, lines: Iterable[Observation], issue: Point | None, last: Point | None
 ) -> Check:
     if issue is None or last is None:
         return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
     for hazard in lines:
-        here = _Point(hazard.place, hazard.at)
+        here = Point(hazard.place, hazard.at)
         between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
         if between and _touches(hazard.path, credential.mount):
             return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
@@ -271,18 +245,46 @@ def _touches(path: str, mount: str) -> bool:
     return path.startswith(f"{mount}/")
 
 
-def _trusted(trail: Trail, issue: _Point | None, last: _Point | None) -> Check:
+def _trusted(
+    credential: Credential, trail: Trail, issue: Observation | None, end: Observation | None, last: Point | None
+) -> Check:
     if issue is None or last is None:
         return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
-    stretch = (issue.place.source, issue.place.epoch)
-    if stretch != (last.place.source, last.place.epoch):
-        return Check(5, ok=False, evidence="the stream was interrupted between issue and look-up")
-    here = [c.place.offset for c in trail.canaries if (c.place.source, c.place.epoch) == stretch]
-    before = max((offset for offset in here if offset < issue.place.offset), default=None)
-    after = min((offset for offset in here if offset >= last.place.offset), default=None)
+    before = canary_before(trail, issue.place)
+    after = canary_after(trail, last.place)
     if before is None or after is None:
         return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
-    return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
+    if stretch(issue.place) == stretch(last.place):
+        return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
+    return _reconciled(credential, trail, issue, end, last)
+
+
+def _reconciled(
+    credential: Credential, trail: Trail, issue: Observation, end: Observation | None, last: Point
+) -> Check:
+    """Whether what a gap may hide is ruled out: a lease that nobody knows, an act that took the record away."""
+    listing = listed(trail, credential.listing_ops, in_stretch_of=last.place)
+    if listing is None:
+        return Check(5, ok=False, evidence="the stream was interrupted between issue and look-up")
+    how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
+    if end is None or stretch(issue.place) == stretch(end.place):
+        return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
+    alive = next(
+        (
+            o
+            for o in trail.observations
+            if o.op in credential.live_ops
+            and done(o)
+            and o.actor in trail.worker_accessors
+            and stretch(o.place) == stretch(end.place)
+            and o.place.offset < end.place.offset
+        ),
+        None,
+    )
+    if alive is None:
+        missing = "the stream was interrupted, and nobody saw it alive between gap and revocation"
+        return Check(5, ok=False, evidence=missing)
+    return Check(5, ok=True, evidence=f"{how}; it was alive after the gap (line {alive.line[:16]})")
 
 
 def _refused(probed: Probed | None) -> Check:
@@ -300,32 +302,3 @@ def _expired(credential: Credential, trail: Trail) -> Canary | None:
 
 def _over(expired: Canary | None) -> str:
     return f"its TTL was over at {expired.at.isoformat()}, by Vault's clock" if expired else ""
-
-
-def _done(line: Observation) -> bool:
-    return line.closing and not line.failed
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """A moment of the stream: ordered by place within a stretch, by Vault's time across stretches."""
-
-    place: Place
-    at: datetime
-
-    @classmethod
-    def of(cls, line: Observation | None) -> _Point | None:
-        return cls(line.place, line.at) if line else None
-
-    def before(self, other: _Point) -> bool:
-        if (self.place.source, self.place.epoch) == (other.place.source, other.place.epoch):
-            return self.place.offset < other.place.offset
-        return self.at < other.at
-
-
-def _follows(line: Observation, other: Observation | None) -> bool:
-    return other is None or _Point(other.place, other.at).before(_Point(line.place, line.at))
-
-
-def _line(line: Observation | None, missing: str) -> str:
-    return f"line {line.line[:16]} {line.path} at {line.at.isoformat()}" if line else missing

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
-from jitvault.ledger.database import Database
-from jitvault.ledger.rows import get, of_task
-from jitvault.ports.audit import Batch, Position
+from jitvault.ledger.record import SqlRecord
+from jitvault.ledger.rows import get, of_task, put_finding
 from jitvault.ports.ledger import (
     Change,
     CheckRow,
@@ -28,18 +27,16 @@ from jitvault.ports.ledger import (
     GrantRow,
     LeaseRow,
     OperationRow,
-    OpState,
     RevisionRow,
     TaskFile,
     TaskRow,
 )
 
+_IN_ONE_QUERY = 500
 
-class SqlLedger:
+
+class SqlLedger(SqlRecord):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
 
     # -- changing a task ----------------------------------------------------------------------------
 
@@ -111,66 +108,26 @@ class SqlLedger:
         with self._db.read() as connection:
             return stream.trail(connection, file)
 
-    # -- the audit stream ----------------------------------------------------------------------------
+    # -- the rest ------------------------------------------------------------------------------------
 
-    @contextmanager
-    def claim_source(self, source: str) -> Iterator[int]:
-        table = schema.audit_sources
-        with held(self._db, table, table.c.name == source, f"audit source {source}") as epoch:
-            yield epoch
-
-    def start_source(self, source: str, position: Position) -> None:
-        values = {"name": source, **asdict(position)}
-        self._db.write(lambda c: c.execute(upsert(schema.audit_sources).values(values).on_conflict_do_nothing()))
-
-    def position(self, source: str) -> Position | None:
-        table = schema.audit_sources
+    def interrupted(self, file: TaskFile) -> bool:
         with self._db.read() as connection:
-            row = connection.execute(select(table).where(table.c.name == source)).mappings().first()
-        return Position(row["identity"], row["offset"], row["epoch"]) if row else None
+            return stream.interrupted(connection, file)
 
-    def observe(
-        self, source: str, batch: Batch, *, claim: int, at: datetime, expected: str | None = None
-    ) -> Canary | None:
-        table = schema.audit_sources
-
-        def unit(connection: Connection) -> Canary | None:
-            moved = connection.execute(
-                update(table)
-                .where(table.c.name == source, table.c.claim_epoch == claim)
-                .values(**asdict(batch.position), **({"gap": batch.gaps[-1][:500]} if batch.gaps else {}))
-            )
-            if moved.rowcount != 1:
-                raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
-            stream.enter(connection, batch.observations, at)
-            return stream.keep_canary(connection, source, expected) if expected else None
-
-        return self._db.write(unit)
-
-    def keep_canary(self, source: str, expected: str) -> Canary | None:
-        return self._db.write(lambda c: stream.keep_canary(c, source, expected))
-
-    def unseen_operations(self, before: datetime) -> list[str]:
-        op, line = schema.operations.c, schema.observations.c
-        ours = select(schema.worker_sessions.c.accessor_hmac)
-        seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
-        query = select(op.op_id).where(op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists())
+    def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
+        lease_id = schema.leases.c.lease_id
+        known: set[str] = set()
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            for n in range(0, len(lease_ids), _IN_ONE_QUERY):
+                wanted = lease_ids[n : n + _IN_ONE_QUERY]
+                known |= set(connection.execute(select(lease_id).where(lease_id.in_(wanted))).scalars())
+        return known
 
     def issue_times(self, role: str) -> set[datetime]:
         grant = schema.grants.c
         query = select(grant.issued_at).where(grant.role == role, grant.issued_at.is_not(None))
         with self._db.read() as connection:
             return set(connection.execute(query).scalars())
-
-    # -- the rest ------------------------------------------------------------------------------------
-
-    def session(self, accessor_hmac: str, at: datetime) -> None:
-        values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
-        statement = upsert(schema.worker_sessions).values(values)
-        later = statement.on_conflict_do_update(index_elements=["accessor_hmac"], set_={"last_at": at})
-        self._db.write(lambda c: c.execute(later))
 
     def installation(self) -> str | None:
         with self._db.read() as connection:
@@ -181,9 +138,12 @@ class SqlLedger:
         # of two processes that start with a new ledger both come here
         self._db.write(lambda c: c.execute(upsert(schema.installation).values(values).on_conflict_do_nothing()))
 
-    def finding(self, task_id: str | None, rule: str, message: str, at: datetime) -> None:
-        values = {"task_id": task_id, "rule": rule, "message": message[:1000], "at": at}
-        self._db.write(lambda c: c.execute(upsert(schema.findings).values(values).on_conflict_do_nothing()))
+    def finding(
+        self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
+    ) -> None:
+        self._db.write(
+            lambda c: put_finding(c, task_id, rule, message, at, line=line or None, request_id=request_id or None)
+        )
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

@@ -72,6 +72,22 @@ def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) ->
     return tuple(get(row, kind) for row in connection.execute(query).mappings())
 
 
+def put_finding(
+    connection: Connection,
+    task_id: str | None,
+    rule: str,
+    message: str,
+    at: datetime,
+    *,
+    line: str | None,
+    request_id: str | None,
+) -> None:
+    """Insert a finding; the same one twice is one."""
+    values = {"task_id": task_id, "rule": rule, "message": message[:1000], "at": at}
+    named = {"line": line, "request_id": request_id and request_id[:64]}
+    connection.execute(insert(schema.findings).values({**values, **named}).on_conflict_do_nothing())
+
+
 def observation_values(o: Observation) -> dict[str, Any]:
     return {
         "line": o.line,

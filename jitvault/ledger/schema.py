@@ -212,7 +212,7 @@ observations = Table(
     "observations",
     metadata,
     Column("line", String(64), primary_key=True),
-    Column("source", String(64), nullable=False),
+    Column("source", String(255), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("offset", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
@@ -235,11 +235,15 @@ observations = Table(
     Index("ix_observations_op", "op"),
     Index("ix_observations_kind", "kind", "at"),
 )
+# few lines have one: an index over all of them would cost more than all the others
+for _name in ("token", "alias"):
+    _given = text(f"{_name} != ''")
+    Index(f"ix_observations_{_name}", observations.c[_name], sqlite_where=_given, postgresql_where=_given)
 
 canaries = Table(
     "canaries",
     metadata,
-    Column("source", String(64), primary_key=True),
+    Column("source", String(255), primary_key=True),
     Column("epoch", Integer, primary_key=True),
     Column("offset", Integer, primary_key=True),
     Column("at", UtcTime, nullable=False),
@@ -248,13 +252,32 @@ canaries = Table(
 audit_sources = Table(
     "audit_sources",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("identity", String(255), nullable=False),
+    Column("name", String(255), primary_key=True),
+    Column("identity", String(500), nullable=False),
     Column("offset", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("gap", String(500)),
+    # whether a canary of ours was found in it: until then its lines are not believed
+    Column("vouched", Boolean(create_constraint=True, name="vouched"), nullable=False),
+    Column("read_at", UtcTime),
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
+)
+
+audit_gaps = Table(
+    "audit_gaps",
+    metadata,
+    Column("source", String(255), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("what", String(500), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+# the HMAC of one value, with each salt that the audit device ever had
+audit_salts = Table(
+    "audit_salts",
+    metadata,
+    Column("mark", String(80), primary_key=True),
+    Column("first_at", UtcTime, nullable=False),
 )
 
 worker_sessions = Table(
@@ -263,6 +286,8 @@ worker_sessions = Table(
     Column("accessor_hmac", String(80), primary_key=True),
     Column("first_at", UtcTime, nullable=False),
     Column("last_at", UtcTime, nullable=False),
+    # the address that Vault saw it act from
+    Column("remote", String(64), nullable=False, server_default=""),
 )
 
 findings = Table(
@@ -273,7 +298,22 @@ findings = Table(
     Column("rule", String(64), nullable=False),
     Column("message", String(1000), nullable=False),
     Column("at", UtcTime, nullable=False),
+    # the audit line that shows it, and the request that the line is of
+    Column("line", String(64)),
+    Column("request_id", String(64)),
     UniqueConstraint("task_id", "rule", "message"),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reason", String(1000), nullable=False),
+    Column("line", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("lifted_at", UtcTime),
+    Column("lifted_why", String(500)),
+    UniqueConstraint("line"),
 )
 
 APPEND_ONLY = ("events", "observations")

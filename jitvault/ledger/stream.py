@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.lease import issued
 from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
-from jitvault.ledger.rows import get, get_observation, observation_values
+from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+# addresses are given to others: where a worker acted from long ago says nothing about it now
+_ADDRESS_LIFE = timedelta(days=1)
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def enter(connection: Connection, seen: Sequence[Observation], at: datetime) -> None:
+def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
-    if new:
-        connection.execute(insert(schema.observations), [observation_values(o) for o in new])
-        _settle_operations(connection, new)
-        _tell_tasks(connection, new, at)
+    stands_for = _aliases(connection, new)
+    # a token that Vault does not know is anybody's; those that stood for a task's token are kept
+    new = [o for o in new if o.kind is not Kind.REFUSED or o.token in stands_for]
+    if not new:
+        return
+    connection.execute(insert(schema.observations), [observation_values(o) for o in new])
+    sessions = _sessions(connection, new)
+    _settle_operations(connection, new, sessions)
+    _alarm(connection, new, sessions, at, shared)
+    _tell_tasks(connection, [*new, *_waiting(connection, new)], stands_for, at)
 
 
 def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
@@ -44,12 +55,22 @@ def keep_canary(connection: Connection, source: str, expected: str) -> Canary | 
     return Canary(place, row["at"])
 
 
-def _settle_operations(connection: Connection, new: Iterable[Observation]) -> None:
+def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
+    """The accessor HMACs of the worker's own tokens; where each acts from is noted on the way."""
+    table = schema.worker_sessions
+    known = {row.accessor_hmac: row.remote for row in connection.execute(select(table))}
+    for o in new:
+        if o.kind is Kind.CANARY and o.remote and known.get(o.actor, o.remote) != o.remote:
+            known[o.actor] = o.remote
+            connection.execute(update(table).where(table.c.accessor_hmac == o.actor).values(remote=o.remote[:64]))
+    return frozenset(known)
+
+
+def _settle_operations(connection: Connection, new: Iterable[Observation], sessions: frozenset[str]) -> None:
     """Mark the acts whose own line was read, so that those that are missing are few and quickly found.
 
     An operation id counts in a line of one of our own sessions alone: anybody can send the header.
     """
-    sessions = set(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
     ops = {o.op for o in new if o.op and o.closing and o.actor in sessions}
     if ops:
         connection.execute(
@@ -57,6 +78,47 @@ def _settle_operations(connection: Connection, new: Iterable[Observation]) -> No
             .where(schema.operations.c.op_id.in_(ops), schema.operations.c.state == OpState.ANSWERED)
             .values(state=OpState.SETTLED)
         )
+
+
+def _alarm(
+    connection: Connection, new: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
+) -> None:
+    """Freeze everything where a line shows that the worker's identity is stolen."""
+    grant, session = schema.grants.c, schema.worker_sessions.c
+    created = [o.op for o in new if o.kind is Kind.TOKEN_CREATED]
+    lately = select(session.remote).where(session.remote != "", session.last_at > at - _ADDRESS_LIFE)
+    trips = of_fleet(
+        new,
+        sessions=sessions,
+        intents=frozenset(connection.execute(select(grant.create_op).where(grant.create_op.in_(created))).scalars()),
+        worker_addresses=frozenset(connection.execute(lately).scalars()),
+        shared=shared,
+    )
+    for trip in trips:
+        put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
+        values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
+        connection.execute(upsert(schema.freezes).values(values).on_conflict_do_nothing())
+
+
+def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:
+    """Which task token each token stands for that `lines` name, by them and by all lines before."""
+    line, found, asked = schema.observations.c, list(lines), set[str]()
+    while wanted := {o.token for o in found if o.token} - asked:
+        asked |= wanted
+        # what was wrapped again stands for what the wrapping before stood for
+        rows = connection.execute(select(schema.observations).where(line.alias.in_(wanted))).mappings()
+        found += [get_observation(row) for row in rows]
+    return aliases(found)
+
+
+def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observation]:
+    """Lines that were read before the one that says which token they are about: several files have no order."""
+    introduced = {o.alias for o in new if o.alias}
+    if not introduced:
+        return []
+    line, own = schema.observations.c, {o.line for o in new}
+    rows = connection.execute(select(schema.observations).where(line.token.in_(introduced))).mappings()
+    return [get_observation(row) for row in rows if row["line"] not in own]
 
 
 def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observation]:
@@ -67,48 +129,43 @@ def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observ
     return [o for line, o in by_line.items() if line not in known]
 
 
-def _tell_tasks(connection: Connection, seen: list[Observation], at: datetime) -> None:
-    """Enter the leases that a batch shows, and give each task that it concerns one event.
-
-    Lines are linked by the HMAC of the accessor alone: it is the token's identity.
-    """
-    accessors = {o.actor for o in seen} | {o.subject for o in seen}
+def _tell_tasks(
+    connection: Connection, lines: Sequence[Observation], stands_for: Mapping[str, str], at: datetime
+) -> None:
+    """Enter the leases that the lines show, and give each task that they concern one event."""
+    accessors = {o.actor for o in lines} | {o.subject for o in lines} | set(stands_for.values())
     query = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(sorted(a for a in accessors if a)))
     grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
-    by_task: dict[str, list[Observation]] = {}
-    for o in seen:
-        grant = grants.get(o.actor) or grants.get(o.subject)
-        if grant:
-            by_task.setdefault(grant.task_id, []).append(o)
-    for task_id, lines in sorted(by_task.items()):
+    by_task: dict[str, list[tuple[GrantRow, Observation]]] = {}
+    for grant, line in linked(lines, grants, stands_for):
+        by_task.setdefault(grant.task_id, []).append((grant, line))
+    for task_id, told in sorted(by_task.items()):
         query = select(schema.tasks).where(schema.tasks.c.task_id == task_id)
         task = get(connection.execute(query).mappings().one(), TaskRow)
-        rows = _new_leases(connection, lines, grants)
-        body = {"lines": sorted(o.line for o in lines), "leases": [row.lease_id for row in rows]}
+        rows = _new_leases(connection, told)
+        body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
         write_change(connection, task, Change("observed", body, rows=rows), at)
 
 
-def _new_leases(connection: Connection, lines: list[Observation], grants: dict[str, GrantRow]) -> tuple[LeaseRow, ...]:
-    rows = []
-    for o in lines:
-        grant = grants.get(o.actor)
-        if o.kind is not Kind.LEASE_ISSUED or not o.closing or grant is None:
+def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observation]]) -> tuple[LeaseRow, ...]:
+    rows: dict[str, LeaseRow] = {}
+    for grant, line in told:
+        lease = issued(line)
+        if lease is None or lease.lease_id in rows:
             continue
-        known = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id == o.subject)
+        known = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id == lease.lease_id)
         if connection.execute(known).scalar() is None:
-            rows.append(
-                LeaseRow(
-                    lease_id=o.subject,
-                    task_id=grant.task_id,
-                    grant_id=grant.grant_id,
-                    path=o.path,
-                    username=o.detail.get("username"),
-                    issued_at=o.at,
-                    verdict=Verdict.LIVE,
-                    dead_at=None,
-                )
+            rows[lease.lease_id] = LeaseRow(
+                lease_id=lease.lease_id,
+                task_id=grant.task_id,
+                grant_id=grant.grant_id,
+                path=lease.path,
+                username=lease.username,
+                issued_at=lease.at,
+                verdict=Verdict.LIVE,
+                dead_at=None,
             )
-    return tuple(rows)
+    return tuple(rows.values())
 
 
 def trail(connection: Connection, file: TaskFile) -> Trail:
@@ -121,15 +178,51 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
     # a revocation that names its lease in the body shows an HMAC that the ledger does not know
     unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    query = select(schema.observations).where(or_(wanted, or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)))
+    by_token = line.token.in_(_names(connection, tokens))
+    others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
+    query = select(schema.observations).where(or_(wanted, by_token, others))
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
-    lines = tuple(get_observation(row) for row in rows)
+    lines = _in_order([get_observation(row) for row in rows])
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
     return Trail(
         observations=lines,
         canaries=_canaries_around(connection, lines, file),
         worker_accessors=frozenset(sessions),
     )
+
+
+def interrupted(connection: Connection, file: TaskFile) -> bool:
+    line, canary = schema.observations.c, schema.canaries.c
+    newest = connection.execute(select(schema.canaries).order_by(canary.at.desc()).limit(1)).first()
+    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
+    if newest is None or not tokens:
+        return False
+    elsewhere = or_(line.source != newest.source, line.epoch != newest.epoch)
+    query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(tokens)), elsewhere)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
+    """By place within a source, by Vault's time across sources: a line is not before those that stand before it."""
+    latest: dict[str, datetime] = {}
+    keyed = []
+    for o in lines:
+        latest[o.place.source] = max(o.at, latest.get(o.place.source, o.at))
+        keyed.append((latest[o.place.source], o))
+    return tuple(o for _, o in sorted(keyed, key=lambda pair: pair[0]))
+
+
+def _names(connection: Connection, tokens: Sequence[str]) -> set[str]:
+    """The HMACs of all tokens that ever stood for these: their wrapping, themselves, what they had wrapped."""
+    line = schema.observations.c
+    about = or_(line.subject.in_(tokens), line.actor.in_(tokens)) & (line.alias != "")
+    names = set(connection.execute(select(line.alias).where(about)).scalars())
+    asked: set[str] = set()
+    while fresh := names - asked:
+        asked |= fresh
+        rewrapped = select(line.alias).where(line.token.in_(fresh), line.kind == Kind.REWRAPPED, line.alias != "")
+        names |= set(connection.execute(rewrapped).scalars())
+    return names
 
 
 def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:

@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from jitvault.domain.chain import Event
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.ports.audit import Batch, Position
+from jitvault.ports.record import Record
 
 
 class OpState(StrEnum):
@@ -163,7 +163,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Protocol):
+class Ledger(Record, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:
@@ -192,35 +192,16 @@ class Ledger(Protocol):
         """The observations that concern a task, in the order of the stream, and the canaries around them."""
         ...
 
-    def position(self, source: str) -> Position | None: ...
-
-    def observe(
-        self, source: str, batch: Batch, *, claim: int, at: datetime, expected: str | None = None
-    ) -> Canary | None:
-        """Write a batch, what it means for tasks, and the position after it, at once.
-
-        Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch.
-        """
+    def interrupted(self, file: TaskFile) -> bool:
+        """Whether lines of the task's tokens stand in another stretch than the newest canary."""
         ...
 
-    def claim_source(self, source: str) -> AbstractContextManager[int]: ...
-
-    def start_source(self, source: str, position: Position) -> None: ...
-
-    def keep_canary(self, source: str, expected: str) -> Canary | None:
-        """The canary `expected`, kept, if another process has read its line."""
-        ...
-
-    def unseen_operations(self, before: datetime) -> list[str]:
-        """Own operations that Vault answered before `before` and whose line has not been read."""
+    def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
+        """Which of these leases belong to any task."""
         ...
 
     def issue_times(self, role: str) -> set[datetime]:
         """Vault's issue times of all known tokens of a token role."""
-        ...
-
-    def session(self, accessor_hmac: str, at: datetime) -> None:
-        """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
         ...
 
     def installation(self) -> str | None: ...
@@ -229,4 +210,8 @@ class Ledger(Protocol):
         """Bind a new ledger to an installation; one that is bound keeps its own."""
         ...
 
-    def finding(self, task_id: str | None, rule: str, message: str, at: datetime) -> None: ...
+    def finding(
+        self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
+    ) -> None:
+        """Keep a finding once. `line` and `request_id` name the audit line that shows it."""
+        ...

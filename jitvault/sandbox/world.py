@@ -101,6 +101,8 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
         "JITVAULT_AUDIT_FILE": str(world.audit_file),
         # the sandbox's server cuts requests off after 2 s, so nothing can arrive later than that
         "JITVAULT_SETTLE_WINDOW": "2s",
+        # everybody is on this one machine, so an unwrap from the worker's address says nothing here
+        "JITVAULT_SHARED_HOSTS": "127.0.0.0/8",
         "JITVAULT_ADMIN_TOKEN": world.admin_token.reveal(),
         "JITVAULT_WORKER_TOKEN": world.worker_token.reveal(),
         "JITVAULT_OPERATOR_TOKEN": world.operator_token.reveal(),

@@ -7,18 +7,17 @@ Vault and the audit stream say at this moment, so it does not matter who ran it 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from jitvault.domain.confirmation import QUIET
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
-from jitvault.domain.observation import Kind
-from jitvault.domain.revision import Revision
+from jitvault.domain.quiet import QUIET
+from jitvault.domain.tripwire import Trip
 from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, judge, still_proven
-from jitvault.services.consider import consider, enter, still_grantable, still_holds
+from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
@@ -26,11 +25,13 @@ from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, wants_grant
 from jitvault.services.publish import publish
+from jitvault.services.reasons import entitled, frozen, unwrapped, why_end, why_end_blind
+from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import revoke
 from jitvault.services.seal import late, seal, settles_at
+from jitvault.services.watch import check_not_frozen, watch
 
-_Why = tuple[EndReason, dict[str, object]]
 _REVOKE_TRIES = 4
 _FIRST_PAUSE_S = 0.2
 _QUIET_WAITS = 3
@@ -79,7 +80,11 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     blind = _why_blind(worker)
     file = _file(worker, task_id)
     check_integrity(worker, file)
-    return _blind(worker, file, claim, blind) if blind else _next(worker, file, claim, last)
+    if blind:
+        return _blind(worker, file, claim, blind)
+    if trips := watch(worker, file):
+        file = _file(worker, task_id)
+    return _next(worker, file, claim, last, trips)
 
 
 def _why_blind(worker: Worker) -> AuditUntrusted | None:
@@ -94,7 +99,7 @@ def _why_blind(worker: Worker) -> AuditUntrusted | None:
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
     if file.task.state in (State.ISSUED, State.ACTIVE):
-        ending = _asked_to_end(worker, file)
+        ending = why_end_blind(worker, file)
         if ending is not None:
             file = _begin_end(worker, file, claim, *ending)
             revoke(worker, file, claim)
@@ -103,14 +108,14 @@ def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> S
     raise why
 
 
-def _next(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequence[Trip]) -> Step:
     match file.task.state:
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim)
         case State.ISSUING:
             return _issuing(worker, file, claim)
         case State.ISSUED | State.ACTIVE:
-            return _holding(worker, file, claim)
+            return _holding(worker, file, claim, trips)
         case State.ENDING:
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
@@ -122,7 +127,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
 
 
 def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
-    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
+    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
         return Step()
@@ -140,6 +145,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
         said = published(worker, file.task.task_id)
     check_issuable(worker, file, said)
     canary(worker)
+    check_not_frozen(worker)
     issue(worker, file, claim)
     return Step(standing=standing)
 
@@ -148,8 +154,10 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     """A run before this one did not finish: end what it may have made, then try again or give up."""
     settle_attempt(worker, file, claim)
     file = _file(worker, file.task.task_id)
-    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
+    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
+    if stop := frozen(worker):
+        return _ending(worker, _begin_end(worker, file, claim, *stop), claim, Step())
     if ended is not None or len(made) >= MAX_ATTEMPTS or not still_grantable(worker, file):
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
         note = {"note": ended.note if ended else "could not be delivered"}
@@ -160,47 +168,15 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     return Step()
 
 
-def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
+def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
-    why = _why_end(worker, file)
+    why = why_end(worker, file, trips)
     if why is not None:
         # at once: every millisecond from here on is one in which the access is still there
         return _ending(worker, _begin_end(worker, file, claim, *why), claim, Step())
-    if file.task.state is State.ISSUED and _unwrapped(worker, file):
+    if file.task.state is State.ISSUED and unwrapped(worker, file):
         _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
     return Step()
-
-
-def _asked_to_end(worker: Worker, file: TaskFile) -> _Why | None:
-    """The reasons that need no evidence from the stream."""
-    ended = end_request(worker, file.task.task_id, entitled=_entitled(file))
-    if ended is not None:
-        # cancelling what was granted in the meantime ends it
-        return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
-    due = file.task.due_at
-    if due is not None and worker.now() >= due:
-        return EndReason.DEADLINE, {"due_at": due.isoformat()}
-    return None
-
-
-def _why_end(worker: Worker, file: TaskFile) -> _Why | None:
-    task, grant = file.task, file.grants[-1]
-    asked = _asked_to_end(worker, file)
-    if asked is not None and asked[0] is not EndReason.DEADLINE:
-        return asked
-    lines = worker.ledger.trail(file).observations
-    own = [o for o in lines if o.subject == grant.accessor_hmac and o.actor == o.subject and o.closing]
-    if any(o.kind is Kind.TOKEN_REVOKED and not o.failed for o in own):
-        return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
-    if asked is not None:
-        return asked
-    now = worker.now()
-    claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
-    if task.state is State.ISSUED and now > claimable and not _unwrapped(worker, file):
-        return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
-    if not still_holds(worker, file):
-        return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
-    return None
 
 
 def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: Mapping[str, object]) -> TaskFile:
@@ -215,6 +191,8 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     revoke(worker, file, claim)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
+    if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
+        newest = canary(worker)
     outcome = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
     if outcome.proven and outcome.quiet.ok:
         return Step()
@@ -237,10 +215,12 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
         # not yet by any clock; by whose it counts, `seal` says
         return Step()
     newest = canary(worker)
+    if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
+        newest = canary(worker)
     file = _file(worker, file.task.task_id)
     if late(file):
         return Step(go_on=True)
-    if not still_proven(worker, file):
+    if not still_proven(worker, file, newest):
         _apply(worker, file, claim, "unproven", {"why": "the evidence does not carry it"}, State.ENDING)
         return Step(go_on=True)
     seal(worker, file, claim, newest)
@@ -258,17 +238,6 @@ def _after_seal(worker: Worker, file: TaskFile, claim: int) -> Step:
     change = Change("judged", {"canary": newest.place.offset}, rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return Step()
-
-
-def _unwrapped(worker: Worker, file: TaskFile) -> bool:
-    hmac = file.grants[-1].accessor_hmac
-    return any(o.kind is Kind.UNWRAPPED and o.subject == hmac for o in worker.ledger.trail(file).observations)
-
-
-def _entitled(file: TaskFile) -> dict[str, str]:
-    """Who may end the task besides operators."""
-    content = Revision.of(file.revision.body).content
-    return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}
 
 
 def _apply(worker: Worker, file: TaskFile, claim: int, event: str, body: Mapping[str, object], state: State) -> None:

@@ -7,29 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
-from jitvault.domain.confirmation import (
-    Canary,
-    Check,
-    Credential,
-    Probed,
-    Proof,
-    Trail,
-    confirm,
-    is_proven,
-    is_quiet,
-)
+from jitvault.domain.confirmation import Check, Credential, Probed, Proof, confirm, is_proven
+from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles
 from jitvault.domain.revision import Revision
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.integrity import is_complete
-from jitvault.services.revoke import gone_lookups
+from jitvault.services.revoke import gone_lookups, live_lookups
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
 
+LIST_LEASES, ACCOUNTED = "list_leases", "accounted"
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
 
@@ -81,13 +73,15 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     trail = worker.ledger.trail(file)
     found = judge(worker, file, trail)
-    tokens = frozenset(g.accessor_hmac for g in file.grants if g.accessor_hmac)
-    quiet = is_quiet(tokens, trail, leases_dead=found.proven, now_canary=canary.at)
-    hidden = _hidden(file, trail)
-    if hidden:
-        message = f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
-        worker.ledger.finding(file.task.task_id, "hidden_lease", message, worker.now())
-        quiet = Check(7, ok=False, evidence=f"{message} (line {hidden[0].line[:16]})")
+    tokens = tokens_of(file)
+    quiet = is_quiet(
+        tokens,
+        trail,
+        leases_dead=found.proven,
+        now_canary=canary.at,
+        open_doubts=doubts_of(worker, file, trail, canary),
+        settled=settles(tokens, trail, good_listings(file), at=canary.place),
+    )
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
     if not quiet.ok:
@@ -109,28 +103,36 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     return Outcome(found.proven, quiet)
 
 
-def _hidden(file: TaskFile, trail: Trail) -> list[Observation]:
-    """Answers of a leased path to the task's tokens that show no lease (docs/vault-facts.md, "Audit entries").
+def tokens_of(file: TaskFile) -> frozenset[str]:
+    """The accessor HMACs of all tokens that the task ever had."""
+    return frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
 
-    Vault wraps any answer that is asked for so, and then no line says which lease it made.
-    """
-    tokens = {grant.accessor_hmac for grant in file.grants}
-    revision = Revision.of(file.revision.body)
-    uses = (o for o in trail.observations if o.kind is Kind.USED and o.closing and not o.failed)
-    return [o for o in uses if o.actor in tokens and revision.template_of(o.path)]
+
+def doubts_of(worker: Worker, file: TaskFile, trail: Trail, canary: Canary) -> Doubts:
+    """What the lines up to `canary` leave open about the task's leases."""
+    leased = frozenset(entry["path"] for entry in Revision.of(file.revision.body).access)
+    return doubts(tokens_of(file), trail, leased=leased, settle=worker.settle_window, newest=canary)
+
+
+def good_listings(file: TaskFile) -> frozenset[str]:
+    """The ids of listings of the task's prefixes that left nothing unaccounted for."""
+    return frozenset(op.op_id for op in file.operations if op.kind == LIST_LEASES and op.answer == ACCOUNTED)
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, bool]]:
     return {(check.subject, check.n, check.ok) for check in checks}
 
 
-def still_proven(worker: Worker, file: TaskFile) -> bool:
+def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
     """Whether the kept evidence still carries what the ledger calls proven, and Vault has none of it now.
 
     The target is not asked again: what it said was about a moment that is over.
     """
     trail = worker.ledger.trail(file)
-    if not is_complete(worker, file, trail) or _hidden(file, trail):
+    unsettled = doubts_of(worker, file, trail, canary).why_list
+    if unsettled and not settles(tokens_of(file), trail, good_listings(file), at=canary.place):
+        return False
+    if not is_complete(worker, file, trail):
         return False
     hashed = cache(worker.hasher.hash)
     proofs = [_token(hashed, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
@@ -168,6 +170,9 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail) -> Pro
             lookup_ops=gone_lookups(file.operations, named),
             gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
             expires_at=grant.expires_at,
+            also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor else frozenset(),
+            live_ops=live_lookups(file.operations, named),
+            listing_ops=good_listings(file),
             alias=grant.token_lease or "",
             alias_lookup=hashed(grant.token_lease) if grant.token_lease else "",
         ),
@@ -197,6 +202,8 @@ def _lease(
             lookup_ops=gone_lookups(file.operations, lease.lease_id),
             # Vault shows the reason in plain, OpenBao its HMAC
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
+            live_ops=live_lookups(file.operations, lease.lease_id),
+            listing_ops=good_listings(file),
         ),
         trail,
         probed=probed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jitvault.domain.template import AccessTemplate
-from jitvault.ports.audit import Source
+from jitvault.ports.audit import Sources
 from jitvault.ports.clock import Clock
 from jitvault.ports.engine import Engine
 from jitvault.ports.ledger import Ledger
@@ -30,7 +30,7 @@ class Worker:
     """Everything under the worker's identity. Only this decides, issues, revokes and proves."""
 
     ledger: Ledger
-    source: Source
+    sources: Sources
     authorizer: Authorizer
     engines: Mapping[str, Engine]
     templates: Mapping[str, AccessTemplate]
@@ -44,6 +44,8 @@ class Worker:
     reader: Reader
     installation: str
     settle_window: timedelta
+    denied_limit: int
+    shared_hosts: tuple[str, ...]
 
     def now(self) -> datetime:
         return self.clock.now()

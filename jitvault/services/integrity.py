@@ -13,9 +13,10 @@ from typing import Any
 
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.chain import breaks
-from jitvault.domain.confirmation import Trail
+from jitvault.domain.evidence import Trail
+from jitvault.domain.lease import issued
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, State
-from jitvault.domain.observation import Kind
+from jitvault.domain.linking import aliases, linked
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
@@ -70,12 +71,10 @@ def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
 
     Raises SecurityFinding when the ledger itself does not have them: they are kept line by line, too.
     """
-    tokens = {grant.accessor_hmac for grant in file.grants}
-    shown = {
-        (o.subject, o.path, o.detail.get("username"))
-        for o in trail.observations
-        if o.kind is Kind.LEASE_ISSUED and o.closing and o.actor in tokens
-    }
+    tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
+    lines = linked(trail.observations, tokens, aliases(trail.observations))
+    leases = [lease for _, line in lines if (lease := issued(line))]
+    shown = {(lease.lease_id, lease.path, lease.username) for lease in leases}
     if shown == _named(file):
         return True
     # read after the trail, so an honest ledger holds at least as much

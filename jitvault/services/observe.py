@@ -3,71 +3,176 @@
 One call to `sys/audit-hash` proves three things at once when its own line appears in the stream: the stream
 belongs to this Vault, the device's salt is unchanged, and this is how far behind we are. HMACs do not
 authenticate lines: whoever can write the audit file is outside the threat model.
+
+There can be several sources: the files of all nodes, or connections that a receiver keeps apart. The record is
+their union. The lines of a source count once such a canary was found in it, so what somebody else sends counts for
+nothing; a source that was cut or replaced has to show another one.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from jitvault.domain.confirmation import Canary
-from jitvault.errors import AuditUntrusted
-from jitvault.ports.audit import Position
+from jitvault.domain.evidence import Canary
+from jitvault.domain.observation import Kind
+from jitvault.errors import AuditLagging, AuditUntrusted
+from jitvault.ports.audit import Position, Source
+from jitvault.ports.record import Reading
 from jitvault.services.context import Worker, new_id
 
 PATIENCE_S = 5.0
+# where only reading on is asked for: revoking must not wait for a stream that does not come
+SHORT_PATIENCE_S = 1.0
+MAX_SKEW = timedelta(seconds=30)
 _POLL_S = 0.005
 
 
 def observe(worker: Worker) -> None:
-    """Enter into the ledger everything that the stream says up to its present end."""
-    if worker.source.has_more(_position(worker)):
-        with worker.ledger.claim_source(worker.source.name) as claim:
-            _read(worker, claim)
+    """Enter into the ledger everything that the trusted sources say up to their present end.
+
+    Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
+    """
+    readings, failure = worker.ledger.readings(), None
+    counted = broken = False
+    for source in worker.sources.present():
+        reading = readings.get(source.name)
+        if reading is None or not reading.vouched:
+            continue
+        try:
+            if source.continues(reading.position):
+                counted = True
+                if source.has_more(reading.position):
+                    _read_on(worker, source)
+            else:
+                broken = True
+        except AuditUntrusted as error:
+            failure = failure or error
+    if failure and not counted:
+        raise failure
+    if broken or not counted:
+        canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
 
 
-def canary(worker: Worker) -> Canary:
+def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
     """Read the stream up to a fresh canary. Raises AuditUntrusted when it does not show up in time."""
-    _position(worker)
+    patience_s = PATIENCE_S if patience_s is None else patience_s
+    search = _Search(worker)
     sent, sent_at = worker.clock.monotonic(), worker.now()
     expected = worker.hasher.hash(new_id())
     while True:
-        with worker.ledger.claim_source(worker.source.name) as claim:
-            found = _read(worker, claim, expected)
+        found = search.find(expected)
         if found is not None:
             _own_lines_are_there(worker, sent_at)
+            _clocks_agree(found, sent_at, worker.now())
             return found
-        if worker.clock.monotonic() - sent > PATIENCE_S:
-            raise AuditUntrusted(
-                f"the audit stream {worker.source.name} does not show what Vault was just asked: it belongs to "
-                f"another Vault, its device was re-created, or it is more than {PATIENCE_S:.0f} s behind"
-            )
+        if worker.clock.monotonic() - sent > patience_s:
+            raise search.failure(patience_s)
         worker.clock.sleep(_POLL_S)
 
 
 def identify(worker: Worker) -> None:
-    """Remember this worker's token by its HMAC: operation ids count only in its own lines."""
+    """Remember this worker's token by its HMAC: operation ids count only in its own lines.
+
+    The HMAC of a constant shows whether the device still has the salt that everything before was hashed with.
+    """
     me = worker.tokens.lookup_self()
-    worker.ledger.session(worker.hasher.hash(me.accessor), worker.now())
+    now = worker.now()
+    if worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now):
+        worker.ledger.break_stretches("the audit device was made anew: its salt is another one", now)
+    worker.ledger.session(worker.hasher.hash(me.accessor), now)
 
 
-def _position(worker: Worker) -> Position:
-    """How far the stream was read; a source that is new begins at its present end."""
-    ledger, source = worker.ledger, worker.source
-    known = ledger.position(source.name)
-    if known is not None:
+class _Search:
+    """Where a canary can show up, from before it was sent."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._before = {name: reading.position for name, reading in worker.ledger.readings().items()}
+        self._errors: list[AuditUntrusted] = []
+        # where to look in sources whose lines do not count yet: what comes from now on
+        self._lookouts: dict[str, Position] = {}
+        for source in worker.sources.present():
+            # one that cannot be read says so when it is looked into
+            with suppress(AuditUntrusted):
+                if not _counts(source, self._reading(source)):
+                    self._lookouts[source.name] = source.end()
+
+    def find(self, expected: str) -> Canary | None:
+        self._errors = []
+        for source in self._worker.sources.present():
+            try:
+                found = self._find_in(source, expected)
+            except AuditUntrusted as error:
+                self._errors.append(error)
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def failure(self, patience_s: float) -> AuditUntrusted:
+        """Why nothing was found."""
+        if self._errors:
+            return self._errors[0]
+        names = ", ".join(sorted(source.name for source in self._worker.sources.present())) or "there is no source"
+        readings = self._worker.ledger.readings()
+        if any(readings[name].position != before for name, before in self._before.items()):
+            return AuditLagging(
+                f"the audit stream ({names}) is more than {patience_s:.0f} s behind: lines arrive, but not yet the one "
+                "that Vault was just asked for"
+            )
+        return AuditUntrusted(
+            f"the audit stream ({names}) does not show what Vault was just asked: it belongs to another Vault, its "
+            f"device was re-created, or it is more than {patience_s:.0f} s behind"
+        )
+
+    def _find_in(self, source: Source, expected: str) -> Canary | None:
+        worker, counts = self._worker, _counts(source, self._reading(source))
+        if not counts and not self._shows(source, expected):
+            return None
+        with worker.ledger.claim_source(source.name) as claim:
+            if not counts:
+                worker.ledger.vouch(source.name, claim=claim)
+            return _read(worker, source, claim, expected)
+
+    def _shows(self, source: Source, expected: str) -> bool:
+        """Whether the canary stands in what came to a source whose lines do not count yet."""
+        position = self._lookouts.setdefault(source.name, source.start())
+        for batch in source.read(position):
+            self._lookouts[source.name] = batch.position
+            if any(o.kind is Kind.CANARY and o.closing and o.subject == expected for o in batch.observations):
+                return True
+        return False
+
+    def _reading(self, source: Source) -> Reading:
+        """How far a source was read; a new one begins where it says."""
+        ledger = self._worker.ledger
+        known = ledger.readings().get(source.name)
+        if known is None:
+            ledger.start_source(source.name, source.start())
+            known = ledger.readings()[source.name]
         return known
-    ledger.start_source(source.name, source.start())
-    started = ledger.position(source.name)
-    assert started is not None  # noqa: S101 - it was just written
-    return started
 
 
-def _read(worker: Worker, claim: int, expected: str | None = None) -> Canary | None:
+def _counts(source: Source, reading: Reading) -> bool:
+    return reading.vouched and source.continues(reading.position)
+
+
+def _read_on(worker: Worker, source: Source) -> None:
+    with worker.ledger.claim_source(source.name) as claim:
+        _read(worker, source, claim)
+
+
+def _read(worker: Worker, source: Source, claim: int, expected: str | None = None) -> Canary | None:
     """Read on under the source's claim; gives the canary `expected`, also if another process read it before."""
-    ledger, source = worker.ledger, worker.source
-    found = None
-    for batch in source.read(_position(worker)):
-        found = ledger.observe(source.name, batch, claim=claim, at=worker.now(), expected=expected) or found
+    ledger, found = worker.ledger, None
+    # under the claim: another process may have read on since
+    position = ledger.readings()[source.name].position
+    for batch in source.read(position):
+        seen = ledger.observe(
+            source.name, batch, claim=claim, at=worker.now(), expected=expected, shared=worker.shared_hosts
+        )
+        found = seen or found
     return found or (ledger.keep_canary(source.name, expected) if expected else None)
 
 
@@ -79,6 +184,17 @@ def _own_lines_are_there(worker: Worker, sent_at: datetime) -> None:
     missing = worker.ledger.unseen_operations(sent_at - timedelta(seconds=1))
     if missing:
         raise AuditUntrusted(
-            f"the audit stream {worker.source.name} lacks lines of jitvault's own acts (operation {missing[0]})",
+            f"the audit stream lacks lines of jitvault's own acts (operation {missing[0]})",
             hint="Lines are filtered or lost on their way. Nothing is confirmed until that is mended.",
+        )
+
+
+def _clocks_agree(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+    """Windows and deadlines go by our clock, the order of what happened by Vault's: both have to be right."""
+    off = found.at - sent_at if found.at < sent_at else found.at - seen_at
+    if found.at < sent_at - MAX_SKEW or found.at > seen_at + MAX_SKEW:
+        ahead = "ahead of" if off > timedelta(0) else "behind"
+        raise AuditUntrusted(
+            f"Vault's clock is {abs(off).total_seconds():.0f} s {ahead} this host's",
+            hint="Set both by NTP. Nothing is granted or confirmed until they agree.",
         )

@@ -44,10 +44,17 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "grant_id": grant.grant_id if grant else None,
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "proof": _packed(proof_of(file)),
-        "findings": [finding["message"] for finding in file.findings[:_FINDINGS]],
+        "findings": findings_of(worker, file)[:_FINDINGS],
         "error": None,
     }
     worker.documents.put(f"tasks/{task.task_id}", document)
+
+
+def findings_of(worker: Worker, file: TaskFile) -> list[str]:
+    """What must not have happened, of the task, and of everything while it is frozen."""
+    freeze = worker.ledger.freeze()
+    frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
+    return [*frozen, *(finding["message"] for finding in file.findings)]
 
 
 def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import OutcomeUnknown

@@ -29,10 +29,15 @@ class _Doomed:
 
 
 def revoke(worker: Worker, file: TaskFile, claim: int) -> None:
-    """Revoke every token and lease of the task that is not proven dead, and look each of them up."""
+    """Revoke every token and lease of the task that is not proven dead, and look each of them up.
+
+    After a gap in the stream each is looked up before as well: only that it was still there rules out that an act in
+    the gap took its record away, after which Vault says 204 and does nothing.
+    """
     tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
     leases = [_lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
-    _take_back(worker, file.task.task_id, claim, [*tokens, *leases])
+    look_first = bool(tokens or leases) and worker.ledger.interrupted(file)
+    _take_back(worker, file.task.task_id, claim, [*tokens, *leases], look_first=look_first)
 
 
 def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> None:
@@ -42,9 +47,18 @@ def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> None:
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
     """The ids of look-ups of `subject` that Vault answered with "there is no such thing"."""
+    return _lookups(operations, subject, "gone")
+
+
+def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
+    """The ids of look-ups of `subject` that found it alive."""
+    return _lookups(operations, subject, "live")
+
+
+def _lookups(operations: Sequence[OperationRow], subject: str, answer: str) -> frozenset[str]:
     kinds = ("lookup_token", "lookup_lease")
     return frozenset(
-        op.op_id for op in operations if op.kind in kinds and op.subject == subject and op.answer == "gone"
+        op.op_id for op in operations if op.kind in kinds and op.subject == subject and op.answer == answer
     )
 
 
@@ -82,7 +96,9 @@ def _lease(worker: Worker, lease: LeaseRow) -> _Doomed:
     )
 
 
-def _take_back(worker: Worker, task_id: str, claim: int, doomed: Sequence[_Doomed]) -> None:
+def _take_back(
+    worker: Worker, task_id: str, claim: int, doomed: Sequence[_Doomed], *, look_first: bool = False
+) -> None:
     """Commit all intents, act on each credential in order, commit all answers that came.
 
     One commit before and one after keep the door open as short as possible; a crash in between leaves
@@ -101,6 +117,8 @@ def _take_back(worker: Worker, task_id: str, claim: int, doomed: Sequence[_Doome
     verdicts: dict[str, str] = {}
     try:
         for one, op in zip(doomed, ops, strict=True):
+            if look_first:
+                answers.append(_look(worker, one)[0])
             row, *operations = _end(worker, one, op)
             answers += [row, *operations]
             verdicts[one.subject] = row.verdict.value
@@ -120,14 +138,19 @@ def _end(worker: Worker, one: _Doomed, op: OperationRow) -> tuple[GrantRow | Lea
     except VaultRejected as error:
         # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (docs/vault-facts.md, "Revocation")
         answered = replace(op, state=OpState.ABANDONED, answer=str(error)[:255], answered_at=worker.now())
-    asked = replace(op, op_id=new_id(), kind=f"lookup_{one.kind}", sent_at=worker.now())
-    found = one.look(asked.op_id)
+    looked_up, found = _look(worker, one)
     verdict = Verdict.GONE if found is None else _still_there(found, answered)
     dead_at = one.row.dead_at or (worker.now() if found is None else None)
-    looked_up = replace(
-        asked, state=OpState.ANSWERED, answer="gone" if found is None else "live", answered_at=worker.now()
-    )
     return replace(one.row, verdict=verdict, dead_at=dead_at), answered, looked_up
+
+
+def _look(worker: Worker, one: _Doomed) -> tuple[OperationRow, object | None]:
+    """Look one credential up; gives the operation, and what Vault says of it, None when there is no such thing."""
+    kind, sent_at = f"lookup_{one.kind}", worker.now()
+    op = OperationRow(new_id(), one.row.task_id, kind, one.subject, OpState.INTENDED, None, sent_at, None)
+    found = one.look(op.op_id)
+    answer = "gone" if found is None else "live"
+    return replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()), found
 
 
 def _still_there(found: object, revocation: OperationRow) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.confirmation import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
@@ -83,6 +83,7 @@ def receipt_of(worker: Worker, file: TaskFile, sealed_at: datetime) -> dict[str,
             }
             for grant in file.grants
         ],
+        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": proof_of(file),
         "chain": {"events": task.seq, "head": task.head},
         "sealed_at": sealed_at.isoformat(),

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jitvault.domain.evidence import Trail
+from jitvault.domain.linking import aliases, linked
+from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile, TaskRow
+from jitvault.ports.record import Freeze
 from jitvault.services.proof import checks_of, proof_of
+
+_REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
+_USES = _REFUSALS | {
+    Kind.UNWRAPPED,
+    Kind.REWRAPPED,
+    Kind.CUBBYHOLE_READ,
+    Kind.LEASE_ISSUED,
+    Kind.USED,
+    Kind.RENEWED,
+}
 
 REPORT_COLUMNS = (
     "task_id",
@@ -31,8 +45,8 @@ REPORT_COLUMNS = (
 )
 
 
-def status_of(file: TaskFile) -> dict[str, Any]:
-    """The task with its revision, decisions, grant, leases and timeline."""
+def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None) -> dict[str, Any]:
+    """The task with its revision, decisions, grant, leases, what its token did, findings and timeline."""
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     grant = file.grants[-1] if file.grants else None
@@ -73,9 +87,43 @@ def status_of(file: TaskFile) -> dict[str, Any]:
             for lease in file.leases
         ],
         "proof": proof_of(file),
-        "findings": [{"rule": f["rule"], "message": f["message"], "at": f["at"].isoformat()} for f in file.findings],
+        "uses": uses_of(file, trail),
+        "findings": [_finding(found) for found in file.findings],
+        "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat()},
         "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
     }
+
+
+def uses_of(file: TaskFile, trail: Trail) -> list[dict[str, Any]]:
+    """What the task's tokens did by the audit stream: one entry for each kind of act and path."""
+    tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, line in linked(trail.observations, tokens, aliases(trail.observations)):
+        # a refusal has no response line
+        if line.kind not in _USES or not (line.closing or line.kind in _REFUSALS):
+            continue
+        entry = found.setdefault(
+            (line.kind.value, line.path),
+            {"act": line.kind.value, "path": line.path, "requests": set(), "addresses": set(), "last_at": line.at},
+        )
+        entry["requests"].add(line.request_id)
+        entry["addresses"].add(line.remote)
+        entry["last_at"] = max(entry["last_at"], line.at)
+    return [
+        {
+            "act": entry["act"],
+            "path": entry["path"],
+            "count": len(entry["requests"]),
+            "addresses": sorted(entry["addresses"]),
+            "last_at": entry["last_at"].isoformat(),
+        }
+        for entry in found.values()
+    ]
+
+
+def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = {"line": found["line"], "request_id": found["request_id"]}
+    return {"rule": found["rule"], "message": found["message"], "at": found["at"].isoformat(), **evidence}
 
 
 def summary_of(task: TaskRow) -> dict[str, Any]:
@@ -110,7 +158,7 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
             "owner": content["owner"]["name"],
             "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
             "token_verdict": token.verdict.value if token else None,
-            "findings": len(file.findings),
+            "findings": [found["rule"] for found in file.findings],
         }
         none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
         leases = [

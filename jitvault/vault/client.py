@@ -71,9 +71,9 @@ class Vault:
         """The answer of a GET, or None where Vault has nothing there (404)."""
         return self._or_none("get", path, op=op)
 
-    def list(self, path: str) -> list[str]:
+    def list(self, path: str, *, op: str | None = None) -> list[str]:
         """The keys below `path`, empty where there is nothing."""
-        answer = self._or_none("list", path)
+        answer = self._or_none("list", path, op=op)
         return [str(key) for key in (answer or {}).get("data", {}).get("keys", [])]
 
     def write(

@@ -34,9 +34,9 @@ class Leases:
         """
         self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True}, op=op)
 
-    def list(self, prefix: str) -> list[str]:
+    def list(self, prefix: str, *, op: str | None = None) -> list[str]:
         """The lease ids below `prefix` (sudo), one level deep."""
-        return [f"{prefix}/{key}" for key in self._vault.list(f"sys/leases/lookup/{prefix}/")]
+        return [f"{prefix}/{key}" for key in self._vault.list(f"sys/leases/lookup/{prefix}/", op=op)]
 
 
 def _record(data: dict[str, Any]) -> LeaseRecord:

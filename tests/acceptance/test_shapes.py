@@ -61,14 +61,16 @@ STATUS = {
         }
     ],
     "proof": ENDED,
-    "findings": [{"rule": str, "message": str, "at": TIME}],
+    "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
+    "frozen": NOTHING,
+    "findings": [{"rule": str, "message": str, "at": TIME, "line": str, "request_id": str}],
     "timeline": [{"seq": int, "at": TIME, "event": str, "body": dict}],
 }
 ROW = {
     **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
     **{"requester": str, "agent": str, "owner": str, "approved_by": [str], "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "verdict": str, "checks": [{"n": int, "ok": bool}]},
-    **{"token_verdict": str, "findings": int},
+    **{"token_verdict": str, "findings": [str]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 

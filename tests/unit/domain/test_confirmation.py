@@ -13,19 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.confirmation import (
-    Canary,
-    Check,
-    Credential,
-    Probed,
-    Proof,
-    Trail,
-    confirm,
-    is_proven,
-    is_quiet,
-)
+from jitvault.domain.confirmation import Check, Credential, Probed, Proof, confirm, is_proven
+from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import LADDER, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.quiet import is_quiet
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 WORKER, OLD_WORKER, TOKEN, STRANGER = "hmac-worker", "hmac-worker-before", "hmac-token", "hmac-stranger"

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from jitvault.domain.chain import GENESIS, breaks
-from jitvault.domain.confirmation import Canary
+from jitvault.domain.evidence import Canary
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState

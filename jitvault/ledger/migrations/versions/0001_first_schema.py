@@ -10,9 +10,12 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _audit_gaps()
+    _audit_salts()
     _audit_sources()
     _canaries()
     _findings()
+    _freezes()
     _installation()
     _observations()
     _tasks()
@@ -32,14 +35,35 @@ def upgrade() -> None:
             )
 
 
+def _audit_gaps() -> None:
+    op.create_table(
+        "audit_gaps",
+        sa.Column("source", sa.String(length=255), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("what", sa.String(length=500), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "epoch", name=op.f("pk_audit_gaps")),
+    )
+
+
+def _audit_salts() -> None:
+    op.create_table(
+        "audit_salts",
+        sa.Column("mark", sa.String(length=80), nullable=False),
+        sa.Column("first_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("mark", name=op.f("pk_audit_salts")),
+    )
+
+
 def _audit_sources() -> None:
     op.create_table(
         "audit_sources",
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("identity", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("identity", sa.String(length=500), nullable=False),
         sa.Column("offset", sa.Integer(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("gap", sa.String(length=500), nullable=True),
+        sa.Column("vouched", sa.Boolean(create_constraint=True, name="vouched"), nullable=False),
+        sa.Column("read_at", UtcTime(), nullable=True),
         sa.Column("claim_epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("claim_until", sa.Float(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_audit_sources")),
@@ -49,7 +73,7 @@ def _audit_sources() -> None:
 def _canaries() -> None:
     op.create_table(
         "canaries",
-        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("offset", sa.Integer(), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
@@ -65,8 +89,24 @@ def _findings() -> None:
         sa.Column("rule", sa.String(length=64), nullable=False),
         sa.Column("message", sa.String(length=1000), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("line", sa.String(length=64), nullable=True),
+        sa.Column("request_id", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
         sa.UniqueConstraint("task_id", "rule", "message", name=op.f("uq_findings_task_id")),
+    )
+
+
+def _freezes() -> None:
+    op.create_table(
+        "freezes",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(length=1000), nullable=False),
+        sa.Column("line", sa.String(length=64), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("lifted_at", UtcTime(), nullable=True),
+        sa.Column("lifted_why", sa.String(length=500), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_freezes")),
+        sa.UniqueConstraint("line", name=op.f("uq_freezes_line")),
     )
 
 
@@ -84,7 +124,7 @@ def _observations() -> None:
     op.create_table(
         "observations",
         sa.Column("line", sa.String(length=64), nullable=False),
-        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=255), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("offset", sa.Integer(), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
@@ -102,15 +142,31 @@ def _observations() -> None:
         sa.Column("alias", sa.String(length=80), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.CheckConstraint(
-            "kind IN ('canary', 'token_created', 'unwrapped', 'unwrap_refused', 'lease_issued', 'used', 'denied', 'lease_revoked', 'lease_lookup', 'token_revoked', 'token_lookup', 'hazard', 'own')",
+            "kind IN ('canary', 'token_created', 'unwrapped', 'unwrap_refused', 'rewrapped', 'cubbyhole_read', 'lease_issued', 'used', 'denied', 'refused', 'renewed', 'lease_revoked', 'lease_lookup', 'token_revoked', 'token_lookup', 'hazard', 'written', 'own')",
             name=op.f("ck_observations_kind"),
         ),
         sa.PrimaryKeyConstraint("line", name=op.f("pk_observations")),
     )
     op.create_index("ix_observations_actor", "observations", ["actor"], unique=False)
+    op.create_index(
+        "ix_observations_alias",
+        "observations",
+        ["alias"],
+        unique=False,
+        sqlite_where=sa.text("alias != ''"),
+        postgresql_where=sa.text("alias != ''"),
+    )
     op.create_index("ix_observations_kind", "observations", ["kind", "at"], unique=False)
     op.create_index("ix_observations_op", "observations", ["op"], unique=False)
     op.create_index("ix_observations_subject", "observations", ["subject"], unique=False)
+    op.create_index(
+        "ix_observations_token",
+        "observations",
+        ["token"],
+        unique=False,
+        sqlite_where=sa.text("token != ''"),
+        postgresql_where=sa.text("token != ''"),
+    )
 
 
 def _tasks() -> None:
@@ -153,6 +209,7 @@ def _worker_sessions() -> None:
         sa.Column("accessor_hmac", sa.String(length=80), nullable=False),
         sa.Column("first_at", UtcTime(), nullable=False),
         sa.Column("last_at", UtcTime(), nullable=False),
+        sa.Column("remote", sa.String(length=64), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("accessor_hmac", name=op.f("pk_worker_sessions")),
     )
 
@@ -252,8 +309,7 @@ def _operations() -> None:
         sa.Column("sent_at", UtcTime(), nullable=False),
         sa.Column("answered_at", UtcTime(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('intended', 'answered', 'unknown', 'settled', 'abandoned')",
-            name=op.f("ck_operations_state"),
+            "state IN ('intended', 'answered', 'unknown', 'settled', 'abandoned')", name=op.f("ck_operations_state")
         ),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_operations_task_id")),
         sa.PrimaryKeyConstraint("op_id", name=op.f("pk_operations")),

@@ -1,0 +1,27 @@
+"""What JITVAULT_AUDIT_FILE names: files of Vault's audit device, and directories that a receiver fills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jitvault.audit.file import FileSource
+from jitvault.audit.spool import SpoolSources
+from jitvault.ports.audit import Source
+
+
+class ConfiguredSources:
+    """`jitvault.ports.audit.Sources`: each file is one, each connection in a directory is one."""
+
+    def __init__(self, paths: Sequence[Path], *, namespace: str = "") -> None:
+        self._paths = [path.absolute() for path in paths]
+        self._namespace = namespace
+
+    def present(self) -> Sequence[Source]:
+        found: list[Source] = []
+        for path in self._paths:
+            if path.is_dir():
+                found += SpoolSources(path, name=str(path), namespace=self._namespace).present()
+            else:
+                found.append(FileSource(path, name=str(path), namespace=self._namespace))
+        return found

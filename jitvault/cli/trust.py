@@ -1,0 +1,107 @@
+"""Whether the audit stream can be trusted, and what is frozen because of what it showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
+
+
+def audit_status(json_: Json = False, debug: Debug = False) -> None:
+    """Send a canary through the audit stream and show what each source says.
+
+    Exits with 7 when the stream is not trusted: nothing is granted or confirmed then. Without the worker's identity
+    it shows what the ledger remembers.
+    """
+    from jitvault.cli import session
+    from jitvault.errors import AuditLagging, AuditUntrusted
+    from jitvault.services.trust import Trust, examine, recall
+
+    wiring = session.wired()
+    found = examine(wiring.worker) if wiring.has_worker else recall(wiring.ledger)
+    _show(found.as_json(), as_json=json_)
+    if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
+        kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
+        raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
+    if found.freeze is not None:
+        session.check_findings({"task_id": "all", "findings": [f"everything is frozen: {found.freeze.reason}"]})
+
+
+def unfreeze(
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let tasks be granted again after a tripwire froze everything."""
+    from jitvault.cli import output, session
+    from jitvault.domain.papers import check_note
+    from jitvault.errors import UsageError, WrongState
+
+    wiring = session.wired()
+    why = check_note(reason)
+    if not why.strip():
+        raise UsageError("--reason needs a reason: it is all that is left of this decision")
+    if not wiring.has_worker:
+        raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
+    # Vault has to know the worker and the stream has to be its own, before the ledger is believed
+    worker = wiring.worker
+    lifted = worker.ledger.lift_freezes(why, worker.now())
+    if not lifted:
+        raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
+    if json_:
+        typer.echo(output.to_json({"lifted": lifted, "reason": why}))
+    else:
+        typer.echo(f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+
+
+def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    from jitvault.cli import output
+
+    if as_json:
+        typer.echo(output.to_json(found))
+        return
+    console = output.console()
+    state = found["state"]
+    console.print(f"The audit stream is [{_COLOURS[state]}]{state}[/]", highlight=False)
+    facts = {}
+    if found["lag_ms"] is not None:
+        facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
+        facts["clock"] = _clock(found["skew_ms"])
+    if found["why"]:
+        facts["because"] = found["why"]
+    if found["frozen"]:
+        facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
+    if facts:
+        output.print_facts(console, facts)
+    for source in found["sources"]:
+        _show_source(console, source)
+
+
+def _show_source(console: Console, source: Mapping[str, Any]) -> None:
+    from jitvault.cli import output
+
+    console.print(source["name"], markup=False, highlight=False, soft_wrap=True)
+    facts = {
+        "counts": "yes" if source["counts"] else "not yet: no canary was found in it",
+        "read": f"{source['offset']:,} bytes of stretch {source['stretch']}, {output.readable(source['read_at'])}",
+        "canary": output.readable(source["last_canary"]) if source["last_canary"] else "none",
+    }
+    if source["gaps"]:
+        newest = source["gaps"][0]
+        facts["gaps"] = f"{len(source['gaps'])}, the last {output.readable(newest['at'])}: {newest['what']}"
+    output.print_facts(console, facts)
+
+
+def _clock(skew_ms: int) -> str:
+    """How Vault's clock differs; a few milliseconds are only the way of the request."""
+    if abs(skew_ms) < 1000:
+        return "Vault's and ours agree"
+    return f"Vault's is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} ours"

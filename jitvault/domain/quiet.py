@@ -1,0 +1,111 @@
+"""Check 7: whether a task as a whole is quiet, and what its lines alone leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jitvault.domain.confirmation import Check
+from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
+from jitvault.domain.observation import Kind, Observation, Place
+
+QUIET = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Why the lines alone do not say which leases a task had. `pending` are requests that have no answer yet.
+
+    `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
+    them.
+    """
+
+    gap: str
+    hidden: str
+    unanswered: str
+    pending: tuple[str, ...]
+
+    @property
+    def why_list(self) -> str:
+        return self.gap or self.hidden or self.unanswered
+
+
+def doubts(
+    tokens: frozenset[str], trail: Trail, *, leased: frozenset[str], settle: timedelta, newest: Canary
+) -> Doubts:
+    """What the lines of a task's tokens up to a canary leave open.
+
+    `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
+    server's longest request, never gets one.
+    """
+    acts = _acts(tokens, trail)
+    own = acts + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    stretches = {stretch(o.place) for o in own} | ({stretch(newest.place)} if own else set())
+    answered = {o.request_id for o in acts if o.closing}
+    opened = [o for o in acts if not o.closing and o.request_id not in answered]
+    never = [o for o in opened if newest.at - o.at > settle]
+    opened_by = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
+    hidden = [o for o in acts if o.kind is Kind.USED and done(o) and o.path in leased and o.alias not in opened_by]
+    return Doubts(
+        gap="the stream was interrupted after the token was made" if len(stretches) > 1 else "",
+        hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
+        if hidden
+        else "",
+        unanswered=f"{len(never)} requests never got an answer" if never else "",
+        pending=tuple(sorted({o.request_id for o in opened} - {o.request_id for o in never})),
+    )
+
+
+def is_quiet(
+    tokens: frozenset[str],
+    trail: Trail,
+    *,
+    leases_dead: bool,
+    now_canary: datetime | None,
+    open_doubts: Doubts,
+    settled: bool,
+) -> Check:
+    """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one.
+
+    `settled` says that a listing of the task's prefixes after its last line left nothing unaccounted for.
+    """
+    acts = _acts(tokens, trail)
+    if not leases_dead:
+        return Check(7, ok=False, evidence="a lease of the task is not proven dead")
+    if open_doubts.pending:
+        waiting = open_doubts.pending
+        return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
+    if open_doubts.why_list and not settled:
+        return Check(7, ok=False, evidence=open_doubts.why_list)
+    if not tokens and now_canary is not None:
+        return Check(7, ok=True, evidence="no token was ever created")
+    ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and done(o)]
+    last = max((o.at for o in ended + acts), default=None)
+    if now_canary is None or last is None:
+        return Check(7, ok=False, evidence="no canary after the last line of the token")
+    if now_canary - last < QUIET:
+        return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
+    quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
+    how = f"nothing newer in {quiet_ms} ms up to a matching canary"
+    return Check(7, ok=True, evidence=f"{how}; {open_doubts.why_list}: listed" if open_doubts.why_list else how)
+
+
+def settles(tokens: frozenset[str], trail: Trail, ops: frozenset[str], *, at: Place) -> bool:
+    """Whether one of the listings `ops` stands after everything that the task's tokens did, in the stretch of `at`.
+
+    What was listed before an act does not know what that act made.
+    """
+    listing = listed(trail, ops, in_stretch_of=at)
+    lines = _acts(tokens, trail) + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    return listing is not None and all(follows(listing, o) for o in lines)
+
+
+def _acts(tokens: frozenset[str], trail: Trail) -> list[Observation]:
+    return [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
+
+
+def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:
+    """Whether a line creates or revokes one of the tokens, also by the lease path that stands for it."""
+    if line.kind in (Kind.TOKEN_CREATED, Kind.TOKEN_REVOKED):
+        return line.subject in tokens
+    return line.kind is Kind.LEASE_REVOKED and line.subject.startswith("auth/token/create/")

@@ -1,0 +1,155 @@
+"""The audit record on a database: positions, canaries, gaps, freezes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from jitvault.domain.evidence import Canary
+from jitvault.errors import WrongState
+from jitvault.ledger import schema, stream
+from jitvault.ledger.claims import held
+from jitvault.ledger.database import Database
+from jitvault.ports.audit import Batch, Position
+from jitvault.ports.ledger import OpState
+from jitvault.ports.record import Freeze, Gap, Reading
+
+
+class SqlRecord:
+    """`jitvault.ports.record.Record` with SQLAlchemy Core."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def readings(self) -> Mapping[str, Reading]:
+        with self._db.read() as connection:
+            rows = connection.execute(select(schema.audit_sources)).mappings().all()
+        return {
+            row["name"]: Reading(
+                row["name"],
+                Position(row["identity"], row["offset"], row["epoch"]),
+                row["vouched"],
+                row["read_at"],
+            )
+            for row in rows
+        }
+
+    def start_source(self, source: str, position: Position) -> None:
+        values = {"name": source, "vouched": False, **asdict(position)}
+        self._db.write(lambda c: c.execute(upsert(schema.audit_sources).values(values).on_conflict_do_nothing()))
+
+    @contextmanager
+    def claim_source(self, source: str) -> Iterator[int]:
+        table = schema.audit_sources
+        with held(self._db, table, table.c.name == source, f"audit source {source}") as epoch:
+            yield epoch
+
+    def vouch(self, source: str, *, claim: int) -> None:
+        self._db.write(lambda c: _change_source(c, source, claim, vouched=True))
+
+    def observe(
+        self,
+        source: str,
+        batch: Batch,
+        *,
+        claim: int,
+        at: datetime,
+        expected: str | None = None,
+        shared: Sequence[str] = (),
+    ) -> Canary | None:
+        def unit(connection: Connection) -> Canary | None:
+            _change_source(connection, source, claim, **asdict(batch.position), read_at=at)
+            if batch.gaps:
+                _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
+            stream.enter(connection, batch.observations, at, shared)
+            return stream.keep_canary(connection, source, expected) if expected else None
+
+        return self._db.write(unit)
+
+    # -- trust -----------------------------------------------------------------------------------------
+
+    def keep_canary(self, source: str, expected: str) -> Canary | None:
+        return self._db.write(lambda c: stream.keep_canary(c, source, expected))
+
+    def last_canaries(self) -> Mapping[str, datetime]:
+        canary = schema.canaries.c
+        with self._db.read() as connection:
+            rows = connection.execute(select(canary.source, func.max(canary.at)).group_by(canary.source))
+            return {source: at for source, at in rows}  # noqa: C416 - the rows' type is not that of a pair
+
+    def gaps(self) -> Sequence[Gap]:
+        gap = schema.audit_gaps.c
+        query = select(gap.source, gap.epoch, gap.what, gap.at).order_by(gap.at.desc(), gap.source, gap.epoch.desc())
+        with self._db.read() as connection:
+            return [Gap(*row) for row in connection.execute(query)]
+
+    def unseen_operations(self, before: datetime) -> list[str]:
+        op, line = schema.operations.c, schema.observations.c
+        ours = select(schema.worker_sessions.c.accessor_hmac)
+        seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
+        query = select(op.op_id).where(op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists())
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def session(self, accessor_hmac: str, at: datetime) -> None:
+        values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
+        statement = upsert(schema.worker_sessions).values(values)
+        later = statement.on_conflict_do_update(index_elements=["accessor_hmac"], set_={"last_at": at})
+        self._db.write(lambda c: c.execute(later))
+
+    def salt(self, mark: str, at: datetime) -> bool:
+        table = schema.audit_salts
+
+        def unit(connection: Connection) -> bool:
+            known = set(connection.execute(select(table.c.mark)).scalars())
+            if mark in known:
+                return False
+            connection.execute(insert(table).values(mark=mark, first_at=at))
+            return bool(known)
+
+        return self._db.write(unit)
+
+    def break_stretches(self, what: str, at: datetime) -> None:
+        table = schema.audit_sources
+
+        def unit(connection: Connection) -> None:
+            # the claim goes as well: whoever reads just now would write the old stretch back
+            change = update(table).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1)
+            for source, epoch in connection.execute(change.returning(table.c.name, table.c.epoch)).all():
+                _add_gap(connection, Gap(source, epoch, what, at))
+
+        self._db.write(unit)
+
+    # -- freezes ---------------------------------------------------------------------------------------
+
+    def freeze(self) -> Freeze | None:
+        freeze = schema.freezes.c
+        query = select(freeze.reason, freeze.line, freeze.at).where(freeze.lifted_at.is_(None)).order_by(freeze.id)
+        with self._db.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return Freeze(*row) if row else None
+
+    def lift_freezes(self, why: str, at: datetime) -> int:
+        table = schema.freezes
+        lift = update(table).where(table.c.lifted_at.is_(None)).values(lifted_at=at, lifted_why=why[:500])
+        return self._db.write(lambda c: c.execute(lift).rowcount)
+
+
+def _change_source(connection: Connection, source: str, claim: int, **values: object) -> None:
+    """Write columns of a source under its claim. Raises WrongState when the claim was lost."""
+    table = schema.audit_sources
+    change = update(table).where(table.c.name == source, table.c.claim_epoch == claim).values(**values)
+    if connection.execute(change).rowcount != 1:
+        raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
+
+
+def _add_gap(connection: Connection, gap: Gap) -> None:
+    values = {**asdict(gap), "what": gap.what[:500]}
+    connection.execute(upsert(schema.audit_gaps).values(values).on_conflict_do_nothing())

@@ -1,0 +1,114 @@
+"""The audit record in the ledger: what was read of each source, and what it means as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from jitvault.domain.evidence import Canary
+from jitvault.ports.audit import Batch, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far a source was read, and whether its lines count: a canary of ours was found in it."""
+
+    source: str
+    position: Position
+    vouched: bool
+    read_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Why the stretch `epoch` of a source is not the continuation of the one before."""
+
+    source: str
+    epoch: int
+    what: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Nothing is granted and everything that is held ends, until somebody lifts it."""
+
+    reason: str
+    line: str
+    at: datetime
+
+
+class Record(Protocol):
+    """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
+
+    def readings(self) -> Mapping[str, Reading]:
+        """By name, every source that was ever read."""
+        ...
+
+    def start_source(self, source: str, position: Position) -> None:
+        """Begin a source; one that is known keeps its own position."""
+        ...
+
+    def claim_source(self, source: str) -> AbstractContextManager[int]:
+        """The exclusive right to read a source, as `Ledger.claim` for a task."""
+        ...
+
+    def vouch(self, source: str, *, claim: int) -> None:
+        """From now on the source's lines count."""
+        ...
+
+    def observe(
+        self,
+        source: str,
+        batch: Batch,
+        *,
+        claim: int,
+        at: datetime,
+        expected: str | None = None,
+        shared: Sequence[str] = (),
+    ) -> Canary | None:
+        """Write a batch, what it means for tasks and for all of them, and the position after it, at once.
+
+        Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch. `shared` are networks
+        whose addresses the worker has in common with agents (`jitvault.domain.tripwire.of_fleet`).
+        """
+        ...
+
+    def keep_canary(self, source: str, expected: str) -> Canary | None:
+        """The canary `expected`, kept, if another process has read its line."""
+        ...
+
+    def last_canaries(self) -> Mapping[str, datetime]:
+        """Vault's time of the newest canary of each source."""
+        ...
+
+    def gaps(self) -> Sequence[Gap]:
+        """All gaps, the newest first."""
+        ...
+
+    def unseen_operations(self, before: datetime) -> list[str]:
+        """Own operations that Vault answered before `before` and whose line has not been read."""
+        ...
+
+    def session(self, accessor_hmac: str, at: datetime) -> None:
+        """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
+        ...
+
+    def salt(self, mark: str, at: datetime) -> bool:
+        """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
+        ...
+
+    def break_stretches(self, what: str, at: datetime) -> None:
+        """Begin a new stretch in every source: what comes is not the continuation of what was read."""
+        ...
+
+    def freeze(self) -> Freeze | None:
+        """The oldest freeze that was not lifted."""
+        ...
+
+    def lift_freezes(self, why: str, at: datetime) -> int:
+        """Lift all freezes; gives how many there were."""
+        ...

@@ -1,0 +1,84 @@
+"""Why a task that holds access ends: the reasons, in the order in which they count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from jitvault.domain.lifecycle import EndReason, State
+from jitvault.domain.observation import Kind
+from jitvault.domain.revision import Revision
+from jitvault.domain.tripwire import Trip
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.consider import still_holds
+from jitvault.services.context import Worker
+from jitvault.services.papers import end_request
+
+Why = tuple[EndReason, dict[str, object]]
+
+
+def frozen(worker: Worker) -> Why | None:
+    """Everything ends while a freeze is on."""
+    freeze = worker.ledger.freeze()
+    return (EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}) if freeze else None
+
+
+def _tripped(trips: Sequence[Trip]) -> Why | None:
+    """What must not happen happened: the first of it is the reason, all of it are findings."""
+    if not trips:
+        return None
+    first = trips[0]
+    return first.reason, {"rule": first.rule.value, "note": first.message, "line": first.line}
+
+
+def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
+    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
+    if ended is not None:
+        # cancelling what was granted in the meantime ends it
+        return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
+    due = file.task.due_at
+    if due is not None and worker.now() >= due:
+        return EndReason.DEADLINE, {"due_at": due.isoformat()}
+    return None
+
+
+def why_end(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
+    """The first reason that holds, None while the task may go on."""
+    return frozen(worker) or _tripped(trips) or _over(worker, file)
+
+
+def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
+    """The reasons that need no evidence from the stream."""
+    return frozen(worker) or _asked_to_end(worker, file)
+
+
+def _over(worker: Worker, file: TaskFile) -> Why | None:
+    task, grant = file.task, file.grants[-1]
+    asked = _asked_to_end(worker, file)
+    if asked is not None and asked[0] is not EndReason.DEADLINE:
+        return asked
+    lines = worker.ledger.trail(file).observations
+    own = [o for o in lines if o.subject == grant.accessor_hmac and o.actor == o.subject and o.closing]
+    if any(o.kind is Kind.TOKEN_REVOKED and not o.failed for o in own):
+        return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
+    if asked is not None:
+        return asked
+    now = worker.now()
+    claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
+    if task.state is State.ISSUED and now > claimable and not unwrapped(worker, file):
+        return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+    if not still_holds(worker, file):
+        return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
+    return None
+
+
+def unwrapped(worker: Worker, file: TaskFile) -> bool:
+    """Whether the task's token was taken out of its wrapping, by whomever."""
+    hmac = file.grants[-1].accessor_hmac
+    return any(o.kind is Kind.UNWRAPPED and o.subject == hmac for o in worker.ledger.trail(file).observations)
+
+
+def entitled(file: TaskFile) -> dict[str, str]:
+    """Who may end the task besides operators."""
+    content = Revision.of(file.revision.body).content
+    return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}

@@ -1,0 +1,59 @@
+"""What the stream cannot say by itself: list the leases below a task's paths, and see that each is accounted for.
+
+A gap may hide a lease; what was read in a wrapping that nobody opened has one that no line shows; a request that
+never got an answer may have made one. Whatever Vault lists now, made while the token lived, has to belong to a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jitvault.domain.evidence import Canary
+from jitvault.domain.quiet import settles
+from jitvault.domain.revision import Revision
+from jitvault.ports.ledger import Change, OperationRow, OpState, TaskFile
+from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_listings, tokens_of
+from jitvault.services.consider import still_holds
+from jitvault.services.context import Worker, new_id
+from jitvault.services.observe import canary
+
+
+def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> bool:
+    """List where lines alone leave something open; False where nothing is, or requests are still on their way."""
+    trail = worker.ledger.trail(file)
+    found = doubts_of(worker, file, trail, newest)
+    if not found.why_list or found.pending:
+        return False
+    if settles(tokens_of(file), trail, good_listings(file), at=newest.place):
+        return False
+    task_id = file.task.task_id
+    paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
+    ops = [OperationRow(new_id(), task_id, LIST_LEASES, p, OpState.INTENDED, None, worker.now(), None) for p in paths]
+    intent = Change("listing_intended", {"ops": [op.op_id for op in ops], "why": found.why_list}, rows=ops)
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
+    # what others were given just now is known once the stream was read up to here
+    canary(worker)
+    suspects = _suspects(worker, file, listed)
+    answer = ACCOUNTED if not suspects and still_holds(worker, file) else "not accounted for"
+    if suspects:
+        message = f"{len(suspects)} leases that belong to no task were made while its token lived: {suspects[0]}"
+        worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
+    answered = [replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()) for op in ops]
+    change = Change("listed", {"answer": answer, "suspects": suspects[:100]}, rows=answered)
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    return True
+
+
+def _suspects(worker: Worker, file: TaskFile, listed: list[str]) -> list[str]:
+    """Leases of nobody that were made while a token of the task lived, by Vault's clock."""
+    known = worker.ledger.known_leases(listed)
+    begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
+    found = []
+    for lease_id in listed:
+        if lease_id in known:
+            continue
+        record = worker.leases.lookup(lease_id)
+        if record is not None and (record.issued_at is None or record.issued_at >= begun):
+            found.append(lease_id)
+    return sorted(found)

@@ -1,0 +1,58 @@
+"""Hold what a task's tokens did against what they may do, and keep what must not have happened as findings."""
+
+from __future__ import annotations
+
+from jitvault.domain.evidence import Trail, done
+from jitvault.domain.lifecycle import EndReason
+from jitvault.domain.linking import aliases
+from jitvault.domain.observation import Kind
+from jitvault.domain.revision import Revision
+from jitvault.domain.tripwire import Bounds, Trip, of_task
+from jitvault.errors import SecurityFinding
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.context import Worker
+
+
+def watch(worker: Worker, file: TaskFile) -> list[Trip]:
+    """Every tripwire that the task's lines touched so far; those that are new are findings now."""
+    if not file.grants:
+        return []
+    trail = worker.ledger.trail(file)
+    trips = of_task(_bounds(worker, file, trail), trail.observations, aliases(trail.observations))
+    known = {(finding["rule"], finding["request_id"] or "") for finding in file.findings}
+    for trip in trips:
+        if (trip.rule.value, trip.request_id) not in known:
+            worker.ledger.finding(
+                file.task.task_id, trip.rule, trip.message, worker.now(), line=trip.line, request_id=trip.request_id
+            )
+    return trips
+
+
+def check_not_frozen(worker: Worker) -> None:
+    """Raise SecurityFinding while everything is frozen."""
+    freeze = worker.ledger.freeze()
+    if freeze is not None:
+        raise SecurityFinding(
+            f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}",
+            hint="Treat the worker's identity as stolen, unless agents share its host (JITVAULT_SHARED_HOSTS). Once it "
+            "was replaced: `jitvault unfreeze`.",
+        )
+
+
+def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
+    revision = Revision.of(file.revision.body)
+    tokens = frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
+    # of several attempts only the last one was ever delivered
+    last = file.grants[-1].accessor_hmac
+    ends = [o.at for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
+    return Bounds(
+        tokens=tokens,
+        networks=tuple(revision.content["cidrs"]),
+        paths=frozenset(entry["path"] for entry in revision.access),
+        opens_at=revision.window.not_before,
+        ended_at=min(ends, default=None),
+        told=file.task.end_reason is EndReason.COMPLETED,
+        grace=worker.settle_window,
+        lease_budget=sum(entry["lease_budget"] for entry in revision.access),
+        denied_limit=worker.denied_limit,
+    )
