@@ -132,7 +132,7 @@ class HttpServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         kind = type(sys.exception()).__name__
-        self.notices.say(f"a connection from {client_address[0]} failed", kind)
+        self.notices.say("a connection failed", f"{kind}, from {client_address[0]}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != self.server.endpoint.path:
             return HTTPStatus.NOT_FOUND
         if not self._is_known():
-            self.server.notices.say(f"a request from {self.client_address[0]} without the right bearer was refused")
+            self.server.notices.say("a request without the right bearer was refused", f"from {self.client_address[0]}")
             return HTTPStatus.UNAUTHORIZED
         lengths = self.headers.get_all("Content-Length") or []
         if self.headers["Transfer-Encoding"] is not None or not lengths:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 from typing import IO
 
 SEGMENT_BYTES = 256 * 1024 * 1024
@@ -31,18 +31,23 @@ class LineWriter:
         self._at_line_start = True
         self._written = self._durable = 0  # over all segments
         self._broken: OSError | None = None
-        self._appending, self._syncing = Lock(), Lock()
+        self._appending = Lock()
+        self._synced = Condition()
+        self._syncing = False
 
     def write(self, data: bytes) -> int:
-        """Append the beginning of `data`, as os.write does; gives how much: less only where a segment ends in it.
+        """Append the beginning of `data`, as os.write does, and give how much that was.
 
-        Raises OSError; the file then holds nothing of `data`.
+        It is less than all where the segment, or the room on the disk, ends within it. Raises OSError where it is
+        nothing.
         """
         with self._appending:
+            self._check()
             if not self._make_room():
                 data = data[: data.find(b"\n") + 1] or data
-            self._append((data,))
-            return len(data)
+            done = os.write(self._descriptor, data)
+            self._count(done, data[done - 1 : done])
+            return done
 
     def append(self, body: IO[bytes]) -> None:
         """Append all of `body`, and a line feed where it ends without one. Raises OSError; then nothing is there of it.
@@ -50,25 +55,52 @@ class LineWriter:
         What others append meanwhile stands before or after it.
         """
         with self._appending:
+            self._check()
             self._make_room()
-            self._append(_lines(body))
+            size = 0
+            try:
+                for chunk in _lines(body):
+                    view = memoryview(chunk)
+                    while view:
+                        done = os.write(self._descriptor, view)
+                        view = view[done:]
+                        size += done
+            except BaseException:
+                self._take_back()
+                raise
+            self._count(size, b"\n")
 
     def flush(self) -> None:
         """Return when everything that was written before is on the disk. Raises OSError.
 
-        Those who come while another one waits for the disk share the next wait.
+        One of those who wait does it for all who came before it began.
         """
         target = self._written
-        with self._syncing:
-            if self._durable < target:
-                self._sync()
+        with self._synced:
+            self._synced.wait_for(lambda: not self._syncing or self._durable >= target)
+            if self._durable >= target:
+                return
+            self._check()
+            self._syncing = True
+            upto = self._written
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            # the kernel says it once and forgets the pages: a second fsync would succeed and prove nothing
+            self._broken = error
+            raise
+        else:
+            self._durable = upto
+        finally:
+            with self._synced:
+                self._syncing = False
+                self._synced.notify_all()
 
     def close(self) -> None:
         """Flush, and end the sender's file. Raises OSError; also then nothing stays open."""
-        with self._appending, self._syncing:
+        with self._appending:
             try:
-                if self.pending:
-                    self._sync()
+                self.flush()
             finally:
                 os.close(self._descriptor)
                 self._broken = self._broken or OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -83,25 +115,10 @@ class LineWriter:
         """Whether something was written that is not known to be on the disk."""
         return self._durable < self._written
 
-    def _append(self, chunks: Iterable[bytes]) -> None:
-        if self._broken:
-            raise OSError(self._broken.errno, self._broken.strerror)
-        size, last = self._size, b""
-        try:
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    done = os.write(self._descriptor, view)
-                    view = view[done:]
-                    size += done
-                last = chunk[-1:] or last
-        except BaseException:
-            self._take_back()
-            raise
-        if last:
-            self._at_line_start = last == b"\n"
-        self._written += size - self._size
-        self._size = size
+    def _count(self, done: int, last: bytes) -> None:
+        self._size += done
+        self._written += done
+        self._at_line_start = last == b"\n"
 
     def _take_back(self) -> None:
         try:
@@ -110,17 +127,9 @@ class LineWriter:
             # whatever came now would be glued to half of what could not be written
             self._broken = error
 
-    def _sync(self) -> None:
+    def _check(self) -> None:
         if self._broken:
             raise OSError(self._broken.errno, self._broken.strerror)
-        upto = self._written
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            # the kernel says it once and forgets the pages: a second fsync would succeed and prove nothing
-            self._broken = error
-            raise
-        self._durable = upto
 
     def _make_room(self) -> bool:
         """Begin a new segment if the present one is full; False while a line stands in the way."""
@@ -129,13 +138,13 @@ class LineWriter:
         if not self._at_line_start:
             return False
         # where that fails this segment just goes on: it is the disk that is full then, and the append will say so
-        with suppress(OSError), self._syncing:
-            self._sync()
+        with suppress(OSError):
+            self.flush()
             self._rotate()
         return True
 
     def _rotate(self) -> None:
-        """The file becomes segment 1. There is a file under its name at every moment."""
+        """The file, all of it on the disk, becomes segment 1. There is a file under its name at every moment."""
         fresh = self.path.with_name(f".{self.path.name}")
         descriptor = _create(fresh)
         try:

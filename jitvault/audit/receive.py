@@ -92,5 +92,8 @@ def _upkeep(spool: Spool, keep: timedelta, ended: Event, notices: Notices) -> No
         except OSError as error:
             notices.say("the spool cannot be made durable", str(error.strerror))
         if time.monotonic() >= clean_at:
-            spool.remove_old(keep)
             clean_at = time.monotonic() + _CLEAN_S
+            try:
+                spool.remove_old(keep)
+            except OSError as error:
+                notices.say("the spool cannot be cleaned", str(error.strerror))

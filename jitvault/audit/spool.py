@@ -104,7 +104,9 @@ class Spool:
         """Remove what ended, and was not written, `keep` ago or longer; gives how many files that were."""
         # the oldest first: a sender's file never goes before its segments
         found = sorted(self.directory.iterdir(), key=_segment_number, reverse=True)
-        return sum(_remove_if_ended(path, keep) for path in found if _NAME.fullmatch(path.name))
+        # with a dot before it where its writer was killed while it began it
+        ours = (path for path in found if _NAME.fullmatch(path.name.removeprefix(".")))
+        return sum(_remove_if_ended(path, keep) for path in ours)
 
 
 class SpoolSources:

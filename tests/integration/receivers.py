@@ -150,8 +150,11 @@ def one(bao: OpenBao, method: str = "GET", path: str = "auth/token/lookup-self",
 
 
 def keys(lines: Iterable[bytes]) -> list[Key]:
-    """What tells audit lines apart that two devices wrote of the same: their salts and times differ."""
-    entries: list[Mapping[str, Any]] = [json.loads(line) for line in lines]
+    """What tells audit lines apart that two devices wrote of the same: their salts and times differ.
+
+    Of whole lines: the last one of a file may be just about to be written.
+    """
+    entries: list[Mapping[str, Any]] = [json.loads(line) for line in lines if line.endswith(b"\n")]
     return [
         (e["request"]["id"], e["type"], e["request"]["path"], e["request"].get("operation", ""))
         for e in entries
