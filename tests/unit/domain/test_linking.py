@@ -64,6 +64,9 @@ def test_lines_that_name_no_new_token_give_nothing() -> None:
     lease = line(Kind.LEASE_ISSUED, subject="database/creds/app-ro/x", actor=HUMAN, token="w2")
     assert aliases([created(alias=""), line(Kind.USED, subject=A, actor=A), lease]) == {}
     assert aliases([created(subject="")]) == {}
+    # only a rewrap hands on what the old token stood for
+    odd = line(Kind.UNWRAPPED, subject="", actor=WRAPPING, token="w1", alias="w9")
+    assert aliases([created(), odd]) == {"w1": A}
 
 
 def test_a_rewrap_that_shows_what_is_wrapped_needs_no_earlier_line() -> None:

@@ -409,6 +409,9 @@ def test_denied_requests_after_the_end_do_not_count() -> None:
     assert rules(denied(1), denied(11), ended_at=at(10)) == []
     assert rules(denied(1), denied(10), ended_at=at(10)) == [Rule.DENIED]
     assert rules(denied(1), *both(denied(12), 9), ended_at=at(10)) == [Rule.DENIED]
+    # what only the answer says was denied began with the request all the same
+    request, answer = both(denied(12), 9)
+    assert rules(denied(1), replace(request, kind=Kind.USED, detail={}), answer, ended_at=at(10)) == [Rule.DENIED]
 
 
 # -- outside_template -------------------------------------------------------------------------------------
@@ -517,6 +520,17 @@ def test_an_answer_without_its_request_was_not_in_flight() -> None:
     assert rules(elsewhere, answer, ended_at=at(10), told=True) == [Rule.AFTER_END]
 
 
+def test_lines_without_a_request_answer_nothing() -> None:
+    request, answer = (replace(o, request_id="") for o in both(lease(12), 9))
+    assert rules(request, answer, ended_at=at(10), told=True) == [Rule.AFTER_END]
+
+
+def test_a_request_that_is_shown_twice_began_with_the_first() -> None:
+    request, answer = both(lease(12), 9)
+    again = replace(request, line="another", at=at(11), place=Place("standby", 1, 7))
+    assert rules(request, again, answer, ended_at=at(10), told=True) == []
+
+
 def test_a_refused_token_is_known_by_what_it_stands_for() -> None:
     assert rules(refused(20, token="w-token"), ended_at=at(10), told=True) == [Rule.AFTER_END]
     assert rules(refused(20, token="w-other"), ended_at=at(10), told=True) == []
@@ -551,7 +565,10 @@ def test_more_leases_than_the_budget_trip_once_at_the_first_too_many() -> None:
 
 
 def test_a_lease_is_counted_once_however_often_it_is_shown() -> None:
-    assert rules(lease(1), lease(2), lease(3, subject=lease(1).subject)) == []
+    again = lease(4, subject=lease(1).subject)
+    assert rules(lease(1), lease(2), again) == []
+    (trip,) = trips(lease(1), lease(2), lease(3), again)
+    assert trip.line == lease(3).line
 
 
 def test_only_leases_that_were_issued_count() -> None:
