@@ -192,12 +192,13 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
-    line, canary = schema.observations.c, schema.canaries.c
-    newest = connection.execute(select(schema.canaries).order_by(canary.at.desc()).limit(1)).first()
+    line, canary, source = schema.observations.c, schema.canaries.c, schema.audit_sources.c
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    if newest is None or not tokens:
+    newest = select(canary.source).order_by(canary.at.desc()).limit(1).scalar_subquery()
+    now = connection.execute(select(source.name, source.epoch).where(source.name == newest)).first()
+    if now is None or not tokens:
         return False
-    elsewhere = or_(line.source != newest.source, line.epoch != newest.epoch)
+    elsewhere = or_(line.source != now.name, line.epoch != now.epoch)
     query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(tokens)), elsewhere)
     return connection.execute(query.limit(1)).first() is not None
 
