@@ -20,6 +20,8 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+# the kinds that `of_fleet` looks at
+_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -36,7 +38,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     connection.execute(insert(schema.observations), [observation_values(o) for o in new])
     sessions = _sessions(connection, new)
     _settle_operations(connection, new, sessions)
-    _alarm(connection, new, sessions, at, shared)
+    # what others unwrap on the worker's host is theirs
+    _alarm(connection, [o for o in new if not o.token or o.token in stands_for], sessions, at, shared)
     _tell_tasks(connection, [*new, *_waiting(connection, new)], stands_for, at)
 
 
@@ -84,6 +87,9 @@ def _alarm(
     connection: Connection, new: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
 ) -> None:
     """Freeze everything where a line shows that the worker's identity is stolen."""
+    new = [o for o in new if o.kind in _TELLING]
+    if not new:
+        return
     grant, session = schema.grants.c, schema.worker_sessions.c
     created = [o.op for o in new if o.kind is Kind.TOKEN_CREATED]
     lately = select(session.remote).where(session.remote != "", session.last_at > at - _ADDRESS_LIFE)
