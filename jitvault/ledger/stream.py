@@ -39,7 +39,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     sessions = _sessions(connection, new)
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
-    _alarm(connection, [o for o in new if not o.token or o.token in stands_for], sessions, at, shared)
+    ours = [o for o in new if o.kind is not Kind.LEASE_ISSUED or o.token in stands_for]
+    _alarm(connection, ours, sessions, at, shared)
     _tell_tasks(connection, [*new, *_waiting(connection, new)], stands_for, at)
 
 
