@@ -9,8 +9,8 @@ from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
-from jitvault.domain.quiet import QUIET
 from jitvault.domain.lifecycle import State
+from jitvault.domain.quiet import QUIET
 from jitvault.ports.ledger import TaskFile
 
 TIMES = 15

@@ -38,12 +38,13 @@ class Scene:
                     "VAULT_CACERT": None,
                     "worker_token": world.worker_token.reveal(),
                     "ledger": variables["JITVAULT_LEDGER"],
-                    "audit_file": world.audit_file,
+                    "audit_file": variables["JITVAULT_AUDIT_FILE"],
                     "settle_window": variables["JITVAULT_SETTLE_WINDOW"],
+                    "shared_hosts": variables["JITVAULT_SHARED_HOSTS"],
                 }
             )
         )
-        self.world = world
+        self.world, self.variables = world, variables
         self.worker, self.operator = wiring.worker, wiring.person
         self.bare = Bare(world)
         self._agent = Vault(Connection(world.address), None)

@@ -35,6 +35,34 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
         session.check_findings({"task_id": "all", "findings": [f"everything is frozen: {found.freeze.reason}"]})
 
 
+def audit_follow(debug: Debug = False) -> None:
+    """Read the audit stream into the ledger until Ctrl-C, so that tripwires act at once.
+
+    Several processes may do it: one at a time reads a source.
+    """
+    import signal
+
+    from jitvault.cli import session
+    from jitvault.errors import JitvaultError
+    from jitvault.services.follow import follow
+
+    stop = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal stop
+        stop = True
+
+    def tell(error: JitvaultError | None) -> None:
+        typer.echo(f"not trusted: {error}\n  {error.hint}" if error else "trusted again", err=True)
+
+    worker = session.wired().worker
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, on_signal)
+    sources = ", ".join(source.name for source in worker.sources.present()) or "sources that are not there yet"
+    typer.echo(f"following {sources}", err=True)
+    follow(worker, stopped=lambda: stop, tell=tell)
+
+
 def unfreeze(
     reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
     json_: Json = False,

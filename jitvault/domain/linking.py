@@ -3,6 +3,9 @@
 A token stands for a task token when a line of Vault's own says that one came from the other: the wrapping of the
 task token, the task token itself, and the wrapping of what it read. Vault makes the accessors and token HMACs of a
 line; a client chooses metadata, headers and the operation id, so nothing here looks at them.
+
+A wrapping that was asked for as a JWT is shown by the HMAC of the token in it where it is made, and by that of the JWT
+where it is used: the lease in such a one links to nobody.
 """
 
 from __future__ import annotations
@@ -41,14 +44,14 @@ def aliases(lines: Iterable[Observation]) -> dict[str, str]:
     for line in lines:
         if line.alias and line.stands_for:
             said[line.stands_for].add(line.alias)
-        elif line.alias and line.kind is Kind.REWRAPPED and line.token:
+        elif line.alias and line.kind is Kind.REWRAPPED:
             rewraps[line.token].add(line.alias)
     found: dict[str, str] = {}
     for accessor in sorted(said):
         found |= {alias: accessor for alias in said[accessor] if alias not in found}
     # what a line says goes before what is inherited; each alias is reached once, so that a circle ends
     for accessor in sorted(said):
-        waiting = [alias for alias in said[accessor] if found[alias] == accessor]
+        waiting = list(said[accessor])
         while waiting:
             for alias in rewraps[waiting.pop()] - found.keys():
                 found[alias] = accessor

@@ -268,11 +268,11 @@ def _outside_template(case: _Case) -> Iterator[Hit]:
 def _before_window(case: _Case) -> Iterator[Hit]:
     opens_at = case.bounds.opens_at
     for o in case.acts:
-        if opens_at is not None and case.begun(o) < opens_at:
+        if opens_at is not None and o.at < opens_at:
+            early = _ago(opens_at - o.at)
             yield (
                 o,
-                f"The task's token was used for {_path(o)} from {_from(o)} {_ago(opens_at - case.begun(o))} before "
-                "the task's window opened.",
+                f"The task's token was used for {_path(o)} from {_from(o)} {early} before the task's window opened.",
             )
 
 

@@ -20,6 +20,8 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+# the kinds that `of_fleet` looks at
+_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -36,7 +38,9 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     connection.execute(insert(schema.observations), [observation_values(o) for o in new])
     sessions = _sessions(connection, new)
     _settle_operations(connection, new, sessions)
-    _alarm(connection, new, sessions, at, shared)
+    # what others unwrap on the worker's host is theirs
+    ours = [o for o in new if o.kind is not Kind.LEASE_ISSUED or o.token in stands_for]
+    _alarm(connection, ours, sessions, at, shared)
     _tell_tasks(connection, [*new, *_waiting(connection, new)], stands_for, at)
 
 
@@ -84,6 +88,9 @@ def _alarm(
     connection: Connection, new: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
 ) -> None:
     """Freeze everything where a line shows that the worker's identity is stolen."""
+    new = [o for o in new if o.kind in _TELLING]
+    if not new:
+        return
     grant, session = schema.grants.c, schema.worker_sessions.c
     created = [o.op for o in new if o.kind is Kind.TOKEN_CREATED]
     lately = select(session.remote).where(session.remote != "", session.last_at > at - _ADDRESS_LIFE)
@@ -192,12 +199,13 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
-    line, canary = schema.observations.c, schema.canaries.c
-    newest = connection.execute(select(schema.canaries).order_by(canary.at.desc()).limit(1)).first()
+    line, canary, source = schema.observations.c, schema.canaries.c, schema.audit_sources.c
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    if newest is None or not tokens:
+    newest = select(canary.source).order_by(canary.at.desc()).limit(1).scalar_subquery()
+    now = connection.execute(select(source.name, source.epoch).where(source.name == newest)).first()
+    if now is None or not tokens:
         return False
-    elsewhere = or_(line.source != newest.source, line.epoch != newest.epoch)
+    elsewhere = or_(line.source != now.name, line.epoch != now.epoch)
     query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(tokens)), elsewhere)
     return connection.execute(query.limit(1)).first() is not None
 

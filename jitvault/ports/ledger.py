@@ -193,7 +193,7 @@ class Ledger(Record, Protocol):
         ...
 
     def interrupted(self, file: TaskFile) -> bool:
-        """Whether lines of the task's tokens stand in another stretch than the newest canary."""
+        """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
         ...
 
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:

@@ -116,9 +116,10 @@ def _take_back(
     answers: list[Row] = []
     verdicts: dict[str, str] = {}
     try:
+        if look_first:
+            # all of them before the first is revoked: with their token Vault ends the leases, too
+            answers += [_look(worker, one)[0] for one in doomed]
         for one, op in zip(doomed, ops, strict=True):
-            if look_first:
-                answers.append(_look(worker, one)[0])
             row, *operations = _end(worker, one, op)
             answers += [row, *operations]
             verdicts[one.subject] = row.verdict.value

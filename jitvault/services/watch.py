@@ -44,12 +44,14 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
     tokens = frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
     # of several attempts only the last one was ever delivered
     last = file.grants[-1].accessor_hmac
+    created = [o.at for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject == last and done(o)]
     ends = [o.at for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
     return Bounds(
         tokens=tokens,
         networks=tuple(revision.content["cidrs"]),
         paths=frozenset(entry["path"] for entry in revision.access),
-        opens_at=revision.window.not_before,
+        # by Vault's clock: the token is not made before the window opens, whatever the clocks' difference
+        opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
         ended_at=min(ends, default=None),
         told=file.task.end_reason is EndReason.COMPLETED,
         grace=worker.settle_window,
