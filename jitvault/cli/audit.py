@@ -48,6 +48,9 @@ def receive(
         Path | None,
         typer.Option("--bearer-file", metavar="FILE", help="With --http: the secret that senders have to know."),
     ] = None,
+    no_bearer: Annotated[
+        bool, typer.Option("--no-bearer", help="With --http: let whoever reaches the port add lines.")
+    ] = False,
     max_connections: Annotated[
         int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
     ] = 64,
@@ -70,8 +73,11 @@ def receive(
         raise UsageError("name one way in: --socket, --http or --stdin")
     if prefix and not stdin:
         raise UsageError("--prefix goes with --stdin")
-    if http is None and (tls_cert or tls_key or bearer_file):
-        raise UsageError("--tls-cert, --tls-key and --bearer-file go with --http")
+    if http is None and (tls_cert or tls_key or bearer_file or no_bearer):
+        raise UsageError("--tls-cert, --tls-key, --bearer-file and --no-bearer go with --http")
+    if http is not None and (bearer_file is None) != no_bearer:
+        # the connections of an http device are anybody's: nothing else tells whose a line is
+        raise UsageError("--http needs either --bearer-file or --no-bearer")
     try:
         kept = parse_duration(keep)
     except InvalidInput as error:

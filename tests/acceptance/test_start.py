@@ -18,7 +18,7 @@ HEAVY = {"hvac", "sqlalchemy", "pydantic", "alembic", "cedarpy", "msgspec"}
 COMMANDS = [
     *(["submit"], ["grant"], ["complete"], ["revoke"], ["cancel"], ["approve"], ["deny"], ["unwrap"]),
     *(["status"], ["list"], ["report"], ["init"], ["spec", "check"], ["templates", "list"], ["templates", "show"]),
-    *(["demo"], ["dev"]),
+    *(["demo"], ["dev"], ["unfreeze"], ["audit", "status"], ["audit", "follow"], ["audit", "receive"]),
 ]
 NOTHING = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 

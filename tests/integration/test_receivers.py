@@ -35,7 +35,7 @@ from jitvault.sandbox.openbao import OpenBao
 
 MB = 1024 * 1024
 TCP = ("--socket", "tcp://127.0.0.1:0")
-HTTP = ("--http", "http://127.0.0.1:0/audit")
+HTTP = ("--http", "http://127.0.0.1:0/audit", "--no-bearer")
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_what_was_acknowledged_over_http_survives_a_kill(tmp_path: Path, spool: 
 
 def test_openbao_s_http_device_goes_on_after_a_restart_of_the_receiver(tmp_path: Path, spool: Path) -> None:
     with Receiving(spool, *HTTP) as receiver:
-        receiver.args = ("--http", receiver.url)
+        receiver.args = ("--http", receiver.url, "--no-bearer")
         with OpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url)) as bao:
             ask(bao, 5)
             receiver.stop()
@@ -410,7 +410,7 @@ def test_a_request_that_has_begun_is_answered_when_it_is_told_to_stop(spool: Pat
 def test_an_http_request_that_is_not_right_is_refused_and_leaves_nothing(tmp_path: Path, spool: Path) -> None:
     (tmp_path / "bearer").write_text("right\n")
     right = {"Authorization": "Bearer right"}
-    with Receiving(spool, *HTTP, "--bearer-file", str(tmp_path / "bearer")) as receiver:
+    with Receiving(spool, *HTTP[:2], "--bearer-file", str(tmp_path / "bearer")) as receiver:
         assert post(receiver, b"{}\n", **right) == 204
         assert post(receiver, b"no end, \n two lines", **right) == 204
         assert post(receiver, b"{}\n") == 401
@@ -467,7 +467,9 @@ def test_whoever_connects_and_comes_to_no_end_does_not_keep_the_others_out(spool
 def test_tls_is_1_2_or_newer_and_plain_text_is_not_taken(tmp_path: Path, spool: Path) -> None:
     certificate, key = self_signed(tmp_path)
     url = "https://127.0.0.1:0/audit"
-    with Receiving(spool, "--http", url, "--tls-cert", str(certificate), "--tls-key", str(key)) as receiver:
+    with Receiving(
+        spool, "--http", url, "--no-bearer", "--tls-cert", str(certificate), "--tls-key", str(key)
+    ) as receiver:
         trusting = ssl.create_default_context(cafile=certificate)
         connection = http.client.HTTPSConnection(*receiver.host_and_port, context=trusting, timeout=10)
         for _ in range(2):
@@ -523,13 +525,15 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(cli: Cli, tmp_path: Pa
         (["--socket", "unix://relative"], "expected tcp://"),
         (["--socket", "unix:///" + "x" * 200], "cannot be listened on"),
         (["--socket", "tcp://192.0.2.1:1"], "cannot be listened on"),
-        (["--http", "ftp://127.0.0.1:1/"], "expected http(s)://"),
-        (["--http", "http://127.0.0.1/"], "expected http(s)://"),
-        (["--http", "http://192.0.2.1:1/"], "cannot be listened on"),
-        (["--http", "https://127.0.0.1:0/"], "--tls-cert"),
+        ([*HTTP[:2]], "either --bearer-file or --no-bearer"),
+        ([*HTTP, "--bearer-file", str(tmp_path / "empty")], "either --bearer-file or --no-bearer"),
+        (["--http", "ftp://127.0.0.1:1/", "--no-bearer"], "expected http(s)://"),
+        (["--http", "http://127.0.0.1/", "--no-bearer"], "expected http(s)://"),
+        (["--http", "http://192.0.2.1:1/", "--no-bearer"], "cannot be listened on"),
+        (["--http", "https://127.0.0.1:0/", "--no-bearer"], "--tls-cert"),
         ([*HTTP, "--tls-cert", str(tmp_path / "empty")], "--tls-cert"),
-        ([*HTTP, "--bearer-file", str(tmp_path / "none")], "cannot be read"),
-        ([*HTTP, "--bearer-file", str(tmp_path / "empty")], "holds no bearer"),
+        ([*HTTP[:2], "--bearer-file", str(tmp_path / "none")], "cannot be read"),
+        ([*HTTP[:2], "--bearer-file", str(tmp_path / "empty")], "holds no bearer"),
         ([*TCP, "--bearer-file", str(tmp_path / "empty")], "go with --http"),
         ([*TCP, "--prefix", "x"], "--prefix goes with --stdin"),
         ([*TCP, "--keep", "soon"], "--keep: expected"),
