@@ -56,6 +56,7 @@ class LogFile:
         """Raises FileNotFoundError, AuditUntrusted. Only rotated files can be compressed."""
         self.path = path
         self.damage = ""
+        self._ended = False
         self._beginning = b""
         self._last = b""
         self._at = 0
@@ -176,10 +177,10 @@ class LogFile:
         return cursor
 
     def _inflate(self, size: int) -> bytes:
-        return b"" if self.damage else self._decompressing(lambda file: file.read1(size)) or b""
+        return b"" if self._ended else self._decompressing(lambda file: file.read1(size)) or b""
 
     def _back_to(self, offset: int) -> None:
-        self.damage = ""
+        self._ended = False
         self._decompressing(lambda file: file.seek(offset))
 
     def _decompressing(self, act: Callable[[gzip.GzipFile], _T]) -> _T | None:
@@ -188,7 +189,7 @@ class LogFile:
         try:
             return act(self._gzip)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            self.damage = str(error)
+            self.damage, self._ended = str(error), True
             return None
         except OSError as error:
             raise unreadable(self.path, error) from None

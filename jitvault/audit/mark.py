@@ -17,9 +17,9 @@ SAMPLE = 512
 class Mark:
     """A saved place: `offset` bytes into the file that was known as `key`.
 
-    `head` and `tail` are hashes of at most 512 bytes at the beginning of the file and before the place. `since` is
-    when the file began (Vault's time, in microseconds of the epoch). At offset 0 nothing of the file was read:
-    `since` then is when the youngest file began that was there and does not belong to what follows.
+    `head` and `tail` are hashes of at most 512 bytes at the beginning of the file and before the place. At offset 0
+    nothing of the file was read. Files that began before `since` are done with (Vault's time, in microseconds of the
+    epoch).
     """
 
     key: str = ""

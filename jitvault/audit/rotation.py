@@ -99,7 +99,7 @@ class Rotation:
 
     def _from_the_first(self, there: Survey, mark: Mark) -> Stand | None:
         """Nothing was read before: what follows are the files that are younger than what was there."""
-        younger = [member for member in there.distinct() if member.began > mark.since]
+        younger = [member for member in there.distinct() if member.began >= mark.since]
         first = younger[0] if younger else there.present
         if first is None:
             return None
@@ -110,12 +110,12 @@ class Rotation:
     def _anew(self, there: Survey, mark: Mark, *, truncated: bool) -> Stand:
         """The file that was read is not there: the rest is another stretch."""
         rest = [member for member in there.distinct() if member.began >= mark.since]
-        unread = [member for member in rest if not (truncated and _begins_as(member, mark))]
+        # what began with the file of the mark is a copy of it: more was read of the file than had been copied of it
+        unread = [member for member in rest if not (truncated and member.began == mark.since)]
         first = unread[0] if unread else there.present
         if first is None or (there.present is None and not truncated):
             raise FileMissing(f"the audit file {self._path} cannot be read: No such file or directory")
         if unread != rest:
-            # more was read of the file than had been copied of it
             gap = self._lost_by_truncation()
         elif truncated:
             gap = f"{self._path.name} was truncated or written anew, and no copy of what was read of it is there"
@@ -123,16 +123,17 @@ class Rotation:
             gap = f"{self._path.name} is another file, and the one that was read up to byte {mark.offset} is gone"
         lossy = truncated and first is not there.present
         key = mark.key if lossy else first.key
-        return Stand(open_member(self._path, first), Cursor(), key, first.began or mark.since, gap=gap, lossy=lossy)
+        since = first.began or mark.since + 1
+        return Stand(open_member(self._path, first), Cursor(), key, since, gap=gap, lossy=lossy)
 
     def _after(self, stand: Stand) -> Stand | None:
         there = survey(self._path)
         own = member_of(stand.file)
-        since = own.began or stand.since
+        since = own.began + 1 if own.began else stand.since
         younger = [
             member
             for member in there.distinct()
-            if member.began > since and member.key != own.key and member.head != own.head
+            if member.began >= since and member.key != own.key and not member.begins_like(own)
         ]
         present = there.present
         if younger:
@@ -158,7 +159,7 @@ class Rotation:
         if last and not last.compressed:
             with open_member(self._path, last) as file:
                 return file.cursor_at(file.last_line_end()).mark(last.key, last.began)
-        return Mark(there.present.key if there.present else "", since=last.began if last else 0)
+        return Mark(there.present.key if there.present else "", since=last.began + 1 if last else 0)
 
     def _lost_by_truncation(self) -> str:
         return f"{self._path.name} was copied and truncated: lines that were written in between are lost"

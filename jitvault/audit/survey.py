@@ -26,6 +26,11 @@ class Member:
     head: bytes
     began: int
 
+    def begins_like(self, other: Member) -> bool:
+        """Whether one of them is a copy of the other by its first bytes, perhaps made when that was shorter."""
+        known = min(len(self.head), len(other.head))
+        return self.began == other.began and self.head[:known] == other.head[:known]
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
@@ -43,15 +48,17 @@ class Survey:
         every = (*self.beside, self.present) if self.present else self.beside
         return next((member for member in every if member.key == key), None)
 
-    def distinct(self) -> tuple[Member, ...]:
+    def distinct(self) -> list[Member]:
         """The rotated files, each content once: somebody may have copied one, or gzip be at work on it."""
-        best: dict[bytes, Member] = {}
+        found: list[Member] = []
         for member in self.rotated:
-            if self.present and self.present.head == member.head:
+            if self.present and member.begins_like(self.present):
                 continue
-            other = best.get(member.head)
-            best[member.head] = member if other is None else _fuller(other, member)
-        return tuple(sorted(best.values(), key=lambda member: member.began))
+            if found and member.begins_like(found[-1]):
+                found[-1] = _fuller(found[-1], member)
+            else:
+                found.append(member)
+        return found
 
 
 def survey(path: Path) -> Survey:
