@@ -240,8 +240,9 @@ def test_copies_before_a_truncation_are_told_and_nothing_is_read_twice(bao: Open
     found = Counter(reader.lines_of(hashes))
     assert set(found.values()) == {1}
     assert rotation.rotations >= 3
-    # some truncations fall between two passes, none is passed over
-    assert len(reader.gaps) == reader.position.epoch - 1 == rotation.rotations
+    # none is passed over; the last one may have found the file empty
+    assert len(reader.gaps) == reader.position.epoch - 1
+    assert rotation.rotations - 1 <= len(reader.gaps) <= rotation.rotations
     assert all("copied and truncated" in gap for gap in reader.gaps)
     assert len(found) >= REQUESTS
 
@@ -285,6 +286,7 @@ def test_a_reader_that_is_killed_goes_on_where_it_was(bao: OpenBao, tmp_path: Pa
             kills.append(process.pid)
 
     hashes = under_load(bao, rotation.rename_and_compress, between=read_and_die)
+    assert kills
     subprocess.run(argv, check=True)
     # a batch that was written twice has the same places both times
     rows = set(seen.read_text().splitlines())
