@@ -53,7 +53,8 @@ class Stand:
         self.file.close()
 
     def mark(self) -> Mark:
-        return self.cursor.mark(self.key, self.since)
+        # by the bytes that were read: the file itself may be truncated by now
+        return self.cursor.mark(self.key, began(self.cursor.head) or self.since)
 
 
 class Rotation:

@@ -505,6 +505,21 @@ def test_lines_that_were_read_but_are_not_in_the_copy_do_not_come_again(log: Log
     assert [o.place.epoch for o in log.seen] == [1] * 6 + [2] * 2
 
 
+def test_a_file_that_begins_with_a_bad_line_and_is_copied_too_early(log: Log) -> None:
+    log.vault(b"x\n")
+    log.read()
+    log.vault(lines(0, 1))
+    shutil.copyfile(log.path, log.beside(".1"))
+    log.vault(line(2))
+    log.read()
+    os.truncate(log.path, 0)
+    log.vault(line(3))
+    log.restart()
+    log.read()
+    assert log.numbers() == [0, 1, 2, 3]
+    assert log.gaps[1:] == [LOST]
+
+
 # -- gone ----------------------------------------------------------------------------------------------------
 
 
