@@ -89,13 +89,15 @@ def test_a_file_that_is_not_written_anew_yet_keeps_the_place_in_the_old_one(log:
     whole(log, 0, 1, 2)
 
 
+@pytest.mark.parametrize("limit", [1, 500])
 def test_what_vault_writes_to_the_old_file_while_that_is_read_is_not_missed(
-    log: Log, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(module, "BATCH_OBSERVATIONS", 1)
+    monkeypatch.setattr(module, "BATCH_OBSERVATIONS", limit)
     log.vault(lines(0, 1))
     log.rename(create=True)
     batches = log.source.read(log.position)
+    # with the larger limit, this comes when the end of the old file was seen
     log.commit(next(batches))
     log.vault(line(2))
     log.sighup()
@@ -204,6 +206,25 @@ def test_copies_that_somebody_made_are_not_read(log: Log) -> None:
     log.vault(line(12))
     log.read()
     whole(log, *range(13))
+
+
+@pytest.mark.parametrize("ending", [".0", ".9"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_a_file_and_a_copy_that_was_made_too_early_the_file_is_read(log: Log, ending: str, packed: bool) -> None:
+    log.vault(line(0))
+    log.read()
+    log.rename()
+    log.sighup()
+    log.vault(lines(1, 2, 3, 4))
+    shutil.copyfile(log.path, log.beside(ending))
+    log.vault(lines(5, 6))
+    log.rename()
+    log.sighup()
+    if packed:
+        log.compress(1)
+    log.vault(line(7))
+    log.read()
+    whole(log, *range(8))
 
 
 def test_files_that_only_have_such_a_name_do_no_harm(log: Log) -> None:
