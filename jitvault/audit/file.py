@@ -110,24 +110,20 @@ class _Reading:
 
     def _file(self, stand: Stand) -> Iterator[Batch]:
         """The whole lines of one file up to its present end; a torn last line stays for the next time."""
-        rest = b""
-        while data := stand.file.read(CHUNK):
-            data = rest + data if rest else data
-            end = data.rfind(b"\n") + 1
-            yield from self._whole_lines(stand, data[:end])
-            rest = data[end:]
-            if len(rest) > WHOLE_LINE:
-                yield from self._flush(stand)
-                length = _length_of_line(stand, len(rest))
+        while True:
+            while data := stand.file.whole_lines(CHUNK):
+                yield from self._whole_lines(stand, data)
+            length, whole = _next_line(stand)
+            stand.torn = bool(length) and not whole
+            if length:
                 stand.file.stand_at(stand.cursor)
-                if length is None:
-                    stand.torn = True
-                    return
-                rest = b""
+            if not whole:
+                break
+            if length > WHOLE_LINE:
+                yield from self._flush(stand)
                 yield from self._long_line(stand, length)
-        stand.torn = bool(rest)
-        if rest:
-            stand.file.stand_at(stand.cursor)
+            else:
+                yield from self._whole_lines(stand, b"".join(stand.file.pieces(length)))
         yield from self._flush(stand)
 
     def _whole_lines(self, stand: Stand, data: bytes) -> Iterator[Batch]:
@@ -244,11 +240,12 @@ def _cut_off(stand: Stand) -> str:
     return f"{stand.file.path.name} ends within a line" if stand.torn else ""
 
 
-def _length_of_line(stand: Stand, length: int) -> int | None:
-    """How long the line is of which `length` bytes were read; None where its end is not there yet."""
+def _next_line(stand: Stand) -> tuple[int, bool]:
+    """How long the next line is as far as it is there, and whether its end is."""
+    length = 0
     while data := stand.file.read(CHUNK):
         found = data.find(b"\n")
         if found >= 0:
-            return length + found + 1
+            return length + found + 1, True
         length += len(data)
-    return None
+    return length, False

@@ -58,6 +58,8 @@ class LogFile:
         self.damage = ""
         self._ended = False
         self._beginning = b""
+        self._rest = b""
+        self._buffer = bytearray()
         self._last = b""
         self._at = 0
         try:
@@ -120,6 +122,28 @@ class LogFile:
         else:
             self._at, self._last = cursor.offset, cursor.tail
 
+    def whole_lines(self, size: int = CHUNK) -> bytes:
+        """The whole lines in about the next `size` bytes; what begins after them comes again.
+
+        Empty where there is none: at the present end, and where one line is longer. Raises Rewritten, as `read`.
+        """
+        if self._gzip:
+            data = self._rest + b"".join(self._inflated(size))
+            end = data.rfind(b"\n") + 1
+            self._rest = data[end:]
+            return data[:end]
+        known = len(self._last)
+        if len(self._buffer) < size + known:
+            # one buffer for all: memory that is new each time costs more than to read it
+            self._buffer = bytearray(size + SAMPLE)
+        there = self._preadv(memoryview(self._buffer)[: size + known], self._at - known)
+        if not self._buffer.startswith(self._last) or there < known:
+            raise Rewritten
+        end = self._buffer.rfind(b"\n", known, there) + 1
+        data = bytes(memoryview(self._buffer)[known:end]) if end else b""
+        self._pass_over(data)
+        return data
+
     def read(self, size: int = CHUNK) -> bytes:
         """The next bytes, empty at the present end.
 
@@ -127,14 +151,18 @@ class LogFile:
         and grows again while it is read does not pass for one that only grew.
         """
         if self._gzip:
-            return self._inflate(size)
+            data, self._rest = self._rest[:size] or self._inflate(size), self._rest[size:]
+            return data
         data = self._pread(size + len(self._last), self._at - len(self._last))
         if not data.startswith(self._last):
             raise Rewritten
         data = data[len(self._last) :]
+        self._pass_over(data)
+        return data
+
+    def _pass_over(self, data: bytes) -> None:
         self._at += len(data)
         self._last = data[-SAMPLE:] if len(data) >= SAMPLE else (self._last + data)[-SAMPLE:]
-        return data
 
     def pieces(self, length: int) -> Iterator[bytes]:
         """The next `length` bytes, or less where the file ends."""
@@ -179,8 +207,13 @@ class LogFile:
     def _inflate(self, size: int) -> bytes:
         return b"" if self._ended else self._decompressing(lambda file: file.read1(size)) or b""
 
+    def _inflated(self, size: int) -> Iterator[bytes]:
+        while size > 0 and (data := self._inflate(size)):
+            size -= len(data)
+            yield data
+
     def _back_to(self, offset: int) -> None:
-        self._ended = False
+        self._ended, self._rest = False, b""
         self._decompressing(lambda file: file.seek(offset))
 
     def _decompressing(self, act: Callable[[gzip.GzipFile], _T]) -> _T | None:
@@ -191,6 +224,12 @@ class LogFile:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             self.damage, self._ended = str(error), True
             return None
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+
+    def _preadv(self, buffer: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(self._descriptor, [buffer], offset)
         except OSError as error:
             raise unreadable(self.path, error) from None
 
