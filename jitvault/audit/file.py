@@ -55,7 +55,7 @@ class FileSource:
         if stand is None:
             return False
         with stand:
-            if stand.gap or stand.lossy or stand.file.has_more():
+            if stand.gap or stand.file.has_more():
                 return True
             following = self._rotation.after(stand)
         if following:

@@ -131,11 +131,7 @@ class Rotation:
         there = survey(self._path)
         own = member_of(stand.file)
         since = own.began + 1 if own.began else stand.since
-        younger = [
-            member
-            for member in there.distinct()
-            if member.began >= since and member.key != own.key and not member.begins_like(own)
-        ]
+        younger = [member for member in there.distinct() if member.began >= since]
         present = there.present
         if younger:
             following, lossy = younger[0], stand.lossy

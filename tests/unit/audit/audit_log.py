@@ -53,6 +53,12 @@ class Log:
         with self.path.open("ab") as file:
             file.write(data)
 
+    def replace(self, data: bytes) -> None:
+        """Put another file in its place, which has another inode for sure."""
+        other = self.path.with_name("other")
+        other.write_bytes(data)
+        other.replace(self.path)
+
     def vault(self, data: bytes) -> None:
         if self._vault is None:
             self.sighup()

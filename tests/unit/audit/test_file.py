@@ -186,8 +186,7 @@ def test_a_truncated_file_starts_a_new_stretch_with_a_gap(log: Log) -> None:
 def test_a_replaced_file_is_read_from_its_beginning_as_a_new_stretch(log: Log) -> None:
     log.write(line(1))
     log.read()
-    log.path.unlink()
-    log.path.write_bytes(line(2) + line(3))
+    log.replace(line(2) + line(3))
     log.read()
     assert len(log.gaps) == 1
     assert log.subjects() == ["n-1", "n-2", "n-3"]
@@ -198,8 +197,7 @@ def test_a_replaced_file_is_read_from_its_beginning_as_a_new_stretch(log: Log) -
 def test_a_replaced_empty_file_is_a_gap_that_is_told_once(log: Log) -> None:
     log.write(line(1))
     log.read()
-    log.path.unlink()
-    log.path.touch()
+    log.replace(b"")
     assert [len(batch.gaps) for batch in log.read()] == [1]
     assert log.read() == []
     assert log.position.epoch == 2
@@ -297,8 +295,7 @@ def test_it_tells_whether_there_is_anything_to_read(log: Log) -> None:
     assert log.source.has_more(log.position)
     log.read()
     assert not log.source.has_more(log.position)
-    log.path.unlink()
-    log.path.write_bytes(line(3) + line(4))
+    log.replace(line(3) + line(4))
     assert log.source.has_more(log.position)
 
 
@@ -478,8 +475,7 @@ def test_it_continues_where_it_still_holds_what_was_read(log: Log) -> None:
     assert not log.source.continues(log.position)
     log.write(line(3) + line(4))
     assert not log.source.continues(log.position)
-    log.path.unlink()
-    log.write(line(1) + line(2))
+    log.replace(line(1) + line(2))
     assert not log.source.continues(log.position)
 
 

@@ -511,13 +511,16 @@ def test_each_seam_between_copies_is_a_gap_also_for_a_reader_that_dies(
     assert log.gaps == [LOST] * 4
 
 
-def test_lines_that_were_read_but_are_not_in_the_copy_do_not_come_again(log: Log) -> None:
+@pytest.mark.parametrize("told_at_once", [False, True])
+def test_lines_that_were_read_but_are_not_in_the_copy_do_not_come_again(log: Log, told_at_once: bool) -> None:
     log.vault(lines(0, 1, 2, 3, 4))
     log.shift()
     shutil.copyfile(log.path, log.beside(".1"))
     log.vault(line(5))
     log.read()
     os.truncate(log.path, 0)
+    if told_at_once:
+        assert [batch.gaps for batch in log.read()] == [(LOST,)]
     log.vault(lines(6, 7))
     log.restart()
     log.read()
