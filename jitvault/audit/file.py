@@ -1,137 +1,251 @@
-"""The file that Vault's file audit device writes, read from a saved position to its present end."""
+"""The file that Vault's file audit device writes, with its rotated predecessors, read from a saved position on."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from jitvault.audit.decoding import Undecodable, decode
+from jitvault.audit.decoding import Undecodable, scan
+from jitvault.audit.logfile import CHUNK, Rewritten
+from jitvault.audit.mark import Mark
+from jitvault.audit.rotation import FileMissing, Rotation, Stand
 from jitvault.domain.observation import Observation, Place
-from jitvault.errors import AuditUntrusted
 from jitvault.ports.audit import Batch, Position
 
 BATCH_OBSERVATIONS = 500
 BATCH_BYTES = 16 * 1024 * 1024
-MAX_LINE = 64 * 1024 * 1024
-_TAIL = 512
+# a longer line is not held in memory as a whole
+WHOLE_LINE = 4 * 1024 * 1024
 
 
 class FileSource:
-    """`jitvault.ports.audit.Source` on one file. A replaced or truncated file starts a new stretch."""
+    """`jitvault.ports.audit.Source` on one audit file, across its rotation.
+
+    A stretch begins with the byte of the file where it begins: until the first rotation, offsets are bytes of
+    the file. `Position("", 0, 1)` is the beginning of everything that is there.
+    """
 
     def __init__(self, path: Path, *, name: str, namespace: str = "") -> None:
         self.name = name
-        self._path = path
+        self._namespace = namespace
+        self._rotation = Rotation(path)
 
     def start(self) -> Position:
-        with self._open() as file:
-            status = os.fstat(file.fileno())
-            offset = _line_start(file, status.st_size)
-            return Position(_identity(file, offset), offset, epoch=1)
+        return self.end()
 
     def end(self) -> Position:
-        return self.start()
+        """The end of the last whole line that is there now. A file that is not there yet may come later."""
+        mark = self._rotation.end()
+        return Position(str(mark), mark.offset, epoch=1)
 
     def continues(self, position: Position) -> bool:
-        with self._open() as file:
-            return not _gaps(file, position)
+        try:
+            stand = self._rotation.locate(Mark.parse(position.identity))
+        except FileMissing:
+            return False
+        if stand is None:
+            return True
+        with stand:
+            return not stand.gap and not (stand.lossy and stand.cursor.offset)
 
     def has_more(self, position: Position) -> bool:
-        with self._open() as file:
-            return bool(_gaps(file, position)) or os.fstat(file.fileno()).st_size != position.offset
+        stand = self._rotation.locate(Mark.parse(position.identity))
+        if stand is None:
+            return False
+        with stand:
+            if stand.gap or stand.file.has_more():
+                return True
+            following = self._rotation.after(stand)
+        if following:
+            following.file.close()
+        return following is not None
 
     def read(self, position: Position) -> Iterator[Batch]:
-        with self._open() as file:
-            gaps = _gaps(file, position)
-            if gaps:
-                position = Position(_identity(file, 0), 0, position.epoch + 1)
-            file.seek(position.offset)
-            while True:
-                batch = self._batch(file, position, gaps)
-                if batch.position == position and not gaps:
-                    return
-                yield batch
-                position, gaps = batch.position, ()
-
-    def _batch(self, file: BinaryIO, position: Position, gaps: tuple[str, ...]) -> Batch:
-        """Whole lines up to the limits of one batch; a torn last line stays for the next time."""
-        found: list[Observation] = []
-        problems = list(gaps)
-        offset, epoch, lines = position.offset, position.epoch, 0
-        while len(found) < BATCH_OBSERVATIONS and offset - position.offset < BATCH_BYTES:
-            raw = file.readline(MAX_LINE)
-            if not raw.endswith(b"\n"):
-                if len(raw) == MAX_LINE:
-                    raw = _skip_line(file, raw)
-                if not raw.endswith(b"\n"):
-                    break
-            try:
-                observation = decode(raw, Place(self.name, epoch, offset))
-            except Undecodable as error:
-                # what the line said is lost, so the record is not contiguous over it
-                problems.append(f"the line at byte {offset} is not an audit entry ({error})")
-                observation, epoch = None, epoch + 1
-            if observation:
-                found.append(observation)
-            offset += len(raw) if len(raw) < MAX_LINE else file.tell() - offset
-            lines += 1
-        after = Position(_identity(file, offset), offset, epoch)
-        file.seek(offset)
-        return Batch(tuple(found), after, tuple(problems), lines)
-
-    def _open(self) -> BinaryIO:
-        try:
-            return self._path.open("rb")
-        except OSError as error:
-            raise AuditUntrusted(f"the audit file {self._path} cannot be read: {error.strerror}") from None
+        return _Reading(self._rotation, self.name, self._namespace, position).batches()
 
 
-def _gaps(file: BinaryIO, position: Position) -> tuple[str, ...]:
-    """What shows that the file is not the one that was read up to `position`."""
-    if _inode(file) != ":".join(position.identity.split(":")[:2]):
-        return ("the file was replaced by another one",)
-    if os.fstat(file.fileno()).st_size < position.offset:
-        return ("the file became shorter than what was read of it",)
-    if _identity(file, position.offset) != position.identity:
-        return ("the file was written anew: it does not hold what was read of it",)
-    return ()
+class _Reading:
+    """One pass from a position to the present end.
 
-
-def _identity(file: BinaryIO, offset: int) -> str:
-    """The file and the last bytes before `offset`.
-
-    Its inode alone says little: a file that was truncated and grew again has the same, and a new file may get it.
+    It holds what was found since the last batch, and what is missing before that.
     """
-    begin = max(0, offset - _TAIL)
-    file.seek(begin)
-    return f"{_inode(file)}:{hashlib.sha256(file.read(offset - begin)).hexdigest()[:32]}"
+
+    def __init__(self, rotation: Rotation, source: str, namespace: str, position: Position) -> None:
+        self._rotation = rotation
+        self._source = source
+        self._namespace = namespace
+        self._begin = Mark.parse(position.identity)
+        self._epoch = position.epoch
+        self._offset = position.offset
+        self._found: list[Observation] = []
+        self._lines = self._bytes = self._passed_over = 0
+        self._gaps: list[str] = []
+        self._bad: _BadLines | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        with ExitStack() as files:
+            stand = self._rotation.locate(self._begin)
+            while stand:
+                files.push(stand)
+                following = None
+                try:
+                    if stand.gap:
+                        yield from self._gap(stand, stand.gap)
+                    yield from self._file(stand)
+                    following = self._rotation.after(stand)
+                    if following:
+                        files.push(following)
+                        # only now nothing is written to it any more
+                        yield from self._file(stand)
+                        following.gap = following.gap or _cut_off(stand)
+                except Rewritten:
+                    yield from self._flush(stand)
+                    following = self._rotation.locate(stand.mark())
+                last, stand = stand, following
+                last.file.close()
+                if stand is None and (self._gaps or self._bad):
+                    yield self._batch(last)
+
+    def _file(self, stand: Stand) -> Iterator[Batch]:
+        """The whole lines of one file up to its present end; a torn last line stays for the next time."""
+        while True:
+            while data := stand.file.whole_lines(CHUNK):
+                yield from self._whole_lines(stand, data)
+            length, whole = _next_line(stand)
+            stand.torn = bool(length) and not whole
+            if length:
+                stand.file.stand_at(stand.cursor)
+            if not whole:
+                break
+            if length > WHOLE_LINE:
+                yield from self._flush(stand)
+                yield from self._long_line(stand, length)
+            else:
+                yield from self._whole_lines(stand, b"".join(stand.file.pieces(length)))
+        yield from self._flush(stand)
+
+    def _whole_lines(self, stand: Stand, data: bytes) -> Iterator[Batch]:
+        begin = 0
+        while begin < len(data):
+            # among bad lines one after the other, so that many of them do not copy the chunk as often
+            end = data.index(b"\n", begin) + 1 if self._bad else len(data)
+            scanned = scan(data[begin:end], self._place(), namespace=self._namespace)
+            stop = begin + scanned.consumed
+            good = stop if scanned.bad is None else max(begin, data.rfind(b"\n", begin, stop - 1) + 1)
+            if scanned.lines:
+                self._accept(scanned.observations, scanned.lines, good - begin)
+                stand.cursor.pass_over(data, begin, good)
+            if len(self._found) >= BATCH_OBSERVATIONS or self._bytes >= BATCH_BYTES:
+                yield self._batch(stand)
+            if scanned.bad is not None:
+                yield from self._bad_line(stand, scanned.bad)
+                stand.cursor.pass_over(data, good, stop)
+                self._offset = stand.cursor.offset
+            begin = stop
+
+    def _long_line(self, stand: Stand, length: int) -> Iterator[Batch]:
+        """A line of `length` bytes, in pieces."""
+        from jitvault.audit.decoding import decode_skimmed
+        from jitvault.audit.skim import skim
+
+        cursor = replace(stand.cursor)
+
+        def pieces() -> Iterator[bytes]:
+            for data in stand.file.pieces(length):
+                cursor.pass_over(data)
+                yield data
+
+        line = pieces()
+        try:
+            observation = decode_skimmed(skim(line), self._place(), namespace=self._namespace)
+            self._accept([observation] if observation else [], 1, length)
+        except Undecodable as error:
+            yield from self._bad_line(stand, str(error))
+            self._offset = stand.cursor.offset + length
+        for _ in line:
+            pass
+        stand.cursor = cursor
+
+    def _accept(self, observations: list[Observation], lines: int, size: int) -> None:
+        self._settle()
+        self._found += observations
+        self._lines += lines
+        self._bytes += size
+        self._offset += size
+
+    def _bad_line(self, stand: Stand, why: str) -> Iterator[Batch]:
+        """What the line said is lost, so the record is not contiguous over it. The cursor still stands before it."""
+        if self._bad:
+            self._bad.count += 1
+        else:
+            yield from self._break(stand)
+            self._bad = _BadLines(stand.file.path.name, stand.cursor.offset, why)
+        self._passed_over += 1
+
+    def _gap(self, stand: Stand, reason: str) -> Iterator[Batch]:
+        yield from self._break(stand)
+        self._settle()
+        self._gaps.append(reason)
+        self._offset = stand.cursor.offset
+
+    def _break(self, stand: Stand) -> Iterator[Batch]:
+        """Another stretch begins where the cursor stands, unless one just did."""
+        yield from self._flush(stand)
+        if not self._gaps and not self._bad:
+            self._epoch += 1
+
+    def _flush(self, stand: Stand) -> Iterator[Batch]:
+        if self._lines:
+            yield self._batch(stand)
+
+    def _batch(self, stand: Stand) -> Batch:
+        self._settle()
+        position = Position(str(stand.mark()), self._offset, self._epoch)
+        batch = Batch(tuple(self._found), position, tuple(self._gaps), self._lines + self._passed_over)
+        self._found, self._gaps = [], []
+        self._lines = self._bytes = self._passed_over = 0
+        return batch
+
+    def _settle(self) -> None:
+        """A run of bad lines is over."""
+        if self._bad:
+            self._gaps.append(str(self._bad))
+            self._bad = None
+
+    def _place(self) -> Place:
+        return Place(self._source, self._epoch, self._offset)
 
 
-def _inode(file: BinaryIO) -> str:
-    status = os.fstat(file.fileno())
-    return f"{status.st_dev}:{status.st_ino}"
+@dataclass(slots=True)
+class _BadLines:
+    """Lines one after the other that are no audit entries, and what is wrong with the first."""
+
+    file: str
+    offset: int
+    why: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"the line at byte {self.offset} of {self.file} is not an audit entry ({self.why})"
+        return f"the {self.count} lines from byte {self.offset} of {self.file} on are not audit entries ({self.why})"
 
 
-def _line_start(file: BinaryIO, size: int) -> int:
-    """The end of the last whole line before `size`."""
-    step = 64 * 1024
-    end = size
-    while end > 0:
-        begin = max(0, end - step)
-        file.seek(begin)
-        found = file.read(end - begin).rfind(b"\n")
+def _cut_off(stand: Stand) -> str:
+    """What is missing at the end of a file that is complete."""
+    if stand.file.damage:
+        return f"{stand.file.path.name} cannot be decompressed to its end: {stand.file.damage}"
+    return f"{stand.file.path.name} ends within a line" if stand.torn else ""
+
+
+def _next_line(stand: Stand) -> tuple[int, bool]:
+    """How long the next line is as far as it is there, and whether its end is."""
+    length = 0
+    while data := stand.file.read(CHUNK):
+        found = data.find(b"\n")
         if found >= 0:
-            return begin + found + 1
-        end = begin
-    return 0
-
-
-def _skip_line(file: BinaryIO, raw: bytes) -> bytes:
-    """Pass over the rest of a line that is too long to hold; what comes back cannot be decoded."""
-    while chunk := file.readline(MAX_LINE):
-        if chunk.endswith(b"\n"):
-            return raw[: MAX_LINE - 1] + b"\n"
-    return b""
+            return length + found + 1, True
+        length += len(data)
+    return length, False

@@ -1,62 +1,29 @@
+"""One audit file that grows, is torn, is spoilt, or is not there."""
+
 from __future__ import annotations
 
 import itertools
-import json
 import os
+import sys
 import tempfile
+import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from audit_log import Log, line, others
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jitvault.audit import decoding, logfile
 from jitvault.audit import file as module
 from jitvault.audit.file import FileSource
-from jitvault.domain.observation import Observation
+from jitvault.domain.observation import Observation, Place
 from jitvault.errors import AuditUntrusted
 from jitvault.ports.audit import Batch, Position
 
-
-def line(n: int, pad: int = 0) -> bytes:
-    """A line that gives an observation whose subject is `n`."""
-    entry = {
-        "time": "2026-11-24T15:43:07Z",
-        "type": "response",
-        "request": {"id": f"r-{n}", "path": "sys/audit-hash/jitvault", "data": {"input": f"n-{n}"}},
-        "pad": "x" * pad,
-    }
-    return json.dumps(entry).encode() + b"\n"
-
-
-OTHERS = json.dumps({"time": "2026-11-24T15:43:07Z", "type": "request", "request": {"path": "kv/x"}}).encode() + b"\n"
-
-
-class Log:
-    """An audit file, and a reader of it that keeps its position."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "audit.log"
-        self.path.touch()
-        self.source = FileSource(self.path, name="audit")
-        self.position = self.source.start()
-        self.seen: list[Observation] = []
-        self.gaps: list[str] = []
-
-    def write(self, data: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(data)
-
-    def read(self) -> list[Batch]:
-        batches = list(self.source.read(self.position))
-        for batch in batches:
-            self.seen += batch.observations
-            self.gaps += batch.gaps
-            self.position = batch.position
-        return batches
-
-    def subjects(self) -> list[str]:
-        return [o.subject for o in self.seen]
+OTHERS = others()
 
 
 @pytest.fixture
@@ -155,6 +122,7 @@ def test_no_line_is_lost_or_doubled_however_its_bytes_arrive(
 
 @pytest.mark.parametrize("limit", ["BATCH_OBSERVATIONS", "BATCH_BYTES"])
 def test_batches_are_bounded_and_join_without_a_seam(log: Log, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", len(line(1)))
     monkeypatch.setattr(module, limit, 3 if limit == "BATCH_OBSERVATIONS" else 2 * len(line(1)) + 1)
     log.write(b"".join(line(n) for n in range(8)))
     batches = log.read()
@@ -163,17 +131,30 @@ def test_batches_are_bounded_and_join_without_a_seam(log: Log, limit: str, monke
     assert log.position.epoch == 1
 
 
-def test_what_is_written_between_two_batches_of_one_reading_is_read_whole(log: Log) -> None:
-    log.write(line(1) + line(2)[:20])
+def test_a_batch_holds_little_more_than_its_limit(log: Log) -> None:
+    log.write(b"".join(line(n) for n in range(10_000)))
+    batches = log.read()
+    assert len(batches) >= 5
+    assert max(len(batch.observations) for batch in batches) <= 500 + logfile.CHUNK // len(line(0))
+    assert log.numbers() == list(range(10_000))
+
+
+def test_what_is_written_while_it_is_read_is_read_whole(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", len(line(1)))
+    monkeypatch.setattr(module, "BATCH_OBSERVATIONS", 1)
+    log.write(line(1) + line(2) + line(3)[:20])
     batches = log.source.read(log.position)
-    first = next(batches)
-    log.write(line(2)[20:] + line(3))
-    second = next(batches)
-    assert [o.subject for o in (*first.observations, *second.observations)] == ["n-1", "n-2", "n-3"]
-    assert (first.gaps, second.gaps) == ((), ())
+    log.commit(next(batches))
+    log.write(line(3)[20:] + line(4))
+    for batch in batches:
+        log.commit(batch)
+    log.read()
+    assert log.numbers() == [1, 2, 3, 4]
+    assert log.gaps == []
 
 
 def test_a_batch_that_was_not_committed_comes_again(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", len(line(1)))
     monkeypatch.setattr(module, "BATCH_OBSERVATIONS", 2)
     log.write(b"".join(line(n) for n in range(5)))
     batches: Iterator[Batch] = log.source.read(log.position)
@@ -181,6 +162,7 @@ def test_a_batch_that_was_not_committed_comes_again(log: Log, monkeypatch: pytes
     next(batches)
     # the reader dies here; only the first batch was committed
     log.position = first.position
+    log.restart()
     log.read()
     assert log.subjects() == ["n-2", "n-3", "n-4"]
 
@@ -189,9 +171,11 @@ def test_a_truncated_file_starts_a_new_stretch_with_a_gap(log: Log) -> None:
     log.write(line(1) + line(2))
     log.read()
     os.truncate(log.path, 0)
-    log.read()
-    assert log.gaps == ["the file became shorter than what was read of it"]
+    (batch,) = log.read()
+    assert (batch.observations, batch.lines) == ((), 0)
+    assert log.gaps == ["audit.log was truncated or written anew, and no copy of what was read of it is there"]
     assert (log.position.offset, log.position.epoch) == (0, 2)
+    assert log.read() == []
     log.write(line(3))
     log.read()
     assert log.subjects() == ["n-1", "n-2", "n-3"]
@@ -202,10 +186,9 @@ def test_a_truncated_file_starts_a_new_stretch_with_a_gap(log: Log) -> None:
 def test_a_replaced_file_is_read_from_its_beginning_as_a_new_stretch(log: Log) -> None:
     log.write(line(1))
     log.read()
-    log.path.rename(log.path.with_suffix(".1"))
-    log.path.write_bytes(line(2) + line(3))
+    log.replace(line(2) + line(3))
     log.read()
-    assert log.gaps == ["the file was replaced by another one"]
+    assert len(log.gaps) == 1
     assert log.subjects() == ["n-1", "n-2", "n-3"]
     assert [o.place.epoch for o in log.seen] == [1, 2, 2]
     assert log.seen[1].place.offset == 0
@@ -214,8 +197,7 @@ def test_a_replaced_file_is_read_from_its_beginning_as_a_new_stretch(log: Log) -
 def test_a_replaced_empty_file_is_a_gap_that_is_told_once(log: Log) -> None:
     log.write(line(1))
     log.read()
-    log.path.rename(log.path.with_suffix(".1"))
-    log.path.touch()
+    log.replace(b"")
     assert [len(batch.gaps) for batch in log.read()] == [1]
     assert log.read() == []
     assert log.position.epoch == 2
@@ -224,20 +206,51 @@ def test_a_replaced_empty_file_is_a_gap_that_is_told_once(log: Log) -> None:
 @pytest.mark.parametrize("bad", [b"\n", b"not json\n", b"{}\n", b"\xff\xfe\n", b"\0\0\0\n", line(9)[5:]])
 def test_an_undecodable_line_starts_a_new_stretch(log: Log, bad: bytes) -> None:
     log.write(line(1) + bad + line(2))
-    (batch,) = log.read()
+    before, after = log.read()
     assert log.subjects() == ["n-1", "n-2"]
     assert [o.place.epoch for o in log.seen] == [1, 2]
     assert [o.place.offset for o in log.seen] == [0, len(line(1) + bad)]
-    assert len(batch.gaps) == 1
-    assert f"the line at byte {len(line(1))} is not an audit entry" in batch.gaps[0]
-    assert batch.position.epoch == 2
+    assert (before.gaps, before.position.epoch, before.position.offset) == ((), 1, len(line(1)))
+    assert len(after.gaps) == 1
+    assert f"the line at byte {len(line(1))} of audit.log is not an audit entry (" in after.gaps[0]
+    assert (after.position.epoch, after.position.offset) == (2, log.path.stat().st_size)
+    assert (before.lines, after.lines) == (1, 2)
 
 
-def test_each_undecodable_line_is_a_gap_of_its_own(log: Log) -> None:
+def test_a_reader_that_dies_before_a_bad_line_tells_of_it_after(log: Log) -> None:
+    log.write(line(1) + b"x\n" + line(2))
+    before, after = log.source.read(log.position)
+    log.commit(before)
+    log.restart()
+    log.read()
+    # the decoder may see another thing that is wrong with it where it is the first line
+    assert [gap.split(" (")[0] for gap in log.gaps] == [gap.split(" (")[0] for gap in after.gaps]
+    assert log.numbers() == [1, 2]
+
+
+def test_bad_lines_apart_are_gaps_of_their_own(log: Log) -> None:
     log.write(b"x\n" + line(1) + b"y\n")
     log.read()
     assert len(log.gaps) == 2
     assert log.position.epoch == 3
+
+
+@pytest.mark.parametrize("after", [b"", line(2), line(2)[:30]])
+def test_bad_lines_in_a_row_are_one_gap(log: Log, after: bytes) -> None:
+    log.write(line(1) + b"x\n{}\n\n" + after)
+    log.read()
+    (gap,) = log.gaps
+    assert gap.startswith(f"the 3 lines from byte {len(line(1))} of audit.log on are not audit entries (")
+    assert log.position.epoch == 2
+    assert log.read() == []
+
+
+@pytest.mark.timeout(20)
+def test_a_file_of_empty_lines_takes_no_longer_than_it_must(log: Log) -> None:
+    log.write(b"\n" * 2 * logfile.CHUNK + line(1))
+    log.read()
+    assert log.numbers() == [1]
+    assert len(log.gaps) == 1
 
 
 def test_only_a_bad_line_still_moves_on(log: Log) -> None:
@@ -282,44 +295,119 @@ def test_it_tells_whether_there_is_anything_to_read(log: Log) -> None:
     log.write(line(3) + line(4))
     assert log.source.has_more(log.position)
     log.read()
-    log.path.rename(log.path.with_suffix(".1"))
-    log.path.write_bytes(line(3) + line(4))
+    assert not log.source.has_more(log.position)
+    log.replace(line(3) + line(4))
     assert log.source.has_more(log.position)
 
 
-@pytest.mark.parametrize("long", [80, 81, 200, 1000])
-def test_a_line_over_the_limit_is_a_gap_and_the_next_is_read(
-    log: Log, long: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = len(line(1))
-    monkeypatch.setattr(module, "MAX_LINE", limit)
-    too_long = line(8, pad=long)
-    log.write(line(1) + too_long + line(2))
+# -- a line that is too long to hold -------------------------------------------------------------------------
+
+
+@dataclass
+class _Skimmed:
+    reduced: bytes
+    sha256: str
+    length: int
+
+
+@pytest.fixture
+def short_limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Lines over 300 bytes are long, and are read in pieces of 100."""
+    if "decode_skimmed" not in vars(decoding):
+        monkeypatch.setattr(decoding, "decode_skimmed", _decode_skimmed, raising=False)
+        monkeypatch.setitem(sys.modules, "jitvault.audit.skim", types.SimpleNamespace(skim=_skim))  # type: ignore
+    monkeypatch.setattr(module, "WHOLE_LINE", 300)
+    monkeypatch.setattr(module, "CHUNK", 100)
+    monkeypatch.setattr(logfile, "CHUNK", 100)
+    return 300
+
+
+def _skim(chunks: Iterator[bytes]) -> _Skimmed:
+    data = b"".join(chunks)
+    assert data.index(b"\n") == len(data) - 1
+    return _Skimmed(data, "", len(data))
+
+
+def _decode_skimmed(skimmed: _Skimmed, place: Place, *, namespace: str = "") -> Observation | None:
+    return decoding.decode(skimmed.reduced, place, namespace=namespace)
+
+
+@pytest.mark.parametrize("pad", [60, 160, 161, 162, 163, 164, 165, 200, 260, 1000, 5000])
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_long_line_is_read_in_pieces(log: Log, short_limit: int, pad: int, before: int) -> None:
+    log.write(b"".join(line(n) for n in range(before)))
+    log.write(line(5, pad=pad) + line(6) + line(7, pad=pad) + line(8, pad=pad) + line(9))
     log.read()
-    assert log.subjects() == ["n-1", "n-2"]
-    assert len(log.gaps) == 1
-    assert [o.place.offset for o in log.seen] == [0, len(line(1) + too_long)]
-    assert log.position == Position(log.position.identity, log.path.stat().st_size, 2)
+    assert log.numbers() == [*range(before), 5, 6, 7, 8, 9]
+    assert (log.gaps, log.position.epoch, log.position.offset) == ([], 1, log.path.stat().st_size)
+    assert log.seen[before + 1].place.offset == len(b"".join(line(n) for n in range(before)) + line(5, pad=pad))
+    log.restart()
+    assert log.read() == []
+    assert log.source.continues(log.position)
 
 
-def test_a_line_of_exactly_the_limit_is_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINE", len(line(1)))
-    log.write(line(1) + line(2))
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_long_line_that_is_no_entry_is_a_gap(log: Log, short_limit: int, runs: int) -> None:
+    log.write(line(1) + (b"x" * 1000 + b"\n") * runs + line(2))
     log.read()
-    assert log.subjects() == ["n-1", "n-2"]
-    assert log.gaps == []
+    assert log.numbers() == [1, 2]
+    (gap,) = log.gaps
+    assert f"byte {len(line(1))} of audit.log" in gap
+    assert [o.place.offset for o in log.seen] == [0, len(line(1)) + 1001 * runs]
+    assert [o.place.epoch for o in log.seen] == [1, 2]
 
 
-def test_a_torn_line_over_the_limit_waits_too(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINE", len(line(1)))
+def test_a_long_torn_line_waits_too(log: Log, short_limit: int) -> None:
     log.write(line(1) + line(8, pad=500)[:-1])
     log.read()
     assert log.position.offset == len(line(1))
     assert log.read() == []
-    log.write(b"\n" + line(2))
+    assert log.source.has_more(log.position)
+    log.write(b"\n" + line(9))
     log.read()
-    assert log.subjects() == ["n-1", "n-2"]
-    assert len(log.gaps) == 1
+    assert (log.numbers(), log.gaps) == ([1, 8, 9], [])
+
+
+# -- no file -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_comes_later_is_read_from_its_beginning(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.path.unlink()
+    log.position = log.source.start()
+    assert log.position == log.source.end() == Position("", 0, 1)
+    assert not log.source.has_more(log.position)
+    assert log.read() == []
+    assert log.source.continues(log.position)
+    log.write(line(1) + line(2))
+    assert log.source.has_more(log.position)
+    log.read()
+    assert (log.numbers(), log.gaps, log.position.epoch) == ([1, 2], [], 1)
+
+
+def test_a_directory_that_comes_later(tmp_path: Path) -> None:
+    source = FileSource(tmp_path / "log" / "audit.log", name="audit")
+    position = source.start()
+    assert list(source.read(position)) == []
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "audit.log").write_bytes(line(1))
+    assert [batch.lines for batch in source.read(position)] == [1]
+
+
+def test_a_place_that_is_not_understood_is_a_gap(log: Log) -> None:
+    log.write(line(1))
+    log.position = Position("64768:11175025:0123456789abcdef0123456789abcdef", 10, 4)
+    assert not log.source.continues(log.position)
+    assert log.source.has_more(log.position)
+    log.read()
+    assert (log.numbers(), len(log.gaps), log.position.epoch) == ([1], 1, 5)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "audit.log")
+    with pytest.raises(AuditUntrusted, match="not a regular file"):
+        FileSource(tmp_path / "audit.log", name="audit").start()
 
 
 def _missing(path: Path) -> None:
@@ -340,7 +428,17 @@ def _below_a_file(path: Path) -> None:
     path.symlink_to(Path(__file__) / "audit.log")
 
 
-@pytest.mark.parametrize("spoil", [_missing, _directory, _below_a_file, _unreadable])
+def test_a_file_that_was_there_and_is_missing_is_not_trusted(log: Log) -> None:
+    log.write(line(1))
+    log.read()
+    _missing(log.path)
+    assert not log.source.continues(log.position)
+    for read in (lambda: list(log.source.read(log.position)), lambda: log.source.has_more(log.position)):
+        with pytest.raises(AuditUntrusted, match=r"audit\.log cannot be read: No such file"):
+            read()
+
+
+@pytest.mark.parametrize("spoil", [_directory, _below_a_file, _unreadable])
 def test_a_file_that_cannot_be_read_is_not_trusted(log: Log, spoil: object) -> None:
     if spoil is _unreadable and os.geteuid() == 0:
         pytest.skip("root reads every file")
@@ -355,3 +453,70 @@ def test_a_file_that_cannot_be_read_is_not_trusted(log: Log, spoil: object) -> N
             read()
         assert caught.value.exit_code == 7
         assert caught.value.hint
+
+
+# -- where it is ---------------------------------------------------------------------------------------------
+
+
+def test_its_end_is_that_of_the_last_whole_line(log: Log) -> None:
+    log.write(line(1) + line(2) + line(3)[:40])
+    end = log.source.end()
+    assert (end.offset, end.epoch) == (len(line(1) + line(2)), 1)
+    log.read()
+    assert log.position == end
+
+
+def test_it_continues_where_it_still_holds_what_was_read(log: Log) -> None:
+    log.write(line(1))
+    log.read()
+    assert log.source.continues(log.position)
+    log.write(line(2))
+    assert log.source.continues(log.position)
+    os.truncate(log.path, 0)
+    assert not log.source.continues(log.position)
+    log.write(line(3) + line(4))
+    assert not log.source.continues(log.position)
+    log.replace(line(1) + line(2))
+    assert not log.source.continues(log.position)
+
+
+def test_a_device_that_puts_something_before_each_line_is_known_by_its_time() -> None:
+    at = logfile.began(line(1))
+    assert at is not None
+    assert logfile.began(b"@cee: " + line(1)) == at
+    assert logfile.began(b"torn\n" + line(1) + line(2)) == at
+    assert logfile.began(line(1, pad=5000)[:3000]) == at
+    assert logfile.began(b'{"time": "2026-11-24T15:43:07", "type": "request"}\n') is None
+    assert logfile.began(b"\n\xff\n{}") is None
+
+
+def test_memory_does_not_grow_with_the_file(log: Log) -> None:
+    import tracemalloc
+
+    row = others() * 1000
+    for _ in range(200):
+        log.write(row)
+    assert log.path.stat().st_size > 16 * 2**20
+    log.position = Position("", 0, 1)
+    tracemalloc.start()
+    try:
+        assert sum(batch.lines for batch in log.read()) == 200_000
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_is_truncated_while_it_is_read_is_no_file_that_only_grew(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", len(line(1)))
+    monkeypatch.setattr(module, "BATCH_OBSERVATIONS", 1)
+    log.write(b"".join(line(n) for n in range(10, 20)))
+    for n, batch in enumerate(log.source.read(log.position)):
+        log.commit(batch)
+        if n == 3:
+            os.truncate(log.path, 0)
+            # the next line begins where the reader is
+            log.write(b"".join(line(n) for n in range(30, 40)))
+    assert log.numbers() == [*range(10, 14), *range(30, 40)]
+    assert len(log.gaps) == 1
