@@ -34,7 +34,9 @@ from jitvault.domain.observation import Entry
 MAX_TEXT = 64 * 1024
 # a hazard is found by any part of its path, so a path is not cut; Go's HTTP server takes none that is longer
 MAX_PATH = 1024 * 1024
-MAX_ITEMS = 1024
+# policies and warnings, of which the first few words count
+MAX_ITEMS = 512
+MAX_ITEM = 4 * 1024
 # what of the free-form parts an observation is made of
 _IN_DICTS: Mapping[str, tuple[str, ...]] = {
     "request.data": ("input", "lease_id", "accessor", "token"),
@@ -61,7 +63,7 @@ def skim(chunks: Iterator[bytes]) -> Skimmed:
 
     A text of more than 64 KiB ends in a remark with the SHA-256 of the whole, so that it stays another than every
     other. Raises Undecodable for whatever is not a JSON object, and for one with a path of more than 1 MiB, more
-    than 1,024 policies or more than 20,000 levels; `chunks` are not read to their end then.
+    than 512 policies or more than 20,000 levels; `chunks` are not read to their end then.
     """
     reader = Reader(chunks)
     while len(reader.buffer) <= MAX_PREFIX and reader.fill():
@@ -120,7 +122,7 @@ def _list(reader: Reader) -> list[Any]:
         while True:
             if len(found) == MAX_ITEMS:
                 raise Undecodable("a list is too long")
-            found.append(_value(reader, MAX_TEXT))
+            found.append(_value(reader, MAX_ITEM))
             if reader.next() == CLOSES[BRACKET]:
                 break
             reader.take(COMMA)

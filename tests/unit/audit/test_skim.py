@@ -253,9 +253,22 @@ def test_a_path_is_whole_or_the_line_is_undecodable() -> None:
 
 def test_a_list_is_whole_or_the_line_is_undecodable() -> None:
     # our own policy may be its last
-    for more, well in ((1000, True), (2000, False)):
+    for more, well in ((500, True), (512, False)):
         raw = line(auth={"policies": ["x"] * more + TASK_TOKEN["policies"]})
         assert isinstance(outcome(raw), Observation) is well
+
+
+def test_the_longest_lists_of_the_longest_texts_are_kept_in_little_memory() -> None:
+    raw = line(auth={"policies": ["jitvault-access-1" + "x" * 2**17] * 500}, response={"warnings": ["ü" * 2**16] * 500})
+    tracemalloc.start()
+    try:
+        found = kept(iter([raw]))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.kind is Kind.USED
+    assert found == decoded(raw)
+    assert most < 20 * 2**20
 
 
 @pytest.mark.parametrize("key", [b'"time"', b'"\\u0074ime"', b'"t\\u0069me"'])
