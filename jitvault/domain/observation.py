@@ -154,8 +154,8 @@ def may_matter(path: str) -> bool:
 
 
 def may_matter_by_token(policies: Iterable[str]) -> bool:
-    """Whether a line can be an observation for the policies of the token that acted: ours, or a task's."""
-    return any(policy.startswith("jitvault-") for policy in policies)
+    """Whether a line can be an observation for the policies of the token that acted: those of a task's token."""
+    return any(policy.startswith(ACCESS_POLICY) for policy in policies)
 
 
 def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
