@@ -16,7 +16,7 @@ import msgspec
 
 from jitvault.audit.skim import Skimmed, skim
 from jitvault.audit.tokens import Undecodable, prefix_length
-from jitvault.domain.observation import Entry, Observation, Place, may_matter, may_matter_by_token, observe
+from jitvault.domain.observation import READING, Entry, Observation, Place, may_matter, may_matter_by_token, observe
 
 __all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
 
@@ -28,6 +28,7 @@ class _Headers(msgspec.Struct, frozen=True, gc=False):
 
 class _PeekRequest(msgspec.Struct, frozen=True, gc=False):
     path: str = ""
+    operation: str = ""
     headers: _Headers | None = None
 
 
@@ -87,7 +88,7 @@ def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | No
     """The observation in one line, None where it is nothing of ours.
 
     Raises Undecodable for whatever is not an audit entry. That is: a JSON object with a time and a type, whose path,
-    policies, accessor, error and operation header are what they should be; and where these say that the line can
+    policies, accessor, operation, error and header are what they should be; and where these say that the line can
     matter, with a time and all the rest that `Entry` names, too.
     """
     body = raw[prefix_length(raw) :]
@@ -105,7 +106,7 @@ def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Ob
     """What `decode` gives for the line that was skimmed. Raises Undecodable."""
     try:
         entry = _entry(skimmed.reduced) if _matters(_peek(skimmed.reduced)) else None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Undecodable(type(error).__name__) from None
     return _observed(entry, skimmed.sha256, place, namespace) if entry else None
 
@@ -189,14 +190,16 @@ class _Answers(dict[Any, bool]):
 
 
 _by_path = _Answers(may_matter, most=20_000)
+_by_path_read = _Answers(lambda path: may_matter(path, "read"), most=5_000)
 _by_policies = _Answers(lambda names: may_matter_by_token(names or ()), most=5_000)
 
 
 def _matters(peek: _Peek) -> bool:
     """Whether the line can be an observation."""
     auth, headers = peek.auth, peek.request.headers
+    by_path = _by_path_read if peek.request.operation in READING else _by_path
     return (
-        _by_path[peek.request.path]
+        by_path[peek.request.path]
         or (auth is not None and _by_policies[auth.policies])
         or (headers is not None and bool(headers.op))
         # Vault refused a token that it does not know
@@ -205,7 +208,7 @@ def _matters(peek: _Peek) -> bool:
 
 
 def _candidates(peeks: list[_Peek]) -> list[int]:
-    """The numbers of the lines that may matter: `_matters` without its last words, for it is asked of every line."""
+    """The numbers of the lines that may matter: `_matters` without its finer points, for it is asked of every line."""
     path, policies = _by_path, _by_policies
     return [
         n
