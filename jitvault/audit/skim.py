@@ -82,7 +82,8 @@ def _value(reader: Reader, wanted: _Wanted) -> Any:
         text = Text(reader, wanted if isinstance(wanted, int) else MAX_TEXT)
         if text.is_cut and wanted == MAX_PATH:
             raise Undecodable("a path of more than 1 MiB")
-        return text.decoded()
+        # a text that is not UTF-8 is for the decoder to find: it may be one that nobody needs
+        return msgspec.Raw(text.json())
     if opening == BRACE and isinstance(wanted, dict):
         return _object(reader, wanted)
     if opening == BRACKET and isinstance(wanted, list):
@@ -135,8 +136,8 @@ def _key(reader: Reader) -> str | None:
     text = Text(reader, _LONGEST_KEY)
     reader.take(COLON)
     try:
-        return None if text.is_cut else text.decoded()
-    except Undecodable:
+        return None if text.is_cut else msgspec.json.decode(text.json(), type=str)
+    except UnicodeDecodeError:
         return None
 
 

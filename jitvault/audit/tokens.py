@@ -6,14 +6,11 @@ is repeated possessively has no alternatives in it: before Python 3.11.5 such an
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NoReturn
-
-import msgspec
 
 MAX_PREFIX = 64
 # Go's own decoder stops at 10,000, and a request stands a few levels deep in its audit line
@@ -63,6 +60,7 @@ _intricate = re.compile(rb"\\(?!" + _LONE + rb"|[/bfnrt])").search
 _space = re.compile(_SPACE).match
 _scalar = re.compile(_NUMBER + b"|true|false|null").match
 _unfinished = re.compile(rb"[-+.0-9eEa-z]*+\Z").match
+_last_character = re.compile(rb"[\xc0-\xff][\x80-\xbf]*+\Z")
 _digits = re.compile(rb"[0-9]{64,}+")
 _prefix = re.compile(rb"[\t -z|}~]{0,%d}(?=\{)" % MAX_PREFIX).match
 _LAST_SPACE = ord(" ")
@@ -181,15 +179,13 @@ class Text:
     def is_cut(self) -> bool:
         return self._length > len(self._kept)
 
-    def decoded(self) -> str:
-        """The text, or its beginning and a remark. Raises Undecodable for what is not UTF-8."""
-        try:
-            # the last character may be torn where the text was cut
-            whole = codecs.getincrementaldecoder("utf-8")().decode(self._kept, final=not self.is_cut)
-            text = msgspec.json.decode(f'"{whole}"', type=str)
-        except UnicodeDecodeError as error:
-            raise Undecodable(type(error).__name__) from None
-        return f"{text}… (cut: {self._length} bytes, SHA-256 {self._sha256})" if self.is_cut else text
+    def json(self) -> bytes:
+        """The string as it stood there, or its beginning and a remark. Nobody looked whether it is UTF-8."""
+        if not self.is_cut:
+            return b'"' + self._kept + b'"'
+        # the last character may be torn
+        head = _last_character.sub(b"", self._kept)
+        return b'"%b\\u2026 (cut: %d bytes, SHA-256 %b)"' % (head, self._length, self._sha256.encode())
 
 
 def skip(reader: Reader) -> None:

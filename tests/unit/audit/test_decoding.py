@@ -10,13 +10,14 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from unit.audit.laws import PLACE, scan_is_decoding_of_each_line
 from unit.audit.lines import BROKEN, LINES
 
 from jitvault.audit import decoding
 from jitvault.audit.decoding import Scanned, Undecodable, decode, scan
-from jitvault.domain.observation import Entry, Kind, Observation, Place, observe
+from jitvault.domain.observation import Entry, Kind, Observation, observe
 
-PLACE = Place("audit", 1, 0)
+PLAIN = b'{"time":"","type":"request"}'
 NONCE = "hmac-sha256:" + "5" * 64
 CANARY: dict[str, Any] = {
     "time": "2026-11-24T15:43:07.034043907Z",
@@ -252,50 +253,24 @@ def test_the_error_says_nothing_of_the_line() -> None:
 # -- many lines at once -----------------------------------------------------------------------------------
 
 
-def by_line(chunk: bytes) -> Scanned:
-    """What `scan` has to say about `chunk`: each line decoded by itself."""
-    found: list[Observation] = []
-    offset = lines = 0
-    for raw in chunk.split(b"\n")[:-1]:
-        raw += b"\n"  # noqa: PLW2901
-        at = Place(PLACE.source, PLACE.epoch, PLACE.offset + offset)
-        if not raw.startswith(b"{"):
-            return Scanned(found, lines, offset + len(raw), "another prefix")
-        try:
-            observation = decode(raw, at)
-        except Undecodable as error:
-            return Scanned(found, lines, offset + len(raw), str(error))
-        found += [observation] if observation else []
-        offset += len(raw)
-        lines += 1
-    return Scanned(found, lines, offset, None)
-
-
-def same(got: Scanned, wanted: Scanned) -> None:
-    assert (got.observations, got.lines, got.consumed) == (wanted.observations, wanted.lines, wanted.consumed)
-    assert (got.bad is None) == (wanted.bad is None)
-    assert got.bad != ""
-
-
 @given(st.lists(LINES, max_size=12))
 def test_a_scan_of_whole_entries_finds_what_each_line_says(lines: list[bytes]) -> None:
-    chunk = b"".join(raw + b"\n" for raw in lines)
-    same(scan(chunk, PLACE), by_line(chunk))
+    scan_is_decoding_of_each_line(b"".join(raw + b"\n" for raw in lines))
 
 
-@given(st.lists(LINES | BROKEN, max_size=12))
-@example([b"", b"{} {}"])
-@example([b'{"time":"","type":"request","a":', b"{}}", b'{"time":"","type":"request"} {"time":"","type":"request"}'])
-def test_a_scan_ends_at_the_first_line_that_is_bad(lines: list[bytes]) -> None:
-    chunk = b"".join(raw + b"\n" for raw in lines)
-    # the first line says what the prefix is, and that is another test
-    if chunk.startswith(b"{"):
-        same(scan(chunk, PLACE), by_line(chunk))
+@given(st.lists(LINES | BROKEN, max_size=12), st.sampled_from([b"\n", b"\n", b"\r\n", b"", b" "]))
+@example([b"", b"{} {}"], b"\n")
+@example([PLAIN + b" " + PLAIN, b"", PLAIN], b"\n")
+@example([PLAIN[:-1] + b',"a":', b"{}}", PLAIN + b" " + PLAIN, PLAIN], b"\n")
+@example([b"@cee: " + PLAIN, b"@cee: " + PLAIN, PLAIN], b"\n")
+@example([PLAIN, b"@cee: " + PLAIN, PLAIN], b"\n")
+def test_a_scan_ends_at_the_first_line_that_is_bad(lines: list[bytes], end: bytes) -> None:
+    scan_is_decoding_of_each_line(b"\n".join(lines) + end)
 
 
 @given(st.binary(max_size=300))
 def test_a_scan_of_any_bytes_goes_on(chunk: bytes) -> None:
-    found = scan(chunk, PLACE)
+    found = scan_is_decoding_of_each_line(chunk)
     assert found.bad or found.consumed == len(chunk)
     assert 0 < found.consumed <= len(chunk) or not chunk
 
@@ -327,11 +302,8 @@ def test_the_prefix_of_a_device_is_passed_over(prefix: bytes, monkeypatch: pytes
     assert one is not None
     assert one.line == hashlib.sha256(raw).hexdigest()
     monkeypatch.delattr(decoding, "_scan_by_line")
-    same(scan(raw * 3, PLACE), Scanned([evolved(one, n * len(raw)) for n in range(3)], 3, 3 * len(raw), None))
-
-
-def evolved(observation: Observation, offset: int) -> Observation:
-    return replace(observation, place=Place(PLACE.source, PLACE.epoch, PLACE.offset + offset))
+    places = [replace(PLACE, offset=n * len(raw)) for n in range(3)]
+    assert scan(raw * 3, PLACE) == Scanned([replace(one, place=at) for at in places], 3, 3 * len(raw), None)
 
 
 @pytest.mark.parametrize(("first", "second"), [(b"@cee: ", b""), (b"", b"@cee: "), (b"@cee: ", b"@ce@cee: ")])
