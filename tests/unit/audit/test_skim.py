@@ -153,6 +153,19 @@ def test_a_line_with_a_key_of_many_megabytes_still_shows_its_lease(unit: bytes) 
     assert most < 10 * 2**20
 
 
+def test_a_line_of_400_megabytes_is_read_like_any_other() -> None:
+    tracemalloc.start()
+    try:
+        skimmed = skim(huge(b"a", 400 * 10**6))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    found = decode_skimmed(skimmed, PLACE)
+    assert found is not None
+    assert (found.subject, skimmed.length > 399 * 10**6) == (LEASE, True)
+    assert most < 10 * 2**20
+
+
 def test_48_megabytes_in_one_piece_are_not_copied() -> None:
     raw = b"".join(huge(b"\\u003c", 48 * 2**20))
     tracemalloc.start()
