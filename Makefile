@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check bench format schemas lock wheel clean
+.PHONY: demo test check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -35,6 +35,15 @@ schemas: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# one minute, or FUZZ_SECONDS; what it finds goes to build/fuzz
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/fuzz.txt
+	mkdir -p build/fuzz
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/audit_lines.py -max_total_time=$(FUZZ_SECONDS) -max_len=20000 \
+		-timeout=20 -dict=tests/fuzz/words.dict -artifact_prefix=build/fuzz/ -print_final_stats=1 \
+		build/fuzz tests/fuzz/corpus
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 ACCESS_POLICY = "jitvault-access-"
+READING = frozenset({"read", "list", "help"})
 _CREATE = "auth/token/create/jitvault-"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/")
 # the short ones are gone from OpenBao and still there in Vault
@@ -145,17 +146,19 @@ class Observation:
         return self.actor if self.kind in (Kind.USED, Kind.LEASE_ISSUED) else self.subject
 
 
-def may_matter(path: str) -> bool:
-    """Whether a line can be an observation for its path alone. Others are for the token that acted.
+def may_matter(path: str, operation: str = "") -> bool:
+    """Whether a line can be an observation for what was done where. Others are for the token that acted.
 
     It says yes to everything that `observe` looks at by path; a reader decodes only such lines in full.
     """
-    return path.startswith(_PATHS) or _ENGINE_HAZARDS.match(path) is not None
+    if path.startswith(_PATHS):
+        return True
+    return operation not in READING and (path.startswith(_WRITTEN_PATHS) or _ENGINE_HAZARDS.match(path) is not None)
 
 
 def may_matter_by_token(policies: Iterable[str]) -> bool:
-    """Whether a line can be an observation for the policies of the token that acted: ours, or a task's."""
-    return any(policy.startswith("jitvault-") for policy in policies)
+    """Whether a line can be an observation for the policies of the token that acted: those of a task's token."""
+    return any(policy.startswith(ACCESS_POLICY) for policy in policies)
 
 
 def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
@@ -285,27 +288,31 @@ _ENGINE_HAZARDS = re.compile(
 
 _PATHS = (
     "sys/audit-hash/",
-    "sys/wrapping/",
+    "sys/wrapping/unwrap",
+    "sys/wrapping/rewrap",
     "cubbyhole/response",
     "sys/leases/",
     "sys/revoke",
     "sys/renew",
+    "auth/token/revoke-accessor",
+    "auth/token/lookup-accessor",
+    "auth/token/renew-accessor",
+    _CREATE,
+)
+# nothing follows from a look at these
+_WRITTEN_PATHS = (
     "sys/mounts/",
     "sys/remount",
     "sys/audit/",
     "sys/storage/raft/snapshot",
-    "auth/token/revoke-accessor",
-    "auth/token/lookup-accessor",
-    "auth/token/renew-accessor",
     "auth/token/tidy",
-    _CREATE,
     *_PAPERS,
 )
 
 
 def _is_hazard(request: _Request) -> bool:
     """Whether the act can make a revocation look done that was not (docs/vault-facts.md, "Revocation")."""
-    if request.operation in ("read", "list", "help"):
+    if request.operation in READING:
         return False
     return bool(_GLOBAL_HAZARDS.match(request.path) or _ENGINE_HAZARDS.match(request.path))
 

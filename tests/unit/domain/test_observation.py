@@ -98,7 +98,8 @@ def seen(found: dict[str, Any]) -> Observation | None:
     if ours is None or vaults is None:
         assert ours is vaults is None
         return None
-    for name in ("kind", "subject", "actor", "op", "failed", "error", "closing", "at", "detail"):
+    names = ("kind", "subject", "actor", "op", "failed", "error", "closing", "at", "token", "alias", "detail")
+    for name in names:
         assert getattr(ours, name) == getattr(vaults, name)
     return ours
 
@@ -152,7 +153,8 @@ def test_a_wrapped_token_is_known_by_its_wrapped_accessor() -> None:
     o = seen(line)
     assert o is not None
     assert (o.kind, o.subject, o.actor, o.op) == (Kind.TOKEN_CREATED, AGENT, WORKER, OP)
-    assert o.detail["wrapping_token"] == "hmac-sha256:f9"
+    # who unwraps is known by the wrapping token
+    assert (o.alias, o.stands_for) == ("hmac-sha256:f9", AGENT)
     assert kind_of(entry("auth/token/create/jitvault-15m", kind="request")) == (Kind.TOKEN_CREATED, "")
     # other people's roles are not ours
     assert kind_of(entry("auth/token/create/ci", response={"wrap_info": wrap})) == (None, "")
@@ -180,16 +182,135 @@ def test_a_refused_unwrap_names_the_wrapping_token() -> None:
     own = entry("sys/wrapping/unwrap", kind="request", by={}, error=words, client_token="hmac-sha256:f9")
     o = seen(own)
     assert o is not None
-    assert (o.kind, o.subject, o.actor, o.closing) == (Kind.UNWRAP_REFUSED, "hmac-sha256:f9", "", False)
+    assert (o.kind, o.subject, o.actor, o.closing) == (Kind.UNWRAP_REFUSED, "", "", False)
+    assert o.token == "hmac-sha256:f9"
     # or, when somebody unwraps with a token of their own, it is in the body
     theirs = entry("sys/wrapping/unwrap", kind="request", by=auth(THIRD), error=words, data={"token": "hmac-sha256:f9"})
-    assert kind_of(theirs) == (Kind.UNWRAP_REFUSED, "hmac-sha256:f9")
+    o = seen(theirs)
+    assert o is not None
+    assert (o.kind, o.token, o.actor) == (Kind.UNWRAP_REFUSED, "hmac-sha256:f9", THIRD)
 
 
 def test_the_old_way_of_unwrapping_is_seen() -> None:
     by = auth(WRAPPING, "response-wrapping")
-    line = entry("cubbyhole/response", by=by, operation="read", response={"data": {"response": "hmac-sha256:a0"}})
-    assert kind_of(line) == (Kind.UNWRAPPED, "")
+    line = entry(
+        "cubbyhole/response",
+        by=by,
+        operation="read",
+        response={"data": {"response": "hmac-sha256:a0"}},
+        client_token="hmac-sha256:f9",
+    )
+    o = seen(line)
+    assert o is not None
+    # the line shows no lease and no token but the wrapping one
+    assert (o.kind, o.subject, o.token, o.alias) == (Kind.CUBBYHOLE_READ, "", "hmac-sha256:f9", "")
+    assert kind_of({**line, "type": "request", "response": None}) == (None, "")
+    refused = seen({**line, "error": DENIED, "response": None})
+    assert refused is not None
+    assert (refused.kind, refused.token) == (Kind.UNWRAP_REFUSED, "hmac-sha256:f9")
+
+
+def test_what_was_unwrapped_says_which_token_is_whose() -> None:
+    inner = {"auth": auth(AGENT, POLICY, client_token="hmac-sha256:7a")}
+    line = entry(
+        "sys/wrapping/unwrap", by=auth(WRAPPING, "response-wrapping"), response=inner, client_token="hmac-sha256:f9"
+    )
+    o = seen(line)
+    assert o is not None
+    # a token that is dead is later known by its own HMAC alone
+    assert (o.kind, o.token, o.alias, o.stands_for) == (Kind.UNWRAPPED, "hmac-sha256:f9", "hmac-sha256:7a", AGENT)
+
+
+def test_a_wrapped_lease_shows_when_it_is_unwrapped() -> None:
+    line = entry(
+        "sys/wrapping/unwrap",
+        by=auth(WRAPPING, "response-wrapping"),
+        response={"secret": {"lease_id": LEASE}},
+        client_token="hmac-sha256:f9",
+    )
+    o = seen(line)
+    assert o is not None
+    assert (o.kind, o.subject, o.token, o.alias) == (Kind.LEASE_ISSUED, LEASE, "hmac-sha256:f9", "")
+
+
+def test_what_a_task_token_read_in_a_wrapping_stands_for_it() -> None:
+    wrap = {"token": "hmac-sha256:f8", "accessor": WRAPPING, "ttl": 60}
+    o = seen(entry("database/creds/app-ro", by=TASK_TOKEN, operation="read", response={"wrap_info": wrap}))
+    assert o is not None
+    assert (o.kind, o.alias, o.stands_for) == (Kind.USED, "hmac-sha256:f8", AGENT)
+    failed = seen(entry("x", by=TASK_TOKEN, response={"wrap_info": wrap, "data": {"error": "hmac-sha256:1"}}))
+    assert failed is not None
+    assert failed.alias == ""
+
+
+def test_a_rewrap_says_which_token_is_wrapped_anew() -> None:
+    wrap = {"token": "hmac-sha256:f8", "accessor": WRAPPING, "wrapped_accessor": AGENT}
+    line = entry(
+        "sys/wrapping/rewrap", by=auth(THIRD, "root"), data={"token": "hmac-sha256:f9"}, response={"wrap_info": wrap}
+    )
+    o = seen(line)
+    assert o is not None
+    assert (o.kind, o.subject, o.token, o.alias) == (Kind.REWRAPPED, AGENT, "hmac-sha256:f9", "hmac-sha256:f8")
+    assert o.stands_for == AGENT
+    assert kind_of({**line, "type": "request", "response": None}) == (None, "")
+
+
+def test_a_token_that_vault_does_not_know_is_named_by_itself() -> None:
+    line = entry("kv/data/app", kind="request", by={}, error=DENIED, client_token="hmac-sha256:7a")
+    o = seen(line)
+    assert o is not None
+    assert (o.kind, o.subject, o.actor, o.token) == (Kind.REFUSED, "", "", "hmac-sha256:7a")
+    assert seen({**line, "error": ""}) is None
+    assert seen({**line, "auth": auth(THIRD, "app")}) is None
+    # no token at all was shown
+    assert seen(entry("kv/data/app", kind="request", by={}, error=DENIED, client_token="")) is None
+
+
+@pytest.mark.parametrize("path", ["sys/leases/renew/" + LEASE, "sys/renew/" + LEASE])
+def test_a_renewal_names_the_lease(path: str) -> None:
+    assert kind_of(entry(path, by=TASK_TOKEN)) == (Kind.RENEWED, LEASE)
+    assert kind_of(entry(path, by=TASK_TOKEN, data={"lease_id": LEASE_HMAC})) == (Kind.RENEWED, LEASE_HMAC)
+
+
+def test_a_renewal_of_a_token_names_its_accessor() -> None:
+    for path in ("auth/token/renew-self", "auth/token/renew"):
+        assert kind_of(entry(path, by=TASK_TOKEN)) == (Kind.RENEWED, AGENT)
+        assert kind_of(entry(path, by=auth(THIRD, "app"))) == (None, "")
+    assert kind_of(entry("auth/token/renew-accessor", data={"accessor": AGENT})) == (Kind.RENEWED, AGENT)
+
+
+@pytest.mark.parametrize("path", ["jitvault/data/requests/1", "jitvault/data/decisions/1"])
+def test_papers_are_seen_when_they_are_written(path: str) -> None:
+    assert kind_of(entry(path, operation="create")) == (Kind.WRITTEN, path.partition("/data/")[2])
+    assert kind_of(entry(path, operation="update")) == (Kind.WRITTEN, path.partition("/data/")[2])
+    for no in (
+        entry(path, operation="create", kind="request"),
+        entry(path, operation="read"),
+        entry(path, operation="create", error=DENIED),
+    ):
+        assert kind_of(no) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "path", "kind"),
+    [
+        ("", "", "sys/leases/revoke/x", Kind.LEASE_REVOKED),
+        ("", "team/", "sys/leases/revoke/x", None),
+        ("", "team/", "sys/mounts/database", None),
+        ("team", "", "sys/leases/revoke/x", None),
+        ("team", "team/", "sys/leases/revoke/x", Kind.LEASE_REVOKED),
+        ("team/a", "team/", "sys/leases/revoke/x", None),
+        # what happens above can concern what is below
+        ("team", "", "sys/mounts/database", Kind.HAZARD),
+        ("team/a", "team/", "sys/mounts/database", Kind.HAZARD),
+        ("team/a", "team/ab/", "sys/mounts/database", None),
+        ("team/a", "tea/", "sys/mounts/database", None),
+    ],
+)
+def test_a_line_counts_in_its_namespace(here: str, there: str, path: str, kind: Kind | None) -> None:
+    line = entry(path, by=auth(THIRD, "root"), namespace={"id": "x", "path": there})
+    found = decode(json.dumps(line).encode(), PLACE, namespace=here)
+    assert (found.kind if found else None) is kind
 
 
 def test_a_lease_is_linked_to_the_token_that_read_it() -> None:
