@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jitvault.audit.decoding import Undecodable, scan
+from jitvault.audit.decoding import Undecodable, decode_skimmed, scan
 from jitvault.audit.logfile import CHUNK, Rewritten
 from jitvault.audit.mark import Mark
 from jitvault.audit.rotation import FileMissing, Rotation, Stand
+from jitvault.audit.skim import skim
 from jitvault.domain.observation import Observation, Place
 from jitvault.ports.audit import Batch, Position
 
@@ -147,9 +148,6 @@ class _Reading:
 
     def _long_line(self, stand: Stand, length: int) -> Iterator[Batch]:
         """A line of `length` bytes, in pieces."""
-        from jitvault.audit.decoding import decode_skimmed
-        from jitvault.audit.skim import skim
-
         cursor = replace(stand.cursor)
 
         def pieces() -> Iterator[bytes]:
