@@ -299,3 +299,15 @@ def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: SqlLedg
     keep_canary(ledger, 5)
     assert [lease.lease_id for lease in file_of(ledger).leases] == [LEASE]
     assert interrupted(ledger) is True
+
+
+@pytest.mark.xfail(reason="stream.interrupted knows no gap but those between two lines of the task's tokens")
+def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(ledger: SqlLedger) -> None:
+    # what the token did on that node may be what is missing: then no line of it stands anywhere else
+    issued(ledger)
+    read(ledger, [seen(1, Kind.OWN, source="node-2")], source="node-2")
+    read(ledger, [seen(2, Kind.TOKEN_CREATED, TOKEN)])
+    later = NOW + timedelta(seconds=3)
+    read(ledger, [seen(3, Kind.OWN, source="node-2", epoch=2)], source="node-2", epoch=2, gaps=("cut off",), at=later)
+    keep_canary(ledger, 5)
+    assert interrupted(ledger) is True
