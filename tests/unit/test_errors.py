@@ -26,7 +26,12 @@ CODES = {
     "WaitTimedOut": 13,
 }
 # A kind of another error has its code.
-KINDS = {"OutcomeUnknown": "VaultUnavailable", "NotFound": "WrongState", "VaultRejected": "VaultRefused"}
+KINDS = {
+    "OutcomeUnknown": "VaultUnavailable",
+    "AuditLagging": "AuditUntrusted",
+    "NotFound": "WrongState",
+    "VaultRejected": "VaultRefused",
+}
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")
 
 

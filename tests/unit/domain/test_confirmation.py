@@ -5,149 +5,40 @@ taken away from a good trail, or that others add to it, makes a verdict better.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from story import (
+    ALIAS,
+    ALIAS_HMAC,
+    DEAD_TARGET,
+    INVALID,
+    INVALID_HMAC,
+    LEASE,
+    LEASE_HMAC,
+    LIST_OP,
+    LIVE_OP,
+    OLD_WORKER,
+    START,
+    STRANGER,
+    TOKEN,
+    WORKER,
+    Story,
+    good,
+    good_token,
+    lease,
+    others,
+    token,
+)
 
-from jitvault.domain.confirmation import Check, Credential, Probed, Proof, confirm, is_proven
-from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.confirmation import Credential, Probed, Proof, confirm, is_proven
+from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import LADDER, Verdict
-from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.quiet import is_quiet
-
-START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
-WORKER, OLD_WORKER, TOKEN, STRANGER = "hmac-worker", "hmac-worker-before", "hmac-token", "hmac-stranger"
-LEASE = "database/creds/app-ro/afiJklUfE3Mdm2cqvTtmwdss"
-LEASE_HMAC, ALIAS, ALIAS_HMAC = "hmac-lease", "auth/token/create/jitvault-15m/h123", "hmac-alias"
-INVALID, INVALID_HMAC = "invalid lease", "hmac-invalid-lease"
-LOOKUP_OP = "op-lookup"
-DEAD_TARGET = Probed(refused=True, open_sessions=0, evidence="refused")
-
-
-@dataclass
-class Story:
-    """A trail under construction: each line stands 100 bytes and 10 ms after the one before it."""
-
-    epoch: int = 1
-    source: str = "audit"
-    lines: list[Observation] = field(default_factory=list)
-    canaries: list[Canary] = field(default_factory=list)
-    workers: frozenset[str] = frozenset({WORKER, OLD_WORKER})
-    _tick: int = 0
-    _skipped: int = 0
-
-    def _next(self) -> tuple[Place, datetime]:
-        self._tick += 1
-        place = Place(self.source, self.epoch, 100 * (self._tick - self._skipped))
-        return place, START + timedelta(milliseconds=10 * self._tick)
-
-    def wait(self, seconds: float) -> Story:
-        self._tick += int(seconds * 100)
-        return self
-
-    def gap(self) -> Story:
-        self.epoch += 1
-        return self
-
-    def restart(self) -> Story:
-        """A gap after which the file begins anew: time goes on, offsets do not."""
-        self._skipped = self._tick
-        return self.gap()
-
-    def canary(self) -> Story:
-        place, at = self._next()
-        self.canaries.append(Canary(place, at))
-        return self
-
-    def add(self, kind: Kind, subject: str = "", **how: Any) -> Story:
-        place, at = self._next()
-        line = Observation(
-            line=f"{len(self.lines):064x}",
-            place=place,
-            at=at,
-            closing=how.pop("closing", True),
-            kind=kind,
-            request_id=how.pop("request_id", f"r-{self._tick}"),
-            path=how.pop("path", kind.value),
-            subject=subject,
-            actor=how.pop("actor", WORKER),
-            op=how.pop("op", ""),
-            remote="127.0.0.1",
-            failed=how.pop("failed", False),
-            error=how.pop("error", ""),
-            detail=how.pop("detail", {}),
-        )
-        assert not how
-        self.lines.append(line)
-        return self
-
-    # what happens to a lease
-    def issued(self, **how: Any) -> Story:
-        return self.add(Kind.LEASE_ISSUED, LEASE, **{"actor": TOKEN, **how})
-
-    def revoked(self, **how: Any) -> Story:
-        return self.add(Kind.LEASE_REVOKED, how.pop("subject", LEASE), **how)
-
-    def looked_up(self, **how: Any) -> Story:
-        gone = {"op": LOOKUP_OP, "failed": True, "error": INVALID_HMAC, **how}
-        return self.add(Kind.LEASE_LOOKUP, gone.pop("subject", LEASE_HMAC), **gone)
-
-    def hazard(self, path: str, **how: Any) -> Story:
-        return self.add(Kind.HAZARD, path=path, **{"actor": STRANGER, **how})
-
-    # what happens to a token
-    def created(self, **how: Any) -> Story:
-        return self.add(Kind.TOKEN_CREATED, how.pop("subject", TOKEN), **how)
-
-    def token_revoked(self, **how: Any) -> Story:
-        return self.add(Kind.TOKEN_REVOKED, how.pop("subject", TOKEN), **how)
-
-    def token_looked_up(self, **how: Any) -> Story:
-        gone = {"op": LOOKUP_OP, "failed": True, "error": "1 error occurred: * invalid accessor", **how}
-        return self.add(Kind.TOKEN_LOOKUP, gone.pop("subject", TOKEN), **gone)
-
-    def trail(self) -> Trail:
-        return Trail(tuple(self.lines), tuple(self.canaries), self.workers)
-
-
-def lease(**changes: Any) -> Credential:
-    made = Credential(
-        kind="lease",
-        subject=LEASE,
-        lookup_subject=LEASE_HMAC,
-        mount="database",
-        claimed=Verdict.GONE,
-        lookup_ops=frozenset({LOOKUP_OP}),
-        gone_errors=frozenset({INVALID, INVALID_HMAC}),
-    )
-    return replace(made, **changes)
-
-
-def token(**changes: Any) -> Credential:
-    made = Credential(
-        kind="token",
-        subject=TOKEN,
-        lookup_subject=TOKEN,
-        mount="auth/token",
-        claimed=Verdict.GONE,
-        lookup_ops=frozenset({LOOKUP_OP}),
-        gone_errors=frozenset({"invalid accessor", INVALID, INVALID_HMAC}),
-        expires_at=START + timedelta(hours=1),
-    )
-    return replace(made, **changes)
-
-
-def good() -> Story:
-    """A lease's whole life with everything that proves its end."""
-    return Story().canary().issued().revoked().looked_up().canary()
-
-
-def good_token() -> Story:
-    return Story().canary().created().token_revoked().token_looked_up().canary()
+from jitvault.domain.observation import Kind, Observation
 
 
 def judge(story: Story, credential: Credential | None = None, *, probed: Probed | None = DEAD_TARGET) -> Proof:
@@ -331,8 +222,6 @@ def test_empty_evidence_fails_every_check(credential: Credential, claimed: Verdi
     assert failed(proof) == {1, 2, 3, 4, 5, 6}
     assert unproven(proof)
     assert not is_proven(proof, target=False)
-    quiet = is_quiet(frozenset({TOKEN}), EMPTY, leases_dead=True, now_canary=START)
-    assert not quiet.ok
 
 
 def test_an_empty_name_proves_nothing() -> None:
@@ -595,83 +484,182 @@ def test_a_lease_never_expires_by_the_clock() -> None:
     assert unproven(judge(Story().canary().issued().wait(6).canary(), expiring))
 
 
-# -- check 7: quiet ---------------------------------------------------------------------------------------
+# -- check 5 over a gap -----------------------------------------------------------------------------------
+
+NEW = "hmac-token-with-another-salt"
 
 
-def quiet(story: Story, *, after: float = 2, dead: bool = True, tokens: tuple[str, ...] = (TOKEN,)) -> Check:
-    """Check 7 with the newest canary `after` seconds behind the story's last line."""
-    last = max((line.at for line in story.lines), default=START)
-    canary = last + timedelta(seconds=after)
-    return is_quiet(frozenset(tokens), story.trail(), leases_dead=dead, now_canary=canary)
+def gapped(**changes: Any) -> Credential:
+    return lease(**{"live_ops": frozenset({LIVE_OP}), "listing_ops": frozenset({LIST_OP}), **changes})
 
 
-def used(story: Story, **how: Any) -> Story:
-    return story.add(Kind.USED, TOKEN, **{"actor": TOKEN, **how})
+def gapped_token(**changes: Any) -> Credential:
+    both = {"live_ops": frozenset({LIVE_OP}), "listing_ops": frozenset({LIST_OP}), "also": frozenset({NEW})}
+    return token(**{**both, **changes})
 
 
-def whole() -> Story:
-    story = good_token()
-    used(story, request_id="a", closing=False)
-    return used(story, request_id="a").token_revoked()
+def begun() -> Story:
+    """A lease's first stretch; after the gap there is a canary."""
+    return Story().canary().issued().canary().gap().canary()
 
 
-def test_a_task_whose_token_says_nothing_more_is_quiet() -> None:
-    check = quiet(whole())
-    assert check.ok
-    assert "2000 ms" in check.evidence
-    assert check.as_json() == {"n": 7, "name": "quiet", "ok": True, "evidence": check.evidence}
+def over_gap() -> Story:
+    return begun().alive().revoked().looked_up().listed().canary()
 
 
-@pytest.mark.parametrize(("after", "ok"), [(0, False), (0.5, False), (0.999999, False), (1, True), (1.5, True)])
-def test_a_second_has_to_pass_by_vaults_clock(after: float, ok: bool) -> None:
-    assert quiet(whole(), after=after).ok is ok
+def over_gap_token() -> Story:
+    """The audit device was made anew, with another salt."""
+    story = Story().canary().created().canary().gap().canary().token_alive(subject=NEW)
+    return story.token_revoked(subject=NEW).token_looked_up(subject=NEW).listed().canary()
 
 
-def test_quiet_needs_a_canary() -> None:
-    assert not is_quiet(frozenset({TOKEN}), whole().trail(), leases_dead=True, now_canary=None).ok
+OVER_A_GAP: list[tuple[str, Story]] = [
+    ("alive, then revoked", over_gap()),
+    ("listed before it was revoked", begun().alive().listed().revoked().looked_up().canary()),
+    ("listed before it was seen alive", begun().listed().alive().revoked().looked_up().canary()),
+    ("alive behind several gaps", begun().gap().gap().canary().alive().revoked().looked_up().listed().canary()),
+    ("a gap after the revocation", begun().alive().revoked().gap().looked_up().listed().canary()),
+    (
+        "in another source",
+        Story().canary().issued().elsewhere("node-2").alive().revoked().looked_up().listed().canary(),
+    ),
+    ("the file began anew", Story().canary().issued().restart().alive().revoked().looked_up().listed().canary()),
+]
 
 
-def test_quiet_needs_every_lease_dead() -> None:
-    assert not quiet(whole(), dead=False).ok
+@pytest.mark.parametrize("story", [case[1] for case in OVER_A_GAP], ids=[case[0] for case in OVER_A_GAP])
+def test_over_a_gap_a_listing_and_a_look_up_that_found_it_alive_prove(story: Story) -> None:
+    proof = judge(story, gapped())
+    assert failed(proof) == set()
+    assert proof.verdict is Verdict.TARGET_CONFIRMED
 
 
-@pytest.mark.parametrize("kind", [Kind.USED, Kind.LEASE_ISSUED, Kind.DENIED, Kind.LEASE_REVOKED])
-def test_a_request_without_its_answer_is_not_quiet(kind: Kind) -> None:
-    # a read in flight while its token is revoked can still get a lease
-    pending = whole().add(kind, "x", actor=TOKEN, closing=False, request_id="in-flight")
-    check = quiet(pending, after=1000)
-    assert not check.ok
-    assert "in-flight" in check.evidence
-    answered = pending.add(kind, "x", actor=TOKEN, request_id="in-flight")
-    assert quiet(answered).ok
+def test_what_was_revoked_before_the_gap_needs_the_listing_alone() -> None:
+    before = Story().canary().issued().revoked().canary().gap().canary().looked_up().listed().canary()
+    proof = judge(before, gapped(live_ops=frozenset()))
+    assert failed(proof) == set()
+    assert proof.verdict is Verdict.TARGET_CONFIRMED
 
 
-def test_a_late_act_of_the_token_starts_the_second_anew() -> None:
-    story = whole().wait(5)
-    used(story)
-    assert not quiet(story, after=0.5).ok
-    assert quiet(story, after=1).ok
+def test_the_evidence_over_a_gap_names_its_lines() -> None:
+    story = over_gap()
+    evidence = {check.n: check.evidence for check in judge(story, gapped()).checks}[5]
+    for line in story.lines:
+        assert (line.line[:16] in evidence) is (line.op in (LIVE_OP, LIST_OP))
 
 
-def test_another_tokens_request_is_no_matter() -> None:
-    story = whole().add(Kind.USED, STRANGER, actor=STRANGER, closing=False, request_id="theirs")
-    assert quiet(story).ok
+NOT_LISTED: list[tuple[str, Callable[[Story], Story]]] = [
+    ("nothing was listed", lambda s: s.looked_up().canary()),
+    ("by somebody else", lambda s: s.looked_up().listed(actor=STRANGER).canary()),
+    ("by the task's token", lambda s: s.looked_up().listed(actor=TOKEN).canary()),
+    ("by nobody", lambda s: s.looked_up().listed(actor="").canary()),
+    ("without a canary after it", lambda s: s.looked_up().canary().listed()),
+    ("its canary came after another gap", lambda s: s.looked_up().canary().listed().gap().canary()),
+    ("only its request line", lambda s: s.looked_up().listed(closing=False).canary()),
+    ("it failed", lambda s: s.looked_up().listed(failed=True).canary()),
+    ("it left something unaccounted for", lambda s: s.looked_up().listed(op="op-list-2").canary()),
+    ("in a later stretch", lambda s: s.looked_up().canary().gap().listed().canary()),
+    ("in another source", lambda s: s.looked_up().canary().elsewhere("node-2").listed().canary()),
+]
 
 
-def test_an_unused_token_that_expired_is_quiet() -> None:
-    assert quiet(Story().canary().created()).ok
+@pytest.mark.parametrize("end", [case[1] for case in NOT_LISTED], ids=[case[0] for case in NOT_LISTED])
+def test_over_a_gap_nothing_is_proven_without_a_listing(end: Callable[[Story], Story]) -> None:
+    revoked_after = begun().alive().revoked()
+    revoked_before = Story().canary().issued().revoked().canary().gap().canary()
+    for story in (revoked_after, revoked_before):
+        proof = judge(end(story), gapped())
+        assert failed(proof) == {5}
+        assert proof.verdict is Verdict.GONE
 
 
-def test_a_token_revoked_by_its_lease_path_is_quiet_only_a_second_later() -> None:
-    story = Story().canary().created().wait(30).revoked(subject=ALIAS)
-    assert not quiet(story, after=0.5).ok
-    assert quiet(story, after=1).ok
+def test_a_listing_before_the_gap_does_not_know_what_the_gap_hid() -> None:
+    story = Story().canary().issued().listed().canary().gap().canary().alive().revoked().looked_up().canary()
+    assert failed(judge(story, gapped())) == {5}
 
 
-def test_a_task_without_any_token_is_quiet_once_a_canary_says_so() -> None:
-    assert quiet(Story(), tokens=()).ok
-    assert not quiet(Story(), tokens=(), dead=False).ok
-    assert not is_quiet(frozenset(), EMPTY, leases_dead=True, now_canary=None).ok
+NOT_ALIVE: list[tuple[str, Callable[[], Story]]] = [
+    ("nobody looked", lambda: begun().revoked()),
+    ("only before the gap", lambda: Story().canary().issued().alive().canary().gap().canary().revoked()),
+    ("by somebody else", lambda: begun().alive(actor=STRANGER).revoked()),
+    ("by the task's token", lambda: begun().alive(actor=TOKEN).revoked()),
+    ("by nobody", lambda: begun().alive(actor="").revoked()),
+    ("after the revocation", lambda: begun().revoked().alive()),
+    ("it failed", lambda: begun().alive(failed=True, error=INVALID_HMAC).revoked()),
+    ("only its request line", lambda: begun().alive(closing=False).revoked()),
+    ("another look-up", lambda: begun().alive(op="op-else").revoked()),
+    ("a look-up without an id", lambda: begun().alive(op="").revoked()),
+    ("another gap before the revocation", lambda: begun().alive().canary().gap().canary().revoked()),
+    ("in another source", lambda: begun().elsewhere("node-2").alive().elsewhere("audit").revoked()),
+]
+
+
+@pytest.mark.parametrize("story", [case[1] for case in NOT_ALIVE], ids=[case[0] for case in NOT_ALIVE])
+def test_over_a_gap_nothing_is_proven_unless_it_was_seen_alive_after_it(story: Callable[[], Story]) -> None:
+    proof = judge(story().looked_up().listed().canary(), gapped())
+    assert failed(proof) == {5}
+    assert proof.verdict is Verdict.GONE
+    assert "alive" in proof.checks[4].evidence
+
+
+def test_an_operation_without_an_id_is_none_of_ours() -> None:
+    nameless = begun().alive(op="").revoked().looked_up().listed(op="").canary()
+    assert failed(judge(nameless, gapped(live_ops=frozenset(), listing_ops=frozenset()))) == {5}
+
+
+def test_the_stretches_around_a_gap_need_their_canaries_all_the_same() -> None:
+    no_first = Story().issued().canary().gap().canary().alive().revoked().looked_up().listed().canary()
+    assert failed(judge(no_first, gapped())) == {5}
+    no_last = begun().alive().revoked().looked_up().listed().gap().canary()
+    assert failed(judge(no_last, gapped())) == {5}
+
+
+def test_a_hazard_is_one_over_a_gap_as_well() -> None:
+    for story in (
+        Story().canary().issued().hazard("sys/leases/tidy").canary().gap().canary().alive(),
+        begun().hazard("sys/leases/tidy").alive(),
+    ):
+        assert failed(judge(story.revoked().looked_up().listed().canary(), gapped())) == {4}
+
+
+def test_a_contiguous_stretch_needs_neither_listing_nor_look_up() -> None:
+    assert failed(judge(good(), gapped(live_ops=frozenset(), listing_ops=frozenset()))) == set()
+
+
+def test_a_token_is_proven_over_a_new_salt() -> None:
+    proof = judge_token(over_gap_token(), gapped_token())
+    assert failed(proof) == set()
+    assert proof.verdict is Verdict.AUDIT_CONFIRMED
+
+
+@pytest.mark.parametrize("also", [frozenset(), frozenset({"hmac-else"}), frozenset({""})], ids=str)
+def test_another_hmac_is_the_tokens_only_where_it_is_known_to_be(also: frozenset[str]) -> None:
+    proof = judge_token(over_gap_token(), gapped_token(also=also))
+    assert failed(proof) == {2, 3, 4, 5}
+    assert unproven(proof)
+
+
+def test_a_token_is_never_known_to_be_issued_by_another_hmac() -> None:
+    # what was issued is what the create line showed: only then is there an interval to speak of
+    story = Story().canary().created(subject=NEW).token_revoked().token_looked_up().canary()
+    assert failed(judge_token(story, gapped_token())) == {1, 4, 5}
+
+
+def test_a_lease_has_no_other_names() -> None:
+    story = Story().canary().issued().revoked(subject=NEW).looked_up().canary()
+    assert failed(judge(story, gapped(also=frozenset({NEW})))) == {2}
+    story = Story().canary().issued().revoked().looked_up(subject=NEW).canary()
+    assert 3 in failed(judge(story, gapped(also=frozenset({NEW}))))
+
+
+def test_an_expiry_over_a_gap_needs_a_listing() -> None:
+    expiring = gapped_token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), live_ops=frozenset())
+    story = Story().canary().created().canary().gap().wait(6).listed().canary()
+    proof = judge_token(story, expiring)
+    assert failed(proof) == set()
+    assert proof.verdict is Verdict.EXPIRED
+    unlisted = Story().canary().created().canary().gap().wait(6).canary()
+    assert failed(judge_token(unlisted, expiring)) == {5}
 
 
 # -- laws -------------------------------------------------------------------------------------------------
@@ -689,12 +677,22 @@ def stories() -> list[tuple[Credential, Trail]]:
         (token(), good_token().trail()),
         (token(alias=ALIAS, alias_lookup=ALIAS_HMAC), by_path.trail()),
         (token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset()), expired.trail()),
+        *((gapped(), story.trail()) for _, story in OVER_A_GAP),
+        (gapped_token(), over_gap_token().trail()),
     ]
 
 
 GOOD = stories()
 KEPT = st.lists(st.booleans(), min_size=16, max_size=16)
 PROBES = st.none() | st.builds(Probed, refused=st.booleans(), open_sessions=st.integers(0, 2), evidence=st.just("x"))
+
+
+def parts(trail: Trail, lines: list[bool], canaries: list[bool]) -> Trail:
+    return replace(
+        trail,
+        observations=tuple(o for o, keep in zip(trail.observations, lines, strict=False) if keep),
+        canaries=tuple(c for c, keep in zip(trail.canaries, canaries, strict=False) if keep),
+    )
 
 
 @pytest.mark.parametrize(("credential", "trail"), GOOD)
@@ -708,12 +706,39 @@ def test_less_evidence_never_gives_a_better_verdict(
 ) -> None:
     credential, trail = good_
     whole_ = confirm(credential, trail, probed=DEAD_TARGET, target=True)
-    part = replace(
-        trail,
-        observations=tuple(o for o, keep in zip(trail.observations, lines, strict=False) if keep),
-        canaries=tuple(c for c, keep in zip(trail.canaries, canaries, strict=False) if keep),
-    )
+    part = parts(trail, lines, canaries)
     assert rank(confirm(credential, part, probed=probed, target=True).verdict) <= rank(whole_.verdict)
+
+
+@given(st.sampled_from(GOOD), KEPT, KEPT, KEPT, KEPT, st.booleans())
+def test_of_two_trails_the_one_with_less_evidence_never_gives_the_better_verdict(
+    good_: tuple[Credential, Trail],
+    lines: list[bool],
+    canaries: list[bool],
+    fewer_lines: list[bool],
+    fewer_canaries: list[bool],
+    target: bool,
+) -> None:
+    credential, trail = good_
+    more = parts(trail, lines, canaries)
+    less = parts(more, fewer_lines, fewer_canaries)
+    verdicts = [confirm(credential, t, probed=DEAD_TARGET, target=target).verdict for t in (less, more)]
+    assert rank(verdicts[0]) <= rank(verdicts[1])
+
+
+@pytest.mark.xfail(reason="confirm looks at the expiry only where there is no revocation line at all")
+@pytest.mark.parametrize("over_a_gap", [True, False])
+def test_a_token_whose_ttl_is_over_is_dead_though_its_revocation_is_not_proven(over_a_gap: bool) -> None:
+    expiring = gapped_token(expires_at=START + timedelta(seconds=5))
+    # nobody saw it alive after the gap, or nobody looked whether it was gone
+    story = Story().canary().created().canary()
+    story = story.gap().token_revoked().token_looked_up().canary() if over_a_gap else story.token_revoked()
+    story.wait(6).listed().canary()
+    with_it = judge_token(story, expiring)
+    story.lines = [line for line in story.lines if line.kind is not Kind.TOKEN_REVOKED]
+    without_it = judge_token(story, expiring)
+    assert without_it.verdict is Verdict.EXPIRED
+    assert rank(with_it.verdict) >= rank(without_it.verdict)
 
 
 @given(st.sampled_from(GOOD), st.data())
@@ -735,27 +760,6 @@ def test_each_of_the_three_lines_is_needed(lost: int) -> None:
         assert unproven(judged(story))
 
 
-def others(at: tuple[int, int]) -> st.SearchStrategy[Observation]:
-    """Any line that somebody who is not the worker can leave behind, anywhere in the stream."""
-    return st.builds(
-        Observation,
-        line=st.text("0123456789abcdef", min_size=64, max_size=64),
-        place=st.builds(Place, st.sampled_from(["audit", "node-2"]), st.integers(1, 2), st.integers(*at)),
-        at=st.integers(-1000, 10_000).map(lambda ms: START + timedelta(milliseconds=ms)),
-        closing=st.booleans(),
-        kind=st.sampled_from([k for k in Kind if k is not Kind.TOKEN_REVOKED]),
-        request_id=st.sampled_from(["r-1", "r-2", "x"]),
-        path=st.sampled_from(["sys/leases/tidy", "database/config/app", "kv/data/x", "sys/leases/revoke/" + LEASE]),
-        subject=st.sampled_from([LEASE, LEASE_HMAC, TOKEN, ALIAS, ALIAS_HMAC, ""]),
-        actor=st.sampled_from([TOKEN, STRANGER, ""]),
-        op=st.sampled_from([LOOKUP_OP, "", "op-x"]),
-        remote=st.just("127.0.0.1"),
-        failed=st.booleans(),
-        error=st.sampled_from(["", INVALID, INVALID_HMAC, "invalid accessor", "permission denied"]),
-        detail=st.sampled_from([{}, {"denied": True}, {"warnings": ["x"]}]),
-    )
-
-
 @given(st.sampled_from(GOOD), KEPT, KEPT, st.lists(others((0, 1200)), max_size=6), st.booleans())
 def test_lines_by_others_never_give_a_better_verdict(
     good_: tuple[Credential, Trail], lines: list[bool], canaries: list[bool], more: list[Observation], target: bool
@@ -763,11 +767,7 @@ def test_lines_by_others_never_give_a_better_verdict(
     credential, trail = good_
     # issue lines are Vault's own word that something was issued, whoever asked: what they begin is not forged
     more = [o for o in more if o.kind not in (Kind.LEASE_ISSUED, Kind.TOKEN_CREATED)]
-    part = replace(
-        trail,
-        observations=tuple(o for o, keep in zip(trail.observations, lines, strict=False) if keep),
-        canaries=tuple(c for c, keep in zip(trail.canaries, canaries, strict=False) if keep),
-    )
+    part = parts(trail, lines, canaries)
     before = confirm(credential, part, probed=DEAD_TARGET, target=target)
     mixed = sorted([*part.observations, *more], key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
     after = confirm(credential, replace(part, observations=tuple(mixed)), probed=DEAD_TARGET, target=target)
@@ -782,15 +782,3 @@ def test_lines_by_others_alone_prove_no_lease_dead(more: list[Observation], cred
     story = Story().canary()
     trail = replace(story.wait(20).canary().trail(), observations=tuple(more))
     assert unproven(confirm(replace(credential, expires_at=None), trail, probed=DEAD_TARGET, target=False))
-
-
-@given(st.lists(others((0, 1200)), max_size=6))
-def test_lines_by_others_never_make_a_task_quiet(more: list[Observation]) -> None:
-    story = whole()
-    used(story, closing=False, request_id="in-flight")
-    trail = story.trail()
-    noisy = replace(trail, observations=(*trail.observations, *more))
-    canary = START + timedelta(minutes=5)
-    answered = any(o.request_id == "in-flight" and o.closing for o in noisy.observations)
-    assert not answered
-    assert not is_quiet(frozenset({TOKEN}), noisy, leases_dead=True, now_canary=canary).ok

@@ -13,144 +13,50 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from builders import (
+    LEASE,
+    NOW,
+    TOKEN,
+    as_is,
+    change,
+    file_of,
+    grant,
+    issued,
+    lose,
+    make,
+    operation,
+    read,
+    revision,
+    seen,
+    task,
+    whole,
+)
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from jitvault.domain.chain import GENESIS, breaks
-from jitvault.domain.evidence import Canary
+from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.observation import Kind
 from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
 from jitvault.ledger import claims, schema
 from jitvault.ledger.database import HEAD, Database, opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import (
     Change,
     CheckRow,
     DecisionRow,
-    GrantRow,
     LeaseRow,
-    OperationRow,
     OpState,
-    RevisionRow,
-    TaskFile,
-    TaskRow,
 )
 
-NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 ROOT = Path(__file__).parents[3]
-TOKEN, OTHER_TOKEN, WORKER = "hmac-token", "hmac-other-token", "hmac-worker"
-LEASE = "database/creds/app-ro/afiJklUf"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def database(path: Path) -> Database:
-    return opened(f"sqlite:///{path}", create=True)
-
-
-@pytest.fixture
-def ledger(database: Database) -> SqlLedger:
-    return SqlLedger(database)
-
-
-def task(task_id: str = "t-1", state: State = State.APPROVED) -> TaskRow:
-    return TaskRow(
-        task_id=task_id,
-        state=state,
-        end_reason=None,
-        revision=1,
-        digest="sha256:" + "a" * 64,
-        requester="e-req",
-        agent="e-agent",
-        version=0,
-        seq=0,
-        head="",
-        created_at=NOW,
-        due_at=None,
-        ending_at=None,
-        dead_ms=None,
-        confirmed_ms=None,
-        receipt=None,
-    )
-
-
-def revision(task_id: str = "t-1") -> RevisionRow:
-    return RevisionRow(task_id, 1, "sha256:" + "a" * 64, b'{"a":1}', {"permitted": True})
-
-
-def grant(task_id: str = "t-1", attempt: int = 1, **changes: Any) -> GrantRow:
-    made = GrantRow(
-        grant_id=f"g-{task_id}-{attempt}",
-        task_id=task_id,
-        attempt=attempt,
-        digest="sha256:" + "a" * 64,
-        role="jitvault-15m",
-        create_op=f"op-{task_id}-{attempt}",
-        wrapped_accessor="accessor",
-        accessor_hmac=TOKEN,
-        token_lease=None,
-        creation_path="auth/token/create/jitvault-15m",
-        ttl_s=600,
-        wrap_ttl_s=120,
-        issued_at=NOW,
-        expires_at=NOW + timedelta(minutes=10),
-        delivered=False,
-        settled=False,
-        verdict=Verdict.LIVE,
-        dead_at=None,
-    )
-    return replace(made, **changes)
-
-
-def operation(op_id: str = "op-1", state: OpState = OpState.ANSWERED, **changes: Any) -> OperationRow:
-    made = OperationRow(op_id, "t-1", "revoke_lease", LEASE, state, "ok", NOW, NOW + timedelta(milliseconds=5))
-    return replace(made, **changes)
-
-
-def make(ledger: SqlLedger, task_id: str = "t-1", *, state: State = State.APPROVED) -> TaskRow:
-    rows = (revision(task_id),)
-    return ledger.create(task(task_id, state), Change("submitted", {"by": "olga"}, rows=rows), at=NOW)
-
-
-def change(ledger: SqlLedger, what: Change, task_id: str = "t-1") -> TaskRow:
-    with ledger.claim(task_id) as claim:
-        return ledger.apply(task_id, what, claim=claim, at=NOW)
-
-
-def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskFile:
-    found = ledger.file(task_id)
-    assert found is not None
-    return found
-
-
-def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
-    found = file_of(ledger, task_id)
-    return breaks(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
-
-
-def as_is(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """What somebody with the file and the sqlite3 program can do."""
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA foreign_keys = ON")
-        found = connection.execute(statement, values).fetchall()
-        connection.commit()
-        return found
-    finally:
-        connection.close()
 
 
 # -- creating and changing --------------------------------------------------------------------------------
@@ -245,7 +151,7 @@ def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: SqlLedger)
 
 def test_what_is_not_there(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ledger.task("t-9"), ledger.file("t-9"), ledger.tasks()) == (None, None, [])
-    assert ledger.position("audit") is None
+    assert ledger.readings() == {}
     assert ledger.installation() is None
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
     with pytest.raises(WrongState), ledger.claim("t-9"):
@@ -308,11 +214,6 @@ def test_a_claim_is_given_back_after_an_error(ledger: SqlLedger, monkeypatch: py
         raise ValueError("oops")
     with ledger.claim("t-1"):
         pass
-
-
-def lose(path: Path, table: str = "tasks") -> None:
-    """Let every claim's time be over, as if its holder had been paused for longer."""
-    as_is(path, f"UPDATE {table} SET claim_until = 1")
 
 
 def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: SqlLedger, path: Path) -> None:
@@ -547,8 +448,7 @@ def test_an_attempt_is_made_once(ledger: SqlLedger) -> None:
 
 
 def filled(ledger: SqlLedger) -> None:
-    make(ledger)
-    change(ledger, Change("issued", rows=(grant(), operation())))
+    issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
 
 
@@ -590,8 +490,8 @@ def test_nor_does_our_own_code_replace_a_line_of_them(database: Database, ledger
         "INSERT INTO checks VALUES ('t-1', 's', 1, 2, 'x')",
         "INSERT INTO installation VALUES (2, 'i')",
         "INSERT INTO observations (line, source, epoch, offset, at, closing, kind, request_id, path, subject, actor,"
-        " op, remote, failed, error, detail) VALUES ('l', 's', 1, 1, '2030-01-01', 1, 'told', '', '', '', '', '', '',"
-        " 0, '', '{}')",
+        " op, remote, failed, error, token, alias, detail) VALUES ('l', 's', 1, 1, '2030-01-01', 1, 'told', '', '', '',"
+        " '', '', '', 0, '', '', '', '{}')",
     ],
 )
 def test_values_outside_their_enumeration_are_refused(ledger: SqlLedger, path: Path, statement: str) -> None:
@@ -630,374 +530,6 @@ def test_foreign_keys_are_on_in_our_own_connections(database: Database, ledger: 
     make(ledger)
     with pytest.raises(LedgerUnavailable, match="FOREIGN KEY"):
         database.write(lambda c: c.execute(text("DELETE FROM tasks")))
-
-
-# -- the audit stream -------------------------------------------------------------------------------------
-
-
-def seen(n: int, kind: Kind, subject: str = "", **how: Any) -> Observation:
-    made = Observation(
-        line=f"{n:064x}",
-        place=Place("audit", how.pop("epoch", 1), 100 * n),
-        at=NOW + timedelta(milliseconds=n),
-        closing=True,
-        kind=kind,
-        request_id=f"r-{n}",
-        path="database/creds/app-ro",
-        subject=subject,
-        actor=WORKER,
-        op="",
-        remote="127.0.0.1",
-        failed=False,
-        error="",
-        detail={},
-    )
-    return replace(made, **how)
-
-
-def batch(lines: list[Observation], *, offset: int = 0, gaps: tuple[str, ...] = ()) -> Batch:
-    end = offset or max((o.place.offset + 100 for o in lines), default=0)
-    return Batch(tuple(lines), Position("1:2", end, 1), gaps, len(lines))
-
-
-def read(ledger: SqlLedger, lines: list[Observation], **how: Any) -> None:
-    if ledger.position("audit") is None:
-        ledger.start_source("audit", Position("1:2", 0, 1))
-    with ledger.claim_source("audit") as claim:
-        ledger.observe("audit", batch(lines, **how), claim=claim, at=NOW)
-
-
-def issued(ledger: SqlLedger) -> None:
-    make(ledger)
-    change(ledger, Change("issued", rows=(grant(), operation())))
-
-
-def test_a_source_starts_once(ledger: SqlLedger) -> None:
-    ledger.start_source("audit", Position("1:2", 50, 1))
-    ledger.start_source("audit", Position("3:4", 99, 7))
-    assert ledger.position("audit") == Position("1:2", 50, 1)
-
-
-def test_lines_and_position_are_committed_together(ledger: SqlLedger, path: Path) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
-    assert ledger.position("audit") == Position("1:2", 200, 1)
-    # a batch of which one line cannot be written moves nothing on
-    bad = [seen(2, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.USED, detail={"x": object()})]
-    before = file_of(ledger)
-    with pytest.raises(Exception, match="serializable"):
-        read(ledger, bad)
-    assert ledger.position("audit") == Position("1:2", 200, 1)
-    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
-    assert file_of(ledger) == before
-
-
-def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, path: Path) -> None:
-    issued(ledger)
-    lines = [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)]
-    read(ledger, lines)
-    once = file_of(ledger)
-    read(ledger, lines)
-    assert file_of(ledger) == once
-    # also when only a part of it is new
-    read(ledger, [*lines, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
-    assert len(file_of(ledger).events) == len(once.events) + 1
-    assert file_of(ledger).events[-1].body["lines"] == [f"{3:064x}"]
-    assert as_is(path, "SELECT count(*) FROM observations") == [(3,)]
-
-
-def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, path: Path) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)] * 2)
-    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
-
-
-def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, path: Path) -> None:
-    issued(ledger)
-    ledger.start_source("audit", Position("1:2", 0, 1))
-    with ledger.claim_source("audit") as old:
-        lose(path, "audit_sources")
-        with ledger.claim_source("audit"), pytest.raises(WrongState, match="another process reads audit source audit"):
-            ledger.observe("audit", batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)]), claim=old, at=NOW)
-    assert ledger.position("audit") == Position("1:2", 0, 1)
-    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
-
-
-def test_a_gap_is_kept(ledger: SqlLedger, path: Path) -> None:
-    read(ledger, [], gaps=("one", "the file was replaced"))
-    assert as_is(path, "SELECT gap FROM audit_sources") == [("the file was replaced",)]
-    read(ledger, [])
-    assert as_is(path, "SELECT gap FROM audit_sources") == [("the file was replaced",)]
-
-
-def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"username": "v-1"})])
-    (lease,) = file_of(ledger).leases
-    assert lease == LeaseRow(
-        LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW + timedelta(milliseconds=1), Verdict.LIVE, None
-    )
-    assert file_of(ledger).events[-1].body == {"lines": [f"{1:064x}"], "leases": [LEASE], "state": "approved"}
-    assert whole(ledger)
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        # whatever else a client can choose: only the accessor's HMAC links
-        {"actor": OTHER_TOKEN},
-        {"actor": ""},
-        {"actor": OTHER_TOKEN, "op": "op-1"},
-        {"actor": OTHER_TOKEN, "detail": {"task": "t-1", "entity": "e-agent", "grant": "g-t-1-1"}},
-        {"actor": "accessor"},
-        {"actor": OTHER_TOKEN, "subject": TOKEN},
-        {"actor": TOKEN, "closing": False},
-        {"actor": TOKEN, "kind": Kind.USED},
-    ],
-    ids=str,
-)
-def test_a_lease_is_linked_by_the_accessors_hmac_alone(ledger: SqlLedger, how: dict[str, Any]) -> None:
-    issued(ledger)
-    read(ledger, [replace(seen(1, Kind.LEASE_ISSUED, LEASE), **how)])
-    assert file_of(ledger).leases == ()
-
-
-def test_a_known_lease_keeps_what_is_known_of_it(ledger: SqlLedger) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
-    dead = replace(file_of(ledger).leases[0], verdict=Verdict.AUDIT_CONFIRMED, dead_at=NOW)
-    change(ledger, Change("confirmed", rows=(dead,)))
-    read(ledger, [seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
-    assert file_of(ledger).leases == (dead,)
-
-
-def test_a_batch_is_one_event_for_each_task_it_concerns(ledger: SqlLedger) -> None:
-    issued(ledger)
-    make(ledger, "t-2")
-    change(ledger, Change("issued", rows=(grant("t-2", accessor_hmac=OTHER_TOKEN),)), "t-2")
-    make(ledger, "t-3")
-    read(
-        ledger,
-        [
-            seen(5, Kind.USED, TOKEN, actor=TOKEN),
-            seen(4, Kind.UNWRAPPED, TOKEN, actor="hmac-wrapping"),
-            seen(3, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN),
-            seen(2, Kind.HAZARD, actor="hmac-root"),
-        ],
-    )
-    events = {name: [e for e in file_of(ledger, name).events if e.kind == "observed"] for name in ("t-1", "t-2", "t-3")}
-    assert [e.body["lines"] for e in events["t-1"]] == [[f"{4:064x}", f"{5:064x}"]]
-    assert [e.body["lines"] for e in events["t-2"]] == [[f"{3:064x}"]]
-    assert events["t-3"] == []
-    assert all(whole(ledger, name) for name in events)
-
-
-def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: SqlLedger) -> None:
-    make(ledger)
-    change(ledger, Change("issuing", rows=(grant(accessor_hmac=None),)))
-    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=""), seen(2, Kind.UNWRAPPED, "")])
-    assert file_of(ledger).leases == ()
-    assert len(file_of(ledger).events) == 2
-
-
-def test_500_lines_are_one_batch(ledger: SqlLedger, path: Path) -> None:
-    issued(ledger)
-    read(ledger, [seen(n, Kind.LEASE_ISSUED, f"{LEASE}-{n}", actor=TOKEN) for n in range(1, 501)])
-    assert len(file_of(ledger).leases) == 500
-    assert len(file_of(ledger).events) == 3
-    assert as_is(path, "SELECT count(*) FROM observations") == [(500,)]
-
-
-@pytest.mark.parametrize("odd", ["a\0b", "\u202e'; DROP TABLE tasks; --", "x" * 5000, "\U0001f600"])
-def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, odd: str) -> None:
-    issued(ledger)
-    line = seen(1, Kind.USED, TOKEN, actor=TOKEN, path=odd, request_id=odd, error=odd, remote=odd, detail={"e": odd})
-    read(ledger, [line])
-    (found,) = ledger.trail(file_of(ledger)).observations
-    assert (found.path, found.detail) == (odd[:1024], {"e": odd})
-
-
-# -- reading the trail ------------------------------------------------------------------------------------
-
-
-def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: SqlLedger) -> None:
-    issued(ledger)
-    ledger.session(WORKER, NOW)
-    lines = [
-        seen(9, Kind.LEASE_REVOKED, LEASE),
-        seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN),
-        seen(4, Kind.LEASE_LOOKUP, "hmac-lease", op="op-1"),
-        seen(3, Kind.HAZARD, actor="hmac-root", path="sys/leases/tidy"),
-        seen(6, Kind.TOKEN_REVOKED, TOKEN, epoch=2),
-        # somebody's revocation that names its lease in the body: which lease, only the HMAC can tell
-        seen(7, Kind.LEASE_REVOKED, "hmac-sha256:1e", actor="hmac-root"),
-    ]
-    theirs = [
-        seen(5, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN),
-        seen(8, Kind.LEASE_REVOKED, "database/creds/other/x"),
-        seen(10, Kind.LEASE_LOOKUP, "hmac-other", op="op-other"),
-        seen(11, Kind.OWN, actor=WORKER),
-    ]
-    read(ledger, lines + theirs)
-    trail = ledger.trail(file_of(ledger))
-    assert [o.place.offset for o in trail.observations] == [200, 300, 400, 700, 900, 600]
-    assert {o.line for o in trail.observations} == {o.line for o in lines}
-    assert trail.worker_accessors == {WORKER}
-
-
-def test_an_observation_comes_back_as_it_was(ledger: SqlLedger) -> None:
-    issued(ledger)
-    line = seen(1, Kind.DENIED, TOKEN, actor=TOKEN, op="op-9", failed=True, error="permission denied", closing=False)
-    line = replace(line, detail={"denied": True, "warnings": ["é"]})
-    read(ledger, [line])
-    assert ledger.trail(file_of(ledger)).observations == (line,)
-
-
-def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
-    issued(ledger)
-    early = seen(1, Kind.HAZARD, path="sys/leases/tidy", at=NOW - timedelta(days=1))
-    read(ledger, [early, seen(2, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.HAZARD, path="sys/remount")])
-    assert [o.path for o in ledger.trail(file_of(ledger)).observations if o.kind is Kind.HAZARD] == ["sys/remount"]
-
-
-def canaries(ledger: SqlLedger, *seconds: float) -> None:
-    """Lines of matched canaries so many seconds after NOW; the offsets grow with time."""
-    for n, at in enumerate(seconds, start=1000):
-        place, when = Place("audit", 1, 100_000 + int(at * 1000)), NOW + timedelta(seconds=at)
-        read(ledger, [seen(n, Kind.CANARY, f"hmac-{at}", place=place, at=when)])
-        assert ledger.keep_canary("audit", f"hmac-{at}") == Canary(place, when)
-
-
-def seconds_of(ledger: SqlLedger) -> list[float]:
-    return [(c.at - NOW).total_seconds() for c in ledger.trail(file_of(ledger)).canaries]
-
-
-def test_a_trail_has_the_canaries_around_its_lines_and_up_to_its_tokens_expiry(ledger: SqlLedger) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)])
-    # the grant expires 600 s after NOW: nothing but a canary shows that the time has come
-    canaries(ledger, 700, 599, 3, -5, -20, 601, 3)
-    assert seconds_of(ledger) == [-5, 3, 599, 601]
-
-
-def test_a_trail_keeps_every_canary_where_none_closes_it(ledger: SqlLedger) -> None:
-    issued(ledger)
-    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
-    canaries(ledger, 5, 7)
-    assert seconds_of(ledger) == [5, 7]
-
-
-def test_a_trail_without_lines_has_no_canaries(ledger: SqlLedger) -> None:
-    issued(ledger)
-    canaries(ledger, -1, 1)
-    assert seconds_of(ledger) == []
-
-
-def test_a_trail_knows_every_session_of_the_worker(ledger: SqlLedger) -> None:
-    issued(ledger)
-    for name in (WORKER, "hmac-worker-2", WORKER):
-        ledger.session(name, NOW)
-    assert ledger.trail(file_of(ledger)).worker_accessors == {WORKER, "hmac-worker-2"}
-
-
-def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, path: Path) -> None:
-    ledger.session(WORKER, NOW)
-    ledger.session(WORKER, NOW + timedelta(hours=1))
-    ((first, last),) = as_is(path, "SELECT first_at, last_at FROM worker_sessions")
-    assert (first[11:16], last[11:16]) == ("09:00", "10:00")
-
-
-NONCE_LINES = [
-    seen(1, Kind.CANARY, "hmac-nonce", closing=False),
-    seen(2, Kind.CANARY, "hmac-nonce"),
-    seen(3, Kind.OWN, "hmac-else"),
-]
-
-
-def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, path: Path) -> None:
-    read(ledger, NONCE_LINES)
-    found = Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
-    for _ in range(2):
-        assert ledger.keep_canary("audit", "hmac-nonce") == found
-    assert as_is(path, "SELECT source, epoch, offset FROM canaries") == [("audit", 1, 200)]
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"), [("audit", "hmac-x"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")]
-)
-def test_what_is_no_line_of_the_canary_is_not_kept(ledger: SqlLedger, path: Path, source: str, expected: str) -> None:
-    read(ledger, NONCE_LINES)
-    assert ledger.keep_canary(source, expected) is None
-    assert as_is(path, "SELECT * FROM canaries") == []
-
-
-def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
-    ledger.start_source("audit", Position("1:2", 0, 1))
-    with ledger.claim_source("audit") as claim:
-        for lines, found in [
-            (NONCE_LINES[:1], None),
-            (NONCE_LINES[1:2], Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))),
-        ]:
-            given = ledger.observe("audit", batch(lines), claim=claim, at=NOW, expected="hmac-nonce")
-            assert given == found
-
-
-@pytest.mark.parametrize(
-    ("how", "settled"),
-    [
-        ({}, True),
-        ({"actor": TOKEN}, False),
-        ({"actor": ""}, False),
-        ({"closing": False}, False),
-        ({"op": "op-2"}, False),
-        ({"op": ""}, False),
-        # that it failed is an answer, too
-        ({"failed": True}, True),
-    ],
-    ids=str,
-)
-def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
-    ledger: SqlLedger, how: dict[str, Any], settled: bool
-) -> None:
-    # anybody can send the header with an operation id
-    issued(ledger)
-    ledger.session(WORKER, NOW)
-    read(ledger, [replace(seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1"), **how)])
-    state = file_of(ledger).operations[0].state
-    assert state is (OpState.SETTLED if settled else OpState.ANSWERED)
-
-
-@pytest.mark.parametrize("state", [s for s in OpState if s is not OpState.ANSWERED])
-def test_only_an_answered_operation_is_settled_by_its_line(ledger: SqlLedger, state: OpState) -> None:
-    make(ledger)
-    ledger.session(WORKER, NOW)
-    change(ledger, Change("a", rows=(operation(state=state),)))
-    read(ledger, [seen(1, Kind.LEASE_REVOKED, LEASE, op="op-1")])
-    assert file_of(ledger).operations[0].state is state
-
-
-@pytest.mark.parametrize("state", list(OpState))
-def test_only_answered_operations_must_have_been_seen(ledger: SqlLedger, state: OpState) -> None:
-    make(ledger)
-    change(ledger, Change("a", rows=(operation(state=state),)))
-    expected = ["op-1"] if state is OpState.ANSWERED else []
-    assert ledger.unseen_operations(NOW + timedelta(seconds=1)) == expected
-
-
-def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: SqlLedger) -> None:
-    make(ledger)
-    ledger.session(WORKER, NOW)
-    change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
-    later = NOW + timedelta(seconds=1)
-    read(ledger, [seen(1, Kind.OWN, op="op-1", closing=False), seen(2, Kind.OWN, op="op-3")])
-    assert set(ledger.unseen_operations(later)) == {"op-1", "op-2"}
-    # a line of somebody who only sends the header does not count
-    read(ledger, [seen(4, Kind.OWN, op="op-1", actor=OTHER_TOKEN)])
-    assert set(ledger.unseen_operations(later)) == {"op-1", "op-2"}
-    read(ledger, [seen(3, Kind.OWN, op="op-1")])
-    assert ledger.unseen_operations(later) == ["op-2"]
-    # one that was answered just now may still be on its way
-    assert ledger.unseen_operations(NOW) == []
 
 
 def test_issue_times_are_those_of_the_role(ledger: SqlLedger) -> None:

@@ -1,0 +1,126 @@
+"""The environment becomes settings in one place, and a value that is wrong is told by its variable's name."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from jitvault.errors import UsageError
+from jitvault.settings import Settings, load
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith(("JITVAULT_", "VAULT_", "BAO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return load()
+
+
+def test_without_an_environment_there_are_defaults() -> None:
+    found = load()
+    assert (found.audit_file, found.shared_hosts, found.denied_limit) == ((), (), 1)
+    assert found.settle_window == timedelta(seconds=90)
+    assert (found.worker, found.person, found.admin) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("/var/log/audit.log", ["/var/log/audit.log"]),
+        ("/a/audit.log:/b/audit.log:/c", ["/a/audit.log", "/b/audit.log", "/c"]),
+        # in the order in which they are named
+        ("/b:/a", ["/b", "/a"]),
+        ("relative/audit.log", ["relative/audit.log"]),
+        ("/with space/a,b", ["/with space/a,b"]),
+        # an empty part would be the working directory
+        (":/a::/b:", ["/a", "/b"]),
+        (":", []),
+        ("", []),
+    ],
+)
+def test_the_audit_file_can_be_several(monkeypatch: pytest.MonkeyPatch, value: str, expected: list[str]) -> None:
+    assert loaded(monkeypatch, JITVAULT_AUDIT_FILE=value).audit_file == tuple(map(Path, expected))
+
+
+def test_a_path_that_looks_like_json_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loaded(monkeypatch, JITVAULT_AUDIT_FILE='["/a"]').audit_file == (Path('["/a"]'),)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("10.0.0.0/8", ("10.0.0.0/8",)),
+        ("10.0.0.0/8,fd00::/8", ("10.0.0.0/8", "fd00::/8")),
+        (" 10.0.0.0/8 , 192.0.2.7 ,", ("10.0.0.0/8", "192.0.2.7/32")),
+        ("::1", ("::1/128",)),
+        ("0.0.0.0/0", ("0.0.0.0/0",)),
+        (",", ()),
+        ("", ()),
+    ],
+)
+def test_shared_hosts_are_networks(monkeypatch: pytest.MonkeyPatch, value: str, expected: tuple[str, ...]) -> None:
+    assert loaded(monkeypatch, JITVAULT_SHARED_HOSTS=value).shared_hosts == expected
+
+
+def test_the_limit_of_denied_requests_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loaded(monkeypatch, JITVAULT_DENIED_LIMIT="7").denied_limit == 7
+    assert loaded(monkeypatch, JITVAULT_DENIED_LIMIT="").denied_limit == 1
+
+
+BAD = [
+    ("JITVAULT_SHARED_HOSTS", "secret-nonsense"),
+    ("JITVAULT_SHARED_HOSTS", "10.0.0.1/8"),
+    ("JITVAULT_SHARED_HOSTS", "10.0.0.0/8,300.1.2.3"),
+    ("JITVAULT_SHARED_HOSTS", "10.0.0.0/8;192.0.2.0/24"),
+    ("JITVAULT_DENIED_LIMIT", "0"),
+    ("JITVAULT_DENIED_LIMIT", "-1"),
+    ("JITVAULT_DENIED_LIMIT", "secret-many"),
+    ("JITVAULT_DENIED_LIMIT", "1.5"),
+    ("JITVAULT_SETTLE_WINDOW", "secret-soon"),
+    ("JITVAULT_SETTLE_WINDOW", "90"),
+    ("VAULT_ADDR", "secret-vault.example"),
+]
+WRONG_NAME = pytest.mark.xfail(reason="of two spellings the error always names the first one")
+SHOWN = pytest.mark.xfail(reason="what the parser of the value says is told, and that repeats the value")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [*BAD, pytest.param("BAO_ADDR", "secret-vault.example", marks=WRONG_NAME)]
+)
+def test_a_value_that_is_wrong_names_its_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        loaded(monkeypatch, **{variable: value})
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert variable in caught.value.hint
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        pytest.param("JITVAULT_SHARED_HOSTS", "secret-nonsense", marks=SHOWN),
+        pytest.param("JITVAULT_SETTLE_WINDOW", "secret-soon", marks=SHOWN),
+        ("JITVAULT_DENIED_LIMIT", "secret-many"),
+        ("VAULT_ADDR", "secret-vault.example"),
+    ],
+)
+def test_a_value_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    # it may be a secret that was put into the wrong variable
+    with pytest.raises(UsageError) as caught:
+        loaded(monkeypatch, **{variable: value})
+    assert "secret" not in str(caught.value) + caught.value.hint
+
+
+def test_of_several_bad_values_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"^JITVAULT_\w+: "):
+        loaded(monkeypatch, JITVAULT_DENIED_LIMIT="x", JITVAULT_SHARED_HOSTS="y")
