@@ -295,6 +295,25 @@ def test_a_scan_takes_whole_chunks_of_ordinary_lines_at_once(monkeypatch: pytest
     assert {o.line for o in found.observations} == {hashlib.sha256(line() + b"\n").hexdigest()}
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"request": {"path": "sys/leases/revoke/a"}}, Kind.LEASE_REVOKED),
+        ({"request": {"path": "database/config/a"}}, Kind.HAZARD),
+        ({"auth": {**OTHERS, "policies": ["app", "jitvault-access-1"]}}, Kind.USED),
+        ({"request": {"path": "kv/data/app", "headers": {"x-jitvault-op": ["op"]}}}, Kind.OWN),
+        ({"auth": None, "error": "permission denied", "request": {"client_token": "hmac-sha256:7a"}}, Kind.REFUSED),
+    ],
+)
+def test_each_reason_to_decode_a_line_is_seen_among_others(
+    changes: dict[str, Any], kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(decoding, "_scan_by_line")
+    other = {"request": {"path": "kv/data/app"}, "auth": OTHERS}
+    chunk = b"".join(raw + b"\n" for raw in (line(**other), line(**{**other, **changes}), line(**other)))
+    assert [o.kind for o in scan(chunk, PLACE).observations] == [kind]
+
+
 @pytest.mark.parametrize("prefix", [b"@cee: ", b"vault ", b" ", b"\t", b"x" * 64])
 def test_the_prefix_of_a_device_is_passed_over(prefix: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = prefix + line() + b"\n"

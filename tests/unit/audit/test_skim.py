@@ -96,7 +96,9 @@ def test_a_line_cut_off_anywhere_is_undecodable(end: int) -> None:
 @pytest.mark.parametrize(
     "value",
     b'01 -01 - 1. .5 1e 1e+ +1 NaN Infinity True nul tru nullx truex 0x1 1_0 -a [1,] [,1] [1 {"a":1,} {"a"} {"a":}'
-    b' {a:1} {1:1} [1]] [1}  "\\x" "\\u12g4" "\\u00" "\\udc00" "\\ud800\\ud800" "\x1f" "\0" " "\\"'.split(b" "),
+    b' {a:1} {1:1} [1]] [1}  "\\x" "\\u12g4" "\\u00" "\\udc00" "\\ud800\\ud800" "\x1f" "\\n\x1f" "\0" " "\\"'.split(
+        b" "
+    ),
 )
 def test_what_is_no_json_is_undecodable_wherever_it_stands(value: bytes) -> None:
     for raw in (line(unknown="HERE"), line(unknown=[0, "HERE", 0]), line(request={"path": "x", "data": {"a": "HERE"}})):
