@@ -34,10 +34,11 @@ from jitvault.errors import JitvaultError, UsageError
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
+    # what is wrong with it is not repeated: it may be a secret in the wrong variable
     try:
         return parse_duration(value)
-    except JitvaultError as error:
-        raise ValueError(str(error)) from None
+    except JitvaultError:
+        raise ValueError("expected a duration such as 90s or 2m") from None
 
 
 def _paths(value: object) -> object:
@@ -47,7 +48,10 @@ def _paths(value: object) -> object:
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(str(ip_network(part.strip())) for part in value.split(",") if part.strip())
+    try:
+        return tuple(str(ip_network(part.strip())) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("expected networks such as 10.0.0.0/8, with commas between") from None
 
 
 def _either(name: str) -> AliasChoices:
@@ -105,6 +109,9 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
+        if name.startswith("VAULT_") and name not in os.environ:
+            # of the two spellings, the one that was used
+            name = name.replace("VAULT_", "BAO_", 1)
         variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{variable}: {said}", hint=f"Correct {variable} or unset it.") from None

@@ -119,8 +119,27 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
     """
     issue = _issue(credential, trail.observations)
     end = _revocation(credential, trail, after=issue)
+    revoked = _judged(credential, trail, issue, end, None, probed=probed, target=target)
+    expired = _expired(credential, trail)
+    if expired is None or revoked.verdict in _PROVEN:
+        return revoked
+    # what was not revoked for sure is dead all the same once its time is over
+    over = _judged(credential, trail, issue, None, expired, probed=probed, target=target)
+    return over if over.verdict in _PROVEN or end is None else revoked
+
+
+def _judged(
+    credential: Credential,
+    trail: Trail,
+    issue: Observation | None,
+    end: Observation | None,
+    expired: Canary | None,
+    *,
+    probed: Probed | None,
+    target: bool,
+) -> Proof:
+    """The checks on one way in which the credential can have ended."""
     lookup = _lookup(credential, trail, after=end or issue)
-    expired = _expired(credential, trail) if end is None else None
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1

@@ -66,6 +66,9 @@ def owner(line: Observation, aliases: Mapping[str, str]) -> str:
     body (`bao unwrap` does), and what it gets belongs to the task whose wrapping it was.
     """
     named = line.subject if line.kind in _ABOUT_A_TOKEN else ""
+    if line.kind is Kind.LEASE_ISSUED and line.token:
+        # opened by anybody: it belongs to whoever had it wrapped, or to nobody that is known yet
+        return aliases.get(line.token, "")
     return named or aliases.get(line.token, "") or line.actor
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.confirmation import Check
 from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
+from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
 
 QUIET = timedelta(seconds=1)
@@ -31,15 +32,23 @@ class Doubts:
 
 
 def doubts(
-    tokens: frozenset[str], trail: Trail, *, leased: frozenset[str], settle: timedelta, newest: Canary
+    tokens: frozenset[str],
+    trail: Trail,
+    *,
+    leased: frozenset[str],
+    settle: timedelta,
+    newest: Canary,
+    interrupted: bool = False,
 ) -> Doubts:
     """What the lines of a task's tokens up to a canary leave open.
 
     `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
-    server's longest request, never gets one.
+    server's longest request, never gets one. `interrupted` says that a gap is known which none of these lines shows.
     """
     acts = _acts(tokens, trail)
-    own = acts + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    names = aliases(trail.observations)
+    opened_for = [o for o in trail.observations if o.kind is Kind.LEASE_ISSUED and names.get(o.token) in tokens]
+    own = acts + opened_for + [o for o in trail.observations if _begins_or_ends(o, tokens)]
     stretches = {stretch(o.place) for o in own} | ({stretch(newest.place)} if own else set())
     answered = {o.request_id for o in acts if o.closing}
     opened = [o for o in acts if not o.closing and o.request_id not in answered]
@@ -47,7 +56,7 @@ def doubts(
     opened_by = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
     hidden = [o for o in acts if o.kind is Kind.USED and done(o) and o.path in leased and o.alias not in opened_by]
     return Doubts(
-        gap="the stream was interrupted after the token was made" if len(stretches) > 1 else "",
+        gap="the stream was interrupted after the token was made" if len(stretches) > 1 or interrupted else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
         if hidden
         else "",

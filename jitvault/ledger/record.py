@@ -121,7 +121,7 @@ class SqlRecord:
 
         def unit(connection: Connection) -> None:
             # the claim goes as well: whoever reads just now would write the old stretch back
-            change = update(table).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1)
+            change = update(table).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
             for source, epoch in connection.execute(change.returning(table.c.name, table.c.epoch)).all():
                 _add_gap(connection, Gap(source, epoch, what, at))
 

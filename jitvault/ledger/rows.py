@@ -85,7 +85,15 @@ def put_finding(
     """Insert a finding; the same one twice is one."""
     values = {"task_id": task_id, "rule": rule, "message": message[:1000], "at": at}
     named = {"line": line, "request_id": request_id and request_id[:64]}
-    connection.execute(insert(schema.findings).values({**values, **named}).on_conflict_do_nothing())
+    found = schema.findings.c
+    # the database's own rule does not see it: to SQL no task is not the same as no task
+    known = select(found.id).where(
+        found.task_id.is_(task_id) if task_id is None else found.task_id == task_id,
+        found.rule == rule,
+        found.message == values["message"],
+    )
+    if connection.execute(known.limit(1)).first() is None:
+        connection.execute(insert(schema.findings).values({**values, **named}).on_conflict_do_nothing())
 
 
 def observation_values(o: Observation) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     # what others unwrap on the worker's host is theirs
     ours = [o for o in new if o.kind is not Kind.LEASE_ISSUED or o.token in stands_for]
     _alarm(connection, ours, sessions, at, shared)
-    _tell_tasks(connection, [*new, *_waiting(connection, new)], stands_for, at)
+    earlier = _waiting(connection, new)
+    _tell_tasks(connection, [*new, *earlier], _aliases(connection, [*new, *earlier]) if earlier else stands_for, at)
 
 
 def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
@@ -120,12 +121,12 @@ def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, 
 
 def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observation]:
     """Lines that were read before the one that says which token they are about: several files have no order."""
-    introduced = {o.alias for o in new if o.alias}
-    if not introduced:
-        return []
-    line, own = schema.observations.c, {o.line for o in new}
-    rows = connection.execute(select(schema.observations).where(line.token.in_(introduced))).mappings()
-    return [get_observation(row) for row in rows if row["line"] not in own]
+    line, found, asked = schema.observations.c, list(new), set[str]()
+    while wanted := {o.alias for o in found if o.alias} - asked:
+        asked |= wanted
+        rows = connection.execute(select(schema.observations).where(line.token.in_(wanted))).mappings()
+        found += [get_observation(row) for row in rows]
+    return [o for o in found[len(new) :] if o not in new]
 
 
 def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observation]:
@@ -199,15 +200,23 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
-    line, canary, source = schema.observations.c, schema.canaries.c, schema.audit_sources.c
+    line, canary, source, gap = (
+        t.c for t in (schema.observations, schema.canaries, schema.audit_sources, schema.audit_gaps)
+    )
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
     newest = select(canary.source).order_by(canary.at.desc()).limit(1).scalar_subquery()
     now = connection.execute(select(source.name, source.epoch).where(source.name == newest)).first()
     if now is None or not tokens:
         return False
+    subjects = tokens + [lease.lease_id for lease in file.leases]
     elsewhere = or_(line.source != now.name, line.epoch != now.epoch)
-    query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(tokens)), elsewhere)
-    return connection.execute(query.limit(1)).first() is not None
+    query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(subjects)), elsewhere)
+    if connection.execute(query.limit(1)).first() is not None:
+        return True
+    # what is missing in the file of another node may be what the token did there
+    begun = min((op.sent_at for op in file.operations if op.kind == "create_token"), default=None)
+    since = select(gap.source).where(gap.at >= begun).limit(1)
+    return begun is not None and connection.execute(since).first() is not None
 
 
 def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
@@ -234,14 +243,18 @@ def _names(connection: Connection, tokens: Sequence[str]) -> set[str]:
 
 
 def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:
-    """The canaries from the last one before the first line to the first one after the last line and expiry."""
+    """In each source, from the last canary before the first line to the first one after the last line and expiry.
+
+    Nodes take turns: the canary that is nearest in time can stand in another one's file.
+    """
     if not lines:
         return ()
-    canary = schema.canaries.c
+    canary, other = schema.canaries.c, schema.canaries.alias()
     expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
     last = max([o.at for o in lines] + expiries)
-    lower = select(func.max(canary.at)).where(canary.at < min(o.at for o in lines)).scalar_subquery()
-    upper = select(func.min(canary.at)).where(canary.at >= last).scalar_subquery()
+    same = other.c.source == canary.source
+    lower = select(func.max(other.c.at)).where(same, other.c.at < min(o.at for o in lines)).scalar_subquery()
+    upper = select(func.min(other.c.at)).where(same, other.c.at >= last).scalar_subquery()
     query = (
         select(schema.canaries)
         .where(canary.at >= func.coalesce(lower, _EVER), canary.at <= func.coalesce(upper, _NEVER))

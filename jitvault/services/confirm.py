@@ -111,7 +111,14 @@ def tokens_of(file: TaskFile) -> frozenset[str]:
 def doubts_of(worker: Worker, file: TaskFile, trail: Trail, canary: Canary) -> Doubts:
     """What the lines up to `canary` leave open about the task's leases."""
     leased = frozenset(entry["path"] for entry in Revision.of(file.revision.body).access)
-    return doubts(tokens_of(file), trail, leased=leased, settle=worker.settle_window, newest=canary)
+    return doubts(
+        tokens_of(file),
+        trail,
+        leased=leased,
+        settle=worker.settle_window,
+        newest=canary,
+        interrupted=worker.ledger.interrupted(file),
+    )
 
 
 def good_listings(file: TaskFile) -> frozenset[str]:

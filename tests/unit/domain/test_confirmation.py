@@ -726,7 +726,6 @@ def test_of_two_trails_the_one_with_less_evidence_never_gives_the_better_verdict
     assert rank(verdicts[0]) <= rank(verdicts[1])
 
 
-@pytest.mark.xfail(reason="confirm looks at the expiry only where there is no revocation line at all")
 @pytest.mark.parametrize("over_a_gap", [True, False])
 def test_a_token_whose_ttl_is_over_is_dead_though_its_revocation_is_not_proven(over_a_gap: bool) -> None:
     expiring = gapped_token(expires_at=START + timedelta(seconds=5))

@@ -214,7 +214,6 @@ def test_what_is_not_the_tasks_leaves_no_gap() -> None:
     assert doubted(Story().gap().elsewhere("node-2")) == NONE
 
 
-@pytest.mark.xfail(reason="doubts looks at lines of the task's tokens alone, and nobody's token opened that")
 def test_a_lease_that_was_shown_elsewhere_leaves_a_gap_as_well() -> None:
     # its revocation stands in another stretch than its issue, so that check 5 asks for a listing
     story = whole().used(path=CREDS, alias=READ).elsewhere("node-2")

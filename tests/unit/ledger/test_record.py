@@ -186,7 +186,6 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
     assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
 
 
-@pytest.mark.xfail(reason="break_stretches leaves claim_until: the source cannot be claimed until that time is over")
 def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
     ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +403,6 @@ def test_a_finding_names_its_line_and_its_request(ledger: SqlLedger) -> None:
     assert found == {"denied": ("ab" * 32, "r" * 64), "ledger_edited": (None, None)}
 
 
-@pytest.mark.xfail(reason="NULL is distinct from NULL in SQLite's unique constraints")
 def test_a_finding_of_no_task_is_kept_once_as_well(ledger: SqlLedger, path: Path) -> None:
     for _ in range(2):
         ledger.finding(None, "unknown_token", "no", NOW, line="ab" * 32)

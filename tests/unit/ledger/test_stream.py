@@ -272,7 +272,6 @@ def test_whose_lease_it_is_does_not_depend_on_who_opens_the_wrapping(ledger: Sql
 
 
 STEPS = (wrapped_read(12), rewrapped(13, READ, "hmac-w2"), opened_read(15, token="hmac-w2"))
-LATE_CHAIN = "stream._waiting goes one step: what waits for a rewrap that itself waits is not found"
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))), ids=str)
@@ -292,10 +291,7 @@ def test_a_lease_enters_whichever_of_its_two_lines_is_read_first(ledger: SqlLedg
 
 @pytest.mark.parametrize(
     "order",
-    [
-        pytest.param(order, marks=[pytest.mark.xfail(reason=LATE_CHAIN)] if order[-1] == 0 else [], id=str(order))
-        for order in itertools.permutations(range(3))
-    ],
+    [pytest.param(order, id=str(order)) for order in itertools.permutations(range(3))],
 )
 def test_a_lease_of_a_wrapping_that_was_made_anew_enters_in_any_order(
     ledger: SqlLedger, order: tuple[int, ...]
@@ -306,7 +302,6 @@ def test_a_lease_of_a_wrapping_that_was_made_anew_enters_in_any_order(
     assert (leases_of(ledger), leases_of(ledger, "t-2")) == ([LEASE], [])
 
 
-@pytest.mark.xfail(reason="stream._tell_tasks: with no alias yet the lease goes to who opened it, and stays there")
 def test_a_lease_that_another_tasks_token_opened_is_not_that_tasks_though_it_was_read_first(ledger: SqlLedger) -> None:
     two_tasks(ledger)
     read(ledger, [opened_read(actor=OTHER_TOKEN)], source="node-2")

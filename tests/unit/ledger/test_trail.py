@@ -113,7 +113,6 @@ def test_a_trail_knows_every_session_of_the_worker(ledger: SqlLedger) -> None:
     assert ledger.trail(file_of(ledger)).worker_accessors == {WORKER, "hmac-worker-2"}
 
 
-@pytest.mark.xfail(reason="stream._canaries_around looks for one canary before and after of all sources together")
 def test_the_lines_of_each_source_have_canaries_of_their_own_around_them(ledger: SqlLedger) -> None:
     issued(ledger)
     change(ledger, Change("expires", rows=(grant(expires_at=NOW + timedelta(milliseconds=1)),)))
@@ -290,7 +289,6 @@ def test_without_a_canary_a_line_or_a_token_nothing_is_interrupted(ledger: SqlLe
     assert ledger.interrupted(file_of(ledger, "t-3")) is False
 
 
-@pytest.mark.xfail(reason="stream.interrupted looks at lines of the task's tokens alone: another one opened that")
 def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: SqlLedger) -> None:
     # else nobody looks whether it is alive before it is revoked, and afterwards check 5 cannot be had any more
     issued(ledger)
@@ -301,7 +299,6 @@ def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: SqlLedg
     assert interrupted(ledger) is True
 
 
-@pytest.mark.xfail(reason="stream.interrupted knows no gap but those between two lines of the task's tokens")
 def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(ledger: SqlLedger) -> None:
     # what the token did on that node may be what is missing: then no line of it stands anywhere else
     issued(ledger)
