@@ -12,7 +12,8 @@ ever carries a secret: no token, no password, no response body.
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
     ├── NotConfirmed             6   revoked, but not proven
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
-    │   └── AuditLagging         7   lines arrive, but they are behind
+    │   ├── AuditLagging         7   lines arrive, but they are behind
+    │   └── AuditMissing         7   the file is not there
     ├── InvalidInput             8   a spec, a template or a policy is wrong
     ├── WrongState               9   not found, or not possible in this state
     │   └── NotFound             9
@@ -75,6 +76,10 @@ class AuditUntrusted(JitvaultError):
 
 class AuditLagging(AuditUntrusted):
     default_hint = "Run the same command again in a moment, or look at what brings the lines here."
+
+
+class AuditMissing(AuditUntrusted):
+    """There is no file, and the one that was read is not found under another name either."""
 
 
 class InvalidInput(JitvaultError):

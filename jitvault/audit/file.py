@@ -10,9 +10,10 @@ from pathlib import Path
 from jitvault.audit.decoding import Undecodable, decode_skimmed, scan
 from jitvault.audit.logfile import CHUNK, Rewritten
 from jitvault.audit.mark import Mark
-from jitvault.audit.rotation import FileMissing, Rotation, Stand
+from jitvault.audit.rotation import Rotation, Stand
 from jitvault.audit.skim import skim
 from jitvault.domain.observation import Observation, Place
+from jitvault.errors import AuditMissing
 from jitvault.ports.audit import Batch, Position
 
 BATCH_OBSERVATIONS = 500
@@ -44,7 +45,7 @@ class FileSource:
     def continues(self, position: Position) -> bool:
         try:
             stand = self._rotation.locate(Mark.parse(position.identity))
-        except FileMissing:
+        except AuditMissing:
             return False
         if stand is None:
             return True

@@ -18,15 +18,11 @@ from typing import Self, TypeVar
 from jitvault.audit.logfile import LogFile, began
 from jitvault.audit.mark import Cursor, Mark, digest
 from jitvault.audit.survey import Member, Moved, Survey, member_of, open_member, open_present, survey
-from jitvault.errors import AuditUntrusted
+from jitvault.errors import AuditMissing, AuditUntrusted
 
 _TRIES = 50
 _PAUSE_S = 0.01
 _T = TypeVar("_T")
-
-
-class FileMissing(AuditUntrusted):
-    """There is no file, and the one that was read is not found under another name either."""
 
 
 @dataclass(slots=True)
@@ -115,7 +111,7 @@ class Rotation:
         unread = [member for member in rest if not (truncated and member.began == mark.since)]
         first = unread[0] if unread else there.present
         if first is None or (there.present is None and not truncated):
-            raise FileMissing(f"the audit file {self._path} cannot be read: No such file or directory")
+            raise AuditMissing(f"the audit file {self._path} cannot be read: No such file or directory")
         if unread != rest:
             gap = self._lost_by_truncation()
         elif truncated:

@@ -287,7 +287,7 @@ worker_sessions = Table(
     Column("first_at", UtcTime, nullable=False),
     Column("last_at", UtcTime, nullable=False),
     # the address that Vault saw it act from
-    Column("remote", String(64), nullable=False, server_default=""),
+    Column("remote", String(64), nullable=False, server_default=text("''")),
 )
 
 findings = Table(

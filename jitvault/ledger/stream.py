@@ -20,6 +20,7 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
@@ -39,7 +40,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     sessions = _sessions(connection, new)
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
-    ours = [o for o in new if o.kind is not Kind.LEASE_ISSUED or o.token in stands_for]
+    ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
     _alarm(connection, ours, sessions, at, shared)
     earlier = _waiting(connection, new)
     _tell_tasks(connection, [*new, *earlier], _aliases(connection, [*new, *earlier]) if earlier else stands_for, at)
@@ -200,23 +201,26 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
-    line, canary, source, gap = (
-        t.c for t in (schema.observations, schema.canaries, schema.audit_sources, schema.audit_gaps)
-    )
+    line, canary, source = schema.observations.c, schema.canaries.c, schema.audit_sources.c
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    newest = select(canary.source).order_by(canary.at.desc()).limit(1).scalar_subquery()
-    now = connection.execute(select(source.name, source.epoch).where(source.name == newest)).first()
-    if now is None or not tokens:
+    newest = connection.execute(select(schema.canaries).order_by(canary.at.desc()).limit(1)).first()
+    if newest is None or not tokens:
         return False
+    # a gap counts from the line that makes it, and not only from the canary after it
+    reading = connection.execute(select(source.epoch).where(source.name == newest.source)).scalar()
+    epochs = {newest.epoch, reading or newest.epoch}
     subjects = tokens + [lease.lease_id for lease in file.leases]
-    elsewhere = or_(line.source != now.name, line.epoch != now.epoch)
+    elsewhere = or_(line.source != newest.source, *(line.epoch != epoch for epoch in epochs))
     query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(subjects)), elsewhere)
-    if connection.execute(query.limit(1)).first() is not None:
-        return True
-    # what is missing in the file of another node may be what the token did there
-    begun = min((op.sent_at for op in file.operations if op.kind == "create_token"), default=None)
-    since = select(gap.source).where(gap.at >= begun).limit(1)
-    return begun is not None and connection.execute(since).first() is not None
+    return connection.execute(query.limit(1)).first() is not None or _gap_since(connection, file)
+
+
+def _gap_since(connection: Connection, file: TaskFile) -> bool:
+    """Whether any source has a gap that was met since the task's first token was meant: it may be what that did."""
+    creates = {grant.create_op for grant in file.grants}
+    begun = min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
+    gap = schema.audit_gaps.c
+    return connection.execute(select(gap.source).where(gap.at >= begun).limit(1)).first() is not None
 
 
 def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
-from jitvault.errors import AuditLagging, AuditUntrusted
+from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted
 from jitvault.ports.audit import Position, Source
 from jitvault.ports.record import Reading
 from jitvault.services.context import Worker, new_id
@@ -66,7 +66,8 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
             _own_lines_are_there(worker, sent_at)
             _clocks_agree(found, sent_at, worker.now())
             return found
-        if worker.clock.monotonic() - sent > patience_s:
+        waited = worker.clock.monotonic() - sent
+        if waited > patience_s or (search.is_blind and waited > min(patience_s, SHORT_PATIENCE_S)):
             raise search.failure(patience_s)
         worker.clock.sleep(_POLL_S)
 
@@ -98,6 +99,11 @@ class _Search:
                 if not _counts(source, self._reading(source)):
                     self._lookouts[source.name] = source.end()
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether at the last look no source could be read at all."""
+        return len(self._errors) == len(self._worker.sources.present())
+
     def find(self, expected: str) -> Canary | None:
         self._errors = []
         for source in self._worker.sources.present():
@@ -127,7 +133,10 @@ class _Search:
         )
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:
-        worker, counts = self._worker, _counts(source, self._reading(source))
+        worker, reading = self._worker, self._reading(source)
+        if not reading.position.identity and not source.end().identity:
+            raise AuditMissing(f"the audit file {source.name} cannot be read: No such file or directory")
+        counts = _counts(source, reading)
         if not counts and not self._shows(source, expected):
             return None
         with worker.ledger.claim_source(source.name) as claim:

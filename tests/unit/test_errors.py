@@ -29,6 +29,7 @@ CODES = {
 KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
     "AuditLagging": "AuditUntrusted",
+    "AuditMissing": "AuditUntrusted",
     "NotFound": "WrongState",
     "VaultRejected": "VaultRefused",
 }

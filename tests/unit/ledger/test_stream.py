@@ -404,13 +404,26 @@ OPENED = [
 ]
 
 
+# the wrappings that are opened are a task's
+OURS = [seen(10, Kind.USED, TOKEN, actor=TOKEN, alias=READ), seen(11, Kind.UNWRAPPED, TOKEN, actor="", alias=WRAPPING)]
+
+
+@pytest.mark.parametrize("line", OPENED[1:], ids=lambda o: f"{o.kind} {o.remote}")
+def test_what_others_unwrap_on_the_workers_host_is_theirs(ledger: SqlLedger, path: Path, line: Observation) -> None:
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    read(ledger, [canary_line()])
+    read(ledger, [line])
+    assert (ledger.freeze(), alarms(path)) == (None, [])
+
+
 @pytest.mark.parametrize("line", OPENED, ids=lambda o: f"{o.kind} {o.remote}")
 def test_an_unwrap_from_the_workers_own_address_freezes_everything(
     ledger: SqlLedger, path: Path, line: Observation
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
-    read(ledger, [canary_line()])
+    read(ledger, [canary_line(), *OURS])
     read(ledger, [line])
     assert alarms(path) == [(None, "unwrap_by_worker", line.line, line.request_id)]
     frozen = ledger.freeze()
@@ -485,7 +498,7 @@ def test_each_of_several_workers_has_an_address(ledger: SqlLedger) -> None:
     for name, remote in (("hmac-worker-2", "10.1.1.2"), (WORKER, "10.1.1.1")):
         ledger.session(name, NOW)
         read(ledger, [canary_line(len(name), remote=remote, actor=name)])
-    read(ledger, [unwrapped(20, remote="10.1.1.2"), opened_read(21, remote="10.1.1.1")])
+    read(ledger, [*OURS, unwrapped(20, remote="10.1.1.2"), opened_read(21, remote="10.1.1.1")])
     assert ledger.lift_freezes("seen", NOW) == 2
 
 

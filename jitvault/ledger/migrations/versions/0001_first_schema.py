@@ -209,7 +209,7 @@ def _worker_sessions() -> None:
         sa.Column("accessor_hmac", sa.String(length=80), nullable=False),
         sa.Column("first_at", UtcTime(), nullable=False),
         sa.Column("last_at", UtcTime(), nullable=False),
-        sa.Column("remote", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("remote", sa.String(length=64), server_default=sa.text("''"), nullable=False),
         sa.PrimaryKeyConstraint("accessor_hmac", name=op.f("pk_worker_sessions")),
     )
 
