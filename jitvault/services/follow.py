@@ -10,14 +10,20 @@ from jitvault.services.observe import observe
 
 POLL_S = 0.01
 _RETRY_S = 1.0
+_LOOK_AROUND_S = 1.0
 
 
 def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[AuditUntrusted | None], None]) -> None:
     """Read on until `stopped()`. `tell` hears why the stream cannot be trusted, and None when it is again."""
     known: str | None = None
+    looked: float | None = None
     while not stopped():
+        now = worker.clock.monotonic()
+        # a file that is not ours may grow all the time, and each look at it costs Vault a request
+        around = looked is None or now - looked >= _LOOK_AROUND_S
+        looked = now if around else looked
         try:
-            observe(worker)
+            observe(worker, look_around=around)
         except AuditUntrusted as error:
             if str(error) != known:
                 tell(error)
