@@ -21,7 +21,7 @@ from jitvault.services.context import Person, Worker
 from jitvault.services.observe import identify
 from jitvault.settings import Settings
 from jitvault.vault.audithash import AuditHash
-from jitvault.vault.client import Connection, Vault
+from jitvault.vault.client import Connection, Vault, at_active_node
 from jitvault.vault.identity import Identity
 from jitvault.vault.kv import Documents
 from jitvault.vault.leases import Leases
@@ -49,9 +49,13 @@ class Wiring:
         self.settings = settings
         self.clock = SystemClock()
 
-    def vault(self, token: Secret | None) -> Vault:
+    @cached_property
+    def _connection(self) -> Connection:
         s = self.settings
-        return Vault(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert), token)
+        return at_active_node(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert))
+
+    def vault(self, token: Secret | None) -> Vault:
+        return Vault(self._connection, token)
 
     @cached_property
     def templates(self) -> Mapping[str, AccessTemplate]:

@@ -271,28 +271,34 @@ def _trusted(
         return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
     before = canary_before(trail, issue.place)
     after = canary_after(trail, last.place)
-    if before is None or after is None:
-        return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
-    if stretch(issue.place) == stretch(last.place):
+    if after is None:
+        return Check(5, ok=False, evidence="no matching canary after it")
+    if before is not None and stretch(issue.place) == stretch(last.place):
         return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
-    return _reconciled(credential, trail, issue, end, last)
+    return _reconciled(credential, trail, issue, end, last, begun=before is not None)
 
 
 def _reconciled(
-    credential: Credential, trail: Trail, issue: Observation, end: Observation | None, last: Point
+    credential: Credential, trail: Trail, issue: Observation, end: Observation | None, last: Point, *, begun: bool
 ) -> Check:
-    """Whether what a gap may hide is ruled out: a lease that nobody knows, an act that took the record away."""
+    """Whether what a gap may hide is ruled out: a lease that nobody knows, an act that took the record away.
+
+    `begun` says that a canary stands before the issue. Without one (a lease from a node that has just become the
+    active one) it has to have been seen alive, whatever stretch its end is in.
+    """
     listing = listed(trail, credential.listing_ops, in_stretch_of=last.place)
     if listing is None:
-        return Check(5, ok=False, evidence="the stream was interrupted between issue and look-up")
+        missing = "the stream was interrupted between issue and look-up" if begun else "no matching canary before it"
+        return Check(5, ok=False, evidence=missing)
     how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
-    if end is None or stretch(issue.place) == stretch(end.place):
+    if begun and (end is None or stretch(issue.place) == stretch(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
     alive = next(
         (
             o
             for o in trail.observations
-            if o.op in credential.live_ops
+            if end is not None
+            and o.op in credential.live_ops
             and done(o)
             and o.actor in trail.worker_accessors
             and stretch(o.place) == stretch(end.place)

@@ -106,19 +106,12 @@ class OpenBao(Server):
         """The server's configuration. Blocks want their options on their own lines."""
         milliseconds = max(1, self.max_request_duration // timedelta(milliseconds=1))
         cluster = f"{self.host}:{self._cluster_port}"
-        if self.storage == "raft":
-            storage = (
-                f'storage "raft" {{\n  path = {_quoted(self._raft)}\n  node_id = "sandbox"\n'
-                "  performance_multiplier = 1\n}\n"
-            )
-        else:
-            storage = 'disable_clustering = true\nstorage "inmem" {\n}\n'
         return f"""\
 ui = false
 api_addr = "{self.address}"
 cluster_addr = "http://{cluster}"
 default_max_request_duration = "{milliseconds}ms"
-{storage}
+{self._storage_block()}
 listener "tcp" {{
   address = "{self.host}:{self.port}"
   cluster_address = "{cluster}"
@@ -137,6 +130,14 @@ audit "file" "{AUDIT_DEVICE}" {{
 }}
 {self.more_configuration}
 """
+
+    def _storage_block(self) -> str:
+        if self.storage == "inmem":
+            return 'disable_clustering = true\nstorage "inmem" {\n}\n'
+        return (
+            f'storage "raft" {{\n  path = {_quoted(self._raft)}\n  node_id = "sandbox"\n'
+            "  performance_multiplier = 1\n}\n"
+        )
 
     def _listens(self, process: ServerProcess) -> bool:
         # Asking the port would not do: until ours has bound it, another sandbox's server may answer there.

@@ -10,6 +10,7 @@ from jitvault.services.observe import observe
 
 POLL_S = 0.01
 RETRY_S = 1.0
+_LOOK_AROUND_S = 1.0
 
 
 def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[JitvaultError | None], None]) -> None:
@@ -18,9 +19,14 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[Jitva
     Raises LedgerUnavailable and whatever else does not pass by itself.
     """
     known: str | None = None
+    looked: float | None = None
     while not stopped():
+        now = worker.clock.monotonic()
+        # a file that is not ours may grow all the time, and each look at it costs Vault a request
+        around = looked is None or now - looked >= _LOOK_AROUND_S
+        looked = now if around else looked
         try:
-            observe(worker)
+            observe(worker, look_around=around)
         except (AuditUntrusted, VaultUnavailable, WrongState) as error:
             if str(error) != known:
                 tell(error)

@@ -28,8 +28,11 @@ MAX_SKEW = timedelta(seconds=30)
 _POLL_S = 0.005
 
 
-def observe(worker: Worker) -> None:
+def observe(worker: Worker, *, look_around: bool = True) -> None:
     """Enter into the ledger everything that the trusted sources say up to their present end.
+
+    Where one that does not count yet has lines, it is asked whether it is ours, unless `look_around` is False: another
+    node may have become the active one, and then the old one's file stays as it is and says nothing of it.
 
     Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
     """
@@ -38,6 +41,7 @@ def observe(worker: Worker) -> None:
     for source in worker.sources.present():
         reading = readings.get(source.name)
         if reading is None or not reading.vouched:
+            broken = broken or (look_around and _has_news(source, reading))
             continue
         try:
             if source.continues(reading.position):
@@ -161,6 +165,13 @@ class _Search:
             ledger.start_source(source.name, source.start())
             known = ledger.readings()[source.name]
         return known
+
+
+def _has_news(source: Source, reading: Reading | None) -> bool:
+    """Whether a source that does not count has lines that nobody looked at; one that cannot be read has none."""
+    with suppress(AuditUntrusted):
+        return source.has_more(reading.position if reading else source.start())
+    return False
 
 
 def _counts(source: Source, reading: Reading) -> bool:

@@ -15,8 +15,9 @@ message unless it is one of Vault's own short reasons, since a body can echo wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import hvac
 import requests
@@ -27,6 +28,7 @@ from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRe
 
 OP_HEADER = "X-Jitvault-Op"
 _MAX_REASON = 200
+_LEADER_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,34 @@ class Connection:
     namespace: str | None = None
     ca_file: str | None = None
     timeout_s: int = 10
+
+
+def at_active_node(connection: Connection) -> Connection:
+    """The same Vault at the address of its active node; unchanged where that cannot be found out or reached.
+
+    A standby may answer reads itself: a moment late, and in an audit file of its own (docs/vault-facts.md, "Several
+    nodes"). Vault names the address, as it does when it redirects; one with less protection than ours is not taken.
+    """
+    address = _leader(connection)
+    if address is None or urlsplit(address).scheme != urlsplit(connection.address).scheme:
+        return connection
+    there = replace(connection, address=address)
+    return there if _leader(there) == address else connection
+
+
+def _leader(connection: Connection) -> str | None:
+    """Where the node at `connection` says the active node is; None where it does not say so."""
+    nobody = Vault(replace(connection, namespace=None, timeout_s=_LEADER_TIMEOUT_S), None)
+    try:
+        found = nobody.leader()
+    except JitvaultError:
+        return None
+    finally:
+        nobody.close()
+    address = found.get("leader_address")
+    if found.get("is_self") or not isinstance(address, str):
+        return connection.address
+    return address.rstrip("/") or None
 
 
 class Vault:
@@ -96,6 +126,10 @@ class Vault:
         # the status code only repeats what the body says, so every state is asked to answer 200
         params = "standbyok=true&sealedcode=200&uninitcode=200"
         return self._request("get", f"sys/health?{params}")
+
+    def leader(self) -> dict[str, Any]:
+        """What `sys/leader` says: `is_self`, and `leader_address` where there is one."""
+        return self._request("get", "sys/leader")
 
     def _or_none(self, method: str, path: str, *, op: str | None = None) -> dict[str, Any] | None:
         try:
@@ -189,6 +223,8 @@ def _is_vaults(path: str, found: Mapping[str, Any]) -> bool:
     """Whether a 200 has what Vault's answers have: a request id, and something under it."""
     if path.startswith("sys/health"):
         return "sealed" in found
+    if path == "sys/leader":
+        return "ha_enabled" in found
     inside = (found.get("data"), found.get("auth"), found.get("wrap_info"))
     return "request_id" in found and (any(isinstance(i, dict) for i in inside) or bool(found.get("warnings")))
 

@@ -313,6 +313,15 @@ def test_an_unwrap_that_is_refused_with_nobody_before_it_is_no_trip() -> None:
     assert rules(unwrap_refused(1), unwrap_refused(2)) == []
 
 
+def test_what_a_standby_failed_at_before_it_forwarded_it_is_no_refusal() -> None:
+    """It comes first, and stands after the unwrap itself where the standby's clock is ahead."""
+    standby = unwrap_refused(2, place=Place("standby", 1, 1))
+    assert rules(unwrapped(1), standby) == [Rule.UNWRAP_REFUSED]
+    why = "1 error occurred: * error decrementing wrapping token's use-count: failed to persist entry: "
+    for error in (why + "cannot write to readonly storage", "please forward to the active node"):
+        assert rules(unwrapped(1), replace(standby, error=error)) == []
+
+
 def test_within_a_stretch_the_place_says_who_was_first_else_vaults_time() -> None:
     same_time = unwrap_refused(2, at=at(1), place=Place("audit", 1, 1001))
     assert rules(unwrapped(1), same_time) == [Rule.UNWRAP_REFUSED]

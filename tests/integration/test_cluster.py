@@ -1,0 +1,306 @@
+"""A cluster of three nodes: the record is the union of their files, and who is active changes while access is held.
+
+What a standby writes is in docs/vault-facts.md, "Several nodes". To be run alone:
+`python -m pytest -n 0 tests/integration/test_cluster.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster, Node, running_cluster
+from conftest import EXAMPLE, Cli
+from rig import PREFIX, Held, Rig, own_rig, settle
+from test_trust import Mirror
+
+from jitvault.errors import JitvaultError, VaultRejected
+from jitvault.sandbox.servers import Servers
+from jitvault.sandbox.world import World, env, provisioned
+
+Spec = Callable[..., Path]
+
+UNWRAP = "sys/wrapping/unwrap"
+READ_ONLY = "cannot write to readonly storage"
+DONE = [("request", ""), ("response", "")]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Cluster]:
+    with running_cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def world(running: Cluster) -> World:
+    return provisioned(Servers(running.directory, running.active, running.postgres))
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Iterator[Cluster]:
+    running.mend()
+    yield running
+    running.mend()
+
+
+@pytest.fixture
+def variables(world: World, cluster: Cluster) -> dict[str, str]:
+    return {**env(world, "", EXAMPLE), "JITVAULT_AUDIT_FILE": cluster.audit_files}
+
+
+@pytest.fixture
+def rig(world: World, cluster: Cluster, variables: dict[str, str], tmp_path: Path) -> Rig:
+    return at(cluster.active, own_rig(world, variables, tmp_path))
+
+
+def at(node: Node, rig: Rig) -> Rig:
+    """The same ledger and the same people, who all speak to this node."""
+    variables = {**rig.cli.variables, "VAULT_ADDR": node.address}
+    return Rig(replace(rig.world, address=node.address), Cli(variables, rig.cli.home), rig.ledger_path)
+
+
+def outcome(rig: Rig, task: str) -> dict[str, Any]:
+    """What the ledger holds of a task, without what differs between any two tasks."""
+    file = rig.file(task)
+    (token,) = (grant.accessor_hmac for grant in file.grants)
+    names = {lease.lease_id: "lease" for lease in file.leases} | {token: "token"}
+    # how often a hash was asked for says nothing
+    query = "SELECT kind, closing, failed FROM observations WHERE ? IN (actor, subject) AND kind != 'canary'"
+    return {
+        "verdicts": [grant.verdict.value for grant in file.grants] + [lease.verdict.value for lease in file.leases],
+        "checks": sorted((names.get(check.subject, "task"), check.n, check.ok) for check in file.checks),
+        "lines": sorted(rig.rows(query, token)),
+        "findings": rig.findings(task),
+    }
+
+
+def counted(rig: Rig) -> set[str]:
+    """The nodes whose files count."""
+    return {Path(name).parent.name for (name,) in rig.rows("SELECT name FROM audit_sources WHERE vouched")}
+
+
+def evidence(ended: dict[str, Any], n: int) -> list[str]:
+    """What check `n` rests on, wherever it was made; it has to hold."""
+    every = [*ended["token"]["checks"], *(check for lease in ended["leases"] for check in lease["checks"])]
+    found = [check for check in every if check["n"] == n]
+    assert found and all(check["ok"] for check in found), found
+    return [check["evidence"] for check in found]
+
+
+def sealed(rig: Rig, task: str) -> None:
+    settle()
+    assert rig("operator", "status", task).json["state"] == "sealed"
+
+
+# -- the files of all nodes -------------------------------------------------------------------------------------
+
+
+def test_the_story_on_a_cluster(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    file = spec()
+    rig.active(file)
+    ended = rig("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    assert all(e.startswith(f"{cluster.active.audit_file} bytes") for e in evidence(ended, 5))
+    # no standby was asked anything of ours, so what its file says counts for nothing
+    assert counted(rig) == {str(cluster.active)}
+    sealed(rig, file.stem)
+    assert rig.findings(file.stem) == []
+
+
+def test_every_node_hashes_with_the_same_salt(cluster: Cluster) -> None:
+    hashes = [node.as_root("put", "sys/audit-hash/jitvault", {"input": "x"}).json()["data"] for node in cluster.nodes]
+    assert hashes[0]["hash"].startswith("hmac-sha256:")
+    assert hashes == [hashes[0]] * 3
+
+
+def test_the_same_lines_in_two_files_are_one_record(
+    rig: Rig, spec: Spec, cluster: Cluster, world: World, variables: dict[str, str], tmp_path: Path
+) -> None:
+    alone = spec()
+    rig.active(alone)
+    assert rig("operator", "complete", alone.stem).json["confirmed"]
+    copy = Mirror(cluster.active.audit_file, tmp_path / "copy.log")
+    with closing(copy):
+        files = f"{copy.path}:{cluster.audit_files}"
+        both = at(cluster.active, own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": files}, tmp_path / "both"))
+        for one in (copy.path, cluster.active.audit_file):
+            both("operator", "grant", spec(), extra={"JITVAULT_AUDIT_FILE": str(one)})
+        assert len(counted(both)) == 2
+        file = spec()
+        both.active(file)
+        assert both("operator", "complete", file.stem).json["confirmed"]
+    assert outcome(both, file.stem) == outcome(rig, alone.stem)
+
+
+# -- through a standby ------------------------------------------------------------------------------------------
+
+
+def test_commands_that_are_given_a_standby_speak_to_the_active_node(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    node = cluster.standbys[0]
+    standby, begin = at(node, rig), len(node.lines)
+    file = spec()
+    rig.use(standby.granted(file))
+    assert standby("operator", "complete", file.stem).json["confirmed"]
+    assert node.lines[begin:] == []
+    assert rig.findings(file.stem) == []
+
+
+def test_what_a_standby_writes(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    """It does what it can itself; what has to be written it tries, fails, and hands on, under another request id."""
+    node, active = cluster.standbys[0], cluster.active
+    agent = at(node, rig).vault(rig.token_of("agent"))
+
+    def both(act: Callable[[], Any], path: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Type and error of the lines at the standby and at the active node."""
+        begun = [len(node.lines), len(active.lines)]
+        with suppress(VaultRejected):
+            act()
+        lines = [one.lines[begin:] for one, begin in zip((node, active), begun, strict=True)]
+        here, there = ([o for o in found if o["request"]["path"] == path] for found in lines)
+        assert not {o["request"]["id"] for o in here} & {o["request"]["id"] for o in there}
+        return tuple([(o["type"], " ".join(o.get("error", "").split())) for o in found] for found in (here, there))
+
+    file = spec()
+    wrapping = rig.granted(file)["wrapping"][0]["token"]
+    cluster.answers_reads(node)
+    taken: list[dict[str, Any]] = []
+    here, there = both(lambda: taken.append(agent.write(UNWRAP, {"token": wrapping})), UNWRAP)
+    assert (here[0], there) == (("request", ""), DONE)
+    assert here[1][1].endswith(f"use-count: failed to persist entry: {READ_ONLY}")
+    again = both(lambda: agent.write(UNWRAP, {"token": wrapping}), UNWRAP)
+    assert again == ([("request", "wrapping token is not valid or does not exist")], [])
+
+    cluster.catch_up()
+    task = at(node, rig).vault(taken[0]["auth"]["client_token"])
+    here, there = both(lambda: task.read(PREFIX), PREFIX)
+    assert (here, there) == ([DONE[0], ("response", f"1 error occurred: * {READ_ONLY}")], DONE)
+    assert both(lambda: task.read("auth/token/lookup-self"), "auth/token/lookup-self") == (DONE, [])
+    # The active node's file alone does not hold everything that a token did, and no canary comes to a standby. What
+    # cannot be missed is there: every lease, and the unwrap that gave the token away.
+    ended = rig("operator", "complete", file.stem).json
+    assert (ended["confirmed"], len(ended["leases"])) == (True, 1)
+
+
+def test_a_standby_shows_the_audited_header_only_once_it_was_unsealed_after_it_was_configured(
+    rig: Rig, cluster: Cluster
+) -> None:
+    node, header = cluster.standbys[0], "x-jitvault-test"
+    rig.admin.write(f"sys/config/auditing/request-headers/{header}", {"hmac": False})
+    cluster.catch_up()
+
+    def shown() -> bool:
+        begin = len(node.lines)
+        assert node.as_root("get", "auth/token/lookup-self", headers={header: "it"}).status_code == 200
+        return [o["request"].get("headers") for o in node.lines[begin:]] == [{header: ["it"]}] * 2
+
+    assert not shown()
+    node.kill()
+    cluster.mend()
+    assert shown()
+
+
+def test_what_a_standby_failed_at_before_it_forwarded_it_is_nobodys_act(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    """Both files count here. The agent and the worker go through the old active node, which forwards."""
+    rig.granted(spec())
+    old = cluster.step_down()
+    new = at(cluster.active, rig)
+    file = spec()
+    granted = new.granted(file)
+    assert {str(old), str(cluster.active)} <= counted(new)
+    cluster.answers_reads(old)
+    agent = at(old, new).vault(rig.token_of("agent"))
+    token = agent.write(UNWRAP, {"token": granted["wrapping"][0]["token"]})["auth"]["client_token"]
+    lease = (at(old, new).vault(token).read(PREFIX) or {})["lease_id"]
+    assert new("operator", "status", file.stem).json["state"] == "active"
+    # the worker's own acts, as a worker that does not look who is active would send them
+    worker = at(old, new).vault(rig.cli.variables["JITVAULT_WORKER_TOKEN"])
+    begin = len(old.lines)
+    worker.write(f"sys/leases/revoke/{lease}", {"sync": True}, op="0" * 32)
+    errors = [o.get("error", "") for o in old.lines[begin:] if o["request"]["path"] == f"sys/leases/revoke/{lease}"]
+    assert [READ_ONLY in error for error in errors] == [False, True]
+    ended = new("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    failed = "SELECT count(*) FROM observations WHERE source = ? AND failed AND error LIKE ?"
+    assert new.rows(failed, str(old.audit_file), f"%{READ_ONLY}%")[0][0] >= 3
+    assert new.findings(file.stem) == []
+
+
+# -- another one becomes active ---------------------------------------------------------------------------------
+
+
+def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    file = spec()
+    held = rig.active(file)
+    assert rig("operator", "status", file.stem).json["state"] == "active"
+    dead = cluster.kill_active()
+    new = at(cluster.active, rig)
+    held.secrets += [dict(new.vault(held.token).read(PREFIX) or {})]
+    # the old one's file stays as it is and looks as trusted as ever: only the new one's says what happens now
+    status = new("operator", "status", file.stem).json
+    assert {row["lease_id"] for row in status["leases"]} == {secret["lease_id"] for secret in held.secrets}
+    ended = new("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    assert {lease["lease_id"] for lease in ended["leases"]} == {secret["lease_id"] for secret in held.secrets}
+    token = new.file(file.stem).grants[0].accessor_hmac
+    sources = new.rows("SELECT DISTINCT source FROM observations WHERE actor = ?", token)
+    assert {Path(name).parent.name for (name,) in sources} == {str(dead), str(cluster.active)}
+    # never silently: what it rests on says so
+    assert len(evidence(ended, 5)) == 3
+    for said in evidence(ended, 5):
+        assert "interrupted; nothing unaccounted for was listed" in said
+        assert "it was alive after the gap" in said
+    assert evidence(ended, 7)[0].endswith("the stream was interrupted after the token was made: listed")
+    assert not new.is_live(held.token)
+    sealed(new, file.stem)
+
+    # the look-ups that sealed it
+    new("operator", "status", file.stem)
+    before, events = outcome(new, file.stem), len(new.file(file.stem).events)
+    cluster.mend()
+    dead.as_root("put", "sys/audit-hash/jitvault", {"input": "x"})
+    # whatever the node that came back has to say is read, with a canary of its own
+    again = spec()
+    new.granted(again)
+    new("operator", "status", file.stem)
+    assert outcome(new, file.stem) == before
+    assert len(new.file(file.stem).events) == events
+    assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
+
+
+def test_a_node_steps_down_under_load_and_nothing_false_is_said(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    """Five agents read while another node takes over; whoever had no answer asks the new one."""
+    roles = rig.database_roles()
+    files = [spec() for _ in range(5)]
+    granted = {file.stem: rig.granted(file) for file in files}
+    ready = threading.Barrier(len(files) + 1)
+
+    def work(task: str) -> Held:
+        held = rig.use(granted[task])
+        ready.wait(30)
+        for _ in range(3):
+            reader = at(cluster.active, rig).vault(held.token)
+            with suppress(JitvaultError):
+                held.secrets += [dict(reader.read(PREFIX) or {})]
+        return held
+
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        working = [pool.submit(work, file.stem) for file in files]
+        ready.wait(30)
+        cluster.step_down()
+        held = [one.result() for one in working]
+    new = at(cluster.active, rig)
+    other = spec()
+    new.active(other)
+    for file in (*files, other):
+        assert new("operator", "complete", file.stem).json["confirmed"], new.findings(file.stem)
+        assert new.findings(file.stem) == []
+    assert not any(new.is_live(one.token) for one in held)
+    assert new.rows("SELECT rule, message FROM findings") == []
+    assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
+    assert new.database_roles() <= roles
