@@ -6,6 +6,7 @@ never got an answer may have made one. Whatever Vault lists now, made while the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from jitvault.domain.evidence import Canary
@@ -16,6 +17,10 @@ from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_li
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker, new_id
 from jitvault.services.observe import canary
+
+# how Vault names a token's own lease: a wrapping token is listed below the path that it was made at, and what is in it
+# has a lease of its own
+_TOKEN_LEASE = re.compile(r"h[0-9a-f]{64}(\.\w+)?")
 
 
 def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> bool:
@@ -51,7 +56,7 @@ def _suspects(worker: Worker, file: TaskFile, listed: list[str]) -> list[str]:
     begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
     found = []
     for lease_id in listed:
-        if lease_id in known:
+        if lease_id in known or _TOKEN_LEASE.fullmatch(lease_id.rpartition("/")[2]):
             continue
         record = worker.leases.lookup(lease_id)
         if record is not None and (record.issued_at is None or record.issued_at >= begun):
