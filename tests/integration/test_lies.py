@@ -150,30 +150,19 @@ def unwrapped(rig: Rig, token: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def settled_by_listing(rig: Rig, task: str) -> dict[str, Any]:
-    """`complete` until it is confirmed: the lease of what was wrapped goes with its token, a moment later.
-
-    While it is listed, nothing is confirmed and it is told; that stays a finding.
-    """
-    for _ in range(3):
-        ended = rig("operator", "complete", task, code=None)
-        if ended.json["confirmed"]:
-            break
-        assert ended.code == 6
-        assert rig.findings(task) == ["unaccounted_lease"]
-    assert ended.code == (12 if rig.findings(task) else 0)
-    answer: dict[str, Any] = ended.json
-    assert answer["confirmed"]
-    (quiet,) = [check for check in answer["token"]["checks"] if check["n"] == 7]
-    assert quiet["evidence"].endswith(
-        f"a credential was read from {PREFIX} in a wrapping, so its lease is not known: listed"
-    )
+def settled_by_listing(rig: Rig, task: str, *, code: int = 0) -> dict[str, Any]:
+    """The proof of a task whose lines do not say which leases it had, and a listing of its prefixes does."""
+    ended = complete(rig, task, code=0) if code == 0 else dict(rig("operator", "complete", task, code=code).json)
+    assert ended["confirmed"]
+    (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
+    said = f"a credential was read from {PREFIX} in a wrapping, so its lease is not known: listed"
+    assert quiet["evidence"].endswith(said)
     assert [op.answer for op in rig.file(task).operations if op.kind == "list_leases"][-1] == "accounted"
-    return answer
+    return ended
 
 
 def test_a_credential_in_a_wrapping_that_nobody_opens_is_settled_by_a_listing(rig: Rig, spec: Spec) -> None:
-    """No line shows its lease: Vault is asked which leases there are."""
+    """No line shows its lease: Vault is asked which leases there are. It goes with its token, the wrapping stays."""
     file = spec()
     held = rig.use(rig.granted(file), read=False)
     before = rig.database_roles()
@@ -181,8 +170,10 @@ def test_a_credential_in_a_wrapping_that_nobody_opens_is_settled_by_a_listing(ri
     (login,) = rig.database_roles() - before
     ended = settled_by_listing(rig, file.stem)
     assert ended["leases"] == []
+    assert rig.findings(file.stem) == []
     assert not rig.is_live(held.token)
     assert login not in rig.database_roles()
+    assert any("/h" in lease for lease in _listed(rig))
 
 
 def test_a_credential_in_a_wrapping_whose_lease_lives_on_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
@@ -199,10 +190,16 @@ def test_a_credential_in_a_wrapping_whose_lease_lives_on_is_never_confirmed_over
             assert "unaccounted_lease" in rig.findings(file.stem)
         assert login in rig.database_roles()
         target.execute("DROP SCHEMA mine")
-    (lease_id,) = [f"{PREFIX}/{key}" for key in rig.admin.list(f"sys/leases/lookup/{PREFIX}/")]
+    (lease_id,) = [lease for lease in _listed(rig) if "/h" not in lease]
+    assert lease_id in rig("operator", "status", file.stem, code=12).json["findings"][0]["message"]
     rig.admin.write("sys/leases/revoke", {"lease_id": lease_id, "sync": True})
-    settled_by_listing(rig, file.stem)
+    settled_by_listing(rig, file.stem, code=12)
     assert login not in rig.database_roles()
+
+
+def _listed(rig: Rig) -> list[str]:
+    """Every lease below the task's path, tokens of wrappings included."""
+    return [f"{PREFIX}/{key}" for key in rig.admin.list(f"sys/leases/lookup/{PREFIX}/")]
 
 
 def test_the_lease_of_a_wrapping_that_was_opened_is_the_tasks_and_is_ended(rig: Rig, spec: Spec) -> None:
@@ -342,9 +339,13 @@ def test_late_leases_of_reads_in_flight_are_all_proven_dead_before_the_seal(gene
 
 
 def _until_sealed(rig: Rig, task: str) -> dict[str, Any]:
-    """What is found late is ended in turn; then another settle window passes."""
+    """What is found late is ended in turn; then another settle window passes.
+
+    The agent did not know that its task was completed: that it tried once more is told.
+    """
     for _ in range(4):
-        status: dict[str, Any] = rig("operator", "status", task).json
+        status: dict[str, Any] = rig("operator", "status", task, code=None).json
+        assert {found["rule"] for found in status["findings"]} <= {"after_end"}
         if status["state"] == "sealed":
             return status
         settle()
