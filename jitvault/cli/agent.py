@@ -37,12 +37,21 @@ def unwrap(
     from jitvault.agent.unwrap import read_all, wrapping_token
     from jitvault.agent.unwrap import unwrap as take
     from jitvault.cli import output, render, session
+    from jitvault.errors import NotFound
+    from jitvault.vault.wrapping import Wrapping
 
     wiring = session.wired()
     vault = wiring.vault(None)
     with output.new_file(out) as file:
         given = _given(wiring, what)
-        held = take(vault, wrapping_token(given.text))
+        token = wrapping_token(given.text)
+        try:
+            held = take(vault, token)
+        except NotFound:
+            # a look-up that fails names no wrapping in the audit stream; a refused unwrap does, and so tells jitvault
+            # that somebody was first
+            Wrapping(vault).unwrap(token)
+            raise
         if read:
             render.secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
         else:

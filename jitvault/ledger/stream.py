@@ -99,7 +99,8 @@ def _alarm(
     trips = of_fleet(
         new,
         sessions=sessions,
-        intents=frozenset(connection.execute(select(grant.create_op).where(grant.create_op.in_(created))).scalars()),
+        intents=frozenset(connection.execute(select(grant.create_op).where(grant.create_op.in_(created))).scalars())
+        - _used_again(connection, created, sessions),
         worker_addresses=frozenset(connection.execute(lately).scalars()),
         shared=shared,
     )
@@ -107,6 +108,16 @@ def _alarm(
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
         connection.execute(upsert(schema.freezes).values(values).on_conflict_do_nothing())
+
+
+def _used_again(connection: Connection, ops: Sequence[str], sessions: frozenset[str]) -> set[str]:
+    """Those operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the
+    audit log can send it again.
+    """
+    line = schema.observations.c
+    made = (line.kind == Kind.TOKEN_CREATED) & line.closing & ~line.failed & line.op.in_(ops) & line.actor.in_(sessions)
+    query = select(line.op).where(made).group_by(line.op).having(func.count(line.request_id.distinct()) > 1)
+    return set(connection.execute(query).scalars())
 
 
 def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:

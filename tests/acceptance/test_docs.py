@@ -90,7 +90,7 @@ def _listed(help_text: str) -> list[str]:
 
 def test_every_command_is_in_readme_and_reference(cli: Cli) -> None:
     names = commands(cli)
-    assert {"grant", "spec check", "templates show", "report"} <= set(names)
+    assert {"grant", "spec check", "templates show", "report", "audit status", "unfreeze"} <= set(names)
     for name in names:
         assert f"jitvault {name}" in REFERENCE, name
         assert re.search(rf"`{name}[ `]", README), name

@@ -101,16 +101,19 @@ class Story:
         self._run("operator", "revoke", delivered.stem, "--reason", "not needed")
         with psycopg.connect(self.world.servers.postgres.dsn("app", **self.login), autocommit=True) as connection:
             connection.execute("SELECT count(*) FROM orders")
-            for task in (first, second):
-                assert self._run("operator", "complete", task.stem)["confirmed"]
+            # the first one's wrapping was tried again, which is an interception
+            for task, code in ((first, 12), (second, 0)):
+                assert self._run("operator", "complete", task.stem, code=code)["confirmed"]
         settle()
-        for task in (first, second, delivered):
-            assert self._run("operator", "status", task.stem)["state"] == "sealed"
+        for task, code in ((first, 12), (second, 0), (delivered, 0)):
+            assert self._run("operator", "status", task.stem, code=code)["state"] == "sealed"
+        self._run("operator", "audit", "status")
         self._run("operator", "list")
         files = ("--out", self.directory / "report.json", "--receipt", self.directory / "receipt.json")
         self.cli("auditor", "report", first.stem, *files)
         self.cli("auditor", "report", "--format", "csv", "--out", self.directory / "report.csv")
-        self.cli("operator", "status", first.stem)
+        self.cli("operator", "status", first.stem, code=12)
+        self.cli("operator", "audit", "status")
 
     def _keep(self, which: str, wrapping: str, secret: dict[str, Any]) -> None:
         self.secrets[f"{which} wrapping token"] = wrapping

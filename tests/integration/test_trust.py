@@ -1,71 +1,38 @@
-"""Nothing is issued without a trusted audit stream, and nothing is confirmed over a gap in it."""
+"""Nothing is issued without a trusted audit stream, and nothing is confirmed over a gap in it without a listing."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Held, Rig, hurried, own_rig
+from conftest import EXAMPLE
+from hands import Mirror, audit_lines
+from rig import PREFIX, Held, Rig, hurried, own_rig
 
 from jitvault.audit.file import FileSource
-from jitvault.sandbox.servers import OpenBao
-from jitvault.sandbox.world import World
+from jitvault.sandbox.servers import OpenBao, running_servers
+from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
+from jitvault.wiring import SystemClock
 
 Spec = Callable[..., Path]
-
-
-class Mirror:
-    """A copy of Vault's audit file that follows it, with hands on it: what a log shipper could do."""
-
-    def __init__(self, original: Path, path: Path) -> None:
-        self.path = path
-        self.keep: Callable[[bytes], bool] = lambda _line: True
-        self._original = original
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._read = original.stat().st_size
-        path.touch()
-        self._thread = threading.Thread(target=self._follow)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                self._copy()
-            time.sleep(0.002)
-
-    def _copy(self) -> None:
-        with self._original.open("rb") as original:
-            original.seek(self._read)
-            new = original.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read += len(whole)
-        if whole:
-            # without a file there is nobody to write for: the lines come once it is there again
-            target = self.path if self.path.exists() else self.path.with_suffix(".away")
-            with target.open("ab") as copy:
-                copy.writelines(line for line in whole.splitlines(keepends=True) if self.keep(line))
-
-    def change(self, act: Callable[[Path], object]) -> None:
-        with self._lock:
-            self._copy()
-            act(self.path)
 
 
 @pytest.fixture
 def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
     copy = Mirror(world.audit_file, tmp_path / "mirror.log")
+    yield copy
+    copy.close()
+
+
+@pytest.fixture
+def second(world: World, tmp_path: Path) -> Iterator[Mirror]:
+    copy = Mirror(world.audit_file, tmp_path / "second.log")
     yield copy
     copy.close()
 
@@ -79,6 +46,13 @@ def rig(
     return own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}, tmp_path)
 
 
+@pytest.fixture
+def both(rig: Rig, mirror: Mirror, second: Mirror) -> Rig:
+    """The same rig with two sources."""
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": f"{mirror.path}:{second.path}"}
+    return rig
+
+
 def held_in(rig: Rig, file: Path) -> Held:
     """An active task whose lease the ledger has seen."""
     held = rig.active(file)
@@ -87,46 +61,124 @@ def held_in(rig: Rig, file: Path) -> Held:
     return held
 
 
-def not_confirmed(rig: Rig, task: str, *codes: int) -> dict[str, Any]:
+def not_confirmed(rig: Rig, task: str, *codes: int, findings: tuple[int, ...] = (0, 7)) -> dict[str, Any]:
     """`complete` with one of the exit codes; whatever it could read, nothing is proven and the access is gone."""
     ended = rig("operator", "complete", task, code=None)
     assert ended.code in codes
     assert '"confirmed": true' not in ended.stdout
     status = rig("operator", "status", task, code=None)
-    assert status.code in (0, 7)
+    assert status.code in findings
     verdicts = [grant.verdict for grant in rig.file(task).grants] + [lease.verdict for lease in rig.file(task).leases]
     assert {verdict.value for verdict in verdicts} <= {"gone", "acknowledged", "revoke_requested"}
     assert rig.file(task).task.state == "ending"
     return dict(ended.json) if ended.stdout else {}
 
 
-# -- no trust, no grant ------------------------------------------------------------------------------------
+def examined(rig: Rig, *, code: int = 0, extra: dict[str, str] | None = None) -> dict[str, Any]:
+    """What `audit status` prints; its error, if there is one, is under `error`."""
+    result = rig("auditor", "audit", "status", code=code, extra=extra)
+    return {**result.json, "error": result.error if code else None}
 
 
-def test_another_vaults_stream_grants_nothing(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    other = OpenBao(tmp_path / "other", max_request_duration=timedelta(seconds=2))
-    other.start()
-    with other:
-        file = spec()
-        refused = rig("operator", "grant", file, code=7, extra={"JITVAULT_AUDIT_FILE": str(other.audit_file)})
-        assert "another Vault" in refused.error["message"]
-    assert rig.task_tokens(file.stem) == []
-    assert rig.file(file.stem).grants == ()
+# -- audit status ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["missing", "directory", "frozen"])
-def test_a_stream_that_cannot_be_read_up_to_now_grants_nothing(rig: Rig, spec: Spec, tmp_path: Path, what: str) -> None:
+def test_a_stream_that_is_ours_is_trusted_and_tells_its_lag_and_clock(rig: Rig, mirror: Mirror) -> None:
+    found = examined(rig)
+    assert (found["state"], found["why"], found["frozen"]) == ("trusted", None, None)
+    assert 0 <= found["lag_ms"] < 5000
+    assert abs(found["skew_ms"]) < 5000
+    (source,) = found["sources"]
+    assert (source["name"], source["counts"], source["stretch"], source["gaps"]) == (str(mirror.path), True, 1, [])
+    assert source["offset"] <= mirror.path.stat().st_size
+    canary = datetime.fromisoformat(source["last_canary"])
+    assert abs(datetime.now(UTC) - canary) < timedelta(seconds=10)
+    # a second one is a new canary, further on
+    again = examined(rig)["sources"][0]
+    assert again["offset"] > source["offset"]
+    assert again["last_canary"] > source["last_canary"]
+
+
+def test_a_person_without_the_workers_identity_sees_what_the_ledger_remembers(rig: Rig, mirror: Mirror) -> None:
+    before = examined(rig)
+    found = examined(rig, extra={"JITVAULT_WORKER_TOKEN": ""})
+    assert found["state"] == "unknown"
+    assert found["sources"] == before["sources"]
+    shown = rig.cli("auditor", "audit", "status")
+    assert "The audit stream is trusted" in shown.stdout
+    assert str(mirror.path) in shown.stdout.replace("\n", "")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    """Another Vault with an audit file of its own."""
+    with OpenBao(tmp_path_factory.mktemp("foreign"), max_request_duration=timedelta(seconds=2)) as other:
+        yield other
+
+
+@pytest.mark.parametrize("what", ["missing", "empty directory", "frozen", "another file", "another Vault's", "a link"])
+def test_a_stream_that_cannot_be_read_up_to_now_is_untrusted_and_grants_nothing(
+    rig: Rig, spec: Spec, tmp_path: Path, foreign: OpenBao, what: str
+) -> None:
     path = tmp_path / "stream"
-    if what == "directory":
+    said = "does not show what Vault was just asked"
+    if what == "missing":
+        said = "cannot be read"
+    elif what == "empty directory":
         path.mkdir()
+        said = "there is no source"
     elif what == "frozen":
         path.write_bytes(rig.world.audit_file.read_bytes())
+    elif what == "another file":
+        path.write_text("not an audit line\n" * 3)
+    elif what == "another Vault's":
+        path = foreign.audit_file
+    else:
+        path.symlink_to(path)
+        said = "cannot be read"
+    extra = {"JITVAULT_AUDIT_FILE": str(path)}
+    found = examined(rig, code=7, extra=extra)
+    assert found["state"] == "untrusted"
+    assert said in found["why"] == found["error"]["message"]
+    assert found["lag_ms"] is found["skew_ms"] is None
     file = spec()
-    rig("operator", "grant", file, code=7, extra={"JITVAULT_AUDIT_FILE": str(path)})
+    assert said in rig("operator", "grant", file, code=7, extra=extra).error["message"]
     assert rig.task_tokens(file.stem) == []
+    assert rig.file(file.stem).grants == ()
+    # the same with the right one
+    assert examined(rig)["state"] == "trusted"
+    assert rig("operator", "grant", file.stem).json["state"] == "issued"
 
 
-def test_a_stream_that_lacks_our_own_lines_grants_and_confirms_nothing(rig: Rig, spec: Spec, mirror: Mirror) -> None:
+def test_a_shipper_that_is_late_is_lagging_until_it_has_caught_up(rig: Rig, spec: Spec, mirror: Mirror) -> None:
+    examined(rig)
+    file = spec()
+    mirror.hold()
+    rig.admin.read("sys/mounts")
+    # the file grows behind what is asked now
+    rig.admin.write("sys/audit-hash/jitvault", {"input": "somebody else's"})
+    late = mirror.path.stat().st_size
+    hash_ = observe.canary
+
+    def with_older_lines(worker: Any, **kwargs: Any) -> Any:
+        mirror.sync()
+        return hash_(worker, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jitvault.services.trust.canary", with_older_lines)
+        found = examined(rig, code=7)
+    assert mirror.path.stat().st_size > late
+    assert found["state"] == "lagging", found
+    assert "behind" in found["why"]
+    assert "in a moment" in found["error"]["hint"]
+    rig("operator", "grant", file, code=7)
+    assert rig.task_tokens(file.stem) == []
+    mirror.let_go()
+    assert examined(rig)["state"] == "trusted"
+    assert rig("operator", "grant", file.stem).json["state"] == "issued"
+
+
+def test_a_shipper_that_filters_our_own_lines_grants_and_confirms_nothing(rig: Rig, spec: Spec, mirror: Mirror) -> None:
     file = spec()
     held = held_in(rig, file)
     time.sleep(1.1)
@@ -136,9 +188,99 @@ def test_a_stream_that_lacks_our_own_lines_grants_and_confirms_nothing(rig: Rig,
     assert not rig.is_live(held.token)
     time.sleep(1.1)
     not_confirmed(rig, file.stem, 7)
+    found = examined(rig, code=7)
+    assert found["state"] == "untrusted"
+    assert "own acts" in found["why"]
+    assert "filtered" in found["error"]["hint"]
     other = spec()
     assert "own acts" in rig("operator", "grant", other, code=7).error["message"]
     assert rig.task_tokens(other.stem) == []
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_clocks_that_differ_take_access_away_and_confirm_nothing(
+    rig: Rig, spec: Spec, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By as much as this host's clock is set forward, Vault's is behind."""
+    file, other = spec(), spec()
+    held = held_in(rig, file)
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemClock, "now", lambda _self: datetime.now(UTC) + timedelta(hours=hours))
+        said = f"s {'behind' if hours > 0 else 'ahead of'} this host's"
+        found = examined(rig, code=7)
+        assert found["state"] == "untrusted"
+        assert said in found["why"]
+        assert "NTP" in found["error"]["hint"]
+        assert said in rig("operator", "grant", other, code=7).error["message"]
+        assert rig.task_tokens(other.stem) == []
+        ended = rig("operator", "complete", file.stem, code=7)
+        assert said in ended.error["message"]
+        assert '"confirmed": true' not in ended.stdout
+        assert not rig.is_live(held.token)
+        assert not rig.lease_is_live(held.lease_id)
+        assert rig.file(file.stem).task.state == "ending"
+    # a clock that was ahead has written times that are still to come
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+
+
+# -- another salt ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[World]:
+    """A world whose Vault keeps its data over a restart."""
+    with running_servers(storage="raft") as servers:
+        yield provisioned(servers)
+
+
+def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_listing(
+    lasting: World, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart without the device and another with it gives it a new salt; a mere restart does not."""
+    hurried(monkeypatch)
+    rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
+    bao = lasting.servers.openbao
+    salt = rig.wiring().worker.hasher.hash("the same")
+    kept = spec()
+    held_in(rig, kept)
+    bao.restart()
+    assert rig.wiring().worker.hasher.hash("the same") == salt
+    assert examined(rig)["sources"][0]["stretch"] == 1
+    ended = rig("operator", "complete", kept.stem).json
+    assert ended["confirmed"]
+    assert "contiguously" in evidence(ended["leases"][0], 5)
+
+    over = spec()
+    held = held_in(rig, over)
+    with monkeypatch.context() as patch:
+        patch.setattr("jitvault.sandbox.openbao.AUDIT_DEVICE", "another")
+        bao.restart()
+        for command in (("audit", "status"), ("grant", spec())):
+            said = rig("operator", *command, code=7).error
+            assert "an audit device named jitvault" in said["message"]
+            assert "JITVAULT_AUDIT_DEVICE" in said["hint"]
+    bao.restart()
+    assert rig.wiring().worker.hasher.hash("the same") != salt
+    found = examined(rig)
+    assert found["state"] == "trusted"
+    assert found["sources"][0]["stretch"] == 2
+    assert "salt" in found["sources"][0]["gaps"][0]["what"]
+    again = rig("operator", "complete", over.stem, code=None)
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    # that a device was made anew is a hazard of its own: what happened without it left no line. A listing settles
+    # the gap and not that
+    ended = again.json
+    assert (again.code, ended["confirmed"]) == (6, False)
+    for credential in (ended["leases"][0], ended["token"]):
+        assert credential["verdict"] == "gone"
+        assert [c["n"] for c in credential["checks"] if not c["ok"]] in ([4], [4, 7])
+        assert "sys/audit/test" in credential["checks"][3]["evidence"]
+        assert "alive after the gap" in evidence(credential, 5)
+    # what is granted now is proven as ever
+    other = spec()
+    held_in(rig, other)
+    assert rig("operator", "complete", other.stem).json["confirmed"]
 
 
 # -- gaps while a task is held -----------------------------------------------------------------------------
@@ -164,22 +306,116 @@ def _half_a_line(path: Path) -> None:
         file.write(b'{"time":"2030-01-01T00:00:00Z","type":"resp\n')
 
 
-@pytest.mark.parametrize("gap", [_truncate, _replace, _garbage, _half_a_line])
-def test_a_gap_in_the_stream_is_never_confirmed_over(
+GAPS = [_truncate, _replace, _garbage, _half_a_line]
+
+
+def evidence(shown: dict[str, Any], number: int) -> str:
+    """What one check of a lease or the token rests on; the check is ok."""
+    (check,) = [check for check in shown["checks"] if check["n"] == number]
+    assert check["ok"], check
+    return str(check["evidence"])
+
+
+def listings_in(rig: Rig, mirror: Mirror, task: str) -> list[str]:
+    """The hashes of the lines of the task's listings, as far as they are in the mirror's file."""
+    ops = {op.op_id for op in rig.file(task).operations if op.kind == "list_leases"}
+    lines = [line for line in mirror.path.read_bytes().splitlines(keepends=True) if b"x-jitvault-op" in line]
+    path = mirror.path.with_suffix(".part")
+    path.write_bytes(b"".join(lines))
+    found = audit_lines(path)
+    return [
+        name
+        for name, entry in found.items()
+        if entry["type"] == "response" and entry["request"]["headers"].get("x-jitvault-op", [""])[0] in ops
+    ]
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
 ) -> None:
     file = spec()
     held = held_in(rig, file)
     mirror.change(gap)
-    ended = not_confirmed(rig, file.stem, 6)
-    assert ended["leases"][0]["verdict"] == ended["token"]["verdict"] == "gone"
-    assert [c["n"] for c in ended["leases"][0]["checks"] if not c["ok"]] == [5]
+    ended = rig("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    assert (ended["leases"][0]["verdict"], ended["token"]["verdict"]) == ("target_confirmed", "audit_confirmed")
+    named = listings_in(rig, mirror, file.stem)
+    assert named
+    for credential in (ended["leases"][0], ended["token"]):
+        said = evidence(credential, 5)
+        assert "interrupted" in said
+        # a line that really lists, and one that found it alive after the gap
+        assert any(line[:16] in said for line in named)
+        assert "alive after the gap" in said
+    assert "interrupted" in evidence(ended["token"], 7)
+    assert "listed" in evidence(ended["token"], 7)
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
-    # the gap is behind: the next task is proven
+    # the gap is told, and behind: the next task is proven by its lines alone
+    assert [g["stretch"] for g in examined(rig)["sources"][0]["gaps"]] == [2]
     other = spec()
     rig.active(other)
+    ended = rig("operator", "complete", other.stem).json
+    assert ended["confirmed"]
+    assert "contiguously" in evidence(ended["leases"][0], 5)
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_over_a_gap_that_hides_a_lease_of_nobody_nothing_is_confirmed_until_it_is_gone(
+    rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
+) -> None:
+    file = spec()
+    held_in(rig, file)
+    mirror.keep = lambda line: PREFIX.encode() not in line
+    hidden = rig.admin.read(PREFIX)
+    assert hidden
+    mirror.sync()
+    mirror.keep = lambda _line: True
+    mirror.change(gap)
+    ended = not_confirmed(rig, file.stem, 6, 12, findings=(12,))
+    assert ended["leases"][0]["verdict"] in ("gone", "acknowledged")
+    assert ended["token"]["verdict"] in ("gone", "acknowledged")
+    assert "unaccounted_lease" in rig.findings(file.stem)
+    told = rig("operator", "status", file.stem, code=12).json["findings"]
+    assert all(hidden["lease_id"] in found["message"] for found in told)
+    assert rig.lease_is_live(hidden["lease_id"])
+    rig.admin.write("sys/leases/revoke", {"lease_id": hidden["lease_id"], "sync": True})
+    again = rig("operator", "complete", file.stem, code=12).json
+    assert again["confirmed"]
+    assert again["leases"][0]["verdict"] == "target_confirmed"
+
+
+def test_over_a_gap_a_lease_of_another_task_is_no_suspect(rig: Rig, spec: Spec, mirror: Mirror) -> None:
+    file, other = spec(), spec()
+    held_in(rig, file)
+    held = held_in(rig, other)
+    mirror.change(_truncate)
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    assert rig.findings(file.stem) == []
+    assert rig.lease_is_live(held.lease_id)
     assert rig("operator", "complete", other.stem).json["confirmed"]
+
+
+def test_over_a_gap_in_which_the_record_was_taken_away_nothing_is_confirmed(
+    rig: Rig, spec: Spec, mirror: Mirror
+) -> None:
+    """Somebody drops the record by force while nobody sees it: Vault says that it is gone, 204 and all."""
+    file = spec()
+    held = held_in(rig, file)
+    mirror.keep = lambda line: b"revoke-force" not in line
+    rig.admin.write(f"sys/leases/revoke-force/{PREFIX}")
+    mirror.sync()
+    mirror.keep = lambda _line: True
+    mirror.change(_truncate)
+    ended = rig("operator", "complete", file.stem, code=6).json
+    assert not ended["confirmed"]
+    assert ended["leases"][0]["verdict"] == "gone"
+    failed = {check["n"]: check["evidence"] for check in ended["leases"][0]["checks"] if not check["ok"]}
+    assert "nobody saw it alive" in failed[5]
+    # the token was still there after the gap, so its own end is proven
+    assert ended["token"]["verdict"] == "audit_confirmed"
+    assert not rig.is_live(held.token)
 
 
 def test_what_is_taken_away_unseen_is_proven_when_the_stream_is_back(rig: Rig, spec: Spec, mirror: Mirror) -> None:
@@ -204,6 +440,97 @@ def test_a_status_without_the_stream_ends_nothing(rig: Rig, spec: Spec, mirror: 
     assert rig.is_live(held.token)
     mirror.change(away.rename)
     assert rig("operator", "status", file.stem).json["state"] == "active"
+
+
+# -- a second source -----------------------------------------------------------------------------------------
+
+
+def test_the_same_lines_in_two_sources_are_one_record_and_one_proof(both: Rig, spec: Spec, mirror: Mirror) -> None:
+    file = spec()
+    held = held_in(both, file)
+    ended = both("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    assert [lease["lease_id"] for lease in ended["leases"]] == [held.lease_id]
+    sources = examined(both)["sources"]
+    assert [source["gaps"] for source in sources] == [[], []]
+    assert any(source["counts"] for source in sources)
+    names = [row[0] for row in both.rows("SELECT line FROM observations")]
+    assert len(names) == len(set(names))
+    assert set(names) <= audit_lines(mirror.path).keys()
+    told = [e for e in both.file(file.stem).events if e.kind == "observed"]
+    lines = [line for event in told for line in event.body["lines"]]
+    assert len(lines) == len(set(lines))
+
+
+def _forged(world: World, path: Path, change: Callable[[str], str], wanted: Callable[[str], bool]) -> None:
+    """Put lines of Vault's own, changed, into another file."""
+    lines = [line for line in world.audit_file.read_text().splitlines() if wanted(line)]
+    assert lines
+    with path.open("a") as file:
+        file.writelines(change(line) + "\n" for line in lines[-2:])
+
+
+def test_lines_of_a_source_in_which_no_canary_was_found_count_for_nothing(
+    rig: Rig, spec: Spec, world: World, tmp_path: Path
+) -> None:
+    forged = tmp_path / "forged.log"
+    forged.touch()
+    rig.cli.variables = {
+        **rig.cli.variables,
+        "JITVAULT_AUDIT_FILE": f"{rig.cli.variables['JITVAULT_AUDIT_FILE']}:{forged}",
+    }
+    file = spec()
+    held = held_in(rig, file)
+    op = rig.file(file.stem).grants[0].create_op
+    _forged(world, forged, lambda line: line.replace(op, "f" * 32), lambda line: op in line)
+    _forged(
+        world, forged, lambda line: line.replace(held.lease_id, held.lease_id + "x"), lambda line: held.lease_id in line
+    )
+    for _ in range(2):
+        shown = rig("operator", "status", file.stem).json
+        assert [lease["lease_id"] for lease in shown["leases"]] == [held.lease_id]
+        assert (shown["frozen"], shown["findings"]) == (None, [])
+        examined(rig)
+    counts = {source["name"]: source["counts"] for source in examined(rig)["sources"]}
+    assert counts[str(forged)] is False
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    # the same lines in the source that counts are believed: who can write there is outside the threat model
+    _forged(
+        world,
+        Path(next(iter(counts.keys() - {str(forged)}))),
+        lambda line: line.replace(op, "f" * 32),
+        lambda line: op in line,
+    )
+    assert rig("operator", "audit", "status", code=12).json["frozen"]
+
+
+def test_a_source_that_stops_while_another_goes_on_is_a_gap_for_the_task_that_spans_it(
+    both: Rig, spec: Spec, mirror: Mirror, second: Mirror
+) -> None:
+    second.hold()
+    file = spec()
+    held = held_in(both, file)
+    first, other_name = str(mirror.path), str(second.path)
+    counts = {source["name"]: source["counts"] for source in examined(both)["sources"]}
+    assert counts == {first: True, other_name: False}
+    mirror.hold()
+    second.let_go()
+    ended = both("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    for credential in (ended["leases"][0], ended["token"]):
+        assert "interrupted" in evidence(credential, 5)
+        assert "alive after the gap" in evidence(credential, 5)
+    assert "listed" in evidence(ended["token"], 7)
+    assert not both.is_live(held.token)
+    sources = {source["name"]: source for source in examined(both)["sources"]}
+    assert sources[other_name]["counts"]
+    assert sources[other_name]["last_canary"] > sources[first]["last_canary"]
+    # a task that lives in the one that goes on is proven by its lines alone
+    other = spec()
+    held_in(both, other)
+    ended = both("operator", "complete", other.stem).json
+    assert ended["confirmed"]
+    assert "contiguously" in evidence(ended["leases"][0], 5)
 
 
 # -- the same file, written anew -----------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""Hands on what lies around jitvault: plain requests from any loopback address, and a log shipper between files."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rig import Rig
+
+AGENT = "127.0.0.1"
+THIEF = "127.0.0.3"
+
+
+def ask(
+    rig: Rig,
+    method: str,
+    path: str,
+    token: str = "",
+    body: dict[str, Any] | None = None,
+    *,
+    source: str = AGENT,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """One request to Vault from the address `source`: the HTTP status and the answer."""
+    url = urlsplit(rig.world.address)
+    with closing(http.client.HTTPConnection(url.netloc, timeout=30, source_address=(source, 0))) as connection:
+        sent = {**({"X-Vault-Token": token} if token else {}), **(headers or {})}
+        connection.request(method, f"/v1/{path}", json.dumps(body) if body is not None else None, sent)
+        answer = connection.getresponse()
+        content = answer.read()
+    return answer.status, json.loads(content) if content else {}
+
+
+def audit_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Every line of an audit file by the SHA-256 of its bytes, as findings name it."""
+    return {sha256(raw).hexdigest(): json.loads(raw) for raw in path.read_bytes().splitlines(keepends=True)}
+
+
+class Mirror:
+    """A copy of Vault's audit file that follows it, with hands on it: what a log shipper could do."""
+
+    def __init__(self, original: Path, path: Path) -> None:
+        self.path = path
+        self.keep: Callable[[bytes], bool] = lambda _line: True
+        self._original = original
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._held = threading.Event()
+        self._read = original.stat().st_size
+        path.touch()
+        self._thread = threading.Thread(target=self._follow)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def hold(self) -> None:
+        """Ship nothing until `let_go`."""
+        with self._lock:
+            self._held.set()
+
+    def let_go(self) -> None:
+        self._held.clear()
+        self.sync()
+
+    def sync(self) -> None:
+        """Bring everything that is there now."""
+        with self._lock:
+            self._copy()
+
+    def change(self, act: Callable[[Path], object]) -> None:
+        """Do something to the copy, after everything was brought that is there now."""
+        with self._lock:
+            self._copy()
+            act(self.path)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            if not self._held.is_set():
+                self.sync()
+            time.sleep(0.002)
+
+    def _copy(self) -> None:
+        with self._original.open("rb") as original:
+            original.seek(self._read)
+            new = original.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        if whole:
+            # without a file there is nobody to write for: the lines come once it is there again
+            target = self.path if self.path.exists() else self.path.with_suffix(".away")
+            with target.open("ab") as copy:
+                copy.writelines(line for line in whole.splitlines(keepends=True) if self.keep(line))
