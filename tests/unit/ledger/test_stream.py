@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from jitvault.domain.chain import breaks
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
+from jitvault.errors import LedgerUnavailable
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change, LeaseRow
@@ -389,11 +390,20 @@ def test_a_token_that_was_not_made_is_no_alarm(ledger: SqlLedger, path: Path, ho
     assert (ledger.freeze(), alarms(path)) == (None, [])
 
 
-def test_an_alarm_and_its_lines_are_committed_together(ledger: SqlLedger, path: Path) -> None:
-    bad = seen(3, Kind.USED, detail={"x": object()})
-    with pytest.raises(Exception, match="serializable"):
-        read(ledger, [created(actor="hmac-thief"), bad])
-    assert (ledger.freeze(), alarms(path)) == (None, [])
+def test_an_alarm_its_lines_and_what_they_mean_are_committed_together(ledger: SqlLedger, path: Path) -> None:
+    issued(ledger)
+    lines = [created(actor="hmac-thief"), seen(3, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)]
+    # the last thing that is written of a batch is refused
+    as_is(path, "CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'refused'); END")
+    with pytest.raises(LedgerUnavailable, match="refused"):
+        read(ledger, lines)
+    assert (ledger.freeze(), alarms(path), leases_of(ledger)) == (None, [], [])
+    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+    assert ledger.readings()["audit"].position.offset == 0
+    as_is(path, "DROP TRIGGER refuse")
+    read(ledger, lines)
+    assert ledger.freeze() is not None
+    assert (len(alarms(path)), leases_of(ledger)) == (1, [LEASE])
 
 
 OPENED = [
@@ -482,6 +492,14 @@ def test_where_a_worker_acts_from_now_is_what_counts(ledger: SqlLedger) -> None:
     read(ledger, [canary_line(2, remote="10.1.1.2"), OPENED[0]])
     assert ledger.freeze() is None
     read(ledger, [unwrapped(21, remote="10.1.1.2")])
+    assert ledger.freeze() is not None
+
+
+def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(ledger: SqlLedger) -> None:
+    ledger.session(WORKER, NOW)
+    read(ledger, [canary_line()])
+    read(ledger, [canary_line(2, remote="")])
+    read(ledger, [OPENED[0]])
     assert ledger.freeze() is not None
 
 
