@@ -281,6 +281,9 @@ def test_a_line_that_is_not_decoded_in_full_would_say_nothing(raw: bytes) -> Non
         entry = msgspec.json.decode(raw, type=Entry)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return
+    if entry.type not in ("request", "response"):
+        # no audit entry, whatever else it says
+        return
     said = observe(entry, line=hashlib.sha256(raw).hexdigest(), place=PLACE)
     assert decode(raw, PLACE) == said
 

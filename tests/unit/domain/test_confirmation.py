@@ -608,8 +608,13 @@ def test_an_operation_without_an_id_is_none_of_ours() -> None:
 
 
 def test_the_stretches_around_a_gap_need_their_canaries_all_the_same() -> None:
+    # without a canary before the issue it has to have been seen alive, as over a gap
     no_first = Story().issued().canary().gap().canary().alive().revoked().looked_up().listed().canary()
-    assert failed(judge(no_first, gapped())) == {5}
+    assert failed(judge(no_first, gapped())) == set()
+    assert failed(judge(no_first, gapped(live_ops=frozenset()))) == {5}
+    assert failed(judge(no_first, gapped(listing_ops=frozenset()))) == {5}
+    one_stretch = Story().issued().canary().revoked().looked_up().listed().canary()
+    assert failed(judge(one_stretch, gapped())) == {5}
     no_last = begun().alive().revoked().looked_up().listed().gap().canary()
     assert failed(judge(no_last, gapped())) == {5}
 
