@@ -176,6 +176,22 @@ def test_a_credential_in_a_wrapping_that_nobody_opens_is_settled_by_a_listing(ri
     assert _listed(rig, WRAPPING) - wrappings
 
 
+def test_what_goes_with_its_token_a_moment_later_is_waited_for_and_alarms_nobody(rig: Rig, spec: Spec) -> None:
+    """The target keeps Vault waiting for as long as the first listing takes."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    wrapped_read(rig, held)
+    with psycopg.connect(rig.world.target_dsn) as target:
+        target.execute("LOCK TABLE pg_authid IN SHARE MODE")
+        release = threading.Timer(0.8, target.rollback)
+        release.start()
+        settled_by_listing(rig, file.stem)
+        release.join()
+    answers = [op.answer for op in rig.file(file.stem).operations if op.kind == "list_leases"]
+    assert answers[0] == "not accounted for"
+    assert rig.findings(file.stem) == []
+
+
 def test_a_credential_in_a_wrapping_whose_lease_lives_on_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
     """Its role owns something, so Vault cannot end it, and nobody knows its lease."""
     file = spec()

@@ -347,6 +347,7 @@ def narrow(world: World, rig: Rig) -> Iterator[str]:
     for cap in ("15m", "1h", "8h"):
         rig.admin.delete(f"auth/token/roles/jitvault-{cap}-narrow")
     init.apply(rig.admin, init.plan(rig.admin, want))
+    assert not list(init.plan(rig.admin, want).changes)
 
 
 def test_an_unwrap_from_outside_the_tasks_network_is_an_interception(rig: Rig, spec: Spec, narrow: str) -> None:
