@@ -126,9 +126,10 @@ def world() -> Iterator[World]:
         yield provisioned(servers)
 
 
-@pytest.fixture(scope="session")
-def variables(world: World) -> dict[str, str]:
-    return env(world, f"sqlite:///{world.servers.directory / 'ledger.db'}", EXAMPLE)
+@pytest.fixture(scope="module")
+def variables(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of everybody, with a ledger for each module: two that are used by turns freeze each other."""
+    return env(world, f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}", EXAMPLE)
 
 
 @pytest.fixture

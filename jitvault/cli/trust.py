@@ -12,6 +12,8 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jitvault.services.context import Worker
+
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
 
@@ -63,24 +65,32 @@ def audit_follow(debug: Debug = False) -> None:
     follow(worker, stopped=lambda: stop, tell=tell)
 
 
+def audit_accept(
+    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not be again.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take lost lines of our own acts for a gap, after whatever lost them was mended."""
+    from jitvault.cli import output
+
+    worker, why = _worker_with(reason)
+    sources = worker.ledger.break_stretches(f"lines were lost: {why}", worker.now())
+    if json_:
+        typer.echo(output.to_json({"sources": sources, "reason": why}))
+    else:
+        typer.echo(f"a gap in {sources} source(s): over it nothing is confirmed without look-ups and a listing")
+
+
 def unfreeze(
     reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Let tasks be granted again after a tripwire froze everything."""
-    from jitvault.cli import output, session
-    from jitvault.domain.papers import check_note
-    from jitvault.errors import UsageError, WrongState
+    from jitvault.cli import output
+    from jitvault.errors import WrongState
 
-    wiring = session.wired()
-    why = check_note(reason)
-    if not why.strip():
-        raise UsageError("--reason needs a reason: it is all that is left of this decision")
-    if not wiring.has_worker:
-        raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
-    # Vault has to know the worker and the stream has to be its own, before the ledger is believed
-    worker = wiring.worker
+    worker, why = _worker_with(reason)
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
         raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
@@ -88,6 +98,18 @@ def unfreeze(
         typer.echo(output.to_json({"lifted": lifted, "reason": why}))
     else:
         typer.echo(f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+
+
+def _worker_with(reason: str) -> tuple[Worker, str]:
+    """The worker, whom Vault has to know, and a reason that says something. Raises UsageError."""
+    from jitvault.cli import session
+    from jitvault.domain.papers import check_note
+    from jitvault.errors import UsageError
+
+    why = check_note(reason)
+    if not why.strip():
+        raise UsageError("--reason needs a reason: it is all that is left of this decision")
+    return session.wired().worker, why
 
 
 def _show(found: Mapping[str, Any], *, as_json: bool) -> None:

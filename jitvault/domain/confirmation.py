@@ -21,9 +21,8 @@ Six ways in which Vault's own answer is not enough: docs/vault-facts.md, "Revoca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from jitvault.domain.evidence import (
@@ -32,7 +31,6 @@ from jitvault.domain.evidence import (
     Trail,
     canary_after,
     canary_before,
-    done,
     follows,
     listed,
     shown,
@@ -40,6 +38,7 @@ from jitvault.domain.evidence import (
 )
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.traces import Credential, alive_line, expiry, issue_line, lookup_line, revocation_line
 
 NAMES = {
     1: "issued",
@@ -77,34 +76,6 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """What is to be proven dead.
-
-    `subject` is the lease id or the HMAC of the token's accessor. `lookup_subject` is how a lookup line
-    names it (always an HMAC). `lookup_ops` are the operation ids of lookups that Vault answered with
-    "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
-    `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
-    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
-    that found it alive, `listing_ops` the listings of the task's prefixes that found nothing unaccounted for. `also`
-    are the HMACs of the same accessor under other salts of the audit device.
-    """
-
-    kind: str
-    subject: str
-    lookup_subject: str
-    mount: str
-    claimed: Verdict
-    lookup_ops: frozenset[str]
-    gone_errors: frozenset[str]
-    expires_at: datetime | None = None
-    alias: str = ""
-    alias_lookup: str = ""
-    also: frozenset[str] = frozenset()
-    live_ops: frozenset[str] = frozenset()
-    listing_ops: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """The verdict on one credential and the checks that it rests on."""
 
@@ -117,10 +88,10 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
 
     `target` says whether the template asks for proof from the target; without it check 6 is not made.
     """
-    issue = _issue(credential, trail.observations)
-    end = _revocation(credential, trail, after=issue)
+    issue = issue_line(credential, trail.observations)
+    end = revocation_line(credential, trail, after=issue)
     revoked = _judged(credential, trail, issue, end, None, probed=probed, target=target)
-    expired = _expired(credential, trail)
+    expired = expiry(credential, trail)
     if expired is None or revoked.verdict in _PROVEN:
         return revoked
     # what was not revoked for sure is dead all the same once its time is over
@@ -139,7 +110,7 @@ def _judged(
     target: bool,
 ) -> Proof:
     """The checks on one way in which the credential can have ended."""
-    lookup = _lookup(credential, trail, after=end or issue)
+    lookup = lookup_line(credential, trail, after=end or issue)
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
@@ -153,7 +124,7 @@ def _judged(
             shown(lookup, _over(expired) or "no look-up line that says it is gone was seen"),
         ),
         # 4
-        _nothing_between(credential, trail.observations, Point.of(issue), last),
+        _nothing_between(credential, trail, Point.of(issue), end, last),
         # 5
         _trusted(credential, trail, issue, end, last),
     ]
@@ -184,74 +155,24 @@ def is_proven(proof: Proof, *, target: bool) -> bool:
     return proof.verdict in _PROVEN
 
 
-def _issue(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
-    kind = Kind.LEASE_ISSUED if credential.kind == "lease" else Kind.TOKEN_CREATED
-    return next((o for o in lines if o.kind is kind and o.subject == credential.subject and done(o)), None)
-
-
-def _revocation(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    lines = [o for o in trail.observations if o.closing and follows(o, after)]
-    if credential.kind == "token":
-        names = {credential.subject, *credential.also}
-        named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject in names)
-        # for a token that is not there Vault answers 200 and only warns
-        by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
-        return by_accessor or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
-    return _own_lease_revocation({credential.subject, credential.lookup_subject}, lines, trail)
-
-
-def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:
-    """The worker's own successful revocation of a lease, unless somebody else's came before it.
-
-    `names` are the lease id and its HMAC, which is how a request shows it that has it in its body. Whether
-    theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
-    """
-    for o in lines:
-        if o.kind is not Kind.LEASE_REVOKED or o.subject not in names or not o.subject:
-            continue
-        if o.actor not in trail.worker_accessors:
-            if "denied" in o.detail:
-                continue
-            return None
-        if not o.failed:
-            return o
-    return None
-
-
-def _lookup(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    by: dict[Kind, set[str]] = (
-        {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
-        if credential.kind == "lease"
-        else {
-            Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.also},
-            Kind.LEASE_LOOKUP: {credential.alias_lookup},
-        }
-    )
-    return next(
-        (
-            o
-            for o in trail.observations
-            if o.closing
-            and o.failed
-            and o.subject in by.get(o.kind, ())
-            and o.op in credential.lookup_ops
-            and o.actor in trail.worker_accessors
-            and any(error in o.error for error in credential.gone_errors)
-            and follows(o, after)
-        ),
-        None,
-    )
-
-
 def _nothing_between(
-    credential: Credential, lines: Iterable[Observation], issue: Point | None, last: Point | None
+    credential: Credential, trail: Trail, issue: Point | None, end: Observation | None, last: Point | None
 ) -> Check:
+    """Whether an act between issue and look-up can have made the revocation look done.
+
+    One that takes records away did not take this one when it was seen alive afterwards, still before its end. A write
+    to the mount's own configuration is about what the revocation does, and nothing makes up for it.
+    """
     if issue is None or last is None:
         return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
-    for hazard in lines:
+    alive = alive_line(credential, trail, before=end) if end else None
+    for hazard in trail.observations:
         here = Point(hazard.place, hazard.at)
         between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
-        if between and _touches(hazard.path, credential.mount):
+        if not between or not _touches(hazard.path, credential.mount):
+            continue
+        survived = alive is not None and follows(alive, hazard) and not hazard.path.startswith(f"{credential.mount}/")
+        if not survived:
             return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
 
@@ -293,19 +214,7 @@ def _reconciled(
     how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
     if begun and (end is None or stretch(issue.place) == stretch(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
-    alive = next(
-        (
-            o
-            for o in trail.observations
-            if end is not None
-            and o.op in credential.live_ops
-            and done(o)
-            and o.actor in trail.worker_accessors
-            and stretch(o.place) == stretch(end.place)
-            and o.place.offset < end.place.offset
-        ),
-        None,
-    )
+    alive = alive_line(credential, trail, before=end) if end else None
     if alive is None:
         missing = "the stream was interrupted, and nobody saw it alive between gap and revocation"
         return Check(5, ok=False, evidence=missing)
@@ -316,13 +225,6 @@ def _refused(probed: Probed | None) -> Check:
     if probed is None:
         return Check(6, ok=False, evidence="the target was not probed")
     return Check(6, ok=probed.refused and probed.open_sessions == 0, evidence=probed.evidence)
-
-
-def _expired(credential: Credential, trail: Trail) -> Canary | None:
-    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it."""
-    if credential.kind != "token" or credential.expires_at is None:
-        return None
-    return next((c for c in trail.canaries if c.at >= credential.expires_at), None)
 
 
 def _over(expired: Canary | None) -> str:

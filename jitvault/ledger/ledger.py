@@ -114,6 +114,10 @@ class SqlLedger(SqlRecord):
         with self._db.read() as connection:
             return stream.interrupted(connection, file)
 
+    def endangered(self, file: TaskFile) -> bool:
+        with self._db.read() as connection:
+            return stream.endangered(connection, file)
+
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
         lease_id = schema.leases.c.lease_id
         known: set[str] = set()

@@ -91,10 +91,13 @@ class SqlRecord:
             return [Gap(*row) for row in connection.execute(query)]
 
     def unseen_operations(self, before: datetime) -> list[str]:
-        op, line = schema.operations.c, schema.observations.c
+        op, line, gap = schema.operations.c, schema.observations.c, schema.audit_gaps.c
         ours = select(schema.worker_sessions.c.accessor_hmac)
         seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
-        query = select(op.op_id).where(op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists())
+        # what is missing before a gap may be what is missing in it
+        excused = select(gap.source).where(gap.at >= op.answered_at)
+        missing = (op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists(), ~excused.exists())
+        query = select(op.op_id).where(*missing)
         with self._db.read() as connection:
             return list(connection.execute(query).scalars())
 
@@ -116,16 +119,18 @@ class SqlRecord:
 
         return self._db.write(unit)
 
-    def break_stretches(self, what: str, at: datetime) -> None:
+    def break_stretches(self, what: str, at: datetime) -> int:
         table = schema.audit_sources
 
-        def unit(connection: Connection) -> None:
+        def unit(connection: Connection) -> int:
             # the claim goes as well: whoever reads just now would write the old stretch back
             change = update(table).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
-            for source, epoch in connection.execute(change.returning(table.c.name, table.c.epoch)).all():
+            broken = connection.execute(change.returning(table.c.name, table.c.epoch)).all()
+            for source, epoch in broken:
                 _add_gap(connection, Gap(source, epoch, what, at))
+            return len(broken)
 
-        self._db.write(unit)
+        return self._db.write(unit)
 
     # -- freezes ---------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile,
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
+_SKEW = timedelta(seconds=30)
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
@@ -223,15 +224,24 @@ def interrupted(connection: Connection, file: TaskFile) -> bool:
     subjects = tokens + [lease.lease_id for lease in file.leases]
     elsewhere = or_(line.source != newest.source, *(line.epoch != epoch for epoch in epochs))
     query = select(line.line).where(or_(line.actor.in_(tokens), line.subject.in_(subjects)), elsewhere)
-    return connection.execute(query.limit(1)).first() is not None or _gap_since(connection, file)
-
-
-def _gap_since(connection: Connection, file: TaskFile) -> bool:
-    """Whether any source has a gap that was met since the task's first token was meant: it may be what that did."""
-    creates = {grant.create_op for grant in file.grants}
-    begun = min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
+    # what is missing elsewhere may be what a token of the task did
     gap = schema.audit_gaps.c
-    return connection.execute(select(gap.source).where(gap.at >= begun).limit(1)).first() is not None
+    missing = select(gap.source).where(gap.at >= _begun(file))
+    return any(connection.execute(doubt.limit(1)).first() is not None for doubt in (query, missing))
+
+
+def endangered(connection: Connection, file: TaskFile) -> bool:
+    line = schema.observations.c
+    # Vault's clock and ours differ by no more than what is trusted
+    since = _begun(file) - _SKEW
+    query = select(line.line).where(line.kind == Kind.HAZARD, line.at >= since).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _begun(file: TaskFile) -> datetime:
+    """When the task's first token was meant, by our clock."""
+    creates = {grant.create_op for grant in file.grants}
+    return min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
 
 
 def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:

@@ -196,6 +196,10 @@ class Ledger(Record, Protocol):
         """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
         ...
 
+    def endangered(self, file: TaskFile) -> bool:
+        """Whether anybody did, since the task's token was meant, what can take a credential's record away."""
+        ...
+
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
         """Which of these leases belong to any task."""
         ...

@@ -90,7 +90,7 @@ class Record(Protocol):
         ...
 
     def unseen_operations(self, before: datetime) -> list[str]:
-        """Own operations that Vault answered before `before` and whose line has not been read."""
+        """Own operations that Vault answered before `before`, and whose line has not been read, with no gap since."""
         ...
 
     def session(self, accessor_hmac: str, at: datetime) -> None:
@@ -101,8 +101,11 @@ class Record(Protocol):
         """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
         ...
 
-    def break_stretches(self, what: str, at: datetime) -> None:
-        """Begin a new stretch in every source: what comes is not the continuation of what was read."""
+    def break_stretches(self, what: str, at: datetime) -> int:
+        """Begin a new stretch in every source: what comes is not the continuation of what was read.
+
+        Gives how many sources there are.
+        """
         ...
 
     def freeze(self) -> Freeze | None:

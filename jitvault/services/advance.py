@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET
-from jitvault.domain.tripwire import Trip
+from jitvault.domain.trip import Trip
 from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, judge, still_proven

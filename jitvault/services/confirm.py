@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
-from jitvault.domain.confirmation import Check, Credential, Probed, Proof, confirm, is_proven
+from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles
 from jitvault.domain.revision import Revision
+from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker

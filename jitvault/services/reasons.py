@@ -8,7 +8,7 @@ from datetime import timedelta
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.domain.tripwire import Trip
+from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker

@@ -32,13 +32,19 @@ def revoke(worker: Worker, file: TaskFile, claim: int) -> None:
     """Revoke every token and lease of the task that is not proven dead, and look each of them up.
 
     After a gap in the stream each is looked up before as well: only that it was still there rules out that an act in
-    the gap took its record away, after which Vault says 204 and does nothing. With several sources nobody knows before
-    the next canary whether the stream has moved to another one, so they are always looked up.
+    the gap took its record away, after which Vault says 204 and does nothing. So it is after such an act that was seen.
+    With several sources nobody knows before the next canary whether the stream has moved to another one, so they are
+    always looked up.
     """
     tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
     leases = [_lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
-    look_first = bool(tokens or leases) and (len(worker.sources.present()) > 1 or worker.ledger.interrupted(file))
+    look_first = bool(tokens or leases) and _look_first(worker, file)
     _take_back(worker, file.task.task_id, claim, [*tokens, *leases], look_first=look_first)
+
+
+def _look_first(worker: Worker, file: TaskFile) -> bool:
+    several = len(worker.sources.present()) > 1
+    return several or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
 def revoke_token(worker: Worker, grant: GrantRow, claim: int) -> None:

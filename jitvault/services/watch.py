@@ -7,7 +7,8 @@ from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.domain.tripwire import Bounds, Trip, of_task
+from jitvault.domain.trip import Bounds, Trip
+from jitvault.domain.tripwire import of_task
 from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker

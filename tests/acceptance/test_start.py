@@ -18,7 +18,15 @@ HEAVY = {"hvac", "sqlalchemy", "pydantic", "alembic", "cedarpy", "msgspec"}
 COMMANDS = [
     *(["submit"], ["grant"], ["complete"], ["revoke"], ["cancel"], ["approve"], ["deny"], ["unwrap"]),
     *(["status"], ["list"], ["report"], ["init"], ["spec", "check"], ["templates", "list"], ["templates", "show"]),
-    *(["demo"], ["dev"], ["unfreeze"], ["audit", "status"], ["audit", "follow"], ["audit", "receive"]),
+    *(
+        ["demo"],
+        ["dev"],
+        ["unfreeze"],
+        ["audit", "status"],
+        ["audit", "follow"],
+        ["audit", "accept"],
+        ["audit", "receive"],
+    ),
 ]
 NOTHING = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
@@ -116,10 +124,11 @@ def test_an_error_has_a_message_and_a_hint_and_no_traceback_unless_debug() -> No
 
 
 def test_a_wrong_setting_is_2_and_names_the_variable_and_never_a_token(cli: Cli, spec: Callable[..., Path]) -> None:
+    # nor the value: it can be a secret that got into the wrong variable
     wrong = {"JITVAULT_SETTLE_WINDOW": "banana"}
     for command in (["list"], ["grant", str(spec())]):
         failed = cli("operator", *command, code=2, extra=wrong)
-        assert "JITVAULT_SETTLE_WINDOW: expected" in failed.stderr and "banana" in failed.stderr
+        assert "JITVAULT_SETTLE_WINDOW: expected" in failed.stderr and "banana" not in failed.stderr
         assert not any(cli.variables[name] in failed.stderr for name in cli.variables if name.endswith("_TOKEN"))
 
 

@@ -537,7 +537,10 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(cli: Cli, tmp_path: Pa
         ([*TCP, "--bearer-file", str(tmp_path / "empty")], "go with --http"),
         ([*TCP, "--prefix", "x"], "--prefix goes with --stdin"),
         ([*TCP, "--keep", "soon"], "--keep: expected"),
-        (["--http", "https://127.0.0.1:0/", "--tls-cert", str(tmp_path / "empty"), "--tls-key", "none"], "not there"),
+        (
+            ["--http", "https://127.0.0.1:0/", *HTTP[2:], "--tls-cert", str(tmp_path / "empty"), "--tls-key", "none"],
+            "not there",
+        ),
     ]
     for args, said in wrong:
         failed = cli(None, "audit", "receive", *args, "--into", tmp_path / "spool", code=2)

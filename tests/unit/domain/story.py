@@ -8,10 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from jitvault.domain.confirmation import Credential, Probed
+from jitvault.domain.confirmation import Probed
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.traces import Credential
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 WORKER, OLD_WORKER, TOKEN, STRANGER = "hmac-worker", "hmac-worker-before", "hmac-token", "hmac-stranger"

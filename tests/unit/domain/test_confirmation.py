@@ -35,10 +35,11 @@ from story import (
     token,
 )
 
-from jitvault.domain.confirmation import Credential, Probed, Proof, confirm, is_proven
+from jitvault.domain.confirmation import Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import LADDER, Verdict
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.traces import Credential
 
 
 def judge(story: Story, credential: Credential | None = None, *, probed: Probed | None = DEAD_TARGET) -> Proof:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.tripwire import FLEET_RULES, FREEZING, INTERCEPTIONS, RULES, Bounds, Rule, Trip, of_fleet, of_task
+from jitvault.domain.trip import FREEZING, INTERCEPTIONS, Bounds, Rule, Trip
+from jitvault.domain.tripwire import FLEET_RULES, RULES, of_fleet, of_task
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 TOKEN, OTHER, WORKER, WRAPPING = "accessor-task", "accessor-other", "accessor-worker", "accessor-wrapping"

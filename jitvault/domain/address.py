@@ -1,0 +1,40 @@
+"""Network addresses as audit lines spell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+
+def is_within(remote: str, networks: Iterable[str]) -> bool:
+    """Whether an address is in one of the networks. What is no address is in none; what is no network holds none."""
+    found = addresses_in(remote)
+    for network in networks:
+        try:
+            holds = ip_network(network, strict=False)
+        except ValueError:
+            continue
+        if any(address in holds for address in found):
+            return True
+    return False
+
+
+def is_one_of(remote: str, addresses: frozenset[str]) -> bool:
+    """Whether an address is one of these, however it is spelled."""
+    if not remote:
+        return False
+    known = {address for text in addresses for address in addresses_in(text)}
+    return remote in addresses or any(address in known for address in addresses_in(remote))
+
+
+def addresses_in(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The address that a text spells, and the IPv4 address in it where it maps one; none if it is no address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ()
+    if isinstance(address, IPv4Address):
+        return (address,)
+    # a zone names an interface of the server, not whose address it is
+    plain, mapped = IPv6Address(int(address)), address.ipv4_mapped
+    return (plain, mapped) if mapped else (plain,)

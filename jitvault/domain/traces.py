@@ -1,0 +1,124 @@
+"""Where a credential's life shows in the audit stream: the lines of its issue, its end, and what was seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from jitvault.domain.evidence import Canary, Trail, done, follows, stretch
+from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.observation import Kind, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What is to be proven dead.
+
+    `subject` is the lease id or the HMAC of the token's accessor. `lookup_subject` is how a lookup line
+    names it (always an HMAC). `lookup_ops` are the operation ids of lookups that Vault answered with
+    "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
+    `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
+    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
+    that found it alive, `listing_ops` the listings of the task's prefixes that found nothing unaccounted for. `also`
+    are the HMACs of the same accessor under other salts of the audit device.
+    """
+
+    kind: str
+    subject: str
+    lookup_subject: str
+    mount: str
+    claimed: Verdict
+    lookup_ops: frozenset[str]
+    gone_errors: frozenset[str]
+    expires_at: datetime | None = None
+    alias: str = ""
+    alias_lookup: str = ""
+    also: frozenset[str] = frozenset()
+    live_ops: frozenset[str] = frozenset()
+    listing_ops: frozenset[str] = frozenset()
+
+
+def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
+    """The response line of its issue."""
+    kind = Kind.LEASE_ISSUED if credential.kind == "lease" else Kind.TOKEN_CREATED
+    return next((o for o in lines if o.kind is kind and o.subject == credential.subject and done(o)), None)
+
+
+def revocation_line(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+    """The response line of the revocation that counts, without an error."""
+    lines = [o for o in trail.observations if o.closing and follows(o, after)]
+    if credential.kind == "token":
+        names = {credential.subject, *credential.also}
+        named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject in names)
+        # for a token that is not there Vault answers 200 and only warns
+        by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
+        return by_accessor or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
+    return _own_lease_revocation({credential.subject, credential.lookup_subject}, lines, trail)
+
+
+def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:
+    """The worker's own successful revocation of a lease, unless somebody else's came before it.
+
+    `names` are the lease id and its HMAC, which is how a request shows it that has it in its body. Whether
+    theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
+    """
+    for o in lines:
+        if o.kind is not Kind.LEASE_REVOKED or o.subject not in names or not o.subject:
+            continue
+        if o.actor not in trail.worker_accessors:
+            if "denied" in o.detail:
+                continue
+            return None
+        if not o.failed:
+            return o
+    return None
+
+
+def lookup_line(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+    """The line of a look-up of ours that Vault answered with "there is no such thing"."""
+    by: dict[Kind, set[str]] = (
+        {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
+        if credential.kind == "lease"
+        else {
+            Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.also},
+            Kind.LEASE_LOOKUP: {credential.alias_lookup},
+        }
+    )
+    return next(
+        (
+            o
+            for o in trail.observations
+            if o.closing
+            and o.failed
+            and o.subject in by.get(o.kind, ())
+            and o.op in credential.lookup_ops
+            and o.actor in trail.worker_accessors
+            and any(error in o.error for error in credential.gone_errors)
+            and follows(o, after)
+        ),
+        None,
+    )
+
+
+def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> Observation | None:
+    """The last look-up of ours before a revocation, in its stretch, that found the credential there."""
+    return next(
+        (
+            o
+            for o in reversed(trail.observations)
+            if o.op in credential.live_ops
+            and done(o)
+            and o.actor in trail.worker_accessors
+            and stretch(o.place) == stretch(before.place)
+            and o.place.offset < before.place.offset
+        ),
+        None,
+    )
+
+
+def expiry(credential: Credential, trail: Trail) -> Canary | None:
+    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it."""
+    if credential.kind != "token" or credential.expires_at is None:
+        return None
+    return next((c for c in trail.canaries if c.at >= credential.expires_at), None)
