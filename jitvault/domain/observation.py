@@ -24,6 +24,7 @@ import msgspec
 ACCESS_POLICY = "jitvault-access-"
 READING = frozenset({"read", "list", "help"})
 _CREATE = "auth/token/create/jitvault-"
+_AUDIT_HASH = "sys/audit-hash/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/")
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
@@ -194,17 +195,24 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
 
 
 def _is_here(entry: Entry, namespace: str) -> bool:
-    """Whether the line is of our namespace; what happens in one above can concern ours when it is a hazard."""
+    """Whether the line is of our namespace.
+
+    Audit devices belong to the root namespace, and so do canaries. What happens in one above ours concerns us when it is
+    a hazard.
+    """
     there = entry.request.namespace.path.strip("/") if entry.request.namespace else ""
     here = namespace.strip("/")
-    above = not there or f"{here}/".startswith(f"{there}/")
-    return there == here or (above and _is_hazard(entry.request))
+    if there == here:
+        return True
+    if not there and entry.request.path.startswith(_AUDIT_HASH):
+        return True
+    return (not there or f"{here}/".startswith(f"{there}/")) and _is_hazard(entry.request)
 
 
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
     request, path = entry.request, entry.request.path
     data = request.data or {}
-    if path.startswith("sys/audit-hash/"):
+    if path.startswith(_AUDIT_HASH):
         return Kind.CANARY, _text(data.get("input"))
     if path.startswith(_CREATE):
         wrap = entry.response.wrap_info if entry.response else None
@@ -287,7 +295,7 @@ _ENGINE_HAZARDS = re.compile(
 
 
 _PATHS = (
-    "sys/audit-hash/",
+    _AUDIT_HASH,
     "sys/wrapping/unwrap",
     "sys/wrapping/rewrap",
     "cubbyhole/response",

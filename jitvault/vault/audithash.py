@@ -7,10 +7,13 @@ from jitvault.vault.client import Vault
 
 
 class AuditHash:
-    """`sys/audit-hash/<device>`; needs `update` on that path and no sudo."""
+    """`sys/audit-hash/<device>`; needs `update` on that path and no sudo.
+
+    Audit devices belong to the root namespace: a worker of another one has a token of the root namespace all the same.
+    """
 
     def __init__(self, vault: Vault, device: str) -> None:
-        self._vault = vault
+        self._vault = vault.at_root()
         self.device = device
 
     def hash(self, value: str) -> str:

@@ -78,6 +78,7 @@ class Vault:
         session.trust_env = False
         self.connection = connection
         self.has_token = token is not None
+        self._token = token
         self._adapter = hvac.Client(
             url=connection.address,
             # hvac takes None as "look into the environment and the home directory"
@@ -93,6 +94,12 @@ class Vault:
     def with_token(self, token: Secret) -> Vault:
         """The same Vault as somebody else."""
         return Vault(self.connection, token)
+
+    def at_root(self) -> Vault:
+        """The same identity in the root namespace."""
+        return (
+            self if self.connection.namespace is None else Vault(replace(self.connection, namespace=None), self._token)
+        )
 
     def close(self) -> None:
         self._adapter.close()
