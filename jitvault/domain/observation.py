@@ -197,8 +197,8 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
 def _is_here(entry: Entry, namespace: str) -> bool:
     """Whether the line is of our namespace.
 
-    Audit devices belong to the root namespace, and so do canaries. What happens in one above ours concerns us when it is
-    a hazard.
+    Audit devices belong to the root namespace, and so do canaries. What happens above ours concerns us when it is a
+    hazard.
     """
     there = entry.request.namespace.path.strip("/") if entry.request.namespace else ""
     here = namespace.strip("/")

@@ -43,12 +43,14 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     revision = Revision.of(file.revision.body)
     probed = _probe(worker, file, revision)
     hashed = cache(worker.hasher.hash)
+    # the device can have been made anew: then its later lines name the same accessor by another HMAC
+    resalted = worker.ledger.interrupted(file)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
     proven: list[bool] = [complete]
     for grant in file.grants:
-        proof = _token(hashed, file, grant, trail)
+        proof = _token(hashed, file, grant, trail, resalted=resalted)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(_never_issued(grant) or is_proven(proof, target=False))
@@ -143,7 +145,10 @@ def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
     if not is_complete(worker, file, trail):
         return False
     hashed = cache(worker.hasher.hash)
-    proofs = [_token(hashed, file, grant, trail) for grant in file.grants if not _never_issued(grant)]
+    resalted = worker.ledger.interrupted(file)
+    proofs = [
+        _token(hashed, file, grant, trail, resalted=resalted) for grant in file.grants if not _never_issued(grant)
+    ]
     proofs += [_lease(hashed, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
     accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]
     return (
@@ -164,7 +169,7 @@ def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
     return known.get(key) is not row.verdict
 
 
-def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail) -> Proof:
+def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, resalted: bool) -> Proof:
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
     named = grant.token_lease or grant.accessor_hmac
@@ -178,7 +183,7 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail) -> Pro
             lookup_ops=gone_lookups(file.operations, named),
             gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
             expires_at=grant.expires_at,
-            also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor else frozenset(),
+            also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor and resalted else frozenset(),
             live_ops=live_lookups(file.operations, named),
             listing_ops=good_listings(file),
             alias=grant.token_lease or "",

@@ -24,8 +24,8 @@ def settles_at(worker: Worker, trail: Trail, file: TaskFile) -> datetime | None:
     """Vault's time after which no request of the task's tokens can still be in flight."""
     tokens = {grant.accessor_hmac for grant in file.grants}
     about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
-    # who only looks it up keeps nothing in flight, and must not keep the task from being sealed
-    acts = [o.at for o in about if o.kind is not Kind.TOKEN_LOOKUP]
+    # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
+    acts = [o.at for o in about if o.kind not in (Kind.TOKEN_LOOKUP, Kind.CANARY)]
     return max(acts) + worker.settle_window if acts else None
 
 

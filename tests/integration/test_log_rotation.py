@@ -279,7 +279,7 @@ def test_a_reader_that_is_killed_goes_on_where_it_was(bao: OpenBao, tmp_path: Pa
     def read_and_die() -> None:
         process = subprocess.Popen(argv)
         try:
-            process.wait(0.25 + 0.01 * (len(kills) % 7))
+            process.wait(0.1 + 0.04 * (len(kills) % 7))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -620,12 +620,26 @@ def test_the_stretches_around_a_gap_need_their_canaries_all_the_same() -> None:
     assert failed(judge(no_last, gapped())) == {5}
 
 
-def test_a_hazard_is_one_over_a_gap_as_well() -> None:
-    for story in (
-        Story().canary().issued().hazard("sys/leases/tidy").canary().gap().canary().alive(),
-        begun().hazard("sys/leases/tidy").alive(),
-    ):
-        assert failed(judge(story.revoked().looked_up().listed().canary(), gapped())) == {4}
+@pytest.mark.parametrize("path", ["sys/leases/tidy", "sys/leases/revoke-force/database", "sys/mounts/database"])
+def test_a_hazard_is_one_unless_the_credential_was_seen_alive_after_it(path: str) -> None:
+    after = Story().canary().issued().canary().alive().hazard(path).revoked().looked_up().canary()
+    assert failed(judge(after, gapped())) == {4}
+    unseen = Story().canary().issued().canary().hazard(path).revoked().looked_up().canary()
+    assert failed(judge(unseen, gapped())) == {4}
+    before = Story().canary().issued().canary().hazard(path).alive().revoked().looked_up().canary()
+    assert failed(judge(before, gapped())) == set()
+    # by somebody else, or by a look-up that failed, it was not seen
+    assert failed(judge(before, gapped(live_ops=frozenset()))) == {4}
+    over_a_gap = begun().hazard(path).alive().revoked().looked_up().listed().canary()
+    assert failed(judge(over_a_gap, gapped())) == set()
+    between = begun().alive().hazard(path).revoked().looked_up().listed().canary()
+    assert failed(judge(between, gapped())) == {4}
+
+
+@pytest.mark.parametrize("path", ["database/config/app", "database/roles/app-readonly"])
+def test_what_changes_the_revocation_itself_is_a_hazard_whoever_is_alive(path: str) -> None:
+    before = Story().canary().issued().canary().hazard(path).alive().revoked().looked_up().canary()
+    assert failed(judge(before, gapped())) == {4}
 
 
 def test_a_contiguous_stretch_needs_neither_listing_nor_look_up() -> None:
