@@ -18,7 +18,7 @@ from benchmarks.measure import Figure, milliseconds
 from benchmarks.scene import Scene
 from jitvault.audit.file import BATCH_OBSERVATIONS
 from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Observation
+from jitvault.domain.observation import Kind, Observation
 from jitvault.ledger import schema
 from jitvault.ledger.database import opened
 from jitvault.ports.audit import Batch, Position
@@ -31,7 +31,8 @@ _PAUSE_S = 0.03
 
 def run(scene: Scene) -> list[Figure]:
     """The ledger is the scene's own, on disk with synchronous=FULL; the lines are its own too, each made new."""
-    rates = [_entered(scene, n) for n in range(TIMES)]
+    seen = _own(scene)
+    rates = [_entered(scene, seen, n) for n in range(TIMES)]
     waits = _followed(scene)
     return [
         Figure(
@@ -47,10 +48,9 @@ def run(scene: Scene) -> list[Figure]:
     ]
 
 
-def _entered(scene: Scene, n: int) -> float:
-    """Observations of used tasks, each with a hash of its own, entered as if a file had just brought them."""
+def _entered(scene: Scene, seen: list[Observation], n: int) -> float:
+    """Observations of a used task, each with a hash of its own, entered as if a file had just brought them."""
     ledger, source = scene.worker.ledger, f"bench-{n}"
-    seen = _own(scene)
     lines = [
         replace(
             seen[i % len(seen)],
@@ -72,13 +72,14 @@ def _entered(scene: Scene, n: int) -> float:
 
 
 def _own(scene: Scene) -> list[Observation]:
-    """All lines of one used task, as its ledger has them."""
+    """The lines of one used task as its ledger has them, but those that would mean a second token of it."""
     spec = scene.used()
     scene.advance(spec, State.CONFIRMED)
     file = scene.worker.ledger.file(spec.id)
     if file is None:
         raise RuntimeError(f"task {spec.id} is not in the ledger")
-    return list(scene.worker.ledger.trail(file).observations)
+    lines = scene.worker.ledger.trail(file).observations
+    return [o for o in lines if o.kind not in (Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CANARY)]
 
 
 def _followed(scene: Scene) -> list[float]:

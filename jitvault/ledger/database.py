@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
@@ -78,7 +79,7 @@ def opened(url: str, *, create: bool) -> Database:
         # an option can make it a ledger in memory, or change how long a writer waits
         raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
     _prepare_file(parsed.database, create=create)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_to_json)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     database = Database(engine)
@@ -86,6 +87,11 @@ def opened(url: str, *, create: bool) -> Database:
         _create(database)
     _check_version(database, url)
     return database
+
+
+def _to_json(value: object) -> str:
+    # most of what is written is JSON, and this is ten times as fast as the standard library's
+    return msgspec.json.encode(value).decode()
 
 
 def ledger_exists(url: str) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary, Trail
-from jitvault.domain.lease import issued
+from jitvault.domain.lease import Issued, issued
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation, Place
@@ -169,24 +169,26 @@ def _tell_tasks(
 
 
 def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observation]]) -> tuple[LeaseRow, ...]:
-    rows: dict[str, LeaseRow] = {}
+    shown: dict[str, tuple[GrantRow, Issued]] = {}
     for grant, line in told:
-        lease = issued(line)
-        if lease is None or lease.lease_id in rows:
-            continue
-        known = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id == lease.lease_id)
-        if connection.execute(known).scalar() is None:
-            rows[lease.lease_id] = LeaseRow(
-                lease_id=lease.lease_id,
-                task_id=grant.task_id,
-                grant_id=grant.grant_id,
-                path=lease.path,
-                username=lease.username,
-                issued_at=lease.at,
-                verdict=Verdict.LIVE,
-                dead_at=None,
-            )
-    return tuple(rows.values())
+        if lease := issued(line):
+            shown.setdefault(lease.lease_id, (grant, lease))
+    lease_id = schema.leases.c.lease_id
+    known = set(connection.execute(select(lease_id).where(lease_id.in_(shown))).scalars()) if shown else ()
+    return tuple(
+        LeaseRow(
+            lease_id=lease.lease_id,
+            task_id=grant.task_id,
+            grant_id=grant.grant_id,
+            path=lease.path,
+            username=lease.username,
+            issued_at=lease.at,
+            verdict=Verdict.LIVE,
+            dead_at=None,
+        )
+        for grant, lease in shown.values()
+        if lease.lease_id not in known
+    )
 
 
 def trail(connection: Connection, file: TaskFile) -> Trail:
