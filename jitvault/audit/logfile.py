@@ -21,7 +21,7 @@ from jitvault.audit.mark import SAMPLE, Cursor, Mark
 from jitvault.errors import AuditUntrusted
 
 # chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower
-CHUNK = 256 * 1024
+CHUNK = 96 * 1024
 _BEGINNING = 64 * 1024
 _GZIP = b"\x1f\x8b\x08"
 # how the kernel encodes FS_IOC_GETVERSION, _IOR('v', 1, long), on most machines; elsewhere it is refused
