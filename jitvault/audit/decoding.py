@@ -16,7 +16,9 @@ import msgspec
 
 from jitvault.audit.skim import Skimmed, skim
 from jitvault.audit.tokens import Undecodable, prefix_length
-from jitvault.domain.observation import READING, Entry, Observation, Place, may_matter, may_matter_by_token, observe
+from jitvault.domain.classify import READING, may_matter, may_matter_by_token, observe
+from jitvault.domain.entry import Entry
+from jitvault.domain.observation import Observation, Place
 
 __all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
 

@@ -29,7 +29,7 @@ from jitvault.audit.tokens import (
     prefix_length,
     skip,
 )
-from jitvault.domain.observation import Entry
+from jitvault.domain.entry import Entry
 
 MAX_TEXT = 64 * 1024
 # a hazard is found by any part of its path, so a path is not cut; Go's HTTP server takes none that is longer

@@ -22,7 +22,7 @@ from threading import Lock
 from typing import IO, cast
 
 from jitvault.audit.file import FileSource
-from jitvault.audit.line_writer import LineWriter
+from jitvault.audit.receivers.line_writer import LineWriter
 from jitvault.errors import AuditUntrusted, UsageError
 from jitvault.ports.audit import Position, Source
 

@@ -17,7 +17,7 @@ import typer
 from jitvault.cli.options import Debug
 
 if TYPE_CHECKING:
-    from jitvault.audit.receive import Notices, Receiver
+    from jitvault.audit.receivers.receiver import Notices, Receiver
     from jitvault.audit.spool import Spool
 
 audit_app = typer.Typer(help="The audit stream.", no_args_is_help=True)
@@ -64,7 +64,7 @@ def receive(
 
     Runs until SIGTERM or Ctrl-C; with --stdin until the end of standard input.
     """
-    from jitvault.audit import receive as receiving
+    from jitvault.audit.receivers import receiver as receiving
     from jitvault.audit.spool import Spool
     from jitvault.domain.windows import parse_duration
     from jitvault.errors import InvalidInput, UsageError
@@ -105,21 +105,21 @@ def _http(
     key: Path | None,
     bearer_file: Path | None,
 ) -> Receiver:
-    from jitvault.audit.http_endpoint import Endpoint
-    from jitvault.audit.receive_http import HttpReceiver
+    from jitvault.audit.receivers.http import HttpReceiver
+    from jitvault.audit.receivers.http_endpoint import Endpoint
 
     endpoint = Endpoint.parse(url, certificate=certificate, key=key, bearer_file=bearer_file)
     return HttpReceiver(endpoint, spool, notices, max_connections=max_connections)
 
 
 def _socket(url: str, spool: Spool, notices: Notices, max_connections: int) -> Receiver:
-    from jitvault.audit.receive_socket import Address, SocketReceiver
+    from jitvault.audit.receivers.sockets import Address, SocketReceiver
 
     return SocketReceiver(Address.parse(url), spool, notices, max_connections=max_connections)
 
 
 def _stream(prefix: str, spool: Spool, notices: Notices) -> Receiver:
-    from jitvault.audit.receive_stream import StreamReceiver
+    from jitvault.audit.receivers.stream import StreamReceiver
 
     return StreamReceiver(spool, notices, prefix=prefix)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jitvault.domain.canonical import sha256_hex
-from jitvault.domain.observation import ACCESS_POLICY
 from jitvault.errors import InvalidInput
 
+ACCESS_POLICY = "jitvault-access-"
 ROLE_PREFIX = "jitvault-"
 CAPS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "8h": timedelta(hours=8)}
 

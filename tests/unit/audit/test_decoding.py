@@ -15,7 +15,9 @@ from unit.audit.lines import BROKEN, LINES
 
 from jitvault.audit import decoding
 from jitvault.audit.decoding import Scanned, Undecodable, decode, scan
-from jitvault.domain.observation import Entry, Kind, Observation, observe
+from jitvault.domain.classify import observe
+from jitvault.domain.entry import Entry
+from jitvault.domain.observation import Kind, Observation
 
 PLAIN = b'{"time":"","type":"request"}'
 NONCE = "hmac-sha256:" + "5" * 64

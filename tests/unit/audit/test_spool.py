@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.audit.http_senders import Senders, TooManySenders
-from jitvault.audit.line_writer import LineWriter
-from jitvault.audit.receive import Notices
-from jitvault.audit.receive_stream import Picked
+from jitvault.audit.receivers.http_senders import Senders, TooManySenders
+from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.receivers.receiver import Notices
+from jitvault.audit.receivers.stream import Picked
 from jitvault.audit.spool import MAX_SOURCE_NAME, Spool, SpoolSources
 from jitvault.errors import AuditUntrusted, UsageError
 

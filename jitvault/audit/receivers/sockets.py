@@ -18,8 +18,8 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
 
-from jitvault.audit.line_writer import LineWriter
-from jitvault.audit.receive import DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 from jitvault.audit.spool import Spool
 from jitvault.errors import UsageError
 
@@ -57,7 +57,7 @@ class Address:
 
 
 class SocketReceiver:
-    """`jitvault.audit.receive.Receiver` of a listening socket."""
+    """`jitvault.audit.receivers.receiver.Receiver` of a listening socket."""
 
     def __init__(self, address: Address, spool: Spool, notices: Notices, *, max_connections: int) -> None:
         """Listen. Raises UsageError where that is not possible."""

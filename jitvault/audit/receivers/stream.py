@@ -7,8 +7,8 @@ import select
 import time
 from threading import Event
 
-from jitvault.audit.line_writer import LineWriter
-from jitvault.audit.receive import DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
 from jitvault.audit.spool import Spool
 from jitvault.errors import AuditUntrusted, UsageError
 
@@ -16,7 +16,7 @@ _CHUNK = 256 * 1024
 
 
 class StreamReceiver:
-    """`jitvault.audit.receive.Receiver` of one stream. It ends with the stream."""
+    """`jitvault.audit.receivers.receiver.Receiver` of one stream. It ends with the stream."""
 
     listening = "standard input"
 

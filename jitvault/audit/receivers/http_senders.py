@@ -6,8 +6,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import IO
 
-from jitvault.audit.line_writer import LineWriter
-from jitvault.audit.receive import Notices
+from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.receivers.receiver import Notices
 from jitvault.audit.spool import Spool
 
 

@@ -21,9 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Event, Lock
 from typing import Any
 
-from jitvault.audit.http_endpoint import Endpoint
-from jitvault.audit.http_senders import Senders, TooManySenders
-from jitvault.audit.receive import DISK_FULL, DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.http_endpoint import Endpoint
+from jitvault.audit.receivers.http_senders import Senders, TooManySenders
+from jitvault.audit.receivers.receiver import DISK_FULL, DRAIN_S, POLL_S, Notices
 
 MAX_BODY = 1024**3
 _MAX_HEAD = 32 * 1024

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from threading import Event
 
-from jitvault.audit.http_endpoint import Endpoint
-from jitvault.audit.http_senders import Senders
-from jitvault.audit.http_server import HttpServer
-from jitvault.audit.receive import POLL_S, Notices
+from jitvault.audit.receivers.http_endpoint import Endpoint
+from jitvault.audit.receivers.http_senders import Senders
+from jitvault.audit.receivers.http_server import HttpServer
+from jitvault.audit.receivers.receiver import POLL_S, Notices
 from jitvault.audit.spool import Spool
 from jitvault.errors import UsageError
 
 
 class HttpReceiver:
-    """`jitvault.audit.receive.Receiver` of an HTTP server."""
+    """`jitvault.audit.receivers.receiver.Receiver` of an HTTP server."""
 
     def __init__(self, endpoint: Endpoint, spool: Spool, notices: Notices, *, max_connections: int) -> None:
         """Listen. Raises UsageError where that is not possible."""
