@@ -101,14 +101,14 @@ def unfreeze(
 
 
 def _worker_with(reason: str) -> tuple[Worker, str]:
-    """The worker, whom Vault has to know, and a reason that says something. Raises UsageError."""
+    """The worker, whom Vault has to know, and a reason that says something. Raises InvalidInput."""
     from jitvault.cli import session
     from jitvault.domain.papers import check_note
-    from jitvault.errors import UsageError
+    from jitvault.errors import InvalidInput
 
     why = check_note(reason)
-    if not why.strip():
-        raise UsageError("--reason needs a reason: it is all that is left of this decision")
+    if not why:
+        raise InvalidInput("--reason: expected a reason", hint="It is all that is left of this decision.")
     return session.wired().worker, why
 
 

@@ -161,7 +161,7 @@ def test_frozen_everything_ends_and_is_proven_nothing_is_granted_until_it_is_lif
 
     # it stays until somebody with the worker's identity says why it is safe again
     rig("operator", "unfreeze", code=2)
-    rig("operator", "unfreeze", "--reason", "", code=2)
+    rig("operator", "unfreeze", "--reason", "", code=8)
     rig("operator", "unfreeze", "--reason", "  ", code=8)
     rig("operator", "unfreeze", "--reason", "it is fine", code=2, extra={"JITVAULT_WORKER_TOKEN": ""})
     rig("operator", "unfreeze", "--reason", "it is fine", code=10, extra={"JITVAULT_WORKER_TOKEN": done.token})
