@@ -21,6 +21,7 @@ ever carries a secret: no token, no password, no response body.
     │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
     ├── SecurityFinding         12   something happened that must not happen
+    │   └── Frozen              12   nothing is granted until somebody has looked into it
     └── WaitTimedOut            13   nobody did the work in time
 """
 
@@ -118,6 +119,13 @@ class LedgerUnavailable(JitvaultError):
 class SecurityFinding(JitvaultError):
     exit_code = 12
     default_hint = "Treat this as an incident: `jitvault status TASK` shows the finding and its evidence."
+
+
+class Frozen(SecurityFinding):
+    default_hint = (
+        "Treat the worker's identity as stolen, and look at `jitvault audit status`. An unwrap from an address that "
+        "agents share with the worker is theirs: name it in JITVAULT_SHARED_HOSTS. Then: `jitvault unfreeze`."
+    )
 
 
 class WaitTimedOut(JitvaultError):

@@ -22,13 +22,21 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     With the worker's identity, whatever is due is done first.
     """
     from jitvault.cli import render, session
-    from jitvault.errors import NotFound
+    from jitvault.errors import AuditUntrusted, Frozen, JitvaultError, NotFound
     from jitvault.services.advance import advance
     from jitvault.services.view import status_of
 
     wiring = session.wired()
+    failure: JitvaultError | None = None
     if wiring.has_worker:
-        file = advance(wiring.worker, task, hint=None)
+        try:
+            file = advance(wiring.worker, task, hint=None)
+        except (AuditUntrusted, Frozen) as error:
+            # what is known is wanted most when something is wrong
+            known = wiring.ledger.file(task)
+            if known is None:
+                raise
+            file, failure = known, error
     elif wiring.has_ledger:
         found = wiring.ledger.file(task)
         if found is None:
@@ -42,6 +50,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     freeze = wiring.ledger.freeze()
     shown = status_of(file, wiring.ledger.trail(file), freeze)
     render.status(shown, as_json=json_)
+    if failure is not None:
+        raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
 

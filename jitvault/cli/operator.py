@@ -127,7 +127,7 @@ def cancel(
 
 def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> None:
     from jitvault.cli import render, session
-    from jitvault.errors import NotConfirmed, WrongState
+    from jitvault.errors import AuditUntrusted, NotConfirmed, WrongState
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
@@ -139,7 +139,15 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> No
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note)
     if document["state"] not in ("confirmed", "sealed"):
-        document = session.settle(wiring, task, lambda d: d["state"] in ("confirmed", "sealed"), wait)
+        try:
+            document = session.settle(wiring, task, lambda d: d["state"] in ("confirmed", "sealed"), wait)
+        except AuditUntrusted as error:
+            document = session.known(wiring, task)
+            if document["proof"]:
+                render.ended(document, as_json=as_json)
+                message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
+                raise type(error)(message, hint=error.hint) from None
+            raise
     render.ended(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise NotConfirmed(f"task {task} is revoked as far as Vault says, and not proven")

@@ -194,6 +194,10 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red", markup=False, highlight=False)
     for finding in shown["findings"]:
         console.print(f"  FINDING    {finding['message']}", style="red", markup=False, highlight=False)
+        named = f"{finding['rule']}" + (
+            f", line {finding['line'][:16]}, request {finding['request_id']}" if finding["line"] else ""
+        )
+        console.print(f"             {named}", style="red", markup=False, highlight=False, soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         _print_proof(console, shown["proof"])
@@ -207,7 +211,7 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
     """What the task's tokens did, by the audit stream."""
     for use in uses[:_MOST_USES]:
         act, times = use["act"].replace("_", " "), "" if use["count"] == 1 else f" {use['count']} times"
-        line = f"  {act:<13}{use['path']}{times} from {', '.join(use['addresses'])}"
+        line = f"  {act:<15}{use['path']}{times} from {', '.join(use['addresses'])}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if len(uses) > _MOST_USES:
         console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all", markup=False, highlight=False)

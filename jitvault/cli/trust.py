@@ -24,7 +24,7 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
     it shows what the ledger remembers.
     """
     from jitvault.cli import session
-    from jitvault.errors import AuditLagging, AuditUntrusted
+    from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
     from jitvault.services.trust import Trust, examine, recall
 
     wiring = session.wired()
@@ -34,7 +34,7 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
         raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
     if found.freeze is not None:
-        session.check_findings({"task_id": "all", "findings": [f"everything is frozen: {found.freeze.reason}"]})
+        raise Frozen(f"everything is frozen: {found.freeze.reason}")
 
 
 def audit_follow(debug: Debug = False) -> None:
@@ -45,7 +45,6 @@ def audit_follow(debug: Debug = False) -> None:
     import signal
 
     from jitvault.cli import session
-    from jitvault.errors import JitvaultError
     from jitvault.services.follow import follow
 
     stop = False
@@ -54,15 +53,12 @@ def audit_follow(debug: Debug = False) -> None:
         nonlocal stop
         stop = True
 
-    def tell(error: JitvaultError | None) -> None:
-        typer.echo(f"not trusted: {error}\n  {error.hint}" if error else "trusted again", err=True)
-
     worker = session.wired().worker
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, on_signal)
     sources = ", ".join(source.name for source in worker.sources.present()) or "sources that are not there yet"
     typer.echo(f"following {sources}", err=True)
-    follow(worker, stopped=lambda: stop, tell=tell)
+    follow(worker, stopped=lambda: stop, tell=lambda words: typer.echo(words, err=True))
 
 
 def audit_accept(
@@ -72,9 +68,15 @@ def audit_accept(
 ) -> None:
     """Take lost lines of our own acts for a gap, after whatever lost them was mended."""
     from jitvault.cli import output
+    from jitvault.errors import WrongState
 
     worker, why = _worker_with(reason)
-    sources = worker.ledger.break_stretches(f"lines were lost: {why}", worker.now())
+    missing = worker.ledger.unseen_operations(worker.now())
+    if not missing:
+        raise WrongState("no line of ours is missing", hint="`jitvault audit status` shows what is wrong.")
+    sources = worker.ledger.break_stretches(
+        f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now()
+    )
     if json_:
         typer.echo(output.to_json({"sources": sources, "reason": why}))
     else:
@@ -86,11 +88,16 @@ def unfreeze(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let tasks be granted again after a tripwire froze everything."""
+    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
     from jitvault.cli import output
     from jitvault.errors import WrongState
+    from jitvault.services.follow import end_tripped
 
     worker, why = _worker_with(reason)
+    if worker.ledger.freeze() is not None:
+        end_tripped(worker, {}, lambda words: typer.echo(words, err=True))
+        if held := worker.ledger.held():
+            raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
         raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
@@ -140,14 +147,24 @@ def _show_source(console: Console, source: Mapping[str, Any]) -> None:
 
     console.print(source["name"], markup=False, highlight=False, soft_wrap=True)
     facts = {
-        "counts": "yes" if source["counts"] else "not yet: no canary was found in it",
-        "read": f"{source['offset']:,} bytes of stretch {source['stretch']}, {output.readable(source['read_at'])}",
+        "counts": "yes" if source["counts"] else _why_not(source),
+        "read": _read(source) if source["read_at"] else "nothing yet",
         "canary": output.readable(source["last_canary"]) if source["last_canary"] else "none",
     }
     if source["gaps"]:
         newest = source["gaps"][0]
         facts["gaps"] = f"{len(source['gaps'])}, the last {output.readable(newest['at'])}: {newest['what']}"
     output.print_facts(console, facts)
+
+
+def _why_not(source: Mapping[str, Any]) -> str:
+    return "not yet: no canary was found in it" if source["there"] else "not yet: the file is not there"
+
+
+def _read(source: Mapping[str, Any]) -> str:
+    from jitvault.cli import output
+
+    return f"{source['offset']:,} bytes of stretch {source['stretch']}, {output.readable(source['read_at'])}"
 
 
 def _clock(skew_ms: int) -> str:

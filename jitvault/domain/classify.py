@@ -90,6 +90,8 @@ def _is_here(entry: Entry, namespace: str) -> bool:
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
     request, path = entry.request, entry.request.path
     data = request.data or {}
+    if request.operation == "help":
+        return _asked_for_help(entry)
     if path.startswith(_AUDIT_HASH):
         return Kind.CANARY, _text(data.get("input"))
     if path.startswith(_CREATE):
@@ -108,6 +110,13 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
         return Kind.REFUSED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
+
+
+def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:
+    """Vault says what a path is for and does nothing, whatever the path: anybody may ask, of most without a policy."""
+    if entry.auth and _is_task_token(entry.auth) and _denied(entry):
+        return Kind.DENIED, entry.auth.accessor
+    return None, ""
 
 
 _BY_DATA = {

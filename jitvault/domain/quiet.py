@@ -11,6 +11,8 @@ from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
 
 QUIET = timedelta(seconds=1)
+# what a token asks about itself makes no lease, also in a wrapping
+_LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,12 @@ class Doubts:
     """Why the lines alone do not say which leases a task had. `pending` are requests that have no answer yet.
 
     `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
-    them.
+    them. `elsewhere` is something hidden below a path that is none of the task's: nobody lists it for us.
     """
 
     gap: str
     hidden: str
+    elsewhere: str
     unanswered: str
     pending: tuple[str, ...]
 
@@ -54,11 +57,17 @@ def doubts(
     opened = [o for o in acts if not o.closing and o.request_id not in answered]
     never = [o for o in opened if newest.at - o.at > settle]
     opened_by = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
-    hidden = [o for o in acts if o.kind is Kind.USED and done(o) and o.path in leased and o.alias not in opened_by]
+    closed = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
+    unknown = [o for o in closed if o.alias not in opened_by and not o.path.startswith(_LEASELESS)]
+    hidden = [o for o in unknown if o.path in leased]
+    elsewhere = [o for o in unknown if o.path not in leased]
     return Doubts(
         gap="the stream was interrupted after the token was made" if len(stretches) > 1 or interrupted else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
         if hidden
+        else "",
+        elsewhere=f"something was read from {elsewhere[0].path} in a wrapping, and that path is none of the task's"
+        if elsewhere
         else "",
         unanswered=f"{len(never)} requests never got an answer" if never else "",
         pending=tuple(sorted({o.request_id for o in opened} - {o.request_id for o in never})),
@@ -84,6 +93,8 @@ def is_quiet(
     if open_doubts.pending:
         waiting = open_doubts.pending
         return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
+    if open_doubts.elsewhere:
+        return Check(7, ok=False, evidence=open_doubts.elsewhere)
     if open_doubts.why_list and not settled:
         return Check(7, ok=False, evidence=open_doubts.why_list)
     if not tokens and now_canary is not None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import check_move
+from jitvault.domain.lifecycle import HOLDING, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.change import write_change
@@ -78,6 +78,12 @@ class SqlLedger(SqlRecord):
         query = select(schema.tasks).order_by(schema.tasks.c.created_at, schema.tasks.c.task_id)
         with self._db.read() as connection:
             return [get(row, TaskRow) for row in connection.execute(query).mappings()]
+
+    def held(self) -> dict[str, int]:
+        task = schema.tasks.c
+        query = select(task.task_id, task.seq).where(task.state.in_([state.value for state in HOLDING]))
+        with self._db.read() as connection:
+            return {row.task_id: row.seq for row in connection.execute(query)}
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:

@@ -186,6 +186,10 @@ class Ledger(Record, Protocol):
 
     def tasks(self) -> list[TaskRow]: ...
 
+    def held(self) -> dict[str, int]:
+        """The tasks that hold access, each with the number of its last event."""
+        ...
+
     def file(self, task_id: str) -> TaskFile | None: ...
 
     def trail(self, file: TaskFile) -> Trail:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State, Verdict
 from jitvault.domain.quiet import QUIET
 from jitvault.domain.trip import Trip
 from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding
@@ -221,10 +221,18 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if late(file):
         return Step(go_on=True)
     if not still_proven(worker, file, newest):
-        _apply(worker, file, claim, "unproven", {"why": "the evidence does not carry it"}, State.ENDING)
+        _begin_again(worker, file, claim)
         return Step(go_on=True)
     seal(worker, file, claim, newest)
     return Step()
+
+
+def _begin_again(worker: Worker, file: TaskFile, claim: int) -> None:
+    """What was proven is not any more, or is there again (a Vault that was restored): all of it is to be ended anew."""
+    grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
+    leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
+    change = Change("unproven", {"why": "the evidence does not carry it"}, state=State.ENDING, rows=(*grants, *leases))
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
 def _after_seal(worker: Worker, file: TaskFile, claim: int) -> Step:

@@ -28,8 +28,8 @@ MAX_SKEW = timedelta(seconds=30)
 _POLL_S = 0.005
 
 
-def observe(worker: Worker, *, look_around: bool = True) -> None:
-    """Enter into the ledger everything that the trusted sources say up to their present end.
+def observe(worker: Worker, *, look_around: bool = True) -> bool:
+    """Enter into the ledger everything that the trusted sources say up to their present end; False if that is nothing.
 
     Where one that does not count yet has lines, it is asked whether it is ours, unless `look_around` is False: another
     node may have become the active one, and then the old one's file stays as it is and says nothing of it.
@@ -37,7 +37,7 @@ def observe(worker: Worker, *, look_around: bool = True) -> None:
     Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
     """
     readings, failure = worker.ledger.readings(), None
-    counted = broken = False
+    counted = broken = news = False
     for source in worker.sources.present():
         reading = readings.get(source.name)
         if reading is None or not reading.vouched:
@@ -48,6 +48,7 @@ def observe(worker: Worker, *, look_around: bool = True) -> None:
                 counted = True
                 if source.has_more(reading.position):
                     _read_on(worker, source)
+                    news = True
             else:
                 broken = True
         except AuditUntrusted as error:
@@ -56,6 +57,8 @@ def observe(worker: Worker, *, look_around: bool = True) -> None:
         raise failure
     if broken or not counted:
         canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
+        news = True
+    return news
 
 
 def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
@@ -126,7 +129,12 @@ class _Search:
         """Why nothing was found."""
         if self._errors:
             return self._errors[0]
-        names = ", ".join(sorted(source.name for source in self._worker.sources.present())) or "there is no source"
+        names = ", ".join(sorted(source.name for source in self._worker.sources.present()))
+        if not names:
+            return AuditUntrusted(
+                "there is no audit source: the directory that JITVAULT_AUDIT_FILE names has no files yet",
+                hint="Is `jitvault audit receive --into DIR` running, and does Vault send to it?",
+            )
         readings = self._worker.ledger.readings()
         if any(readings[name].position != before for name, before in self._before.items()):
             return AuditLagging(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.quiet import settles
@@ -16,7 +17,7 @@ from jitvault.ports.ledger import Change, OperationRow, OpState, TaskFile
 from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_listings, tokens_of
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker, new_id
-from jitvault.services.observe import canary
+from jitvault.services.observe import MAX_SKEW, canary
 
 # how Vault names a token's own lease: a wrapping token is listed below the path that it was made at, and what is in it
 # has a lease of its own
@@ -39,15 +40,21 @@ def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> boo
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # what others were given just now is known once the stream was read up to here
     canary(worker)
-    suspects = _suspects(worker, file, listed)
-    answer = ACCOUNTED if not suspects and still_holds(worker, file) else "not accounted for"
-    if lasting := _listed_before(file) & set(suspects):
+    unknown = suspects(worker, file, listed, until=_no_later_than(worker, file))
+    answer = ACCOUNTED if not unknown and still_holds(worker, file) else "not accounted for"
+    if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()) for op in ops]
-    change = Change("listed", {"answer": answer, "suspects": suspects[:100]}, rows=answered)
+    change = Change("listed", {"answer": answer, "suspects": unknown[:100]}, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     return True
+
+
+def _no_later_than(worker: Worker, file: TaskFile) -> datetime:
+    """When the last read of the task's tokens can have ended: what was made later is somebody else's."""
+    gone = [grant.dead_at for grant in file.grants if grant.dead_at]
+    return max(gone) + worker.settle_window + MAX_SKEW if gone else worker.now()
 
 
 def _listed_before(file: TaskFile) -> set[str]:
@@ -58,8 +65,11 @@ def _listed_before(file: TaskFile) -> set[str]:
     return set(next(listings, ()))
 
 
-def _suspects(worker: Worker, file: TaskFile, listed: list[str]) -> list[str]:
-    """Leases of nobody that were made while a token of the task lived, by Vault's clock."""
+def suspects(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
+    """Leases of nobody that were made while a token of the task lived, or up to `until`, by Vault's clock.
+
+    The stream was read up to a canary after the listing: what others were given just then is known.
+    """
     known = worker.ledger.known_leases(listed)
     begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
     found = []
@@ -67,6 +77,6 @@ def _suspects(worker: Worker, file: TaskFile, listed: list[str]) -> list[str]:
         if lease_id in known or _TOKEN_LEASE.fullmatch(lease_id.rpartition("/")[2]):
             continue
         record = worker.leases.lookup(lease_id)
-        if record is not None and (record.issued_at is None or record.issued_at >= begun):
+        if record is not None and (record.issued_at is None or begun <= record.issued_at <= until):
             found.append(lease_id)
     return sorted(found)

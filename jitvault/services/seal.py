@@ -16,7 +16,9 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.observe import canary as newest
 from jitvault.services.proof import proof_of
+from jitvault.services.reconcile import suspects
 from jitvault.services.revoke import DEAD
 
 
@@ -44,6 +46,8 @@ def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
     listed = {lease for entry in revision.access for lease in worker.leases.list(entry["path"])}
     if listed & {lease.lease_id for lease in file.leases}:
         return False
+    if not _accounted_for(worker, file, sorted(listed), until=settled or canary.at):
+        return False
     sealed_at = worker.now()
     receipt = worker.signer.sign(receipt_of(worker, file, sealed_at), RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
@@ -54,6 +58,20 @@ def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=sealed_at)
     return True
+
+
+def _accounted_for(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> bool:
+    """Whether every lease below the task's paths that can be its own belongs to a task.
+
+    Where lines of an issue never came, nothing else tells of it: a shipper that drops them leaves no gap. What another
+    task holds in a wrapping looks the same and ends with that task, so it is told only where nobody holds anything.
+    """
+    newest(worker)
+    unknown = suspects(worker, file, listed, until=until)
+    if unknown and not worker.ledger.held():
+        message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
+        worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())
+    return not unknown
 
 
 def receipt_of(worker: Worker, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:

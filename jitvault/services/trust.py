@@ -24,9 +24,10 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """One source as the ledger knows it. `counts` says that a canary of ours was found in it."""
+    """One source as the ledger knows it. `counts` says that a canary of ours was found in it, `there` that it is."""
 
     name: str
+    there: bool
     counts: bool
     stretch: int
     offset: int
@@ -56,6 +57,7 @@ class Examined:
             "sources": [
                 {
                     "name": source.name,
+                    "there": source.there,
                     "counts": source.counts,
                     "stretch": source.stretch,
                     "offset": source.offset,
@@ -65,7 +67,7 @@ class Examined:
                 }
                 for source in self.sources
             ],
-            "frozen": self.freeze and {"why": self.freeze.reason, "at": _iso(self.freeze.at)},
+            "frozen": self.freeze and {"why": self.freeze.reason, "at": _iso(self.freeze.at), "line": self.freeze.line},
         }
 
 
@@ -76,11 +78,15 @@ def examine(worker: Worker) -> Examined:
         found = canary(worker)
     except AuditUntrusted as error:
         trust = Trust.LAGGING if isinstance(error, AuditLagging) else Trust.UNTRUSTED
-        return _examined(worker.ledger, trust, str(error), error.hint)
+        return _examined(worker.ledger, trust, str(error), error.hint, names=_configured(worker))
     lag = timedelta(seconds=worker.clock.monotonic() - sent)
     # Vault took it somewhere between sending and seeing it
     skew = found.at - (sent_at + lag / 2)
-    return _examined(worker.ledger, Trust.TRUSTED, lag=lag, skew=skew)
+    return _examined(worker.ledger, Trust.TRUSTED, lag=lag, skew=skew, names=_configured(worker))
+
+
+def _configured(worker: Worker) -> frozenset[str]:
+    return frozenset(source.name for source in worker.sources.present())
 
 
 def recall(ledger: Ledger) -> Examined:
@@ -96,15 +102,18 @@ def _examined(
     hint: str | None = None,
     lag: timedelta | None = None,
     skew: timedelta | None = None,
+    names: frozenset[str] | None = None,
 ) -> Examined:
-    return Examined(trust, why, hint, lag, skew, tuple(_sources(ledger, ledger.gaps())), ledger.freeze())
+    return Examined(trust, why, hint, lag, skew, tuple(_sources(ledger, ledger.gaps(), names)), ledger.freeze())
 
 
-def _sources(ledger: Ledger, gaps: Sequence[Gap]) -> list[SourceFacts]:
+def _sources(ledger: Ledger, gaps: Sequence[Gap], names: frozenset[str] | None) -> list[SourceFacts]:
+    """The sources that are configured; without knowing which, those that ever counted."""
     canaries = ledger.last_canaries()
     return [
         SourceFacts(
             name=name,
+            there=bool(reading.position.identity),
             counts=reading.vouched,
             stretch=reading.position.epoch,
             offset=reading.position.offset,
@@ -113,6 +122,7 @@ def _sources(ledger: Ledger, gaps: Sequence[Gap]) -> list[SourceFacts]:
             gaps=tuple(gap for gap in gaps if gap.source == name),
         )
         for name, reading in sorted(ledger.readings().items())
+        if (reading.vouched if names is None else name in names)
     ]
 
 

@@ -89,7 +89,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None) -> dict[str, 
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
         "findings": [_finding(found) for found in file.findings],
-        "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat()},
+        "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat(), "line": freeze.line},
         "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
     }
 

@@ -9,7 +9,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Bounds, Trip
 from jitvault.domain.tripwire import of_task
-from jitvault.errors import SecurityFinding
+from jitvault.errors import Frozen
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 
@@ -30,14 +30,10 @@ def watch(worker: Worker, file: TaskFile) -> list[Trip]:
 
 
 def check_not_frozen(worker: Worker) -> None:
-    """Raise SecurityFinding while everything is frozen."""
+    """Raise Frozen while everything is frozen."""
     freeze = worker.ledger.freeze()
     if freeze is not None:
-        raise SecurityFinding(
-            f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}",
-            hint="Treat the worker's identity as stolen, unless agents share its host (JITVAULT_SHARED_HOSTS). Once it "
-            "was replaced: `jitvault unfreeze`.",
-        )
+        raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")
 
 
 def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:

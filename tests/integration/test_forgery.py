@@ -57,7 +57,7 @@ def test_obligations_that_are_lowered_in_the_ledger_still_hold(rig: Rig, spec: S
     file = spec(criticality="high")
     rig("operator", "grant", file, code=4)
     (decision,) = rig.rows("SELECT decision FROM revisions WHERE task_id = ?", file.stem)[0]
-    lowered = decision.replace('"approvals": 2', '"approvals": 0')
+    lowered = decision.replace('"approvals":2', '"approvals":0')
     assert lowered != decision
     rig.sql("UPDATE revisions SET decision = ? WHERE task_id = ?", lowered, file.stem)
     answer = rig("operator", "grant", file.stem, code=4).json

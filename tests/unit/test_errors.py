@@ -30,6 +30,7 @@ KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",
+    "Frozen": "SecurityFinding",
     "NotFound": "WrongState",
     "VaultRejected": "VaultRefused",
 }

@@ -601,3 +601,30 @@ def test_long_warnings_are_cut() -> None:
     o = seen(entry("auth/token/revoke-accessor", data={"accessor": AGENT}, response={"warnings": ["w" * 999] * 9}))
     assert o is not None
     assert o.detail["warnings"] == ["w" * 200] * 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "auth/token/create/jitvault-15m",
+        "auth/token/revoke-self",
+        "auth/token/revoke-accessor",
+        "sys/leases/revoke/database/creds/app/x",
+        "sys/leases/renew/database/creds/app/x",
+        "sys/wrapping/unwrap",
+        "cubbyhole/response",
+        "sys/audit-hash/jitvault",
+        "sys/leases/tidy",
+        "database/config/app",
+    ],
+)
+@pytest.mark.parametrize("by", [auth(THIRD, "default"), TASK_TOKEN], ids=["anybody", "a task token"])
+def test_whoever_asks_what_a_path_is_for_has_done_nothing(path: str, by: dict[str, Any]) -> None:
+    """Vault answers `?help=1` for most paths whoever asks: nobody may freeze everything or end a task by it."""
+    said = {"data": {"help": "hmac-sha256:cc"}}
+    assert kind_of(entry(path, by=by, operation="help", response=said)) == (None, "")
+    assert kind_of(entry(path, by=by, operation="help", kind="request")) == (None, "")
+
+
+def test_a_task_token_that_may_not_even_ask_is_denied() -> None:
+    assert kind_of(entry("sys/leases/tidy", by=TASK_TOKEN, operation="help", error=DENIED)) == (Kind.DENIED, AGENT)

@@ -21,7 +21,7 @@ TOKENS = frozenset({TOKEN})
 CREDS, READ = "database/creds/app-ro", "hmac-wrapping"
 LEASED = frozenset({CREDS, "database/creds/other"})
 LISTINGS = frozenset({LIST_OP})
-NONE = Doubts("", "", "", ())
+NONE = Doubts("", "", "", "", ())
 EMPTY = Trail((), (), frozenset())
 # how long the server lets a request take; longer than any story here unless a test says else
 SETTLE = timedelta(hours=1)
@@ -271,8 +271,6 @@ def test_a_read_that_shows_neither_lease_nor_wrapping_hides_one_as_well() -> Non
 @pytest.mark.parametrize(
     "how",
     [
-        {"path": "kv/data/config"},
-        {"path": CREDS + "/more"},
         {"failed": True, "error": "permission denied"},
         {"actor": STRANGER},
     ],
@@ -365,10 +363,10 @@ def test_across_stretches_a_listing_follows_by_vaults_time() -> None:
 # -- quiet where something is left open -------------------------------------------------------------------
 
 OPEN = [
-    Doubts("a gap", "", "", ()),
-    Doubts("", "a hidden lease", "", ()),
-    Doubts("", "", "no answer", ()),
-    Doubts("a gap", "a hidden lease", "no answer", ()),
+    Doubts("a gap", "", "", "", ()),
+    Doubts("", "a hidden lease", "", "", ()),
+    Doubts("", "", "", "no answer", ()),
+    Doubts("a gap", "a hidden lease", "", "no answer", ()),
 ]
 
 
@@ -498,3 +496,29 @@ def test_lines_by_others_never_make_a_task_quiet(more: list[Observation]) -> Non
     answered = any(o.request_id == "in-flight" and o.closing for o in noisy.observations)
     assert not answered
     assert not judge(noisy, canary).ok
+
+
+# -- what is hidden where nobody lists ------------------------------------------------------------------
+
+
+def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened() -> None:
+    story = whole().used(path="database/creds/other", alias=READ)
+    found = doubted(story)
+    assert found == replace(NONE, elsewhere=found.elsewhere, pending=found.pending)
+    assert "database/creds/other" in found.elsewhere
+    quiet = is_quiet(
+        frozenset({TOKEN}),
+        story.canary().trail(),
+        leases_dead=True,
+        now_canary=START + timedelta(hours=1),
+        open_doubts=found,
+        settled=True,
+    )
+    assert not quiet.ok
+    opened = story.add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ)
+    assert doubted(opened).elsewhere == ""
+
+
+@pytest.mark.parametrize("path", ["auth/token/lookup-self", "sys/capabilities-self", "cubbyhole/mine"])
+def test_what_a_token_asks_about_itself_makes_no_lease_in_a_wrapping_either(path: str) -> None:
+    assert doubted(whole().used(path=path, alias=READ)) == NONE
