@@ -32,8 +32,9 @@ from jitvault.audit.tokens import (
 from jitvault.domain.entry import Entry
 
 MAX_TEXT = 64 * 1024
-# a hazard is found by any part of its path, so a path is not cut; Go's HTTP server takes none that is longer
-MAX_PATH = 1024 * 1024
+# a hazard is found by any part of its path, so a path is not cut. Go's HTTP server takes none over 1 MiB, and JSON
+# writes some of its characters as six
+MAX_PATH = 6 * 1024 * 1024 + 64 * 1024
 # policies and warnings, of which the first few words count
 MAX_ITEMS = 512
 MAX_ITEM = 4 * 1024

@@ -177,7 +177,7 @@ _GLOBAL_HAZARDS = re.compile(
     r"sys/(leases/tidy|(leases/)?revoke-(force|prefix)/|mounts/|remount|audit/|storage/raft/snapshot)|auth/token/tidy"
 )
 _ENGINE_HAZARDS = re.compile(
-    r"^(?!sys/|auth/|identity/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)"
+    r"^(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)"
 )
 
 

@@ -38,7 +38,15 @@ from jitvault.domain.evidence import (
 )
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.traces import Credential, alive_line, expiry, issue_line, lookup_line, revocation_line
+from jitvault.domain.traces import (
+    Credential,
+    alive_line,
+    expiry,
+    is_alive_again,
+    issue_line,
+    lookup_line,
+    revocation_line,
+)
 
 NAMES = {
     1: "issued",
@@ -111,6 +119,8 @@ def _judged(
 ) -> Proof:
     """The checks on one way in which the credential can have ended."""
     lookup = lookup_line(credential, trail, after=end or issue)
+    if lookup is not None and is_alive_again(credential, trail, after=lookup):
+        lookup = None
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
@@ -126,7 +136,7 @@ def _judged(
         # 4
         _nothing_between(credential, trail, Point.of(issue), end, last),
         # 5
-        _trusted(credential, trail, issue, end, last),
+        _trusted(credential, trail, issue, end, last, refused=target and _refused(probed).ok),
     ]
     if target:
         # 6
@@ -186,7 +196,13 @@ def _touches(path: str, mount: str) -> bool:
 
 
 def _trusted(
-    credential: Credential, trail: Trail, issue: Observation | None, end: Observation | None, last: Point | None
+    credential: Credential,
+    trail: Trail,
+    issue: Observation | None,
+    end: Observation | None,
+    last: Point | None,
+    *,
+    refused: bool,
 ) -> Check:
     if issue is None or last is None:
         return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
@@ -196,11 +212,18 @@ def _trusted(
         return Check(5, ok=False, evidence="no matching canary after it")
     if before is not None and stretch(issue.place) == stretch(last.place):
         return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
-    return _reconciled(credential, trail, issue, end, last, begun=before is not None)
+    return _reconciled(credential, trail, issue, end, last, begun=before is not None, refused=refused)
 
 
 def _reconciled(
-    credential: Credential, trail: Trail, issue: Observation, end: Observation | None, last: Point, *, begun: bool
+    credential: Credential,
+    trail: Trail,
+    issue: Observation,
+    end: Observation | None,
+    last: Point,
+    *,
+    begun: bool,
+    refused: bool,
 ) -> Check:
     """Whether what a gap may hide is ruled out: a lease that nobody knows, an act that took the record away.
 
@@ -215,6 +238,11 @@ def _reconciled(
     if begun and (end is None or stretch(issue.place) == stretch(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
     alive = alive_line(credential, trail, before=end) if end else None
+    if alive is None and credential.kind == "token" and end is not None and end.actor == end.subject:
+        return Check(5, ok=True, evidence=f"{how}; it revoked itself after the gap")
+    if alive is None and refused:
+        # an act that took its record away would have left it working there
+        return Check(5, ok=True, evidence=f"{how}; and the target refuses it")
     if alive is None:
         missing = "the stream was interrupted, and nobody saw it alive between gap and revocation"
         return Check(5, ok=False, evidence=missing)

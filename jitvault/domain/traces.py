@@ -117,6 +117,12 @@ def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> 
     )
 
 
+def is_alive_again(credential: Credential, trail: Trail, *, after: Observation) -> bool:
+    """Whether a later look-up of ours found what an earlier one did not: a Vault that was restored."""
+    own = (o for o in trail.observations if o.op in credential.live_ops and o.actor in trail.worker_accessors)
+    return any(done(o) and follows(o, after) for o in own)
+
+
 def expiry(credential: Credential, trail: Trail) -> Canary | None:
     """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it."""
     if credential.kind != "token" or credential.expires_at is None:

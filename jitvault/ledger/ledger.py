@@ -33,6 +33,7 @@ from jitvault.ports.ledger import (
 )
 
 _IN_ONE_QUERY = 500
+_MANY_LINES = 2_000
 
 
 class SqlLedger(SqlRecord):
@@ -115,6 +116,13 @@ class SqlLedger(SqlRecord):
             return stream.trail(connection, file)
 
     # -- the rest ------------------------------------------------------------------------------------
+
+    def is_long(self, file: TaskFile) -> bool:
+        line = schema.observations.c
+        tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
+        query = select(line.line).where(line.actor.in_(tokens)).limit(1).offset(_MANY_LINES)
+        with self._db.read() as connection:
+            return connection.execute(query).first() is not None
 
     def interrupted(self, file: TaskFile) -> bool:
         with self._db.read() as connection:

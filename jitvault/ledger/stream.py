@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary, Trail
@@ -20,6 +20,18 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+# what a refusal of these does not mean anything about
+_UNREGARDED = frozenset(
+    {
+        Kind.CANARY,
+        Kind.TOKEN_CREATED,
+        Kind.TOKEN_REVOKED,
+        Kind.TOKEN_LOOKUP,
+        Kind.LEASE_REVOKED,
+        Kind.LEASE_LOOKUP,
+        Kind.RENEWED,
+    }
+)
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
 _SKEW = timedelta(seconds=30)
 # the kinds that `of_fleet` looks at
@@ -35,10 +47,11 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     stands_for = _aliases(connection, new)
     # a token that Vault does not know is anybody's; those that stood for a task's token are kept
     new = [o for o in new if o.kind is not Kind.REFUSED or o.token in stands_for]
+    sessions = _sessions(connection, new)
+    new = _without_noise(connection, new, sessions)
     if not new:
         return
     connection.execute(insert(schema.observations), [observation_values(o) for o in new])
-    sessions = _sessions(connection, new)
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
     ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
@@ -71,6 +84,19 @@ def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[s
             known[o.actor] = o.remote
             connection.execute(update(table).where(table.c.accessor_hmac == o.actor).values(remote=o.remote[:64]))
     return frozenset(known)
+
+
+def _without_noise(connection: Connection, new: Sequence[Observation], sessions: frozenset[str]) -> list[Observation]:
+    """Without what anybody can write at will: our header on a request of theirs, and acts that Vault denied them."""
+    grant = schema.grants.c
+    doubtful = {o.actor for o in new if o.kind in _UNREGARDED and "denied" in o.detail} - sessions
+    known = select(grant.accessor_hmac).where(grant.accessor_hmac.in_(doubtful))
+    ours = sessions | set(connection.execute(known).scalars()) if doubtful else sessions
+    return [
+        o
+        for o in new
+        if o.actor in ours or not (o.kind is Kind.OWN or (o.kind in _UNREGARDED and "denied" in o.detail))
+    ]
 
 
 def _settle_operations(connection: Connection, new: Iterable[Observation], sessions: frozenset[str]) -> None:
@@ -192,16 +218,17 @@ def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observati
 
 
 def trail(connection: Connection, file: TaskFile) -> Trail:
-    line = schema.observations.c
+    line, task_id = schema.observations.c, file.task.task_id
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    subjects = tokens + [lease.lease_id for lease in file.leases]
-    ops = [op.op_id for op in file.operations]
-    wanted = or_(line.actor.in_(tokens), line.subject.in_(subjects), line.op.in_(ops))
+    # never a list of what an agent can make many of: a database takes only so many in one query
+    leases = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == task_id)
+    ops = select(schema.operations.c.op_id).where(schema.operations.c.task_id == task_id)
+    wanted = or_(line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
     first = func.min(line.at)
     began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
     # a revocation that names its lease in the body shows an HMAC that the ledger does not know
     unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    by_token = line.token.in_(_names(connection, tokens))
+    by_token = line.token.in_(_aliases_of(tokens)) | line.token.in_(_rewrapped(connection, tokens))
     others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
     query = select(schema.observations).where(or_(wanted, by_token, others))
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
@@ -258,17 +285,22 @@ def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
     return tuple(o for _, o in sorted(keyed, key=lambda pair: pair[0]))
 
 
-def _names(connection: Connection, tokens: Sequence[str]) -> set[str]:
-    """The HMACs of all tokens that ever stood for these: their wrapping, themselves, what they had wrapped."""
+def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
+    """The HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped."""
     line = schema.observations.c
-    about = or_(line.subject.in_(tokens), line.actor.in_(tokens)) & (line.alias != "")
-    names = set(connection.execute(select(line.alias).where(about)).scalars())
-    asked: set[str] = set()
-    while fresh := names - asked:
-        asked |= fresh
-        rewrapped = select(line.alias).where(line.token.in_(fresh), line.kind == Kind.REWRAPPED, line.alias != "")
-        names |= set(connection.execute(rewrapped).scalars())
-    return names
+    return select(line.alias).where(or_(line.subject.in_(tokens), line.actor.in_(tokens)), line.alias != "")
+
+
+def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
+    """The HMACs of wrappings that one of those was moved into."""
+    line = schema.observations.c
+    rewrap = select(line.alias).where(line.kind == Kind.REWRAPPED, line.alias != "")
+    fresh = set(connection.execute(rewrap.where(line.token.in_(_aliases_of(tokens)))).scalars())
+    found = set(fresh)
+    while fresh:
+        fresh = set(connection.execute(rewrap.where(line.token.in_(fresh))).scalars()) - found
+        found |= fresh
+    return found
 
 
 def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:

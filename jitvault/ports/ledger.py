@@ -196,6 +196,10 @@ class Ledger(Record, Protocol):
         """The observations that concern a task, in the order of the stream, and the canaries around them."""
         ...
 
+    def is_long(self, file: TaskFile) -> bool:
+        """Whether the task's tokens left so many lines that reading them takes time."""
+        ...
+
     def interrupted(self, file: TaskFile) -> bool:
         """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
         ...

@@ -82,6 +82,12 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     check_integrity(worker, file)
     if blind:
         return _blind(worker, file, claim, blind)
+    held = file.task.state in (State.ISSUED, State.ACTIVE)
+    if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
+        # an agent that made many lines must not keep its access while they are read
+        file = _begin_end(worker, file, claim, *ending)
+        revoke(worker, file, claim)
+        file = _file(worker, task_id)
     if trips := watch(worker, file):
         file = _file(worker, task_id)
     return _next(worker, file, claim, last, trips)

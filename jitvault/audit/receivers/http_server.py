@@ -29,7 +29,7 @@ MAX_BODY = 1024**3
 _MAX_HEAD = 32 * 1024
 _CHUNK = 64 * 1024
 _IN_MEMORY = 256 * 1024
-_STRANGER_S = 10.0
+_STRANGER_S = 2.0
 # Go keeps an idle connection for 90 s. Whoever closes one just when OpenBao uses it makes the device fail, so it
 # must never be us.
 _IDLE_S = 150.0

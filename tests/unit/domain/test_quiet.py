@@ -502,10 +502,10 @@ def test_lines_by_others_never_make_a_task_quiet(more: list[Observation]) -> Non
 
 
 def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened() -> None:
-    story = whole().used(path="database/creds/other", alias=READ)
+    story = whole().used(path="kv/data/other", alias=READ)
     found = doubted(story)
     assert found == replace(NONE, elsewhere=found.elsewhere, pending=found.pending)
-    assert "database/creds/other" in found.elsewhere
+    assert "kv/data/other" in found.elsewhere
     quiet = is_quiet(
         frozenset({TOKEN}),
         story.canary().trail(),
