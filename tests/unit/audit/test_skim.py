@@ -12,7 +12,7 @@ from unit.audit.laws import PLACE, decoded, outcome, skimming_is_decoding
 from unit.audit.lines import BROKEN, LINES
 
 from jitvault.audit.decoding import Undecodable, decode_skimmed
-from jitvault.audit.skim import MAX_TEXT, skim
+from jitvault.audit.skim import MAX_PATH, MAX_TEXT, skim
 from jitvault.audit.tokens import MAX_DEPTH
 from jitvault.domain.observation import Kind, Observation
 
@@ -239,7 +239,13 @@ def test_a_path_is_whole_or_the_line_is_undecodable() -> None:
     path = "a" * 2**19 + "/config/x"
     assert kept(iter([line(auth=None, request={"path": path, "operation": "update"})])).kind is Kind.HAZARD
     with pytest.raises(Undecodable, match="path"):
-        skim(iter([line(request={"path": "a" * (2**20 + 1)})]))
+        skim(iter([line(request={"path": "a" * (MAX_PATH + 1)})]))
+
+
+def test_the_longest_path_that_an_http_server_takes_is_kept_however_json_writes_it() -> None:
+    # a client whom Vault refuses may send one, and a gap is not for anybody to make
+    raw = line(request={"path": "p"}).replace(b'"p"', b'"' + b"\\u003c" * 2**20 + b'"')
+    assert skim(iter([raw])).length == len(raw)
 
 
 def test_a_list_is_whole_or_the_line_is_undecodable() -> None:
