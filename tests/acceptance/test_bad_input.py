@@ -569,7 +569,7 @@ def content(path: Path) -> object:
     ("audit_file", "code", "said"),
     [
         ("missing.log", 7, "cannot be read: No such file"),
-        (".", 7, "there is no source"),
+        (".", 7, "there is no audit source"),
         ("", 2, "JITVAULT_AUDIT_FILE is not set"),
         ("other vault", 7, "does not show what Vault was just asked"),
     ],

@@ -454,7 +454,7 @@ def test_whoever_connects_and_comes_to_no_end_does_not_keep_the_others_out(spool
                     slow.sendall(b"x")
                     time.sleep(0.5)
             assert done.result() == 204
-            assert 5 < time.monotonic() - began < 15
+            assert 1 < time.monotonic() - began < 8
             # and the slow one has lost its place as well
             assert post(receiver, b"{}\n") == 204
             with pytest.raises(OSError):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import EXAMPLE
 from hands import Mirror, audit_lines
@@ -401,19 +402,29 @@ def test_over_a_gap_in_which_the_record_was_taken_away_nothing_is_confirmed(
     """Somebody drops the record by force while nobody sees it: Vault says that it is gone, 204 and all."""
     file = spec()
     held = held_in(rig, file)
-    mirror.keep = lambda line: b"revoke-force" not in line
-    rig.admin.write(f"sys/leases/revoke-force/{PREFIX}")
-    mirror.sync()
-    mirror.keep = lambda _line: True
-    mirror.change(_truncate)
-    ended = rig("operator", "complete", file.stem, code=6).json
-    assert not ended["confirmed"]
-    assert ended["leases"][0]["verdict"] == "gone"
-    failed = {check["n"]: check["evidence"] for check in ended["leases"][0]["checks"] if not check["ok"]}
-    assert "nobody saw it alive" in failed[5]
-    # the token was still there after the gap, so its own end is proven
-    assert ended["token"]["verdict"] == "audit_confirmed"
-    assert not rig.is_live(held.token)
+    user = held.login["user"]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        # a role that owns something is not dropped: the record goes and the login stays
+        target.execute(f'CREATE SCHEMA forced AUTHORIZATION "{user}"')
+        mirror.keep = lambda line: b"revoke-force" not in line
+        rig.admin.write(f"sys/leases/revoke-force/{PREFIX}")
+        mirror.sync()
+        mirror.keep = lambda _line: True
+        mirror.change(_truncate)
+        ended = rig("operator", "complete", file.stem, code=6).json
+        assert not ended["confirmed"]
+        assert ended["leases"][0]["verdict"] == "gone"
+        failed = {check["n"]: check["evidence"] for check in ended["leases"][0]["checks"] if not check["ok"]}
+        assert failed.keys() == {5, 6}
+        assert "nobody saw it alive" in failed[5]
+        # the token was still there after the gap, so its own end is proven
+        assert ended["token"]["verdict"] == "audit_confirmed"
+        assert not rig.is_live(held.token)
+        # that the target has it no more is what makes up for it
+        target.execute(f'DROP OWNED BY "{user}"')
+        target.execute(f'DROP ROLE "{user}"')
+    again = rig("operator", "complete", file.stem).json
+    assert "the target refuses it" in evidence(again["leases"][0], 5)
 
 
 def test_what_is_taken_away_unseen_is_proven_when_the_stream_is_back(rig: Rig, spec: Spec, mirror: Mirror) -> None:
