@@ -42,9 +42,9 @@ from jitvault.domain.traces import (
     Credential,
     alive_line,
     expiry,
-    is_alive_again,
     issue_line,
     lookup_line,
+    revival,
     revocation_line,
 )
 
@@ -97,7 +97,8 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
     `target` says whether the template asks for proof from the target; without it check 6 is not made.
     """
     issue = issue_line(credential, trail.observations)
-    end = revocation_line(credential, trail, after=issue)
+    # what was there again after it was gone has to be ended anew
+    end = revocation_line(credential, trail, after=revival(credential, trail, after=issue) or issue)
     revoked = _judged(credential, trail, issue, end, None, probed=probed, target=target)
     expired = expiry(credential, trail)
     if expired is None or revoked.verdict in _PROVEN:
@@ -118,9 +119,7 @@ def _judged(
     target: bool,
 ) -> Proof:
     """The checks on one way in which the credential can have ended."""
-    lookup = lookup_line(credential, trail, after=end or issue)
-    if lookup is not None and is_alive_again(credential, trail, after=lookup):
-        lookup = None
+    lookup = lookup_line(credential, trail, after=end or revival(credential, trail, after=issue) or issue)
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1

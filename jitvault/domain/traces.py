@@ -117,14 +117,23 @@ def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> 
     )
 
 
-def is_alive_again(credential: Credential, trail: Trail, *, after: Observation) -> bool:
-    """Whether a later look-up of ours found what an earlier one did not: a Vault that was restored."""
-    own = (o for o in trail.observations if o.op in credential.live_ops and o.actor in trail.worker_accessors)
-    return any(done(o) and follows(o, after) for o in own)
+def revival(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+    """The last look-up of ours that found what an earlier one did not: a Vault that was restored has it back."""
+    gone = lookup_line(credential, trail, after=after)
+    if gone is None:
+        return None
+    own = (o for o in reversed(trail.observations) if o.op in credential.live_ops and o.actor in trail.worker_accessors)
+    return next((o for o in own if done(o) and follows(o, gone)), None)
 
 
 def expiry(credential: Credential, trail: Trail) -> Canary | None:
-    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it."""
+    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it.
+
+    Of a token that somebody renewed its time is not known any more.
+    """
     if credential.kind != "token" or credential.expires_at is None:
+        return None
+    names = {credential.subject, *credential.also}
+    if any(o.kind is Kind.RENEWED and o.subject in names and done(o) for o in trail.observations):
         return None
     return next((c for c in trail.canaries if c.at >= credential.expires_at), None)

@@ -16,7 +16,7 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.context import Worker
-from jitvault.services.observe import canary as newest
+from jitvault.services.observe import canary as fresh_canary
 from jitvault.services.proof import proof_of
 from jitvault.services.reconcile import suspects
 from jitvault.services.revoke import DEAD
@@ -66,7 +66,7 @@ def _accounted_for(worker: Worker, file: TaskFile, listed: list[str], *, until: 
     Where lines of an issue never came, nothing else tells of it: a shipper that drops them leaves no gap. What another
     task holds in a wrapping looks the same and ends with that task, so it is told only where nobody holds anything.
     """
-    newest(worker)
+    fresh_canary(worker)
     unknown = suspects(worker, file, listed, until=until)
     if unknown and not worker.ledger.held():
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"

@@ -811,8 +811,19 @@ def test_lines_by_others_alone_prove_no_lease_dead(more: list[Observation], cred
 
 def test_what_is_found_alive_again_is_not_gone_until_it_is_gone_again() -> None:
     """A Vault that was restored from a snapshot has back what was revoked."""
-    again = good().alive()
-    assert 3 in failed(judge(again, gapped()))
+    again = good().alive().canary()
+    assert {2, 3} <= failed(judge(again, gapped()))
     assert judge(again, gapped()).verdict in (Verdict.GONE, Verdict.ACKNOWLEDGED)
+    # and then a look-up alone is not its end
+    assert 2 in failed(judge(again.looked_up().canary(), gapped()))
+    assert failed(judge(good().alive().revoked().looked_up().canary(), gapped())) == set()
     # by somebody else it was not found
     assert failed(judge(good().alive(actor=STRANGER).canary(), gapped())) == set()
+
+
+def test_a_token_that_was_renewed_is_not_over_when_it_was_to_be() -> None:
+    expiring = gapped_token(expires_at=START + timedelta(seconds=5))
+    story = Story().canary().created().canary().wait(6).listed().canary()
+    assert judge_token(story, expiring).verdict is Verdict.EXPIRED
+    story.lines.insert(1, replace(story.lines[0], kind=Kind.RENEWED, line="f" * 64))
+    assert judge_token(story, expiring).verdict is not Verdict.EXPIRED
