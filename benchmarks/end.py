@@ -44,7 +44,7 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
         bare.append(scene.bare.revoke())
     said = f"{median(bare):.1f} ms for revoke, revoke, look-up by bare hvac, {TIMES} pairs"
     return [
-        Figure("dead_ratio", ratio(dead, bare), "ratio", said),
+        Figure("dead_ratio", ratio(dead, bare), "ratio", said, bar=2),
         Figure("dead_ms", median(dead), "ms", said),
         Figure("bare_dead_ms", median(bare), "ms", "itself"),
         Figure("complete_to_dead_ms", median(to_dead), "ms", said),

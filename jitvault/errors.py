@@ -9,6 +9,7 @@ ever carries a secret: no token, no password, no response body.
     ├── Denied                   3   policy or an approver said no
     ├── ApprovalMissing          4   somebody has to approve first
     ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers garbage
+    │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
     ├── NotConfirmed             6   revoked, but not proven
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
@@ -59,6 +60,10 @@ class ApprovalMissing(JitvaultError):
 class VaultUnavailable(JitvaultError):
     exit_code = 5
     default_hint = "Nothing is lost: run the same command again when Vault answers (`bao status`)."
+
+
+class VaultBusy(VaultUnavailable):
+    default_hint = "A rate limit of Vault's was reached. Nothing is lost: run the same command again in a moment."
 
 
 class OutcomeUnknown(VaultUnavailable):

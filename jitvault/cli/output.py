@@ -29,6 +29,7 @@ _COLOURS = {
     "lapsed": "dim",
     "pending_approval": "yellow",
     "ending": "yellow",
+    "unverified": "red",
     "confirmed": "green",
     "sealed": "green",
 }

@@ -20,6 +20,7 @@ Published = Mapping[str, Any]
 
 _POLL_S = 0.2
 BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
+DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
 HELD = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 
 

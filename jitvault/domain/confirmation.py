@@ -42,8 +42,10 @@ from jitvault.domain.traces import (
     Credential,
     alive_line,
     expiry,
+    is_below,
     issue_line,
     lookup_line,
+    prefix_of,
     revival,
     revocation_line,
 )
@@ -145,6 +147,9 @@ def _judged(
 
 def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool) -> Verdict:
     ok = {check.n: check.ok for check in checks}
+    if credential.forced and not expired:
+        # Vault was made to forget it, whatever became of it: of its words only that it was there counts
+        return Verdict.TARGET_CONFIRMED if all(ok.get(n) for n in (1, 3, 5, 6)) else Verdict.UNVERIFIABLE
     if all(ok[n] for n in (1, 2, 3, 4, 5)):
         if expired:
             return Verdict.EXPIRED
@@ -178,7 +183,7 @@ def _nothing_between(
     for hazard in trail.observations:
         here = Point(hazard.place, hazard.at)
         between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
-        if not between or not _touches(hazard.path, credential.mount):
+        if not between or not _touches(hazard.path, credential):
             continue
         survived = alive is not None and follows(alive, hazard) and not hazard.path.startswith(f"{credential.mount}/")
         if not survived:
@@ -186,7 +191,14 @@ def _nothing_between(
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
 
 
-def _touches(path: str, mount: str) -> bool:
+def _touches(path: str, credential: Credential) -> bool:
+    mount = credential.mount
+    forced, revoked = prefix_of(path, "revoke-force"), prefix_of(path, "revoke-prefix")
+    if credential.lease_path and (prefix := forced or revoked):
+        # an ordinary revocation of a token is its end and nothing else; a lease's may not have reached its backend
+        if credential.kind == "token":
+            return not revoked and (is_below(credential.lease_path, prefix) or is_below(prefix, credential.lease_path))
+        return is_below(credential.lease_path, prefix)
     if path.startswith("sys/mounts/"):
         return (path.removeprefix("sys/mounts/") + "/").startswith(f"{mount}/")
     if path.startswith(("sys/", "auth/")):

@@ -1,7 +1,8 @@
 """The states of a task, the verdicts of a credential, and the moves between them.
 
     pending_approval → approved → issuing → issued → active → ending → confirmed → sealed
-    beside them: denied, cancelled, lapsed (its window was over before it was granted)
+    beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
+    (an operator closed what could not be proven)
 
 `issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease.
 """
@@ -23,6 +24,7 @@ class State(StrEnum):
     ENDING = "ending"
     CONFIRMED = "confirmed"
     SEALED = "sealed"
+    UNVERIFIED = "unverified"
     DENIED = "denied"
     CANCELLED = "cancelled"
     LAPSED = "lapsed"
@@ -81,13 +83,14 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         State.ISSUING: frozenset({State.ISSUED, State.ENDING}),
         State.ISSUED: frozenset({State.ACTIVE, State.ENDING}),
         State.ACTIVE: frozenset({State.ENDING}),
-        State.ENDING: frozenset({State.CONFIRMED}),
+        State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING}),
         # a denied or lapsed task may be revised; what was cancelled or sealed is over
         State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
         State.CANCELLED: frozenset(),
         State.SEALED: frozenset(),
+        State.UNVERIFIED: frozenset(),
     }
 )
 
@@ -95,8 +98,8 @@ BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, 
 HOLDING = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and nobody has asked for its end."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
-ENDED = frozenset({State.ENDING}) | PROVEN
-OVER = frozenset({State.SEALED, State.CANCELLED, State.DENIED, State.LAPSED})
+ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
+OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
 def check_move(task_id: str, before: State | None, after: State) -> None:

@@ -47,10 +47,10 @@ class GrantPaper(Paper):
 
 
 class EndPaper(Paper):
-    """End the task. `cancelled` withdraws it before it is granted."""
+    """End the task. `cancelled` withdraws it before it is granted; `forced` closes it even if that cannot be proven."""
 
     kind: Literal["end"]
-    reason: Literal["completed", "operator", "cancelled"]
+    reason: Literal["completed", "operator", "cancelled", "forced"]
     note: Note
 
 

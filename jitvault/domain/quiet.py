@@ -120,6 +120,14 @@ def settles(tokens: frozenset[str], trail: Trail, ops: frozenset[str], *, at: Pl
     return listing is not None and all(follows(listing, o) for o in lines)
 
 
+def settles_at(tokens: frozenset[str], trail: Trail, window: timedelta) -> datetime | None:
+    """Vault's time after which no request of the tokens can still be in flight; `window`: its longest request."""
+    about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
+    # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
+    acts = [o.at for o in about if o.kind not in (Kind.TOKEN_LOOKUP, Kind.CANARY)]
+    return max(acts) + window if acts else None
+
+
 def _acts(tokens: frozenset[str], trail: Trail) -> list[Observation]:
     return [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
 

@@ -21,7 +21,8 @@ class Credential:
     `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
     looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
     that found it alive, `listing_ops` the listings of the task's prefixes that found nothing unaccounted for. `also`
-    are the HMACs of the same accessor under other salts of the audit device.
+    are the HMACs of the same accessor under other salts of the audit device. `lease_path` is the lease's id, or below
+    what Vault keeps the token's own lease. `forced` says that Vault was made to forget it.
     """
 
     kind: str
@@ -37,6 +38,8 @@ class Credential:
     also: frozenset[str] = frozenset()
     live_ops: frozenset[str] = frozenset()
     listing_ops: frozenset[str] = frozenset()
+    lease_path: str = ""
+    forced: bool = False
 
 
 def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
@@ -53,8 +56,35 @@ def revocation_line(credential: Credential, trail: Trail, *, after: Observation 
         named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject in names)
         # for a token that is not there Vault answers 200 and only warns
         by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
-        return by_accessor or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
+        return (
+            by_accessor
+            or _with_all_of_its_role(credential, lines)
+            or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
+        )
     return _own_lease_revocation({credential.subject, credential.lookup_subject}, lines, trail)
+
+
+def _with_all_of_its_role(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
+    """A revocation of everything below the token's role, by anybody: a token has no backend that could fail."""
+    return next((o for o in lines if not o.failed and credential.lease_path and _revokes(o, credential)), None)
+
+
+def _revokes(line: Observation, credential: Credential) -> bool:
+    prefix = prefix_of(line.path, "revoke-prefix")
+    return prefix is not None and is_below(credential.lease_path, prefix)
+
+
+def prefix_of(path: str, act: str) -> str | None:
+    """Of `sys/leases/<act>/<prefix>` the prefix, with a slash at its end; None for any other path."""
+    for start in (f"sys/leases/{act}/", f"sys/{act}/"):
+        if path.startswith(start):
+            return path.removeprefix(start).rstrip("/") + "/"
+    return None
+
+
+def is_below(lease_path: str, prefix: str) -> bool:
+    """Whether a lease is one of those below `prefix`, which may be its own id."""
+    return f"{lease_path.rstrip('/')}/".startswith(prefix)
 
 
 def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -13,16 +14,18 @@ from jitvault.ledger import schema
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.ports.ledger import Change, OperationRow, OpState, TaskRow
 
+_IN_ONE_QUERY = 500
+
 
 def write_change(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
     """The one place where a task changes: its rows, one event, and the head that covers it."""
     state = change.state or task.state
     body = {**change.body, "state": state.value}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
-    for row in change.rows:
-        put(connection, row)
-        if isinstance(row, OperationRow) and row.state is OpState.ANSWERED:
-            _settle_if_seen(connection, row.op_id)
+    put(connection, change.rows)
+    _settle_seen(
+        connection, [r.op_id for r in change.rows if isinstance(r, OperationRow) and r.state is OpState.ANSWERED]
+    )
     connection.execute(insert(schema.events).values(**asdict(event)))
     values = {
         **change.fields,
@@ -41,10 +44,12 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     return replace(task, **values)
 
 
-def _settle_if_seen(connection: Connection, op_id: str) -> None:
+def _settle_seen(connection: Connection, ops: Sequence[str]) -> None:
     """Whoever reads the stream can see an act's line before its answer is committed here."""
-    line = schema.observations.c
-    seen = select(line.op).where(line.op == op_id, line.closing).exists()
-    connection.execute(
-        update(schema.operations).where(schema.operations.c.op_id == op_id, seen).values(state=OpState.SETTLED)
-    )
+    line, op_id = schema.observations.c, schema.operations.c.op_id
+    for n in range(0, len(ops), _IN_ONE_QUERY):
+        some = ops[n : n + _IN_ONE_QUERY]
+        seen = select(line.op).where(line.op.in_(some), line.closing)
+        connection.execute(
+            update(schema.operations).where(op_id.in_(some), op_id.in_(seen)).values(state=OpState.SETTLED)
+        )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, check_move
+from jitvault.domain.lifecycle import HOLDING, OVER, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.change import write_change
@@ -85,6 +85,12 @@ class SqlLedger(SqlRecord):
         query = select(task.task_id, task.seq).where(task.state.in_([state.value for state in HOLDING]))
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
+
+    def due(self, now: datetime) -> list[str]:
+        task = schema.tasks.c
+        query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
+        with self._db.read() as connection:
+            return list(connection.execute(query.order_by(task.due_at)).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:

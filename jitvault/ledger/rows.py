@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import cache
+from itertools import groupby
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.engine import RowMapping
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
@@ -46,13 +48,20 @@ _ENUMS: Mapping[tuple[type, str], type] = {
 R = TypeVar("R", TaskRow, RevisionRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
 
 
-def put(connection: Connection, row: Row) -> None:
-    """Insert `row`, or replace the one with its key."""
-    table = _TABLES[type(row)]
-    values = asdict(row)
+def put(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert each row, or replace the one with its key; neighbours of one kind go in one statement."""
+    for kind, alike in groupby(rows, key=type):
+        connection.execute(_upsert(kind), [asdict(row) for row in alike])
+
+
+@cache
+def _upsert(kind: type) -> Insert:
+    """One statement for each kind of row, made once: access is there for as long as writing takes."""
+    table = _TABLES[kind]
     keys = [column.name for column in table.primary_key]
-    changed = {name: value for name, value in values.items() if name not in keys}
-    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=changed))
+    statement = insert(table)
+    changed = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def get(row: RowMapping, kind: type[R]) -> R:

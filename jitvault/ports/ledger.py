@@ -190,6 +190,10 @@ class Ledger(Record, Protocol):
         """The tasks that hold access, each with the number of its last event."""
         ...
 
+    def due(self, now: datetime) -> list[str]:
+        """The tasks whose time has come: a window is over, a revocation is to be tried again, a task can be sealed."""
+        ...
+
     def file(self, task_id: str) -> TaskFile | None: ...
 
     def trail(self, file: TaskFile) -> Trail:

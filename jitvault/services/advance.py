@@ -7,38 +7,40 @@ Vault and the audit stream say at this moment, so it does not matter who ran it 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State, Verdict
-from jitvault.domain.quiet import QUIET
+from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.trip import Trip
-from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding
+from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultUnavailable
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.confirm import confirmed, judge, still_proven
+from jitvault.services.confirm import confirmed, judge, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.observe import canary, observe
-from jitvault.services.papers import end_request, wants_grant
+from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
 from jitvault.services.reasons import entitled, frozen, unwrapped, why_end, why_end_blind
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import revoke
-from jitvault.services.seal import late, seal, settles_at
+from jitvault.services.revoke import Why, revoke
+from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
-_REVOKE_TRIES = 4
+_TRIES = 4
 _FIRST_PAUSE_S = 0.2
 _QUIET_WAITS = 3
 _SKEW = timedelta(seconds=5)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """What one turn of the story found, besides what it wrote."""
 
@@ -46,6 +48,7 @@ class Step:
     standing: Standing | None = None
     tries: int = 0
     waits: int = 0
+    forced: bool = False
 
 
 def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFile:
@@ -60,7 +63,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
         step = Step(go_on=True)
         try:
             while step.go_on:
-                step = _turn(worker, task_id, claim, step)
+                step = _patient_turn(worker, task_id, claim, step)
         except SecurityFinding:
             # what cannot be believed is not told either
             raise
@@ -74,6 +77,25 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFil
         return file
 
 
+def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
+    """A turn; what Vault does not take now is tried again a few times where access is to be taken away, or it is busy.
+
+    Nothing is dropped: what is left over is due again, and the ledger says when.
+    """
+    try:
+        return _turn(worker, task_id, claim, last)
+    except VaultUnavailable as error:
+        ending = _file(worker, task_id).task.state is State.ENDING
+        if last.tries >= _TRIES or not (ending or isinstance(error, VaultBusy)):
+            raise
+        _pause(worker, last.tries)
+        return replace(last, go_on=True, tries=last.tries + 1)
+
+
+def _pause(worker: Worker, tries: int) -> None:
+    worker.clock.sleep(_FIRST_PAUSE_S * 2**tries * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+
+
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
     worker.ledger.extend(task_id, claim)
@@ -85,8 +107,7 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     held = file.task.state in (State.ISSUED, State.ACTIVE)
     if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
         # an agent that made many lines must not keep its access while they are read
-        file = _begin_end(worker, file, claim, *ending)
-        revoke(worker, file, claim)
+        revoke(worker, file, claim, why=ending)
         file = _file(worker, task_id)
     if trips := watch(worker, file):
         file = _file(worker, task_id)
@@ -107,8 +128,7 @@ def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> S
     if file.task.state in (State.ISSUED, State.ACTIVE):
         ending = why_end_blind(worker, file)
         if ending is not None:
-            file = _begin_end(worker, file, claim, *ending)
-            revoke(worker, file, claim)
+            revoke(worker, file, claim, why=ending)
     elif file.task.state is State.ENDING:
         revoke(worker, file, claim)
     raise why
@@ -126,7 +146,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
             return _settling(worker, file, claim)
-        case State.SEALED if late(file):
+        case State.SEALED | State.UNVERIFIED if late(file):
             return _after_seal(worker, file, claim)
         case _:
             return Step()
@@ -163,11 +183,11 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
     if stop := frozen(worker):
-        return _ending(worker, _begin_end(worker, file, claim, *stop), claim, Step())
+        return _ending(worker, file, claim, Step(), stop)
     if ended is not None or len(made) >= MAX_ATTEMPTS or not still_grantable(worker, file):
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
         note = {"note": ended.note if ended else "could not be delivered"}
-        return _ending(worker, _begin_end(worker, file, claim, reason, note), claim, Step())
+        return _ending(worker, file, claim, Step(), (reason, note))
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
     issue(worker, file, claim)
@@ -179,22 +199,15 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
     why = why_end(worker, file, trips)
     if why is not None:
         # at once: every millisecond from here on is one in which the access is still there
-        return _ending(worker, _begin_end(worker, file, claim, *why), claim, Step())
+        return _ending(worker, file, claim, Step(), why)
     if file.task.state is State.ISSUED and unwrapped(worker, file):
         _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
     return Step()
 
 
-def _begin_end(worker: Worker, file: TaskFile, claim: int, reason: EndReason, body: Mapping[str, object]) -> TaskFile:
-    fields = {"end_reason": reason, "ending_at": worker.now()}
-    change = Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
-    task = worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return replace(file, task=task)
-
-
-def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None = None) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
-    revoke(worker, file, claim)
+    revoke(worker, file, claim, why=why)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
@@ -205,10 +218,21 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     if outcome.proven and last.waits < _QUIET_WAITS:
         # only time is missing, or the answer to a request that is in flight
         worker.clock.sleep(QUIET.total_seconds())
-        return Step(go_on=True, tries=last.tries, waits=last.waits + 1)
-    if not outcome.proven and last.tries < _REVOKE_TRIES:
-        worker.clock.sleep(_FIRST_PAUSE_S * 2**last.tries)
-        return Step(go_on=True, tries=last.tries + 1, waits=last.waits)
+        return replace(last, go_on=True, waits=last.waits + 1)
+    if not outcome.proven and last.tries < _TRIES:
+        _pause(worker, last.tries)
+        return replace(last, go_on=True, tries=last.tries + 1)
+    return _not_proven(worker, _file(worker, file.task.task_id), claim, last)
+
+
+def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+    """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
+    wish = force_request(worker, file.task.task_id)
+    if wish is None:
+        return Step()
+    if not last.forced and force(worker, file, claim, wish):
+        return Step(go_on=True, tries=_TRIES, forced=True)
+    close(worker, file, claim, wish)
     return Step()
 
 
@@ -217,7 +241,8 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
         body = {"why": "a lease appeared after the task was confirmed"}
         _apply(worker, file, claim, "late_lease", body, State.ENDING)
         return Step(go_on=True)
-    if worker.now() + _SKEW < (settles_at(worker, worker.ledger.trail(file), file) or worker.now()):
+    settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
+    if settled and worker.now() + _SKEW < settled:
         # not yet by any clock; by whose it counts, `seal` says
         return Step()
     newest = canary(worker)

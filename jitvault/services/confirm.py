@@ -10,7 +10,7 @@ from functools import cache
 from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles
+from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles, settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, UsageError
@@ -23,6 +23,7 @@ Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
 
 LIST_LEASES, ACCOUNTED = "list_leases", "accounted"
+FORCE_LEASE = "force_lease"
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
 
@@ -99,7 +100,11 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
         "confirmed",
         {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": quiet.evidence},
         state=State.CONFIRMED,
-        fields={"dead_ms": _ms(dead - begun), "confirmed_ms": _ms(worker.now() - begun)},
+        fields={
+            "dead_ms": _ms(dead - begun),
+            "confirmed_ms": _ms(worker.now() - begun),
+            "due_at": settles_at(tokens, trail, worker.settle_window) or canary.at,
+        },
         rows=(*settled, *found.leases, *checks),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
@@ -186,6 +191,7 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, res
             also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor and resalted else frozenset(),
             live_ops=live_lookups(file.operations, named),
             listing_ops=good_listings(file),
+            lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
             alias=grant.token_lease or "",
             alias_lookup=hashed(grant.token_lease) if grant.token_lease else "",
         ),
@@ -217,6 +223,8 @@ def _lease(
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
             live_ops=live_lookups(file.operations, lease.lease_id),
             listing_ops=good_listings(file),
+            forced=any(op.kind == FORCE_LEASE and op.subject == lease.lease_id for op in file.operations),
+            lease_path=lease.lease_id,
         ),
         trail,
         probed=probed,

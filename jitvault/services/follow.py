@@ -1,4 +1,8 @@
-"""Keep reading the audit stream: the ledger knows within milliseconds what Vault did, and a tripwire ends its task."""
+"""Keep reading the audit stream: the ledger knows within milliseconds what Vault did, and a tripwire ends its task.
+
+What is due is done on the way: a task whose time is over ends, what could not be revoked is tried again until it is
+proven, and what has settled is sealed.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from jitvault.services.watch import watch
 POLL_S = 0.01
 RETRY_S = 1.0
 _LOOK_AROUND_S = 1.0
+_TRY_AGAIN_S = 10.0
 
 
 def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str], None]) -> None:
@@ -21,6 +26,7 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
     Raises LedgerUnavailable and whatever else does not pass by itself.
     """
     known, looked, seen = "", -_LOOK_AROUND_S, dict[str, int]()
+    tried: dict[str, float] = {}
     while not stopped():
         now = worker.clock.monotonic()
         # a file that is not ours may grow all the time, and each look at it costs Vault a request
@@ -29,6 +35,8 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
         try:
             if observe(worker, look_around=around):
                 end_tripped(worker, seen, tell)
+            if around:
+                _do_what_is_due(worker, tried, tell)
         except (AuditUntrusted, VaultUnavailable, WrongState) as error:
             if str(error) != known:
                 tell(f"not trusted: {error}\n  {error.hint}")
@@ -39,6 +47,25 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
             tell("trusted again")
             known = ""
         worker.clock.sleep(POLL_S)
+
+
+def _do_what_is_due(worker: Worker, tried: dict[str, float], tell: Callable[[str], None]) -> None:
+    """Advance every task whose time has come; what stays due is not looked at again for a while."""
+    for task_id in worker.ledger.due(worker.now()):
+        now = worker.clock.monotonic()
+        if now < tried.get(task_id, now):
+            continue
+        tried[task_id] = now + _TRY_AGAIN_S
+        before = worker.ledger.task(task_id)
+        try:
+            after = advance(worker, task_id).task
+        except (AuditUntrusted, VaultUnavailable):
+            raise
+        except JitvaultError as error:
+            tell(f"{task_id} is due and could not be looked after: {error}")
+            continue
+        if before is None or after.state is not before.state:
+            tell(f"{task_id} is {after.state}" + (f" ({after.end_reason})" if after.end_reason else ""))
 
 
 def end_tripped(worker: Worker, seen: dict[str, int], tell: Callable[[str], None]) -> None:

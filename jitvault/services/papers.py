@@ -23,6 +23,12 @@ from jitvault.services.context import Worker
 
 APPROVAL_LIFE = timedelta(minutes=30)
 OPERATORS = "jitvault-operators"
+_REASONS = {
+    "completed": EndReason.COMPLETED,
+    "operator": EndReason.OPERATOR,
+    "forced": EndReason.OPERATOR,
+    "cancelled": None,
+}
 
 P = TypeVar("P", bound=Paper)
 
@@ -102,10 +108,21 @@ def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) ->
         if found is None or entity is None or entity.disabled:
             continue
         if entity_id in entitled or worker.identity.groups_of(entity, (OPERATORS,)):
-            reason = None if found.paper.reason == "cancelled" else EndReason(found.paper.reason)
-            return EndRequest(entity, reason, found.paper.note)
+            return EndRequest(entity, _REASONS[found.paper.reason], found.paper.note)
         message = f"{entity.name} asked for the end of the task and may not"
         worker.ledger.finding(task_id, "not_entitled", message, worker.now())
+    return None
+
+
+def force_request(worker: Worker, task_id: str) -> EndRequest | None:
+    """An operator's verified wish to close the task whether or not its end can be proven."""
+    for entity_id in _authors(worker, "requests/"):
+        found = _read(worker, EndPaper, f"requests/{entity_id}/{task_id}/end", entity_id, task_id)
+        if found is None or found.paper.reason != "forced":
+            continue
+        entity = worker.identity.by_id(entity_id)
+        if entity is not None and not entity.disabled and worker.identity.groups_of(entity, (OPERATORS,)):
+            return EndRequest(entity, EndReason.OPERATOR, found.paper.note)
     return None
 
 

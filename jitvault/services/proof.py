@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from jitvault.domain.confirmation import NAMES
@@ -11,7 +12,7 @@ from jitvault.ports.ledger import CheckRow, TaskFile
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
-    """`{task_id, state, end_reason, confirmed, dead_ms, confirmed_ms, leases, token}`; None before the end."""
+    """`{task_id, state, end_reason, confirmed, forced, dead_ms, confirmed_ms, leases, token}`; None before the end."""
     task = file.task
     if task.state not in ENDED:
         return None
@@ -22,6 +23,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
         "confirmed": task.state in PROVEN,
+        "forced": _forced(file),
         "dead_ms": task.dead_ms,
         "confirmed_ms": task.confirmed_ms,
         "leases": [
@@ -43,6 +45,12 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
     }
 
 
+def _forced(file: TaskFile) -> dict[str, Any] | None:
+    """Who had Vault forget what it could not revoke, or had the task closed without proof, and why."""
+    said = [e.body for e in file.events if e.kind in ("force_intended", "unverified")]
+    return {"by": said[-1]["by"], "reason": said[-1]["note"]} if said else None
+
+
 def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:
     """The numbered checks of one credential, or (for the task's id) of the task."""
     return [_as_json(row) for row in file.checks if row.subject == subject]
@@ -50,3 +58,37 @@ def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:
 
 def _as_json(row: CheckRow) -> dict[str, Any]:
     return {"n": row.n, "name": NAMES[row.n], "ok": row.ok, "evidence": row.evidence}
+
+
+def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
+    """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
+    task, content = file.task, Revision.of(file.revision.body).content
+    return {
+        "kind": "Receipt",
+        "installation": installation,
+        "task": task.task_id,
+        "revision": task.revision,
+        "digest": task.digest,
+        "requester": content["requester"],
+        "agent": content["agent"],
+        "owner": content["owner"],
+        "intent": content["spec"]["spec"]["intent"],
+        "approved_by": [d.entity_id for d in file.decisions if d.decision == "approve"],
+        "policy": dict(file.revision.decision),
+        "grants": [
+            {
+                "grant": grant.grant_id,
+                "attempt": grant.attempt,
+                "role": grant.role,
+                "accessor_hmac": grant.accessor_hmac,
+                "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+                "verdict": grant.verdict.value,
+            }
+            for grant in file.grants
+        ],
+        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
+        "proof": proof_of(file),
+        "chain": {"events": task.seq, "head": task.head},
+        "sealed_at": sealed_at.isoformat(),
+    }

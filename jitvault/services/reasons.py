@@ -13,8 +13,7 @@ from jitvault.ports.ledger import TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
 from jitvault.services.papers import end_request
-
-Why = tuple[EndReason, dict[str, object]]
+from jitvault.services.revoke import Why
 
 
 def frozen(worker: Worker) -> Why | None:

@@ -31,7 +31,7 @@ def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
         return
     grant = open_grants[0]
     if grant.wrapped_accessor or grant.token_lease:
-        revoke_token(worker, grant, claim)
+        revoke_token(worker, file, grant, claim)
     else:
         _find(worker, file, grant, claim)
     newest = canary(worker)
@@ -73,7 +73,7 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
             claim=claim,
             at=worker.now(),
         )
-        _end_by_path(worker, named, created, lines, claim)
+        _end_by_path(worker, file, named, created, lines, claim)
         return
     _wait_until_surely_never_sent(worker, operation, newest.at)
     never = replace(operation, state=OpState.ABANDONED, answer="never sent")
@@ -103,7 +103,9 @@ def _wait_until_surely_never_sent(worker: Worker, operation: OperationRow, canar
         )
 
 
-def _end_by_path(worker: Worker, grant: GrantRow, created: Observation, lines: list[Observation], claim: int) -> None:
+def _end_by_path(
+    worker: Worker, file: TaskFile, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
+) -> None:
     """Revoke the token of a lost answer by its lease path.
 
     Vault lists the role's tokens as leases; the one whose issue time lies between the request line and the
@@ -118,5 +120,5 @@ def _end_by_path(worker: Worker, grant: GrantRow, created: Observation, lines: l
             continue
         if sent <= record.issued_at <= created.at:
             named = replace(grant, token_lease=lease_id, issued_at=record.issued_at)
-            revoke_token(worker, named, claim)
+            revoke_token(worker, file, named, claim)
             return

@@ -7,39 +7,31 @@ latest after the server's longest request. Only then is a task finished.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from jitvault.domain.evidence import Canary, Trail
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.domain.evidence import Canary
+from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
+from jitvault.services.confirm import tokens_of
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary as fresh_canary
-from jitvault.services.proof import proof_of
+from jitvault.services.proof import receipt_of
 from jitvault.services.reconcile import suspects
 from jitvault.services.revoke import DEAD
 
 
-def settles_at(worker: Worker, trail: Trail, file: TaskFile) -> datetime | None:
-    """Vault's time after which no request of the task's tokens can still be in flight."""
-    tokens = {grant.accessor_hmac for grant in file.grants}
-    about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
-    # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
-    acts = [o.at for o in about if o.kind not in (Kind.TOKEN_LOOKUP, Kind.CANARY)]
-    return max(acts) + worker.settle_window if acts else None
-
-
 def late(file: TaskFile) -> bool:
     """Whether a lease appeared that nobody has revoked yet."""
-    return any(lease.verdict not in DEAD for lease in file.leases)
+    settled = DEAD | {Verdict.UNVERIFIABLE} if file.task.state is State.UNVERIFIED else DEAD
+    return any(lease.verdict not in settled for lease in file.leases)
 
 
 def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
     """Seal the task if its settle window is over; False while it is not, or a lease is listed still."""
     trail = worker.ledger.trail(file)
-    settled = settles_at(worker, trail, file)
+    settled = settles_at(tokens_of(file), trail, worker.settle_window)
     if settled is not None and canary.at < settled:
         return False
     revision = Revision.of(file.revision.body)
@@ -49,7 +41,7 @@ def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
     if not _accounted_for(worker, file, sorted(listed), until=settled or canary.at):
         return False
     sealed_at = worker.now()
-    receipt = worker.signer.sign(receipt_of(worker, file, sealed_at), RECEIPT_TYPE, key=RECEIPT_KEY)
+    receipt = worker.signer.sign(receipt_of(worker.installation, file, sealed_at), RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "sealed",
         {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},
@@ -72,37 +64,3 @@ def _accounted_for(worker: Worker, file: TaskFile, listed: list[str], *, until: 
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
         worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())
     return not unknown
-
-
-def receipt_of(worker: Worker, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
-    """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
-    task, content = file.task, Revision.of(file.revision.body).content
-    return {
-        "kind": "Receipt",
-        "installation": worker.installation,
-        "task": task.task_id,
-        "revision": task.revision,
-        "digest": task.digest,
-        "requester": content["requester"],
-        "agent": content["agent"],
-        "owner": content["owner"],
-        "intent": content["spec"]["spec"]["intent"],
-        "approved_by": [d.entity_id for d in file.decisions if d.decision == "approve"],
-        "policy": dict(file.revision.decision),
-        "grants": [
-            {
-                "grant": grant.grant_id,
-                "attempt": grant.attempt,
-                "role": grant.role,
-                "accessor_hmac": grant.accessor_hmac,
-                "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
-                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
-                "verdict": grant.verdict.value,
-            }
-            for grant in file.grants
-        ],
-        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
-        "proof": proof_of(file),
-        "chain": {"events": task.seq, "head": task.head},
-        "sealed_at": sealed_at.isoformat(),
-    }

@@ -30,9 +30,12 @@ def sign_grant_wish(person: Person, spec: TaskSpec) -> None:
     _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
 
 
-def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str) -> None:
-    """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput."""
-    said = reason.value if reason else "cancelled"
+def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str, force: bool = False) -> None:
+    """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput.
+
+    `force` asks to close it even where its end cannot be proven, which only operators can.
+    """
+    said = "forced" if force else reason.value if reason else "cancelled"
     _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
 
 

@@ -24,7 +24,14 @@ import requests
 from hvac.adapters import RawAdapter
 
 from jitvault.domain.secret import Secret
-from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    VaultBusy,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
 
 OP_HEADER = "X-Jitvault-Op"
 _MAX_REASON = 200
@@ -192,7 +199,9 @@ class Vault:
             return VaultRefused(f"Vault refused {path}: {said}")
         if status in (400, 404, 405):
             return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
-        if status in (429, 472, 473, 501, 503):
+        if status == requests.codes.too_many_requests:
+            return VaultBusy(f"Vault at {self.connection.address} takes no more requests for the moment (HTTP 429)")
+        if status in (472, 473, 501, 503):
             why = "it is sealed or starting" if status == requests.codes.unavailable else f"HTTP {status}"
             return VaultUnavailable(f"Vault at {self.connection.address} does not take requests: {why}")
         return OutcomeUnknown(f"Vault at {self.connection.address} answered {path} with HTTP {status}: {said}")

@@ -34,6 +34,18 @@ class Leases:
         """
         self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True}, op=op)
 
+    def queue(self, lease_id: str, *, op: str) -> None:
+        """Have Vault revoke one lease by itself: it tries six times in about nine minutes, and is silent about it."""
+        self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": False}, op=op)
+
+    def revoke_prefix(self, prefix: str, *, op: str) -> None:
+        """Revoke everything below `prefix` (sudo). Of tokens this is their death; their leases are queued."""
+        self._vault.write(f"sys/leases/revoke-prefix/{prefix}", op=op)
+
+    def revoke_force(self, lease_id: str, *, op: str) -> None:
+        """Make Vault forget one lease, whatever its backend says (sudo): the credential may live on there."""
+        self._vault.write(f"sys/leases/revoke-force/{lease_id}", op=op)
+
     def list(self, prefix: str, *, op: str | None = None) -> list[str]:
         """The lease ids below `prefix` (sudo), one level deep."""
         return [f"{prefix}/{key}" for key in self._vault.list(f"sys/leases/lookup/{prefix}/", op=op)]

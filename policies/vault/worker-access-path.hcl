@@ -9,3 +9,9 @@ path "sys/leases/revoke/$path/*" {
   capabilities      = ["update"]
   denied_parameters = { "lease_id" = [] }
 }
+
+# Only when an operator signed for it: Vault forgets a lease that its backend cannot revoke (it asks for sudo). The line
+# of it stands in the audit stream, and nothing but the target can prove the lease's end after it.
+path "sys/leases/revoke-force/$path/*" {
+  capabilities = ["update", "sudo"]
+}

@@ -19,3 +19,8 @@ path "sys/leases/revoke/auth/token/create/$role/*" {
   capabilities      = ["update"]
   denied_parameters = { "lease_id" = [] }
 }
+
+# The kill switch: every token of $role at once (Vault asks for sudo). Each is proven dead by itself afterwards.
+path "sys/leases/revoke-prefix/auth/token/create/$role" {
+  capabilities = ["update", "sudo"]
+}

@@ -248,7 +248,7 @@ def settle() -> None:
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a revocation fails for good, one more try is enough to see it."""
-    monkeypatch.setattr(advance, "_REVOKE_TRIES", 1)
+    monkeypatch.setattr(advance, "_TRIES", 1)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

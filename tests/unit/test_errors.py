@@ -28,6 +28,7 @@ CODES = {
 # A kind of another error has its code.
 KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
+    "VaultBusy": "VaultUnavailable",
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",

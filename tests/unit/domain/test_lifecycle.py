@@ -29,6 +29,8 @@ ALLOWED = {
     ("active", "ending"),
     ("ending", "confirmed"),
     ("confirmed", "sealed"),
+    # closed by hand, without proof
+    ("ending", "unverified"),
     # before it is granted a task can be denied or cancelled, or its window passes
     ("pending_approval", "denied"),
     ("pending_approval", "cancelled"),
@@ -56,7 +58,7 @@ PAIRS = [(before, after) for before, after in itertools.product(State, State) if
 def test_the_states_are_the_designed_ones() -> None:
     assert {state.value for state in State} == {
         *("pending_approval", "approved", "issuing", "issued", "active", "ending", "confirmed", "sealed"),
-        *("denied", "cancelled", "lapsed"),
+        *("denied", "cancelled", "lapsed", "unverified"),
     }
 
 
@@ -93,8 +95,8 @@ def test_every_state_has_its_row_and_the_table_cannot_be_changed() -> None:
 def test_the_groups_of_states_are_what_their_names_say() -> None:
     assert set(HOLDING) == {State.ISSUING, State.ISSUED, State.ACTIVE}
     assert set(PROVEN) == {State.CONFIRMED, State.SEALED}
-    assert set(ENDED) == {State.ENDING, State.CONFIRMED, State.SEALED}
-    assert set(OVER) == {State.SEALED, State.CANCELLED, State.DENIED, State.LAPSED}
+    assert set(ENDED) == {State.ENDING, State.CONFIRMED, State.SEALED, State.UNVERIFIED}
+    assert set(OVER) == {State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED}
     assert set(State) - set(BEFORE_GRANT) - set(HOLDING) - set(ENDED) == {State.CANCELLED}
 
 

@@ -195,7 +195,7 @@ def _tasks() -> None:
             name=op.f("ck_tasks_end_reason"),
         ),
         sa.CheckConstraint(
-            "state IN ('pending_approval', 'approved', 'issuing', 'issued', 'active', 'ending', 'confirmed', 'sealed', 'denied', 'cancelled', 'lapsed')",
+            "state IN ('pending_approval', 'approved', 'issuing', 'issued', 'active', 'ending', 'confirmed', 'sealed', 'unverified', 'denied', 'cancelled', 'lapsed')",
             name=op.f("ck_tasks_state"),
         ),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_tasks")),

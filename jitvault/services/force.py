@@ -1,0 +1,109 @@
+"""The last resort: make Vault forget a lease that it cannot revoke, and close a task that cannot be proven.
+
+An operator has to sign for it. Vault drops the record whatever its backend says (docs/vault-facts.md, "Revocation"),
+so from then on only the target can tell that a credential is dead; without that it is `unverifiable`, for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
+from jitvault.errors import JitvaultError
+from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
+from jitvault.services.confirm import FORCE_LEASE
+from jitvault.services.context import Worker, new_id
+from jitvault.services.papers import EndRequest
+from jitvault.services.proof import receipt_of
+from jitvault.services.revoke import DEAD, gone_lookups
+
+
+def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
+    """Have Vault forget every lease of the task that it still holds; False where there is none.
+
+    The look-ups and the target are asked by the next turn of the story, as after any revocation.
+    """
+    left = [lease for lease in file.leases if lease.verdict not in DEAD and not _is_gone(file, lease.lease_id)]
+    if not left:
+        return False
+    task_id, now = file.task.task_id, worker.now()
+    ops = [
+        OperationRow(new_id(), task_id, FORCE_LEASE, lease.lease_id, OpState.INTENDED, None, now, None)
+        for lease in left
+    ]
+    said = {
+        "by": wish.by.id,
+        "note": wish.note,
+        "subjects": [op.subject for op in ops],
+        "ops": [op.op_id for op in ops],
+    }
+    worker.ledger.apply(task_id, Change("force_intended", said, rows=ops), claim=claim, at=now)
+    answers: list[Row] = []
+    try:
+        for op in ops:
+            answers.append(_forced(worker, op))
+    finally:
+        change = Change("forced", {"ops": [op.op_id for op in ops[: len(answers)]]}, rows=answers)
+        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    return True
+
+
+def _forced(worker: Worker, op: OperationRow) -> OperationRow:
+    try:
+        worker.leases.revoke_force(op.subject, op=op.op_id)
+    except JitvaultError as error:
+        return replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
+    return replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+
+
+def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
+    """Close the task without proof, with a signed receipt that says so; False while Vault has a credential of it.
+
+    It stays in every list and report as `unverified`.
+    """
+    if _still_there(file):
+        return False
+    now = worker.now()
+    rows = [
+        *(_unproven(grant) for grant in file.grants),
+        *(_unproven(lease) for lease in file.leases),
+    ]
+    unproven = replace(
+        file,
+        task=replace(file.task, state=State.UNVERIFIED),
+        grants=tuple(row for row in rows if isinstance(row, GrantRow)),
+        leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
+    )
+    receipt = worker.signer.sign(receipt_of(worker.installation, unproven, now), RECEIPT_TYPE, key=RECEIPT_KEY)
+    change = Change(
+        "unverified",
+        {"head": file.task.head, "by": wish.by.id, "note": wish.note},
+        state=State.UNVERIFIED,
+        fields={"receipt": receipt, "due_at": None},
+        rows=rows,
+    )
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
+    return True
+
+
+def _still_there(file: TaskFile) -> bool:
+    """Whether the last look-up of a credential of the task did not say that it is gone."""
+    tokens = (grant.token_lease or grant.accessor_hmac for grant in file.grants if grant.verdict not in DEAD)
+    leases = (lease.lease_id for lease in file.leases if lease.verdict not in DEAD)
+    return any(not _is_gone(file, subject) for subject in (*tokens, *leases) if subject)
+
+
+def _is_gone(file: TaskFile, subject: str) -> bool:
+    """Whether the newest look-up of a credential says that Vault has no such thing."""
+    looked = [op for op in file.operations if op.kind in ("lookup_token", "lookup_lease") and op.subject == subject]
+    newest: Sequence[OperationRow] = sorted(looked, key=lambda op: op.sent_at)[-1:]
+    return bool(gone_lookups(newest, subject))
+
+
+def _unproven(row: GrantRow | LeaseRow) -> GrantRow | LeaseRow:
+    verdict = row.verdict if row.verdict in DEAD else Verdict.UNVERIFIABLE
+    if isinstance(row, GrantRow):
+        return replace(row, verdict=verdict, settled=True)
+    return replace(row, verdict=verdict)
