@@ -31,6 +31,10 @@ _COLOURS = {
     "ending": "yellow",
     "confirmed": "green",
     "sealed": "green",
+    "passed": "green",
+    "failed": "red",
+    "needed": "yellow",
+    "exempt": "dim",
 }
 
 
