@@ -349,6 +349,8 @@ def test_without_a_record_nothing_is_granted_and_what_is_held_goes_on(rig: Rig, 
     rig.admin.delete(f"jitvault/metadata/{RECORD}")
     try:
         assert "it was never checked that its revocation works" in refused(rig, spec())
+        # nobody is asked to approve what would not be granted
+        assert rig("operator", "submit", spec(criticality="medium"), code=8).error["message"].endswith(ASKED)
         assert "it was never checked" in refused(rig, waiting)
         assert rig("operator", "status", held.stem).json["state"] == "active"
         assert rig.is_live(active.token)
@@ -369,9 +371,12 @@ def test_a_worker_of_an_earlier_policy_is_told_to_have_init_run(rig: Rig, spec: 
     try:
         error = rig("operator", "grant", spec(), code=8).error
         assert "the worker may not read jitvault/checks/: an administrator runs `jitvault init`" in error["message"]
-        # to end something does not depend on it
+        # to end something does not depend on it, also where a lease of nobody is to be explained
         wrapped_read(rig, active.token)
-        assert rig("operator", "complete", file.stem).json["confirmed"]
+        other = str((rig.admin.read(PREFIX) or {})["lease_id"])
+        rig("operator", "complete", file.stem, code=6)
+        rig.admin.write(f"sys/leases/revoke/{other}", {"sync": True})
+        assert rig("operator", "complete", file.stem, code=None).json["confirmed"]
     finally:
         rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": policy})
 
