@@ -12,7 +12,7 @@ from jitvault.cli.output import to_json
 
 if TYPE_CHECKING:
     from jitvault.provision.init import Plan
-    from jitvault.provision.selftest import Outcome
+    from jitvault.provision.outcome import Outcome
 
 
 def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -14,7 +14,8 @@ from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
 from jitvault.ports.engine import Engine
 from jitvault.provision.desired import INSTALLATION
-from jitvault.provision.selftest import Outcome, basis_of, tried
+from jitvault.provision.outcome import Outcome
+from jitvault.provision.selftest import basis_of, tried
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import MOUNT, Documents
 

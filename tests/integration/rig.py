@@ -30,7 +30,8 @@ from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ports.ledger import TaskFile
 from jitvault.provision import template_check
-from jitvault.provision.selftest import STEPS, Outcome, Step, basis_of
+from jitvault.provision.outcome import STEPS, Outcome, Step
+from jitvault.provision.selftest import basis_of
 from jitvault.sandbox.world import World, shipped_want
 from jitvault.services import advance
 from jitvault.settings import load
