@@ -2,7 +2,7 @@
 
 VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
 JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
-JITVAULT_ADMIN_TOKEN     what `init` uses; VAULT_TOKEN otherwise
+JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
 JITVAULT_LEDGER          SQLAlchemy URL
 JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
                          of them, as for the nodes of a cluster, with `:` between

@@ -19,10 +19,14 @@ def init(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Provision Vault: mounts, policies, token roles, groups and signing keys. Shows the difference first."""
+    """Provision Vault: mounts, policies, token roles, groups and signing keys. Shows the difference first.
+
+    Names the templates that nothing is granted by until their check passes.
+    """
     from jitvault.cli import listings, session
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
+    from jitvault.provision.template_check import unchecked
 
     wiring = session.wired()
     token = wiring.settings.admin
@@ -34,7 +38,8 @@ def init(
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
-    listings.provisioned(found, applied=not plan, as_json=json_)
+    missing = [*found.missing, *unchecked(vault, wiring.templates, wiring.engines)]
+    listings.provisioned(found, missing, applied=not plan, as_json=json_)
 
 
 def _policy_files() -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, local, operator, trust
+from jitvault.cli import admin, agent, approver, audit, auditor, check, local, operator, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -67,6 +67,7 @@ audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)
 app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
 app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)
+local.templates_app.command("check")(check.templates_check)
 app.add_typer(local.templates_app, name="templates", rich_help_panel=_LOCAL)
 app.command(rich_help_panel=_LOCAL)(local.demo)
 app.command(rich_help_panel=_LOCAL)(local.dev)

@@ -12,6 +12,7 @@ from jitvault.cli.output import to_json
 
 if TYPE_CHECKING:
     from jitvault.provision.init import Plan
+    from jitvault.provision.outcome import Outcome
 
 
 def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -35,20 +36,25 @@ def checked(spec: Mapping[str, Any], paths: Mapping[str, str], *, as_json: bool)
         console.print(f"  {name} reads {path}", markup=False, highlight=False)
 
 
-def templates(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
+    """`states` are those of their checks by name, None where the caller may not see them."""
+    known = states or {}
     if as_json:
-        typer.echo(to_json({"templates": list(found)}))
+        typer.echo(to_json({"templates": [{**one, "check": known.get(one["metadata"]["name"])} for one in found]}))
         return
-    table = output.new_table("template", "tier", "ttl", "window", "proof", "what it allows")
+    columns = ("template", "tier", "ttl", "window", "proof", *(("check",) if states is not None else ()))
+    table = output.new_table(*columns, "what it allows")
     for one in found:
         spec, meta = one["spec"], one["metadata"]
-        table.add_row(meta["name"], spec["tier"], spec["ttl"], spec["max_window"], spec["confirm"], meta["description"])
+        cells = [meta["name"], spec["tier"], spec["ttl"], spec["max_window"], spec["confirm"]]
+        cells += [output.coloured(known[meta["name"]])] if states is not None else []
+        table.add_row(*cells, meta["description"])
     output.console().print(table)
 
 
-def template(found: Mapping[str, Any], paths: Sequence[str], *, as_json: bool) -> None:
+def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths)}))
+        typer.echo(to_json({"template": found, "paths": list(paths), "check": check}))
         return
     console = output.console()
     spec = found["spec"]
@@ -63,15 +69,47 @@ def template(found: Mapping[str, Any], paths: Sequence[str], *, as_json: bool) -
             "ttl": f"{spec['ttl']}, window at most {spec['max_window']}, wrapping {spec['wrap_ttl']}",
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
+            **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
+            **({"check": check} if check else {}),
             "reads": ", ".join(paths),
         },
     )
 
 
-def provisioned(plan: Plan, *, applied: bool, as_json: bool) -> None:
+def outcomes(name: str, found: Sequence[Outcome]) -> None:
+    """What the check of a template found, as JSON."""
+    paths = [
+        {
+            "path": one.path,
+            "with": dict(one.with_),
+            "passed": one.passed,
+            "ms": one.ms,
+            "steps": [step.as_json() for step in one.steps],
+            "left_behind": list(one.left_behind),
+        }
+        for one in found
+    ]
+    typer.echo(to_json({"template": name, "passed": all(one.passed for one in found), "paths": paths}))
+
+
+def outcome(found: Outcome) -> None:
+    """What the check of one path found: the numbers of its steps, and what to mend."""
+    console = output.console()
+    said = "[green]passed[/green]" if found.passed else "[red]failed[/red]"
+    console.print(f"{found.path} {said} in {found.ms} ms", highlight=False, soft_wrap=True)
+    marks = " ".join(f"{step.n}{'✓' if step.ok else '✗'}" for step in found.steps)
+    console.print(f"  {marks}", markup=False, highlight=False)
+    for step in found.steps:
+        if not step.ok:
+            output.print_facts(console, {f"step {step.n}": f"{step.name}: {step.evidence}", "mend": step.mend})
+    for what in found.left_behind:
+        console.print(f"  LEFT BEHIND  {what}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def provisioned(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: bool) -> None:
     steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
     if as_json:
-        typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(plan.missing)}))
+        typer.echo(to_json({"applied": applied, "steps": steps, "missing": list(missing)}))
         return
     console = output.console()
     for step in plan.changes:
@@ -82,5 +120,5 @@ def provisioned(plan: Plan, *, applied: bool, as_json: bool) -> None:
     kept = len(plan.steps) - len(plan.changes)
     done = "made" if applied else "to make"
     console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
-    for note in plan.missing:
+    for note in missing:
         console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)

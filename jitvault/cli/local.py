@@ -72,10 +72,15 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
 @templates_app.command("list")
 def templates_list(json_: Json = False, debug: Debug = False) -> None:
-    """List the access templates."""
-    from jitvault.cli import listings, session
+    """List the access templates, and which passed their check where the caller may see it."""
+    from jitvault.cli import check, listings, session
+    from jitvault.domain.selftest import as_recorded
 
-    listings.templates([t.canonical() for _, t in sorted(session.wired().templates.items())], as_json=json_)
+    wiring = session.wired()
+    templates = wiring.templates
+    seen = check.documents(wiring, sorted(templates))
+    states = {name: as_recorded(seen[name], t) for name, t in templates.items()} if seen is not None else None
+    listings.templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
 
 
 @templates_app.command("show")
@@ -84,14 +89,16 @@ def templates_show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show one access template and the Vault paths that it can give."""
-    from jitvault.cli import listings, session
-    from jitvault.errors import NotFound
+    """Show one access template, the Vault paths that it can give, and its check where the caller may see it."""
+    from jitvault.cli import check, listings, session
+    from jitvault.domain.selftest import as_recorded
 
-    template = session.wired().templates.get(name)
-    if template is None:
-        raise NotFound(f"there is no template {name}", hint="`jitvault templates list` shows them.")
-    listings.template(template.canonical(), [template.resolve(w) for w in template.all_choices()], as_json=json_)
+    wiring = session.wired()
+    template = check.found(wiring, name)
+    seen = check.documents(wiring, [name])
+    state = as_recorded(seen[name], template) if seen is not None else None
+    paths = [template.resolve(choices) for choices in template.all_choices()]
+    listings.template(template.canonical(), paths, state, as_json=json_)
 
 
 def demo(

@@ -32,6 +32,10 @@ _COLOURS = {
     "unverified": "red",
     "confirmed": "green",
     "sealed": "green",
+    "passed": "green",
+    "failed": "red",
+    "needed": "yellow",
+    "exempt": "dim",
 }
 
 

@@ -173,6 +173,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(shown))
         return
+    from jitvault.domain.revision import unasked
+
     console = output.console()
     content = shown["revision"]["content"]
     reason = f" ({shown['end_reason']})" if shown["end_reason"] else ""
@@ -187,6 +189,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "digest": shown["digest"],
         "decisions": ", ".join(f"{d['name']}: {d['decision']}" for d in shown["decisions"]) or "none needed or made",
     }
+    if alone := unasked(content["access"]):
+        facts["proof"] = f"not by the target for {'; '.join(alone)}"
     if shown["grant"]:
         facts["token"] = f"{shown['grant']['verdict']}, expires {output.readable(shown['grant']['expires_at'])}"
     output.print_facts(console, facts)

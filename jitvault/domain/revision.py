@@ -7,7 +7,7 @@ it is granted are not: the same spec gives the same digest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -63,6 +63,7 @@ class Resolved:
             "lease_budget": body.lease_budget,
             "confirm": body.confirm,
             "probe": body.probe,
+            "confirm_why": body.confirm_why,
             "policy": self.policy.name,
             "policy_sha256": self.policy.sha256,
             "engine_config": digest_of(self.engine),
@@ -198,7 +199,14 @@ def in_plain_words(revision: Revision) -> list[str]:
         lines.append(f"Tools: {', '.join(body.tools)}.")
     proofs = sorted({entry["confirm"] for entry in revision.access})
     lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
+    lines += [f"Not by the target for {said}" for said in unasked(revision.access)]
     return lines
+
+
+def unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The templates whose end the target does not prove, each with the reason that it gives."""
+    alone = (entry for entry in access if entry["confirm"] != "target")
+    return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
 
 
 def _budget(leases: int) -> str:

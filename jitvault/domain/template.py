@@ -27,6 +27,7 @@ from jitvault.domain.fields import (
     Name,
     ParameterName,
     ParameterValue,
+    Prose,
     ShortName,
     SortedNames,
     Strict,
@@ -127,6 +128,10 @@ class TemplateBody(Strict):
     probe: ShortName | None = Field(
         default=None, description="The probe that asks the target; required when confirm is target."
     )
+    confirm_why: Annotated[str, Prose(200)] | None = Field(
+        default=None,
+        description="Why the target is not asked, in one line that approvers read; required when confirm is audit.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -137,6 +142,10 @@ class TemplateBody(Strict):
     def _inconsistency(self) -> str | None:
         if self.confirm == "target" and self.probe is None:
             return "expected a probe, because confirm is target"
+        if self.confirm == "target" and self.confirm_why is not None:
+            return "expected no confirm_why, because confirm is target"
+        if self.confirm == "audit" and self.confirm_why is None:
+            return "expected confirm_why, because confirm is audit: say why the target is not asked"
         if self.ttl < self.wrap_ttl + WORK_AFTER_UNWRAP:
             return (
                 f"expected ttl of at least wrap_ttl + {format_duration(WORK_AFTER_UNWRAP)}, "
@@ -239,6 +248,8 @@ class AccessTemplate(Strict):
         }
         if body.probe is not None:
             found["probe"] = body.probe
+        if body.confirm_why is not None:
+            found["confirm_why"] = body.confirm_why
         return {
             "apiVersion": API_VERSION,
             "kind": "AccessTemplate",

@@ -1,4 +1,4 @@
-"""Vault's database secrets engine, and the proof from a PostgreSQL target.
+"""Vault's database secrets engine, the proof from a PostgreSQL target, and the use of a login for a check.
 
 Why a probe has to look at PostgreSQL itself: docs/vault-facts.md, "Revocation". A no-op revocation statement gives
 204 and "invalid lease" while the role still logs in, and `DROP ROLE` leaves its open sessions running.
@@ -6,7 +6,9 @@ Why a probe has to look at PostgreSQL itself: docs/vault-facts.md, "Revocation".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jitvault.domain.confirmation import Probed
@@ -26,6 +28,8 @@ _ORPHANED = """
     WHERE usesysid IS NOT NULL AND usesysid NOT IN (SELECT oid FROM pg_roles) AND pid <> pg_backend_pid()
 """
 _LIVING = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)"
+_RIGHTS = "SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+_REVOCATION = "Correct the role's revocation_statements in Vault; the shipped templates' comments have them."
 _SESSIONS = "SELECT usename, count(*) FROM pg_stat_activity WHERE usename = ANY(%s) GROUP BY usename"
 
 
@@ -34,6 +38,17 @@ class DatabaseEngine:
 
     name: str = "database"
     non_hmac_response_keys: tuple[str, ...] = ("username",)
+    remedies: Mapping[str, str] = {
+        "used": "Does the probe look at the server and database that the role's connection has, and may the new role "
+        "connect there?",
+        "probe_rights": "GRANT pg_signal_backend TO the probe's login.",
+        "probe_sees_it": "Point the probe's dsn in jitvault/probes/ at the server that the role's connection has.",
+        "revoked": "Vault's login needs pg_signal_backend and ADMIN on every role that it gives away; correct that or "
+        "the role's revocation_statements.",
+        "session_ended": f"{_REVOCATION} They need pg_terminate_backend before DROP ROLE.",
+        "login_refused": f"{_REVOCATION} They need DROP ROLE.",
+        "probe_sees_end": _REVOCATION,
+    }
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         kind, _, role = path.partition("/")
@@ -53,17 +68,92 @@ class DatabaseEngine:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")
 
     def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
+        with _probing(dsn) as target:
+            ended = _end_orphaned(target)
+            return _look(target, list(usernames), ended)
+
+    def missing_rights(self, dsn: str) -> tuple[str, ...]:
+        with _probing(dsn) as target:
+            row = target.execute(_RIGHTS).fetchone()
+        return () if row and row[0] else ("pg_signal_backend",)
+
+    @contextmanager
+    def use(self, dsn: str, issued: Mapping[str, Any]) -> Iterator[_Session]:
+        session = _Session(dsn, issued)
         try:
-            import psycopg
-        except ImportError:
-            raise UsageError("probing PostgreSQL needs psycopg", hint="pip install 'jitvault[postgres]'") from None
+            yield session
+        finally:
+            session.close()
+
+
+class _Session:
+    """`jitvault.ports.engine.Used`: a login of the issued role, where the probe looks."""
+
+    sessions = 1
+
+    def __init__(self, dsn: str, issued: Mapping[str, Any]) -> None:
+        """Raises NotConfirmed when the target refuses the login or a statement."""
+        self._dsn, self._user, self._password = dsn, str(issued["username"]), str(issued["password"])
+        self._open = self._login()
         try:
-            with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="jitvault-probe") as target:
-                ended = _end_orphaned(target)
-                return _look(target, list(usernames), ended)
-        except psycopg.Error as error:
-            # the message can hold the connection string, so only the kind of the failure is told
-            raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
+            self._open.execute("SELECT 1")
+        except _driver().Error as error:
+            self.close()
+            raise NotConfirmed(f"the new login cannot run a statement ({type(error).__name__})") from None
+
+    def still_works(self) -> bool:
+        with suppress(_driver().Error):
+            self._open.execute("SELECT 1")
+        # a session of a dropped role goes on, and some statements fail in it: only its end counts
+        return not self._open.closed
+
+    def works_anew(self) -> bool:
+        try:
+            again = self._login()
+        except NotConfirmed:
+            # a target that is away lets nobody in either: the probe that asks next finds that out
+            return False
+        again.close()
+        return True
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _login(self) -> psycopg.Connection[Any]:
+        driver = _driver()
+        try:
+            # as the probe connects, only as somebody else
+            session: psycopg.Connection[Any] = driver.connect(
+                self._dsn,
+                user=self._user,
+                password=self._password,
+                autocommit=True,
+                connect_timeout=5,
+                application_name="jitvault-check",
+            )
+        except driver.Error as error:
+            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+        return session
+
+
+def _driver() -> ModuleType:
+    try:
+        import psycopg
+    except ImportError:
+        raise UsageError("asking PostgreSQL needs psycopg", hint="pip install 'jitvault[postgres]'") from None
+    return psycopg
+
+
+@contextmanager
+def _probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """The probe's own session. Raises NotConfirmed, whatever the target or the driver says."""
+    psycopg = _driver()
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="jitvault-probe") as target:
+            yield target
+    except psycopg.Error as error:
+        # the message can hold the connection string, so only the kind of the failure is told
+        raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
 
 
 def _end_orphaned(target: psycopg.Connection[Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from jitvault.domain.confirmation import Probed
@@ -10,11 +11,34 @@ from jitvault.domain.confirmation import Probed
 Read = Callable[[str], Mapping[str, Any] | None]
 
 
+class Used(Protocol):
+    """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
+    does not say.
+    """
+
+    sessions: int
+    """How many sessions it has open; 0 where a target has no such thing."""
+
+    def still_works(self) -> bool:
+        """Whether what was opened with it works now. Of a certificate: whether the target takes it."""
+        ...
+
+    def works_anew(self) -> bool:
+        """Whether the target lets it in once more."""
+        ...
+
+
 class Engine(Protocol):
     name: str
 
     non_hmac_response_keys: tuple[str, ...]
-    """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for."""
+    """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for.
+
+    The first of them names a credential at its target.
+    """
+
+    remedies: Mapping[str, str]
+    """What to mend where a step of the check of a template fails, by the step's name."""
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         """The configuration that decides what a credential of `mount/path` can do and how it is revoked.
@@ -29,4 +53,15 @@ class Engine(Protocol):
 
     def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
         """Ask the target about each credential, ending what is still open. Raises JitvaultError."""
+        ...
+
+    def missing_rights(self, dsn: str) -> tuple[str, ...]:
+        """What the probe's own identity lacks at the target to look and to end what is open. Raises JitvaultError."""
+        ...
+
+    def use(self, dsn: str, issued: Mapping[str, Any]) -> AbstractContextManager[Used]:
+        """Use a credential where the probe looks. `issued` is the data of Vault's answer, with the secret in it.
+
+        Entering raises NotConfirmed when the target does not take it. Only an administrator's check calls this.
+        """
         ...

@@ -1,7 +1,7 @@
 """A whole small company on the sandbox's servers: its database, its people, and jitvault provisioned.
 
-Everything is done as an administrator would do it, by the same `init`. Passwords are random and are
-forgotten when the logins are done; what stays are the tokens in `World`.
+Everything is done as an administrator would do it, by the same `init` and the same check of each template. Passwords
+are random and are forgotten when the logins are done; what stays are the tokens in `World`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 
 from jitvault import shipped
 from jitvault.domain.secret import Secret
-from jitvault.domain.template import load_templates
+from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.engines.database import DatabaseEngine
+from jitvault.errors import NotConfirmed
 from jitvault.provision import init
+from jitvault.provision.template_check import check_template
 from jitvault.sandbox import target
 from jitvault.sandbox.servers import Servers
 from jitvault.vault.client import Connection, Vault
@@ -72,9 +74,12 @@ def provisioned(servers: Servers) -> World:
         target.connect(admin, servers.postgres, logins)
         _run_init(admin, entity_ids)
         target.store_probe(admin, servers.postgres, logins)
+        checks = [pool.submit(_check, address, admin_token, t) for t in shipped_want().templates.values()]
         for user in users:
             user.result()
         tokens = dict(zip(LOGINS, pool.map(partial(_login, address), passwords.items()), strict=True))
+        for check in checks:
+            check.result()
     admin.close()
     return World(
         servers=servers,
@@ -131,6 +136,15 @@ def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
         members = [entity_ids[name] for name in names]
         admin.write(f"identity/group/name/{group}", {"member_entity_ids": members})
     init.apply(admin, init.plan(admin, want))
+
+
+def _check(address: str, admin_token: Secret, template: AccessTemplate) -> None:
+    """What nobody has seen revoked is not granted. Raises NotConfirmed."""
+    admin = Vault(Connection(address), admin_token)
+    for outcome in check_template(admin, shipped_want().engines, template, template.all_choices()):
+        if not outcome.passed:
+            raise NotConfirmed(f"the sandbox's own {outcome.path} does not pass its check: {outcome.failed}")
+    admin.close()
 
 
 def _create_entities(admin: Vault) -> dict[str, str]:

@@ -16,6 +16,7 @@ from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.papers import Submission, find_requester, submission
 from jitvault.services.publish import publish_refusal
+from jitvault.services.selftest import check_selftested
 
 _REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
 
@@ -135,6 +136,7 @@ def still_grantable(worker: Worker, file: TaskFile) -> bool:
         return False
     try:
         terms(revision, worker.now())
+        check_selftested(worker, revision)
     except InvalidInput:
         return False
     return True

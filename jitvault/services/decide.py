@@ -18,6 +18,7 @@ from jitvault.ports.engine import Engine
 from jitvault.ports.policy import Question
 from jitvault.services.context import Worker
 from jitvault.services.papers import OPERATORS, Submission, votes
+from jitvault.services.selftest import check_selftested
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
 
 
 def check_grantable(worker: Worker, revision: Revision) -> None:
-    """Raise InvalidInput when the window does not fit the templates or the clock, or its role is missing."""
+    """Raise InvalidInput when the window does not fit the templates or the clock, its role is missing, or a template
+    has not passed its check.
+    """
     spec = revision.spec
     longest = timedelta(seconds=min(entry["max_window_s"] for entry in revision.access))
     problems = spec.window.problems(worker.now(), longest)
@@ -76,6 +79,7 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
             f"task {spec.id}: token role {role} is missing",
             hint="An administrator provisions it with `jitvault init`.",
         )
+    check_selftested(worker, revision)
 
 
 def stand(worker: Worker, revision: Revision) -> Standing:

@@ -18,13 +18,18 @@ from jitvault.ports.ledger import Change, GrantRow, TaskFile
 from jitvault.ports.vault import TokenFacts, WrappedToken
 from jitvault.services.acts import act
 from jitvault.services.context import Worker, new_id
+from jitvault.services.selftest import check_selftested
 
 MAX_ATTEMPTS = 3
 
 
 def issue(worker: Worker, file: TaskFile, claim: int) -> None:
-    """Create, check and deliver the task's token; the task is `issued` afterwards."""
+    """Create, check and deliver the task's token; the task is `issued` afterwards.
+
+    Raises InvalidInput, before anything is done, when a template has not passed its check.
+    """
     revision = Revision.of(file.revision.body)
+    check_selftested(worker, revision)
     granted = terms(revision, worker.now())
     grant = _intended(worker, file, revision, granted)
     wrapped, operation = act(

@@ -5,6 +5,7 @@ decisions/<entity id>/<task>                     written by that entity, signed
 inbox/<entity id>/<task>                         written by the worker, read and removed by that entity
 tasks/<task>                                     written by the worker
 probes/<name>                                    written by the administrator, read by the worker
+checks/<template>                                written by the administrator, read by the worker
 """
 
 from __future__ import annotations

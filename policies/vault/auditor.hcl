@@ -27,6 +27,11 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list"]
 }
 
+# Which templates passed their check: nothing is granted by the others.
+path "jitvault/data/checks/*" {
+  capabilities = ["read"]
+}
+
 # Public halves only: the keys are not exportable.
 path "jitvault-transit/keys/*" {
   capabilities = ["read"]

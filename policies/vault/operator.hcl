@@ -26,6 +26,11 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list"]
 }
 
+# Which templates passed their check: nothing is granted by the others.
+path "jitvault/data/checks/*" {
+  capabilities = ["read"]
+}
+
 # The operator's own signature, and nobody else's. The path has no hash suffix, and only `input` may be
 # sent: an older version of the key cannot be chosen.
 path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {

@@ -105,6 +105,11 @@ path "jitvault/data/probes/*" {
   capabilities = ["read"]
 }
 
+# Whether a template's revocation was seen to work: administrators write it, the worker grants by it.
+path "jitvault/data/checks/*" {
+  capabilities = ["read"]
+}
+
 # Which installation this is: it goes into each task token's metadata.
 path "jitvault/data/installation" {
   capabilities = ["read"]

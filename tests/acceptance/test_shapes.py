@@ -73,6 +73,13 @@ ROW = {
     **{"token_verdict": str, "findings": [str]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
+STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str}]
+CHECKED = {
+    **{"template": str, "passed": bool},
+    "paths": [
+        {"path": str, "with": dict, "passed": bool, "ms": int, "steps": STEPS, "left_behind": [str]},
+    ],
+}
 
 
 def check(value: Any, shape: Any, at: str = "$") -> None:
@@ -151,6 +158,11 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("published list", "auditor", "list", worker=False)
     run("templates list", None, "templates", "list")
     run("templates show", None, "templates", "show", "postgres-readonly")
+    run("templates list by operator", "operator", "templates", "list")
+    show("templates list", "operator", "templates", "list")
+    run("templates show by operator", "operator", "templates", "show", "postgres-readonly")
+    run("templates check", "admin", "templates", "check", "postgres-readonly")
+    show("templates check", "admin", "templates", "check", "postgres-readonly")
     run("init --plan", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
     show("grant", "operator", "grant", file("shapes-4", "low"))
     yield it
@@ -172,13 +184,25 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("status", STATUS),
         ("list", {"tasks": [SUMMARY]}),
         ("report", {"leases": [ROW]}),
-        ("templates list", {"templates": [TEMPLATE]}),
-        ("templates show", {"template": TEMPLATE, "paths": [str]}),
+        ("templates list", {"templates": [{**TEMPLATE, "check": NOTHING}]}),
+        ("templates list by operator", {"templates": [{**TEMPLATE, "check": str}]}),
+        ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING}),
+        ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str}),
+        ("templates check", CHECKED),
         ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str]}),
     ],
 )
 def test_the_json_of_a_command_has_its_documented_shape(story: Story, command: str, shape: Any) -> None:
     check(story.json[command].json, shape)
+
+
+def test_a_template_shows_its_check_to_whoever_may_see_it(story: Story) -> None:
+    assert {one["check"] for one in story.json["templates list by operator"].json["templates"]} == {"passed"}
+    assert story.json["templates show by operator"].json["check"] == "passed"
+    assert max(map(len, story.human["templates list"].stdout.splitlines())) <= 80
+    shown = story.human["templates check"].stdout.splitlines()
+    assert re.fullmatch(r"database/creds/app-readonly passed in \d+ ms", shown[0])
+    assert shown[1:] == ["  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✓ 9✓ 10✓ 11✓"]
 
 
 def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
@@ -200,6 +224,7 @@ def test_the_lists_in_these_shapes_are_not_empty(story: Story) -> None:
     assert said["submit"]["missing"] == [{"group": "jitvault-approvers", "count": 1}]
     assert said["grant"]["wrapping"] and said["complete"]["leases"] and said["complete"]["token"]["checks"]
     assert said["status"]["decisions"] and said["status"]["leases"] and len(said["status"]["timeline"]) > 5
+    assert said["templates check"]["paths"] and said["templates check"]["paths"][0]["steps"]
     assert said["list"]["tasks"] and said["report"]["leases"] and said["templates list"]["templates"]
 
 

@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +29,10 @@ from jitvault.domain.chain import Event, breaks, link
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ports.ledger import TaskFile
-from jitvault.sandbox.world import World
+from jitvault.provision import template_check
+from jitvault.provision.outcome import STEPS, Outcome, Step
+from jitvault.provision.selftest import basis_of
+from jitvault.sandbox.world import World, shipped_want
 from jitvault.services import advance
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
@@ -236,6 +239,23 @@ class Rig:
     def put(self, path: str, document: dict[str, Any]) -> None:
         """Write a document with the administrator's token, over every author rule."""
         self.admin.write(f"jitvault/data/{path}", {"data": document})
+
+    def vouch(self, **basis: Any) -> None:
+        """Write, as an administrator who lies, that the shipped templates passed their check as everything is now."""
+        want = shipped_want()
+        for template in want.templates.values():
+            book = template_check._Book(self.admin, template.name)
+            for choices in template.all_choices():
+                path = template.resolve(choices)
+                now = replace(basis_of(self.admin, want.engines["database"], template, path), **basis)
+                steps = tuple(Step(n, ok=True, evidence="so he says", mend="") for n in STEPS)
+                book.enter(Outcome(path, choices, now, steps, (), 1))
+
+    def recheck(self) -> None:
+        """Check the templates that need it: an engine's configuration that was put back is another one to Vault."""
+        want = shipped_want()
+        for name in [n for n in want.templates if template_check.unchecked(self.admin, want.templates, want.engines)]:
+            self("admin", "templates", "check", name)
 
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]

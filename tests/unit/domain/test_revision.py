@@ -174,12 +174,23 @@ def test_every_field_of_the_spec_changes_the_digest(path: str, value: object) ->
         ("spec.max_window", "2h"),
         ("spec.wrap_ttl", "1m"),
         ("spec.lease_budget", 6),
-        ("spec.confirm", "audit"),
         ("spec.probe", "postgres-2"),
     ],
 )
 def test_every_field_of_a_template_changes_the_digest(path: str, value: object) -> None:
     assert revision(access=[resolved(set_in(TEMPLATE, path, value))]).digest != revision().digest
+
+
+def by_audit(why: str) -> Revision:
+    template = set_in(set_in(TEMPLATE, "spec.confirm", "audit"), "spec.confirm_why", why)
+    return revision(access=[resolved(template)])
+
+
+def test_approvers_read_and_sign_why_the_target_is_not_asked() -> None:
+    first, second = by_audit("It has no door."), by_audit("It is away.")
+    assert len({revision().digest, first.digest, second.digest}) == 3
+    assert "Not by the target for pg-read: It has no door." in in_plain_words(first)
+    assert not [line for line in in_plain_words(revision()) if line.startswith("Not by the target")]
 
 
 @pytest.mark.parametrize(

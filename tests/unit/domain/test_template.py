@@ -182,6 +182,11 @@ def test_shipped_templates_have_their_tiers() -> None:
         ({"lease_budget": "5"}, "spec.lease_budget: expected a whole number, got '5'"),
         ({"lease_budget": 5.0}, "spec.lease_budget: expected a whole number, got 5.0"),
         ({"confirm": "hope"}, "spec.confirm: expected 'audit' or 'target'"),
+        ({"confirm": "audit"}, "expected confirm_why, because confirm is audit: say why the target is not asked"),
+        ({"confirm": "audit", "confirm_why": ""}, "spec.confirm_why: expected 1 to 200 characters"),
+        ({"confirm": "audit", "confirm_why": "x" * 201}, "spec.confirm_why: expected 1 to 200 characters"),
+        ({"confirm": "audit", "confirm_why": "one\ntwo"}, "expected one paragraph that a reader sees as it is"),
+        ({"confirm_why": "Because."}, "expected no confirm_why, because confirm is target"),
         ({"probe": ...}, "spec: expected a probe, because confirm is target"),
         ({"data_domains": ["a", "a"]}, "spec.data_domains: expected each entry once"),
         ({"confirm_reason": "x"}, "spec.confirm_reason: unknown field"),
@@ -199,8 +204,8 @@ def test_refusals_name_the_field_and_what_was_expected(changes: dict[str, object
         {"wrap_ttl": "5s", "ttl": "10s"},
         {"wrap_ttl": "10m", "ttl": "605s"},
         {"ttl": "8h", "max_window": "8h"},
-        {"confirm": "audit", "probe": ...},
-        {"confirm": "audit"},
+        {"confirm": "audit", "confirm_why": "Nobody can ask the target.", "probe": ...},
+        {"confirm": "audit", "confirm_why": "x" * 200},
         {"mount": "teams/data-1/pg_2"},
         {"mount": "system"},
         {"path": "creds/static", "parameters": ...},
@@ -314,6 +319,11 @@ def test_the_digest_tells_every_field(name: str) -> None:
         "probe": "other",
     }
     assert read(**{name: other[name]}).digest() != read().digest()
+
+
+def test_the_digest_tells_why_the_target_is_not_asked() -> None:
+    digests = {read(confirm="audit", confirm_why=why).digest() for why in ("It has no door.", "It is away.")}
+    assert len(digests) == 2
 
 
 def test_load_templates() -> None:

@@ -1,0 +1,103 @@
+"""`jitvault templates check`: an administrator sees, once, that what a template gives can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.domain.template import AccessTemplate
+    from jitvault.wiring import Wiring
+
+
+def templates_check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME=VALUE", help="Only the paths of this choice; may be given again."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Issue a credential, use it, revoke it while it is used, and see that it is dead. Nothing is granted before."""
+    from jitvault.cli import listings, session
+    from jitvault.errors import NotConfirmed, UsageError
+    from jitvault.provision.template_check import check_template
+
+    wiring = session.wired()
+    template = found(wiring, name)
+    chosen = _chosen(template, with_ or [])
+    token = wiring.settings.admin
+    if token is None:
+        raise UsageError("a check needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+    outcomes = []
+    for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen):
+        outcomes.append(outcome)
+        if not json_:
+            listings.outcome(outcome)
+    if json_:
+        listings.outcomes(name, outcomes)
+    left = [what for outcome in outcomes for what in outcome.left_behind]
+    if left:
+        raise NotConfirmed(
+            f"the check of template {name} failed and LEFT BEHIND: {', '.join(left)}",
+            hint="Nothing takes that back by itself: end it by hand, at the target too. Then mend what is shown.",
+        )
+    if failed := [outcome.path for outcome in outcomes if not outcome.passed]:
+        raise NotConfirmed(
+            f"the check of template {name} failed for {', '.join(failed)}: no task is granted by it",
+            hint="Mend what is shown and run the check again. What it had made is revoked.",
+        )
+
+
+def found(wiring: Wiring, name: str) -> AccessTemplate:
+    """The template `name`. Raises NotFound."""
+    from jitvault.errors import NotFound
+
+    template = wiring.templates.get(name)
+    if template is None:
+        raise NotFound(f"there is no template {name!r:.80}", hint="`jitvault templates list` shows them.")
+    return template
+
+
+def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any] | None] | None:
+    """The records of the checks of templates, or None where the caller has no token or may not see them.
+
+    Templates can be looked at without Vault, so one that does not answer is no failure here.
+    """
+    from jitvault.errors import JitvaultError
+    from jitvault.provision.template_check import recorded
+
+    token = wiring.settings.person or wiring.settings.admin
+    if token is None:
+        return None
+    try:
+        vault = wiring.vault(token)
+        return {name: recorded(vault, name) for name in names}
+    except JitvaultError:
+        return None
+
+
+def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
+    """The combinations that have all the choices in `given`. Raises UsageError, InvalidInput."""
+    from jitvault.domain.document import shown
+    from jitvault.errors import UsageError
+
+    wanted: dict[str, str] = {}
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not separator or name in wanted:
+            raise UsageError(f"--with {shown(item)}: expected NAME=VALUE with each name once")
+        wanted[name] = value
+    chosen = [choices for choices in template.all_choices() if wanted.items() <= choices.items()]
+    if not chosen:
+        offered = "; ".join(f"{n}: {', '.join(p.choices[:8])}" for n, p in sorted(template.spec.parameters.items()))
+        raise UsageError(
+            f"template {template.name} has no such choice: {shown(', '.join(given))}",
+            hint=f"Its choices are {offered or 'none'}.",
+        )
+    return chosen

@@ -1,0 +1,61 @@
+"""What the check of a template found: its steps by number and name, and what they say of one path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.domain.selftest import Basis
+
+STEPS = {
+    1: "name_shown",
+    2: "leased",
+    3: "ttl_within",
+    4: "probe_rights",
+    5: "used",
+    6: "probe_sees_it",
+    7: "revoked",
+    8: "session_ended",
+    9: "login_refused",
+    10: "probe_sees_end",
+    11: "unchanged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One numbered step. `evidence` says what was seen; `mend` what to do about it where it is not ok."""
+
+    n: int
+    ok: bool
+    evidence: str
+    mend: str
+
+    @property
+    def name(self) -> str:
+        return STEPS[self.n]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"n": self.n, "name": self.name, "ok": self.ok, "evidence": self.evidence, "mend": self.mend}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the check of one path found. `left_behind` names what could not be taken back: people have to end it."""
+
+    path: str
+    with_: Mapping[str, str]
+    basis: Basis
+    steps: tuple[Step, ...]
+    left_behind: tuple[str, ...]
+    ms: int
+
+    @property
+    def passed(self) -> bool:
+        return [step.n for step in self.steps if step.ok] == sorted(STEPS) and not self.left_behind
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        missing = () if self.steps and self.steps[-1].n == max(STEPS) else ("it did not come to its end",)
+        return (*(f"{s.name}: {s.evidence}" for s in self.steps if not s.ok), *missing)

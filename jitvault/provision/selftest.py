@@ -1,0 +1,287 @@
+"""The check of a template: make a credential, use it, take it back while it is used, and see whether it is dead.
+
+An administrator runs it, because the worker never reads a secret. Everything that a proof rests on later is tried once
+here, where nobody depends on it. The steps, by number:
+
+1. the mount is tuned so that the audit stream names the credential at its target;
+2. a credential with a lease comes from the path, read by a token that may do only what a task's token may;
+3. the lease lives no longer than the template says;
+4. the probe's own identity has the rights that it needs;
+5. the credential works at the target;
+6. the probe sees it there, with its session: what never sees it alive cannot say that it is dead;
+7. Vault revokes the lease, and waits for the target, while the session is open;
+8. the session is over;
+9. the target does not let the credential in again;
+10. the probe says the same;
+11. the engine's configuration was the same all the time.
+
+Whatever happens, the credential is revoked at the end. Its token lives for a minute, and its lease no longer than that,
+should this process be killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from jitvault.domain.access import access_policy
+from jitvault.domain.canonical import digest_of
+from jitvault.domain.secret import Secret
+from jitvault.domain.selftest import Basis, template_digest
+from jitvault.domain.template import AccessTemplate
+from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
+from jitvault.ports.engine import Engine, Used
+from jitvault.provision.live import Live
+from jitvault.provision.outcome import STEPS, Outcome, Step
+from jitvault.vault.client import Vault
+from jitvault.vault.kv import Documents
+
+ISSUER_TTL_S = 60
+_REMEDIES = {
+    "name_shown": "`jitvault init` tunes the mount.",
+    "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
+    "ttl_within": "Lower the role's default TTL, or raise the template's ttl.",
+    "unchanged": "Run the check again when nobody changes the role.",
+}
+
+
+def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
+    """What a result for `path` rests on now. Raises InvalidInput, VaultRejected where the engine has no such role."""
+    mount = template.spec.mount
+    snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
+    probe = Documents(vault).read(f"probes/{template.spec.probe}")
+    return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
+
+
+def tried(
+    vault: Vault,
+    engine: Engine,
+    template: AccessTemplate,
+    with_: Mapping[str, str],
+    announce: Callable[[tuple[str, ...]], None],
+) -> Outcome:
+    """Try what `template` gives for one combination of choices, with the administrator's identity in `vault`.
+
+    `announce` is told the lease as soon as it is known, before it is used. Raises WrongState when the path is not
+    provisioned or has no probe, and NotConfirmed when it was interrupted and something stays behind.
+    """
+    path = template.resolve(with_)
+    _check_provisioned(vault, template, path)
+    dsn = _dsn(vault, template)
+    begun = time.monotonic()
+    basis = basis_of(vault, engine, template, path)
+    trial = _Trial(vault, engine, template, path, dsn, announce)
+    trial.run()
+    try:
+        now = basis_of(vault, engine, template, path)
+    except JitvaultError as error:
+        trial.note(11, ok=False, evidence=str(error))
+    else:
+        same = now == basis
+        said = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
+        trial.note(11, ok=same, evidence=said)
+    ms = round((time.monotonic() - begun) * 1000)
+    return Outcome(path, dict(with_), basis, tuple(trial.steps), tuple(trial.left_behind), ms)
+
+
+def _check_provisioned(vault: Vault, template: AccessTemplate, path: str) -> None:
+    policy = access_policy(path)
+    found = vault.read(f"sys/policies/acl/{policy.name}")
+    if found is None or found["data"]["policy"] != policy.text:
+        raise WrongState(
+            f"template {template.name}: the ACL policy {policy.name} for {path} is not provisioned",
+            hint="Run `jitvault init` first.",
+        )
+
+
+def _dsn(vault: Vault, template: AccessTemplate) -> str:
+    """How the target is reached. It is the probe's, so that what is tried is what is looked at."""
+    probe = template.spec.probe
+    document = Documents(vault).get(f"probes/{probe}") if probe else None
+    if document is None or not isinstance(document.get("dsn"), str):
+        which = f"there is no probe {probe} in jitvault/probes/" if probe else "it names no probe"
+        raise WrongState(
+            f"template {template.name}: {which}, so its target cannot be asked",
+            hint=f"Write its dsn: `bao kv put jitvault/probes/{probe or 'NAME'} dsn=-`.",
+        )
+    return str(document["dsn"])
+
+
+class _Trial:
+    """The steps 1 to 10 on one path, and the end of what they made."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        engine: Engine,
+        template: AccessTemplate,
+        path: str,
+        dsn: str,
+        announce: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self.steps: list[Step] = []
+        self.left_behind: list[str] = []
+        self._vault, self._engine, self._template, self._path, self._dsn = vault, engine, template, path, dsn
+        self._announce = announce
+        self._issuer: Vault | None = None
+        self._lease_id = ""
+        self._name = ""
+        self._revoked = self._dead = self._let_in = False
+
+    def note(self, n: int, *, ok: bool, evidence: str) -> bool:
+        name = STEPS[n]
+        mend = "" if ok else self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
+        self.steps.append(Step(n, ok, evidence[:400], mend))
+        return ok
+
+    def run(self) -> None:
+        """Raises NotConfirmed when it was interrupted by anything and could not end what it had made."""
+        whole = False
+        try:
+            self._try()
+            whole = True
+        finally:
+            self._clean_up()
+            if not whole and self.left_behind:
+                raise NotConfirmed(
+                    f"the check of {self._path} was interrupted and LEFT BEHIND: {', '.join(self.left_behind)}",
+                    hint="End it by hand, at the target too.",
+                )
+
+    def _try(self) -> None:
+        key = self._engine.non_hmac_response_keys[0]
+        # 1
+        plain = key in Live(self._vault).plain_response_keys(self._template.spec.mount)
+        shows = "shows" if plain else "hides"
+        self.note(1, ok=plain, evidence=f"the audit stream {shows} `{key}` of {self._template.spec.mount}/")
+        # 2, 3
+        issued = self._leased()
+        if issued is None:
+            return
+        self._name = str(issued.get(key) or "")
+        # 4
+        self._rights()
+        with ExitStack() as stack:
+            # 5
+            try:
+                used = stack.enter_context(self._engine.use(self._dsn, issued))
+            except NotConfirmed as error:
+                self.note(5, ok=False, evidence=str(error))
+                return
+            self.note(5, ok=True, evidence=f"{self._name} works at the target")
+            # 6
+            self._probe(6, alive=True, sessions=used.sessions)
+            # 7
+            if self._revoke():
+                self._see_it_dead(used)
+
+    def _leased(self) -> Mapping[str, Any] | None:
+        """The data of a fresh credential whose lease is known and announced; None where there is none."""
+        try:
+            self._issuer = self._make_issuer()
+            answer = self._issuer.read(self._path) or {}
+        except VaultUnavailable as error:
+            lost = f"{error}. If a credential was made, it ends with its token, within {ISSUER_TTL_S} s"
+            self.note(2, ok=False, evidence=lost)
+            return None
+        except JitvaultError as error:
+            self.note(2, ok=False, evidence=str(error))
+            return None
+        self._lease_id = str(answer.get("lease_id") or "")
+        if not self._lease_id:
+            self.note(2, ok=False, evidence=f"{self._path} gives no lease")
+            if answer:
+                self.left_behind.append(f"what {self._path} gave, which has no lease")
+            return None
+        self._announce((self._lease_id,))
+        self.note(2, ok=True, evidence=f"lease {self._lease_id}")
+        longest_s, ttl_s = int(self._template.spec.ttl.total_seconds()), int(answer.get("lease_duration") or 0)
+        self.note(3, ok=0 < ttl_s <= longest_s, evidence=f"the lease lives {ttl_s} s, the template says {longest_s} s")
+        data: Mapping[str, Any] = answer.get("data") or {}
+        return data
+
+    def _make_issuer(self) -> Vault:
+        """Whoever reads here may do what a task's token may, for a minute: then Vault ends what it left."""
+        body = {
+            "policies": [access_policy(self._path).name],
+            "ttl": f"{ISSUER_TTL_S}s",
+            "explicit_max_ttl": f"{ISSUER_TTL_S}s",
+            "renewable": False,
+            "no_default_policy": True,
+            "display_name": "jitvault-check",
+        }
+        return self._vault.with_token(Secret(self._vault.write("auth/token/create", body)["auth"]["client_token"]))
+
+    def _rights(self) -> None:
+        try:
+            missing = self._engine.missing_rights(self._dsn)
+        except JitvaultError as error:
+            self.note(4, ok=False, evidence=str(error))
+            return
+        said = f"it lacks {', '.join(missing)}" if missing else "it may look, and end sessions"
+        self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {said}")
+
+    def _probe(self, n: int, *, alive: bool, sessions: int = 0) -> None:
+        """Whether the probe sees the credential as it has to be: alive with its sessions, or dead without any."""
+        try:
+            found = self._engine.probe(self._dsn, [self._name])[self._name]
+        except JitvaultError as error:
+            self.note(n, ok=False, evidence=str(error))
+            return
+        seen = not found.refused and found.open_sessions >= sessions
+        dead = found.refused and not found.open_sessions
+        self._dead = dead
+        self.note(n, ok=seen if alive else dead, evidence=found.evidence)
+
+    def _revoke(self) -> bool:
+        try:
+            self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+        except JitvaultError as error:
+            return self.note(7, ok=False, evidence=f"Vault could not revoke the lease: {error}")
+        self._revoked = True
+        return self.note(7, ok=True, evidence="Vault says that the lease is revoked")
+
+    def _see_it_dead(self, used: Used) -> None:
+        # 8: before the probe looks, which ends the sessions of roles that are gone
+        try:
+            on = used.still_works()
+        except NotConfirmed as error:
+            self.note(8, ok=False, evidence=str(error))
+        else:
+            self.note(8, ok=not on, evidence=f"what was opened before is {'still open' if on else 'over'}")
+        # 9
+        try:
+            self._let_in = used.works_anew()
+        except NotConfirmed as error:
+            self.note(9, ok=False, evidence=str(error))
+        else:
+            said = "lets it in again" if self._let_in else "does not let it in again"
+            self.note(9, ok=not self._let_in, evidence=f"the target {said}")
+        # 10
+        self._probe(10, alive=False)
+
+    def _clean_up(self) -> None:
+        """End what was made; `left_behind` says what could not be."""
+        if self._lease_id and not self._revoked:
+            try:
+                self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+            except JitvaultError:
+                self.left_behind.append(f"lease {self._lease_id}")
+        if self._name and (self._let_in or self._is_there()):
+            self.left_behind.append(f"{self._name} at the target")
+        if self._issuer is not None:
+            # where even that fails it ends by itself in a moment
+            with suppress(JitvaultError):
+                self._issuer.write("auth/token/revoke-self")
+            self._issuer.close()
+
+    def _is_there(self) -> bool:
+        """Whether the probe still finds the credential; False where it cannot be asked, which a step says."""
+        if self._dead:
+            return False
+        try:
+            return not self._engine.probe(self._dsn, [self._name])[self._name].refused
+        except JitvaultError:
+            return False
