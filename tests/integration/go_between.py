@@ -205,4 +205,43 @@ class _Relay(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_LIST = do_PATCH = _pass_on
+    do_GET = do_PUT = do_POST = do_DELETE = do_LIST = do_PATCH = _pass_on  # noqa: N815 - their names are given
+
+
+class Mute:
+    """Relays TCP to a port of this host until a client says `word`; from then on it takes everything and says nothing.
+
+    Without a word it never says anything.
+    """
+
+    def __init__(self, port: int, word: bytes = b"") -> None:
+        self._target = ("127.0.0.1", port)
+        self._word = word
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._open += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=[one, other, one is client], daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if from_client and self._word in data:
+                    # its connection stays open, and is as good as dead
+                    return
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)

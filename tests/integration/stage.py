@@ -24,7 +24,7 @@ from go_between import GoBetween
 from rig import Rig, own_rig
 
 from jitvault import wiring
-from jitvault.sandbox.openbao import AUDIT_DEVICE, OpenBao
+from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import Servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -32,7 +32,10 @@ from jitvault.vault.client import Connection, Vault
 
 # longer than anything here takes on a busy machine, unless it is held back
 TIMEOUT_S = 1.5
-_MAKE = Callable[[Path], OpenBao]
+
+
+def on_raft(directory: Path) -> OpenBao:
+    return OpenBao(directory, storage="raft")
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Stage:
 
 
 @contextmanager
-def staged(make: _MAKE = functools.partial(OpenBao, storage="raft")) -> Iterator[Stage]:
+def staged(make: Callable[[Path], OpenBao] = on_raft) -> Iterator[Stage]:
     """Start both servers and provision them; at the end stop them and remove their files."""
     with TemporaryDirectory(prefix="jitvault-stage-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         directory = Path(name).resolve()
