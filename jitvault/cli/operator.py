@@ -127,7 +127,7 @@ def cancel(
 
 def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> None:
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, NotConfirmed, WrongState
+    from jitvault.errors import AuditUntrusted, LedgerUnavailable, NotConfirmed, WrongState
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
@@ -148,6 +148,8 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool) -> No
                 message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
                 raise type(error)(message, hint=error.hint) from None
             raise
+        except LedgerUnavailable as error:
+            raise session.taken_back_all_the_same(wiring, task, error) from None
     render.ended(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise NotConfirmed(f"task {task} is revoked as far as Vault says, and not proven")

@@ -135,6 +135,12 @@ def sealed(rig: Rig, task: str) -> Result:
     raise AssertionError(result)
 
 
+def claims_run_out(rig: Rig) -> None:
+    """What could not release its claims keeps them for 30 s; here they are over at once."""
+    for table in ("tasks", "audit_sources"):
+        rig.sql(f"UPDATE {table} SET claim_until = 0")
+
+
 def thaw(postgres: Postgres) -> None:
     if postgres.running:
         _signal_all(postgres, signal.SIGCONT)

@@ -132,7 +132,7 @@ def test_a_probe_that_gets_no_answer_comes_to_an_end_and_proves_nothing(
 
 
 def make_irrevocable(stage: Stage, rig: Rig, lease_id: str) -> None:
-    """As six failures over nine minutes leave a lease: by Vault's raw storage, since no option makes it give up sooner."""
+    """Leave a lease as six failures over nine minutes do, in Vault's raw storage: no option makes it give up sooner."""
     path = f"sys/raw/sys/expire/id/{lease_id}"
     found = rig.admin.read(path)
     assert found is not None
