@@ -78,7 +78,10 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
         return
     _wait_until_surely_never_sent(worker, operation, newest.at)
     unseen = _end_unseen(worker, grant, operation, lines, newest, claim)
-    grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now()) if unseen else grant
+    # nobody was told of it, so nobody had it: as far as the task goes it was never issued
+    grant = replace(grant, verdict=Verdict.NEVER_ISSUED)
+    if unseen:
+        grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now())
     never = replace(operation, state=OpState.ABANDONED, answer="ended unseen" if unseen else "never sent")
     waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset, "ended": unseen}
     worker.ledger.apply(
@@ -145,7 +148,7 @@ def _end_by_path(worker: Worker, grant: GrantRow, created: Observation, lines: l
 
 
 def _unknown_tokens(worker: Worker, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
-    """The grant with each token of its role as its own that was made in that time, by Vault's clock, and is nobody's."""
+    """The grant with each token of its role that is nobody's and was made in that time by Vault's clock."""
     known = worker.ledger.issue_times(grant.role)
     found = []
     for lease_id in worker.leases.list(f"auth/token/create/{grant.role}"):
