@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check bench fuzz format schemas lock wheel clean
+.PHONY: demo test outages check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -18,6 +18,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# every moment of an outage that the tests know, and more of them in a row: some minutes
+outages: $(STAMP)
+	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest tests/integration/test_outages_*.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

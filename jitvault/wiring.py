@@ -101,6 +101,12 @@ class Wiring:
     @cached_property
     def worker(self) -> Worker:
         """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
+        identify(self.nameless_worker)
+        return self.nameless_worker
+
+    @cached_property
+    def nameless_worker(self) -> Worker:
+        """The same without a word in a ledger that is there, for when that takes none."""
         s = self.settings
         if s.worker is None:
             raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
@@ -110,7 +116,7 @@ class Wiring:
         documents = Documents(vault)
         # only the worker makes one: it is the only writer
         self.ledger = SqlLedger(opened(s.ledger, create=True))
-        worker = Worker(
+        return Worker(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
             authorizer=self.authorizer,
@@ -129,8 +135,6 @@ class Wiring:
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
         )
-        identify(worker)
-        return worker
 
     @cached_property
     def authorizer(self) -> CedarAuthorizer:

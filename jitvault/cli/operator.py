@@ -139,7 +139,7 @@ def cancel(
 
 def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False) -> None:
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, WrongState
+    from jitvault.errors import AuditUntrusted, LedgerUnavailable, WrongState
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
@@ -162,6 +162,8 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force
                 message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
                 raise type(error)(message, hint=error.hint) from None
             raise
+        except LedgerUnavailable as error:
+            raise session.taken_back_all_the_same(wiring, task, error) from None
     render.ended(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise _not_confirmed(document)

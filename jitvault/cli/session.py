@@ -6,12 +6,21 @@ Either way the result is what the worker publishes in Vault, so both ways show t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from jitvault.domain.lifecycle import State
-from jitvault.errors import JitvaultError, NotFound, SecurityFinding, VaultRefused, VaultRejected, WaitTimedOut
+from jitvault.errors import (
+    JitvaultError,
+    LedgerUnavailable,
+    NotFound,
+    SecurityFinding,
+    VaultRefused,
+    VaultRejected,
+    WaitTimedOut,
+)
 from jitvault.services.advance import advance
+from jitvault.services.emergency import Taken, take_back
 from jitvault.services.publish import unpacked
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -77,6 +86,18 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
         if clock.monotonic() >= deadline:
             raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s")
         clock.sleep(_POLL_S)
+
+
+def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
+    """End in Vault what can be ended although the ledger failed; gives the error that says so."""
+    taken = Taken()
+    with suppress(JitvaultError):
+        # where it cannot even be read, nobody knows what there is
+        taken = take_back(wiring.nameless_worker, task_id)
+    if not taken.known:
+        return error
+    message = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
+    return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
 
 
 def check_findings(document: Published) -> None:

@@ -58,6 +58,7 @@ def revocation_line(credential: Credential, trail: Trail, *, after: Observation 
         by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
         return (
             by_accessor
+            or _found_done(names, trail, after)
             or _with_all_of_its_role(credential, lines)
             or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
         )
@@ -85,6 +86,29 @@ def prefix_of(path: str, act: str) -> str | None:
 def is_below(lease_path: str, prefix: str) -> bool:
     """Whether a lease is one of those below `prefix`, which may be its own id."""
     return f"{lease_path.rstrip('/')}/".startswith(prefix)
+
+
+def _found_done(names: set[str], trail: Trail, after: Observation | None) -> Observation | None:
+    """A revocation of the worker's that found no such token, after an earlier one of its own that has no answer.
+
+    Where the answer's line could not be written, or the server died before it, the act may be done all the same
+    (docs/vault-facts.md, "Audit devices"), and no later revocation has anything left to do. The request's own line
+    stands for the act then, and what Vault says next for its success.
+    """
+    answered = {o.request_id for o in trail.observations if o.closing}
+    own = [
+        o
+        for o in trail.observations
+        if o.kind is Kind.TOKEN_REVOKED
+        and o.actor in trail.worker_accessors
+        and o.subject in names
+        and not o.failed
+        and follows(o, after)
+    ]
+    unanswered = next((o for o in own if not o.closing and o.request_id not in answered), None)
+    if unanswered is None:
+        return None
+    return next((o for o in own if o.closing and "warnings" in o.detail and follows(o, unanswered)), None)
 
 
 def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:

@@ -6,6 +6,9 @@ Why a probe has to look at PostgreSQL itself: docs/vault-facts.md, "Revocation".
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import ModuleType
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 _PASSES = 40
 _CLEAN_PASSES = 2
 _TERMINATE_WAIT_MS = 500
+CONNECT_S = 5
+# all questions together; a server that hangs keeps the connection open and says nothing
+ANSWERS_S = 15
 
 # sessions of roles that no longer exist: `usename` is NULL for them, so the role's oid is looked for
 _ORPHANED = """
@@ -128,7 +134,7 @@ class _Session:
                 user=self._user,
                 password=self._password,
                 autocommit=True,
-                connect_timeout=5,
+                connect_timeout=CONNECT_S,
                 application_name="jitvault-check",
             )
         except driver.Error as error:
@@ -149,11 +155,36 @@ def _probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """The probe's own session. Raises NotConfirmed, whatever the target or the driver says."""
     psycopg = _driver()
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="jitvault-probe") as target:
+        with (
+            psycopg.connect(
+                dsn, autocommit=True, connect_timeout=CONNECT_S, application_name="jitvault-probe"
+            ) as target,
+            _for_so_long(target, ANSWERS_S),
+        ):
             yield target
     except psycopg.Error as error:
         # the message can hold the connection string, so only the kind of the failure is told
         raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
+
+
+@contextmanager
+def _for_so_long(target: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """End the connection after so many seconds: neither the client nor the kernel notices a server that hangs."""
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    # a descriptor of its own: the connection's may be closed, and be another file's by then
+    with socket.socket(fileno=os.dup(target.fileno())) as line:
+        timer = threading.Timer(seconds, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _end_orphaned(target: psycopg.Connection[Any]) -> int:

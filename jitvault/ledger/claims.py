@@ -46,9 +46,11 @@ def extend(database: Database, table: Table, row: ColumnElement[bool], epoch: in
 
 
 def _take(connection: Connection, table: Table, row: ColumnElement[bool]) -> int | None:
+    # one that lasts longer than any can was taken by a clock that is or was wrong: it would block for as long
+    free = text(f"(claim_until < {_NOW} OR claim_until > {_NOW} + {2 * LIFE_S})")
     taken = connection.execute(
         update(table)
-        .where(row, text(f"claim_until < {_NOW}"))
+        .where(row, free)
         .values(claim_epoch=table.c.claim_epoch + 1, claim_until=text(f"{_NOW} + {LIFE_S}"))
         .returning(table.c.claim_epoch)
     ).scalar()

@@ -2,7 +2,8 @@
 
 A token that was created and not surely delivered is never delivered again: it is ended and proven dead, and
 another attempt follows. Where even the accessor is lost, the stream says whether the token was created, and
-Vault lists the tokens of the role as leases that can be revoked by path.
+Vault lists the tokens of the role as leases that can be revoked by path. Where the audit device failed at that very
+moment no line says that it was created, and the list alone shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jitvault.errors import OutcomeUnknown
 from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
-from jitvault.services.observe import canary
+from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.revoke import revoke_token
 
 
@@ -30,7 +31,7 @@ def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
     if not open_grants:
         return
     grant = open_grants[0]
-    if grant.wrapped_accessor or grant.token_lease:
+    if grant.wrapped_accessor or (grant.token_lease and grant.accessor_hmac):
         revoke_token(worker, file, grant, claim)
     else:
         _find(worker, file, grant, claim)
@@ -76,11 +77,48 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
         _end_by_path(worker, file, named, created, lines, claim)
         return
     _wait_until_surely_never_sent(worker, operation, newest.at)
-    never = replace(operation, state=OpState.ABANDONED, answer="never sent")
-    waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset}
+    unseen = _end_unseen(worker, file, grant, operation, lines, newest, claim)
+    # nobody was told of it, so nobody had it: as far as the task goes it was never issued
+    grant = replace(grant, verdict=Verdict.NEVER_ISSUED)
+    if unseen:
+        grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now())
+    never = replace(operation, state=OpState.ABANDONED, answer="ended unseen" if unseen else "never sent")
+    waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset, "ended": unseen}
     worker.ledger.apply(
         file.task.task_id, Change("never_created", waited, rows=(grant, never)), claim=claim, at=worker.now()
     )
+
+
+def _end_unseen(
+    worker: Worker,
+    file: TaskFile,
+    grant: GrantRow,
+    operation: OperationRow,
+    lines: list[Observation],
+    newest: Canary,
+    claim: int,
+) -> list[str]:
+    """End what may have been created though no line says so; gives the leases, which Vault does not have any more.
+
+    If its response line cannot be written the caller gets a 500 although the act was done (docs/vault-facts.md, "Audit
+    devices"). Every token of the role counts that nobody knows and that was made while the request could run: nobody
+    was told of it, and a grant that is known has its issue time in the ledger long before.
+    """
+    longest = worker.settle_window + timedelta(seconds=1)
+    if lines:
+        sent = min(o.at for o in lines)
+        since, until = sent, sent + longest
+    elif operation.state is OpState.ABANDONED:
+        return []
+    else:
+        # by our clock
+        since, until = operation.sent_at - MAX_SKEW, operation.sent_at + longest + MAX_SKEW
+    found = _unknown_tokens(worker, grant, since, min(until, newest.at - timedelta(seconds=1)))
+    for named in found:
+        revoke_token(worker, file, named, claim)
+        if worker.leases.lookup(named.token_lease or "") is not None:
+            raise OutcomeUnknown(f"task {grant.task_id}: a token that was perhaps created is not gone yet")
+    return [named.token_lease or "" for named in found]
 
 
 def _lines_of(trail: Trail, operation: OperationRow) -> list[Observation]:
@@ -113,12 +151,18 @@ def _end_by_path(
     list, and differs in that it cannot be renewed. Where none is listed, it is dead already.
     """
     sent = min(o.at for o in lines)
+    for named in _unknown_tokens(worker, grant, sent, created.at)[:1]:
+        revoke_token(worker, file, named, claim)
+
+
+def _unknown_tokens(worker: Worker, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
+    """The grant with each token of its role that is nobody's and was made in that time by Vault's clock."""
     known = worker.ledger.issue_times(grant.role)
+    found = []
     for lease_id in worker.leases.list(f"auth/token/create/{grant.role}"):
         record = worker.leases.lookup(lease_id)
         if record is None or record.issued_at is None or record.issued_at in known or not record.renewable:
             continue
-        if sent <= record.issued_at <= created.at:
-            named = replace(grant, token_lease=lease_id, issued_at=record.issued_at)
-            revoke_token(worker, file, named, claim)
-            return
+        if since <= record.issued_at <= until:
+            found.append(replace(grant, token_lease=lease_id, issued_at=record.issued_at))
+    return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected
+from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.ports.vault import LeaseRecord
 from jitvault.services.context import Worker, new_id
@@ -163,7 +163,7 @@ def _take_back(
         if look_first:
             # all of them before the first is revoked: with their token Vault ends the leases, too
             for one in doomed:
-                with suppress(OutcomeUnknown):
+                with suppress(OutcomeUnknown, VaultBusy):
                     answers.add("", _look(worker, one)[0])
         for one, op in zip(doomed, ops, strict=True):
             ended = _end(worker, one, op)
@@ -227,7 +227,8 @@ class _Ended:
 def _end(worker: Worker, one: _Doomed, op: OperationRow) -> _Ended:
     """Revoke and look up one credential.
 
-    Raises VaultUnavailable when Vault takes no requests: the others would not be taken either.
+    Raises VaultUnavailable when Vault takes no requests at all: the others would not be taken either. A rate limit can
+    be on one path alone.
     """
     failure: JitvaultError | None = None
     try:
@@ -238,11 +239,11 @@ def _end(worker: Worker, one: _Doomed, op: OperationRow) -> _Ended:
     except VaultRejected as error:
         # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (docs/vault-facts.md, "Revocation")
         answered = _left(worker, op, OpState.ABANDONED, error)
-    except VaultRefused as error:
+    except (VaultRefused, VaultBusy) as error:
         answered, failure = _left(worker, op, OpState.ABANDONED, error), error
     try:
         looked_up, found = _look(worker, one)
-    except OutcomeUnknown as error:
+    except (OutcomeUnknown, VaultBusy) as error:
         # with it goes what we know; the others still have their turn
         return _Ended(replace(one.row, verdict=Verdict.REVOKE_REQUESTED), (answered,), error)
     verdict = Verdict.GONE if found is None else _still_there(found, answered)

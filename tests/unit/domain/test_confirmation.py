@@ -422,6 +422,45 @@ def test_a_revocation_that_only_warns_found_no_token() -> None:
     assert unproven(proof)
 
 
+WARNED = {"detail": {"warnings": ["No token found with this accessor"]}}
+
+
+def test_a_revocation_without_an_answer_is_one_when_the_next_finds_nothing_to_do() -> None:
+    story = Story().canary().created().token_revoked(closing=False).token_revoked(**WARNED)
+    assert judge_token(story.token_looked_up().canary()).verdict is Verdict.AUDIT_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        # nothing found it gone afterwards
+        lambda: Story().canary().created().token_revoked(closing=False).token_looked_up(),
+        lambda: Story().canary().created().token_revoked(**WARNED).token_revoked(closing=False).token_looked_up(),
+        # it has its answer, which says that nothing was done
+        lambda: (
+            Story()
+            .canary()
+            .created()
+            .token_revoked(closing=False, request_id="same")
+            .token_revoked(failed=True, request_id="same")
+            .token_revoked(**WARNED)
+            .token_looked_up()
+        ),
+        # somebody else's, or about another one
+        lambda: Story().canary().created().token_revoked(closing=False, actor=STRANGER).token_revoked(**WARNED),
+        lambda: Story().canary().created().token_revoked(closing=False).token_revoked(**WARNED, actor=STRANGER),
+        lambda: Story().canary().created().token_revoked(closing=False, subject="hmac-other").token_revoked(**WARNED),
+        # before it was made
+        lambda: Story().canary().token_revoked(closing=False).created().token_revoked(**WARNED),
+        lambda: Story().canary().created().token_revoked(closing=False, failed=True).token_revoked(**WARNED),
+    ],
+)
+def test_a_revocation_without_an_answer_is_none_otherwise(story: Callable[[], Story]) -> None:
+    proof = judge_token(story().token_looked_up().canary())
+    assert 2 in failed(proof)
+    assert unproven(proof)
+
+
 @pytest.mark.parametrize("how", [{"failed": True}, {"closing": False}, {"subject": "hmac-other"}])
 def test_a_token_revocation_that_is_none(how: dict[str, Any]) -> None:
     proof = judge_token(Story().canary().created().token_revoked(**how).token_looked_up().canary())

@@ -1,0 +1,49 @@
+"""Take access away although the ledger takes no writes: the one act that is not written down before it is done.
+
+A full disk must not keep an access alive. Ending a credential twice does no harm, and the audit stream shows it: the
+next run with a ledger that works finds the lines, ends again what there is, and proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jitvault.domain.lifecycle import HOLDING, State
+from jitvault.errors import JitvaultError
+from jitvault.services.context import Worker, new_id
+from jitvault.services.papers import end_request
+from jitvault.services.reasons import entitled
+from jitvault.services.revoke import DEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How many credentials of a task Vault said it ended, and how many there were to be ended."""
+
+    ended: int = 0
+    known: int = 0
+
+
+def take_back(worker: Worker, task_id: str) -> Taken:
+    """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, the token first."""
+    file = worker.ledger.file(task_id)
+    if file is None or file.task.state not in HOLDING | {State.ENDING}:
+        return Taken()
+    if file.task.state in HOLDING and end_request(worker, task_id, entitled=entitled(file)) is None:
+        return Taken()
+    accessors = [g.wrapped_accessor for g in file.grants if g.wrapped_accessor and g.verdict not in DEAD]
+    leases = [g.token_lease for g in file.grants if g.token_lease and not g.wrapped_accessor and g.verdict not in DEAD]
+    leases += [lease.lease_id for lease in file.leases if lease.verdict not in DEAD]
+    acts: list[Callable[[], object]] = [partial(worker.tokens.revoke_accessor, a, op=new_id()) for a in accessors]
+    acts += [partial(worker.leases.revoke, lease_id, op=new_id()) for lease_id in leases]
+    ended = 0
+    for act in acts:
+        try:
+            act()
+        except JitvaultError:
+            # the others all the same; which one it was the next run finds out
+            continue
+        ended += 1
+    return Taken(ended, len(acts))

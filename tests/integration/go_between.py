@@ -1,0 +1,247 @@
+"""A go-between on loopback: commands reach the real OpenBao through it, and a test can let chosen requests go wrong.
+
+It answers nothing itself. A rule says of which request, before it is passed on or after its answer came, what happens:
+any act of the test (kill the server, fill a disk), and then whether the answer is passed on, lost, or held back until
+the client has given up.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+Moment = Literal["before", "after"]
+_UPSTREAM_S = 15
+# an address of its own: Vault limits how often each may ask
+_OUR_ADDRESS = ("127.0.0.7", 0)
+_HELD_S = 15.0
+
+
+class Fate(Enum):
+    """What becomes of a request after a rule's act."""
+
+    PASS = "pass"
+    LOSE = "lose"  # the connection ends without an answer
+    HOLD = "hold"  # nothing comes until the client has gone
+
+
+@dataclass
+class Rule:
+    """About the requests whose `METHOD path` matches. `times` is how often it strikes, `skip` how many it lets by."""
+
+    pattern: re.Pattern[str]
+    moment: Moment
+    act: Callable[[], object]
+    fate: Fate
+    times: int
+    skip: int
+    struck: int = 0
+
+    def strikes(self, what: str, moment: Moment) -> bool:
+        if self.moment != moment or self.struck >= self.times or not self.pattern.search(what):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.struck += 1
+        return True
+
+
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is what is tested."""
+
+
+@dataclass
+class GoBetween:
+    """Relays to `upstream` (host, port). `down` and `up` close and open its door, as a server's that is killed."""
+
+    upstream: tuple[str, int]
+    rules: list[Rule] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._server: _Server | None = None
+        self._port = 0
+        self.up()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def when(
+        self,
+        pattern: str,
+        moment: Moment,
+        act: Callable[[], object] = lambda: None,
+        fate: Fate = Fate.PASS,
+        *,
+        times: int = 1,
+        skip: int = 0,
+    ) -> Rule:
+        """A new rule about requests whose `METHOD path` matches `pattern`, the path without `/v1/`."""
+        rule = Rule(re.compile(pattern), moment, act, fate, times, skip)
+        self.rules.append(rule)
+        return rule
+
+    def clear(self) -> None:
+        self.rules.clear()
+        self.seen.clear()
+
+    def up(self) -> None:
+        if self._server is None:
+            self._server = _Server(("127.0.0.1", self._port), _handler(self))
+            self._port = self._server.server_address[1]
+            threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True).start()
+
+    def down(self) -> None:
+        """Refuse connections, and end those that there are."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def fate_of(self, what: str, moment: Moment) -> Fate:
+        with self._lock:
+            if moment == "before":
+                self.seen.append(what)
+            rule = next((rule for rule in self.rules if rule.strikes(what, moment)), None)
+        if rule is None:
+            return Fate.PASS
+        rule.act()
+        return rule.fate
+
+    @contextmanager
+    def connected(self, connection: socket.socket) -> Iterator[None]:
+        with self._lock:
+            self._open.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+
+def _handler(between: GoBetween) -> type[BaseHTTPRequestHandler]:
+    class Handler(_Relay):
+        go_between = between
+
+    return Handler
+
+
+class _Relay(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    go_between: GoBetween
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        with self.go_between.connected(self.connection), suppress(OSError):
+            super().handle()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Paths and lease ids are nobody's business."""
+
+    def _pass_on(self) -> None:
+        between = self.go_between
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        what = f"{self.command} {self.path.removeprefix('/v1/')}"
+        if self._ends(between.fate_of(what, "before")):
+            return
+        found = self._asked(body)
+        if found is None or self._ends(between.fate_of(what, "after")):
+            self.close_connection = True
+            return
+        status, headers, content = found
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _ends(self, fate: Fate) -> bool:
+        if fate is Fate.HOLD:
+            self.connection.settimeout(_HELD_S)
+            with suppress(OSError):
+                # until the client goes away
+                self.connection.recv(1)
+        self.close_connection = self.close_connection or fate is not Fate.PASS
+        return fate is not Fate.PASS
+
+    def _asked(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """What the server answers; None where it does not."""
+        connection = http.client.HTTPConnection(
+            *self.go_between.upstream, timeout=_UPSTREAM_S, source_address=_OUR_ADDRESS
+        )
+        try:
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            connection.request(self.command, self.path, body or None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_LIST = do_PATCH = _pass_on  # noqa: N815 - their names are given
+
+
+class Mute:
+    """Relays TCP to a port of this host until a client says `word`; from then on it takes everything and says nothing.
+
+    Without a word it never says anything.
+    """
+
+    def __init__(self, port: int, word: bytes = b"") -> None:
+        self._target = ("127.0.0.1", port)
+        self._word = word
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._open += [client, server]
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=[one, other, one is client], daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if from_client and self._word in data:
+                    # its connection stays open, and is as good as dead
+                    return
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)

@@ -1,0 +1,276 @@
+"""What holds whatever breaks, each as a function over a rig that gives what is wrong; `check` asserts all of them.
+
+Vault, the target and the audit file are asked directly, never through jitvault. The rig's ledger has to be the only one
+that its Vault is worked with since that ledger's first task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from conftest import Result
+from rig import PREFIX, Rig
+
+from jitvault.domain.chain import breaks
+from jitvault.domain.lifecycle import ENDED, PROVEN, State, Verdict
+from jitvault.errors import VaultRejected
+from jitvault.ports.ledger import TaskFile
+
+PREFIXES = (PREFIX, "database/creds/app-readwrite")
+# what Vault must not have any more when the ledger says this of a credential
+DEAD = frozenset(
+    {Verdict.GONE, Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED}
+)
+EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12})
+
+
+def check(rig: Rig, *results: Result) -> None:
+    """Assert everything that has to hold at any moment, of every task of the rig's ledger."""
+    wrong = [
+        *unknown_tokens(rig),
+        *unknown_leases(rig),
+        *stuck(rig, *results),
+        *lies(rig),
+        *broken_chains(rig),
+        *second_deliveries(rig),
+        *(problem for result in results for problem in not_understandable(result)),
+    ]
+    assert not wrong, (wrong, [(result.code, result.stderr) for result in results])
+
+
+def check_over(rig: Rig, task: str) -> None:
+    """Assert that a task is proven, and that nothing of it is left anywhere."""
+    check(rig)
+    file = rig.file(task)
+    assert file.task.state in PROVEN, (file.task.state, reasons(file))
+    assert rig.task_tokens(task) == []
+    assert not [lease.lease_id for lease in file.leases if rig.lease_is_live(lease.lease_id)]
+    assert not at_target(rig, file)
+
+
+# -- a: nothing lives that the ledger does not know ---------------------------------------------------------------
+
+
+def live_tokens(rig: Rig) -> list[dict[str, Any]]:
+    """Every task token in Vault of the rig's tasks: any task that its ledger ever had."""
+    tasks = {file.task.task_id for file in files(rig)}
+    found = []
+    for accessor in rig.admin.list("auth/token/accessors/"):
+        try:
+            facts = rig.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
+        except VaultRejected:
+            continue
+        if (facts.get("meta") or {}).get("jitvault_task") in tasks:
+            found.append(facts)
+    return found
+
+
+def live_leases(rig: Rig) -> dict[str, datetime]:
+    """Every lease below the templates' paths that was made since the ledger's first task, with its issue time."""
+    begun = min((file.task.created_at for file in files(rig)), default=None)
+    found = {}
+    for prefix in PREFIXES:
+        for key in rig.admin.list(f"sys/leases/lookup/{prefix}/"):
+            try:
+                record = rig.admin.write("sys/leases/lookup", {"lease_id": f"{prefix}/{key}"})["data"]
+            except VaultRejected:
+                continue
+            issued_at = datetime.fromisoformat(record["issue_time"])
+            if begun is not None and issued_at >= begun:
+                found[f"{prefix}/{key}"] = issued_at
+    return found
+
+
+def unknown_tokens(rig: Rig) -> list[str]:
+    """Live task tokens of which the ledger has no grant that is still to be ended."""
+    grants = {grant.grant_id: (file, grant) for file in files(rig) for grant in file.grants}
+    wrong = []
+    for facts in live_tokens(rig):
+        name = f"a token of task {facts['meta']['jitvault_task']}, grant {facts['meta']['jitvault_grant']}"
+        known = grants.get(facts["meta"]["jitvault_grant"])
+        if known is None:
+            wrong.append(f"{name} lives, and the ledger has no such grant")
+        elif known[1].settled:
+            wrong.append(f"{name} lives, and its attempt is settled")
+    return wrong
+
+
+def unknown_leases(rig: Rig, *, read_on: bool = True) -> list[str]:
+    """Live leases that no task has, once the stream was read (`read_on`): they are known from there alone."""
+    live = live_leases(rig)
+    unknown = live.keys() - known_leases(rig)
+    if unknown and read_on:
+        rig("operator", "audit", "status", code=None)
+        unknown = live_leases(rig).keys() - known_leases(rig)
+    return [f"lease {lease} lives, and the ledger does not know it" for lease in sorted(unknown)]
+
+
+def known_leases(rig: Rig) -> set[str]:
+    return {lease.lease_id for file in files(rig) for lease in file.leases}
+
+
+# -- b: nothing is stuck -------------------------------------------------------------------------------------------
+
+
+def reasons(file: TaskFile) -> list[str]:
+    """Why a task is not proven, as an operator can read it: checks that failed, and answers that did not come."""
+    failed = [f"check {check.n} of {check.subject}: {check.evidence}" for check in file.checks if not check.ok]
+    unanswered = [
+        f"{op.kind}: {op.answer or op.state}" for op in file.operations if op.state in ("unknown", "intended")
+    ]
+    refused = [f"{op.kind}: {op.answer}" for op in file.operations if op.state == "abandoned"]
+    return [*failed, *unanswered, *refused]
+
+
+def stuck(rig: Rig, *results: Result) -> list[str]:
+    """Tasks that are ending, or being issued, and say nothing of why: neither the task itself nor the last command."""
+    if results and results[-1].code not in (0, 6):
+        return []
+    waiting = (State.ENDING, State.ISSUING)
+    return [
+        f"task {file.task.task_id} is {file.task.state} and names no reason"
+        for file in files(rig)
+        if file.task.state in waiting and not reasons(file) and file.events[-1].kind != "ending"
+    ]
+
+
+# -- c: nothing is called dead that lives --------------------------------------------------------------------------
+
+
+def lies(rig: Rig) -> list[str]:
+    """What the ledger, or what it published, calls dead or proven while it lives in Vault or at the target."""
+    wrong = []
+    tokens = {facts["meta"]["jitvault_grant"] for facts in live_tokens(rig)}
+    for file in files(rig):
+        proven = file.task.state in PROVEN
+        for grant in file.grants:
+            never = grant.verdict is Verdict.NEVER_ISSUED and not grant.settled
+            if grant.grant_id in tokens and (proven or (grant.verdict in DEAD and not never)):
+                wrong.append(
+                    f"{file.task.task_id}: a token is {grant.verdict} and the task {file.task.state}; it lives"
+                )
+        for lease in file.leases:
+            if (proven or lease.verdict in DEAD) and rig.lease_is_live(lease.lease_id):
+                wrong.append(f"{lease.lease_id} is {lease.verdict} and the task {file.task.state}; it lives")
+        if proven:
+            wrong += [f"{file.task.task_id} is {file.task.state}, and {left}" for left in at_target(rig, file)]
+        elif _published(rig, file.task.task_id).get("state") in [state.value for state in PROVEN]:
+            wrong.append(f"{file.task.task_id} is {file.task.state} and was published as proven")
+    return wrong
+
+
+def at_target(rig: Rig, file: TaskFile) -> list[str]:
+    """The task's logins that still exist at the target, and sessions that are open."""
+    names = [lease.username for lease in file.leases if lease.username]
+    if not names:
+        return []
+    with closing(psycopg.connect(rig.world.target_dsn, autocommit=True)) as target:
+        roles = target.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", (names,)).fetchall()
+        open_ = target.execute(
+            "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s) OR"
+            " (usesysid IS NOT NULL AND usesysid NOT IN (SELECT oid FROM pg_roles))",
+            (names,),
+        ).fetchall()
+    return [*(f"the role {name} exists" for (name,) in roles), *(f"session {pid} is open" for (pid,) in open_)]
+
+
+# -- d: the chain is whole -----------------------------------------------------------------------------------------
+
+
+def broken_chains(rig: Rig) -> list[str]:
+    """Breaks in the tasks' chains; and what was published of them that the chain does not have."""
+    wrong = []
+    for file in files(rig):
+        wrong += [f"{file.task.task_id}: {problem}" for problem in breaks(file.events, head=file.task.head)]
+        said = _published(rig, file.task.task_id).get("chain")
+        if said and {e.seq: e.hash for e in file.events}.get(said["seq"]) != said["head"]:
+            wrong.append(f"{file.task.task_id}: the published head is not in its chain")
+        if file.task.state in ENDED and file.task.end_reason is None:
+            wrong.append(f"{file.task.task_id} is {file.task.state} for no reason")
+    return wrong
+
+
+# -- e: nothing is delivered twice ---------------------------------------------------------------------------------
+
+
+def deliveries(rig: Rig, task: str) -> Counter[str]:
+    """How often a wrapping token was put into an inbox for the task, by operation id, as the audit lines say."""
+    return Counter(
+        (entry["request"].get("headers") or {}).get("x-jitvault-op", ["?"])[0]
+        for entry in audit_entries(rig)
+        if entry["type"] == "response"
+        and entry["request"]["operation"] in ("create", "update")
+        and entry["request"]["path"].startswith("jitvault/data/inbox/")
+        and entry["request"]["path"].endswith(f"/{task}")
+        and not entry.get("error")
+    )
+
+
+def second_deliveries(rig: Rig) -> list[str]:
+    """Tasks with two tokens that live, or with one that was delivered twice."""
+    lives = Counter(facts["meta"]["jitvault_task"] for facts in live_tokens(rig))
+    wrong = [f"{count} tokens of task {task} live" for task, count in lives.items() if count > 1]
+    for file in files(rig):
+        made = deliveries(rig, file.task.task_id)
+        wrong += [f"{file.task.task_id}: delivered {n} times by {op}" for op, n in made.items() if n > 1]
+        per_grant = Counter(op.subject for op in file.operations if op.kind == "deliver")
+        wrong += [
+            f"{file.task.task_id}: grant {grant} was delivered {n} times" for grant, n in per_grant.items() if n > 1
+        ]
+    return wrong
+
+
+def audit_entries(rig: Rig) -> Iterator[dict[str, Any]]:
+    """Every whole line of the rig's audit files."""
+    for name in rig.cli.variables["JITVAULT_AUDIT_FILE"].split(":"):
+        path = Path(name)
+        for part in sorted(path.glob("*.log")) if path.is_dir() else [path]:
+            for line in part.read_bytes().splitlines(keepends=True):
+                if line.endswith(b"\n") and line.startswith(b"{"):
+                    yield json.loads(line)
+
+
+# -- f: what is said is understood at night --------------------------------------------------------------------------
+
+
+def not_understandable(result: Result) -> list[str]:
+    """What an operator could not act on in how a command ended."""
+    if result.code == 0:
+        return []
+    if result.code not in EXITS or "Traceback" in result.stderr:
+        return [f"exit {result.code}: {result.stderr[-500:]}"]
+    error = result.error
+    wrong = [] if error["exit_code"] == result.code else [f"it says {error['exit_code']} and exits with {result.code}"]
+    if not error["message"].strip() or not error["hint"].strip() or "bug" in error["hint"]:
+        wrong.append(f"no advice: {error}")
+    return wrong
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def files(rig: Rig) -> list[TaskFile]:
+    """Every task of the rig's ledger; none while there is no ledger."""
+    if not rig.ledger_path.exists() or not rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+        return []
+    ledger = rig.wiring().ledger
+    return [file for task in ledger.tasks() if (file := ledger.file(task.task_id)) is not None]
+
+
+def verdicts(rig: Rig, task: str) -> list[str]:
+    """Of the tokens, then of the leases."""
+    file = rig.file(task)
+    rows: Iterable[Any] = (*file.grants, *file.leases)
+    return [row.verdict.value for row in rows]
+
+
+def _published(rig: Rig, task: str) -> dict[str, Any]:
+    found = rig.admin.read(f"jitvault/data/tasks/{task}")
+    return dict(found["data"]["data"]) if found else {}

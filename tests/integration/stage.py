@@ -1,0 +1,156 @@
+"""A world whose servers may die: OpenBao on raft storage, so that it comes back as it was, behind a go-between.
+
+with staged() as stage:
+    rig = stage.rig(tmp_path)
+    stage.between.when("PUT auth/token/revoke-accessor", "after", stage.kill)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from conftest import EXAMPLE, Result
+from go_between import GoBetween
+from rig import Rig, own_rig
+
+from jitvault import wiring
+from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.postgres import Postgres
+from jitvault.sandbox.servers import Servers
+from jitvault.sandbox.world import World, env, provisioned
+from jitvault.vault.client import Connection, Vault
+
+# every moment that the tests know; otherwise those that differ most
+ALL = bool(os.environ.get("JITVAULT_TEST_ALL_OUTAGES"))
+# longer than anything here takes on a busy machine, unless it is held back
+TIMEOUT_S = 1.5
+
+
+def on_raft(directory: Path) -> OpenBao:
+    return OpenBao(directory, storage="raft")
+
+
+@dataclass
+class Stage:
+    """The world, the go-between before its Vault, and the ways to break both and mend them."""
+
+    world: World
+    between: GoBetween
+    variables: dict[str, str] = field(repr=False)
+
+    @property
+    def bao(self) -> OpenBao:
+        return self.world.servers.openbao
+
+    @property
+    def postgres(self) -> Postgres:
+        return self.world.servers.postgres
+
+    def rig(self, directory: Path) -> Rig:
+        """A rig with a ledger of its own, whose commands speak to Vault through the go-between."""
+        self.between.clear()
+        directory.mkdir(exist_ok=True)
+        return own_rig(self.world, {**self.variables, "VAULT_ADDR": self.between.address}, directory)
+
+    def kill(self) -> None:
+        """OpenBao by SIGKILL; its port refuses connections."""
+        self.bao.kill()
+        self.between.down()
+
+    def seal(self) -> None:
+        """Vault answers 503 from now on; a static seal opens itself at the next start."""
+        Vault(Connection(self.world.address), self.world.admin_token).write("sys/seal")
+
+    def mend(self) -> None:
+        """Everything runs and serves again, as it was left."""
+        self.between.clear()
+        thaw(self.postgres)
+        self.postgres.start()
+        if self.bao.running and self.bao._ask("GET", "/v1/sys/health")[0] != 200:
+            # a static seal opens itself at a start alone
+            self.bao.kill()
+        self.bao.start()
+        self.between.up()
+
+    def pause_target(self) -> None:
+        """SIGSTOP PostgreSQL with all its sessions: it accepts connections, and says nothing."""
+        _signal_all(self.postgres, signal.SIGSTOP)
+
+
+@contextmanager
+def staged(make: Callable[[Path], OpenBao] = on_raft) -> Iterator[Stage]:
+    """Start both servers and provision them; at the end stop them and remove their files."""
+    with TemporaryDirectory(prefix="jitvault-stage-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
+        directory = Path(name).resolve()
+        bao, postgres = make(directory / "openbao"), Postgres(directory / "postgres")
+        with ThreadPoolExecutor(2) as pool:
+            starts = [pool.submit(server.start) for server in (bao, postgres)]
+        stack.push(bao)
+        stack.push(postgres)
+        stack.callback(thaw, postgres)
+        for start in starts:
+            start.result()
+        world = provisioned(Servers(directory, bao, postgres))
+        between = GoBetween((bao.host, bao.port))
+        stack.callback(between.down)
+        yield Stage(world, between, env(world, "sqlite:////nowhere", EXAMPLE))
+
+
+def hasty(monkeypatch: pytest.MonkeyPatch, seconds: float = TIMEOUT_S) -> None:
+    """Commands give up on an answer of Vault sooner than in 10 s."""
+    monkeypatch.setattr(wiring, "Connection", functools.partial(Connection, timeout_s=seconds))
+
+
+def until_done(
+    rig: Rig, *arguments: str | Path, times: int = 4, watch: Callable[[Result], object] | None = None
+) -> Result:
+    """Run a command as its own messages say, until it is done; `watch` sees how each run ended."""
+    for _ in range(times):
+        result = rig("operator", *arguments, code=None)
+        if watch is not None:
+            watch(result)
+        if result.code == 0:
+            return result
+        if "is known in" in result.stderr:
+            # whether a token was made is known after Vault's longest request
+            time.sleep(3.1)
+    raise AssertionError((arguments, result))
+
+
+def sealed(rig: Rig, task: str) -> Result:
+    """Wait for the settle window and have the task sealed."""
+    for _ in range(4):
+        time.sleep(1.1)
+        result = rig("operator", "status", task, code=None)
+        if result.code == 0 and result.json["state"] == "sealed":
+            return result
+    raise AssertionError(result)
+
+
+def claims_run_out(rig: Rig) -> None:
+    """What could not release its claims keeps them for 30 s; here they are over at once."""
+    for table in ("tasks", "audit_sources"):
+        rig.sql(f"UPDATE {table} SET claim_until = 0")
+
+
+def thaw(postgres: Postgres) -> None:
+    if postgres.running:
+        _signal_all(postgres, signal.SIGCONT)
+
+
+def _signal_all(postgres: Postgres, number: signal.Signals) -> None:
+    """To the server and everything that it started."""
+    children = Path(f"/proc/{postgres.pid}/task/{postgres.pid}/children").read_text().split()
+    for pid in [postgres.pid, *map(int, children)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,197 @@
+"""Vault does what it is asked and the answer does not come, or it says that it is asked too often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from go_between import Fate, Moment
+from invariants import at_target, check, check_over, deliveries, live_tokens, reasons, verdicts
+from rig import PREFIX, Held, Rig, hurried
+from stage import ALL, Stage, hasty, staged, until_done
+
+from jitvault.errors import VaultRejected, VaultUnavailable
+from jitvault.vault.client import Connection, Vault
+
+Spec = Callable[..., Path]
+
+CREATE = "PUT auth/token/create/"
+LOOK_AT_TOKEN = "PUT auth/token/lookup-accessor"
+DELIVER = "PUT jitvault/data/inbox/"
+REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
+REVOKE_LEASE = "PUT sys/leases/revoke/"
+LOOK_AT_LEASE = "PUT sys/leases/lookup$"
+ALWAYS = 1_000
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as found:
+        yield found
+
+
+@pytest.fixture
+def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    hasty(monkeypatch, 0.7)
+    yield stage.rig(tmp_path)
+    stage.between.clear()
+
+
+def holding(rig: Rig, file: Path, leases: int) -> Held:
+    """A task that is active and has several leases."""
+    held = rig.active(file)
+    for _ in range(leases - 1):
+        rig.vault(held.token).read(PREFIX)
+    rig("operator", "status", file.stem)
+    assert len(rig.file(file.stem).leases) == leases
+    return held
+
+
+# -- done, and the answer is lost --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [CREATE, LOOK_AT_TOKEN, DELIVER])
+def test_an_answer_that_comes_too_late_during_a_grant(stage: Stage, rig: Rig, spec: Spec, where: str) -> None:
+    file = spec()
+    held_back = stage.between.when(where, "after", fate=Fate.HOLD)
+    first = rig("operator", "grant", file, code=5)
+    assert held_back.struck == 1
+    assert "was lost" in first.error["message"]
+    assert "same command again" in first.error["hint"]
+    check(rig, first)
+    until_done(rig, "grant", file, watch=lambda result: check(rig, result))
+    # what was made and perhaps delivered is dead; the one that lives was delivered once
+    (token,) = live_tokens(rig)
+    *earlier, last = rig.file(file.stem).grants
+    assert token["meta"]["jitvault_grant"] == last.grant_id
+    assert [grant.settled for grant in earlier] == [True]
+    assert set(deliveries(rig, file.stem).values()) == {1}
+
+
+@pytest.mark.parametrize("where", [REVOKE_TOKEN, LOOK_AT_LEASE, *((LOOK_AT_TOKEN, REVOKE_LEASE) if ALL else ())])
+def test_an_answer_that_comes_too_late_during_a_complete(stage: Stage, rig: Rig, spec: Spec, where: str) -> None:
+    file = spec()
+    held = rig.active(file)
+    held_back = stage.between.when(where, "after", fate=Fate.HOLD)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert held_back.struck == 1
+    assert first.code in (0, 5, 6)
+    assert not rig.is_live(held.token)
+    assert not at_target(rig, rig.file(file.stem))
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_token_that_cannot_be_ended_or_seen_keeps_no_lease_alive(
+    stage: Stage, rig: Rig, spec: Spec, moment: Moment
+) -> None:
+    """One credential that fails does not stop the others: each is taken back as far as it can be."""
+    file = spec()
+    holding(rig, file, 3)
+    for where in (REVOKE_TOKEN, LOOK_AT_TOKEN):
+        stage.between.when(where, moment, fate=Fate.LOSE, times=ALWAYS)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert first.code in (5, 6)
+    ended = rig.file(file.stem)
+    assert ended.task.state == "ending"
+    assert not [lease.lease_id for lease in ended.leases if rig.lease_is_live(lease.lease_id)]
+    assert not at_target(rig, ended)
+    check(rig, first)
+    stage.between.clear()
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried(monkeypatch)
+    file = spec()
+    held = holding(rig, file, 3)
+    first_lease = rig.file(file.stem).leases[0].lease_id
+    # with its token Vault ends the leases by itself; that this does not come first, the token is not ended yet
+    stage.between.when(REVOKE_TOKEN, "before", fate=Fate.LOSE, times=ALWAYS)
+    stage.between.when(f"PUT sys/leases/revoke/{first_lease}", "before", fate=Fate.LOSE, times=ALWAYS)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert first.code in (5, 6)
+    live = [lease.lease_id for lease in rig.file(file.stem).leases if rig.lease_is_live(lease.lease_id)]
+    assert live == [first_lease]
+    assert rig.is_live(held.token)
+    check(rig, first)
+    stage.between.clear()
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+# -- asked too often ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limited(rig: Rig, path: str, used_up_by: str, *, interval: str) -> Iterator[None]:
+    """At most one request to `path` in `interval` by whoever comes through the go-between; the first one is used up by
+    an empty one to `used_up_by`.
+    """
+    quota = "sys/quotas/rate-limit/outage"
+    through = Vault(Connection(rig.cli.variables["VAULT_ADDR"]), rig.world.admin_token)
+    rig.admin.write(quota, {"path": path, "rate": 1, "interval": interval})
+    try:
+        with pytest.raises(VaultUnavailable, match="429"):
+            for _ in range(3):
+                with suppress(VaultRejected):
+                    through.write(used_up_by, {"ttl": "nonsense"})
+        yield
+    finally:
+        rig.admin.delete(quota)
+
+
+@pytest.mark.parametrize("where", ["auth/token/create/jitvault-15m", "jitvault/data/inbox/*"])
+def test_a_grant_that_is_asked_for_too_often_gives_one_token_later(rig: Rig, spec: Spec, where: str) -> None:
+    file = spec()
+    rig("operator", "submit", file)
+    with limited(rig, where, where.replace("*", "nobody/nothing"), interval="60s"):
+        first = rig("operator", "grant", file, code=5)
+        assert "429" in first.error["message"]
+    check(rig, first)
+    until_done(rig, "grant", file, watch=lambda result: check(rig, result))
+    assert len(live_tokens(rig)) == 1
+    assert len(deliveries(rig, file.stem)) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "used_up_by"),
+    [
+        ("auth/token/revoke-accessor", "auth/token/revoke-accessor"),
+        ("sys/leases/lookup", "sys/leases/lookup"),
+        *([("sys/leases/revoke/*", "sys/leases/revoke/nobody/nothing")] if ALL else []),
+    ],
+)
+def test_what_is_limited_is_named_and_what_is_not_is_taken_back_at_once(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, where: str, used_up_by: str
+) -> None:
+    hurried(monkeypatch)
+    file = spec()
+    held = holding(rig, file, 2)
+    with limited(rig, where, used_up_by, interval="60s"):
+        first = rig("operator", "complete", file.stem, code=None)
+        assert first.code in (5, 6), first
+        assert any("429" in reason for reason in [first.stderr, *reasons(rig.file(file.stem))])
+        assert rig.file(file.stem).task.state == "ending"
+        assert rig.is_live(held.token) == (where == "auth/token/revoke-accessor")
+        assert not at_target(rig, rig.file(file.stem))
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+def test_a_limit_that_lets_one_request_by_each_second_only_takes_longer(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    holding(rig, file, 2)
+    with limited(rig, "sys/leases/lookup", "sys/leases/lookup", interval="1s"):
+        until_done(rig, "complete", file.stem, times=2)
+    check_over(rig, file.stem)

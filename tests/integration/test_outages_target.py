@@ -1,0 +1,175 @@
+"""The target is down, or takes connections and says nothing, for longer than any retry; then it is back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import Result
+from go_between import Mute
+from invariants import at_target, check, check_over, reasons, verdicts
+from rig import PREFIX, Held, Rig, hurried
+from stage import ALL, Stage, hasty, staged, thaw, until_done
+
+from jitvault.engines import database
+from jitvault.sandbox.openbao import OpenBao
+
+Spec = Callable[..., Path]
+
+REVOKE_LEASE = "PUT sys/leases/revoke/"
+
+
+def with_raw_storage(directory: Path) -> OpenBao:
+    return OpenBao(directory, storage="raft", more_configuration="raw_storage_endpoint = true")
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged(with_raw_storage) as found:
+        yield found
+
+
+@pytest.fixture
+def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    hasty(monkeypatch, 0.7)
+    hurried(monkeypatch)
+    monkeypatch.setattr(database, "CONNECT_S", 1)
+    monkeypatch.setattr(database, "ANSWERS_S", 1)
+    yield stage.rig(tmp_path)
+    stage.mend()
+
+
+def active(rig: Rig, file: Path, leases: int = 1) -> Held:
+    held = rig.active(file)
+    for _ in range(leases - 1):
+        rig.vault(held.token).read(PREFIX)
+    rig("operator", "status", file.stem)
+    return held
+
+
+def not_yet(rig: Rig, held: Held, task: str) -> Result:
+    """`complete` while the target is away: what Vault can end is ended, the rest is named and waits."""
+    first = rig("operator", "complete", task, code=None)
+    assert first.code in (5, 6), first
+    assert not rig.is_live(held.token)
+    file = rig.file(task)
+    assert file.task.state == "ending"
+    assert reasons(file)
+    assert "target_confirmed" not in verdicts(rig, task)
+    return first
+
+
+@pytest.mark.parametrize("leases", [3, *((1,) if ALL else ())])
+def test_a_target_that_is_down_keeps_the_task_open_until_it_is_back(
+    stage: Stage, rig: Rig, spec: Spec, leases: int
+) -> None:
+    file = spec()
+    held = active(rig, file, leases)
+    stage.postgres.kill()
+    for _ in range(2):
+        first = not_yet(rig, held, file.stem)
+        check(rig, first)
+        assert any("connect" in reason for reason in reasons(rig.file(file.stem))), reasons(rig.file(file.stem))
+    stage.postgres.start()
+    assert len(at_target(rig, rig.file(file.stem))) >= leases or leases > 1
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert verdicts(rig, file.stem) == ["audit_confirmed", *["target_confirmed"] * leases]
+    check_over(rig, file.stem)
+
+
+def test_a_target_that_goes_between_two_leases(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file, 2)
+    struck = stage.between.when(REVOKE_LEASE, "before", stage.postgres.kill, skip=1)
+    first = not_yet(rig, held, file.stem)
+    assert struck.struck == 1
+    check(rig, first)
+    stage.postgres.start()
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+def test_a_target_that_hangs_hangs_vault_and_not_jitvault(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """While a revocation hangs at the target Vault's own look-up of that lease hangs, too."""
+    file = spec()
+    held = active(rig, file, 2)
+    stage.pause_target()
+    begun = time.monotonic()
+    first = not_yet(rig, held, file.stem)
+    # of each lease a revocation and a look-up, a try more, and the probe; whatever hangs, nothing is waited for longer
+    assert time.monotonic() - begun < 25
+    thaw(stage.postgres)
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+@pytest.mark.parametrize("word", [b"", b"pg_stat_activity"], ids=["from the start", "in the middle"])
+def test_a_probe_that_gets_no_answer_comes_to_an_end_and_proves_nothing(
+    stage: Stage, rig: Rig, spec: Spec, word: bytes
+) -> None:
+    file = spec()
+    active(rig, file)
+    probe = rig.document("probes/postgres")
+    with closing(Mute(stage.postgres.port, word)) as mute:
+        rig.put("probes/postgres", {"dsn": probe["dsn"].replace(str(stage.postgres.port), str(mute.port))})
+        begun = time.monotonic()
+        try:
+            first = rig("operator", "complete", file.stem, code=6)
+        finally:
+            rig.put("probes/postgres", probe)
+        assert time.monotonic() - begun < 12
+    check(rig, first)
+    (said,) = [reason for reason in reasons(rig.file(file.stem)) if reason.startswith("check 6")]
+    assert "could not ask the target" in said
+    until_done(rig, "complete", file.stem)
+    check_over(rig, file.stem)
+
+
+def make_irrevocable(stage: Stage, rig: Rig, lease_id: str) -> None:
+    """Leave a lease as six failures over nine minutes do, in Vault's raw storage: no option makes it give up sooner."""
+    path = f"sys/raw/sys/expire/id/{lease_id}"
+    found = rig.admin.read(path)
+    assert found is not None
+    entry = json.loads(found["data"]["value"])
+    entry["revokeErr"] = "lease has consumed all retry attempts"
+    rig.admin.write(path, {"value": json.dumps(entry)})
+    # it reads what is irrevocable at a start
+    stage.bao.kill()
+    stage.bao.start()
+
+
+def test_what_vault_gave_up_is_said_and_is_ended_when_the_target_is_back(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    stage.postgres.kill()
+    make_irrevocable(stage, rig, held.lease_id)
+    listed = rig.admin.read("sys/leases?type=irrevocable")
+    assert listed is not None
+    assert [lease["lease_id"] for lease in listed["data"]["leases"]] == [held.lease_id]
+    first = not_yet(rig, held, file.stem)
+    check(rig, first)
+    assert verdicts(rig, file.stem)[1] == "irrevocable"
+    stage.postgres.start()
+    assert at_target(rig, rig.file(file.stem))
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+def test_a_target_that_is_away_during_a_grant_keeps_nothing_from_being_taken_back(
+    stage: Stage, rig: Rig, spec: Spec
+) -> None:
+    file = spec()
+    stage.postgres.kill()
+    granted = rig.granted(file)
+    rig.use(granted, read=False)
+    first = rig("operator", "complete", file.stem)
+    check(rig, first)
+    stage.postgres.start()
+    check_over(rig, file.stem)

@@ -1,0 +1,163 @@
+"""Vault dies, or is sealed, at chosen requests: what held before holds when it is back, and commands come to their end.
+
+JITVAULT_TEST_ALL_OUTAGES=1 tries every moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from go_between import Moment
+from invariants import check, check_over, files, live_tokens, verdicts
+from rig import Rig
+from stage import ALL, Stage, hasty, sealed, staged, until_done
+
+Spec = Callable[..., Path]
+Case = tuple[str, str, Moment]
+
+CREATE = "PUT auth/token/create/"
+LOOK_AT_TOKEN = "PUT auth/token/lookup-accessor"
+DELIVER = "PUT jitvault/data/inbox/"
+PUBLISH = "PUT jitvault/data/tasks/"
+REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
+REVOKE_LEASE = "PUT sys/leases/revoke/"
+LOOK_AT_LEASE = "PUT sys/leases/lookup$"
+LIST_LEASES = "sys/leases/lookup/database/"
+SIGN_RECEIPT = "PUT jitvault-transit/sign/jitvault-receipts"
+
+GRANT: list[Case] = [
+    ("killed", CREATE, "before"),
+    ("killed", CREATE, "after"),
+    ("killed", DELIVER, "after"),
+    ("sealed", LOOK_AT_TOKEN, "before"),
+]
+MORE_OF_GRANT: list[Case] = [
+    ("killed", LOOK_AT_TOKEN, "before"),
+    ("killed", LOOK_AT_TOKEN, "after"),
+    ("killed", DELIVER, "before"),
+    ("killed", PUBLISH, "before"),
+    ("killed", PUBLISH, "after"),
+    ("sealed", CREATE, "before"),
+    ("sealed", CREATE, "after"),
+    ("sealed", DELIVER, "before"),
+    ("sealed", DELIVER, "after"),
+]
+COMPLETE: list[Case] = [
+    ("killed", REVOKE_TOKEN, "after"),
+    ("killed", REVOKE_LEASE, "before"),
+    ("killed", REVOKE_LEASE, "after"),
+]
+MORE_OF_COMPLETE: list[Case] = [
+    ("sealed", REVOKE_TOKEN, "before"),
+    ("killed", REVOKE_TOKEN, "before"),
+    ("killed", LOOK_AT_TOKEN, "before"),
+    ("killed", LOOK_AT_LEASE, "before"),
+    ("killed", LOOK_AT_LEASE, "after"),
+    ("killed", PUBLISH, "before"),
+    ("killed", PUBLISH, "after"),
+    ("sealed", REVOKE_TOKEN, "after"),
+    ("sealed", REVOKE_LEASE, "before"),
+    ("sealed", REVOKE_LEASE, "after"),
+    ("sealed", LOOK_AT_LEASE, "before"),
+]
+SEAL: list[Case] = [("killed", SIGN_RECEIPT, "after")]
+MORE_OF_SEAL: list[Case] = [
+    ("killed", SIGN_RECEIPT, "before"),
+    ("killed", LIST_LEASES, "before"),
+    ("killed", LIST_LEASES, "after"),
+    ("killed", PUBLISH, "before"),
+    ("killed", PUBLISH, "after"),
+    ("sealed", SIGN_RECEIPT, "before"),
+]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as found:
+        yield found
+
+
+@pytest.fixture
+def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    hasty(monkeypatch)
+    yield stage.rig(tmp_path)
+    stage.mend()
+
+
+def after_outage(stage: Stage, rig: Rig, case: Case, *arguments: str | Path) -> None:
+    """The command, in which Vault goes; the invariants once it is back; and the command again until it is done."""
+    how, where, moment = case
+    struck = stage.between.when(where, moment, {"killed": stage.kill, "sealed": stage.seal}[how])
+    first = rig("operator", *arguments, code=None)
+    assert struck.struck == 1
+    # where it was the very last request, all is done and told
+    assert first.code in ((0, 5) if moment == "after" or where == PUBLISH else (5,)), first
+    if first.code:
+        assert stage.between.address in first.error["message"] or "Vault" in first.error["message"]
+        assert "again" in first.error["hint"]
+    stage.mend()
+    check(rig, first)
+    until_done(rig, *arguments, watch=lambda result: check(rig, result))
+
+
+@pytest.mark.parametrize("case", [*GRANT, *(MORE_OF_GRANT if ALL else ())], ids=" ".join)
+def test_vault_goes_during_a_grant(stage: Stage, rig: Rig, spec: Spec, case: Case) -> None:
+    file = spec()
+    after_outage(stage, rig, case, "grant", file)
+    assert len(live_tokens(rig)) == 1
+    assert rig.file(file.stem).task.state == "issued"
+
+
+@pytest.mark.parametrize("case", [*COMPLETE, *(MORE_OF_COMPLETE if ALL else ())], ids=" ".join)
+def test_vault_goes_during_a_complete(stage: Stage, rig: Rig, spec: Spec, case: Case) -> None:
+    file = spec()
+    rig.active(file)
+    after_outage(stage, rig, case, "complete", file.stem)
+    assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+@pytest.mark.parametrize("case", [*SEAL, *(MORE_OF_SEAL if ALL else ())], ids=" ".join)
+def test_vault_goes_while_a_task_is_sealed(stage: Stage, rig: Rig, spec: Spec, case: Case) -> None:
+    file = spec()
+    rig.active(file)
+    rig("operator", "complete", file.stem)
+    how, where, moment = case
+    act = {"killed": stage.kill, "sealed": stage.seal}[how]
+    stage.between.when(where, moment, act)
+    first = rig("operator", "status", file.stem)
+    while first.code == 0:
+        time.sleep(0.6)
+        first = rig("operator", "status", file.stem, code=None)
+    assert first.code == 5, first
+    stage.mend()
+    check(rig, first)
+    assert sealed(rig, file.stem).json["state"] == "sealed"
+    check_over(rig, file.stem)
+
+
+@pytest.mark.parametrize("how", ["killed", "sealed"])
+def test_nothing_is_done_while_vault_is_away_and_everything_when_it_is_back(
+    stage: Stage, rig: Rig, spec: Spec, how: str
+) -> None:
+    held, new = spec(), spec()
+    rig.active(held)
+    (stage.kill if how == "killed" else stage.seal)()
+    away = [
+        rig("operator", *command, code=None)
+        for command in (("grant", new), ("complete", held.stem), ("revoke", held.stem), ("status", held.stem))
+    ]
+    # a status needs no Vault: it tells what the ledger has
+    assert [result.code for result in away[:3]] == [5, 5, 5], away
+    wanted = "does not answer" if how == "killed" else "sealed"
+    assert all(wanted in result.error["message"] for result in away[:3]), away
+    assert all("bao status" in result.error["hint"] for result in away[:3])
+    stage.mend()
+    check(rig, *away)
+    until_done(rig, "grant", new)
+    until_done(rig, "complete", held.stem)
+    check_over(rig, held.stem)
+    assert {file.task.state.value for file in files(rig)} == {"issued", "confirmed"}
