@@ -178,7 +178,7 @@ def _nothing_between(
     for hazard in trail.observations:
         here = Point(hazard.place, hazard.at)
         between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
-        if not between or not _touches(hazard.path, credential.mount):
+        if not between or not touches(hazard.path, credential.mount):
             continue
         survived = alive is not None and follows(alive, hazard) and not hazard.path.startswith(f"{credential.mount}/")
         if not survived:
@@ -186,7 +186,8 @@ def _nothing_between(
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
 
 
-def _touches(path: str, mount: str) -> bool:
+def touches(path: str, mount: str) -> bool:
+    """Whether a hazard at `path` is one for the credentials of `mount`."""
     if path.startswith("sys/mounts/"):
         return (path.removeprefix("sys/mounts/") + "/").startswith(f"{mount}/")
     if path.startswith(("sys/", "auth/")):

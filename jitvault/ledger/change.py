@@ -22,7 +22,7 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     for row in change.rows:
         put(connection, row)
         if isinstance(row, OperationRow) and row.state is OpState.ANSWERED:
-            _settle_if_seen(connection, row.op_id)
+            settle_if_seen(connection, row.op_id)
     connection.execute(insert(schema.events).values(**asdict(event)))
     values = {
         **change.fields,
@@ -41,7 +41,7 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     return replace(task, **values)
 
 
-def _settle_if_seen(connection: Connection, op_id: str) -> None:
+def settle_if_seen(connection: Connection, op_id: str) -> None:
     """Whoever reads the stream can see an act's line before its answer is committed here."""
     line = schema.observations.c
     seen = select(line.op).where(line.op == op_id, line.closing).exists()
