@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, check, local, operator, trust
+from jitvault.cli import admin, agent, approver, audit, auditor, check, local, operator, sweep, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -60,6 +60,7 @@ app.command(rich_help_panel=_AUDITORS)(auditor.report)
 audit_app = typer.Typer(help="Whether the audit stream can be trusted.", no_args_is_help=True)
 audit_app.command("status")(trust.audit_status)
 app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
+app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command(rich_help_panel=_ADMINS)(trust.unfreeze)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 audit.audit_app.command("status")(trust.audit_status)

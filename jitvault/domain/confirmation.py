@@ -183,7 +183,9 @@ def _nothing_between(
     for hazard in trail.observations:
         here = Point(hazard.place, hazard.at)
         between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
-        if not between or not _touches(hazard.path, credential):
+        if not between or not touches(
+            hazard.path, credential.mount, credential.lease_path, token=credential.kind == "token"
+        ):
             continue
         survived = alive is not None and follows(alive, hazard) and not hazard.path.startswith(f"{credential.mount}/")
         if not survived:
@@ -191,14 +193,14 @@ def _nothing_between(
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
 
 
-def _touches(path: str, credential: Credential) -> bool:
-    mount = credential.mount
+def touches(path: str, mount: str, lease_path: str, *, token: bool) -> bool:
+    """Whether a hazard at `path` is one for a credential of `mount` whose lease is `lease_path` (or below it)."""
     forced, revoked = prefix_of(path, "revoke-force"), prefix_of(path, "revoke-prefix")
-    if credential.lease_path and (prefix := forced or revoked):
+    if lease_path and (prefix := forced or revoked):
         # an ordinary revocation of a token is its end and nothing else; a lease's may not have reached its backend
-        if credential.kind == "token":
-            return not revoked and (is_below(credential.lease_path, prefix) or is_below(prefix, credential.lease_path))
-        return is_below(credential.lease_path, prefix)
+        if token:
+            return not revoked and (is_below(lease_path, prefix) or is_below(prefix, lease_path))
+        return is_below(lease_path, prefix)
     if path.startswith("sys/mounts/"):
         return (path.removeprefix("sys/mounts/") + "/").startswith(f"{mount}/")
     if path.startswith(("sys/", "auth/")):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.domain.observation import Kind, Observation
+
+# how Vault names a token's own lease: a wrapping token is listed below the path that it was made at, and what is in it
+# has a lease of its own
+_TOKEN_LEASE = re.compile(r"h[0-9a-f]{64}(\.\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,8 @@ def issued(line: Observation) -> Issued | None:
         username=username if username and not username.startswith("hmac-") else None,
         at=line.at,
     )
+
+
+def is_token_lease(lease_id: str) -> bool:
+    """Whether a lease is a token's own."""
+    return _TOKEN_LEASE.fullmatch(lease_id.rpartition("/")[2]) is not None

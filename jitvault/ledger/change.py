@@ -12,7 +12,7 @@ from jitvault.domain.chain import GENESIS, link
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.rows import put, rfc3339
-from jitvault.ports.ledger import Change, OperationRow, OpState, TaskRow
+from jitvault.ports.ledger import Change, OperationRow, OpState, Row, TaskRow
 
 _IN_ONE_QUERY = 500
 
@@ -23,9 +23,7 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     body = {**change.body, "state": state.value}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
     put(connection, change.rows)
-    _settle_seen(
-        connection, [r.op_id for r in change.rows if isinstance(r, OperationRow) and r.state is OpState.ANSWERED]
-    )
+    settle_seen(connection, change.rows)
     connection.execute(insert(schema.events).values(**asdict(event)))
     values = {
         **change.fields,
@@ -44,8 +42,9 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     return replace(task, **values)
 
 
-def _settle_seen(connection: Connection, ops: Sequence[str]) -> None:
+def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:
     """Whoever reads the stream can see an act's line before its answer is committed here."""
+    ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
     line, op_id = schema.observations.c, schema.operations.c.op_id
     for n in range(0, len(ops), _IN_ONE_QUERY):
         some = ops[n : n + _IN_ONE_QUERY]

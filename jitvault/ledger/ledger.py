@@ -18,6 +18,7 @@ from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
+from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.rows import get, of_task, put_finding
 from jitvault.ports.ledger import (
@@ -36,7 +37,7 @@ _IN_ONE_QUERY = 500
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord):
+class SqlLedger(SqlRecord, SqlOrphans):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------

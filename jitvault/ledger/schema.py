@@ -70,6 +70,9 @@ installation = Table(
     metadata,
     Column("one", Integer, primary_key=True),
     Column("id", String(64), nullable=False),
+    # who may end what belongs to no task now
+    Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
+    Column("claim_until", Float, nullable=False, server_default=text("0")),
     CheckConstraint("one = 1", name="single"),
 )
 
@@ -184,7 +187,8 @@ operations = Table(
     "operations",
     metadata,
     Column("op_id", String(32), primary_key=True),
-    _task(),
+    # none for an act on what belongs to no task
+    Column("task_id", String(63), ForeignKey("tasks.task_id")),
     Column("kind", String(32), nullable=False),
     Column("subject", String(512), nullable=False),
     Column("state", String(16), nullable=False),
@@ -194,6 +198,27 @@ operations = Table(
     _one_of("state", OpState),
     Index("ix_operations_task_id", "task_id"),
     Index("ix_operations_state", "state", "answered_at"),
+)
+
+# what was found in Vault that no task explains
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("lease_id", String(512), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("path", String(1024), nullable=False),
+    Column("task_id", String(63)),
+    Column("issued_at", UtcTime),
+    Column("expires_at", UtcTime),
+    # the audit line that shows how it was made
+    Column("line", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("first_seen_at", UtcTime, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("revoking", Boolean(create_constraint=True, name="revoking"), nullable=False),
+    Column("checks", JSON, nullable=False),
+    CheckConstraint("kind IN ('token', 'lease')", name="kind"),
+    _one_of("verdict", Verdict),
 )
 
 events = Table(

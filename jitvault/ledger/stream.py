@@ -232,7 +232,7 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
     query = select(schema.observations).where(or_(wanted, by_token, others))
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
-    lines = _in_order([get_observation(row) for row in rows])
+    lines = in_order([get_observation(row) for row in rows])
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
     return Trail(
         observations=lines,
@@ -275,7 +275,7 @@ def _begun(file: TaskFile) -> datetime:
     return min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
 
 
-def _in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
+def in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
     """By place within a source, by Vault's time across sources: a line is not before those that stand before it."""
     latest: dict[str, datetime] = {}
     keyed = []

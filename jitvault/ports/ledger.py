@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
 
 
@@ -124,8 +125,10 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
+    """`task_id` is None for an act on what belongs to no task."""
+
     op_id: str
-    task_id: str
+    task_id: str | None
     kind: str
     subject: str
     state: OpState
@@ -163,7 +166,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Protocol):
+class Ledger(Record, Orphans, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:

@@ -43,16 +43,16 @@ def act(
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:
-        _leave(worker, claim, op, OpState.UNKNOWN, error)
+        _leave(worker, task_id, claim, op, OpState.UNKNOWN, error)
         raise
     except JitvaultError as error:
-        _leave(worker, claim, op, OpState.ABANDONED, error)
+        _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
     return answer, replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
 
 
-def _leave(worker: Worker, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
+def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
     """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
     left = replace(op, state=state, answer=str(error)[:255], answered_at=worker.now())
     change = Change(f"{op.kind}_{state}", {"op": op.op_id, "answer": left.answer}, rows=(left,))
-    worker.ledger.apply(op.task_id, change, claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

@@ -6,11 +6,11 @@ never got an answer may have made one. Whatever Vault lists now, made while the 
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import datetime
 
 from jitvault.domain.evidence import Canary
+from jitvault.domain.lease import is_token_lease
 from jitvault.domain.quiet import settles
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import Change, OperationRow, OpState, TaskFile
@@ -19,10 +19,6 @@ from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker, new_id
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.selftest import under_check
-
-# how Vault names a token's own lease: a wrapping token is listed below the path that it was made at, and what is in it
-# has a lease of its own
-_TOKEN_LEASE = re.compile(r"h[0-9a-f]{64}(\.\w+)?")
 
 
 def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> bool:
@@ -75,7 +71,7 @@ def suspects(worker: Worker, file: TaskFile, listed: list[str], *, until: dateti
     begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
     found = []
     for lease_id in listed:
-        if lease_id in known or _TOKEN_LEASE.fullmatch(lease_id.rpartition("/")[2]):
+        if lease_id in known or is_token_lease(lease_id):
             continue
         record = worker.leases.lookup(lease_id)
         if record is not None and (record.issued_at is None or begun <= record.issued_at <= until):

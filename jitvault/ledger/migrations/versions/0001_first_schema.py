@@ -18,6 +18,7 @@ def upgrade() -> None:
     _freezes()
     _installation()
     _observations()
+    _orphans()
     _tasks()
     _worker_sessions()
     _checks()
@@ -115,6 +116,8 @@ def _installation() -> None:
         "installation",
         sa.Column("one", sa.Integer(), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("claim_epoch", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("claim_until", sa.Float(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("one = 1", name=op.f("ck_installation_single")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_installation")),
     )
@@ -214,6 +217,30 @@ def _worker_sessions() -> None:
     )
 
 
+def _orphans() -> None:
+    op.create_table(
+        "orphans",
+        sa.Column("lease_id", sa.String(length=512), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("path", sa.String(length=1024), nullable=False),
+        sa.Column("task_id", sa.String(length=63), nullable=True),
+        sa.Column("issued_at", UtcTime(), nullable=True),
+        sa.Column("expires_at", UtcTime(), nullable=True),
+        sa.Column("line", sa.String(length=64), nullable=False),
+        sa.Column("request_id", sa.String(length=64), nullable=False),
+        sa.Column("first_seen_at", UtcTime(), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("revoking", sa.Boolean(create_constraint=True, name="revoking"), nullable=False),
+        sa.Column("checks", sa.JSON(), nullable=False),
+        sa.CheckConstraint("kind IN ('token', 'lease')", name=op.f("ck_orphans_kind")),
+        sa.CheckConstraint(
+            "verdict IN ('live', 'revoke_requested', 'acknowledged', 'gone', 'audit_confirmed', 'target_confirmed', 'revoke_failed', 'irrevocable', 'expired', 'never_issued', 'unverifiable')",
+            name=op.f("ck_orphans_verdict"),
+        ),
+        sa.PrimaryKeyConstraint("lease_id", name=op.f("pk_orphans")),
+    )
+
+
 def _checks() -> None:
     op.create_table(
         "checks",
@@ -301,7 +328,7 @@ def _operations() -> None:
     op.create_table(
         "operations",
         sa.Column("op_id", sa.String(length=32), nullable=False),
-        sa.Column("task_id", sa.String(length=63), nullable=False),
+        sa.Column("task_id", sa.String(length=63), nullable=True),
         sa.Column("kind", sa.String(length=32), nullable=False),
         sa.Column("subject", sa.String(length=512), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),

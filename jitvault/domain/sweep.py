@@ -1,0 +1,289 @@
+"""What stands in Vault held against what the ledger and the audit stream know: each credential is in one class.
+
+- `known`: a task's, or the wrapping of a task's token;
+- `orphan`: in Vault below our roles or our templates' paths, and no task's; or a task's that the ledger calls dead;
+- `irrevocable`: a task's, and Vault has given up on revoking it;
+- `unlinked`: the audit stream shows that it was made, nothing of the ledger explains it, and Vault has it no more;
+- `waiting`: nobody can say yet, because it is younger than the settle window or an act is open that may have made it.
+  Nothing is ever done to such a one.
+
+A token in Vault shows no accessor; it is known by its issue time, which is the one that its look-up by accessor gives.
+A wrapping token is listed beside the token in it, made in the same request right after it; it cannot be renewed, which
+a token that an administrator makes can look like as well: so each grant explains one wrapping and no more.
+All times are Vault's. Shapes: docs/vault-facts.md, "Tokens and wrapping".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+# a wrapping token is made within the same request, 0.2 ms after the token in it where this was measured
+WRAPPED_WITHIN = timedelta(seconds=1)
+
+
+class Class(StrEnum):
+    KNOWN = "known"
+    ORPHAN = "orphan"
+    IRREVOCABLE = "irrevocable"
+    UNLINKED = "unlinked"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A credential that Vault has. `path` is where it was made; a token's is `auth/token/create/<role>`."""
+
+    lease_id: str
+    kind: str
+    path: str
+    issued_at: datetime | None
+    expires_at: datetime | None = None
+    renewable: bool = True
+    revoke_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A credential of a task. A lease's `subject` is its id, a token's the HMAC of its accessor.
+
+    `dead` says that the ledger holds it to be ended for good. `token_lease` is a token's own lease where that is known.
+    """
+
+    subject: str
+    kind: str
+    path: str
+    task_id: str
+    issued_at: datetime | None
+    dead: bool = False
+    token_lease: str | None = None
+    wrap_ttl: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An act of a task that may have made one credential at `path` (a token: with its wrapping) in that time."""
+
+    kind: str
+    path: str
+    task_id: str
+    since: datetime
+    until: datetime
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An audit line that shows a credential as made, without a task that it belongs to.
+
+    `subject` is a lease's id, or the HMAC of a token's accessor where the line shows it. `by` is the HMAC of the
+    accessor of the token that asked, `since` the time of the request line.
+    """
+
+    kind: str
+    subject: str
+    path: str
+    since: datetime
+    at: datetime
+    line: str
+    request_id: str = ""
+    by: str = ""
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One credential with its class. `issue` is the line that shows how it was made, `why` is for a person."""
+
+    kind: str
+    of: Class
+    path: str
+    issued_at: datetime | None
+    why: str
+    listed: Listed | None = None
+    task_id: str | None = None
+    issue: Issue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the ledger and the audit stream know. `told` are the lines that were findings of an earlier sweep."""
+
+    owned: Sequence[Owned] = ()
+    opened: Sequence[Open] = ()
+    issues: Sequence[Issue] = ()
+    told: frozenset[str] = frozenset()
+
+
+def compare(listed: Iterable[Listed], books: Books, *, now: datetime, settle: timedelta) -> list[Found]:
+    """Each listed credential once, and each line of `books.issues` that belongs to none of them once.
+
+    The order of what is given changes nothing. `now` is Vault's time, `settle` its longest request.
+    """
+    case = _Case(books, now, settle)
+    found = [case.token(one) for one in sorted(listed, key=_by_age) if one.kind == "token"]
+    found += [case.lease(one) for one in sorted(listed, key=_by_age) if one.kind != "token"]
+    return found + [case.unlinked(issue) for issue in case.left_over()]
+
+
+def _by_age(one: Listed) -> tuple[float, str]:
+    return (one.issued_at.timestamp() if one.issued_at else 0.0, one.lease_id)
+
+
+@dataclass
+class _Case:
+    """The comparison under way: what explains one credential explains no other."""
+
+    books: Books
+    now: datetime
+    settle: timedelta
+    _by_lease: dict[str, Owned] = field(init=False)
+    _by_time: dict[tuple[str, datetime], list[Owned]] = field(init=False)
+    _grants: dict[str, list[Owned]] = field(init=False)
+    _creates: dict[str, list[Issue]] = field(init=False)
+    _issues: dict[str, list[Issue]] = field(init=False)
+    _taken: set[tuple[str, object]] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        tokens = [one for one in _ordered(self.books.owned) if one.kind == "token"]
+        self._by_lease = {one.subject: one for one in self.books.owned if one.kind == "lease"}
+        self._by_lease |= {one.token_lease: one for one in tokens if one.token_lease}
+        self._by_time, self._grants = defaultdict(list), defaultdict(list)
+        for one in tokens:
+            if one.issued_at is not None:
+                self._by_time[one.path, one.issued_at].append(one)
+                self._grants[one.path].append(one)
+        self._creates, self._issues = defaultdict(list), defaultdict(list)
+        for issue in sorted(self.books.issues, key=_by_line):
+            if issue.kind == "token":
+                self._creates[issue.path].append(issue)
+            else:
+                self._issues[issue.subject].append(issue)
+
+    def token(self, one: Listed) -> Found:
+        if one.renewable and (owner := self._owner(one)):
+            return self._of_task(one, owner)
+        if not one.renewable and (owner := self._in_wrapping(one)):
+            return _found(one, Class.KNOWN, f"the wrapping of task {owner.task_id}'s token", owner.task_id)
+        return self._of_nobody(one, self._issue_of_token(one))
+
+    def lease(self, one: Listed) -> Found:
+        owner = self._by_lease.get(one.lease_id)
+        if owner is not None:
+            return self._of_task(one, owner)
+        issues = self._issues.get(one.lease_id, [])
+        # the same lease can be shown by several lines, as after a restored Vault: all of them are about this one
+        self._taken |= {("issue", issue.line) for issue in issues}
+        return self._of_nobody(one, issues[0] if issues else None)
+
+    def left_over(self) -> list[Issue]:
+        return [i for i in sorted(self.books.issues, key=_by_line) if ("issue", i.line) not in self._taken]
+
+    def unlinked(self, issue: Issue) -> Found:
+        if self.now - issue.at < self.settle:
+            of, why = Class.WAITING, "too young to judge"
+        elif issue.line in self.books.told:
+            of, why = Class.KNOWN, "told by an earlier sweep, and not in Vault"
+        else:
+            of, why = Class.UNLINKED, "made without a task, and not in Vault any more"
+        return Found(issue.kind, of, issue.path, issue.at, why, issue=issue)
+
+    def _of_task(self, one: Listed, owner: Owned) -> Found:
+        if owner.dead and not self._is_young(one):
+            return _found(one, Class.ORPHAN, f"task {owner.task_id} calls it dead, and Vault has it", owner.task_id)
+        if one.revoke_error:
+            return _found(one, Class.IRREVOCABLE, f"of task {owner.task_id}", owner.task_id)
+        return _found(one, Class.KNOWN, f"of task {owner.task_id}", owner.task_id)
+
+    def _of_nobody(self, one: Listed, issue: Issue | None) -> Found:
+        if act := self._open_act(one):
+            return _found(one, Class.WAITING, f"{act.what} of task {act.task_id} is open", act.task_id, issue)
+        if self._is_young(one):
+            return _found(one, Class.WAITING, "too young to judge", None, issue)
+        return _found(one, Class.ORPHAN, "no task knows it", None, issue)
+
+    def _is_young(self, one: Listed) -> bool:
+        """Also what has no time: whoever cannot say how old it is must not act on it."""
+        return one.issued_at is None or self.now - one.issued_at < self.settle
+
+    def _owner(self, one: Listed) -> Owned | None:
+        """The grant whose token this is; each has one."""
+        named = self._by_lease.get(one.lease_id)
+        same_time = self._by_time.get((one.path, one.issued_at), ()) if one.issued_at else ()
+        for owner in [named] if named else same_time:
+            if self._take("token", owner.subject or owner.token_lease):
+                return owner
+        return None
+
+    def _in_wrapping(self, one: Listed) -> Owned | None:
+        """The last grant before it, if it was made right then and lives no longer than that grant's wrapping."""
+        grants, at = self._grants.get(one.path, []), one.issued_at
+        if at is None or one.expires_at is None:
+            return None
+        for owner in reversed(grants[: bisect_right(grants, at, key=_issued)]):
+            made = _issued(owner)
+            if at - made > WRAPPED_WITHIN:
+                return None
+            if one.expires_at <= made + owner.wrap_ttl + WRAPPED_WITHIN and self._take("wrapping", owner.subject):
+                return owner
+        return None
+
+    def _issue_of_token(self, one: Listed) -> Issue | None:
+        """The line of its creation. A create in a wrapping makes two, the token and what it is wrapped in."""
+        role, at, creates = "token" if one.renewable else "wrapping", one.issued_at, self._creates.get(one.path, [])
+        if at is None:
+            return None
+        for issue in creates[bisect_left(creates, at, key=_answered) :]:
+            if issue.at - at > self.settle + WRAPPED_WITHIN:
+                # no request takes longer than that
+                return None
+            if issue.since <= at and self._take(f"{role} of line", issue.line):
+                self._taken.add(("issue", issue.line))
+                return issue
+        return None
+
+    def _open_act(self, one: Listed) -> Open | None:
+        role = one.kind if one.renewable else f"{one.kind} wrapping"
+        for n, act in enumerate(sorted(self.books.opened, key=_by_opening)):
+            there = act.kind == one.kind and act.path == one.path
+            within = one.issued_at is not None and act.since <= one.issued_at <= act.until
+            if there and within and self._take(f"{role} of act", n):
+                return act
+        return None
+
+    def _take(self, what: str, key: object) -> bool:
+        """Whether it was free until now."""
+        if (what, key) in self._taken:
+            return False
+        self._taken.add((what, key))
+        return True
+
+
+def _found(one: Listed, of: Class, why: str, task_id: str | None, issue: Issue | None = None) -> Found:
+    return Found(one.kind, of, one.path, one.issued_at, why, one, task_id, issue)
+
+
+def _ordered(owned: Iterable[Owned]) -> list[Owned]:
+    return sorted(owned, key=lambda one: (one.issued_at.timestamp() if one.issued_at else 0.0, one.subject))
+
+
+def _issued(owner: Owned) -> datetime:
+    if owner.issued_at is None:
+        raise ValueError("only dated grants are looked through by time")
+    return owner.issued_at
+
+
+def _answered(issue: Issue) -> datetime:
+    return issue.at
+
+
+def _by_line(issue: Issue) -> tuple[datetime, str]:
+    return issue.at, issue.line
+
+
+def _by_opening(act: Open) -> tuple[datetime, datetime, str, str]:
+    return act.since, act.until, act.task_id, act.what

@@ -1,0 +1,127 @@
+"""End what belongs to no task, and prove it. Each act has an operation in the ledger first, as a task's acts have.
+
+A token is ended by its own lease, which the listing of its role shows: its accessor nobody knows. That it was there
+before, that it was revoked and that it is gone then, all three have to stand in the audit stream. A crash in between
+leaves an orphan that is being revoked, which the next sweep ends and proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.orphan import Orphan, judge
+from jitvault.errors import OutcomeUnknown, VaultRejected
+from jitvault.ports.ledger import OperationRow, OpState
+from jitvault.ports.orphans import OrphanRow
+from jitvault.ports.vault import LeaseRecord
+from jitvault.services.confirm import INVALID_LEASE
+from jitvault.services.context import Worker, new_id
+from jitvault.services.observe import canary
+
+REVOKE, LOOK_UP = "revoke_orphan", "lookup_orphan"
+_AT_ONCE = 20
+_EXTEND_AFTER_S = 5.0
+
+
+def end(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Revoke each of them and look it up; gives them with what Vault says, which is no proof."""
+    ended: list[OrphanRow] = []
+    for n in range(0, len(orphans), _AT_ONCE):
+        worker.ledger.extend_sweep(claim)
+        ended += _end_some(worker, claim, orphans[n : n + _AT_ONCE])
+    return ended
+
+
+def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Those of them that we revoked, with the verdict that the audit stream carries. Raises AuditUntrusted."""
+    if not orphans:
+        return []
+    newest = canary(worker)
+    worker.ledger.extend_sweep(claim)
+    ids = [orphan.lease_id for orphan in orphans]
+    trail, errors = worker.ledger.trail_of(ids), frozenset({INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)})
+    ops: dict[str, list[OperationRow]] = {lease_id: [] for lease_id in ids}
+    for op in worker.ledger.operations_on(ids):
+        ops[op.subject].append(op)
+    proven = []
+    for orphan in orphans:
+        own = ops[orphan.lease_id]
+        case = Orphan(
+            lease_id=orphan.lease_id,
+            kind=orphan.kind,
+            mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
+            hashed=worker.hasher.hash(orphan.lease_id),
+            live_ops=frozenset(op.op_id for op in own if op.kind == LOOK_UP and op.answer == "live"),
+            revoke_ops=frozenset(op.op_id for op in own if op.kind == REVOKE),
+            gone_ops=frozenset(op.op_id for op in own if op.kind == LOOK_UP and op.answer == "gone"),
+            gone_errors=errors,
+            expires_at=orphan.expires_at,
+            claimed=orphan.verdict,
+        )
+        verdict, checks = judge(case, trail, newest)
+        proven.append(replace(orphan, verdict=verdict, checks=tuple(check.as_json() for check in checks)))
+    worker.ledger.keep(orphans=proven, at=worker.now(), claim=claim)
+    return proven
+
+
+def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Look each up, commit all intents, act, commit what came of it."""
+    looked = [(orphan, *look_up(worker, orphan.lease_id)) for orphan in orphans]
+    there = [
+        replace(orphan, revoking=True, verdict=Verdict.REVOKE_REQUESTED, expires_at=record.expires_at)
+        for orphan, _, record in looked
+        if record is not None
+    ]
+    away = [replace(orphan, verdict=Verdict.GONE) for orphan, _, record in looked if record is None]
+    intents = [
+        OperationRow(new_id(), None, REVOKE, orphan.lease_id, OpState.INTENDED, None, worker.now(), None)
+        for orphan in there
+    ]
+    acts = [op for _, op, _ in looked]
+    worker.ledger.keep(orphans=[*there, *away], operations=[*acts, *intents], at=worker.now(), claim=claim)
+    ended: list[OrphanRow] = []
+    answers: list[OperationRow] = []
+    held_since = worker.clock.monotonic()
+    try:
+        for orphan, op in zip(there, intents, strict=True):
+            if worker.clock.monotonic() - held_since > _EXTEND_AFTER_S:
+                worker.ledger.extend_sweep(claim)
+                held_since = worker.clock.monotonic()
+            answered = _revoke(worker, orphan, op)
+            answers.append(answered)
+            looked_up, record = look_up(worker, orphan.lease_id)
+            answers.append(looked_up)
+            ended.append(replace(orphan, verdict=_claimed(record, answered)))
+    finally:
+        worker.ledger.keep(orphans=ended, operations=answers, at=worker.now(), claim=claim)
+    return [*ended, *away]
+
+
+def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow:
+    """Revoke it by its path and give the operation with the answer; a 204 is only `ok`."""
+    try:
+        worker.leases.revoke(orphan.lease_id, op=op.op_id)
+        state, answer = OpState.ANSWERED, "ok"
+    except OutcomeUnknown as error:
+        state, answer = OpState.UNKNOWN, str(error)[:255]
+    except VaultRejected as error:
+        state, answer = OpState.ABANDONED, str(error)[:255]
+    return replace(op, state=state, answer=answer, answered_at=worker.now())
+
+
+def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
+    """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
+    op = OperationRow(new_id(), None, LOOK_UP, lease_id, OpState.INTENDED, None, worker.now(), None)
+    record = worker.leases.lookup(lease_id, op=op.op_id)
+    answer = "gone" if record is None else "live"
+    return replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()), record
+
+
+def _claimed(record: LeaseRecord | None, revocation: OperationRow) -> Verdict:
+    if record is None:
+        return Verdict.GONE
+    if record.revoke_error:
+        return Verdict.IRREVOCABLE
+    return Verdict.ACKNOWLEDGED if revocation.state is OpState.ANSWERED else Verdict.REVOKE_FAILED
