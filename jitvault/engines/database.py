@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.errors import InvalidInput, NotConfirmed, UsageError
 from jitvault.ports.engine import Read
@@ -33,6 +34,7 @@ class DatabaseEngine:
     """`jitvault.ports.engine.Engine` for `database/` mounts."""
 
     name: str = "database"
+    capability: Capability = "read"
     non_hmac_response_keys: tuple[str, ...] = ("username",)
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
@@ -52,15 +54,16 @@ class DatabaseEngine:
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")
 
-    def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
+    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
         try:
             import psycopg
         except ImportError:
             raise UsageError("probing PostgreSQL needs psycopg", hint="pip install 'jitvault[postgres]'") from None
         try:
+            dsn = str(where["dsn"])
             with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="jitvault-probe") as target:
                 ended = _end_orphaned(target)
-                return _look(target, list(usernames), ended)
+                return _look(target, list(names), ended)
         except psycopg.Error as error:
             # the message can hold the connection string, so only the kind of the failure is told
             raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 
 Read = Callable[[str], Mapping[str, Any] | None]
@@ -12,6 +13,9 @@ Read = Callable[[str], Mapping[str, Any] | None]
 
 class Engine(Protocol):
     name: str
+
+    capability: Capability
+    """What a task token needs on the paths that give its credentials: `read`, or `update` where something is sent."""
 
     non_hmac_response_keys: tuple[str, ...]
     """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for."""
@@ -27,6 +31,10 @@ class Engine(Protocol):
         """The paths that `snapshot` reads."""
         ...
 
-    def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
-        """Ask the target about each credential, ending what is still open. Raises JitvaultError."""
+    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+        """Ask the target about each credential, by the name that it knows it by, ending what is still open.
+
+        `where` is the probe's document below `jitvault/probes/`; its `dsn` says how to reach the target. Raises
+        NotConfirmed where it cannot be asked, UsageError where this machine lacks something for it.
+        """
         ...
