@@ -14,6 +14,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jitvault.engines import revocation
 from jitvault.engines.revocation import SKEW, current_crl, expired, issuer_of, on_crl, request_for, revoked_by_ocsp
 from jitvault.errors import NotConfirmed
 
@@ -70,6 +71,17 @@ def test_a_crl_without_entries_lists_nothing() -> None:
 @pytest.mark.parametrize("forger", [IMPOSTOR, Authority.new(name="another CA")], ids=["same name", "another name"])
 def test_a_crl_that_another_key_signed_is_no_evidence(forger: Authority) -> None:
     assert why(listed, forger.crl()) == "the CRL is not signed by the issuer"
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_a_weak_signature_is_none(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here signs with SHA-1 any more, so another hash is the weak one."""
+    monkeypatch.setattr(revocation, "_WEAK", (hashes.SHA384,))
+    ca = Authority.new(kind)
+    assert "not signed by the issuer" in why(listed, ca.crl(method=hashes.SHA384()), issuer=ca)
+    assert "not signed by the issuer" in why(answered, ca.ocsp(method=hashes.SHA384()), issuer=ca)
+    assert listed(ca.crl(), issuer=ca)
+    assert answered(ca.ocsp(), issuer=ca)
 
 
 def test_a_crl_of_another_issuer_with_the_same_key_is_no_evidence() -> None:
