@@ -149,13 +149,13 @@ def spec(tmp_path: Path) -> Callable[..., Path]:
         template: str = "postgres-readonly",
         window: str = "15m",
         intent: str = "Count the orders.",
+        choices: str = "{database: app}",
         more: str = "",
     ) -> Path:
         name = task or f"t{secrets.token_hex(4)}-{next(numbers)}"
         path = tmp_path / f"{name}.yaml"
-        path.write_text(
-            SPEC.format(id=name, criticality=criticality, template=template, window=window, intent=intent, more=more)
-        )
+        text = SPEC.format(id=name, criticality=criticality, template=template, window=window, intent=intent, more=more)
+        path.write_text(text.replace("{database: app}", choices))
         return path
 
     return write

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from jitvault.domain.access import ROLE_PREFIX
+from jitvault.domain.access import ROLE_PREFIX, Fetch
 from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding
 from jitvault.vault.client import Vault
@@ -24,12 +24,12 @@ CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 
 @dataclass(frozen=True, slots=True)
 class TaskToken:
-    """What the agent holds for one task. `reads` are (template, Vault path) pairs."""
+    """What the agent holds for one task. `reads` are the requests that give it its credentials."""
 
     task_id: str
     token: Secret
     expires_at: datetime
-    reads: tuple[tuple[str, str], ...]
+    reads: tuple[Fetch, ...]
 
 
 def wrapping_token(given: str) -> Secret:
@@ -64,27 +64,31 @@ def unwrap(vault: Vault, token: Secret) -> TaskToken:
     inside = wrapping.unwrap(token)
     if inside is None:
         raise _spent()
-    reads = (pair.partition("=") for pair in inside.meta.get("jitvault_reads", "").split())
     return TaskToken(
         task_id=inside.meta.get("jitvault_task", ""),
         token=inside.token,
         expires_at=inside.expires_at,
-        reads=tuple((template, path) for template, _, path in reads),
+        reads=tuple(Fetch.of_word(word) for word in inside.meta.get("jitvault_reads", "").split()),
     )
 
 
 def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
-    """Read every path that the task may read, with its own token: `{template, path, lease_id, fields}` each."""
+    """Ask for every credential that the task may have, with its own token: `{template, path, lease_id, fields}` each.
+
+    Raises NotFound where the engine has no such role, and what Vault's refusals raise.
+    """
     own = vault.with_token(held.token)
     found = []
-    for template, path in held.reads:
-        answer = own.read(path)
+    for fetch in held.reads:
+        answer = own.read(fetch.path) if fetch.capability == "read" else own.write(fetch.path, fetch.data)
         if answer is None:
-            raise NotFound(f"Vault has nothing at {path}", hint="The engine's role is missing: tell the operator.")
+            raise NotFound(
+                f"Vault has nothing at {fetch.path}", hint="The engine's role is missing: tell the operator."
+            )
         found.append(
             {
-                "template": template,
-                "path": path,
+                "template": fetch.template,
+                "path": fetch.path,
                 "lease_id": answer.get("lease_id") or "",
                 "fields": answer["data"],
             }

@@ -29,7 +29,7 @@ from jitvault.audit.tokens import (
     prefix_length,
     skip,
 )
-from jitvault.domain.entry import Entry
+from jitvault.domain.entry import TARGET_NAMES, Entry
 
 MAX_TEXT = 64 * 1024
 # a hazard is found by any part of its path, so a path is not cut. Go's HTTP server takes none over 1 MiB, and JSON
@@ -42,7 +42,7 @@ MAX_ITEM = 4 * 1024
 _IN_DICTS: Mapping[str, tuple[str, ...]] = {
     "request.data": ("input", "lease_id", "accessor", "token"),
     "request.headers": ("x-jitvault-op",),
-    "response.data": ("error", "http_status_code", "username"),
+    "response.data": ("error", "http_status_code", *TARGET_NAMES),
 }
 _LONGEST_KEY = 6 * 32
 

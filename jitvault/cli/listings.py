@@ -11,6 +11,7 @@ from jitvault.cli import output
 from jitvault.cli.output import to_json
 
 if TYPE_CHECKING:
+    from jitvault.domain.access import Fetch
     from jitvault.provision.init import Plan
     from jitvault.provision.outcome import Outcome
 
@@ -26,14 +27,18 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     output.console().print(table if rows else "There are no tasks.")
 
 
-def checked(spec: Mapping[str, Any], paths: Mapping[str, str], *, as_json: bool) -> None:
+def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(to_json({"ok": True, "spec": spec, "reads": list(paths.values())}))
+        reads = [fetch.path for fetch in fetches]
+        sends = {fetch.path: dict(fetch.data) for fetch in fetches if fetch.data}
+        typer.echo(to_json({"ok": True, "spec": spec, "reads": reads, "sends": sends}))
         return
     console = output.console()
     console.print(f"{spec['metadata']['id']}: the spec is valid", markup=False, highlight=False)
-    for name, path in paths.items():
-        console.print(f"  {name} reads {path}", markup=False, highlight=False)
+    for fetch in fetches:
+        console.print(f"  {fetch.template} reads {fetch.path}", markup=False, highlight=False)
+        if fetch.data:
+            console.print(f"    sending {output.pairs(fetch.data)}", markup=False, highlight=False)
 
 
 def templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
@@ -72,6 +77,7 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
             **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
             **({"check": check} if check else {}),
             "reads": ", ".join(paths),
+            **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
         },
     )
 

@@ -25,11 +25,15 @@ def spec_check(
 ) -> None:
     """Check a spec and its templates without asking Vault."""
     from jitvault.cli import listings, session
+    from jitvault.domain.access import Fetch
 
     wiring = session.wired()
     read = load_spec(wiring, spec)
-    paths = {e.template: wiring.templates[e.template].resolve(e.with_) for e in read.spec.access}
-    listings.checked(read.canonical(), paths, as_json=json_)
+    fetches = []
+    for entry in read.spec.access:
+        template = wiring.templates[entry.template]
+        fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
+    listings.checked(read.canonical(), fetches, as_json=json_)
 
 
 def load_spec(wiring: Wiring, path: Path) -> TaskSpec:

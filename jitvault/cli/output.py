@@ -117,5 +117,10 @@ def coloured(state: str) -> str:
     return f"[{colour}]{state}[/{colour}]"
 
 
+def pairs(values: Mapping[str, str]) -> str:
+    """`name=value, name=value`, as what is sent with a request is shown."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
+
+
 def readable(at: str | None) -> str:
     return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"

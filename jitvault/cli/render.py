@@ -83,6 +83,8 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
     for wrapping in shown["wrapping"]:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
+            if body := (wrapping.get("sends") or {}).get(path):
+                console.print(f"  sends    {output.pairs(body)}", markup=False, highlight=False)
         what = out.path if out else wrapping["token"]
         console.print(f"  unwrap   within {wrapping['ttl']} s, once:", markup=False, highlight=False)
         console.print(f"           jitvault unwrap {what}", markup=False, highlight=False, soft_wrap=True)
@@ -140,11 +142,15 @@ def voted(document: Published, decision: str, digest: str, expires: str, *, as_j
 
 
 def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
+    from jitvault.domain.access import sent
+
+    bodies = sent(held.reads)
     shown = {
         "task_id": held.task_id,
         "token": held.token.reveal(),
         "expires_at": held.expires_at.isoformat(timespec="seconds"),
-        "reads": [path for _, path in held.reads],
+        "reads": [fetch.path for fetch in held.reads],
+        "sends": bodies,
     }
     if as_json or out:
         text(to_json(shown) + "\n", out=out)
@@ -154,6 +160,8 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     console.print(f"Task {held.task_id}: this token lives until {until}", markup=False, highlight=False)
     for path in shown["reads"]:
         console.print(f"  reads  {path}", markup=False, highlight=False)
+        if body := bodies.get(path):
+            console.print(f"  sends  {output.pairs(body)}", markup=False, highlight=False)
     console.print(f"  token  {shown['token']}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -166,7 +174,8 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | 
         console.print(secret["path"], markup=False, highlight=False, soft_wrap=True)
         console.print(f"  lease  {secret['lease_id'] or 'none'}", markup=False, highlight=False, soft_wrap=True)
         for name, value in secret["fields"].items():
-            console.print(f"  {name}  {value}", markup=False, highlight=False, soft_wrap=True)
+            text_of = "\n".join(map(str, value)) if isinstance(value, list) else value
+            console.print(f"  {name}  {text_of}", markup=False, highlight=False, soft_wrap=True)
 
 
 def status(shown: Mapping[str, Any], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from jitvault.domain.access import ACCESS_POLICY
-from jitvault.domain.entry import Auth, Entry, Request, Response
+from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
 from jitvault.domain.observation import Kind, Observation, Place
 
 READING = frozenset({"read", "list", "help"})
@@ -176,8 +176,15 @@ def _is_task_token(auth: Auth | None) -> bool:
 _GLOBAL_HAZARDS = re.compile(
     r"sys/(leases/tidy|(leases/)?revoke-(force|prefix)/|mounts/|remount|audit/|storage/raft/snapshot)|auth/token/tidy"
 )
+# Of PKI: what takes an issuer away or lets another be the default, so that Vault says 204 and no CRL that anybody
+# reads has the serial number (docs/vault-facts.md, "Certificates"). A role may have any name, so what is issued
+# through it is none of these, `issue/config` included.
+_ISSUER = (
+    r"root/?$|root/(generate|rotate|replace)(/|$)|issuer/[^/]+/?$|issuers/(generate|import)/|intermediate/set-signed"
+)
 _ENGINE_HAZARDS = re.compile(
-    r"^(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/).+?/(config|roles|reset|rotate-[a-z]+)(/|$)"
+    r"^(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)(?!.+/issue/[^/]+$)"
+    rf".+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
 )
 
 
@@ -231,9 +238,10 @@ def _error(entry: Entry) -> str:
 def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     response = entry.response or Response()
     detail: dict[str, Any] = {}
-    if kind is Kind.LEASE_ISSUED and "username" in (response.data or {}):
+    named = [key for key in TARGET_NAMES if key in (response.data or {})]
+    if kind is Kind.LEASE_ISSUED and named:
         # plain because `init` tuned the mount so; a probe looks for this name
-        detail["username"] = _text((response.data or {})["username"])
+        detail["target_name"] = _text((response.data or {})[named[0]])
     if _denied(entry):
         detail["denied"] = True
     if response.warnings:

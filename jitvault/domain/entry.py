@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+TARGET_NAMES = ("username", "serial_number")
+"""The response keys that say what a target knows a credential by, in plain where `init` tuned the mount."""
+
 
 class Auth(msgspec.Struct, frozen=True):
     accessor: str = ""

@@ -15,11 +15,13 @@ _TOKEN_LEASE = re.compile(r"h[0-9a-f]{64}(\.\w+)?")
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """`path` is where it was read; `username` is the login that a probe looks for, None where no line shows it."""
+    """`path` is where it was read; `target_name` is what its target knows it by (a login's name, a certificate's
+    serial number), so that a probe can ask about it. None where no line shows it.
+    """
 
     lease_id: str
     path: str
-    username: str | None
+    target_name: str | None
     at: datetime
 
 
@@ -27,12 +29,12 @@ def issued(line: Observation) -> Issued | None:
     """The lease that a line shows as issued, or None."""
     if line.kind is not Kind.LEASE_ISSUED or not line.closing:
         return None
-    username = line.detail.get("username")
+    name = line.detail.get("target_name")
     return Issued(
         lease_id=line.subject,
         # an unwrap shows the lease of what was read elsewhere; its id begins with that path
         path=line.subject.rpartition("/")[0] if line.path.startswith("sys/wrapping/") else line.path,
-        username=username if username and not username.startswith("hmac-") else None,
+        target_name=name if name and not name.startswith("hmac-") else None,
         at=line.at,
     )
 

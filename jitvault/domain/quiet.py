@@ -21,6 +21,7 @@ class Doubts:
 
     `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
     them. `elsewhere` is something hidden below a path that is none of the task's: nobody lists it for us.
+    `unleased` is a credential without a lease: Vault cannot end it, and no listing shows it.
     """
 
     gap: str
@@ -28,6 +29,7 @@ class Doubts:
     elsewhere: str
     unanswered: str
     pending: tuple[str, ...]
+    unleased: str = ""
 
     @property
     def why_list(self) -> str:
@@ -60,6 +62,7 @@ def doubts(
     closed = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
     unknown = [o for o in closed if o.alias not in opened_by and not o.path.startswith(_LEASELESS)]
     hidden = [o for o in unknown if o.path in leased]
+    unleased = [o for o in hidden if not o.alias]
     elsewhere = [o for o in unknown if o.path not in leased]
     return Doubts(
         gap="the stream was interrupted after the token was made" if len(stretches) > 1 or interrupted else "",
@@ -71,6 +74,9 @@ def doubts(
         else "",
         unanswered=f"{len(never)} requests never got an answer" if never else "",
         pending=tuple(sorted({o.request_id for o in opened} - {o.request_id for o in never})),
+        unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
+        if unleased
+        else "",
     )
 
 
@@ -93,8 +99,8 @@ def is_quiet(
     if open_doubts.pending:
         waiting = open_doubts.pending
         return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
-    if open_doubts.elsewhere:
-        return Check(7, ok=False, evidence=open_doubts.elsewhere)
+    if never := open_doubts.elsewhere or open_doubts.unleased:
+        return Check(7, ok=False, evidence=never)
     if open_doubts.why_list and not settled:
         return Check(7, ok=False, evidence=open_doubts.why_list)
     if not tokens and now_canary is not None:

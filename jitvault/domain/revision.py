@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from jitvault.domain.access import AccessPolicy
+from jitvault.domain.access import AccessPolicy, Capability, Fetch
 from jitvault.domain.canonical import canonical_bytes, digest_of, sha256_hex
 from jitvault.domain.policy import highest
 from jitvault.domain.spec import TaskSpec, parse_spec
@@ -37,13 +37,16 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One access of the spec, resolved against what Vault really has. `engine` is the engine's snapshot."""
+    """One access of the spec, resolved against what Vault really has. `engine` is the engine's snapshot, and
+    `capability` what its paths take.
+    """
 
     template: AccessTemplate
     with_: Mapping[str, str]
     path: str
     policy: AccessPolicy
     engine: Mapping[str, Any]
+    capability: Capability = "read"
 
     def as_json(self) -> dict[str, Any]:
         body = self.template.spec
@@ -55,6 +58,8 @@ class Resolved:
             "engine": body.engine,
             "mount": body.mount,
             "path": self.path,
+            "capability": self.capability,
+            "data": body.fill_data(self.with_),
             "tier": body.tier,
             "data_domains": list(body.data_domains),
             "ttl_s": body.ttl // timedelta(seconds=1),
@@ -96,6 +101,11 @@ class Revision:
         return found
 
     @property
+    def fetches(self) -> list[Fetch]:
+        """The requests by which the agent gets its credentials."""
+        return [Fetch(e["template"], e["path"], e["capability"], e["data"]) for e in self.access]
+
+    @property
     def window(self) -> Window:
         return self.spec.window
 
@@ -119,7 +129,11 @@ def build(
     access: Sequence[Resolved],
     cidrs: Sequence[str],
 ) -> Revision:
-    """Revision `number` of a task. The same arguments always give the same bytes."""
+    """Revision `number` of a task. The same arguments always give the same bytes.
+
+    Raises InvalidInput when two of its accesses would send different data to one path.
+    """
+    _refuse_mixed(access)
     tiers = [entry.template.spec.tier for entry in access]
     content = {
         "apiVersion": "jitvault.dev/v1",
@@ -136,6 +150,20 @@ def build(
         "cidrs": sorted(cidrs),
     }
     return Revision.of(canonical_bytes(content))
+
+
+def _refuse_mixed(access: Sequence[Resolved]) -> None:
+    """Vault adds the policies of a token up: of two on one path it could take a name from one and a TTL from the other.
+
+    Besides, a lease would not say which of them it belongs to.
+    """
+    policies: dict[str, str] = {}
+    for entry in access:
+        if policies.setdefault(entry.path, entry.policy.name) != entry.policy.name:
+            raise InvalidInput(
+                f"spec.access: two entries send different data to {entry.path}; a task can have one of them",
+                hint="Make a task of its own for each.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +212,9 @@ def in_plain_words(revision: Revision) -> list[str]:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
         lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
+        if entry["capability"] == "update":
+            sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
+            lines.append(f"  asked for with exactly {sent or 'nothing'}")
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import rfc8785
 from pydantic import AfterValidator, Field, model_validator
 
+from jitvault.domain.access import DATA_KEY, DATA_VALUE
 from jitvault.domain.document import place, read_document, shown
 from jitvault.domain.fields import (
     API_VERSION,
@@ -68,6 +69,17 @@ PathPattern = Annotated[
         "without `..`, not beginning with sys, auth, identity, cubbyhole, jitvault or jitvault-transit",
     ),
 ]
+DataKey = Annotated[
+    str, Name(rf"^{DATA_KEY}$", "the name of a request's parameter: 1 to 64 of a-z 0-9 _ beginning with a letter")
+]
+DataPattern = Annotated[
+    str,
+    Name(
+        r"^(?=.{1,256}$)(?:[A-Za-z0-9._@:/,-]|\{[a-z][a-z0-9_]{0,31}\})+$",
+        "1 to 256 of A-Z a-z 0-9 . _ @ : / , - and {parameter}: it is pinned in an access policy, where a * would "
+        "mean anything",
+    ),
+]
 
 
 def _wrap_ttl(duration: timedelta) -> timedelta:
@@ -107,7 +119,15 @@ class TemplateBody(Strict):
     parameters: Annotated[
         Mapping[ParameterName, Parameter],
         Field(max_length=16, json_schema_extra={"additionalProperties": False}),
-    ] = Field(default_factory=dict, description="What a task chooses; every one is used in the path.")
+    ] = Field(default_factory=dict, description="What a task chooses; every one is used in the path or in the data.")
+    data: Annotated[
+        Mapping[DataKey, DataPattern],
+        Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+    ] = Field(
+        default_factory=dict,
+        description="What the agent sends to the path, all of it and nothing else, with {parameter} as in the path; "
+        "for engines that are written to.",
+    )
     tier: Level = Field(description="How risky this access is, whatever the task.")
     data_domains: Annotated[
         tuple[Identifier, ...],
@@ -158,7 +178,8 @@ class TemplateBody(Strict):
         return self._wrong_parameters() or self._wrong_paths()
 
     def _wrong_parameters(self) -> str | None:
-        used, declared = set(_PLACEHOLDER.findall(self.path)), set(self.parameters)
+        texts = (self.path, *self.data.values())
+        used, declared = {name for text in texts for name in _PLACEHOLDER.findall(text)}, set(self.parameters)
         if missing := sorted(used - declared):
             return f"expected a parameter for each placeholder of the path; {', '.join(missing)} has none"
         if unused := sorted(declared - used):
@@ -177,11 +198,18 @@ class TemplateBody(Strict):
             path = self.fill(with_)
             if ".." in path or path.split("/")[0] in RESERVED:
                 return f"expected no `..` and no path of Vault's own; some choices give {shown(path)}"
+            for key, value in self.fill_data(with_).items():
+                if not re.fullmatch(DATA_VALUE, value):
+                    return f"expected at most 256 characters in data.{key}; some choices give {shown(value)}"
         return None
 
     def fill(self, with_: Mapping[str, str]) -> str:
         """The path below the mount; `with_` has a choice for every parameter."""
         return _PLACEHOLDER.sub(lambda match: with_[match[1]], self.path)
+
+    def fill_data(self, with_: Mapping[str, str]) -> dict[str, str]:
+        """What is sent to the path; `with_` has a choice for every parameter."""
+        return {key: _PLACEHOLDER.sub(lambda match: with_[match[1]], value) for key, value in sorted(self.data.items())}
 
     def combinations(self) -> Iterator[dict[str, str]]:
         """Every combination of choices, in order."""
@@ -246,6 +274,8 @@ class AccessTemplate(Strict):
             "lease_budget": body.lease_budget,
             "confirm": body.confirm,
         }
+        if body.data:
+            found["data"] = dict(sorted(body.data.items()))
         if body.probe is not None:
             found["probe"] = body.probe
         if body.confirm_why is not None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.errors import InvalidInput, NotConfirmed, UsageError
 from jitvault.ports.engine import Read
@@ -43,6 +44,7 @@ class DatabaseEngine:
     """`jitvault.ports.engine.Engine` for `database/` mounts."""
 
     name: str = "database"
+    capability: Capability = "read"
     non_hmac_response_keys: tuple[str, ...] = ("username",)
     remedies: Mapping[str, str] = {
         "used": "Does the probe look at the server and database that the role's connection has, and may the new role "
@@ -73,19 +75,19 @@ class DatabaseEngine:
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")
 
-    def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
-        with _probing(dsn) as target:
+    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+        with _probing(str(where["dsn"])) as target:
             ended = _end_orphaned(target)
-            return _look(target, list(usernames), ended)
+            return _look(target, list(names), ended)
 
-    def missing_rights(self, dsn: str) -> tuple[str, ...]:
-        with _probing(dsn) as target:
+    def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
+        with _probing(str(where["dsn"])) as target:
             row = target.execute(_RIGHTS).fetchone()
         return () if row and row[0] else ("pg_signal_backend",)
 
     @contextmanager
-    def use(self, dsn: str, issued: Mapping[str, Any]) -> Iterator[_Session]:
-        session = _Session(dsn, issued)
+    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_Session]:
+        session = _Session(str(where["dsn"]), issued)
         try:
             yield session
         finally:

@@ -165,7 +165,7 @@ leases = Table(
     _task(),
     Column("grant_id", String(32), ForeignKey("grants.grant_id"), nullable=False),
     Column("path", String(1024), nullable=False),
-    Column("username", String(255)),
+    Column("target_name", String(255)),
     Column("issued_at", UtcTime, nullable=False),
     Column("verdict", String(20), nullable=False),
     Column("dead_at", UtcTime),

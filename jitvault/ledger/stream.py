@@ -207,7 +207,7 @@ def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observati
             task_id=grant.task_id,
             grant_id=grant.grant_id,
             path=lease.path,
-            username=lease.username,
+            target_name=lease.target_name,
             issued_at=lease.at,
             verdict=Verdict.LIVE,
             dead_at=None,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 
 Read = Callable[[str], Mapping[str, Any] | None]
@@ -31,6 +32,9 @@ class Used(Protocol):
 class Engine(Protocol):
     name: str
 
+    capability: Capability
+    """What a task token needs on the paths that give its credentials: `read`, or `update` where something is sent."""
+
     non_hmac_response_keys: tuple[str, ...]
     """Response keys that the mount shows in plain in the audit stream, so that a probe knows whom to look for.
 
@@ -51,15 +55,19 @@ class Engine(Protocol):
         """The paths that `snapshot` reads."""
         ...
 
-    def probe(self, dsn: str, usernames: Sequence[str]) -> Mapping[str, Probed]:
-        """Ask the target about each credential, ending what is still open. Raises JitvaultError."""
+    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+        """Ask the target about each credential, by the name that it knows it by, ending what is still open.
+
+        `where` is the probe's document below `jitvault/probes/`; its `dsn` says how to reach the target. Raises
+        NotConfirmed where it cannot be asked, UsageError where this machine lacks something for it.
+        """
         ...
 
-    def missing_rights(self, dsn: str) -> tuple[str, ...]:
+    def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         """What the probe's own identity lacks at the target to look and to end what is open. Raises JitvaultError."""
         ...
 
-    def use(self, dsn: str, issued: Mapping[str, Any]) -> AbstractContextManager[Used]:
+    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> AbstractContextManager[Used]:
         """Use a credential where the probe looks. `issued` is the data of Vault's answer, with the secret in it.
 
         Entering raises NotConfirmed when the target does not take it. Only an administrator's check calls this.

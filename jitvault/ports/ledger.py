@@ -102,13 +102,13 @@ class GrantRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One lease that the audit stream showed. `username` is what a probe looks for."""
+    """One lease that the audit stream showed. `target_name` is what its target knows it by, for a probe."""
 
     lease_id: str
     task_id: str
     grant_id: str
     path: str
-    username: str | None
+    target_name: str | None
     issued_at: datetime
     verdict: Verdict
     dead_at: datetime | None

@@ -127,7 +127,7 @@ def desired(
         Mount(TRANSIT_MOUNT, "transit"),
         Installation(),
         AuditedHeader(AUDITED_HEADER),
-        *(access.policy for access in accesses),
+        *{access.policy.name: access.policy for access in accesses}.values(),
         MarkedPolicy("jitvault-worker", worker_policy(policies, roles, accesses)),
         *(MarkedPolicy(f"jitvault-{role}", _policy_file(policies, f"{role}.hcl")) for role in ROLES),
         *roles,
@@ -153,12 +153,13 @@ def token_roles(networks: Mapping[str, Sequence[str]]) -> tuple[TokenRole, ...]:
 def worker_policy(policies: Mapping[str, str], roles: Iterable[TokenRole], accesses: Iterable[Access]) -> str:
     """The worker's policy: its file, then one stanza for each role, access path and engine configuration."""
     accesses = tuple(accesses)
+    paths = sorted({access.path for access in accesses})
     reads = sorted({path for access in accesses for path in access.worker_paths})
     return "".join(
         (
             _policy_file(policies, "worker.hcl"),
             *(_stanza(policies, "worker-token-role.hcl", role=role.name) for role in roles),
-            *(_stanza(policies, "worker-access-path.hcl", path=access.path) for access in accesses),
+            *(_stanza(policies, "worker-access-path.hcl", path=path) for path in paths),
             *(_stanza(policies, "worker-read-path.hcl", path=path) for path in reads),
         )
     )
@@ -185,8 +186,8 @@ def checked_access_path(path: str, template: str) -> str:
 
 
 def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Access]:
-    """Each access path once, in the order of the paths."""
-    found: dict[str, Access] = {}
+    """Each access policy once, in the order of the paths; of one path there can be several that send other data."""
+    found: dict[tuple[str, str], Access] = {}
     for name, template in sorted(templates.items()):
         engine = _engine(template, engines)
         for number, choices in enumerate(template.all_choices(), start=1):
@@ -195,8 +196,16 @@ def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Eng
             path = checked_access_path(template.resolve(choices), name)
             mount = template.spec.mount
             reads = tuple(engine.worker_paths(mount, path.removeprefix(f"{mount}/")))
-            found[path] = Access(path, access_policy(path), _below(mount, reads, engine.name))
-    yield from (found[path] for path in sorted(found))
+            policy = _policy(template, engine, path, choices)
+            found[path, policy.name] = Access(path, policy, _below(mount, reads, engine.name))
+    yield from (found[key] for key in sorted(found))
+
+
+def _policy(template: AccessTemplate, engine: Engine, path: str, choices: Mapping[str, str]) -> AccessPolicy:
+    try:
+        return access_policy(path, engine.capability, template.spec.fill_data(choices))
+    except InvalidInput as error:
+        raise InvalidInput(f"template {template.name}: {error}") from None
 
 
 def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:

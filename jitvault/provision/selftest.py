@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from jitvault.domain.access import access_policy
+from jitvault.domain.access import AccessPolicy, access_policy
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.secret import Secret
 from jitvault.domain.selftest import Basis, template_digest
@@ -68,11 +68,12 @@ def tried(
     provisioned or has no probe, and NotConfirmed when it was interrupted and something stays behind.
     """
     path = template.resolve(with_)
-    _check_provisioned(vault, template, path)
-    dsn = _dsn(vault, template)
+    policy = access_policy(path, engine.capability, template.spec.fill_data(with_))
+    _check_provisioned(vault, template, policy)
+    where = _where(vault, template)
     begun = time.monotonic()
     basis = basis_of(vault, engine, template, path)
-    trial = _Trial(vault, engine, template, path, dsn, announce)
+    trial = _Trial(vault, engine, template, with_, where, announce)
     trial.run()
     try:
         now = basis_of(vault, engine, template, path)
@@ -86,18 +87,17 @@ def tried(
     return Outcome(path, dict(with_), basis, tuple(trial.steps), tuple(trial.left_behind), ms)
 
 
-def _check_provisioned(vault: Vault, template: AccessTemplate, path: str) -> None:
-    policy = access_policy(path)
+def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPolicy) -> None:
     found = vault.read(f"sys/policies/acl/{policy.name}")
     if found is None or found["data"]["policy"] != policy.text:
         raise WrongState(
-            f"template {template.name}: the ACL policy {policy.name} for {path} is not provisioned",
+            f"template {template.name}: the ACL policy {policy.name} is not provisioned",
             hint="Run `jitvault init` first.",
         )
 
 
-def _dsn(vault: Vault, template: AccessTemplate) -> str:
-    """How the target is reached. It is the probe's, so that what is tried is what is looked at."""
+def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
+    """How the target is reached. It is the probe's document, so that what is tried is what is looked at."""
     probe = template.spec.probe
     document = Documents(vault).get(f"probes/{probe}") if probe else None
     if document is None or not isinstance(document.get("dsn"), str):
@@ -106,7 +106,7 @@ def _dsn(vault: Vault, template: AccessTemplate) -> str:
             f"template {template.name}: {which}, so its target cannot be asked",
             hint=f"Write its dsn: `bao kv put jitvault/probes/{probe or 'NAME'} dsn=-`.",
         )
-    return str(document["dsn"])
+    return document
 
 
 class _Trial:
@@ -117,13 +117,14 @@ class _Trial:
         vault: Vault,
         engine: Engine,
         template: AccessTemplate,
-        path: str,
-        dsn: str,
+        with_: Mapping[str, str],
+        where: Mapping[str, Any],
         announce: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.steps: list[Step] = []
         self.left_behind: list[str] = []
-        self._vault, self._engine, self._template, self._path, self._dsn = vault, engine, template, path, dsn
+        self._vault, self._engine, self._template, self._where = vault, engine, template, where
+        self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
         self._announce = announce
         self._issuer: Vault | None = None
         self._lease_id = ""
@@ -166,7 +167,7 @@ class _Trial:
         with ExitStack() as stack:
             # 5
             try:
-                used = stack.enter_context(self._engine.use(self._dsn, issued))
+                used = stack.enter_context(self._engine.use(self._where, issued))
             except NotConfirmed as error:
                 self.note(5, ok=False, evidence=str(error))
                 return
@@ -181,7 +182,7 @@ class _Trial:
         """The data of a fresh credential whose lease is known and announced; None where there is none."""
         try:
             self._issuer = self._make_issuer()
-            answer = self._issuer.read(self._path) or {}
+            answer = self._credential(self._issuer)
         except VaultUnavailable as error:
             lost = f"{error}. If a credential was made, it ends with its token, within {ISSUER_TTL_S} s"
             self.note(2, ok=False, evidence=lost)
@@ -202,10 +203,15 @@ class _Trial:
         data: Mapping[str, Any] = answer.get("data") or {}
         return data
 
+    def _credential(self, issuer: Vault) -> Mapping[str, Any]:
+        if self._engine.capability == "read":
+            return issuer.read(self._path) or {}
+        return issuer.write(self._path, self._data)
+
     def _make_issuer(self) -> Vault:
         """Whoever reads here may do what a task's token may, for a minute: then Vault ends what it left."""
         body = {
-            "policies": [access_policy(self._path).name],
+            "policies": [access_policy(self._path, self._engine.capability, self._data).name],
             "ttl": f"{ISSUER_TTL_S}s",
             "explicit_max_ttl": f"{ISSUER_TTL_S}s",
             "renewable": False,
@@ -216,7 +222,7 @@ class _Trial:
 
     def _rights(self) -> None:
         try:
-            missing = self._engine.missing_rights(self._dsn)
+            missing = self._engine.missing_rights(self._where)
         except JitvaultError as error:
             self.note(4, ok=False, evidence=str(error))
             return
@@ -226,7 +232,7 @@ class _Trial:
     def _probe(self, n: int, *, alive: bool, sessions: int = 0) -> None:
         """Whether the probe sees the credential as it has to be: alive with its sessions, or dead without any."""
         try:
-            found = self._engine.probe(self._dsn, [self._name])[self._name]
+            found = self._engine.probe(self._where, [self._name])[self._name]
         except JitvaultError as error:
             self.note(n, ok=False, evidence=str(error))
             return
@@ -282,6 +288,6 @@ class _Trial:
         if self._dead:
             return False
         try:
-            return not self._engine.probe(self._dsn, [self._name])[self._name].refused
+            return not self._engine.probe(self._where, [self._name])[self._name].refused
         except JitvaultError:
             return False

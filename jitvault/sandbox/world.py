@@ -1,4 +1,4 @@
-"""A whole small company on the sandbox's servers: its database, its people, and jitvault provisioned.
+"""A whole small company on the sandbox's servers: its database, its CA, its people, and jitvault provisioned.
 
 Everything is done as an administrator would do it, by the same `init` and the same check of each template. Passwords
 are random and are forgotten when the logins are done; what stays are the tokens in `World`.
@@ -17,10 +17,11 @@ from jitvault import shipped
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.pki import PkiEngine
 from jitvault.errors import NotConfirmed
 from jitvault.provision import init
 from jitvault.provision.template_check import check_template
-from jitvault.sandbox import target
+from jitvault.sandbox import authority, target
 from jitvault.sandbox.servers import Servers
 from jitvault.vault.client import Connection, Vault
 
@@ -72,8 +73,10 @@ def provisioned(servers: Servers) -> World:
         entity_ids = _create_entities(admin)
         logins = database.result()
         target.connect(admin, servers.postgres, logins)
+        certificate = authority.create(admin)
         _run_init(admin, entity_ids)
         target.store_probe(admin, servers.postgres, logins)
+        authority.store_probe(admin, certificate)
         checks = [pool.submit(_check, address, admin_token, t) for t in shipped_want().templates.values()]
         for user in users:
             user.result()
@@ -125,7 +128,7 @@ def shipped_want() -> init.Want:
     templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
-    return init.Want(templates, {"database": DatabaseEngine()}, policies, NETWORKS)
+    return init.Want(templates, {"database": DatabaseEngine(), "pki": PkiEngine()}, policies, NETWORKS)
 
 
 def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:

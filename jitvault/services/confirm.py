@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Canary, Trail
@@ -58,7 +59,7 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
         target = asked.get("confirm") != "audit"
-        proof = _lease(hashed, file, lease, trail, probed.get(lease.username or ""), asked=asked, target=target)
+        proof = _lease(hashed, file, lease, trail, probed.get(lease.target_name or ""), asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
@@ -144,8 +145,10 @@ def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
     The target is not asked again: what it said was about a moment that is over.
     """
     trail = worker.ledger.trail(file)
-    unsettled = doubts_of(worker, file, trail, canary).why_list
-    if unsettled and not settles(tokens_of(file), trail, good_listings(file), at=canary.place):
+    found = doubts_of(worker, file, trail, canary)
+    if found.unleased:
+        return False
+    if found.why_list and not settles(tokens_of(file), trail, good_listings(file), at=canary.place):
         return False
     if not is_complete(worker, file, trail):
         return False
@@ -249,23 +252,23 @@ def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Prob
     wanted: dict[tuple[str, str], list[str]] = {}
     for lease in file.leases:
         entry = revision.template_of(lease.path)
-        if entry and entry["confirm"] == "target" and lease.username and lease.verdict is not Verdict.LIVE:
-            wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.username)
+        if entry and entry["confirm"] == "target" and lease.target_name and lease.verdict is not Verdict.LIVE:
+            wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
     found: dict[str, Probed] = {}
-    for (engine, probe), usernames in wanted.items():
+    for (engine, probe), names in wanted.items():
         try:
-            found |= worker.engines[engine].probe(_dsn(worker, probe), usernames)
+            found |= worker.engines[engine].probe(_where(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
-            found |= {name: Probed(refused=False, open_sessions=0, evidence=str(error)) for name in usernames}
+            found |= {name: Probed(refused=False, open_sessions=0, evidence=str(error)) for name in names}
     return found
 
 
-def _dsn(worker: Worker, probe: str) -> str:
+def _where(worker: Worker, probe: str) -> Mapping[str, Any]:
     """How the probe reaches its target, from Vault: the one standing credential that jitvault has."""
     document = worker.documents.get(f"probes/{probe}")
     if not document or "dsn" not in document:
         raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
-    return str(document["dsn"])
+    return document
 
 
 def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:

@@ -127,7 +127,10 @@ def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
     if engine is None:
         raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")
     path = template.resolve(entry.with_)
-    policy = access_policy(path)
+    try:
+        policy = access_policy(path, engine.capability, template.spec.fill_data(entry.with_))
+    except InvalidInput as error:
+        raise InvalidInput(f"template {template.name}: {error}") from None
     found = worker.reader.read(f"sys/policies/acl/{policy.name}")
     if found is None or found["data"]["policy"] != policy.text:
         raise InvalidInput(
@@ -138,7 +141,7 @@ def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
         snapshot = _snapshot(worker, engine, template, path)
     except VaultRejected as error:
         raise InvalidInput(f"template {template.name}: {error}", hint="Is its engine mounted?") from None
-    return Resolved(template, entry.with_, path, policy, snapshot)
+    return Resolved(template, entry.with_, path, policy, snapshot, engine.capability)
 
 
 def _snapshot(worker: Worker, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
     lines = linked(trail.observations, tokens, aliases(trail.observations))
     leases = [lease for _, line in lines if (lease := issued(line))]
-    shown = {(lease.lease_id, lease.path, lease.username) for lease in leases}
+    shown = {(lease.lease_id, lease.path, lease.target_name) for lease in leases}
     if shown == _named(file):
         return True
     # read after the trail, so an honest ledger holds at least as much
@@ -85,7 +85,7 @@ def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
 
 
 def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
-    return {(lease.lease_id, lease.path, lease.username) for lease in file.leases}
+    return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
 
 
 def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:

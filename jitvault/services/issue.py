@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from jitvault.domain.access import cap_of, role_name, smallest_cap
+from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.revision import Revision, Terms, terms
@@ -104,8 +104,8 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
             "jitvault_grant": grant.grant_id,
             "jitvault_digest": revision.digest,
             "jitvault_agent": content["agent"]["entity"],
-            # so that the agent knows what to read, with nothing but its token: template=path …
-            "jitvault_reads": " ".join(sorted(f"{e['template']}={e['path']}" for e in revision.access)),
+            # so that the agent knows what to read and what to send, with nothing but its token: template=path …
+            "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
         },
         ttl_s=grant.ttl_s,
         wrap_ttl_s=grant.wrap_ttl_s,
@@ -151,6 +151,7 @@ def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: Wrapp
                 "creation_path": wrapped.creation_path,
                 "template": ",".join(sorted({entry["template"] for entry in revision.access})),
                 "reads": sorted(entry["path"] for entry in revision.access),
+                "sends": sent(revision.fetches),
             }
         ],
     }

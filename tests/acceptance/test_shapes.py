@@ -30,7 +30,7 @@ VOTED = {
     **{"task_id": str, "decision": str, "digest": DIGEST, "expires_at": TIME},
     **{"state": str, "missing": MISSING},
 }
-WRAPPING = {"token": TOKEN, "ttl": int, "creation_path": str, "template": str, "reads": [str]}
+WRAPPING = {"token": TOKEN, "ttl": int, "creation_path": str, "template": str, "reads": [str], "sends": {}}
 GRANTED = {
     **{"task_id": str, "grant_id": HEX_32, "state": str, "digest": DIGEST, "expires_at": TIME},
     "wrapping": [WRAPPING],
@@ -178,7 +178,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("grant", GRANTED),
         ("grant again", {**GRANTED, "wrapping": [dict]}),
         ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),
-        ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str]}),
+        ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}}),
         ("complete", ENDED),
         ("revoke", ENDED),
         ("status", STATUS),
@@ -189,7 +189,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING}),
         ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str}),
         ("templates check", CHECKED),
-        ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str]}),
+        ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str], "sends": {}}),
     ],
 )
 def test_the_json_of_a_command_has_its_documented_shape(story: Story, command: str, shape: Any) -> None:

@@ -223,7 +223,7 @@ def test_a_lease_that_is_deleted_after_it_was_seen_and_not_published_is_missed(r
 
 
 _ROWS = {
-    "another user name for the probe": "UPDATE leases SET username = 'v-nobody' WHERE task_id = ?",
+    "another target name for the probe": "UPDATE leases SET target_name = 'v-nobody' WHERE task_id = ?",
     "another path": "UPDATE leases SET path = 'database/creds/other' WHERE task_id = ?",
     "another accessor": "UPDATE grants SET wrapped_accessor = 'x' WHERE task_id = ?",
     "another HMAC": "UPDATE grants SET accessor_hmac = 'hmac-sha256:x' WHERE task_id = ?",

@@ -27,10 +27,11 @@ READONLY = access_policy("database/creds/app-readonly")
 
 @pytest.fixture
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
-    """An empty OpenBao with the administrator's database engine, and nothing of jitvault."""
+    """An empty OpenBao with the administrator's secrets engines, and nothing of jitvault."""
     with OpenBao(tmp_path_factory.mktemp("openbao")) as bao:
         admin = Vault(Connection(bao.address), Secret(bao.root_token))
         admin.write("sys/mounts/database", {"type": "database"})
+        admin.write("sys/mounts/pki", {"type": "pki"})
         yield admin
         admin.close()
 
@@ -75,7 +76,8 @@ def changed_body(template: AccessTemplate, **values: object) -> AccessTemplate:
 def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
     plan = init.plan(vault, want)
     assert {step.action for step in plan.steps} == {"create", "update"}
-    assert [(step.kind, step.name) for step in plan.steps if step.action == "update"] == [("mount tuning", "database/")]
+    updates = [(step.kind, step.name) for step in plan.steps if step.action == "update"]
+    assert updates == [("mount tuning", "database/"), ("mount tuning", "pki/")]
     assert all(step.detail for step in plan.steps)
     before = everything(vault)
     init.plan(vault, want)
@@ -94,6 +96,7 @@ def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
         assert data(vault, f"identity/group/name/{name}")["policies"] == [policy]
     assert data(vault, "sys/config/auditing/request-headers")["headers"] == {"x-jitvault-op": {"hmac": False}}
     assert data(vault, "sys/mounts/database/tune")["audit_non_hmac_response_keys"] == ["username"]
+    assert data(vault, "sys/mounts/pki/tune")["audit_non_hmac_response_keys"] == ["serial_number"]
     key = data(vault, f"jitvault-transit/keys/{RECEIPT_KEY}")
     assert (key["type"], key["exportable"], key["deletion_allowed"]) == ("ed25519", False, False)
 
@@ -332,6 +335,7 @@ def test_a_missing_audit_device_is_told(tmp_path: Path, want: init.Want) -> None
     with OtherwiseAudited(tmp_path / "openbao") as bao:
         admin = Vault(Connection(bao.address), Secret(bao.root_token))
         admin.write("sys/mounts/database", {"type": "database"})
+        admin.write("sys/mounts/pki", {"type": "pki"})
         ready(admin, want)
         plan = init.plan(admin, want)
         assert (plan.changes, len(plan.missing)) == ((), 1)
@@ -375,6 +379,8 @@ def test_unusable_templates_and_engines_are_refused(vault: Vault, want: init.Wan
         init.plan(vault, with_template(want, changed_body(template, mount="sys")))
     with pytest.raises(InvalidInput, match="is no path for an access policy"):
         init.plan(vault, with_template(want, changed_body(template, path="creds/*", parameters={})))
+    with pytest.raises(InvalidInput, match=r"template postgres-readonly: .* spec\.data has to be empty"):
+        init.plan(vault, with_template(want, changed_body(template, data={"ttl": "5m"})))
     with pytest.raises(InvalidInput, match="jitvault knows no engine ssh; it knows database"):
         init.plan(vault, with_template(want, changed_body(template, engine="ssh")))
     many = template.spec.parameters["database"].model_copy(
@@ -393,3 +399,18 @@ def test_unusable_policy_files_are_refused(vault: Vault, want: init.Want) -> Non
             init.plan(vault, replace(want, policies={**want.policies, name: text}))
     with pytest.raises(InvalidInput, match=r"worker\.hcl is missing"):
         init.plan(vault, replace(want, policies={}))
+
+
+def test_each_choice_of_what_is_sent_has_a_policy_and_their_path_one_stanza(vault: Vault, want: init.Want) -> None:
+    template = want.templates["pki-service"]
+    services = template.spec.parameters["service"].model_copy(update={"choices": ("billing", "orders")})
+    several = with_template(want, changed_body(template, parameters={"service": services}))
+    ready(vault, several)
+    for service in ("billing", "orders"):
+        sent = {"common_name": f"{service}.svc.internal", "ttl": "15m"}
+        policy = access_policy("pki/issue/service", "update", sent)
+        assert data(vault, f"sys/policies/acl/{policy.name}")["policy"] == policy.text
+    worker = data(vault, "sys/policies/acl/jitvault-worker")["policy"]
+    assert worker.count('path "sys/leases/revoke/pki/issue/service/*"') == 1
+    assert worker.count('path "pki/issuer/*"') == 1
+    assert changes(vault, several) == []

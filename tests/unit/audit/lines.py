@@ -51,6 +51,7 @@ _DATA = _some(
     error=_NAME | st.none(),
     http_status_code=st.sampled_from([200, 202, 202.0, 404]),
     username=_NAME,
+    serial_number=_NAME,
 )
 _AUTH = _some(
     accessor=_NAME, client_token=_NAME, policies=_POLICIES | st.none(), metadata=_some(task=_NAME), entity_id=_NAME

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.access import CAPS, access_policy, cap_of, role_name, smallest_cap
+from jitvault.domain.access import CAPS, Fetch, access_policy, cap_of, role_name, sent, smallest_cap
 from jitvault.errors import InvalidInput
 
 PATHS = st.from_regex(r"[a-z0-9_-]{1,20}(/[A-Za-z0-9._@:-]{1,20}){1,4}", fullmatch=True)
@@ -67,3 +67,62 @@ def test_the_caps_are_15m_1h_and_8h(seconds: int, cap: str) -> None:
 def test_a_window_over_the_longest_cap_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 8:00:00"):
         smallest_cap(timedelta(hours=8, seconds=1))
+
+
+# -- what is sent -----------------------------------------------------------------------------------------------
+
+BODIES = st.dictionaries(
+    st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9._@:/,-]{1,40}", fullmatch=True),
+    max_size=5,
+)
+
+
+def test_a_policy_pins_each_value_that_is_sent() -> None:
+    text = access_policy("pki/issue/web", "update", {"ttl": "15m", "common_name": "a.svc"}).text
+    assert text.startswith(
+        'path "pki/issue/web" {\n'
+        '  capabilities        = ["update"]\n'
+        '  required_parameters = ["common_name", "ttl"]\n'
+        '  allowed_parameters  = { "common_name" = ["a.svc"], "ttl" = ["15m"] }\n}\n\n'
+    )
+    assert text.endswith(access_policy("database/creds/app-readonly").text.partition("\n\n")[2])
+
+
+def test_a_policy_that_pins_nothing_allows_nothing() -> None:
+    """An empty list of allowed parameters would allow every one of them."""
+    text = access_policy("pki/issue/web", "update", {}).text
+    assert 'denied_parameters = { "*" = [] }' in text
+    assert "allowed_parameters" not in text
+
+
+@given(PATHS, BODIES, BODIES)
+def test_what_is_sent_is_what_the_policy_is_named_by(path: str, one: dict[str, str], other: dict[str, str]) -> None:
+    named = access_policy(path, "update", one).name
+    assert (named == access_policy(path, "update", other).name) == (one == other)
+    assert named == access_policy(path, "update", dict(reversed(one.items()))).name
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("cn", "*.svc"), ("cn", 'x"'), ("cn", "x\ny"), ("cn", ""), ("cn", "{{x}}"), ("*", "x"), ("CN", "x"), ("c n", "x")],
+)
+def test_what_could_mean_more_in_a_policy_is_refused(key: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be pinned"):
+        access_policy("pki/issue/web", "update", {key: value})
+
+
+def test_nothing_can_be_sent_with_a_read() -> None:
+    with pytest.raises(InvalidInput, match=r"spec\.data has to be empty"):
+        access_policy("database/creds/app-readonly", "read", {"ttl": "5m"})
+
+
+@given(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), PATHS, BODIES)
+def test_a_token_says_in_one_word_what_its_agent_asks_for(template: str, path: str, data: dict[str, str]) -> None:
+    sends, reads = Fetch(template, path, "update", data), Fetch(template, path)
+    for fetch in (sends, reads):
+        assert Fetch.of_word(fetch.as_word()) == fetch
+        assert len(fetch.as_word().split()) == 1
+    assert reads.as_word() == f"{template}={path}"
+    assert sent([sends]) == {path: data}
+    assert sent([reads]) == {}

@@ -15,7 +15,7 @@ PATH = "database/creds/app-ro"
 
 
 def line(**how: Any) -> Observation:
-    made = Story().issued(path=PATH, detail={"username": "v-token-app-ro-x"}).lines[0]
+    made = Story().issued(path=PATH, detail={"target_name": "v-token-app-ro-x"}).lines[0]
     return replace(made, **how)
 
 
@@ -42,20 +42,20 @@ def test_an_unwrap_shows_the_lease_of_what_was_read_elsewhere(path: str, lease_i
 @pytest.mark.parametrize(
     ("detail", "expected"),
     [
-        ({"username": "v-1"}, "v-1"),
+        ({"target_name": "v-1"}, "v-1"),
         # a mount that was not tuned shows an HMAC, which no probe can look for
-        ({"username": "hmac-sha256:1e1e"}, None),
-        ({"username": ""}, None),
+        ({"target_name": "hmac-sha256:1e1e"}, None),
+        ({"target_name": ""}, None),
         ({}, None),
         ({"warnings": ["x"]}, None),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("path", [PATH, "sys/wrapping/unwrap"])
-def test_the_username_is_known_where_it_is_plain(path: str, detail: dict[str, Any], expected: str | None) -> None:
+def test_the_target_name_is_known_where_it_is_plain(path: str, detail: dict[str, Any], expected: str | None) -> None:
     found = issued(line(path=path, detail=detail))
     assert found is not None
-    assert found.username == expected
+    assert found.target_name == expected
 
 
 @pytest.mark.parametrize("kind", [k for k in Kind if k is not Kind.LEASE_ISSUED])

@@ -317,7 +317,7 @@ def test_a_lease_is_linked_to_the_token_that_read_it() -> None:
     o = seen(ISSUED)
     assert o is not None
     assert (o.kind, o.subject, o.actor, o.failed) == (Kind.LEASE_ISSUED, LEASE, AGENT, False)
-    assert o.detail == {"username": "v-token-ro-1", "entity": "e-agent"}
+    assert o.detail == {"target_name": "v-token-ro-1", "entity": "e-agent"}
 
 
 def test_a_lease_of_anybody_else_is_not_ours() -> None:
@@ -454,6 +454,30 @@ HAZARDS = [
     "database/rotate-role/app",
     "team/a/database/config/app",
     "aws/config/root",
+    "pki/root",
+    "pki/root/replace",
+    "pki/root/rotate/internal",
+    "pki/root/generate/internal",
+    "pki/issuer/default",
+    "pki/issuers/import/bundle",
+    "pki/issuers/generate/root/internal",
+    "pki/intermediate/set-signed",
+    "pki/config/crl",
+    "team/pki/issuer/default",
+]
+
+# what docs/vault-facts.md, "Certificates", measured to leave a revocation as it was; a role may have any name
+HARMLESS = [
+    "pki/tidy",
+    "pki/revoke",
+    "pki/crl/rotate",
+    "pki/issuer/default/revoke",
+    "pki/issuer/default/issue/root",
+    "pki/root/sign-intermediate",
+    "pki/issue/config",
+    "pki/issue/root",
+    "pki/issue/reset",
+    "pki/sign/web",
 ]
 
 
@@ -462,6 +486,13 @@ HAZARDS = [
 def test_what_can_make_a_revocation_lie_is_a_hazard(path: str, operation: str) -> None:
     assert kind_of(entry(path, by=auth(THIRD, "root"), operation=operation)) == (Kind.HAZARD, "")
     assert kind_of(entry(path, by=auth(THIRD, "root"), operation=operation, kind="request")) == (Kind.HAZARD, "")
+
+
+@pytest.mark.parametrize("path", HARMLESS)
+def test_what_leaves_a_revocation_as_it_was_is_no_hazard(path: str) -> None:
+    assert kind_of(entry(path, by=auth(THIRD, "root"), operation="update")) == (None, "")
+    issued = entry(path, by=TASK_TOKEN, operation="update", response={"secret": {"lease_id": LEASE}})
+    assert kind_of(issued) == (Kind.LEASE_ISSUED, LEASE)
 
 
 @pytest.mark.parametrize("path", HAZARDS)

@@ -268,6 +268,17 @@ def test_a_read_that_shows_neither_lease_nor_wrapping_hides_one_as_well() -> Non
     assert doubted(story.add(Kind.LEASE_ISSUED, "x", actor=TOKEN)).hidden
 
 
+def test_a_credential_without_a_lease_is_never_quiet_whatever_is_listed() -> None:
+    """A PKI role that makes no leases: there is nothing to revoke, and nothing is listed."""
+    found = doubted(read_in_a_wrapping(alias=""))
+    assert CREDS in found.unleased
+    assert doubted(read_in_a_wrapping()).unleased == ""
+    listed = read_in_a_wrapping(alias="").listed().canary()
+    assert settled(listed)
+    check = quiet(listed)
+    assert (check.ok, check.evidence) == (False, found.unleased)
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.access import access_policy
+from jitvault.domain.access import Fetch, access_policy
 from jitvault.domain.canonical import canonical_bytes, sha256_hex
 from jitvault.domain.revision import Party, Resolved, Revision, build, difference, in_plain_words, terms
 from jitvault.domain.spec import parse_spec
@@ -334,3 +334,27 @@ def test_a_difference_is_never_silent_about_another_digest() -> None:
     changed = difference(revision(), revision(access=[resolved(engine=engine)]))
     assert len(changed) == 1
     assert changed[0].startswith("access[0].engine_config: 'sha256:")
+
+
+def certified(**data: str) -> Resolved:
+    """An access that sends `data` to one path."""
+    document = {**TEMPLATE, "metadata": {**TEMPLATE["metadata"], "name": "pki-web"}}
+    spec = {**TEMPLATE["spec"], "engine": "pki", "mount": "pki", "path": "issue/web", "parameters": {}, "data": data}
+    parsed = parse_template(json.dumps({**document, "spec": spec}).encode())
+    return Resolved(parsed, {}, "pki/issue/web", access_policy("pki/issue/web", "update", data), ENGINE, "update")
+
+
+def test_what_is_sent_is_approved_with_the_rest() -> None:
+    found = revision(access=[certified(common_name="a.svc", ttl="5m")])
+    assert found.fetches == [Fetch("pki-web", "pki/issue/web", "update", {"common_name": "a.svc", "ttl": "5m"})]
+    assert "  asked for with exactly common_name=a.svc, ttl=5m" in in_plain_words(found)
+    assert found.digest != revision(access=[certified(common_name="a.svc", ttl="6m")]).digest
+    assert "asked for" not in "".join(in_plain_words(revision()))
+    assert revision().fetches == [Fetch("pg-read", "database/creds/app-ro")]
+
+
+def test_two_accesses_that_send_different_data_to_one_path_are_refused() -> None:
+    """Vault adds policies up: the name of one with the life of the other would be allowed."""
+    with pytest.raises(InvalidInput, match="two entries send different data to pki/issue/web"):
+        revision(access=[certified(ttl="5m", cn="a"), certified(ttl="6m", cn="b")])
+    assert revision(access=[certified(ttl="5m"), certified(ttl="5m"), resolved()])

@@ -73,15 +73,28 @@ def test_a_template_reads() -> None:
 def test_shipped_templates_read(path: Path) -> None:
     template = parse_template(path.read_bytes(), path.name)
     assert template.name == path.stem
-    kind = path.stem.removeprefix("postgres-")
-    assert template.resolve({"database": "app"}) == f"database/creds/app-{kind}"
-    assert (template.spec.confirm, template.spec.probe) == ("target", "postgres")
+    assert (template.spec.confirm, template.spec.probe) == ("target", path.stem.partition("-")[0])
     assert parse_template(rfc8785.dumps(template.canonical())) == template
+
+
+@pytest.mark.parametrize("kind", ["readonly", "readwrite"])
+def test_a_database_template_names_a_role_and_sends_nothing(kind: str) -> None:
+    template = next(parse_template(path.read_bytes()) for path in SHIPPED if path.stem == f"postgres-{kind}")
+    assert template.resolve({"database": "app"}) == f"database/creds/app-{kind}"
+    assert template.spec.fill_data({"database": "app"}) == {}
+
+
+def test_the_certificates_template_sends_what_the_task_chose() -> None:
+    template = next(parse_template(path.read_bytes()) for path in SHIPPED if path.stem == "pki-service")
+    assert template.resolve({"service": "orders"}) == "pki/issue/service"
+    sent = template.spec.fill_data({"service": "orders"})
+    assert sent == {"common_name": "orders.svc.internal", "ttl": "15m"}
 
 
 def test_shipped_templates_have_their_tiers() -> None:
     templates = load_templates({path.name: path.read_bytes() for path in SHIPPED})
     assert {name: template.spec.tier for name, template in templates.items()} == {
+        "pki-service": "medium",
         "postgres-readonly": "low",
         "postgres-readwrite": "medium",
     }
@@ -328,7 +341,7 @@ def test_the_digest_tells_why_the_target_is_not_asked() -> None:
 
 def test_load_templates() -> None:
     files = {path.name: path.read_bytes() for path in SHIPPED}
-    assert list(load_templates(files)) == ["postgres-readonly", "postgres-readwrite"]
+    assert list(load_templates(files)) == ["pki-service", "postgres-readonly", "postgres-readwrite"]
     assert load_templates({}) == {}
     with pytest.raises(InvalidInput, match=r"postgres-readonly is already in a\.yaml") as caught:
         load_templates({"b.yaml": files["postgres-readonly.yaml"], "a.yaml": files["postgres-readonly.yaml"]})
@@ -341,3 +354,59 @@ def test_load_templates() -> None:
 def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         parse_template(data)
+
+
+# -- what is sent ---------------------------------------------------------------------------------------------
+
+
+def sending(**data: object) -> dict[str, object]:
+    return {"data": data, "path": "issue/web", "parameters": {"database": {"choices": ["app", "crm"]}}}
+
+
+def test_what_is_sent_is_part_of_the_digest_and_read_back() -> None:
+    template = read(**sending(ttl="5m", common_name="{database}.svc"))
+    assert template.canonical()["spec"]["data"] == {"common_name": "{database}.svc", "ttl": "5m"}
+    assert parse_template(rfc8785.dumps(template.canonical())) == template
+    assert template.digest() != read(**sending(ttl="6m", common_name="{database}.svc")).digest()
+    assert "data" not in read().canonical()["spec"]
+
+
+def test_a_parameter_may_be_used_in_the_data_alone() -> None:
+    template = read(**sending(common_name="{database}.svc"))
+    assert {template.resolve(with_) for with_ in template.all_choices()} == {"database/issue/web"}
+    names = [template.spec.fill_data(with_)["common_name"] for with_ in template.all_choices()]
+    assert names == ["app.svc", "crm.svc"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"common_name": "*.svc"}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": 'x"]'}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": "x y"}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": ""}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": "{{identity.entity.id}}"}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": "x" * 257}, "spec.data.common_name: expected 1 to 256 of"),
+        ({"common_name": ["a"]}, "spec.data.common_name: expected text"),
+        ({"ttl": 900}, "spec.data.ttl: expected text, got 900 (put text in quotes)"),
+        ({"TTL": "5m"}, "spec.data.TTL: expected the name of a request's parameter"),
+        ({"*": "x"}, "expected the name of a request's parameter"),
+        ({f"k{n}": "x" for n in range(17)}, "spec.data: expected 16 or fewer entries"),
+        ({"common_name": "{database}.{nobody}"}, "nobody has none"),
+        ({"common_name": "x"}, "expected each parameter in the path"),
+        ({"common_name": "{database}" + "x" * 245}, None),
+        ({"common_name": "{database}" + "x" * 246, "ttl": "1m"}, None),
+    ],
+    ids=range(15),
+)
+def test_what_cannot_be_pinned_is_refused(data: dict[str, object], expected: str | None) -> None:
+    if expected is None:
+        assert read(**sending(**data))
+    else:
+        assert expected in refusal(**sending(**data))
+
+
+def test_a_choice_that_makes_a_value_too_long_is_refused() -> None:
+    how = sending(common_name="{database}" * 8)
+    how["parameters"] = {"database": {"choices": ["x" * 64]}}
+    assert "expected at most 256 characters in data.common_name" in refusal(**how)

@@ -65,7 +65,7 @@ def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, path: Path) ->
 
 def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
     issued(ledger)
-    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"username": "v-1"})])
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"target_name": "v-1"})])
     (lease,) = file_of(ledger).leases
     assert lease == LeaseRow(
         LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW + timedelta(milliseconds=1), Verdict.LIVE, None
@@ -243,7 +243,7 @@ def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: SqlLedger
 
 def test_the_lease_of_a_wrapped_read_belongs_to_the_task_whose_token_read_it(ledger: SqlLedger) -> None:
     two_tasks(ledger)
-    read(ledger, [created(), unwrapped(), wrapped_read(), opened_read(detail={"username": "v-1"})])
+    read(ledger, [created(), unwrapped(), wrapped_read(), opened_read(detail={"target_name": "v-1"})])
     assert file_of(ledger).leases == (
         LeaseRow(
             LEASE,
@@ -259,10 +259,10 @@ def test_the_lease_of_a_wrapped_read_belongs_to_the_task_whose_token_read_it(led
     assert leases_of(ledger, "t-2") == []
 
 
-def test_a_username_that_is_hashed_is_not_known(ledger: SqlLedger) -> None:
+def test_a_target_name_that_is_hashed_is_not_known(ledger: SqlLedger) -> None:
     issued(ledger)
-    read(ledger, [wrapped_read(), opened_read(detail={"username": "hmac-sha256:1e"})])
-    assert [(lease.path, lease.username) for lease in file_of(ledger).leases] == [("database/creds/app-ro", None)]
+    read(ledger, [wrapped_read(), opened_read(detail={"target_name": "hmac-sha256:1e"})])
+    assert [(lease.path, lease.target_name) for lease in file_of(ledger).leases] == [("database/creds/app-ro", None)]
 
 
 @pytest.mark.parametrize("actor", ["", "hmac-read-accessor", OTHER_TOKEN, WORKER])
@@ -312,7 +312,7 @@ def test_a_lease_that_another_tasks_token_opened_is_not_that_tasks_though_it_was
 
 def test_a_known_lease_is_not_told_again_by_its_unwrap(ledger: SqlLedger) -> None:
     issued(ledger)
-    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"username": "v-1"})])
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"target_name": "v-1"})])
     known = file_of(ledger).leases
     read(ledger, [wrapped_read(), opened_read()])
     assert file_of(ledger).leases == known

@@ -365,7 +365,7 @@ def _leases() -> None:
         sa.Column("task_id", sa.String(length=63), nullable=False),
         sa.Column("grant_id", sa.String(length=32), nullable=False),
         sa.Column("path", sa.String(length=1024), nullable=False),
-        sa.Column("username", sa.String(length=255), nullable=True),
+        sa.Column("target_name", sa.String(length=255), nullable=True),
         sa.Column("issued_at", UtcTime(), nullable=False),
         sa.Column("verdict", sa.String(length=20), nullable=False),
         sa.Column("dead_at", UtcTime(), nullable=True),

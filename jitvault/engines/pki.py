@@ -1,0 +1,207 @@
+"""Vault's PKI secrets engine, and the proof from its CRL and OCSP responder.
+
+Why the target itself is asked: docs/vault-facts.md, "Certificates". With its CRL switched off, with an issuer that is
+gone, or for a certificate that is about to expire, Vault revokes the lease with 204 and everybody goes on trusting the
+certificate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from jitvault.domain.access import Capability
+from jitvault.domain.confirmation import Probed
+from jitvault.engines.web import Web
+from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.ports.engine import Read
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_ISSUE = re.compile(r"issue/([^/]+)")
+_SERIAL = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,31}")
+# A CRL of a million certificates has about 40 MB; whoever has more of them needs another proof.
+_MAX_CRL = 48 * 1024 * 1024
+_MAX_ANSWER = 64 * 1024
+# for all requests of one probe together: it stays below the ledger's claim of 30 s
+_LONGEST_S = 15
+
+
+_REVOCATION = (
+    "Nobody would refuse the certificate: switch the mount's CRL and OCSP on, and let them be rebuilt at once."
+)
+
+
+class PkiEngine:
+    """`jitvault.ports.engine.Engine` for `pki/` mounts."""
+
+    name: str = "pki"
+    capability: Capability = "update"
+    non_hmac_response_keys: tuple[str, ...] = ("serial_number",)
+    remedies: Mapping[str, str] = {
+        "leased": "The role needs generate_lease=true and no_store=false, and has to allow what the template sends.",
+        "probe_rights": "The probe's dsn is the mount's public URL, and its issuer the certificate that signs.",
+        "probe_sees_it": "The probe's issuer has to be the one that the role signs with.",
+        "session_ended": _REVOCATION,
+        "login_refused": _REVOCATION,
+        "probe_sees_end": _REVOCATION,
+    }
+
+    def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
+        name = _role_of(mount, path)
+        found = read(f"{mount}/roles/{name}")
+        if found is None:
+            raise InvalidInput(
+                f"Vault has no role {mount}/roles/{name}",
+                hint="An administrator creates it: the template's comment has the commands.",
+            )
+        role: dict[str, Any] = dict(found["data"])
+        crl = _data(read(f"{mount}/config/crl"))
+        _refuse_endless(f"{mount}/roles/{name}", role, f"{mount}/config/crl", crl)
+        return {
+            "role": role,
+            "crl": crl,
+            "urls": _data(read(f"{mount}/config/urls")),
+            "issuer": _data(read(f"{mount}/issuer/{role.get('issuer_ref') or 'default'}")),
+        }
+
+    def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
+        return (
+            f"{mount}/roles/{_role_of(mount, path)}",
+            f"{mount}/config/crl",
+            f"{mount}/config/urls",
+            f"{mount}/issuer/*",
+        )
+
+    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+        """`where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
+        certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL (`crl`).
+        """
+        asked = _ask(where)
+        return {name: _look(asked, name) for name in names}
+
+    def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
+        asked = _ask(where)
+        if asked.crl is None:
+            raise NotConfirmed(asked.why)
+        # what it asks, everybody may ask
+        return ()
+
+    @contextmanager
+    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_InUse]:
+        yield _InUse(self, where, str(issued["serial_number"]))
+
+
+class _InUse:
+    """`jitvault.ports.engine.Used`: a certificate has no session, it is taken by everybody who does not refuse it."""
+
+    sessions = 0
+
+    def __init__(self, engine: PkiEngine, where: Mapping[str, Any], serial: str) -> None:
+        self._engine, self._where, self._serial = engine, where, serial
+
+    def still_works(self) -> bool:
+        return not self._engine.probe(self._where, [self._serial])[self._serial].refused
+
+    def works_anew(self) -> bool:
+        return self.still_works()
+
+
+def _ask(where: Mapping[str, Any]) -> _Asked:
+    """What is the same for all certificates of one mount. Raises NotConfirmed for an issuer that is none."""
+    from jitvault.engines.revocation import current_crl, issuer_of
+
+    issuer = issuer_of(where.get("issuer"))
+    mount = str(where["dsn"]).rstrip("/")
+    web = Web(where.get("ca"), within_s=_LONGEST_S)
+    try:
+        found = web.get(str(where.get("crl") or f"{mount}/crl"), at_most=_MAX_CRL)
+        return _Asked(web, mount, issuer, current_crl(found, issuer, datetime.now(UTC)), "")
+    except NotConfirmed as error:
+        return _Asked(web, mount, issuer, None, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is the same for all certificates of one mount; without a CRL, `why` says what is wrong with it."""
+
+    web: Web
+    mount: str
+    issuer: x509.Certificate
+    crl: x509.CertificateRevocationList | None
+    why: str
+
+
+def _look(asked: _Asked, name: str) -> Probed:
+    """What CRL and OCSP say of one certificate; it is refused only where both say so, or where its time is over."""
+    if not _SERIAL.fullmatch(name):
+        return _probed(f"{name!r:.80} is no serial number")
+    serial = int(name.replace(":", ""), 16)
+    try:
+        return _probed(_revoked(asked, serial), refused=True)
+    except NotConfirmed as why:
+        over = _expired(asked, name, serial)
+        return _probed(over, refused=True) if over else _probed(str(why))
+
+
+def _revoked(asked: _Asked, serial: int) -> str:
+    """That both say so. Raises NotConfirmed."""
+    from jitvault.engines.revocation import on_crl, request_for, revoked_by_ocsp
+
+    if asked.crl is None:
+        raise NotConfirmed(asked.why)
+    listed = on_crl(asked.crl, serial, datetime.now(UTC))
+    question = request_for(serial, asked.issuer)
+    answer = asked.web.post(f"{asked.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
+    return f"{listed}; {revoked_by_ocsp(answer, serial, asked.issuer, datetime.now(UTC))}"
+
+
+def _expired(asked: _Asked, name: str, serial: int) -> str:
+    """That its time is over, by the certificate itself, which the mount gives to anybody; empty where that is not so.
+
+    Vault does not put a certificate on the CRL that expires within seconds, and OCSP goes on calling it good.
+    """
+    from jitvault.engines.revocation import expired
+
+    try:
+        certificate = asked.web.get(f"{asked.mount}/cert/{name}/raw", at_most=_MAX_ANSWER)
+        return expired(certificate, serial, asked.issuer, datetime.now(UTC))
+    except NotConfirmed:
+        return ""
+
+
+def _probed(evidence: str, *, refused: bool = False) -> Probed:
+    return Probed(refused=refused, open_sessions=0, evidence=evidence)
+
+
+def _role_of(mount: str, path: str) -> str:
+    found = _ISSUE.fullmatch(path)
+    if found is None:
+        raise InvalidInput(f"a pki template's path is issue/<role>, not {path}")
+    if mount.rpartition("/")[2] == "issue":
+        # what is issued at x/issue/y could not be told from a change of the engine at x/issue
+        raise InvalidInput(f"a pki template's mount cannot end with issue, as {mount} does")
+    return found[1]
+
+
+def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for what makes certificates that nobody can take back."""
+    if not role.get("generate_lease") or role.get("no_store"):
+        raise InvalidInput(
+            f"{role_path} makes certificates without a lease, which nothing can end",
+            hint=f"vault write {role_path} … generate_lease=true no_store=false",
+        )
+    if crl.get("disable"):
+        raise InvalidInput(
+            f"{crl_path} has disable=true: whatever is revoked is on no CRL",
+            hint=f"vault write {crl_path} disable=false",
+        )
+
+
+def _data(answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict((answer or {}).get("data") or {})

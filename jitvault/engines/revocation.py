@@ -1,0 +1,212 @@
+"""What a CRL, an OCSP response and a certificate prove about one serial number. Pure: bytes and a time in, words out.
+
+Every function returns the sentence that is the evidence, or raises NotConfirmed with the sentence that says what is
+missing. Only the issuer's own signature counts: a delegated responder or an indirect CRL is somebody else's word.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import SignatureAlgorithmOID
+
+from jitvault.errors import NotConfirmed
+
+# how far two clocks may be apart
+SKEW = timedelta(seconds=60)
+_WEAK = (hashes.MD5, hashes.SHA1)
+# what the parsers raise for bytes that are not what they should be
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+# these can be taken back, or take back an entry
+_NOT_FOR_GOOD = (x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl)
+
+
+def issuer_of(pem: object) -> x509.Certificate:
+    """The issuer's certificate in a probe's document. Raises NotConfirmed."""
+    if not isinstance(pem, str) or not pem:
+        raise NotConfirmed("the probe's document has no issuer, the certificate that signs the CRL")
+    try:
+        found = x509.load_pem_x509_certificate(pem.encode())
+        found.public_key()
+    except _UNREADABLE:
+        raise NotConfirmed("the issuer in the probe's document is no certificate") from None
+    return found
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Whatever a parser says against bytes that anybody could have sent becomes one NotConfirmed."""
+    with warnings.catch_warnings():
+        # of oddities, such as a country of three letters
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except _UNREADABLE:
+            raise NotConfirmed(f"{what} cannot be read") from None
+
+
+def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
+    """The CRL, if it is the issuer's own, whole, and holds `now`. Raises NotConfirmed."""
+    with _reading("the CRL"):
+        crl = x509.load_der_x509_crl(der)
+        signed = crl.issuer == issuer.subject and crl.is_signature_valid(_key(issuer))
+        if not signed or isinstance(crl.signature_hash_algorithm, _WEAK):
+            raise NotConfirmed("the CRL is not signed by the issuer")
+        _check_scope(crl)
+    _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now)
+    return crl
+
+
+def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
+    """That `crl` lists `serial`, for good. Raises NotConfirmed."""
+    dated = crl.last_update_utc.isoformat()
+    with _reading("the CRL"):
+        entry = crl.get_revoked_certificate_by_serial_number(serial)
+        if entry is None:
+            raise NotConfirmed(f"serial {serial:x} is not on the CRL of {dated}")
+        if _reason(entry) in _NOT_FOR_GOOD or entry.revocation_date_utc > now + SKEW:
+            raise NotConfirmed(f"serial {serial:x} is on the CRL of {dated}, but not for good")
+    return f"serial {serial:x} is on the CRL of {dated}"
+
+
+def request_for(serial: int, issuer: x509.Certificate) -> bytes:
+    """The OCSP request (DER) that asks about `serial`."""
+    name, key = _hashes(issuer)
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, key, serial, hashes.SHA256())
+    return builder.build().public_bytes(serialization.Encoding.DER)
+
+
+def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
+    """That a current OCSP response of the issuer calls `serial` revoked, for good. Raises NotConfirmed."""
+    with _reading("the OCSP response"):
+        answer = ocsp.load_der_ocsp_response(der)
+        if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise NotConfirmed(f"OCSP answers {answer.response_status.name.lower()}")
+        signed = _is_signed(answer, _key(issuer))
+        singles = list(answer.responses)
+    if not signed:
+        raise NotConfirmed("the OCSP response is not signed by the issuer")
+    if len(singles) != 1 or not _is_about(singles[0], serial, issuer):
+        raise NotConfirmed("the OCSP response is about another certificate")
+    single = singles[0]
+    _check_fresh("the OCSP response", single.this_update_utc, single.next_update_utc, now)
+    if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
+        raise NotConfirmed(f"OCSP calls serial {serial:x} {single.certificate_status.name.lower()}")
+    if single.revocation_reason in _NOT_FOR_GOOD:
+        raise NotConfirmed(f"OCSP calls serial {serial:x} revoked, but not for good")
+    return f"OCSP calls it revoked as of {single.this_update_utc.isoformat()}"
+
+
+def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
+    """That the time of the issuer's certificate `serial` is over. Raises NotConfirmed."""
+    with _reading("the certificate"):
+        certificate = x509.load_der_x509_certificate(der)
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (*_UNREADABLE, InvalidSignature):
+            raise NotConfirmed("the certificate is not the issuer's") from None
+    if certificate.serial_number != serial:
+        raise NotConfirmed("the certificate is another one")
+    end = certificate.not_valid_after_utc
+    if now <= end + SKEW:
+        raise NotConfirmed(f"serial {serial:x} is valid until {end.isoformat()}")
+    return f"the certificate with serial {serial:x} expired at {end.isoformat()}"
+
+
+def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: datetime) -> None:
+    if begins > now + SKEW:
+        raise NotConfirmed(f"{what} is of {begins.isoformat()}, which is in the future")
+    if ends is None:
+        raise NotConfirmed(f"{what} does not say until when it holds")
+    if ends <= now:
+        raise NotConfirmed(f"{what} is stale: it held until {ends.isoformat()}")
+
+
+def _check_scope(crl: x509.CertificateRevocationList) -> None:
+    """Raises NotConfirmed for a CRL that is not whole or not about certificates like ours."""
+    for extension in crl.extensions:
+        if isinstance(extension.value, x509.DeltaCRLIndicator):
+            raise NotConfirmed("the CRL is only a difference to another one")
+        point = extension.value
+        if isinstance(point, x509.IssuingDistributionPoint):
+            others = point.only_contains_ca_certs or point.only_contains_attribute_certs
+            if others or point.indirect_crl or point.only_some_reasons:
+                raise NotConfirmed("the CRL is not about all of the issuer's certificates")
+        elif extension.critical:
+            raise NotConfirmed(f"the CRL has a critical extension that is not known ({extension.oid.dotted_string})")
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _is_about(single: ocsp.OCSPSingleResponse, serial: int, issuer: x509.Certificate) -> bool:
+    """Whether a response is about `serial` of this issuer; we ask with SHA-256, so that is how it answers."""
+    asked = (serial, *_hashes(issuer))
+    return (
+        isinstance(single.hash_algorithm, hashes.SHA256)
+        and (single.serial_number, single.issuer_name_hash, single.issuer_key_hash) == asked
+    )
+
+
+def _hashes(issuer: x509.Certificate) -> tuple[bytes, bytes]:
+    """SHA-256 of the issuer's name and of its key's bits, as RFC 6960 names it."""
+    name, key = hashes.Hash(hashes.SHA256()), hashes.Hash(hashes.SHA256())
+    name.update(issuer.subject.public_bytes())
+    key.update(_key_bits(issuer))
+    return name.finalize(), key.finalize()
+
+
+def _key_bits(issuer: x509.Certificate) -> bytes:
+    """The subjectPublicKey's bits: OCSP hashes them without the algorithm around them."""
+    key = issuer.public_key()
+    raw, der = serialization.Encoding.Raw, serialization.Encoding.DER
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.public_bytes(der, serialization.PublicFormat.PKCS1)
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return key.public_bytes(raw, serialization.PublicFormat.Raw)
+    raise NotConfirmed("the issuer's key is of a kind that cannot be verified")
+
+
+def _key(issuer: x509.Certificate) -> CertificateIssuerPublicKeyTypes:
+    key = issuer.public_key()
+    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return key
+    raise NotConfirmed("the issuer's key is of a kind that cannot be verified")
+
+
+def _is_signed(answer: ocsp.OCSPResponse, key: CertificateIssuerPublicKeyTypes) -> bool:
+    """Whether the issuer's key itself signed the response."""
+    data, signature = answer.tbs_response_bytes, answer.signature
+    try:
+        if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(signature, data)
+            return True
+        method = answer.signature_hash_algorithm
+        if method is None or isinstance(method, _WEAK):
+            return False
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, data, ec.ECDSA(method))
+        elif isinstance(key, rsa.RSAPublicKey):
+            pss = answer.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+            how = padding.PSS(padding.MGF1(method), padding.PSS.AUTO) if pss else padding.PKCS1v15()
+            key.verify(signature, data, how, method)
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,424 @@
+"""The second engine, on a real OpenBao: a certificate is granted, used, revoked, and proven by CRL and OCSP.
+
+Most of these change the PKI mount under a running task, so they have servers of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import EXAMPLE
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from rig import Held, Rig, hurried, own_rig
+
+from jitvault import shipped
+from jitvault.domain.template import load_templates
+from jitvault.engines import revocation
+from jitvault.provision import init
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned, shipped_want
+from jitvault.vault.client import Connection, Vault
+
+Spec = Callable[..., Path]
+ISSUE = "pki/issue/service"
+ROLE = "pki/roles/service"
+CRL = "pki/config/crl"
+BODY = {"common_name": "orders.svc.internal", "ttl": "15m"}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    hurried(monkeypatch)
+    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+
+
+def certified(spec: Spec, **how: str) -> Path:
+    return spec(template="pki-service", choices="{service: orders}", **how)
+
+
+def granted(rig: Rig, file: Path) -> dict[str, Any]:
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    return dict(rig("operator", "grant", file.stem).json)
+
+
+def active(rig: Rig, file: Path) -> Held:
+    return rig.use(granted(rig, file))
+
+
+def certificate_of(held: Held) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(held.secrets[0]["fields"]["certificate"].encode())
+
+
+def complete(rig: Rig, task: str, *, code: int) -> dict[str, Any]:
+    answer: dict[str, Any] = rig("operator", "complete", task, code=code).json
+    assert answer["confirmed"] is (code == 0)
+    return answer
+
+
+def failed(answer: dict[str, Any]) -> dict[int, str]:
+    """The checks of the one lease that are not ok, with what they say."""
+    return {check["n"]: check["evidence"] for check in answer["leases"][0]["checks"] if not check["ok"]}
+
+
+def on_the_crl(rig: Rig, certificate: x509.Certificate) -> bool:
+    crl = x509.load_der_x509_crl(requests.get(f"{rig.world.address}/v1/pki/crl", timeout=10).content)
+    return crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+
+
+@contextmanager
+def rewritten(rig: Rig, path: str, **change: object) -> Iterator[None]:
+    """An engine's configuration, changed and put back."""
+    before = (rig.admin.read(path) or {})["data"]
+    rig.admin.write(path, {**before, **change})
+    try:
+        yield
+    finally:
+        rig.admin.write(path, before)
+
+
+# -- the story -----------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_is_granted_used_and_proven_revoked(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    answer = granted(rig, file)
+    assert (answer["wrapping"][0]["reads"], answer["wrapping"][0]["sends"]) == ([ISSUE], {ISSUE: BODY})
+    held = rig.use(answer)
+    certificate = certificate_of(held)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["orders.svc.internal"]
+    key = serialization.load_pem_private_key(held.secrets[0]["fields"]["private_key"].encode(), None)
+    assert key.public_key() == certificate.public_key()
+    assert not on_the_crl(rig, certificate)
+
+    ended = complete(rig, file.stem, code=0)
+    (lease,) = ended["leases"]
+    assert (lease["lease_id"], lease["verdict"]) == (held.lease_id, "target_confirmed")
+    (refused,) = [check["evidence"] for check in lease["checks"] if check["n"] == 6]
+    serial = f"{certificate.serial_number:x}"
+    assert refused.startswith(f"serial {serial} is on the CRL of ")
+    assert "OCSP calls it revoked" in refused
+    assert on_the_crl(rig, certificate)
+
+    (row,) = rig.file(file.stem).leases
+    assert row.target_name == held.secrets[0]["fields"]["serial_number"]
+    assert b"PRIVATE KEY" not in rig.ledger_path.read_bytes()
+
+
+def test_the_audit_line_shows_the_serial_number_and_the_lease_and_hides_the_key(rig: Rig, spec: Spec) -> None:
+    """docs/vault-facts.md, "Certificates"."""
+    held = active(rig, certified(spec))
+    lines = [json.loads(line) for line in rig.world.audit_file.read_text().splitlines()]
+    issued = [entry for entry in lines if entry["type"] == "response" and entry["request"]["path"] == ISSUE]
+    response = issued[-1]["response"]
+    assert response["secret"]["lease_id"] == held.lease_id
+    assert response["data"]["serial_number"] == held.secrets[0]["fields"]["serial_number"]
+    for name in ("private_key", "certificate", "issuing_ca"):
+        assert response["data"][name].startswith("hmac-sha256:")
+    assert issued[-1]["request"]["data"]["common_name"].startswith("hmac-sha256:")
+
+
+def test_the_agent_sends_what_was_approved_with_nothing_but_its_token(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    held = rig.use(granted(rig, file), read=False)
+    (fetch,) = held.task.reads
+    assert (fetch.path, fetch.capability, dict(fetch.data)) == (ISSUE, "update", BODY)
+    meta = rig.vault(held.token).read("auth/token/lookup-self")
+    assert meta is not None
+    assert meta["data"]["meta"]["jitvault_reads"] == f"pki-service={ISSUE}?common_name=orders.svc.internal&ttl=15m"
+
+
+# -- what was approved, and nothing else -----------------------------------------------------------------------
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "another name": {**BODY, "common_name": "billing.svc.internal"},
+    "the same name in other letters": {**BODY, "common_name": "ORDERS.svc.internal"},
+    "a list of names": {**BODY, "common_name": ["orders.svc.internal", "billing.svc.internal"]},
+    "an alternative name": {**BODY, "alt_names": "billing.svc.internal"},
+    "an alternative name, in capitals": {**BODY, "ALT_NAMES": "billing.svc.internal"},
+    "no alternative name": {**BODY, "alt_names": None},
+    "an address": {**BODY, "ip_sans": "10.0.0.1"},
+    "a longer life": {**BODY, "ttl": "1h"},
+    "a longer life in seconds": {**BODY, "ttl": 3600},
+    "an end": {**BODY, "not_after": "2099-01-01T00:00:00Z"},
+    "the role's own life": {"common_name": BODY["common_name"]},
+    "nothing": {},
+}
+
+
+def test_the_task_token_can_ask_for_nothing_else(rig: Rig, spec: Spec) -> None:
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_DENIED_LIMIT": "1000"}
+    file = certified(spec)
+    held = rig.use(granted(rig, file), read=False)
+    url, headers = f"{rig.world.address}/v1/{ISSUE}", {"X-Vault-Token": held.token}
+
+    def asked(**how: Any) -> requests.Response:
+        return requests.post(url, headers={**headers, **how.pop("headers", {})}, timeout=10, **how)
+
+    for why, body in OTHERS.items():
+        assert asked(json=body).status_code == 403, why
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert asked(data={**BODY, "alt_names": "billing.svc.internal"}, headers=form).status_code == 403
+    twice = '{"common_name": "orders.svc.internal", "common_name": "billing.svc.internal", "ttl": "15m"}'
+    assert asked(data=twice).status_code == 403
+    for path in ("pki/issuer/default/issue/service", "pki/sign/service", "pki/sign-verbatim", "pki/revoke"):
+        assert (
+            requests.post(f"{rig.world.address}/v1/{path}", json=BODY, headers=headers, timeout=10).status_code == 403
+        )
+    # what is in the URL is not looked at
+    answer = requests.post(f"{url}?alt_names=billing.svc.internal&ttl=1h", json=BODY, headers=headers, timeout=10)
+    certificate = x509.load_pem_x509_certificate(answer.json()["data"]["certificate"].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["orders.svc.internal"]
+    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc < timedelta(minutes=16)
+
+
+def test_an_approver_reads_what_will_be_sent(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    rig("operator", "grant", file, code=4)
+    shown = rig("approver-1", "approve", file.stem, "--yes").stderr
+    assert "asked for with exactly common_name=orders.svc.internal, ttl=15m" in shown
+
+
+def test_a_template_that_sends_something_else_is_another_policy_and_ends_the_approval(
+    rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    file = certified(spec)
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    _with_template(rig, tmp_path, "ttl: 15m\n  tier", "ttl: 5m\n  tier")
+    # its policy is not provisioned: nothing can be granted by it
+    assert "not provisioned" in rig("operator", "grant", file.stem, code=8).stderr
+    _provision(rig)
+    rig("operator", "grant", file.stem, code=4)
+    assert rig.task_tokens(file.stem) == []
+
+
+def _with_template(rig: Rig, directory: Path, old: str, new: str) -> None:
+    """The shipped templates, with another text in the one for certificates."""
+    templates = directory / "templates"
+    templates.mkdir()
+    for one in shipped.templates_dir().glob("*.yaml"):
+        text = one.read_text()
+        if one.stem == "pki-service":
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        (templates / one.name).write_text(text)
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_TEMPLATES": str(templates)}
+
+
+def _provision(rig: Rig) -> None:
+    want = shipped_want()
+    templates = load_templates(shipped.files(Path(rig.cli.variables["JITVAULT_TEMPLATES"]), ".yaml"))
+    # both: other tests need the policies of the shipped ones
+    init.apply(rig.admin, init.plan(rig.admin, init.Want(templates, want.engines, want.policies, want.networks)))
+
+
+# -- lies --------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_is_on_no_crl_is_not_confirmed(rig: Rig, spec: Spec) -> None:
+    """With auto_rebuild it is revoked, says Vault, and OCSP says so too; whoever reads the CRL still trusts it."""
+    with rewritten(rig, CRL, auto_rebuild=True):
+        file = certified(spec)
+        held = active(rig, file)
+        ended = complete(rig, file.stem, code=6)
+        assert ended["leases"][0]["verdict"] == "audit_confirmed"
+        assert list(failed(ended)) == [6]
+        assert f"serial {certificate_of(held).serial_number:x} is not on the CRL" in failed(ended)[6]
+        # it is a matter of time: once the CRL is made, the same task is proven
+        rig.admin.read("pki/crl/rotate")
+        assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+
+
+def test_a_crl_that_was_switched_off_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    held = active(rig, file)
+    with rewritten(rig, CRL, disable=True):
+        ended = complete(rig, file.stem, code=6)
+        assert sorted(failed(ended)) == [4, 6]
+        assert CRL in failed(ended)[4]
+        assert ended["leases"][0]["verdict"] == "gone"
+        assert not on_the_crl(rig, certificate_of(held))
+    # that it is on again does not undo what happened in between
+    assert sorted(failed(complete(rig, file.stem, code=6))) == [4]
+
+
+def test_an_ocsp_responder_that_is_switched_off_is_no_proof(rig: Rig, spec: Spec) -> None:
+    with rewritten(rig, CRL, ocsp_disable=True):
+        file = certified(spec)
+        active(rig, file)
+        ended = complete(rig, file.stem, code=6)
+        assert list(failed(ended)) == [6]
+        assert failed(ended)[6].endswith("/v1/pki/ocsp answered with HTTP 401")
+    complete(rig, file.stem, code=0)
+
+
+@pytest.mark.parametrize("change", [{"generate_lease": False}, {"no_store": True}], ids=str)
+def test_a_role_whose_certificates_nothing_can_end_is_refused(rig: Rig, spec: Spec, change: dict[str, bool]) -> None:
+    with rewritten(rig, ROLE, **change):
+        assert "without a lease" in rig("operator", "submit", certified(spec), code=8).stderr
+
+
+def test_a_crl_that_is_off_is_refused_before_anything_is_granted(rig: Rig, spec: Spec) -> None:
+    with rewritten(rig, CRL, disable=True):
+        assert "disable=true" in rig("operator", "submit", certified(spec), code=8).stderr
+
+
+@pytest.mark.parametrize("change", [{"generate_lease": False}, {"no_store": True, "generate_lease": False}], ids=str)
+def test_a_certificate_without_a_lease_is_never_confirmed_over(rig: Rig, spec: Spec, change: dict[str, bool]) -> None:
+    """The role was another one for just that moment: there is no lease to revoke, and none is listed."""
+    file = certified(spec)
+    held = rig.use(granted(rig, file), read=False)
+    with rewritten(rig, ROLE, **change):
+        answer = rig.vault(held.token).write(ISSUE, BODY)
+    assert not answer["lease_id"]
+    for _ in range(2):
+        ended = complete(rig, file.stem, code=6)
+        assert ended["leases"] == []
+        assert not rig.is_live(held.token)
+    quiet = [c.evidence for c in rig.file(file.stem).checks if c.n == 7 and not c.ok]
+    assert "has no lease" in quiet[0]
+
+
+def test_a_role_that_is_rewritten_ends_the_task_as_drift(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    active(rig, file)
+    with rewritten(rig, ROLE, max_ttl="2h"):
+        status = rig("operator", "status", file.stem, code=None).json
+    assert status["end_reason"] == "drift"
+
+
+def test_a_crl_of_somebody_else_is_no_proof(rig: Rig, spec: Spec) -> None:
+    """Its document names another CA: what that signs is not what signs here."""
+    file = certified(spec)
+    active(rig, file)
+    right = rig.document("probes/pki")
+    rig.admin.write("sys/mounts/elsewhere", {"type": "pki"})
+    body = {"common_name": "jitvault sandbox CA", "key_type": "ec", "key_bits": 256}
+    other = rig.admin.write("elsewhere/root/generate/internal", body)["data"]["certificate"]
+    rig.put("probes/pki", {**right, "issuer": other})
+    try:
+        assert failed(complete(rig, file.stem, code=6)) == {6: "the CRL is not signed by the issuer"}
+    finally:
+        rig.put("probes/pki", right)
+        rig.admin.delete("sys/mounts/elsewhere")
+    complete(rig, file.stem, code=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dsn": "http://127.0.0.1:1/v1/pki"}, "127.0.0.1:1/v1/pki/crl could not be asked (ConnectionRefusedError)"),
+        ({"dsn": "ftp://127.0.0.1/pki"}, "the probe's URL or its CA cannot be used (ValueError)"),
+        ({"issuer": ""}, "the probe's document has no issuer, the certificate that signs the CRL"),
+        ({"issuer": "-----BEGIN CERTIFICATE-----"}, "the issuer in the probe's document is no certificate"),
+    ],
+    ids=["nobody there", "no web address", "no issuer", "no certificate"],
+)
+def test_a_target_that_cannot_be_asked_is_no_proof(rig: Rig, spec: Spec, change: dict[str, str], says: str) -> None:
+    file = certified(spec)
+    active(rig, file)
+    right = rig.document("probes/pki")
+    rig.put("probes/pki", {**right, **change})
+    try:
+        ended = complete(rig, file.stem, code=6)
+        assert (ended["leases"][0]["verdict"], failed(ended)) == ("audit_confirmed", {6: says})
+    finally:
+        rig.put("probes/pki", right)
+    complete(rig, file.stem, code=0)
+
+
+def test_a_certificate_that_is_over_is_on_no_crl_and_proven_by_its_own_time(
+    rig: Rig, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vault does not put on the CRL what expires within two seconds, and says 204."""
+    _with_template(rig, tmp_path, "ttl: 15m\n  tier", "ttl: 4s\n  tier")
+    _provision(rig)
+    file = certified(spec)
+    held = active(rig, file)
+    certificate = certificate_of(held)
+    time.sleep(2.5)
+    ended = complete(rig, file.stem, code=6)
+    assert list(failed(ended)) == [6]
+    time.sleep(2)
+    assert not on_the_crl(rig, certificate)
+    # not as long as somebody's clock may say that it still is valid
+    assert list(failed(complete(rig, file.stem, code=6))) == [6]
+    monkeypatch.setattr(revocation, "SKEW", timedelta(0))
+    (lease,) = complete(rig, file.stem, code=0)["leases"]
+    assert lease["verdict"] == "target_confirmed"
+    assert f"serial {certificate.serial_number:x} expired at" in lease["checks"][-1]["evidence"]
+
+
+def test_a_revocation_through_the_old_hands_of_an_administrator_is_proven_too(rig: Rig, spec: Spec) -> None:
+    """By serial number: the lease is still there, so its revocation finds the certificate revoked already."""
+    file = certified(spec)
+    held = active(rig, file)
+    rig.admin.write("pki/revoke", {"serial_number": held.secrets[0]["fields"]["serial_number"]})
+    assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+
+
+@pytest.mark.parametrize(
+    "tidy", [{"tidy_cert_store": True, "tidy_revoked_certs": True, "safety_buffer": "1s"}], ids=str
+)
+def test_a_tidy_of_certificates_takes_only_what_has_expired(rig: Rig, spec: Spec, tidy: dict[str, Any]) -> None:
+    file = certified(spec)
+    held = active(rig, file)
+    rig.admin.write("pki/tidy", tidy)
+    assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+    rig.admin.write("pki/tidy", tidy)
+    time.sleep(0.5)
+    assert on_the_crl(rig, certificate_of(held))
+
+
+# the last ones: afterwards the mount has no issuer that makes anything
+
+GONE = {
+    "an issuer that does not sign CRLs any more": lambda v: v.write(
+        "pki/issuer/default", {"usage": "read-only,issuing-certificates"}, method="post"
+    ),
+    "another default issuer": lambda v: v.write(
+        "pki/root/replace",
+        {
+            "default": v.write("pki/root/rotate/internal", {"common_name": "new", "key_type": "ec", "key_bits": 256})[
+                "data"
+            ]["issuer_id"]
+        },
+    ),
+    "no issuer at all": lambda v: v.delete("pki/root"),
+}
+
+
+@pytest.mark.parametrize("taken", GONE.values(), ids=GONE)
+def test_an_issuer_that_was_changed_in_between_is_never_confirmed_over(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, taken: Callable[[Vault], object]
+) -> None:
+    hurried(monkeypatch)
+    with running_servers() as servers:
+        world = provisioned(servers)
+        rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
+        file = certified(spec)
+        held = active(rig, file)
+        taken(Vault(Connection(world.address), world.admin_token))
+        ended = complete(rig, file.stem, code=6)
+        assert sorted(failed(ended)) == [4, 6]
+        assert ended["leases"][0]["verdict"] == "gone"
+        # Vault itself has nothing to say against it
+        assert not rig.lease_is_live(held.lease_id)

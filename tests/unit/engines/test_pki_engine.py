@@ -1,0 +1,226 @@
+"""What the engine reads of a mount, and whom it believes: its two answers have to agree."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from authority import DER, HOUR, SERIAL, Authority
+from cryptography.x509 import ocsp
+
+from jitvault.domain.entry import TARGET_NAMES
+from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.pki import PkiEngine
+from jitvault.errors import InvalidInput, NotConfirmed
+
+CA = Authority.new()
+PKI = PkiEngine()
+NAME = "24:29:a7:38:c3:b8:b0:d8:e7:d0:58:2d:28:15:96:bd:03:1e:e2:69"
+ROLE = {"issuer_ref": "default", "generate_lease": True, "no_store": False}
+Answers = dict[str, tuple[int, bytes]]
+
+
+@pytest.fixture
+def target() -> Iterator[tuple[str, Answers, list[str]]]:
+    """A mount's public side: its URL, what it answers by path, and what it was asked."""
+    answers: Answers = {}
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, body = answers.get(self.path, (404, b""))
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", body.decode())
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the name that the base class calls
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    now = datetime.now(UTC)
+    answers["/v1/pki/crl"] = 200, CA.crl(begins=now - HOUR, ends=now + HOUR, at=now - HOUR)
+    answers["/v1/pki/ocsp"] = 200, CA.ocsp(begins=now - HOUR, ends=now + HOUR)
+    answers[f"/v1/pki/cert/{NAME}/raw"] = 200, CA.leaf(ends=now + HOUR).public_bytes(DER)
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1/pki", answers, asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def probe(target: tuple[str, Answers, list[str]], *names: str, **where: Any) -> dict[str, Any]:
+    found = PKI.probe({"dsn": target[0], "issuer": CA.pem, **where}, names or [NAME])
+    return {name: (said.refused, said.evidence) for name, said in found.items()}
+
+
+def test_it_is_refused_where_crl_and_ocsp_agree(target: Any) -> None:
+    refused, evidence = probe(target)[NAME]
+    assert refused
+    assert evidence.startswith(f"serial {SERIAL:x} is on the CRL")
+    assert "; OCSP calls it revoked" in evidence
+    assert target[2] == ["GET /v1/pki/crl", "POST /v1/pki/ocsp"]
+
+
+def _not_listed(answers: Answers, now: datetime) -> None:
+    answers["/v1/pki/crl"] = 200, CA.crl([], begins=now - HOUR, ends=now + HOUR)
+
+
+def _good(answers: Answers, now: datetime) -> None:
+    answers["/v1/pki/ocsp"] = (
+        200,
+        CA.ocsp(status=ocsp.OCSPCertStatus.GOOD, begins=now - HOUR, ends=now + HOUR),
+    )
+
+
+def _stale(answers: Answers, now: datetime) -> None:
+    answers["/v1/pki/crl"] = 200, CA.crl(begins=now - 3 * HOUR, ends=now - HOUR, at=now - 3 * HOUR)
+
+
+def _elsewhere(answers: Answers, now: datetime) -> None:
+    answers["/v1/elsewhere"] = answers["/v1/pki/crl"]
+    answers["/v1/pki/crl"] = 302, b"/v1/elsewhere"
+
+
+def _no_crl(answers: Answers, now: datetime) -> None:
+    del answers["/v1/pki/crl"]
+
+
+def _no_ocsp(answers: Answers, now: datetime) -> None:
+    del answers["/v1/pki/ocsp"]
+
+
+def _huge(answers: Answers, now: datetime) -> None:
+    answers["/v1/pki/ocsp"] = 200, answers["/v1/pki/ocsp"][1] + b"\0" * 70_000
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (_not_listed, "is not on the CRL"),
+        (_good, f"OCSP calls serial {SERIAL:x} good"),
+        (_stale, "the CRL is stale"),
+        (_elsewhere, "/v1/pki/crl answered with HTTP 302"),
+        (_no_crl, "/v1/pki/crl answered with HTTP 404"),
+        (_no_ocsp, "/v1/pki/ocsp answered with HTTP 404"),
+        (_huge, "/v1/pki/ocsp answered with more than 65536 bytes"),
+    ],
+    ids=["not listed", "good", "stale", "redirected", "no CRL", "no OCSP", "huge"],
+)
+def test_one_answer_is_not_enough(target: Any, broken: Callable[[Answers, datetime], None], says: str) -> None:
+    broken(target[1], datetime.now(UTC))
+    refused, evidence = probe(target)[NAME]
+    assert not refused
+    assert says in evidence
+
+
+def test_what_is_over_is_refused_whatever_the_crl_says(target: Any) -> None:
+    now = datetime.now(UTC)
+    _not_listed(target[1], now)
+    _good(target[1], now)
+    target[1][f"/v1/pki/cert/{NAME}/raw"] = 200, CA.leaf(ends=now - HOUR).public_bytes(DER)
+    assert probe(target)[NAME] == (True, probe(target)[NAME][1])
+    assert "expired at" in probe(target)[NAME][1]
+
+
+def test_each_of_several_is_asked_about(target: Any) -> None:
+    other = "7f:01"
+    found = probe(target, NAME, other, "no serial/../x")
+    assert [found[name][0] for name in (NAME, other, "no serial/../x")] == [True, False, False]
+    assert "is no serial number" in found["no serial/../x"][1]
+    # the CRL is fetched once, and what is no serial number becomes no URL
+    assert target[2].count("GET /v1/pki/crl") == 1
+    assert not any(".." in path for path in target[2])
+
+
+def test_a_crl_of_its_own_can_be_named(target: Any) -> None:
+    target[1]["/v1/pki/issuer/next/crl/der"] = target[1].pop("/v1/pki/crl")
+    assert not probe(target)[NAME][0]
+    assert probe(target, crl=f"{target[0]}/issuer/next/crl/der")[NAME][0]
+
+
+@pytest.mark.parametrize(
+    "dsn", ["http://user:secret@127.0.0.1/pki", "file:///etc/passwd", "http://", "x", "http://h:p/"]
+)
+def test_a_url_that_is_none_is_not_asked_and_not_repeated(dsn: str) -> None:
+    (found,) = PKI.probe({"dsn": dsn, "issuer": CA.pem}, [NAME]).values()
+    assert (found.refused, "secret" in found.evidence) == (False, False)
+    assert "cannot be used" in found.evidence
+
+
+def test_without_an_issuer_it_is_not_asked() -> None:
+    with pytest.raises(NotConfirmed, match="has no issuer"):
+        PKI.probe({"dsn": "http://127.0.0.1:1/"}, [NAME])
+
+
+# -- what it reads of the mount -----------------------------------------------------------------------------
+
+
+def snapshot(role: dict[str, Any] | None, crl: dict[str, Any] | None = None, path: str = "issue/web") -> Any:
+    held = {
+        "pki/roles/web": None if role is None else {"data": role},
+        "pki/config/crl": {"data": crl or {"disable": False}},
+        "pki/config/urls": {"data": {"ocsp_servers": ["http://x"]}},
+        "pki/issuer/default": {"data": {"certificate": "PEM"}},
+        "pki/issuer/next": {"data": {"certificate": "NEXT"}},
+    }
+    return PKI.snapshot(lambda path: held[path], "pki", path)
+
+
+def test_what_decides_about_a_certificate_is_in_the_snapshot() -> None:
+    assert snapshot(ROLE) == {
+        "role": ROLE,
+        "crl": {"disable": False},
+        "urls": {"ocsp_servers": ["http://x"]},
+        "issuer": {"certificate": "PEM"},
+    }
+    assert snapshot({**ROLE, "issuer_ref": "next"})["issuer"] == {"certificate": "NEXT"}
+
+
+def test_the_worker_may_read_what_the_snapshot_reads() -> None:
+    paths = PKI.worker_paths("pki", "issue/web")
+    assert set(paths) == {"pki/roles/web", "pki/config/crl", "pki/config/urls", "pki/issuer/*"}
+
+
+@pytest.mark.parametrize(
+    ("role", "crl"),
+    [
+        (None, {}),
+        ({**ROLE, "generate_lease": False}, {}),
+        ({**ROLE, "no_store": True}, {}),
+        ({}, {}),
+        (ROLE, {"disable": True}),
+    ],
+    ids=["no role", "no lease", "not stored", "an empty role", "no CRL"],
+)
+def test_what_nothing_can_end_is_refused(role: dict[str, Any] | None, crl: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        snapshot(role, crl)
+
+
+@pytest.mark.parametrize("path", ["sign/web", "issue/", "issue/a/b", "issuer/x/issue/web", "sign-verbatim", "creds/x"])
+def test_only_issue_is_a_path_of_a_template(path: str) -> None:
+    with pytest.raises(InvalidInput, match="issue/<role>"):
+        PKI.worker_paths("pki", path)
+
+
+def test_a_mount_that_reads_like_an_issue_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="cannot end with issue"):
+        PKI.worker_paths("team/issue", "issue/web")
+
+
+def test_every_engines_names_are_looked_for_in_the_stream() -> None:
+    for engine in (PKI, DatabaseEngine()):
+        assert set(engine.non_hmac_response_keys) <= set(TARGET_NAMES)
