@@ -85,8 +85,10 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     try:
         return _turn(worker, task_id, claim, last)
     except VaultUnavailable as error:
-        ending = _file(worker, task_id).task.state is State.ENDING
-        if last.tries >= _TRIES or not (ending or isinstance(error, VaultBusy)):
+        state = _file(worker, task_id).task.state
+        # an issue that did not finish is not begun again at once: each attempt makes a token
+        busy = isinstance(error, VaultBusy) and state is not State.ISSUING
+        if last.tries >= _TRIES or not (busy or state is State.ENDING):
             raise
         _pause(worker, last.tries)
         return replace(last, go_on=True, tries=last.tries + 1)

@@ -76,7 +76,8 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
         )
         _end_by_path(worker, file, named, created, lines, claim)
         return
-    _wait_until_surely_never_sent(worker, operation, newest.at)
+    if operation.state is not OpState.ABANDONED or lines:
+        _wait_until_surely_never_sent(worker, operation, newest.at)
     unseen = _end_unseen(worker, file, grant, operation, lines, newest, claim)
     # nobody was told of it, so nobody had it: as far as the task goes it was never issued
     grant = replace(grant, verdict=Verdict.NEVER_ISSUED)

@@ -8,12 +8,15 @@ What a caller needs to know of a failure is whether the act may have been done:
     VaultRefused       403
     VaultRejected      400 or 404, with Vault's reasons
 
-There is no automatic retry: the ledger retries, after it has looked. A Vault error body never reaches a
+There is no automatic retry of what may have been done: the ledger retries, after it has looked. What a rate limit kept
+out was not done, and is sent again for a moment. A Vault error body never reaches a
 message unless it is one of Vault's own short reasons, since a body can echo what was sent.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +39,7 @@ from jitvault.errors import (
 OP_HEADER = "X-Jitvault-Op"
 _MAX_REASON = 200
 _LEADER_TIMEOUT_S = 3
+_BUSY_PATIENCE_S, _BUSY_PAUSE_S = 2.5, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,25 @@ class Vault:
         body: Mapping[str, Any] | None = None,
         op: str | None = None,
         wrap_ttl_s: int | None = None,
+    ) -> dict[str, Any]:
+        deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
+        while True:
+            try:
+                return self._request_once(method, path, body=body, op=op, wrap_ttl_s=wrap_ttl_s)
+            except VaultBusy:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            pause_s *= 2
+
+    def _request_once(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None,
+        op: str | None,
+        wrap_ttl_s: int | None,
     ) -> dict[str, Any]:
         headers = {OP_HEADER: op} if op else {}
         kwargs: dict[str, Any] = {} if body is None else {"json": dict(body)}
