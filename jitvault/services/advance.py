@@ -17,20 +17,21 @@ from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.trip import Trip
 from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultUnavailable
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.confirm import confirmed, judge, still_proven, tokens_of
+from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
+from jitvault.services.late import begin_again, end_late
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
 from jitvault.services.reasons import entitled, frozen, unwrapped, why_end, why_end_blind
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import Why, revoke
+from jitvault.services.revoke import DEAD, Why, revoke
 from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
@@ -149,7 +150,8 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
         case State.CONFIRMED:
             return _settling(worker, file, claim)
         case State.SEALED | State.UNVERIFIED if late(file):
-            return _after_seal(worker, file, claim)
+            end_late(worker, file, claim)
+            return Step()
         case _:
             return Step()
 
@@ -209,7 +211,8 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
 
 def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None = None) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
-    revoke(worker, file, claim, why=why)
+    if why or last.tries or not _all_gone(file):
+        revoke(worker, file, claim, why=why)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
@@ -225,6 +228,12 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
         _pause(worker, last.tries)
         return replace(last, go_on=True, tries=last.tries + 1)
     return _not_proven(worker, _file(worker, file.task.task_id), claim, last)
+
+
+def _all_gone(file: TaskFile) -> bool:
+    """Whether all of it was ended and Vault says so: then it is to be proven first, and ended anew if it cannot be."""
+    verdicts = {*(grant.verdict for grant in file.grants), *(lease.verdict for lease in file.leases)}
+    return bool(verdicts) and verdicts <= DEAD | {Verdict.GONE}
 
 
 def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
@@ -254,30 +263,9 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if late(file):
         return Step(go_on=True)
     if not still_proven(worker, file, newest):
-        _begin_again(worker, file, claim)
+        begin_again(worker, file, claim)
         return Step(go_on=True)
     seal(worker, file, claim, newest)
-    return Step()
-
-
-def _begin_again(worker: Worker, file: TaskFile, claim: int) -> None:
-    """What was proven is not any more, or is there again (a Vault that was restored): all of it is to be ended anew."""
-    grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
-    leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
-    change = Change("unproven", {"why": "the evidence does not carry it"}, state=State.ENDING, rows=(*grants, *leases))
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-
-
-def _after_seal(worker: Worker, file: TaskFile, claim: int) -> Step:
-    """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
-    message = "a lease appeared after the task was sealed: the settle window is shorter than the server's requests"
-    worker.ledger.finding(file.task.task_id, "lease_after_seal", message, worker.now())
-    revoke(worker, file, claim)
-    newest = canary(worker)
-    again = _file(worker, file.task.task_id)
-    judged = judge(worker, again, worker.ledger.trail(again))
-    change = Change("judged", {"canary": newest.place.offset}, rows=(*judged.leases, *judged.checks))
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return Step()
 
 

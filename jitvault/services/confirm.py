@@ -18,7 +18,7 @@ from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.integrity import is_complete
-from jitvault.services.revoke import gone_lookups, live_lookups
+from jitvault.services.lookups import gone_lookups, live_lookups
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""

@@ -15,9 +15,10 @@ from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker, new_id
+from jitvault.services.lookups import gone_lookups
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
-from jitvault.services.revoke import DEAD, gone_lookups
+from jitvault.services.revoke import DEAD
 
 
 def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:

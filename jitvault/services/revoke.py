@@ -23,6 +23,7 @@ Why = tuple[EndReason, Mapping[str, object]]
 """Why a task ends, and what the chain keeps of that."""
 
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
+TOKENS, LEASES = frozenset({"token"}), frozenset({"lease"})
 SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
 """How long after a failure the next try is due, at least and at most."""
 # answers are committed and the claim is extended at least so often, well within a claim's 30 s
@@ -40,7 +41,9 @@ class _Doomed:
     look: Callable[[str], object | None]
 
 
-def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
+def revoke(
+    worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None, kinds: frozenset[str] = TOKENS | LEASES
+) -> None:
     """Revoke every token and lease of the task that is not proven dead, and look each of them up.
 
     `why` ends a task that holds access: that is committed together with the intents, since the access is there for as
@@ -56,9 +59,10 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
     """
     tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
     leases = [_lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
-    look_first = bool(tokens or leases) and _look_first(worker, file)
+    doomed = [one for one in (*tokens, *leases) if one.kind in kinds]
+    look_first = bool(doomed) and _look_first(worker, file)
     ending = _ending(worker, *why) if why else None
-    _take_back(worker, file, claim, [*tokens, *leases], look_first=look_first, ending=ending)
+    _take_back(worker, file, claim, doomed, look_first=look_first, ending=ending)
 
 
 def _ending(worker: Worker, reason: EndReason, body: Mapping[str, object]) -> Change:
@@ -82,23 +86,6 @@ def _look_first(worker: Worker, file: TaskFile) -> bool:
 def revoke_token(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path."""
     _take_back(worker, file, claim, [_token(worker, grant)])
-
-
-def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
-    """The ids of look-ups of `subject` that Vault answered with "there is no such thing"."""
-    return _lookups(operations, subject, "gone")
-
-
-def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
-    """The ids of look-ups of `subject` that found it alive."""
-    return _lookups(operations, subject, "live")
-
-
-def _lookups(operations: Sequence[OperationRow], subject: str, answer: str) -> frozenset[str]:
-    kinds = ("lookup_token", "lookup_lease")
-    return frozenset(
-        op.op_id for op in operations if op.kind in kinds and op.subject == subject and op.answer == answer
-    )
 
 
 def _is_known(grant: GrantRow) -> bool:

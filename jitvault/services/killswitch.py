@@ -1,0 +1,198 @@
+"""The kill switch: end every task of a scope at once, and prove each.
+
+First every door is closed (the task tokens), then each lease is ended, then each task is proven dead by the same story
+as any other. Whatever stops this process, what was begun is in the ledger: the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jitvault.domain.access import ROLE_PREFIX
+from jitvault.domain.lifecycle import PROVEN, EndReason, State
+from jitvault.domain.revision import Revision
+from jitvault.errors import Denied, JitvaultError
+from jitvault.ports.ledger import OperationRow, OpState, TaskFile
+from jitvault.services.advance import advance
+from jitvault.services.context import Person, Worker, new_id
+from jitvault.services.integrity import check_integrity
+from jitvault.services.papers import OPERATORS
+from jitvault.services.revoke import LEASES, TOKENS, revoke
+from jitvault.services.sign import sign_end
+
+CONCURRENCY = 4
+_HELD = frozenset({State.ISSUED, State.ACTIVE})
+_STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose tasks are ended: those of an agent or an owner (by name or entity id), of a template, or all."""
+
+    agent: str = ""
+    template: str = ""
+    owner: str = ""
+
+    def covers(self, content: Mapping[str, Any]) -> bool:
+        """Whether a task is in the scope, by the content of its revision."""
+        agent, owner = content["agent"], content["owner"]
+        return (
+            (not self.agent or self.agent in (agent["name"], agent["entity"]))
+            and (not self.owner or self.owner in (owner["name"], owner["entity"]))
+            and (not self.template or self.template in {entry["template"] for entry in content["access"]})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
+
+    worker: Worker
+    person: Person
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one task came out. `error`: what kept it from being ended or proven."""
+
+    task_id: str
+    state: State | None
+    error: JitvaultError | None = None
+
+    @property
+    def proven(self) -> bool:
+        return self.error is None and self.state in PROVEN
+
+
+Tell = Callable[[str, int, int], None]
+"""Hears how far it is: what is being done, to how many, of how many."""
+
+
+def in_scope(worker: Worker, scope: Scope) -> list[str]:
+    """The tasks of a scope that hold access, or whose end is not proven yet."""
+    there = [task.task_id for task in worker.ledger.tasks() if task.state in _STILL_THERE]
+    files = (worker.ledger.file(task_id) for task_id in there)
+    return [f.task.task_id for f in files if f is not None and scope.covers(Revision.of(f.revision.body).content)]
+
+
+def check_operator(worker: Worker, person: Person) -> None:
+    """Raise Denied for whoever may end their own tasks only."""
+    entity = worker.identity.by_id(person.entity)
+    if entity is None or entity.disabled or not worker.identity.groups_of(entity, (OPERATORS,)):
+        raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
+
+
+def revoke_roles(worker: Worker) -> int:
+    """Have Vault end every token that was made through our roles, known or not; how many roles there are.
+
+    Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
+    """
+    roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
+    now = worker.now()
+    ops = [
+        OperationRow(new_id(), None, "revoke_role", f"auth/token/create/{role}", OpState.INTENDED, None, now, None)
+        for role in roles
+    ]
+    worker.ledger.keep(operations=ops, at=now)
+    failures: list[JitvaultError] = []
+    for op in ops:
+        try:
+            worker.leases.revoke_prefix(op.subject, op=op.op_id)
+            left = replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+        except JitvaultError as error:
+            failures.append(error)
+            left = replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
+        worker.ledger.keep(operations=[left], at=worker.now())
+    if failures:
+        raise failures[0]
+    return len(roles)
+
+
+def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, tell: Tell) -> list[Result]:
+    """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others."""
+    crew = _Crew(hire, tell)
+    failed: dict[str, JitvaultError] = {}
+    for what, act in (("doors closed", _close_door), ("leases ended", _end_leases)):
+        failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
+    proofs: dict[str, State] = {}
+
+    def prove(hand: Hand, task_id: str, note: str) -> None:
+        proofs[task_id] = _prove(hand, task_id, note)
+
+    unproven = crew.each("proven", prove, tasks, note)
+    return [Result(task, proofs.get(task), unproven.get(task) or failed.get(task)) for task in tasks]
+
+
+class _Crew:
+    """Does one thing to many tasks, a few at a time."""
+
+    def __init__(self, hire: Callable[[], Hand], tell: Tell) -> None:
+        self._hire, self._tell = hire, tell
+        self._own = threading.local()
+
+    def each(
+        self, what: str, act: Callable[[Hand, str, str], None], tasks: Sequence[str], note: str
+    ) -> dict[str, JitvaultError]:
+        """What kept a task from it, by task."""
+        failed: dict[str, JitvaultError] = {}
+        counted, lock = 0, threading.Lock()
+
+        def one(task_id: str) -> None:
+            nonlocal counted
+            try:
+                act(self._hand(), task_id, note)
+            except JitvaultError as error:
+                failed[task_id] = error
+            with lock:
+                counted += 1
+                self._tell(what, counted, len(tasks))
+
+        self._tell(what, 0, len(tasks))
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            list(pool.map(one, tasks))
+        return failed
+
+    def _hand(self) -> Hand:
+        hand: Hand | None = getattr(self._own, "hand", None)
+        if hand is None:
+            hand = self._own.hand = self._hire()
+        return hand
+
+
+def _close_door(hand: Hand, task_id: str, note: str) -> None:
+    """End the task's token; what follows from it is in nobody's way any more."""
+    _take(hand, task_id, note, TOKENS)
+
+
+def _end_leases(hand: Hand, task_id: str, note: str) -> None:
+    _take(hand, task_id, note, LEASES)
+
+
+def _take(hand: Hand, task_id: str, note: str, kinds: frozenset[str]) -> None:
+    worker = hand.worker
+    with worker.ledger.claim(task_id) as claim:
+        file = worker.ledger.file(task_id)
+        if file is None or file.task.state not in _HELD | {State.ENDING}:
+            # one that is being issued may have a token that nobody knows yet: the story finds it
+            return
+        check_integrity(worker, file)
+        why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if file.task.state in _HELD else None
+        revoke(worker, file, claim, why=why, kinds=kinds)
+
+
+def _prove(hand: Hand, task_id: str, note: str) -> State:
+    """Sign what was done, so that everybody can see whose will it was, and go on with the story of the task."""
+    file = hand.worker.ledger.file(task_id)
+    if file is not None and not _signed(hand, file):
+        sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
+    return advance(hand.worker, task_id).task.state
+
+
+def _signed(hand: Hand, file: TaskFile) -> bool:
+    """Whether it had ended before, by somebody's will that is on record."""
+    by = [e.body.get("by") for e in file.events if e.kind == "ending"]
+    return bool(by) and by[-1] != hand.person.entity

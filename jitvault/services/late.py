@@ -1,0 +1,33 @@
+"""What comes after a task was called over: evidence that does not carry any more, and leases that appear too late."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jitvault.domain.lifecycle import State, Verdict
+from jitvault.ports.ledger import Change, TaskFile
+from jitvault.services.confirm import judge
+from jitvault.services.context import Worker
+from jitvault.services.observe import canary
+from jitvault.services.revoke import revoke
+
+
+def begin_again(worker: Worker, file: TaskFile, claim: int) -> None:
+    """What was proven is not any more, or is there again (a Vault that was restored): all of it is to be ended anew."""
+    grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
+    leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
+    change = Change("unproven", {"why": "the evidence does not carry it"}, state=State.ENDING, rows=(*grants, *leases))
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def end_late(worker: Worker, file: TaskFile, claim: int) -> None:
+    """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
+    message = "a lease appeared after the task was sealed: the settle window is shorter than the server's requests"
+    worker.ledger.finding(file.task.task_id, "lease_after_seal", message, worker.now())
+    revoke(worker, file, claim)
+    newest = canary(worker)
+    again = worker.ledger.file(file.task.task_id)
+    assert again is not None  # noqa: S101 - it was just changed
+    judged = judge(worker, again, worker.ledger.trail(again))
+    change = Change("judged", {"canary": newest.place.offset}, rows=(*judged.leases, *judged.checks))
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
