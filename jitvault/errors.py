@@ -136,3 +136,9 @@ class Frozen(SecurityFinding):
 class WaitTimedOut(JitvaultError):
     exit_code = 13
     default_hint = "The request is written. Is a worker running? Wait longer with --wait, or ask again later."
+
+
+def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:
+    """An error with the exit code of `error` and another message."""
+    kind = VaultRefused if isinstance(error, VaultRejected) else type(error)
+    return kind(message, hint=hint)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, check, local, operator, sweep, trust
+from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, local, operator, sweep, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -48,8 +48,8 @@ _AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this mach
 
 app.command(rich_help_panel=_OPERATORS)(operator.submit)
 app.command(rich_help_panel=_OPERATORS)(operator.grant)
-app.command(rich_help_panel=_OPERATORS)(operator.complete)
-app.command(rich_help_panel=_OPERATORS)(operator.revoke)
+app.command(rich_help_panel=_OPERATORS)(ending.complete)
+app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)

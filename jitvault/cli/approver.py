@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -65,7 +64,7 @@ def _decide(
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
     render.proposal(revision.digest, in_plain_words(revision))
     if not yes:
-        _ask(f"{decision.capitalize()} {task}?")
+        session.ask(f"{decision.capitalize()} {task}?", done="nothing was signed")
     with session.signing(f"decide about task {task}", "members of jitvault-approvers"):
         expires = sign_decision(wiring.person, task, digest=revision.digest, decision=decision, reason=reason)
     me, name = wiring.person.entity, wiring.person.me.display_name
@@ -78,21 +77,6 @@ def _decide(
     if why := _refusal(document, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     render.voted(document, decision, revision.digest, expires.isoformat(), as_json=as_json)
-
-
-def _ask(question: str) -> None:
-    """Ask; whoever says no, or says nothing because there is nobody, signs nothing. Raises UsageError."""
-    from jitvault.errors import UsageError
-
-    # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
-    answer = sys.stdin.readline()
-    if not answer:
-        typer.echo(err=True)
-    if answer.strip().lower() not in ("y", "yes"):
-        raise UsageError(
-            "nothing was signed: there was no yes", hint="Answer y; a script that decides says --yes and --digest."
-        )
 
 
 def _refusal(document: object, entity: str) -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jitvault.domain.access import Fetch
     from jitvault.provision.init import Plan
     from jitvault.provision.outcome import Outcome
+    from jitvault.services.killswitch import Result
 
 
 def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -25,6 +26,30 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         due = output.readable(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
         table.add_row(row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due)
     output.console().print(table if rows else "There are no tasks.")
+
+
+def killed(results: Sequence[Result], *, as_json: bool) -> None:
+    """How each task of a kill switch came out; a success is told in one line."""
+    rows = [
+        {
+            "task_id": result.task_id,
+            "state": result.state.value if result.state else None,
+            "proven": result.proven,
+            "error": str(result.error) if result.error else None,
+        }
+        for result in results
+    ]
+    if as_json:
+        typer.echo(to_json({"tasks": rows, "proven": sum(result.proven for result in results)}))
+        return
+    console = output.console()
+    for row in rows:
+        if not row["proven"]:
+            said = row["error"] or f"is {row['state']}"
+            console.print(f"  {row['task_id']}: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{sum(result.proven for result in results)} of {len(rows)} tasks are ended and proven", highlight=False
+    )
 
 
 def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:

@@ -12,16 +12,9 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, W
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
     from jitvault.domain.spec import TaskSpec
-    from jitvault.errors import NotConfirmed
     from jitvault.wiring import Wiring
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force", help="Close it even if that cannot be proven: Vault is made to forget what it cannot revoke."
-    ),
-]
 Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec by this one, as a new revision.")]
 
 
@@ -95,27 +88,6 @@ def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
     return mine
 
 
-def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
-    """End a task that is done: revoke its access and prove it."""
-    from jitvault.domain.lifecycle import EndReason
-
-    _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
-
-
-def revoke(
-    task: Task,
-    reason: Reason = "",
-    force: Force = False,
-    wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """End a task at once, whatever it is doing: revoke its access and prove it."""
-    from jitvault.domain.lifecycle import EndReason
-
-    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force)
-
-
 def cancel(
     task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
 ) -> None:
@@ -135,65 +107,6 @@ def cancel(
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
     render.decided(document, as_json=json_)
-
-
-def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False) -> None:
-    from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, LedgerUnavailable, WrongState
-    from jitvault.services.sign import sign_end
-
-    wiring = session.wired()
-    document = session.known(wiring, task)
-    if document["state"] in {"cancelled", *session.BEFORE}:
-        hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
-        raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
-    if force:
-        _check_forceable(document, note)
-    if document["state"] in session.HELD or (force and document["state"] == "ending"):
-        with session.signing(f"end task {task}", "operators and the task's agent"):
-            sign_end(wiring.person, task, reason=reason, note=note, force=force)
-    if document["state"] not in session.DONE:
-        try:
-            document = session.settle(wiring, task, lambda d: d["state"] in session.DONE, wait)
-        except AuditUntrusted as error:
-            document = session.known(wiring, task)
-            if document["proof"]:
-                render.ended(document, as_json=as_json)
-                message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
-                raise type(error)(message, hint=error.hint) from None
-            raise
-        except LedgerUnavailable as error:
-            raise session.taken_back_all_the_same(wiring, task, error) from None
-    render.ended(document, as_json=as_json)
-    if not document["proof"]["confirmed"]:
-        raise _not_confirmed(document)
-    session.check_findings(document)
-
-
-def _check_forceable(document: Published, note: str) -> None:
-    """Closing a task without proof needs a reason, and a task that is not proven. Raises InvalidInput, WrongState."""
-    from jitvault.errors import InvalidInput, WrongState
-
-    if not note:
-        raise InvalidInput("--force: expected --reason", hint="It is all that is left of this decision.")
-    if document["state"] in ("confirmed", "sealed"):
-        raise WrongState(f"task {document['task_id']} is {document['state']}: it is proven, nothing is to be forced")
-
-
-def _not_confirmed(document: Published) -> NotConfirmed:
-    from jitvault.errors import NotConfirmed
-
-    task, forced = document["task_id"], document["proof"]["forced"]
-    if document["state"] == "unverified":
-        return NotConfirmed(
-            f"task {task} was closed without proof: {forced['reason']}",
-            hint="Nothing more will be done about it. It stays in every list and report as unverified.",
-        )
-    return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven",
-        hint=f"The same command tries again; `jitvault status {task}` shows the check that failed. If it can never be "
-        "proven: --force --reason WHY closes it without proof.",
-    )
 
 
 def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:

@@ -5,9 +5,12 @@ Either way the result is what the worker publishes in Vault, so both ways show t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+
+import typer
 
 from jitvault.domain.lifecycle import State
 from jitvault.errors import (
@@ -15,6 +18,7 @@ from jitvault.errors import (
     LedgerUnavailable,
     NotFound,
     SecurityFinding,
+    UsageError,
     VaultRefused,
     VaultRejected,
     WaitTimedOut,
@@ -30,6 +34,7 @@ Published = Mapping[str, Any]
 _POLL_S = 0.2
 BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
+ENDING = frozenset({State.ENDING})
 HELD = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 
 
@@ -98,6 +103,17 @@ def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailab
         return error
     message = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
     return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
+
+
+def ask(question: str, *, done: str) -> None:
+    """Ask; a no, or nobody who says anything, raises UsageError with what was `done`."""
+    # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
+    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        typer.echo(err=True)
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UsageError(f"{done}: there was no yes", hint="Answer y; a script that decides says --yes.")
 
 
 def check_findings(document: Published) -> None:

@@ -1,0 +1,120 @@
+"""How access is ended: by whoever is done with it, or by an operator, for one task or many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes, task_id
+
+if TYPE_CHECKING:
+    from jitvault.cli.session import Published
+    from jitvault.errors import NotConfirmed
+
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Close it even if that cannot be proven: Vault is made to forget what it cannot revoke."
+    ),
+]
+
+
+def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
+    """End a task that is done: revoke its access and prove it."""
+    from jitvault.domain.lifecycle import EndReason
+
+    _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
+
+
+def revoke(
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task's id.", callback=task_id)] = None,
+    agent: Annotated[str, typer.Option("--agent", help="End every task of this agent (its name or entity id).")] = "",
+    template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
+    owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="End every task, and every token of our roles in Vault.")] = False,
+    reason: Reason = "",
+    force: Force = False,
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """End a task at once, whatever it is doing, or all tasks of an agent, template or owner, or all there are.
+
+    Access is taken away first, then its end is proven. With --agent, --template, --owner or --all the doors of all of
+    them are closed before anything else is done; what is interrupted goes on when the command is run again.
+    """
+    from jitvault.domain.lifecycle import EndReason
+    from jitvault.errors import UsageError
+
+    if sum(map(bool, (task, agent, template, owner, all_))) != 1:
+        raise UsageError("revoke takes one of TASK, --agent, --template, --owner and --all")
+    if task is None:
+        from jitvault.cli.killswitch import revoke_scope
+        from jitvault.services.killswitch import Scope
+
+        if force:
+            raise UsageError("--force is for one task", hint="What cannot be proven is looked at one by one.")
+        revoke_scope(Scope(agent, template, owner), note=reason, yes=yes, wait=wait, as_json=json_)
+        return
+    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force)
+
+
+def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False) -> None:
+    from jitvault.cli import render, session
+    from jitvault.errors import AuditUntrusted, LedgerUnavailable, WrongState
+    from jitvault.services.sign import sign_end
+
+    wiring = session.wired()
+    document = session.known(wiring, task)
+    if document["state"] in {"cancelled", *session.BEFORE}:
+        hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
+        raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
+    if force:
+        _check_forceable(document, note)
+    if document["state"] in session.HELD or (force and document["state"] == "ending"):
+        with session.signing(f"end task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=reason, note=note, force=force)
+    if document["state"] not in session.DONE:
+        try:
+            document = session.settle(wiring, task, lambda d: d["state"] in session.DONE, wait)
+        except AuditUntrusted as error:
+            document = session.known(wiring, task)
+            if document["proof"]:
+                render.ended(document, as_json=as_json)
+                message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
+                raise type(error)(message, hint=error.hint) from None
+            raise
+        except LedgerUnavailable as error:
+            raise session.taken_back_all_the_same(wiring, task, error) from None
+    render.ended(document, as_json=as_json)
+    if not document["proof"]["confirmed"]:
+        raise _not_confirmed(document)
+    session.check_findings(document)
+
+
+def _check_forceable(document: Published, note: str) -> None:
+    """Closing a task without proof needs a reason, and a task that is not proven. Raises InvalidInput, WrongState."""
+    from jitvault.errors import InvalidInput, WrongState
+
+    if not note:
+        raise InvalidInput("--force: expected --reason", hint="It is all that is left of this decision.")
+    if document["state"] in ("confirmed", "sealed"):
+        raise WrongState(f"task {document['task_id']} is {document['state']}: it is proven, nothing is to be forced")
+
+
+def _not_confirmed(document: Published) -> NotConfirmed:
+    from jitvault.errors import NotConfirmed
+
+    task, forced = document["task_id"], document["proof"]["forced"]
+    if document["state"] == "unverified":
+        return NotConfirmed(
+            f"task {task} was closed without proof: {forced['reason']}",
+            hint="Nothing more will be done about it. It stays in every list and report as unverified.",
+        )
+    return NotConfirmed(
+        f"task {task} is revoked as far as Vault says, and not proven",
+        hint=f"The same command tries again; `jitvault status {task}` shows the check that failed. If it can never be "
+        "proven: --force --reason WHY closes it without proof.",
+    )

@@ -1,0 +1,133 @@
+"""The kill switch at the command line: `revoke` for a scope of tasks instead of one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from jitvault.cli.session import Published
+    from jitvault.services.killswitch import Result, Scope
+    from jitvault.wiring import Wiring
+
+_POLL_S = 0.5
+
+
+def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bool) -> None:
+    """End every task of a scope and print how each came out. Raises the first failure, after all."""
+    from jitvault.cli import listings, session
+    from jitvault.domain.papers import check_note
+    from jitvault.errors import InvalidInput
+
+    if not check_note(note):
+        raise InvalidInput("expected --reason", hint="It is kept in the record of every task that is ended.")
+    wiring = session.wired()
+    everything = not (scope.agent or scope.template or scope.owner)
+    tasks = _in_scope(wiring, scope)
+    if not yes:
+        session.ask(_question(tasks, everything=everything), done="nothing was revoked")
+    results = (
+        _kill_here(wiring, tasks, note, everything) if wiring.has_worker else _kill_there(wiring, tasks, note, wait)
+    )
+    listings.killed(results, as_json=as_json)
+    _raise_for(results)
+
+
+def _question(tasks: Sequence[str], *, everything: bool) -> str:
+    named = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+    what = f"End {len(tasks)} tasks ({named})" if tasks else "No task of it holds access; go on"
+    return f"{what}, and every token of our roles in Vault?" if everything else f"{what}?"
+
+
+def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
+    from jitvault.services.killswitch import check_operator, in_scope
+
+    if wiring.has_worker:
+        check_operator(wiring.worker, wiring.person)
+        return in_scope(wiring.worker, scope)
+    return sorted(document["task_id"] for document in _published(wiring) if _is_within(scope, document))
+
+
+def _published(wiring: Wiring) -> list[Published]:
+    from jitvault.cli import session
+
+    found = (session.published(wiring, name) for name in wiring.person.documents.names("tasks/"))
+    return [document for document in found if document and document["state"] in session.HELD | session.ENDING]
+
+
+def _is_within(scope: Scope, document: Published) -> bool:
+    from jitvault.cli.render import revision_of
+
+    return scope.covers(revision_of(document).content)
+
+
+def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool) -> list[Result]:
+    """With the worker's identity: at once, a few tasks at a time."""
+    from jitvault.services.killswitch import Hand, kill, revoke_roles
+    from jitvault.wiring import Wiring as Wired
+
+    def hire() -> Hand:
+        own = Wired(wiring.settings)
+        return Hand(own.worker, own.person)
+
+    if everything:
+        roles = revoke_roles(wiring.worker)
+        typer.echo(f"every token of {roles} roles is revoked; their leases are in Vault's queue", err=True)
+    return kill(hire, tasks, note=note, tell=_Progress())
+
+
+def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
+    """Ask for the end of each, and wait for a worker."""
+    from jitvault.cli import session
+    from jitvault.domain.lifecycle import EndReason, State
+    from jitvault.errors import WaitTimedOut
+    from jitvault.services.killswitch import Result
+    from jitvault.services.sign import sign_end
+
+    for task in tasks:
+        with session.signing(f"end task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    deadline = time.monotonic() + wait
+    tell, done = _Progress(), dict[str, State]()
+    while True:
+        for task in tasks:
+            state = State(session.known(wiring, task)["state"])
+            if state in session.DONE:
+                done[task] = state
+        tell("proven", len(done), len(tasks))
+        if len(done) == len(tasks) or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_S)
+    late = WaitTimedOut(f"no worker has done this within {wait:g} s")
+    return [Result(task, done.get(task), None if task in done else late) for task in tasks]
+
+
+class _Progress:
+    """How far it is, on stderr: one line that is written over on a terminal, else one at the end of each part."""
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        line = f"{done} of {of} tasks: {what}"
+        if sys.stderr.isatty():
+            typer.echo(f"\r{line}\x1b[K", nl=done == of, err=True)
+        elif done == of:
+            typer.echo(line, err=True)
+
+
+def _raise_for(results: Sequence[Result]) -> None:
+    from jitvault.errors import NotConfirmed, error_like
+
+    left = [result for result in results if not result.proven]
+    if not left:
+        return
+    said = f"{len(left)} of {len(results)} tasks are not proven dead: {left[0].task_id}" + (
+        f" and {len(left) - 1} more" if len(left) > 1 else ""
+    )
+    hint = "The same command goes on with the rest; `jitvault status TASK` shows the check that failed."
+    error = next((result.error for result in left if result.error is not None), None)
+    if error is None:
+        raise NotConfirmed(said, hint=hint)
+    raise error_like(error, f"{said}: {error}", hint=hint)

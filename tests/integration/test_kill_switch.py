@@ -1,0 +1,159 @@
+"""The kill switch: everything of an agent, a template or an owner ends at once, and each task is proven."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import EXAMPLE
+from rig import Held, Rig, hurried, own_rig
+
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+
+Spec = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    hurried(monkeypatch)
+    rig = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    yield rig
+    # two ledgers on one Vault freeze each other over what is held still
+    rig("operator", "revoke", "--all", "--reason", "the test is over", "--yes", code=None)
+
+
+def _held(rig: Rig, spec: Spec, count: int, **more: str) -> dict[str, Held]:
+    return {file.stem: rig.active(file) for file in (spec(**more) for _ in range(count))}
+
+
+def _is_dead(rig: Rig, held: Held) -> bool:
+    return not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+
+
+def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 3)
+    issued = spec()
+    rig.granted(issued)
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
+    assert {task["task_id"] for task in ended["tasks"]} == {*held, issued.stem}
+    assert ended["proven"] == 4
+    assert all(_is_dead(rig, one) for one in held.values())
+    assert not rig.database_roles()
+    for task in held:
+        shown = rig("operator", "status", task).json
+        assert shown["proof"]["confirmed"]
+        assert shown["end_reason"] == "operator"
+        (ending,) = [event["body"] for event in shown["timeline"] if event["event"] == "ending"]
+        assert (ending["by"], ending["note"]) == (rig.entity("operator"), "it was stolen")
+        # whose will it was can be seen by everybody, not in our ledger alone
+        assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
+    again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
+    assert again == {"tasks": [], "proven": 0}
+
+
+def test_a_scope_ends_nothing_else(rig: Rig, spec: Spec) -> None:
+    (reader,) = _held(rig, spec, 1)
+    other = spec(template="postgres-readwrite")
+    rig("operator", "submit", other, code=4)
+    rig("approver-1", "approve", other.stem, "--yes")
+    writer = rig.active(other)
+    assert rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes").json["tasks"] == []
+    ended = rig("operator", "revoke", "--template", "postgres-readonly", "--reason", "x", "--yes").json
+    assert [task["task_id"] for task in ended["tasks"]] == [reader]
+    assert rig.is_live(writer.token)
+    owned = rig("operator", "revoke", "--owner", _owner(rig, other.stem), "--reason", "x", "--yes").json
+    assert [task["task_id"] for task in owned["tasks"]] == [other.stem]
+
+
+def _owner(rig: Rig, task: str) -> str:
+    return str(rig("operator", "status", task).json["revision"]["content"]["owner"]["name"])
+
+
+def test_all_takes_what_the_ledger_does_not_know_as_well(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 2)
+    policy = next(p for p in rig.admin.list("sys/policies/acl") if p.startswith("jitvault-access-"))
+    made = rig.admin.write("auth/token/create/jitvault-15m", {"policies": [policy], "ttl": "5m"})["auth"]
+    ended = rig("operator", "revoke", "--all", "--reason", "everything", "--yes", code=None)
+    assert ended.json["proven"] == 2, ended
+    assert not rig.is_live(made["client_token"])
+    for task, one in held.items():
+        assert _is_dead(rig, one)
+        proof = rig("operator", "status", task, code=None).json["proof"]
+        # what a prefix ended is proven like anything else
+        assert proof["token"]["verdict"] == "audit_confirmed"
+        assert proof["leases"][0]["verdict"] == "target_confirmed"
+    rig("operator", "unfreeze", "--reason", "it was ours", code=None)
+
+
+def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 3)
+    stuck, one = next(iter(held.items()))
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA "{stuck}" AUTHORIZATION "{one.login["user"]}"'.encode())
+        ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes", code=6)
+        assert "1 of 3 tasks are not proven dead" in ended.error["message"]
+        assert ended.json["proven"] == 2
+        assert not rig.is_live(one.token)
+        target.execute(f'DROP SCHEMA "{stuck}"'.encode())
+    again = rig("operator", "revoke", "--all", "--reason", "x", "--yes").json
+    assert [(task["task_id"], task["proven"]) for task in again["tasks"]] == [(stuck, True)]
+
+
+def test_nobody_but_operators_and_nobody_by_accident(rig: Rig, spec: Spec) -> None:
+    (task,) = _held(rig, spec, 1)
+    rig("agent", "revoke", "--all", "--reason", "x", "--yes", code=3)
+    rig("operator", "revoke", "--all", "--yes", code=8)
+    rig("operator", "revoke", "--all", "--agent", "research-agent", "--reason", "x", "--yes", code=2)
+    rig("operator", "revoke", task, "--all", "--reason", "x", "--yes", code=2)
+    rig("operator", "revoke", "--all", "--force", "--reason", "x", "--yes", code=2)
+    rig("operator", "revoke", "--reason", "x", code=2)
+    # nobody is there to say yes
+    refused = rig.cli("operator", "revoke", "--all", "--reason", "x", code=2)
+    assert f"End 1 tasks ({task}), and every token of our roles in Vault? [y/N]" in refused.stderr
+    assert rig("operator", "status", task).json["state"] == "active"
+
+
+def test_what_was_interrupted_goes_on(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 6)
+    argv = [sys.executable, "-m", "jitvault", "revoke", "--all", "--reason", "x", "--yes", "--json"]
+    child = subprocess.Popen(argv, env=rig.cli.environment("operator"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while any(rig.is_live(one.token) for one in held.values()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert not any(rig.is_live(one.token) for one in held.values())
+    # what the dead process had claimed is free again after half a minute; a test does not wait for that
+    rig.sql("UPDATE tasks SET claim_until = 0")
+    rig.sql("UPDATE audit_sources SET claim_until = 0")
+    ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes").json
+    assert ended["proven"] == len(ended["tasks"])
+    states = {row["task_id"]: row["state"] for row in rig("auditor", "list").json["tasks"]}
+    assert {states[task] for task in held} <= {"confirmed", "sealed"}
+    assert not rig.database_roles()
+
+
+def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 2)
+    told = rig.cli("operator", "revoke", "--all", "--reason", "x", "--yes", "--json")
+    assert {task["task_id"] for task in json.loads(told.stdout)["tasks"]} == set(held)
+    assert told.stderr.splitlines()[1:] == [
+        "2 of 2 tasks: doors closed",
+        "2 of 2 tasks: leases ended",
+        "2 of 2 tasks: proven",
+    ]
