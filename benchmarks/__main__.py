@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, print a table, write `build/bench.json`; exit 1 when a bar is missed.
 
     --no-fail       exit 0 all the same
-    --only NAMES    some groups only, comma-separated: start, demo, commit, grant, end, record, decode
+    --only NAMES    some groups only, comma-separated: start, demo, commit, grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -22,14 +22,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commit, decode, demo, end, grant, record, start
+from benchmarks import commit, decode, demo, end, grant, kill, record, start
 from benchmarks.measure import Figure, rounded
 from benchmarks.meter import COMMIT, LEDGER_READ, VAULT, Meter
 from benchmarks.scene import scene
 
 BUILD = Path(__file__).parent.parent / "build"
 ALONE = {"start": start.run, "demo": demo.run, "commit": commit.run}
-IN_SCENE = ("grant", "end", "record", "decode")
+IN_SCENE = ("grant", "end", "record", "decode", "kill")
 _WHAT = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads"}
 
 
@@ -90,6 +90,8 @@ def _measured(only: tuple[str, ...], directory: Path, calls: Console | None) -> 
             yield "record", record.run(world)
         if "decode" in only:
             yield "decode", decode.run(world.world.audit_file, directory)
+        if "kill" in only:
+            yield "kill", kill.run(world)
 
 
 def _show(console: Console, figures: list[Figure]) -> None:

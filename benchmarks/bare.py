@@ -8,7 +8,7 @@ faster or leave it as it is, never slower.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -87,6 +87,19 @@ class Bare:
                 raise RuntimeError("a lease that was revoked is still there")
 
         return milliseconds(take_back)
+
+    def leases(self, count: int) -> list[str]:
+        """So many PostgreSQL leases of one token that lives on."""
+        return [self._send("GET", CREDENTIAL)["lease_id"] for _ in range(count)]
+
+    def revoker(self) -> Callable[[str], None]:
+        """Revokes one lease synchronously, on a connection of its own."""
+        own = _adapter(self._world, self._world.admin_token.reveal())
+
+        def revoke(lease: str) -> None:
+            own.request("PUT", f"/v1/sys/leases/revoke/{lease}", json={"sync": True})
+
+        return revoke
 
     def _send(self, method: str, path: str, body: Any = None, *, wrap_ttl: str | None = None) -> Any:
         options: dict[str, Any] = {} if body is None else {"json": body}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bare import Bare
+from jitvault import shipped
 from jitvault.agent.unwrap import read_all, unwrap
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.secret import Secret
@@ -29,21 +31,21 @@ class Scene:
     def __init__(self, world: World, directory: Path) -> None:
         variables = env(world, f"sqlite:///{directory / 'ledger.db'}", directory / "unused.yaml")
         # given, not taken from the environment: whose benchmarks these are must not matter
-        wiring = Wiring(
-            Settings.model_validate(
-                {
-                    "VAULT_ADDR": world.address,
-                    "VAULT_TOKEN": world.operator_token.reveal(),
-                    "VAULT_NAMESPACE": None,
-                    "VAULT_CACERT": None,
-                    "worker_token": world.worker_token.reveal(),
-                    "ledger": variables["JITVAULT_LEDGER"],
-                    "audit_file": variables["JITVAULT_AUDIT_FILE"],
-                    "settle_window": variables["JITVAULT_SETTLE_WINDOW"],
-                    "shared_hosts": variables["JITVAULT_SHARED_HOSTS"],
-                }
-            )
+        self.settings = Settings.model_validate(
+            {
+                "VAULT_ADDR": world.address,
+                "VAULT_TOKEN": world.operator_token.reveal(),
+                "VAULT_NAMESPACE": None,
+                "VAULT_CACERT": None,
+                "worker_token": world.worker_token.reveal(),
+                "ledger": variables["JITVAULT_LEDGER"],
+                "audit_file": variables["JITVAULT_AUDIT_FILE"],
+                "settle_window": variables["JITVAULT_SETTLE_WINDOW"],
+                "shared_hosts": variables["JITVAULT_SHARED_HOSTS"],
+                "templates": _roomy_templates(directory / "templates"),
+            }
         )
+        wiring = Wiring(self.settings)
         self.world, self.variables = world, variables
         self.worker, self.operator = wiring.worker, wiring.person
         self.bare = Bare(world)
@@ -68,6 +70,18 @@ class Scene:
         sign_end(self.operator, spec.id, reason=EndReason.COMPLETED, note="")
         return spec
 
+    def held(self, leases: int) -> TaskSpec:
+        """A task whose agent has read so many logins, and goes on."""
+        spec = self.asked()
+        self.advance(spec, State.ISSUED)
+        message = self.operator.documents.get(f"inbox/{self.operator.entity}/{spec.id}")
+        if message is None:
+            raise RuntimeError("there is no wrapping token in the inbox")
+        task = unwrap(self._agent, Secret(message["wrapping"][0]["token"]))
+        for _ in range(leases):
+            read_all(self._agent, task)
+        return spec
+
     def advance(self, spec: TaskSpec, to: State) -> TaskFile:
         """Advance the task; raises RuntimeError when that does not bring it where it must."""
         file = advance(self.worker, spec.id, hint=self.operator.entity)
@@ -81,6 +95,15 @@ def scene(directory: Path) -> Iterator[Scene]:
     """Real servers for as long as the context lasts; the ledger is in `directory`."""
     with running_servers() as servers:
         yield Scene(provisioned(servers), directory)
+
+
+def _roomy_templates(directory: Path) -> Path:
+    """The shipped templates with room for more leases: the budget is a tripwire, and none is measured here."""
+    directory.mkdir()
+    for name, text in shipped.files(shipped.templates_dir(), ".yaml").items():
+        file = directory / Path(name).name
+        file.write_bytes(re.sub(rb"lease_budget: \d+", b"lease_budget: 1000", text))
+    return directory
 
 
 def _spec(task_id: str) -> dict[str, object]:

@@ -1,0 +1,77 @@
+"""The kill switch on a thousand leases against a bare loop of synchronous revocations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks.measure import Figure
+from benchmarks.scene import Scene
+from jitvault.services.killswitch import CONCURRENCY, Hand, Scope, in_scope, kill
+from jitvault.wiring import Wiring
+
+TASKS, LEASES = 40, 25
+
+
+def run(scene: Scene) -> list[Figure]:
+    """40 tasks with 25 PostgreSQL leases each are ended with `kill`; the same number of leases by bare hvac.
+
+    `kill_ratio`: from the start until Vault has said of each token and each lease that it is gone, over one
+    synchronous `leases/revoke` after the other with as many threads. `kill_proven_ms`: until all tasks are proven.
+    """
+    # each side once before and once after the other, so that the machine's drift hits both
+    bare = [_bare_ms(scene)]
+    dead, proven = _kill_ms(scene)
+    bare.append(_bare_ms(scene))
+    reference = sum(bare) / len(bare)
+    said = f"{reference:,.0f} ms for {TASKS * LEASES} synchronous revocations by bare hvac, {CONCURRENCY} threads"
+    return [
+        Figure("kill_ratio", dead / reference, "ratio", said, bar=1.15),
+        Figure("kill_dead_ms", dead, "ms", said),
+        Figure("kill_proven_ms", proven, "ms", "itself"),
+    ]
+
+
+def _kill_ms(scene: Scene) -> tuple[float, float]:
+    for _ in range(TASKS):
+        scene.held(LEASES)
+    tasks = in_scope(scene.worker, Scope(agent="research-agent"))
+    if len(tasks) != TASKS:
+        raise RuntimeError(f"{len(tasks)} tasks are held and not {TASKS}")
+    dead_at: list[float] = []
+
+    def tell(what: str, done: int, of: int) -> None:
+        if what == "leases ended" and done == of:
+            dead_at.append(time.perf_counter())
+
+    def hire() -> Hand:
+        wiring = Wiring(scene.settings)
+        return Hand(wiring.worker, wiring.person)
+
+    started = time.perf_counter()
+    results = kill(hire, tasks, note="a benchmark", tell=tell)
+    ended = time.perf_counter()
+    if not all(result.proven for result in results):
+        raise RuntimeError(f"not proven: {[r for r in results if not r.proven][:3]}")
+    return (dead_at[0] - started) * 1000, (ended - started) * 1000
+
+
+def _bare_ms(scene: Scene) -> float:
+    left = scene.bare.leases(TASKS * LEASES)
+    lock = threading.Lock()
+
+    def work() -> None:
+        revoke = scene.bare.revoker()
+        while True:
+            with lock:
+                lease = left.pop() if left else None
+            if lease is None:
+                return
+            revoke(lease)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        for done in [pool.submit(work) for _ in range(CONCURRENCY)]:
+            done.result()
+    return (time.perf_counter() - started) * 1000
