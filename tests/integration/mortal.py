@@ -30,13 +30,14 @@ class Mortal:
     process: subprocess.Popen[str]
     directory: Path
 
-    def __call__(self, rig: Rig, *arguments: str, point: int) -> dict[str, Any]:
-        """How the command ended: `{signal, code, points, out, err}`."""
+    def __call__(self, rig: Rig, *arguments: str, point: int, in_a_hurry: bool = False) -> dict[str, Any]:
+        """How the command ended: `{signal, code, points, out, err}`. In a hurry it tries a revocation twice only."""
         output = self.directory / f"run-{time.monotonic_ns()}"
         order = {
             "arguments": [*arguments, "--json"],
             "environment": rig.cli.environment("operator"),
             "point": point,
+            "in_a_hurry": in_a_hurry,
             "output": str(output),
         }
         assert self.process.stdin
@@ -65,7 +66,7 @@ def mortals(directory: Path) -> Iterator[Mortal]:
         process.stdin.close()
 
 
-def points_of(names: list[str], acts: tuple[str, ...], sample: int) -> list[int]:
+def points_of(names: list[str], acts: tuple[str, ...], sample: int = 0) -> list[int]:
     """Which of the points, counted from 1, are tried: around each act, and an even sample; or all of them."""
     if ALL:
         return list(range(1, len(names) + 1))

@@ -1,7 +1,8 @@
 """Acts, deaths and outages in sequences that nobody thought of; the invariants hold after each, and all of it ends.
 
 SOAK_SECONDS=N (`make soak-state`) plays for so long, each round from a seed of its own, which is printed; SOAK_SEED=S
-plays that one round again, and SOAK_BLOB=… the one example that a failure names as @reproduce_failure. SOAK_STORIES=1 tells of each example what was played.
+plays that one round again, and SOAK_BLOB=B the one example that a failure names as @reproduce_failure.
+SOAK_STORIES=1 tells of each example what was played.
 """
 
 from __future__ import annotations
