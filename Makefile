@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test outages check bench fuzz format schemas lock wheel clean
+.PHONY: demo test outages faults soak-state check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -22,6 +22,15 @@ test: $(STAMP)
 # every moment of an outage that the tests know, and more of them in a row: some minutes
 outages: $(STAMP)
 	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest tests/integration/test_outages_*.py
+
+# every point at which a command can die by SIGKILL: some twenty minutes
+faults: $(STAMP)
+	JITVAULT_TEST_ALL_POINTS=1 $(BIN)/python -m pytest -o timeout=0 tests/integration/test_crash*.py
+
+# acts, deaths and outages at random, for SOAK_SECONDS; SOAK_SEED plays a round again that it named
+SOAK_SECONDS ?= 600
+soak-state: $(STAMP)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """Runs jitvault commands that die by SIGKILL at a chosen point. A program of the crash tests, not a test.
 
 It imports jitvault once and forks for each order, so that a death costs milliseconds. An order is a line of JSON
-on stdin, `{arguments, environment, point, output}`; the answer is a line `{signal, code, points}`. A point is
-passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
+on stdin, `{arguments, environment, point, in_a_hurry, output}`; the answer is a line `{signal, code, points}`. A
+point is passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
 reached, so `points` then names them all: the requests' paths, and `commit`.
 """
 
@@ -50,10 +50,13 @@ def run(order: dict[str, Any]) -> None:
 
     from jitvault.cli import app
     from jitvault.ledger.database import Database
+    from jitvault.services import advance
 
     points = Points(order["point"], Path(order["output"] + ".points"))
     points.around(requests.Session, "send")
     points.around(Database, "write")
+    if order["in_a_hurry"]:
+        advance._TRIES = 1
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["jitvault", *order["arguments"]]

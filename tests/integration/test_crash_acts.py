@@ -1,0 +1,150 @@
+"""A process may die anywhere in the later acts as well: the end of two leases, the seal, and a task closed by force.
+
+Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from conftest import EXAMPLE, Result
+from invariants import check, check_over, reasons, verdicts
+from mortal import Mortal, mortals, new_rig, points_of, time_passes
+from psycopg import sql
+from rig import PREFIX, Held, Rig, hurried, settle
+
+from jitvault.domain.lifecycle import State
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+
+FORCED = ("--force", "--reason", "its owner keeps what it made")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    """Of this module alone: what cannot be dropped is left at the target for a while."""
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    with mortals(tmp_path_factory.mktemp("mortal")) as program:
+        yield program
+
+
+@pytest.fixture
+def start(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`start(name)`: a ledger of its own, and a spec whose stem is the task."""
+    hurried(monkeypatch)
+    return lambda name: new_rig(lab, env(lab, "", EXAMPLE), tmp_path, str(name))
+
+
+def with_two_leases(rig: Rig, file: Path) -> Held:
+    held = rig.active(file)
+    rig.vault(held.token).read(PREFIX)
+    rig("operator", "status", file.stem)
+    assert len(rig.file(file.stem).leases) == 2
+    return held
+
+
+def killed(mortal: Mortal, rig: Rig, *arguments: str, point: int, of: int) -> None:
+    """The command dies; the number of looks at the stream varies a little, so the last points may not be reached."""
+    died = mortal(rig, *arguments, point=point, in_a_hurry=True)
+    assert died["signal"] == signal.SIGKILL or point > of - 12, (point, died)
+    time_passes(rig)
+
+
+def goes_on(rig: Rig, task: str, *arguments: str, point: int) -> Result:
+    """The next run, which is another command at every second point; then the same one until it has nothing to do."""
+    if point % 2:
+        check(rig, rig("operator", "status", task, code=None))
+    for _ in range(4):
+        result = rig("operator", *arguments, code=None)
+        assert result.code in (0, 5, 6), (point, result)
+        check(rig, result)
+        if rig.file(task).task.state is not State.ENDING:
+            return result
+    raise AssertionError((point, result, reasons(rig.file(task))))
+
+
+def test_the_end_of_two_leases_may_die_anywhere(start: Any, mortal: Mortal) -> None:
+    rig, file = start("dry")
+    with_two_leases(rig, file)
+    dry = mortal(rig, "complete", file.stem, point=0, in_a_hurry=True)
+    assert dry["code"] == 0, dry
+    for point in points_of(dry["points"], ("/v1/sys/leases/revoke/",)):
+        rig, file = start(point)
+        with_two_leases(rig, file)
+        killed(mortal, rig, "complete", file.stem, point=point, of=len(dry["points"]))
+        assert goes_on(rig, file.stem, "complete", file.stem, point=point).json["confirmed"], point
+        assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"], point
+        check_over(rig, file.stem)
+
+
+def test_a_seal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
+    """The command after the settle window; one that died leaves the task confirmed, or sealed with its receipt."""
+    rig, file = start("dry")
+    rig.active(file)
+    rig("operator", "complete", file.stem)
+    settle()
+    dry = mortal(rig, "status", file.stem, point=0)
+    assert (dry["code"], rig.file(file.stem).task.state) == (0, State.SEALED), dry
+    for point in points_of(dry["points"], ("/v1/jitvault-transit/sign/",)):
+        rig, file = start(point)
+        rig.active(file)
+        rig("operator", "complete", file.stem)
+        settle()
+        killed(mortal, rig, "status", file.stem, point=point, of=len(dry["points"]))
+        found = rig.file(file.stem).task
+        assert (found.state, bool(found.receipt)) in [(State.CONFIRMED, False), (State.SEALED, True)], point
+        goes_on(rig, file.stem, "status", file.stem, point=point)
+        after = rig.file(file.stem).task
+        assert after.state is State.SEALED, point
+        assert found.receipt in (None, after.receipt), point
+        assert sum(event.kind == "sealed" for event in rig.file(file.stem).events) == 1, point
+        assert rig.document(f"tasks/{file.stem}")["state"] == "sealed", point
+        check_over(rig, file.stem)
+
+
+def test_a_task_closed_by_force_may_die_anywhere(start: Any, mortal: Mortal) -> None:
+    """Its login stays at the target, so that nothing may ever call it dead."""
+    rig, file = start("dry")
+    held = stuck(rig, file)
+    dry = mortal(rig, "revoke", file.stem, *FORCED, point=0, in_a_hurry=True)
+    assert (dry["code"], rig.file(file.stem).task.state) == (6, State.UNVERIFIED), dry
+    drop(rig, held)
+    acts = ("/v1/sys/leases/revoke-force/",)
+    for point in points_of(dry["points"], acts):
+        rig, file = start(point)
+        held = stuck(rig, file)
+        killed(mortal, rig, "revoke", file.stem, *FORCED, point=point, of=len(dry["points"]))
+        closed = goes_on(rig, file.stem, "revoke", file.stem, *FORCED, point=point)
+        assert (closed.code, closed.json["state"], closed.json["confirmed"]) == (6, "unverified", False), point
+        assert closed.json["forced"]["by"] == rig.entity("operator"), point
+        assert verdicts(rig, file.stem) == ["audit_confirmed", "unverifiable"], point
+        assert rig.file(file.stem).task.receipt, point
+        assert not rig.lease_is_live(held.lease_id), point
+        drop(rig, held)
+
+
+def stuck(rig: Rig, file: Path) -> Held:
+    """A task that is ending and whose lease cannot be revoked: its login owns something."""
+    held = rig.active(file)
+    at_target(rig, "CREATE SCHEMA {name} AUTHORIZATION {name}", held)
+    rig("operator", "revoke", file.stem, code=6)
+    return held
+
+
+def drop(rig: Rig, held: Held) -> None:
+    at_target(rig, "DROP OWNED BY {name}; DROP ROLE {name}", held)
+
+
+def at_target(rig: Rig, statement: str, held: Held) -> None:
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(sql.SQL(statement).format(name=sql.Identifier(held.login["user"])))  # type: ignore[arg-type]
