@@ -261,9 +261,9 @@ class Rig:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
 
 
-def settle() -> None:
-    """Wait until the sandbox's settle window is over."""
-    time.sleep(2.2)
+def settle(seconds: float = 2.2) -> None:
+    """Wait, by default until the sandbox's settle window is over."""
+    time.sleep(seconds)
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
