@@ -13,6 +13,7 @@ from enum import StrEnum
 from jitvault.domain.evidence import done
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.sweep import Owned
+from jitvault.domain.traces import is_below, prefix_of
 from jitvault.domain.trip import origin
 
 
@@ -65,11 +66,16 @@ def explain(
 def _ends(o: Observation, owned: Owned, names: frozenset[str]) -> bool:
     if not done(o):
         return False
-    if _is_forced(o, "revoke-prefix/"):
-        return _made_before(owned, o) and f"{owned.path}/".startswith(o.path.partition("revoke-prefix/")[2])
+    if o.kind is Kind.HAZARD and (prefix := prefix_of(o.path, "revoke-prefix")):
+        return _made_before(owned, o) and is_below(_lease_of(owned), prefix)
     kind = Kind.TOKEN_REVOKED if owned.kind == "token" else Kind.LEASE_REVOKED
     # for a token that is not there Vault answers 200 and only warns
     return o.kind is kind and o.subject in names and "warnings" not in o.detail
+
+
+def _lease_of(owned: Owned) -> str:
+    """The lease by which Vault keeps it, or where that is not known the path below which it does."""
+    return owned.subject if owned.kind == "lease" else owned.token_lease or owned.path
 
 
 def _drops_records(o: Observation, owned: Owned) -> bool:

@@ -85,7 +85,7 @@ def prefix_of(path: str, act: str) -> str | None:
 
 def is_below(lease_path: str, prefix: str) -> bool:
     """Whether a lease is one of those below `prefix`, which may be its own id."""
-    return f"{lease_path.rstrip('/')}/".startswith(prefix)
+    return f"{lease_path.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/")
 
 
 def _found_done(names: set[str], trail: Trail, after: Observation | None) -> Observation | None:

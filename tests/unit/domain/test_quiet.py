@@ -15,7 +15,7 @@ from story import ALIAS, LIST_OP, START, STRANGER, TOKEN, WORKER, Story, good_to
 from jitvault.domain.confirmation import Check
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles
+from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles, settles_at
 
 TOKENS = frozenset({TOKEN})
 CREDS, READ = "database/creds/app-ro", "hmac-wrapping"
@@ -533,3 +533,28 @@ def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened
 @pytest.mark.parametrize("path", ["auth/token/lookup-self", "sys/capabilities-self", "cubbyhole/mine"])
 def test_what_a_token_asks_about_itself_makes_no_lease_in_a_wrapping_either(path: str) -> None:
     assert doubted(whole().used(path=path, alias=READ)) == NONE
+
+
+def test_a_gap_that_none_of_its_lines_shows_is_one_as_well() -> None:
+    story = whole()
+    found = doubts(TOKENS, story.trail(), leased=LEASED, settle=SETTLE, newest=newest(story), interrupted=True)
+    assert found == replace(NONE, gap="the stream was interrupted after the token was made")
+
+
+# -- the settle window ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [timedelta(0), timedelta(seconds=2), timedelta(seconds=90)])
+def test_a_task_settles_the_whole_window_after_the_last_line_of_its_tokens(window: timedelta) -> None:
+    for story in (whole(), whole().used(closing=False), whole().add(Kind.DENIED, "", actor=TOKEN, failed=True)):
+        assert settles_at(TOKENS, story.trail(), window) == story.lines[-1].at + window
+    assert settles_at(TOKENS, EMPTY, window) is None
+    assert settles_at(frozenset(), whole().trail(), window) is None
+
+
+def test_who_only_looks_a_token_up_keeps_nothing_in_flight() -> None:
+    story = whole()
+    before = settles_at(TOKENS, story.trail(), SETTLE)
+    story.wait(10).token_looked_up(actor=STRANGER).add(Kind.CANARY, TOKEN).add(Kind.USED, STRANGER, actor=STRANGER)
+    assert settles_at(TOKENS, story.trail(), SETTLE) == before
+    assert settles_at(TOKENS, story.used().trail(), SETTLE) == story.lines[-1].at + SETTLE

@@ -1,0 +1,108 @@
+"""In which order access is taken back, what one failure leaves undone, and what is never done twice.
+
+Vault's own audit file says it, not the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from rig import PREFIX, Held, Rig, hurried, own_rig, settle
+
+from jitvault.domain.observation import Kind
+from jitvault.sandbox.world import World
+from jitvault.services.confirm import tokens_of
+
+Spec = Callable[..., Path]
+TOKEN, LEASE = "auth/token/revoke-accessor", "sys/leases/revoke/"
+
+
+@pytest.fixture
+def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    hurried(monkeypatch)
+    return own_rig(world, variables, tmp_path)
+
+
+def revocations(rig: Rig, after: int) -> list[str]:
+    """Of the audit file from a byte on: the paths of all requests that revoke a token or a lease, in their order."""
+    lines = rig.world.audit_file.read_bytes()[after:].splitlines()
+    entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    paths = [entry["request"]["path"] for entry in entries if entry["type"] == "request"]
+    return [path for path in paths if path == TOKEN or path.startswith(LEASE)]
+
+
+def size(rig: Rig) -> int:
+    return rig.world.audit_file.stat().st_size
+
+
+def holding(rig: Rig, file: Path, leases: int) -> tuple[Held, list[str], list[str]]:
+    """A task with so many leases: what the agent holds, their ids and their logins, in the order of their issue."""
+    held = rig.use(rig.granted(file), read=False)
+    got = [rig.vault(held.token).read(PREFIX) or {} for _ in range(leases)]
+    return held, [one["lease_id"] for one in got], [one["data"]["username"] for one in got]
+
+
+@contextmanager
+def not_revocable(rig: Rig, login: str) -> Iterator[None]:
+    """A role that owns something cannot be dropped."""
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA "of-{login}" AUTHORIZATION "{login}"'.encode())
+        try:
+            yield
+        finally:
+            target.execute(f'DROP SCHEMA "of-{login}"'.encode())
+
+
+def test_the_token_goes_first_and_then_each_lease_by_a_request_of_its_own(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    _, leases, _ = holding(rig, file, 3)
+    before = size(rig)
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    assert revocations(rig, before) == [TOKEN, *(LEASE + lease_id for lease_id in leases)]
+
+
+def test_one_lease_that_cannot_be_revoked_stops_no_other_and_alone_is_tried_again(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held, leases, logins = holding(rig, file, 3)
+    with not_revocable(rig, logins[0]):
+        before = size(rig)
+        ended = rig("operator", "complete", file.stem, code=6).json
+        verdicts = {lease["lease_id"]: lease["verdict"] for lease in ended["leases"]}
+        assert [verdicts[lease_id] for lease_id in leases] == ["revoke_failed", "target_confirmed", "target_confirmed"]
+        assert not rig.is_live(held.token)
+        done = revocations(rig, before)
+        assert done[:4] == [TOKEN, *(LEASE + lease_id for lease_id in leases)]
+        # what is proven dead is never revoked again
+        assert set(done[4:]) <= {LEASE + leases[0]}
+        before = size(rig)
+        rig("operator", "complete", file.stem, code=6)
+        assert set(revocations(rig, before)) == {LEASE + leases[0]}
+    before = size(rig)
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    assert set(revocations(rig, before)) == {LEASE + leases[0]}
+
+
+def test_a_task_is_sealed_once_its_settle_window_is_over_and_not_before(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    assert rig("operator", "complete", file.stem).json["state"] == "confirmed"
+    for _ in range(40):
+        if rig("operator", "status", file.stem).json["state"] == "sealed":
+            break
+        settle(0.2)
+    sealed, worker = rig.file(file.stem), rig.wiring().worker
+    (at,) = [datetime.fromisoformat(event.at) for event in sealed.events if event.kind == "sealed"]
+    tokens = tokens_of(sealed)
+    lines = worker.ledger.trail(sealed).observations
+    last = max(o.at for o in lines if o.actor in tokens or (o.kind is Kind.TOKEN_REVOKED and o.subject in tokens))
+    assert at >= last + worker.settle_window
+    before = size(rig)
+    assert rig("operator", "complete", file.stem).json["state"] == "sealed"
+    assert revocations(rig, before) == []

@@ -1,0 +1,110 @@
+"""Put one mutation into a throw-away copy of the checkout and see what its tests say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutants.mutation import ROOT, Mutation
+from mutants.witness import FAILURES
+from mutants.witness import ROOT as ROOT_VARIABLE
+
+_LEFT_OUT = (".git", ".venv", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
+_LONGEST_S = 240
+GREEN, RED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How pytest ended: its exit code (None: it did not end), the tests that failed, and its last words."""
+
+    code: int | None
+    failed: tuple[str, ...]
+    said: str
+    seconds: float
+
+    @property
+    def is_green(self) -> bool:
+        return self.code == GREEN
+
+    @property
+    def is_red(self) -> bool:
+        """Tests failed, and not for want of a name or a module."""
+        return self.code == RED and bool(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a mutant. `why` is empty for one that was caught."""
+
+    mutation: Mutation
+    why: str
+    caught_by: str
+    seconds: float
+    said: str = ""
+
+
+class Copy:
+    """A copy of the checkout for one process at a time."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(*_LEFT_OUT), symlinks=True)
+
+    def run(self, tests: Sequence[str]) -> Run:
+        failures = self.place / "failures.txt"
+        failures.unlink(missing_ok=True)
+        environment = {
+            **os.environ,
+            # before any installed jitvault, and for the children of the tests as well
+            "PYTHONPATH": f"{self.place}{os.pathsep}{self.place / 'tests'}",
+            # two versions of a file can have the same size and second, by which bytecode is known
+            "PYTHONDONTWRITEBYTECODE": "1",
+            ROOT_VARIABLE: str(self.place),
+            FAILURES: str(failures),
+        }
+        argv = [sys.executable, "-m", "pytest", "-p", "mutants.witness", "-p", "no:cacheprovider"]
+        argv += ["-n", "0", "-x", "-q", "--no-header", "--tb=short", *tests]
+        begun = time.monotonic()
+        code, said = _ended(argv, self.place, environment)
+        failed = tuple(failures.read_text().split()) if failures.exists() else ()
+        return Run(code, failed, said, time.monotonic() - begun)
+
+    def judge(self, mutation: Mutation) -> Verdict:
+        """Whether the tests of the mutation turn red by it. That they are green without it was seen before."""
+        if stale := mutation.why_stale(self.place):
+            return Verdict(mutation, f"stale: {stale}", "", 0.0)
+        path = self.place / mutation.file
+        before = path.read_text()
+        path.write_text(before.replace(mutation.old, mutation.new))
+        try:
+            run = self.run(mutation.tests)
+        finally:
+            path.write_text(before)
+        if run.is_red:
+            return Verdict(mutation, "", run.failed[0], run.seconds)
+        why = "survived" if run.is_green else f"no verdict: pytest ended with {run.code}"
+        return Verdict(mutation, why, "", run.seconds, run.said)
+
+
+def _ended(argv: Sequence[str], where: Path, environment: dict[str, str]) -> tuple[int | None, str]:
+    """Run it as a group of its own, so that a test that hangs leaves no server behind."""
+    output = subprocess.PIPE, subprocess.STDOUT
+    child = subprocess.Popen(
+        argv, cwd=where, env=environment, stdout=output[0], stderr=output[1], text=True, start_new_session=True
+    )
+    try:
+        said, _ = child.communicate(timeout=_LONGEST_S)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        return None, child.communicate()[0]
+    return child.returncode, said
