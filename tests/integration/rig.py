@@ -247,7 +247,7 @@ class Rig:
             book = template_check._Book(self.admin, template.name)
             for choices in template.all_choices():
                 path = template.resolve(choices)
-                now = replace(basis_of(self.admin, want.engines["database"], template, path), **basis)
+                now = replace(basis_of(self.admin, want.engines[template.spec.engine], template, path), **basis)
                 steps = tuple(Step(n, ok=True, evidence="so he says", mend="") for n in STEPS)
                 book.enter(Outcome(path, choices, now, steps, (), 1))
 
