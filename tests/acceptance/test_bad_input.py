@@ -148,7 +148,7 @@ BAD = [
         "unknown-template",
         "postgres-readonly",
         "mysql",
-        "spec.access[0].template: unknown template mysql; the templates are: postgres-readonly",
+        "spec.access[0].template: unknown template mysql; the templates are: pki-service, postgres-readonly",
     ),
     Bad("outside-choices", APP, "{database: payroll}", "spec.access[0].with: "),
     Bad("missing-parameter", APP, "{}", "spec.access[0].with: "),
