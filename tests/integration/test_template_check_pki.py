@@ -271,6 +271,6 @@ def test_a_probe_that_hears_nothing_has_not_seen_it_alive(rig: Rig, monkeypatch:
     before, of_before = revoked(rig), leases(rig)
     monkeypatch.setattr(PkiEngine, "use", moving_away)
     result = check(rig, code=6)
-    says = "127.0.0.1:1/v1/pki/crl could not be asked (ConnectionRefusedError)"
-    assert failed(result) == dict.fromkeys(("probe_sees_it", *AFTER), says)
+    assert set(failed(result)) == {"probe_sees_it", *AFTER}
+    assert all(" could not be asked (ConnectionRefusedError)" in says for says in failed(result).values())
     assert (len(revoked(rig) - before), leases(rig)) == (1, of_before)
