@@ -78,11 +78,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the target itself said: is the credential refused, how many of its sessions were still open."""
+    """What the target itself said: is the credential refused, how many of its sessions were still open.
+
+    `seen` is False where it said nothing: what cannot be asked does not refuse, and does not let in either.
+    """
 
     refused: bool
     open_sessions: int
     evidence: str
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

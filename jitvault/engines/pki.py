@@ -32,9 +32,7 @@ _MAX_ANSWER = 64 * 1024
 _LONGEST_S = 15
 
 
-_REVOCATION = (
-    "Nobody would refuse the certificate: switch the mount's CRL and OCSP on, and let them be rebuilt at once."
-)
+_REVOCATION = "Somebody would not refuse the certificate: switch the mount's CRL and OCSP on, with auto_rebuild=false."
 
 
 class PkiEngine:
@@ -46,6 +44,7 @@ class PkiEngine:
     remedies: Mapping[str, str] = {
         "leased": "The role needs generate_lease=true and no_store=false, and has to allow what the template sends.",
         "probe_rights": "The probe's dsn is the mount's public URL, and its issuer the certificate that signs.",
+        "used": "The mount's CRL and OCSP have to be on, and to be signed by the issuer in the probe's document.",
         "probe_sees_it": "The probe's issuer has to be the one that the role signs with.",
         "session_ended": _REVOCATION,
         "login_refused": _REVOCATION,
@@ -86,30 +85,49 @@ class PkiEngine:
         return {name: _look(asked, name) for name in names}
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        asked = _ask(where)
-        if asked.crl is None:
-            raise NotConfirmed(asked.why)
+        _crl(_ask(where))
         # what it asks, everybody may ask
         return ()
 
     @contextmanager
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_InUse]:
-        yield _InUse(self, where, str(issued["serial_number"]))
+        yield _InUse(where, str(issued.get("serial_number")))
 
 
 class _InUse:
-    """`jitvault.ports.engine.Used`: a certificate has no session, it is taken by everybody who does not refuse it."""
+    """`jitvault.ports.engine.Used`: a certificate has no session, it is taken by everybody who does not refuse it.
+
+    It is in use when all that refuses it later was asked and found nothing against it: a CRL and an OCSP responder
+    that are silent would let it through as well, and go on doing so.
+    """
 
     sessions = 0
 
-    def __init__(self, engine: PkiEngine, where: Mapping[str, Any], serial: str) -> None:
-        self._engine, self._where, self._serial = engine, where, serial
+    def __init__(self, where: Mapping[str, Any], name: str) -> None:
+        """Raises NotConfirmed unless the certificate is valid, on no CRL, and OCSP calls it good."""
+        from jitvault.engines.revocation import check_good_by_ocsp, check_off_crl, check_valid
+
+        if not _SERIAL.fullmatch(name):
+            raise NotConfirmed(f"{name!r:.80} is no serial number")
+        self._where, self._serial = where, _number(name)
+        asked, now = _ask(where), datetime.now(UTC)
+        check_off_crl(_crl(asked), self._serial)
+        check_valid(_fetched(asked, name), self._serial, asked.issuer, now)
+        check_good_by_ocsp(_by_ocsp(asked, self._serial), self._serial, asked.issuer, now)
 
     def still_works(self) -> bool:
-        return not self._engine.probe(self._where, [self._serial])[self._serial].refused
+        from jitvault.engines.revocation import on_crl
+
+        # the sentence says more than a plain yes: which CRL does not have it
+        on_crl(_crl(_ask(self._where)), self._serial, datetime.now(UTC))
+        return False
 
     def works_anew(self) -> bool:
-        return self.still_works()
+        from jitvault.engines.revocation import revoked_by_ocsp
+
+        asked = _ask(self._where)
+        revoked_by_ocsp(_by_ocsp(asked, self._serial), self._serial, asked.issuer, datetime.now(UTC))
+        return False
 
 
 def _ask(where: Mapping[str, Any]) -> _Asked:
@@ -139,25 +157,24 @@ class _Asked:
 
 def _look(asked: _Asked, name: str) -> Probed:
     """What CRL and OCSP say of one certificate; it is refused only where both say so, or where its time is over."""
+    from jitvault.engines.revocation import StillTaken
+
     if not _SERIAL.fullmatch(name):
-        return _probed(f"{name!r:.80} is no serial number")
-    serial = int(name.replace(":", ""), 16)
+        return _probed(f"{name!r:.80} is no serial number", seen=False)
+    serial = _number(name)
     try:
         return _probed(_revoked(asked, serial), refused=True)
     except NotConfirmed as why:
         over = _expired(asked, name, serial)
-        return _probed(over, refused=True) if over else _probed(str(why))
+        return _probed(over, refused=True) if over else _probed(str(why), seen=isinstance(why, StillTaken))
 
 
 def _revoked(asked: _Asked, serial: int) -> str:
     """That both say so. Raises NotConfirmed."""
-    from jitvault.engines.revocation import on_crl, request_for, revoked_by_ocsp
+    from jitvault.engines.revocation import on_crl, revoked_by_ocsp
 
-    if asked.crl is None:
-        raise NotConfirmed(asked.why)
-    listed = on_crl(asked.crl, serial, datetime.now(UTC))
-    question = request_for(serial, asked.issuer)
-    answer = asked.web.post(f"{asked.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
+    listed = on_crl(_crl(asked), serial, datetime.now(UTC))
+    answer = _by_ocsp(asked, serial)
     return f"{listed}; {revoked_by_ocsp(answer, serial, asked.issuer, datetime.now(UTC))}"
 
 
@@ -169,14 +186,34 @@ def _expired(asked: _Asked, name: str, serial: int) -> str:
     from jitvault.engines.revocation import expired
 
     try:
-        certificate = asked.web.get(f"{asked.mount}/cert/{name}/raw", at_most=_MAX_ANSWER)
-        return expired(certificate, serial, asked.issuer, datetime.now(UTC))
+        return expired(_fetched(asked, name), serial, asked.issuer, datetime.now(UTC))
     except NotConfirmed:
         return ""
 
 
-def _probed(evidence: str, *, refused: bool = False) -> Probed:
-    return Probed(refused=refused, open_sessions=0, evidence=evidence)
+def _crl(asked: _Asked) -> x509.CertificateRevocationList:
+    if asked.crl is None:
+        raise NotConfirmed(asked.why)
+    return asked.crl
+
+
+def _by_ocsp(asked: _Asked, serial: int) -> bytes:
+    from jitvault.engines.revocation import request_for
+
+    question = request_for(serial, asked.issuer)
+    return asked.web.post(f"{asked.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
+
+
+def _fetched(asked: _Asked, name: str) -> bytes:
+    return asked.web.get(f"{asked.mount}/cert/{name}/raw", at_most=_MAX_ANSWER)
+
+
+def _number(name: str) -> int:
+    return int(name.replace(":", ""), 16)
+
+
+def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> Probed:
+    return Probed(refused=refused, open_sessions=0, evidence=evidence, seen=seen)
 
 
 def _role_of(mount: str, path: str) -> str:

@@ -21,6 +21,11 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 from jitvault.errors import NotConfirmed
 
+
+class StillTaken(NotConfirmed):
+    """The issuer itself says that the certificate is good. Every other NotConfirmed says that nothing is known."""
+
+
 # how far two clocks may be apart
 SKEW = timedelta(seconds=60)
 _WEAK = (hashes.MD5, hashes.SHA1)
@@ -72,7 +77,7 @@ def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> s
     with _reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
         if entry is None:
-            raise NotConfirmed(f"serial {serial:x} is not on the CRL of {dated}")
+            raise StillTaken(f"serial {serial:x} is not on the CRL of {dated}")
         if _reason(entry) in _NOT_FOR_GOOD or entry.revocation_date_utc > now + SKEW:
             raise NotConfirmed(f"serial {serial:x} is on the CRL of {dated}, but not for good")
     return f"serial {serial:x} is on the CRL of {dated}"
@@ -87,6 +92,32 @@ def request_for(serial: int, issuer: x509.Certificate) -> bytes:
 
 def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
     """That a current OCSP response of the issuer calls `serial` revoked, for good. Raises NotConfirmed."""
+    single = _single(der, serial, issuer, now)
+    if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
+        raise StillTaken(f"OCSP calls serial {serial:x} good")
+    if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
+        raise NotConfirmed(f"OCSP calls serial {serial:x} {single.certificate_status.name.lower()}")
+    if single.revocation_reason in _NOT_FOR_GOOD:
+        raise NotConfirmed(f"OCSP calls serial {serial:x} revoked, but not for good")
+    return f"OCSP calls it revoked as of {single.this_update_utc.isoformat()}"
+
+
+def check_off_crl(crl: x509.CertificateRevocationList, serial: int) -> None:
+    """That `crl` does not list `serial`. Raises NotConfirmed."""
+    with _reading("the CRL"):
+        if crl.get_revoked_certificate_by_serial_number(serial) is not None:
+            raise NotConfirmed(f"serial {serial:x} is on the CRL of {crl.last_update_utc.isoformat()} already")
+
+
+def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
+    """That a current OCSP response of the issuer calls `serial` good. Raises NotConfirmed."""
+    status = _single(der, serial, issuer, now).certificate_status
+    if status is not ocsp.OCSPCertStatus.GOOD:
+        raise NotConfirmed(f"OCSP calls serial {serial:x} {status.name.lower()}, not good")
+
+
+def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
+    """What a current OCSP response says about `serial`, signed by the issuer. Raises NotConfirmed."""
     with _reading("the OCSP response"):
         answer = ocsp.load_der_ocsp_response(der)
         if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
@@ -99,15 +130,28 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
         raise NotConfirmed("the OCSP response is about another certificate")
     single = singles[0]
     _check_fresh("the OCSP response", single.this_update_utc, single.next_update_utc, now)
-    if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
-        raise NotConfirmed(f"OCSP calls serial {serial:x} {single.certificate_status.name.lower()}")
-    if single.revocation_reason in _NOT_FOR_GOOD:
-        raise NotConfirmed(f"OCSP calls serial {serial:x} revoked, but not for good")
-    return f"OCSP calls it revoked as of {single.this_update_utc.isoformat()}"
+    return single
 
 
 def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> str:
     """That the time of the issuer's certificate `serial` is over. Raises NotConfirmed."""
+    certificate = _certificate(der, serial, issuer)
+    end = certificate.not_valid_after_utc
+    if now <= end + SKEW:
+        raise NotConfirmed(f"serial {serial:x} is valid until {end.isoformat()}")
+    return f"the certificate with serial {serial:x} expired at {end.isoformat()}"
+
+
+def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
+    """That the issuer's certificate `serial` is valid at `now`. Raises NotConfirmed."""
+    certificate = _certificate(der, serial, issuer)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin - SKEW <= now < end:
+        raise NotConfirmed(f"serial {serial:x} is valid from {begin.isoformat()} until {end.isoformat()}, not now")
+
+
+def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Certificate:
+    """The certificate, if it is the issuer's own with that serial number. Raises NotConfirmed."""
     with _reading("the certificate"):
         certificate = x509.load_der_x509_certificate(der)
         try:
@@ -116,10 +160,7 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
             raise NotConfirmed("the certificate is not the issuer's") from None
     if certificate.serial_number != serial:
         raise NotConfirmed("the certificate is another one")
-    end = certificate.not_valid_after_utc
-    if now <= end + SKEW:
-        raise NotConfirmed(f"serial {serial:x} is valid until {end.isoformat()}")
-    return f"the certificate with serial {serial:x} expired at {end.isoformat()}"
+    return certificate
 
 
 def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: datetime) -> None:

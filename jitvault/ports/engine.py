@@ -14,18 +14,18 @@ Read = Callable[[str], Mapping[str, Any] | None]
 
 class Used(Protocol):
     """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
-    does not say.
+    does not say, and may do so where the sentence tells more than that it still works.
     """
 
     sessions: int
     """How many sessions it has open; 0 where a target has no such thing."""
 
     def still_works(self) -> bool:
-        """Whether what was opened with it works now. Of a certificate: whether the target takes it."""
+        """Whether what was opened with it works now. Of a certificate: whether those take it who read the CRL."""
         ...
 
     def works_anew(self) -> bool:
-        """Whether the target lets it in once more."""
+        """Whether the target lets it in once more. Of a certificate: whether those take it who ask OCSP."""
         ...
 
 

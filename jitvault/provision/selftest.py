@@ -236,7 +236,7 @@ class _Trial:
         except JitvaultError as error:
             self.note(n, ok=False, evidence=str(error))
             return
-        seen = not found.refused and found.open_sessions >= sessions
+        seen = found.seen and not found.refused and found.open_sessions >= sessions
         dead = found.refused and not found.open_sessions
         self._dead = dead
         self.note(n, ok=seen if alive else dead, evidence=found.evidence)
@@ -288,6 +288,7 @@ class _Trial:
         if self._dead:
             return False
         try:
-            return not self._engine.probe(self._where, [self._name])[self._name].refused
+            found = self._engine.probe(self._where, [self._name])[self._name]
         except JitvaultError:
             return False
+        return found.seen and not found.refused

@@ -37,7 +37,8 @@ GRANTED = {
 }
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
-    **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "dead_ms": int, "confirmed_ms": int},
+    **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
+    **{"dead_ms": int, "confirmed_ms": int},
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
 }

@@ -44,7 +44,9 @@ def lab() -> Iterator[World]:
 @pytest.fixture
 def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     hurried(monkeypatch)
-    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    own.recheck()
+    return own
 
 
 def certified(spec: Spec, **how: str) -> Path:
@@ -59,6 +61,14 @@ def granted(rig: Rig, file: Path) -> dict[str, Any]:
 
 def active(rig: Rig, file: Path) -> Held:
     return rig.use(granted(rig, file))
+
+
+def refused(rig: Rig, file: Path) -> str:
+    """Why nothing is granted, and nobody is asked to approve it."""
+    message: str = rig("operator", "grant", file, code=8).error["message"]
+    assert message.startswith("template pki-service is not granted: ")
+    assert rig.task_tokens(file.stem) == []
+    return message
 
 
 def certificate_of(held: Held) -> x509.Certificate:
@@ -206,6 +216,8 @@ def test_a_template_that_sends_something_else_is_another_policy_and_ends_the_app
     # its policy is not provisioned: nothing can be granted by it
     assert "not provisioned" in rig("operator", "grant", file.stem, code=8).stderr
     _provision(rig)
+    assert "the template was changed since" in refused(rig, file)
+    rig("admin", "templates", "check", "pki-service")
     rig("operator", "grant", file.stem, code=4)
     assert rig.task_tokens(file.stem) == []
 
@@ -236,6 +248,11 @@ def _provision(rig: Rig) -> None:
 def test_a_certificate_that_is_on_no_crl_is_not_confirmed(rig: Rig, spec: Spec) -> None:
     """With auto_rebuild it is revoked, says Vault, and OCSP says so too; whoever reads the CRL still trusts it."""
     with rewritten(rig, CRL, auto_rebuild=True):
+        assert "the engine's role or connection was changed since" in refused(rig, certified(spec))
+        rig("admin", "templates", "check", "pki-service", code=6)
+        assert "the check of pki/issue/service failed: session_ended: serial " in refused(rig, certified(spec))
+        # an administrator who lies does not make it proven
+        rig.vouch()
         file = certified(spec)
         held = active(rig, file)
         ended = complete(rig, file.stem, code=6)
@@ -262,6 +279,9 @@ def test_a_crl_that_was_switched_off_is_never_confirmed_over(rig: Rig, spec: Spe
 
 def test_an_ocsp_responder_that_is_switched_off_is_no_proof(rig: Rig, spec: Spec) -> None:
     with rewritten(rig, CRL, ocsp_disable=True):
+        rig("admin", "templates", "check", "pki-service", code=6)
+        assert "the check of pki/issue/service failed: used: " in refused(rig, certified(spec))
+        rig.vouch()
         file = certified(spec)
         active(rig, file)
         ended = complete(rig, file.stem, code=6)
@@ -278,6 +298,7 @@ def test_a_role_whose_certificates_nothing_can_end_is_refused(rig: Rig, spec: Sp
 
 def test_a_crl_that_is_off_is_refused_before_anything_is_granted(rig: Rig, spec: Spec) -> None:
     with rewritten(rig, CRL, disable=True):
+        # not even by the word of an administrator that was given before
         assert "disable=true" in rig("operator", "submit", certified(spec), code=8).stderr
 
 
@@ -351,6 +372,7 @@ def test_a_certificate_that_is_over_is_on_no_crl_and_proven_by_its_own_time(
     """Vault does not put on the CRL what expires within two seconds, and says 204."""
     _with_template(rig, tmp_path, "ttl: 15m\n  tier", "ttl: 4s\n  tier")
     _provision(rig)
+    rig("admin", "templates", "check", "pki-service")
     file = certified(spec)
     held = active(rig, file)
     certificate = certificate_of(held)

@@ -15,7 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jitvault.engines import revocation
-from jitvault.engines.revocation import SKEW, current_crl, expired, issuer_of, on_crl, request_for, revoked_by_ocsp
+from jitvault.engines.revocation import (
+    SKEW,
+    StillTaken,
+    check_good_by_ocsp,
+    check_off_crl,
+    check_valid,
+    current_crl,
+    expired,
+    issuer_of,
+    on_crl,
+    request_for,
+    revoked_by_ocsp,
+)
 from jitvault.errors import NotConfirmed
 
 CA = Authority.new()
@@ -315,3 +327,63 @@ def test_the_issuer_is_read_from_pem() -> None:
 @pytest.mark.parametrize("pem", [None, "", 7, "-----BEGIN CERTIFICATE-----", CA.pem[:200]], ids=range(5))
 def test_without_an_issuer_nothing_is_verified(pem: object) -> None:
     assert "the probe's document" in why(issuer_of, pem)
+
+
+# -- before its end ------------------------------------------------------------------------------------------
+
+
+def test_the_issuers_own_good_word_is_more_than_silence() -> None:
+    for ask, der in ((listed, CA.crl([])), (answered, CA.ocsp(status=Status.GOOD))):
+        with pytest.raises(StillTaken):
+            ask(der)
+
+
+@pytest.mark.parametrize(
+    ("ask", "der"),
+    [
+        (listed, IMPOSTOR.crl([])),
+        (listed, CA.crl([], ends=NOW)),
+        (listed, CA.crl(reason=x509.ReasonFlags.certificate_hold)),
+        (answered, CA.ocsp(status=Status.UNKNOWN)),
+        (answered, CA.ocsp(status=Status.GOOD, ends=NOW)),
+        (answered, CA.ocsp(status=Status.GOOD, signer=IMPOSTOR)),
+        (answered, b""),
+    ],
+    ids=range(7),
+)
+def test_what_is_no_evidence_is_no_good_word_either(ask: Any, der: bytes) -> None:
+    with pytest.raises(NotConfirmed) as caught:
+        ask(der)
+    assert not isinstance(caught.value, StillTaken)
+
+
+def good(der: bytes, serial: int = SERIAL) -> None:
+    check_good_by_ocsp(der, serial, CA.certificate, NOW)
+
+
+def test_only_a_current_answer_of_the_issuer_calls_it_good() -> None:
+    good(CA.ocsp(status=Status.GOOD))
+    assert why(good, CA.ocsp(status=Status.GOOD), SERIAL + 1) == "the OCSP response is about another certificate"
+    assert why(good, CA.ocsp(status=Status.GOOD, signer=IMPOSTOR)) == "the OCSP response is not signed by the issuer"
+    assert "is stale" in why(good, CA.ocsp(status=Status.GOOD, ends=NOW))
+    for status in (Status.REVOKED, Status.UNKNOWN):
+        assert why(good, CA.ocsp(status=status)) == f"OCSP calls serial {SERIAL:x} {status.name.lower()}, not good"
+
+
+def test_whatever_the_crl_lists_is_not_off_it() -> None:
+    def off(der: bytes) -> None:
+        check_off_crl(current_crl(der, CA.certificate, NOW), SERIAL)
+
+    off(CA.crl([SERIAL + 1]))
+    for der in (CA.crl(), CA.crl(reason=x509.ReasonFlags.certificate_hold)):
+        assert why(off, der).startswith(f"serial {SERIAL:x} is on the CRL of ")
+
+
+def test_only_the_issuers_certificate_in_its_time_is_valid() -> None:
+    def valid(certificate: x509.Certificate, serial: int = SERIAL) -> None:
+        check_valid(certificate.public_bytes(DER), serial, CA.certificate, NOW)
+
+    valid(CA.leaf())
+    assert why(valid, CA.leaf(), SERIAL + 1) == "the certificate is another one"
+    assert why(valid, IMPOSTOR.leaf()) == "the certificate is not the issuer's"
+    assert why(valid, CA.leaf(ends=NOW)).endswith(", not now")

@@ -488,7 +488,7 @@ def test_nor_does_our_own_code_replace_a_line_of_them(database: Database, ledger
         "UPDATE grants SET settled = 2",
         "UPDATE grants SET delivered = 7",
         "INSERT INTO checks VALUES ('t-1', 's', 1, 2, 'x')",
-        "INSERT INTO installation VALUES (2, 'i')",
+        "INSERT INTO installation (one, id) VALUES (2, 'i')",
         "INSERT INTO observations (line, source, epoch, offset, at, closing, kind, request_id, path, subject, actor,"
         " op, remote, failed, error, token, alias, detail) VALUES ('l', 's', 1, 1, '2030-01-01', 1, 'told', '', '', '',"
         " '', '', '', 0, '', '', '', '{}')",
