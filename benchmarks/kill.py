@@ -50,7 +50,7 @@ def _kill_ms(scene: Scene) -> tuple[float, float]:
         return Hand(wiring.worker, wiring.person)
 
     started = time.perf_counter()
-    results = kill(hire, tasks, note="a benchmark", tell=tell)
+    results = kill(hire, tasks, note="a benchmark", wait=60, tell=tell)
     ended = time.perf_counter()
     if not all(result.proven for result in results):
         raise RuntimeError(f"not proven: {[r for r in results if not r.proven][:3]}")

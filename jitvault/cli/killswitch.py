@@ -31,7 +31,9 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     if not yes:
         session.ask(_question(tasks, everything=everything), done="nothing was revoked")
     results = (
-        _kill_here(wiring, tasks, note, everything) if wiring.has_worker else _kill_there(wiring, tasks, note, wait)
+        _kill_here(wiring, tasks, note, everything, wait)
+        if wiring.has_worker
+        else _kill_there(wiring, tasks, note, wait)
     )
     listings.killed(results, as_json=as_json)
     _raise_for(results)
@@ -65,7 +67,7 @@ def _is_within(scope: Scope, document: Published) -> bool:
     return scope.covers(revision_of(document).content)
 
 
-def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool) -> list[Result]:
+def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool, wait: float) -> list[Result]:
     """With the worker's identity: at once, a few tasks at a time."""
     from jitvault.services.killswitch import Hand, kill, revoke_roles
     from jitvault.wiring import Wiring as Wired
@@ -77,7 +79,7 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool
     if everything:
         roles = revoke_roles(wiring.worker)
         typer.echo(f"every token of {roles} roles is revoked; their leases are in Vault's queue", err=True)
-    return kill(hire, tasks, note=note, tell=_Progress())
+    return kill(hire, tasks, note=note, wait=wait, tell=_Progress())
 
 
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:

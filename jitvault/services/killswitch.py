@@ -7,6 +7,7 @@ as any other. Whatever stops this process, what was begun is in the ledger: the 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from jitvault.services.revoke import LEASES, TOKENS, revoke
 from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
+_PAUSE_S = 2.0
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
 
@@ -112,8 +114,12 @@ def revoke_roles(worker: Worker) -> int:
     return len(roles)
 
 
-def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, tell: Tell) -> list[Result]:
-    """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others."""
+def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: float, tell: Tell) -> list[Result]:
+    """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
+
+    What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
+    target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation").
+    """
     crew = _Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
     for what, act in (("doors closed", _close_door), ("leases ended", _end_leases)):
@@ -123,8 +129,21 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, tell: Tel
     def prove(hand: Hand, task_id: str, note: str) -> None:
         proofs[task_id] = _prove(hand, task_id, note)
 
+    deadline = time.monotonic() + wait
     unproven = crew.each("proven", prove, tasks, note)
-    return [Result(task, proofs.get(task), unproven.get(task) or failed.get(task)) for task in tasks]
+    while left := [task for task in tasks if proofs.get(task) not in PROVEN]:
+        if time.monotonic() + _PAUSE_S > deadline:
+            break
+        time.sleep(_PAUSE_S)
+        unproven = crew.each("proven later", prove, left, note)
+    return [Result(task, proofs.get(task), _why(task, proofs, unproven, failed)) for task in tasks]
+
+
+def _why(
+    task: str, proofs: Mapping[str, State], unproven: Mapping[str, JitvaultError], failed: Mapping[str, JitvaultError]
+) -> JitvaultError | None:
+    """What kept a task from being proven; what came right later is forgotten."""
+    return None if proofs.get(task) in PROVEN else unproven.get(task) or failed.get(task)
 
 
 class _Crew:
