@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,26 @@ DEAD = frozenset(
 EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12})
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the ledger and Vault have at one moment."""
+
+    files: list[TaskFile]
+    tokens: list[dict[str, Any]]
+
+
 def check(rig: Rig, *results: Result) -> None:
     """Assert everything that has to hold at any moment, of every task of the rig's ledger."""
+    leases = unknown_leases(rig)
+    # once the stream was read to its end
+    seen = Seen(files(rig), live_tokens(rig))
     wrong = [
-        *unknown_tokens(rig),
-        *unknown_leases(rig),
-        *stuck(rig, *results),
-        *lies(rig),
-        *broken_chains(rig),
-        *second_deliveries(rig),
+        *unknown_tokens(rig, seen),
+        *leases,
+        *stuck(seen, *results),
+        *lies(rig, seen),
+        *broken_chains(rig, seen),
+        *second_deliveries(rig, seen),
         *(problem for result in results for problem in not_understandable(result)),
     ]
     assert not wrong, (wrong, [(result.code, result.stderr) for result in results])
@@ -60,7 +72,7 @@ def check_over(rig: Rig, task: str) -> None:
 
 def live_tokens(rig: Rig) -> list[dict[str, Any]]:
     """Every task token in Vault of the rig's tasks: any task that its ledger ever had."""
-    tasks = {file.task.task_id for file in files(rig)}
+    tasks = set(_tasks(rig))
     found = []
     for accessor in rig.admin.list("auth/token/accessors/"):
         try:
@@ -72,9 +84,9 @@ def live_tokens(rig: Rig) -> list[dict[str, Any]]:
     return found
 
 
-def live_leases(rig: Rig) -> dict[str, datetime]:
+def live_leases(rig: Rig, known: Iterable[TaskFile]) -> dict[str, datetime]:
     """Every lease below the templates' paths that was made since the ledger's first task, with its issue time."""
-    begun = min((file.task.created_at for file in files(rig)), default=None)
+    begun = min((file.task.created_at for file in known), default=None)
     found = {}
     for prefix in PREFIXES:
         for key in rig.admin.list(f"sys/leases/lookup/{prefix}/"):
@@ -88,32 +100,34 @@ def live_leases(rig: Rig) -> dict[str, datetime]:
     return found
 
 
-def unknown_tokens(rig: Rig) -> list[str]:
+def unknown_tokens(rig: Rig, seen: Seen | None = None) -> list[str]:
     """Live task tokens of which the ledger has no grant that is still to be ended."""
-    grants = {grant.grant_id: (file, grant) for file in files(rig) for grant in file.grants}
+    seen = seen or Seen(files(rig), live_tokens(rig))
+    grants = {grant.grant_id: grant for file in seen.files for grant in file.grants}
     wrong = []
-    for facts in live_tokens(rig):
+    for facts in seen.tokens:
         name = f"a token of task {facts['meta']['jitvault_task']}, grant {facts['meta']['jitvault_grant']}"
         known = grants.get(facts["meta"]["jitvault_grant"])
         if known is None:
             wrong.append(f"{name} lives, and the ledger has no such grant")
-        elif known[1].settled:
+        elif known.settled:
             wrong.append(f"{name} lives, and its attempt is settled")
     return wrong
 
 
-def unknown_leases(rig: Rig, *, read_on: bool = True) -> list[str]:
-    """Live leases that no task has, once the stream was read (`read_on`): they are known from there alone."""
-    live = live_leases(rig)
-    unknown = live.keys() - known_leases(rig)
-    if unknown and read_on:
+def unknown_leases(rig: Rig) -> list[str]:
+    """Live leases that no task has, once the stream was read: they are known from there alone."""
+    known = files(rig)
+    unknown = live_leases(rig, known).keys() - leases_of(known)
+    if unknown:
         rig("operator", "audit", "status", code=None)
-        unknown = live_leases(rig).keys() - known_leases(rig)
+        known = files(rig)
+        unknown = live_leases(rig, known).keys() - leases_of(known)
     return [f"lease {lease} lives, and the ledger does not know it" for lease in sorted(unknown)]
 
 
-def known_leases(rig: Rig) -> set[str]:
-    return {lease.lease_id for file in files(rig) for lease in file.leases}
+def leases_of(known: Iterable[TaskFile]) -> set[str]:
+    return {lease.lease_id for file in known for lease in file.leases}
 
 
 # -- b: nothing is stuck -------------------------------------------------------------------------------------------
@@ -129,14 +143,14 @@ def reasons(file: TaskFile) -> list[str]:
     return [*failed, *unanswered, *refused]
 
 
-def stuck(rig: Rig, *results: Result) -> list[str]:
+def stuck(seen: Seen, *results: Result) -> list[str]:
     """Tasks that are ending, or being issued, and say nothing of why: neither the task itself nor the last command."""
     if results and results[-1].code not in (0, 6):
         return []
     waiting = (State.ENDING, State.ISSUING)
     return [
         f"task {file.task.task_id} is {file.task.state} and names no reason"
-        for file in files(rig)
+        for file in seen.files
         if file.task.state in waiting and not reasons(file) and file.events[-1].kind != "ending"
     ]
 
@@ -144,11 +158,11 @@ def stuck(rig: Rig, *results: Result) -> list[str]:
 # -- c: nothing is called dead that lives --------------------------------------------------------------------------
 
 
-def lies(rig: Rig) -> list[str]:
+def lies(rig: Rig, seen: Seen) -> list[str]:
     """What the ledger, or what it published, calls dead or proven while it lives in Vault or at the target."""
     wrong = []
-    tokens = {facts["meta"]["jitvault_grant"] for facts in live_tokens(rig)}
-    for file in files(rig):
+    tokens = {facts["meta"]["jitvault_grant"] for facts in seen.tokens}
+    for file in seen.files:
         proven = file.task.state in PROVEN
         for grant in file.grants:
             never = grant.verdict is Verdict.NEVER_ISSUED and not grant.settled
@@ -184,10 +198,10 @@ def at_target(rig: Rig, file: TaskFile) -> list[str]:
 # -- d: the chain is whole -----------------------------------------------------------------------------------------
 
 
-def broken_chains(rig: Rig) -> list[str]:
+def broken_chains(rig: Rig, seen: Seen) -> list[str]:
     """Breaks in the tasks' chains; and what was published of them that the chain does not have."""
     wrong = []
-    for file in files(rig):
+    for file in seen.files:
         wrong += [f"{file.task.task_id}: {problem}" for problem in breaks(file.events, head=file.task.head)]
         said = _published(rig, file.task.task_id).get("chain")
         if said and {e.seq: e.hash for e in file.events}.get(said["seq"]) != said["head"]:
@@ -202,24 +216,17 @@ def broken_chains(rig: Rig) -> list[str]:
 
 def deliveries(rig: Rig, task: str) -> Counter[str]:
     """How often a wrapping token was put into an inbox for the task, by operation id, as the audit lines say."""
-    return Counter(
-        (entry["request"].get("headers") or {}).get("x-jitvault-op", ["?"])[0]
-        for entry in audit_entries(rig)
-        if entry["type"] == "response"
-        and entry["request"]["operation"] in ("create", "update")
-        and entry["request"]["path"].startswith("jitvault/data/inbox/")
-        and entry["request"]["path"].endswith(f"/{task}")
-        and not entry.get("error")
-    )
+    return Counter(op for of, op in _delivered(rig) if of == task)
 
 
-def second_deliveries(rig: Rig) -> list[str]:
+def second_deliveries(rig: Rig, seen: Seen) -> list[str]:
     """Tasks with two tokens that live, or with one that was delivered twice."""
-    lives = Counter(facts["meta"]["jitvault_task"] for facts in live_tokens(rig))
+    lives = Counter(facts["meta"]["jitvault_task"] for facts in seen.tokens)
     wrong = [f"{count} tokens of task {task} live" for task, count in lives.items() if count > 1]
-    for file in files(rig):
-        made = deliveries(rig, file.task.task_id)
-        wrong += [f"{file.task.task_id}: delivered {n} times by {op}" for op, n in made.items() if n > 1]
+    tasks = {file.task.task_id for file in seen.files}
+    made = Counter((task, op) for task, op in _delivered(rig) if task in tasks)
+    wrong += [f"{task}: delivered {n} times by {op}" for (task, op), n in made.items() if n > 1]
+    for file in seen.files:
         per_grant = Counter(op.subject for op in file.operations if op.kind == "deliver")
         wrong += [
             f"{file.task.task_id}: grant {grant} was delivered {n} times" for grant, n in per_grant.items() if n > 1
@@ -227,13 +234,22 @@ def second_deliveries(rig: Rig) -> list[str]:
     return wrong
 
 
-def audit_entries(rig: Rig) -> Iterator[dict[str, Any]]:
-    """Every whole line of the rig's audit files."""
+def _delivered(rig: Rig) -> Iterator[tuple[str, str]]:
+    """The task and the operation id of every wrapping token that was put into an inbox."""
+    for entry in audit_entries(rig, b"jitvault/data/inbox/"):
+        request = entry["request"]
+        put = entry["type"] == "response" and request["operation"] in ("create", "update") and not entry.get("error")
+        if put and request["path"].startswith("jitvault/data/inbox/"):
+            yield request["path"].rpartition("/")[2], (request.get("headers") or {}).get("x-jitvault-op", ["?"])[0]
+
+
+def audit_entries(rig: Rig, about: bytes = b"") -> Iterator[dict[str, Any]]:
+    """Every whole line of the rig's audit files that has `about` in it."""
     for name in rig.cli.variables["JITVAULT_AUDIT_FILE"].split(":"):
         path = Path(name)
         for part in sorted(path.glob("*.log")) if path.is_dir() else [path]:
             for line in part.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n") and line.startswith(b"{"):
+                if line.endswith(b"\n") and line.startswith(b"{") and about in line:
                     yield json.loads(line)
 
 
@@ -258,10 +274,17 @@ def not_understandable(result: Result) -> list[str]:
 
 def files(rig: Rig) -> list[TaskFile]:
     """Every task of the rig's ledger; none while there is no ledger."""
-    if not rig.ledger_path.exists() or not rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+    tasks = _tasks(rig)
+    if not tasks:
         return []
     ledger = rig.wiring().ledger
-    return [file for task in ledger.tasks() if (file := ledger.file(task.task_id)) is not None]
+    return [file for task in tasks if (file := ledger.file(task)) is not None]
+
+
+def _tasks(rig: Rig) -> list[str]:
+    if not rig.ledger_path.exists() or not rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+        return []
+    return [str(task) for (task,) in rig.rows("SELECT task_id FROM tasks ORDER BY task_id")]
 
 
 def verdicts(rig: Rig, task: str) -> list[str]:

@@ -123,24 +123,32 @@ class Play:
 
     # -- the agent -----------------------------------------------------------------------------------------------
 
-    def unwrap(self, n: int) -> None:
-        """Take the newest token out of its wrapping, unless it is spent: that would be another's doing."""
-        task = self.tasks[n]
-        if task.printed and live_wrappings(self.rig, task.printed[-1]):
-            task.held = self.rig.use(json.loads(task.printed[-1]), read=False)
-            self.story.append(f"unwrap {n}")
+    def use(self, n: int) -> None:
+        """Unwrap the newest token, or have one granted, and read one more lease with it.
 
-    def read(self, n: int) -> None:
-        """One more lease, while the token lives: a use after the end is a finding, rightly."""
+        Not what is spent or dead already: that is a finding, rightly.
+        """
         task = self.tasks[n]
-        if task.held and len(task.leases) < _MOST_LEASES and self.rig.is_live(task.held.token):
+        if not self._holds(task) and self._wrapped(task) is None:
+            self.command(n, "grant")
+        if wrapped := self._wrapped(task):
+            task.held = self.rig.use(wrapped, read=False)
+            self.story.append(f"unwrap {n}")
+        if task.held and self._holds(task) and len(task.leases) < _MOST_LEASES:
             task.leases += read_all(self.rig.vault(task.held.token), task.held.task)
             self.story.append(f"read {n}: {task.leases[-1]['lease_id']}")
+
+    def _holds(self, task: Played) -> bool:
+        return task.held is not None and self.rig.is_live(task.held.token)
+
+    def _wrapped(self, task: Played) -> dict[str, Any] | None:
+        alive = task.printed and live_wrappings(self.rig, task.printed[-1])
+        return dict(json.loads(task.printed[-1])) if alive else None
 
     def read_during(self, n: int, act: Callable[[], object]) -> None:
         """A read that hangs at the target while its token is revoked: its lease comes late."""
         task = self.tasks[n]
-        if not task.held or len(task.leases) >= _MOST_LEASES or not self.rig.is_live(task.held.token):
+        if not self._holds(task) or len(task.leases) >= _MOST_LEASES:
             act()
             return
         late = Thread(target=self._read_somehow, args=[task])
@@ -231,8 +239,10 @@ class Play:
         raise AssertionError(f"task {n} is stuck in {self._state(n)}")
 
     def _state(self, n: int) -> State | None:
-        known = (file.task.state for file in files(self.rig) if file.task.task_id == self.tasks[n].name)
-        return next(known, None)
+        if not self.rig.ledger_path.exists():
+            return None
+        (row,) = self.rig.rows("SELECT max(state) FROM tasks WHERE task_id = ?", self.tasks[n].name)
+        return State(row[0]) if row[0] else None
 
     def told(self) -> str:
         """The story, and why what is not proven is not."""
