@@ -168,7 +168,7 @@ def lies(rig: Rig) -> list[str]:
 
 def at_target(rig: Rig, file: TaskFile) -> list[str]:
     """The task's logins that still exist at the target, and sessions that are open."""
-    names = [lease.username for lease in file.leases if lease.username]
+    names = [lease.target_name for lease in file.leases if lease.target_name]
     if not names:
         return []
     with closing(psycopg.connect(rig.world.target_dsn, autocommit=True)) as target:
