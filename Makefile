@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test outages faults soak-state check bench fuzz format schemas lock wheel clean
+.PHONY: demo test outages faults soak-state mutants races check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -31,6 +31,14 @@ faults: $(STAMP)
 SOAK_SECONDS ?= 600
 soak-state: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
+
+# break each check once, in a copy, and see its tests turn red; MUTANTS="traces quiet" takes some of them
+mutants: $(STAMP)
+	PYTHONPATH=.:tests $(BIN)/python -m mutants $(MUTANTS)
+
+# six readers while their task is revoked, thirty times
+races: $(STAMP)
+	JITVAULT_TEST_REVOCATIONS=30 $(BIN)/python -m pytest -n 0 tests/integration/test_in_flight.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -41,10 +41,12 @@ CREATION = (
     """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';""",
     """GRANT %s TO "{{name}}";""",
 )
+# what was begun and did not come to its end has to be possible once more
 REVOCATION = (
-    'ALTER ROLE "{{name}}" NOLOGIN;',
+    """DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{{name}}') """
+    """THEN ALTER ROLE "{{name}}" NOLOGIN; END IF; END $$;""",
     "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '{{name}}';",
-    'DROP ROLE "{{name}}";',
+    'DROP ROLE IF EXISTS "{{name}}";',
 )
 
 

@@ -87,9 +87,13 @@ def test_the_target_can_prove_what_vault_forgot(rig: Rig, spec: Spec) -> None:
     held = rig.active(file)
     _as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{held.login["user"]}"')
     rig("operator", "revoke", file.stem, code=6)
+    before = (rig.admin.read(ROLE) or {})["data"]
+    rig.admin.write(ROLE, {**before, "revocation_statements": ["SELECT 1/0;"]})
     _as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
     _without_pg_role(rig, held)
     ended = rig("operator", "revoke", file.stem, "--force", "--reason", "dropped by hand").json
+    rig.admin.write(ROLE, before)
+    rig.recheck()
     assert (ended["state"], ended["confirmed"]) == ("confirmed", True)
     assert ended["leases"][0]["verdict"] == "target_confirmed"
     failed = [check["n"] for check in ended["leases"][0]["checks"] if not check["ok"]]
@@ -99,7 +103,7 @@ def test_the_target_can_prove_what_vault_forgot(rig: Rig, spec: Spec) -> None:
 
 
 def _without_pg_role(rig: Rig, held: Held) -> None:
-    """Drop the login at the target while Vault's statements, without IF EXISTS, fail because of it."""
+    """Drop the login at the target and end its sessions."""
     _as_superuser(
         rig,
         f"SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '{held.login['user']}'",

@@ -26,6 +26,7 @@ from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import WrongState
 from jitvault.provision import selftest, template_check
 from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.target import REVOCATION
 from jitvault.sandbox.world import World, env, provisioned, shipped_want
 from jitvault.vault.client import Vault
 
@@ -33,11 +34,6 @@ Spec = Callable[..., Path]
 NAME = "postgres-readonly"
 RECORD = f"checks/{NAME}"
 ROLE = "database/roles/app-readonly"
-REVOCATION = (
-    'ALTER ROLE "{{name}}" NOLOGIN;',
-    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '{{name}}';",
-    'DROP ROLE "{{name}}";',
-)
 ASKED = f"an administrator runs `jitvault templates check {NAME}`"
 
 

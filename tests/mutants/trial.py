@@ -63,7 +63,8 @@ class Copy:
         failures = self.place / "failures.txt"
         failures.unlink(missing_ok=True)
         environment = {
-            **os.environ,
+            # not what a pytest that this runs in says to its own workers
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             # before any installed jitvault, and for the children of the tests as well
             "PYTHONPATH": f"{self.place}{os.pathsep}{self.place / 'tests'}",
             # two versions of a file can have the same size and second, by which bytecode is known

@@ -100,6 +100,21 @@ def test_a_pass_of_something_else_is_no_pass(basis: Basis, said: str) -> None:
     assert (why(record(), basis) or "").startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (record(installation="i-2"), "its check was made by another installation"),
+        (record(template="pg-write"), "the result of its check in jitvault/checks/pg-read is not one of this template"),
+        (record(paths={PATHS[1]: result()}), f"it was never checked that the revocation of {PATHS[0]} works"),
+        (record(paths={}), f"it was never checked that the revocation of {PATHS[0]} works"),
+        (record(paths={PATHS[0]: result(failed=["x"])}), f"the check of {PATHS[0]} failed: x"),
+        (record(paths={PATHS[0]: result(passed=False)}), f"the check of {PATHS[0]} failed: no reason given"),
+    ],
+)
+def test_a_pass_by_others_or_of_another_path_is_no_pass(document: dict[str, Any], said: str) -> None:
+    assert why(document) == said
+
+
 def test_a_failure_is_told_by_its_first_reason() -> None:
     failed = record(paths={PATHS[0]: result(passed=False, failed=["used: no", "revoked: no"])})
     assert why(failed) == f"the check of {PATHS[0]} failed: used: no"

@@ -68,7 +68,7 @@ def test_a_grant_explains_one_token_and_one_wrapping() -> None:
 
 
 def test_what_cannot_be_renewed_is_a_wrapping_only_if_it_was_made_right_then_and_lives_as_short() -> None:
-    late = token("w", OLD + timedelta(seconds=2), renewable=False)
+    late = token("w", OLD + timedelta(seconds=2), renewable=False, expires_at=OLD + timedelta(minutes=1))
     long_lived = token("w", OLD + MS, renewable=False, expires_at=OLD + timedelta(hours=1))
     before = token("w", OLD - MS, renewable=False)
     for one in (late, long_lived, before):
