@@ -170,6 +170,7 @@ def seeds() -> Iterator[int]:
         yield random.SystemRandom().randrange(2**32)
 
 
+@pytest.mark.timeout(600)
 def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty(monkeypatch, 0.8)
     hurried(monkeypatch)
