@@ -12,6 +12,7 @@ ever carries a secret: no token, no password, no response body.
     │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
     ├── NotConfirmed             6   revoked, but not proven
+    │   └── StillTaken           6   the target itself says that it takes the credential
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
     │   ├── AuditLagging         7   lines arrive, but they are behind
     │   └── AuditMissing         7   the file is not there
@@ -73,6 +74,10 @@ class OutcomeUnknown(VaultUnavailable):
 class NotConfirmed(JitvaultError):
     exit_code = 6
     default_hint = "Run `jitvault status TASK` for the check that failed; the same command tries again."
+
+
+class StillTaken(NotConfirmed):
+    """The target itself says that it takes the credential. Every other NotConfirmed says that nothing is known."""
 
 
 class AuditUntrusted(JitvaultError):

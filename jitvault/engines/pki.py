@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.engines.web import Web
-from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.errors import InvalidInput, NotConfirmed, StillTaken
 from jitvault.ports.engine import Read
 
 if TYPE_CHECKING:
@@ -157,8 +157,6 @@ class _Asked:
 
 def _look(asked: _Asked, name: str) -> Probed:
     """What CRL and OCSP say of one certificate; it is refused only where both say so, or where its time is over."""
-    from jitvault.engines.revocation import StillTaken
-
     if not _SERIAL.fullmatch(name):
         return _probed(f"{name!r:.80} is no serial number", seen=False)
     serial = _number(name)

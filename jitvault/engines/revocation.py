@@ -19,12 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from jitvault.errors import NotConfirmed
-
-
-class StillTaken(NotConfirmed):
-    """The issuer itself says that the certificate is good. Every other NotConfirmed says that nothing is known."""
-
+from jitvault.errors import NotConfirmed, StillTaken
 
 # how far two clocks may be apart
 SKEW = timedelta(seconds=60)

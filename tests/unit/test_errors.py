@@ -29,6 +29,7 @@ CODES = {
 KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
     "VaultBusy": "VaultUnavailable",
+    "StillTaken": "NotConfirmed",
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from jitvault.engines import revocation
 from jitvault.engines.revocation import (
     SKEW,
-    StillTaken,
     check_good_by_ocsp,
     check_off_crl,
     check_valid,
@@ -28,7 +27,7 @@ from jitvault.engines.revocation import (
     request_for,
     revoked_by_ocsp,
 )
-from jitvault.errors import NotConfirmed
+from jitvault.errors import NotConfirmed, StillTaken
 
 CA = Authority.new()
 # the same name, another key: what anybody can make
