@@ -66,8 +66,11 @@ def revocation_line(credential: Credential, trail: Trail, *, after: Observation 
 
 
 def _with_all_of_its_role(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
-    """A revocation of everything below the token's role, by anybody: a token has no backend that could fail."""
-    return next((o for o in lines if not o.failed and credential.lease_path and _revokes(o, credential)), None)
+    """A revocation of everything below the token's role, by anybody: a token has no backend that could fail.
+
+    So a mere acceptance (202, what `bao lease revoke -prefix` asks for) will do: it fails without an error.
+    """
+    return next((o for o in lines if not o.error and credential.lease_path and _revokes(o, credential)), None)
 
 
 def _revokes(line: Observation, credential: Credential) -> bool:

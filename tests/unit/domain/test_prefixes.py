@@ -51,6 +51,11 @@ def test_whoever_revokes_all_of_its_role_ends_a_token(path: str, actor: str) -> 
     assert proof.verdict is Verdict.AUDIT_CONFIRMED
 
 
+def test_a_mere_acceptance_ends_a_token_as_well() -> None:
+    """What `bao lease revoke -prefix` gets without -sync is a 202: it fails without an error, and cannot fail later."""
+    assert failed(of_token(Story().canary().created().hazard(BREAK_GLASS, failed=True))) == set()
+
+
 def test_a_token_that_is_known_by_its_lease_is_ended_by_its_own_prefix() -> None:
     story = Story().canary().created().hazard(f"sys/leases/revoke-prefix/{OWN}")
     assert failed(of_token(story, lease_path=OWN)) == set()
@@ -59,7 +64,7 @@ def test_a_token_that_is_known_by_its_lease_is_ended_by_its_own_prefix() -> None
 @pytest.mark.parametrize(
     ("path", "how"),
     [
-        (BREAK_GLASS, {"failed": True}),
+        (BREAK_GLASS, {"failed": True, "error": "hmac-sha256:of-a-reason"}),
         (BREAK_GLASS, {"closing": False}),
         (f"{BREAK_GLASS}m", {}),
         (f"sys/leases/revoke-prefix/{ROLE[:-1]}", {}),

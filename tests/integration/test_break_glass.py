@@ -1,0 +1,179 @@
+"""The page for the worst night: every block of it is run, as it stands there, on real servers with live tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLE
+from hands import THIEF, ask
+from rig import PREFIX, ROLE, Held, Rig, hurried, own_rig
+from test_pki import certificate_of, certified, on_the_crl
+from test_pki import granted as approved
+
+from jitvault.domain.access import access_policy
+from jitvault.sandbox.openbao import _binary
+from jitvault.sandbox.placement import find_programs
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+
+Spec = Callable[..., Path]
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "operations" / "break-glass.md").read_text()
+# the words after `console` are the scenarios that a block belongs to
+BLOCKS = [
+    (set(names.split()), text)
+    for names, text in re.findall(r"^```console(.*)\n((?:(?!```).*\n)*)```$", PAGE, re.MULTILINE)
+]
+SCENARIOS = {"jitvault", "gone", "back", "force", "stolen"}
+
+
+@pytest.fixture
+def lab() -> Iterator[World]:
+    # servers of each test's own: everything that lives there is ended, the worker too
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    hurried(monkeypatch)
+    rig = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    rig("operator", "audit", "status")
+    return rig
+
+
+def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]:
+    """What somebody has at hand: `bao` and `psql`; `jitvault` only where it is still there."""
+    programs = directory / "bin"
+    programs.mkdir(exist_ok=True)
+    program = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m jitvault "$@"\n'
+    (programs / "jitvault").write_text(program if jitvault else "#!/bin/sh\nexit 127\n")
+    (programs / "jitvault").chmod(0o755)
+    places = (programs, _binary().parent, find_programs() / "bin", os.environ["PATH"])
+    postgres = rig.world.servers.postgres
+    return {
+        **(rig.cli.environment("operator") if jitvault else {"HOME": str(directory)}),
+        "PATH": ":".join(map(str, places)),
+        "LANG": "C.UTF-8",
+        "BAO_ADDR": rig.world.address,
+        "BAO_TOKEN": rig.world.admin_token.reveal(),
+        "LOG": str(rig.world.audit_file),
+        "TARGET": rig.world.target_dsn,
+        "PROBE": f"host={postgres.host} port={postgres.port} dbname=app user=jitvault_probe",
+        "THIEF": THIEF,
+        "SETTLE": "2.2",
+    }
+
+
+def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, **more: str) -> str:
+    """Run all blocks of a scenario in one shell; what each line `# see:` promises has to be printed, in that order."""
+    blocks = [text for names, text in BLOCKS if scenario in names]
+    script = "\n".join(f"{text}\necho '@@'" for text in blocks)
+    environment = {**_environment(rig, directory, jitvault=jitvault), **more}
+    done = subprocess.run(
+        ["sh", "-c", f"exec 2>&1\n{script}"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    printed = done.stdout.split("@@\n")
+    assert len(printed) == len(blocks) + 1, done.stdout
+    for text, said in zip(blocks, printed, strict=False):
+        rest = said
+        for promise in re.findall(r"^# see: (.*)$", text, re.MULTILINE):
+            # as a whole: `jitvault-15m` is not kept by what is said of `jitvault-15m-loopback`
+            kept = re.search(re.escape(promise) + r"(?![\w-])", rest)
+            assert kept, f"{promise!r} is not in what came then:\n{rest}\n-- of all:\n{said}"
+            rest = rest[kept.end() :]
+    return done.stdout
+
+
+def _is_over(rig: Rig, *held: Held) -> None:
+    """Nothing lives: no task token, no lease below a template's path, no role at the target."""
+    for one in held:
+        assert not rig.is_live(one.token)
+        assert not one.secrets or not rig.lease_is_live(one.lease_id)
+    roles = [role for role in rig.admin.list("auth/token/roles") if role.startswith("jitvault-")]
+    paths = [f"auth/token/create/{role}" for role in roles]
+    for path in (*paths, PREFIX, "database/creds/app-readwrite", "pki/issue/service"):
+        assert rig.admin.list(f"sys/leases/lookup/{path}/") == [], path
+    assert rig.database_roles() == set()
+
+
+def test_every_block_belongs_to_a_scenario_and_promises_something() -> None:
+    assert set().union(*(names for names, _ in BLOCKS)) == SCENARIOS
+    assert all(names for names, _ in BLOCKS)
+    assert PAGE.count("```") == 2 * len(BLOCKS)
+    assert all("# see: " in text for _, text in BLOCKS)
+
+
+def test_the_kill_switch(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    held = [rig.active(spec()) for _ in range(2)]
+    rig.granted(spec())
+    said = _run(rig, "jitvault", tmp_path)
+    assert "3 of 3 tasks are ended and proven" in said
+    _is_over(rig, *held)
+
+
+def test_without_jitvault_and_when_it_is_back(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    reader, orders = spec(), certified(spec)
+    held = [rig.active(reader), rig.use(approved(rig, orders))]
+    wrapped = rig.granted(spec())["wrapping"][0]["token"]
+    # a lease that no token of ours owns: only the loop over the paths ends it
+    late = rig.admin.read(PREFIX)
+    assert late is not None
+    worker = rig.world.worker_token.reveal()
+    with rig.connect(held[0].login):
+        said = _run(rig, "gone", tmp_path, jitvault=False)
+    assert "NOT on the CRL" not in said
+    _is_over(rig, *held)
+    assert not rig.lease_is_live(late["lease_id"])
+    assert on_the_crl(rig, certificate_of(held[1]))
+    assert ask(rig, "PUT", "sys/wrapping/unwrap", wrapped)[0] == 400
+    assert ask(rig, "GET", "auth/token/lookup-self", worker)[0] == 403
+    _run(rig, "back", tmp_path)
+    for file in (reader, orders):
+        shown = rig("operator", "status", file.stem).json
+        assert shown["proof"]["confirmed"], shown["proof"]
+
+
+def test_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
+    rig("operator", "revoke", "--all", "--reason", "x", "--yes", code=6)
+    _run(rig, "force", tmp_path, TASK=file.stem)
+    assert rig("operator", "status", file.stem, code=None).json["state"] == "unverified"
+    _is_over(rig, held)
+
+
+def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file = spec()
+    held = rig.active(file)
+    stolen = rig.world.worker_token.reveal()
+    body = {"policies": [access_policy(PREFIX).name], "meta": {"jitvault_task": "the-thief"}, "ttl": "300s"}
+    status, made = ask(rig, "PUT", ROLE, stolen, body, source=THIEF, headers={"X-Vault-Wrap-TTL": "60s"})
+    assert status == 200
+    opened = ask(rig, "PUT", "sys/wrapping/unwrap", made["wrap_info"]["token"], source=THIEF)[1]
+    token = opened["auth"]["client_token"]
+    taken = ask(rig, "GET", PREFIX, token, source=THIEF)[1]
+    accessor = rig.admin.write("auth/token/lookup", {"token": stolen})["data"]["accessor"]
+    said = _run(rig, "stolen", tmp_path)
+    assert f"accessors: {accessor}" in said
+    assert f'"remote_address":"{THIEF}"' in said
+    assert '"jitvault_task":"the-thief"' in said
+    assert f'"lease_id":"{taken["lease_id"]}"' in said
+    assert not rig.is_live(stolen)
+    assert not rig.is_live(token)
+    assert not rig.lease_is_live(taken["lease_id"])
+    _is_over(rig, held)
