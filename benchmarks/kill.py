@@ -41,8 +41,8 @@ def _kill_ms(scene: Scene) -> tuple[float, float]:
         raise RuntimeError(f"{len(tasks)} tasks are held and not {TASKS}")
     dead_at: list[float] = []
 
-    def tell(what: str, done: int, of: int) -> None:
-        if what == "leases ended" and done == of:
+    def tell(what: str, done: int, of: int, *, final: bool = False) -> None:
+        if what == "leases ended" and final:
             dead_at.append(time.perf_counter())
 
     def hire() -> Hand:

@@ -71,7 +71,8 @@ def main(receipt_file: str, key_file: str, audit_files: str) -> int:
         return 1
     wanted = named_lines(receipt["proof"])
     seen = {line for log in logs(audit_files) for line in hashes(log)}
-    print(f"task {receipt['task']}: {receipt['proof']['end_reason']}, sealed at {receipt['sealed_at']}")
+    state = "sealed" if receipt["proof"]["confirmed"] else "closed WITHOUT PROOF"
+    print(f"task {receipt['task']}: {receipt['proof']['end_reason']}, {state} at {receipt['sealed_at']}")
     for line, what in wanted.items():
         print(f"  {'found  ' if line in seen else 'MISSING'} {line}  {what}")
     there = len(wanted.keys() & seen)

@@ -95,13 +95,17 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force
 
 
 def _check_forceable(document: Published, note: str) -> None:
-    """Closing a task without proof needs a reason, and a task that is not proven. Raises InvalidInput, WrongState."""
-    from jitvault.errors import InvalidInput, WrongState
+    """Closing a task without proof needs a reason, and a task that is not proven. Raises UsageError, WrongState."""
+    from jitvault.errors import UsageError, WrongState
 
     if not note:
-        raise InvalidInput("--force: expected --reason", hint="It is all that is left of this decision.")
+        raise UsageError("--force needs --reason WHY", hint="It is all that is left of this decision.")
     if document["state"] in ("confirmed", "sealed"):
         raise WrongState(f"task {document['task_id']} is {document['state']}: it is proven, nothing is to be forced")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _not_confirmed(document: Published) -> NotConfirmed:
@@ -111,7 +115,16 @@ def _not_confirmed(document: Published) -> NotConfirmed:
     if document["state"] == "unverified":
         return NotConfirmed(
             f"task {task} was closed without proof: {forced['reason']}",
-            hint="Nothing more will be done about it. It stays in every list and report as unverified.",
+            hint="Nothing more will be done about it: look at the target yourself, a credential may still work there. "
+            "It stays in every list and report as unverified.",
+        )
+    alive = [lease for lease in document["proof"]["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
+    if alive:
+        return NotConfirmed(
+            f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
+            f"{alive[0]['error'] or 'no reason given'}",
+            hint=f"Mend that at the target, then run the same command again; `jitvault audit follow` tries again, too. "
+            f"`jitvault status {task}` names the leases.",
         )
     return NotConfirmed(
         f"task {task} is revoked as far as Vault says, and not proven",

@@ -21,10 +21,10 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     """End every task of a scope and print how each came out. Raises the first failure, after all."""
     from jitvault.cli import listings, session
     from jitvault.domain.papers import check_note
-    from jitvault.errors import InvalidInput
+    from jitvault.errors import UsageError
 
     if not check_note(note):
-        raise InvalidInput("expected --reason", hint="It is kept in the record of every task that is ended.")
+        raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
     wiring = session.wired()
     everything = not (scope.agent or scope.template or scope.owner)
     tasks = _in_scope(wiring, scope)
@@ -46,25 +46,23 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
 
 
 def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
-    from jitvault.services.killswitch import check_operator, in_scope
+    from jitvault.cli import session
+    from jitvault.services.killswitch import check_known, check_operator, in_scope
 
     if wiring.has_worker:
         check_operator(wiring.worker, wiring.person)
         return in_scope(wiring.worker, scope)
-    return sorted(document["task_id"] for document in _published(wiring) if _is_within(scope, document))
+    covered = _published(wiring, scope)
+    check_known(scope, bool(covered))
+    return sorted(d["task_id"] for d in covered if d["state"] in session.HELD | session.ENDING)
 
 
-def _published(wiring: Wiring) -> list[Published]:
+def _published(wiring: Wiring, scope: Scope) -> list[Published]:
     from jitvault.cli import session
-
-    found = (session.published(wiring, name) for name in wiring.person.documents.names("tasks/"))
-    return [document for document in found if document and document["state"] in session.HELD | session.ENDING]
-
-
-def _is_within(scope: Scope, document: Published) -> bool:
     from jitvault.cli.render import revision_of
 
-    return scope.covers(revision_of(document).content)
+    found = (session.published(wiring, name) for name in wiring.person.documents.names("tasks/"))
+    return [d for d in found if d and d["state"] != "refused" and scope.covers(revision_of(d).content)]
 
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool, wait: float) -> list[Result]:
@@ -78,7 +76,7 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool
 
     if everything:
         roles = revoke_roles(wiring.worker)
-        typer.echo(f"every token of {roles} roles is revoked; their leases are in Vault's queue", err=True)
+        typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
     return kill(hire, tasks, note=note, wait=wait, tell=_Progress())
 
 
@@ -100,8 +98,9 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
             state = State(session.known(wiring, task)["state"])
             if state in session.DONE:
                 done[task] = state
-        tell("proven", len(done), len(tasks))
-        if len(done) == len(tasks) or time.monotonic() >= deadline:
+        final = len(done) == len(tasks) or time.monotonic() >= deadline
+        tell("proven", len(done), len(tasks), final=final)
+        if final:
             break
         time.sleep(_POLL_S)
     late = WaitTimedOut(f"no worker has done this within {wait:g} s")
@@ -111,11 +110,11 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
 class _Progress:
     """How far it is, on stderr: one line that is written over on a terminal, else one at the end of each part."""
 
-    def __call__(self, what: str, done: int, of: int) -> None:
+    def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
         line = f"{done} of {of} tasks: {what}"
         if sys.stderr.isatty():
-            typer.echo(f"\r{line}\x1b[K", nl=done == of, err=True)
-        elif done == of:
+            typer.echo(f"\r{line}\x1b[K", nl=final, err=True)
+        elif final:
             typer.echo(line, err=True)
 
 

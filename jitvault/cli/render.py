@@ -280,6 +280,8 @@ def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: 
     console.print(line, markup=False, highlight=False)
     if name:
         console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
+    if owner.get("error"):
+        console.print(f"    {owner['error']}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:

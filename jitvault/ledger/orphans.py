@@ -139,7 +139,9 @@ class SqlOrphans:
 
     def leases_not_dead(self) -> list[LeaseRow]:
         lease = schema.leases.c
-        query = select(schema.leases).where(lease.verdict.not_in(_DEAD)).order_by(lease.issued_at, lease.lease_id)
+        # what was closed without proof was told then, and stays so
+        over = [*_DEAD, Verdict.UNVERIFIABLE]
+        query = select(schema.leases).where(lease.verdict.not_in(over)).order_by(lease.issued_at, lease.lease_id)
         with self._db.read() as connection:
             return [get(row, LeaseRow) for row in connection.execute(query).mappings()]
 

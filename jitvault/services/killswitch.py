@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
-from jitvault.domain.lifecycle import PROVEN, EndReason, State
+from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.revision import Revision
-from jitvault.errors import Denied, JitvaultError
+from jitvault.errors import Denied, JitvaultError, NotFound
 from jitvault.ports.ledger import OperationRow, OpState, TaskFile
 from jitvault.services.advance import advance
 from jitvault.services.context import Person, Worker, new_id
 from jitvault.services.integrity import check_integrity
 from jitvault.services.papers import OPERATORS
-from jitvault.services.revoke import LEASES, TOKENS, revoke
+from jitvault.services.revoke import DEAD, LEASES, TOKENS, revoke
 from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
@@ -70,15 +70,27 @@ class Result:
         return self.error is None and self.state in PROVEN
 
 
-Tell = Callable[[str, int, int], None]
-"""Hears how far it is: what is being done, to how many, of how many."""
+class Tell(Protocol):
+    """Hears how far it is."""
+
+    def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
+        """`what` came true for `done` of `of` tasks; `final`: for no more of them."""
+        ...
 
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
-    """The tasks of a scope that hold access, or whose end is not proven yet."""
-    there = [task.task_id for task in worker.ledger.tasks() if task.state in _STILL_THERE]
-    files = (worker.ledger.file(task_id) for task_id in there)
-    return [f.task.task_id for f in files if f is not None and scope.covers(Revision.of(f.revision.body).content)]
+    """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
+    files = (worker.ledger.file(task.task_id) for task in worker.ledger.tasks())
+    covered = [f.task for f in files if f is not None and scope.covers(Revision.of(f.revision.body).content)]
+    check_known(scope, bool(covered))
+    return [task.task_id for task in covered if task.state in _STILL_THERE]
+
+
+def check_known(scope: Scope, covers_any: bool) -> None:
+    """Raise NotFound for a name that no task ever had: in a hurry a wrong name must not look like a success."""
+    if scope != Scope() and not covers_any:
+        named = scope.agent or scope.template or scope.owner
+        raise NotFound(f"no task ever had {named!r:.80}: nothing was revoked")
 
 
 def check_operator(worker: Worker, person: Person) -> None:
@@ -126,8 +138,9 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     proofs: dict[str, State] = {}
 
-    def prove(hand: Hand, task_id: str, note: str) -> None:
+    def prove(hand: Hand, task_id: str, note: str) -> bool:
         proofs[task_id] = _prove(hand, task_id, note)
+        return proofs[task_id] in PROVEN
 
     deadline = time.monotonic() + wait
     unproven = crew.each("proven", prove, tasks, note)
@@ -154,7 +167,7 @@ class _Crew:
         self._own = threading.local()
 
     def each(
-        self, what: str, act: Callable[[Hand, str, str], None], tasks: Sequence[str], note: str
+        self, what: str, act: Callable[[Hand, str, str], bool], tasks: Sequence[str], note: str
     ) -> dict[str, JitvaultError]:
         """What kept a task from it, by task."""
         failed: dict[str, JitvaultError] = {}
@@ -162,17 +175,19 @@ class _Crew:
 
         def one(task_id: str) -> None:
             nonlocal counted
+            came_true = False
             try:
-                act(self._hand(), task_id, note)
+                came_true = act(self._hand(), task_id, note)
             except JitvaultError as error:
                 failed[task_id] = error
             with lock:
-                counted += 1
+                counted += came_true
                 self._tell(what, counted, len(tasks))
 
         self._tell(what, 0, len(tasks))
         with ThreadPoolExecutor(CONCURRENCY) as pool:
             list(pool.map(one, tasks))
+        self._tell(what, counted, len(tasks), final=True)
         return failed
 
     def _hand(self) -> Hand:
@@ -182,25 +197,32 @@ class _Crew:
         return hand
 
 
-def _close_door(hand: Hand, task_id: str, note: str) -> None:
-    """End the task's token; what follows from it is in nobody's way any more."""
-    _take(hand, task_id, note, TOKENS)
+def _close_door(hand: Hand, task_id: str, note: str) -> bool:
+    """End the task's token: what it has can be taken away one by one then. Gives whether Vault says that it is gone."""
+    return _take(hand, task_id, note, TOKENS)
 
 
-def _end_leases(hand: Hand, task_id: str, note: str) -> None:
-    _take(hand, task_id, note, LEASES)
+def _end_leases(hand: Hand, task_id: str, note: str) -> bool:
+    return _take(hand, task_id, note, LEASES)
 
 
-def _take(hand: Hand, task_id: str, note: str, kinds: frozenset[str]) -> None:
+def _take(hand: Hand, task_id: str, note: str, kinds: frozenset[str]) -> bool:
     worker = hand.worker
     with worker.ledger.claim(task_id) as claim:
         file = worker.ledger.file(task_id)
         if file is None or file.task.state not in _HELD | {State.ENDING}:
             # one that is being issued may have a token that nobody knows yet: the story finds it
-            return
+            return False
         check_integrity(worker, file)
         why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if file.task.state in _HELD else None
         revoke(worker, file, claim, why=why, kinds=kinds)
+        return _are_gone(worker.ledger.file(task_id), kinds)
+
+
+def _are_gone(file: TaskFile | None, kinds: frozenset[str]) -> bool:
+    verdicts = [grant.verdict for grant in file.grants] if file and kinds & TOKENS else []
+    verdicts += [lease.verdict for lease in file.leases] if file and kinds & LEASES else []
+    return set(verdicts) <= DEAD | {Verdict.GONE}
 
 
 def _prove(hand: Hand, task_id: str, note: str) -> State:

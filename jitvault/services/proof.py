@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.confirmation import NAMES
-from jitvault.domain.lifecycle import ENDED, PROVEN
+from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.revision import Revision
-from jitvault.ports.ledger import CheckRow, TaskFile
+from jitvault.ports.ledger import CheckRow, LeaseRow, OpState, TaskFile
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
@@ -31,6 +31,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
                 "lease_id": lease.lease_id,
                 "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
                 "verdict": lease.verdict.value,
+                "error": _error(file, lease),
                 "checks": checks_of(file, lease.lease_id),
             }
             for lease in file.leases
@@ -43,6 +44,14 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
             ],
         },
     }
+
+
+def _error(file: TaskFile, lease: LeaseRow) -> str | None:
+    """What Vault said when it was to revoke the lease and could not."""
+    if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
+        return None
+    asked = [op for op in file.operations if op.kind == "revoke_lease" and op.subject == lease.lease_id]
+    return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
 
 
 def _forced(file: TaskFile) -> dict[str, Any] | None:

@@ -278,6 +278,9 @@ def _intended(worker: Worker, task_id: str, kind: str, subject: str) -> Operatio
 
 
 def _left(worker: Worker, op: OperationRow, state: OpState, answer: object) -> OperationRow:
+    if isinstance(answer, VaultRejected):
+        # the backend's own words: what an operator has to mend
+        answer = "; ".join(answer.reasons) or answer
     return replace(op, state=state, answer=str(answer)[:255], answered_at=worker.now())
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jitvault.domain.evidence import Trail
+from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.ports.ledger import TaskFile, TaskRow
+from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
 from jitvault.services.proof import checks_of, proof_of
+from jitvault.services.revoke import DEAD
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {
@@ -80,7 +82,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None) -> dict[str, 
                 "lease_id": lease.lease_id,
                 "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
                 "issued_at": lease.issued_at.isoformat(),
-                "dead_at": lease.dead_at.isoformat() if lease.dead_at else None,
+                "dead_at": _dead_at(lease),
                 "verdict": lease.verdict.value,
                 "checks": checks_of(file, lease.lease_id),
             }
@@ -140,6 +142,12 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
     }
 
 
+def _dead_at(lease: LeaseRow) -> str | None:
+    """When it was found gone; that Vault was made to forget it is nobody's death."""
+    gone = lease.verdict in DEAD or lease.verdict is Verdict.GONE
+    return lease.dead_at.isoformat() if lease.dead_at and gone else None
+
+
 def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
     """One row a lease; a task whose agent read nothing has one row without a lease."""
     rows = []
@@ -167,7 +175,7 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
                 "path": lease.path,
                 "lease_id": lease.lease_id,
                 "issued_at": lease.issued_at.isoformat(),
-                "dead_at": lease.dead_at.isoformat() if lease.dead_at else None,
+                "dead_at": _dead_at(lease),
                 "verdict": lease.verdict.value,
                 "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
             }

@@ -39,7 +39,7 @@ CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"dead_ms": int, "confirmed_ms": int},
-    "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "checks": CHECKS}],
+    "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
 }
 SUMMARY = {

@@ -72,7 +72,8 @@ def test_a_scope_ends_nothing_else(rig: Rig, spec: Spec) -> None:
     rig("operator", "submit", other, code=4)
     rig("approver-1", "approve", other.stem, "--yes")
     writer = rig.active(other)
-    assert rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes").json["tasks"] == []
+    # a wrong name must not look like a success
+    rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", code=9)
     ended = rig("operator", "revoke", "--template", "postgres-readonly", "--reason", "x", "--yes").json
     assert [task["task_id"] for task in ended["tasks"]] == [reader]
     assert rig.is_live(writer.token)
@@ -117,7 +118,7 @@ def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec)
 def test_nobody_but_operators_and_nobody_by_accident(rig: Rig, spec: Spec) -> None:
     (task,) = _held(rig, spec, 1)
     rig("agent", "revoke", "--all", "--reason", "x", "--yes", code=3)
-    rig("operator", "revoke", "--all", "--yes", code=8)
+    rig("operator", "revoke", "--all", "--yes", code=2)
     rig("operator", "revoke", "--all", "--agent", "research-agent", "--reason", "x", "--yes", code=2)
     rig("operator", "revoke", task, "--all", "--reason", "x", "--yes", code=2)
     rig("operator", "revoke", "--all", "--force", "--reason", "x", "--yes", code=2)
