@@ -11,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
+    from jitvault.errors import JitvaultError
+    from jitvault.services.context import Worker
     from jitvault.services.killswitch import Result, Scope
     from jitvault.wiring import Wiring
 
@@ -26,17 +28,18 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     if not check_note(note):
         raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
     wiring = session.wired()
-    everything = not (scope.agent or scope.template or scope.owner)
     tasks = _in_scope(wiring, scope)
     if not yes:
-        session.ask(_question(tasks, everything=everything), done="nothing was revoked")
-    results = (
-        _kill_here(wiring, tasks, note, everything, wait)
-        if wiring.has_worker
-        else _kill_there(wiring, tasks, note, wait)
-    )
+        session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
+    failure = None
+    if wiring.has_worker:
+        results, failure = _kill_here(wiring, scope, tasks, note, wait)
+    else:
+        results = _kill_there(wiring, tasks, note, wait)
     listings.killed(results, as_json=as_json)
     _raise_for(results)
+    if failure is not None:
+        raise failure
 
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
@@ -50,8 +53,8 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     from jitvault.services.killswitch import check_known, check_operator, in_scope
 
     if wiring.has_worker:
-        check_operator(wiring.worker, wiring.person)
-        return in_scope(wiring.worker, scope)
+        check_operator(_worker_of(wiring), wiring.person)
+        return in_scope(_worker_of(wiring), scope)
     covered = _published(wiring, scope)
     check_known(scope, bool(covered))
     return sorted(d["task_id"] for d in covered if d["state"] in session.HELD | session.ENDING)
@@ -65,19 +68,41 @@ def _published(wiring: Wiring, scope: Scope) -> list[Published]:
     return [d for d in found if d and d["state"] != "refused" and scope.covers(revision_of(d).content)]
 
 
-def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, everything: bool, wait: float) -> list[Result]:
+def _kill_here(
+    wiring: Wiring, scope: Scope, tasks: Sequence[str], note: str, wait: float
+) -> tuple[list[Result], JitvaultError | None]:
     """With the worker's identity: at once, a few tasks at a time."""
-    from jitvault.services.killswitch import Hand, kill, revoke_roles
+    from jitvault.errors import JitvaultError
+    from jitvault.services.killswitch import Hand, kill, revoke_roles, unheard_of
     from jitvault.wiring import Wiring as Wired
 
     def hire() -> Hand:
         own = Wired(wiring.settings)
-        return Hand(own.worker, own.person)
+        return Hand(_worker_of(own), own.person)
 
-    if everything:
-        roles = revoke_roles(wiring.worker)
-        typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
-    return kill(hire, tasks, note=note, wait=wait, tell=_Progress())
+    worker, failure = _worker_of(wiring), None
+    if scope.is_all:
+        try:
+            roles = revoke_roles(worker)
+            typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
+        except JitvaultError as error:
+            typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
+            failure = error
+    results = kill(hire, tasks, note=note, wait=wait, tell=_Progress())
+    # what was granted meanwhile
+    if failure is None and (more := sorted(set(_in_scope(wiring, scope)) - set(tasks))):
+        results += kill(hire, more, note=note, wait=wait, tell=_Progress())
+    return [*results, *unheard_of(worker, scope, results)], failure
+
+
+def _worker_of(wiring: Wiring) -> Worker:
+    """The worker, also where the ledger takes no word of it: access is taken away all the same."""
+    from jitvault.errors import LedgerUnavailable
+
+    try:
+        return wiring.worker
+    except LedgerUnavailable:
+        return wiring.nameless_worker
 
 
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:

@@ -10,9 +10,9 @@ import contextlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State, Verdict
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.trip import Trip
 from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultUnavailable
@@ -31,7 +31,7 @@ from jitvault.services.publish import publish
 from jitvault.services.reasons import entitled, frozen, unwrapped, why_end, why_end_blind
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import DEAD, Why, revoke
+from jitvault.services.revoke import Why, revoke
 from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
@@ -211,8 +211,7 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
 
 def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None = None) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
-    if why or last.tries or not _all_gone(file):
-        revoke(worker, file, claim, why=why)
+    revoke(worker, file, claim, why=why)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
@@ -230,15 +229,9 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
     return _not_proven(worker, _file(worker, file.task.task_id), claim, last)
 
 
-def _all_gone(file: TaskFile) -> bool:
-    """Whether all of it was ended and Vault says so: then it is to be proven first, and ended anew if it cannot be."""
-    verdicts = {*(grant.verdict for grant in file.grants), *(lease.verdict for lease in file.leases)}
-    return bool(verdicts) and verdicts <= DEAD | {Verdict.GONE}
-
-
 def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
-    wish = force_request(worker, file.task.task_id)
+    wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
     if wish is None:
         return Step()
     if not last.forced and force(worker, file, claim, wish):
@@ -247,10 +240,14 @@ def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     return Step()
 
 
+def _confirmed_before(file: TaskFile) -> datetime | None:
+    """When all of the task was proven last: a wish of before then had nothing to force, and is not kept for later."""
+    return max((datetime.fromisoformat(e.at) for e in file.events if e.kind == "confirmed"), default=None)
+
+
 def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if late(file):
-        body = {"why": "a lease appeared after the task was confirmed"}
-        _apply(worker, file, claim, "late_lease", body, State.ENDING)
+        begin_again(worker, file, claim, "late_lease", "a lease appeared after the task was confirmed")
         return Step(go_on=True)
     settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
     if settled and worker.now() + _SKEW < settled:
@@ -263,7 +260,7 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if late(file):
         return Step(go_on=True)
     if not still_proven(worker, file, newest):
-        begin_again(worker, file, claim)
+        begin_again(worker, file, claim, "unproven", "the evidence does not carry it")
         return Step(go_on=True)
     seal(worker, file, claim, newest)
     return Step()

@@ -157,7 +157,14 @@ def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
     proofs = [
         _token(hashed, file, grant, trail, resalted=resalted) for grant in file.grants if not _never_issued(grant)
     ]
-    proofs += [_lease(hashed, file, lease, trail, None, asked={}, target=False) for lease in file.leases]
+    revision = Revision.of(file.revision.body)
+    for lease in file.leases:
+        asked = revision.template_of(lease.path) or {}
+        proof = _lease(hashed, file, lease, trail, None, asked=asked, target=False)
+        if _was_forced(file, lease) and lease.verdict is Verdict.TARGET_CONFIRMED:
+            # only the target could prove it, and that was then
+            proof = replace(proof, verdict=lease.verdict)
+        proofs.append(proof)
     accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]
     return (
         all(is_proven(proof, target=False) for proof in proofs)
@@ -226,13 +233,17 @@ def _lease(
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
             live_ops=live_lookups(file.operations, lease.lease_id),
             listing_ops=good_listings(file),
-            forced=any(op.kind == FORCE_LEASE and op.subject == lease.lease_id for op in file.operations),
+            forced=_was_forced(file, lease),
             lease_path=lease.lease_id,
         ),
         trail,
         probed=probed,
         target=target,
     )
+
+
+def _was_forced(file: TaskFile, lease: LeaseRow) -> bool:
+    return any(op.kind == FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
 
 
 def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:

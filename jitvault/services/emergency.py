@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from jitvault.domain.lifecycle import HOLDING, State
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.services.context import Worker, new_id
+from jitvault.services.integrity import problems_of
 from jitvault.services.papers import end_request
 from jitvault.services.reasons import entitled
 from jitvault.services.revoke import DEAD
@@ -27,12 +28,17 @@ class Taken:
 
 
 def take_back(worker: Worker, task_id: str) -> Taken:
-    """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, the token first."""
+    """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, the token first.
+
+    Raises SecurityFinding for rows that somebody edited: what they name may be somebody else's.
+    """
     file = worker.ledger.file(task_id)
     if file is None or file.task.state not in HOLDING | {State.ENDING}:
         return Taken()
     if file.task.state in HOLDING and end_request(worker, task_id, entitled=entitled(file)) is None:
         return Taken()
+    if problems := problems_of(worker, file):
+        raise SecurityFinding(f"the ledger was edited: task {task_id}: {'; '.join(problems)}")
     accessors = [g.wrapped_accessor for g in file.grants if g.wrapped_accessor and g.verdict not in DEAD]
     leases = [g.token_lease for g in file.grants if g.token_lease and not g.wrapped_accessor and g.verdict not in DEAD]
     leases += [lease.lease_id for lease in file.leases if lease.verdict not in DEAD]

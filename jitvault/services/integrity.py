@@ -51,9 +51,14 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
 
 def check_integrity(worker: Worker, file: TaskFile) -> None:
     """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain."""
-    task = file.task
+    if problems := problems_of(worker, file):
+        raise _edited(worker, file, "; ".join(problems))
+
+
+def problems_of(worker: Worker, file: TaskFile) -> list[str]:
+    """Where the task's rows do not agree with its chain."""
     problems = [
-        *breaks(file.events, head=task.head),
+        *breaks(file.events, head=file.task.head),
         *_states(file),
         *_revision(file),
         *_grants(file),
@@ -62,8 +67,7 @@ def check_integrity(worker: Worker, file: TaskFile) -> None:
     seen = {lease for e in file.events if e.kind == "observed" for lease in e.body["leases"]}
     if seen != {lease.lease_id for lease in file.leases}:
         problems.append("the task's leases are not the ones that were observed")
-    if problems:
-        raise _edited(worker, file, "; ".join(problems))
+    return problems
 
 
 def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:

@@ -6,20 +6,23 @@ as any other. Whatever stops this process, what was begun is in the ledger: the 
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.revision import Revision
-from jitvault.errors import Denied, JitvaultError, NotFound
-from jitvault.ports.ledger import OperationRow, OpState, TaskFile
+from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotFound, SecurityFinding
+from jitvault.ports.ledger import OperationRow, OpState, TaskFile, TaskRow
 from jitvault.services.advance import advance
 from jitvault.services.context import Person, Worker, new_id
+from jitvault.services.emergency import take_back
 from jitvault.services.integrity import check_integrity
 from jitvault.services.papers import OPERATORS
 from jitvault.services.revoke import DEAD, LEASES, TOKENS, revoke
@@ -27,6 +30,8 @@ from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
 _PAUSE_S = 2.0
+# what comes of a row that somebody edited
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
 
@@ -38,6 +43,10 @@ class Scope:
     agent: str = ""
     template: str = ""
     owner: str = ""
+
+    @property
+    def is_all(self) -> bool:
+        return self == Scope()
 
     def covers(self, content: Mapping[str, Any]) -> bool:
         """Whether a task is in the scope, by the content of its revision."""
@@ -80,15 +89,40 @@ class Tell(Protocol):
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
-    files = (worker.ledger.file(task.task_id) for task in worker.ledger.tasks())
-    covered = [f.task for f in files if f is not None and scope.covers(Revision.of(f.revision.body).content)]
+    covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
     check_known(scope, bool(covered))
     return [task.task_id for task in covered if task.state in _STILL_THERE]
 
 
+def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
+    """Whether a task is in the scope; one whose row cannot be read is not left out because of that."""
+    try:
+        file = worker.ledger.file(task.task_id)
+        return file is not None and scope.covers(Revision.of(file.revision.body).content)
+    except (JitvaultError, *_UNREADABLE):
+        return task.state in _STILL_THERE
+
+
+def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[Result]:
+    """The tasks of a scope that are held by what was published in Vault, and not ended here: a ledger that was restored
+    or edited does not know them, or says that they are over.
+    """
+    known = {result.task_id for result in results}
+    found = []
+    for task_id in worker.documents.names("tasks/"):
+        said = worker.documents.get(f"tasks/{task_id}") or {}
+        if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
+            continue
+        if scope.covers(Revision.of(base64.b64decode(said["body"])).content):
+            message = f"Vault says that task {task_id} is {said['state']}, which the ledger does not hold"
+            hint = "The ledger was edited or restored: `jitvault sweep` shows what lives on."
+            found.append(Result(task_id, State(said["state"]), SecurityFinding(message, hint=hint)))
+    return found
+
+
 def check_known(scope: Scope, covers_any: bool) -> None:
     """Raise NotFound for a name that no task ever had: in a hurry a wrong name must not look like a success."""
-    if scope != Scope() and not covers_any:
+    if not scope.is_all and not covers_any:
         named = scope.agent or scope.template or scope.owner
         raise NotFound(f"no task ever had {named!r:.80}: nothing was revoked")
 
@@ -111,8 +145,12 @@ def revoke_roles(worker: Worker) -> int:
         OperationRow(new_id(), None, "revoke_role", f"auth/token/create/{role}", OpState.INTENDED, None, now, None)
         for role in roles
     ]
-    worker.ledger.keep(operations=ops, at=now)
     failures: list[JitvaultError] = []
+    try:
+        worker.ledger.keep(operations=ops, at=now)
+    except LedgerUnavailable as error:
+        # a full disk must not keep access alive: the audit stream has the lines
+        failures.append(error)
     for op in ops:
         try:
             worker.leases.revoke_prefix(op.subject, op=op.op_id)
@@ -120,7 +158,8 @@ def revoke_roles(worker: Worker) -> int:
         except JitvaultError as error:
             failures.append(error)
             left = replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
-        worker.ledger.keep(operations=[left], at=worker.now())
+        with suppress(LedgerUnavailable):
+            worker.ledger.keep(operations=[left], at=worker.now())
     if failures:
         raise failures[0]
     return len(roles)
@@ -180,6 +219,9 @@ class _Crew:
                 came_true = act(self._hand(), task_id, note)
             except JitvaultError as error:
                 failed[task_id] = error
+            except _UNREADABLE as error:
+                # a row that cannot be read must not stop the others
+                failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
             with lock:
                 counted += came_true
                 self._tell(what, counted, len(tasks))
@@ -199,7 +241,13 @@ class _Crew:
 
 def _close_door(hand: Hand, task_id: str, note: str) -> bool:
     """End the task's token: what it has can be taken away one by one then. Gives whether Vault says that it is gone."""
-    return _take(hand, task_id, note, TOKENS)
+    try:
+        return _take(hand, task_id, note, TOKENS)
+    except LedgerUnavailable as error:
+        sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
+        taken = take_back(hand.worker, task_id)
+        said = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
+        raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
 def _end_leases(hand: Hand, task_id: str, note: str) -> bool:

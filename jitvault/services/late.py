@@ -12,11 +12,14 @@ from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke
 
 
-def begin_again(worker: Worker, file: TaskFile, claim: int) -> None:
-    """What was proven is not any more, or is there again (a Vault that was restored): all of it is to be ended anew."""
+def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str) -> None:
+    """What was proven is not any more, or something is there (again): all of it is looked up and ended anew.
+
+    Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that.
+    """
     grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
-    change = Change("unproven", {"why": "the evidence does not carry it"}, state=State.ENDING, rows=(*grants, *leases))
+    change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 

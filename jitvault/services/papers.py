@@ -114,11 +114,11 @@ def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) ->
     return None
 
 
-def force_request(worker: Worker, task_id: str) -> EndRequest | None:
-    """An operator's verified wish to close the task whether or not its end can be proven."""
+def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> EndRequest | None:
+    """An operator's verified wish, written later than `after`, to close the task even if its end cannot be proven."""
     for entity_id in _authors(worker, "requests/"):
         found = _read(worker, EndPaper, f"requests/{entity_id}/{task_id}/end", entity_id, task_id)
-        if found is None or found.paper.reason != "forced":
+        if found is None or found.paper.reason != "forced" or (after and found.written_at <= after):
             continue
         entity = worker.identity.by_id(entity_id)
         if entity is not None and not entity.disabled and worker.identity.groups_of(entity, (OPERATORS,)):

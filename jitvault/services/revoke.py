@@ -152,6 +152,7 @@ def _take_back(
             for one in doomed:
                 with suppress(OutcomeUnknown, VaultBusy):
                     answers.add("", _look(worker, one)[0])
+                answers.add("")
         for one, op in zip(doomed, ops, strict=True):
             ended = _end(worker, one, op)
             answers.add(one.subject, ended.row, *ended.operations, failure=ended.failure)
@@ -193,6 +194,7 @@ class _Answers:
 
     def commit(self) -> None:
         if not self._rows:
+            self._committed = self._worker.clock.monotonic()
             return
         now = self._worker.now()
         due = {"due_at": next_try(self._since, now)} if self._since else {}
