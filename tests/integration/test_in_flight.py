@@ -28,7 +28,7 @@ from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services.revoke import DEAD
 
 Spec = Callable[..., Path]
-ROUNDS = int(os.environ.get("JITVAULT_TEST_REVOCATIONS", "4"))
+ROUNDS = int(os.environ.get("JITVAULT_TEST_REVOCATIONS", "3"))
 READERS = 6
 
 
