@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
 from jitvault.services.killswitch import CONCURRENCY, Hand, Scope, in_scope, kill
-from jitvault.wiring import Wiring
 
 TASKS, LEASES = 40, 25
 
@@ -42,11 +41,11 @@ def _kill_ms(scene: Scene) -> tuple[float, float]:
     dead_at: list[float] = []
 
     def tell(what: str, done: int, of: int, *, final: bool = False) -> None:
-        if what == "leases ended" and final:
+        if what == "leases revoked" and final:
             dead_at.append(time.perf_counter())
 
     def hire() -> Hand:
-        wiring = Wiring(scene.settings)
+        wiring = scene.wiring.for_thread()
         return Hand(wiring.worker, wiring.person)
 
     started = time.perf_counter()

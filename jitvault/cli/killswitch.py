@@ -74,10 +74,9 @@ def _kill_here(
     """With the worker's identity: at once, a few tasks at a time."""
     from jitvault.errors import JitvaultError
     from jitvault.services.killswitch import Hand, kill, revoke_roles, unheard_of
-    from jitvault.wiring import Wiring as Wired
 
     def hire() -> Hand:
-        own = Wired(wiring.settings)
+        own = wiring.for_thread()
         return Hand(_worker_of(own), own.person)
 
     worker, failure = _worker_of(wiring), None

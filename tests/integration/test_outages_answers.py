@@ -127,6 +127,24 @@ def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(
     check_over(rig, file.stem)
 
 
+def test_look_ups_whose_answers_are_lost_stop_no_revocation(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried(monkeypatch)
+    file = spec()
+    holding(rig, file, 3)
+    # with its token Vault ends the leases by itself; that this does not come first, the token is not ended yet
+    stage.between.when(REVOKE_TOKEN, "before", fate=Fate.LOSE, times=ALWAYS)
+    stage.between.when("PUT sys/leases/lookup", "before", fate=Fate.LOSE, times=ALWAYS)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert first.code in (5, 6)
+    assert not any(rig.lease_is_live(lease.lease_id) for lease in rig.file(file.stem).leases)
+    check(rig, first)
+    stage.between.clear()
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
 # -- asked too often ------------------------------------------------------------------------------------------------
 
 

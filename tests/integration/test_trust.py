@@ -360,6 +360,22 @@ def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     assert "contiguously" in evidence(ended["leases"][0], 5)
 
 
+@pytest.mark.parametrize("gap", [_truncate, _replace])
+def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same(
+    rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
+) -> None:
+    files = [spec(), spec()]
+    helds = [held_in(rig, file) for file in files]
+    mirror.change(gap)
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
+    assert ended["proven"] == 2
+    for file, held in zip(files, helds, strict=True):
+        shown = rig("operator", "status", file.stem).json
+        assert shown["proof"]["leases"][0]["verdict"] == "target_confirmed"
+        assert "alive after the gap" in evidence(shown["proof"]["leases"][0], 5)
+        assert not rig.is_live(held.token)
+
+
 @pytest.mark.parametrize("gap", GAPS)
 def test_over_a_gap_that_hides_a_lease_of_nobody_nothing_is_confirmed_until_it_is_gone(
     rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
