@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
+from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected, WaitTimedOut
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.ports.vault import LeaseRecord
 from jitvault.services.context import Worker, new_id
@@ -55,10 +55,11 @@ def revoke(
     always looked up.
 
     Raises, once everything was tried, the first thing that kept Vault from answering for one of them. What Vault tried
-    and could not do raises nothing: the verdict says it.
+    and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over before
+    each lease had its turn; a token always has one, and with it Vault ends the leases by itself.
     """
     tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
-    leases = [_lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
+    leases = [_in_time(worker, _lease(worker, lease)) for lease in _by_turn(file)]
     doomed = [one for one in (*tokens, *leases) if one.kind in kinds]
     look_first = bool(doomed) and _look_first(worker, file)
     ending = _ending(worker, *why) if why else None
@@ -120,6 +121,43 @@ def _lease(worker: Worker, lease: LeaseRow) -> _Doomed:
         lambda op: worker.leases.revoke(lease_id, op=op),
         lambda op: worker.leases.lookup(lease_id, op=op),
     )
+
+
+def _by_turn(file: TaskFile) -> list[LeaseRow]:
+    """The leases that are not proven dead: those that Vault still had first, and of these who waited longest.
+
+    One that hangs must not keep another from its turn, again and again.
+    """
+    tried = {op.subject: op.answered_at for op in file.operations if op.kind == "revoke_lease" and op.answered_at}
+    left = [lease for lease in file.leases if lease.verdict not in DEAD]
+    return sorted(left, key=lambda one: (one.verdict is Verdict.GONE, tried.get(one.lease_id, one.issued_at)))
+
+
+def _in_time(worker: Worker, one: _Doomed) -> _Doomed:
+    """The same, whose revocation is not begun after the deadline; what was begun is looked up all the same.
+
+    What is gone by Vault's word takes no time, and has to be seen once more for the proof.
+    """
+    if worker.deadline is None or one.row.verdict is Verdict.GONE:
+        return one
+    begun = False
+
+    def act(op: str) -> object:
+        nonlocal begun
+        if worker.is_late():
+            raise WaitTimedOut(
+                f"task {one.row.task_id}: the time was over before each of its leases had its turn",
+                hint="The rest is due: run the same command again, or give it longer with --wait.",
+            )
+        begun = True
+        return one.revoke(op)
+
+    def look(op: str) -> object | None:
+        if not begun and worker.is_late():
+            raise OutcomeUnknown(f"{one.subject} was not looked up: the time was over")
+        return one.look(op)
+
+    return replace(one, revoke=act, look=look)
 
 
 def _take_back(
