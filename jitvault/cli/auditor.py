@@ -10,7 +10,6 @@ import typer
 
 from jitvault.cli.options import Debug, Json, Out, Task, task_id
 
-
 # how long `status` goes on with what is due before it shows it
 _PATIENCE_S = 10.0
 

@@ -55,8 +55,8 @@ def revoke(
     always looked up.
 
     Raises, once everything was tried, the first thing that kept Vault from answering for one of them. What Vault tried
-    and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over before
-    each lease had its turn; a token always has one, and with it Vault ends the leases by itself.
+    and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over
+    before each lease had its turn; a token always has one, and with it Vault ends the leases by itself.
     """
     tokens = [_token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
     leases = [_in_time(worker, _lease(worker, lease)) for lease in _by_turn(file)]
