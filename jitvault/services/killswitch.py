@@ -90,7 +90,8 @@ class Tell(Protocol):
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
     covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
-    check_known(scope, bool(covered))
+    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
+    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())))
     return [task.task_id for task in covered if task.state in _STILL_THERE]
 
 
