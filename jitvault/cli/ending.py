@@ -58,10 +58,12 @@ def revoke(
             raise UsageError("--force is for one task", hint="What cannot be proven is looked at one by one.")
         revoke_scope(Scope(agent, template, owner), note=reason, yes=yes, wait=wait, as_json=json_)
         return
-    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force)
+    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force, yes=yes)
 
 
-def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False) -> None:
+def _end(
+    task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
+) -> None:
     from jitvault.cli import render, session
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.services.sign import sign_end
@@ -73,6 +75,9 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
     if force:
         _check_forceable(document, note)
+        if not yes:
+            question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
+            session.ask(question, done="nothing was closed")
     if document["state"] in session.HELD or (force and document["state"] == "ending"):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
