@@ -44,7 +44,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
     named = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-    what = f"End {len(tasks)} tasks ({named})" if tasks else "No task of it holds access; go on"
+    what = f"End {len(tasks)} tasks ({named})" if tasks else "The ledger has no task of it that holds access; go on"
     return f"{what}, and every token of our roles in Vault?" if everything else f"{what}?"
 
 

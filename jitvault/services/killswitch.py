@@ -26,11 +26,13 @@ from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
 from jitvault.services.integrity import check_integrity
 from jitvault.services.papers import OPERATORS
-from jitvault.services.revoke import Verdicts, close_door, end_leases, look_up_ended
+from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
 _PAUSE_S = 2.0
+# for one task, with what it has to wait for
+_PATIENCE_S = 10.0
 # what comes of a row that somebody edited
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
@@ -92,7 +94,8 @@ class Tell(Protocol):
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
     covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
-    check_known(scope, bool(covered))
+    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
+    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())))
     return [task.task_id for task in covered if task.state in _STILL_THERE]
 
 
@@ -173,14 +176,16 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
     failed: dict[str, JitvaultError] = {}
     for what, act in (("doors closed", _close_door), ("leases revoked", _end_leases), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
+    # the quiet second of each passes while the others are worked on
+    crew.each("credentials proven dead", _prove_credentials, tasks, note)
     proofs: dict[str, State] = {}
 
     def prove(hand: Hand, task_id: str, note: str) -> bool:
-        proofs[task_id] = _prove(hand, task_id, note)
+        proofs[task_id] = _prove(hand, task_id, note, patience_s=_PATIENCE_S).task.state
         return proofs[task_id] in PROVEN
 
-    deadline = time.monotonic() + wait
     unproven = crew.each("proven", prove, tasks, note)
+    deadline = time.monotonic() + wait
     while left := [task for task in tasks if proofs.get(task) not in PROVEN]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
@@ -276,12 +281,22 @@ def _take(hand: Hand, task_id: str, act: Callable[[Worker, TaskFile, int], Verdi
         return act(worker, file, claim) <= good
 
 
-def _prove(hand: Hand, task_id: str, note: str) -> State:
+def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:
+    """Gives whether each credential is proven dead; only time is missing then. Whatever fails here is done again."""
+    try:
+        file = _prove(hand, task_id, note, patience_s=0)
+    except JitvaultError:
+        return False
+    return {*(grant.verdict for grant in file.grants), *(lease.verdict for lease in file.leases)} <= DEAD
+
+
+def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFile:
     """Sign what was done, so that everybody can see whose will it was, and go on with the story of the task."""
-    file = hand.worker.ledger.file(task_id)
+    worker = hand.worker
+    file = worker.ledger.file(task_id)
     if file is not None and not _signed(hand, file):
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
-    return advance(hand.worker, task_id).task.state
+    return advance(worker, task_id, deadline=worker.clock.monotonic() + patience_s)
 
 
 def _signed(hand: Hand, file: TaskFile) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.errors import AuditUntrusted, JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused
+from jitvault.errors import AuditUntrusted, JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, Row, TaskFile
 from jitvault.ports.vault import LeaseRecord
 from jitvault.services import handles
@@ -46,7 +46,8 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
     always looked up.
 
     Raises, once everything was tried, the first thing that kept Vault from answering for one of them. What Vault tried
-    and could not do raises nothing: the verdict says it.
+    and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over
+    before each lease had its turn; a token always has one, and with it Vault ends the leases by itself.
     """
     tokens, leases = _tokens(worker, file), _leases(worker, file)
     before = _look_before(worker, file, (*tokens, *leases))
@@ -85,7 +86,13 @@ def _tokens(worker: Worker, file: TaskFile) -> list[Handle]:
 
 
 def _leases(worker: Worker, file: TaskFile) -> list[Handle]:
-    return [handles.lease(worker, lease) for lease in file.leases if lease.verdict not in DEAD]
+    """Those that Vault still had first, and of these who waited longest: one that hangs must not keep another from its
+    turn, again and again.
+    """
+    tried = {op.subject: op.answered_at for op in file.operations if op.kind == "revoke_lease" and op.answered_at}
+    alive = [lease for lease in file.leases if lease.verdict not in DEAD]
+    alive.sort(key=lambda one: (one.verdict is Verdict.GONE, tried.get(one.lease_id, one.issued_at)))
+    return [handles.lease(worker, lease) for lease in alive]
 
 
 def _ending(worker: Worker, reason: EndReason, body: Mapping[str, object]) -> Change:
@@ -157,16 +164,26 @@ def _take_back(
     answers = _Answers(worker, task_id, claim, since=change.fields.get("ending_at") or _ending_since(file))
     try:
         # all of them before the first is revoked: with their token Vault ends the leases, too
-        for one in before:
+        for one in () if worker.is_late() else before:
             with suppress(OutcomeUnknown, VaultBusy):
                 answers.add(handles.ask(worker, one)[0])
         for one, op in zip(doomed, ops, strict=True):
+            _check_in_time(worker, one)
             answers.add_ended(one.subject, handles.end(worker, one, op, look=look))
     finally:
         answers.commit()
     if answers.left_to_vault:
         _queue(worker, task_id, claim, answers.left_to_vault)
     return answers.verdicts()
+
+
+def _check_in_time(worker: Worker, one: Handle) -> None:
+    """Raise WaitTimedOut for a lease that Vault still has when the deadline is over: what hangs takes its time."""
+    if worker.is_late() and one.kind == "lease" and one.row.verdict is not Verdict.GONE:
+        raise WaitTimedOut(
+            f"task {one.row.task_id}: the time was over before each of its leases had its turn",
+            hint="The rest is due: run the same command again, or give it longer with --wait.",
+        )
 
 
 def _ending_since(file: TaskFile) -> datetime | None:

@@ -22,7 +22,7 @@ from jitvault.domain.lifecycle import State
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 
-FORCED = ("--force", "--reason", "its owner keeps what it made")
+FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 
 @pytest.fixture(scope="module")

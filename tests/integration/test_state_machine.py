@@ -57,7 +57,7 @@ TROUBLE = st.builds(
     st.integers(0, 45),
     st.sampled_from([1, 1, 3]),
 )
-ENDS = st.sampled_from([("complete",), ("revoke",), ("revoke", "--force", "--reason", "it is played")])
+ENDS = st.sampled_from([("complete",), ("revoke",), ("revoke", "--force", "--yes", "--reason", "it is played")])
 ANYTHING = st.one_of(st.just(("grant",)), ENDS, st.just(("status",)))
 
 
