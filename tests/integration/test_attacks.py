@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 from hands import THIEF, Mirror, ask
 from rig import PREFIX, Rig, own_rig, settle
 from test_tripwires import one_more_path
@@ -17,11 +16,6 @@ from jitvault.sandbox.world import World
 
 Spec = Callable[..., Path]
 OTHER = "database/creds/app-readwrite"
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def anybody(rig: Rig) -> str:

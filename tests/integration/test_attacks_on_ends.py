@@ -12,32 +12,24 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import PREFIX, Rig, hurried, own_rig, settle
-from stage import Stage, claims_run_out, staged
+from rig import PREFIX, Rig, own_rig, settle
+from stage import Stage, claims_run_out
 
 from jitvault.ledger import database
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World
 from jitvault.services import advance
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 KILL = ("revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
 ALL = ("revoke", "--all", "--reason", "it was stolen", "--yes")
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    hurried(monkeypatch)
-    yield own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+def rig(rig: Rig, lab: World, tmp_path: Path) -> Iterator[Rig]:
+    yield rig
     # two ledgers on one Vault freeze each other over what is held still
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path / "broom")
+    own = own_rig(lab, rig.cli.variables, tmp_path / "broom")
     own.ledger_path.parent.mkdir()
     own("operator", *ALL, code=None)
 
@@ -197,12 +189,6 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
 
 
 # -- a Vault that was restored -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 def put_back(stage: Stage, copy: Path) -> None:

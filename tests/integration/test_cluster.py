@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, Node, running_cluster
-from conftest import EXAMPLE, Cli
+from commands import EXAMPLE, Cli
 from rig import PREFIX, Held, Rig, own_rig, settle
 from test_trust import Mirror
 

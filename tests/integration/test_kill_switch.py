@@ -13,25 +13,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import Held, Rig, hurried, own_rig
+from rig import Held, Rig
 
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
-
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    hurried(monkeypatch)
-    rig = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+def rig(rig: Rig) -> Iterator[Rig]:
     yield rig
     # two ledgers on one Vault freeze each other over what is held still
     rig("operator", "revoke", "--all", "--reason", "the test is over", "--yes", code=None)

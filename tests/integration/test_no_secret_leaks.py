@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import PEOPLE, Cli, Result
+from commands import PEOPLE, Cli, Result
 from psycopg.conninfo import conninfo_to_dict
 from rig import settle
 

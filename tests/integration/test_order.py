@@ -14,20 +14,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from rig import PREFIX, Held, Rig, hurried, own_rig, settle
+from rig import PREFIX, Held, Rig, settle
 
 from jitvault.domain.observation import Kind
-from jitvault.sandbox.world import World
 from jitvault.services.confirm import tokens_of
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 TOKEN, LEASE = "auth/token/revoke-accessor", "sys/leases/revoke/"
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(world, variables, tmp_path)
 
 
 def revocations(rig: Rig, after: int) -> list[str]:

@@ -14,37 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Result
+from commands import Result
 from hands import AGENT, ask
-from rig import PREFIX, ROLE, Rig, own_rig, settle
-from test_crash import Mortal, mortal, time_passes, until_done  # noqa: F401 - a fixture
+from mortal import Mortal, time_passes, until_done
+from rig import PREFIX, ROLE, Rig, settle
 from test_freeze import create
 from test_two_at_once import at_once
 
 from jitvault.domain.access import access_policy
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, provisioned
 from jitvault.services import inventory
 
+pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 POLICY = access_policy(PREFIX).name
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
-    it = own_rig(world, variables, tmp_path)
+def rig(rig: Rig) -> Iterator[Rig]:
     # the ledger begins here: what is made from now on is in the stream that it reads
-    it("operator", "audit", "status")
-    yield it
-    for role in it.admin.list("auth/token/roles"):
-        it.admin.write(f"sys/leases/revoke-prefix/auth/token/create/{role}", {"sync": True})
-    it.admin.write("sys/leases/revoke-prefix/database/creds", {"sync": True})
+    rig("operator", "audit", "status")
+    yield rig
+    for role in rig.admin.list("auth/token/roles"):
+        rig.admin.write(f"sys/leases/revoke-prefix/auth/token/create/{role}", {"sync": True})
+    rig.admin.write("sys/leases/revoke-prefix/database/creds", {"sync": True})
 
 
 def swept(rig: Rig, *options: str, code: int = 0) -> dict[str, Any]:
@@ -316,7 +308,7 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
 def test_a_token_whose_answer_was_lost_is_left_to_its_task(
     rig: Rig,
     spec: Spec,
-    mortal: Mortal,  # noqa: F811
+    mortal: Mortal,
 ) -> None:
     first, file = spec(), spec()
     points = mortal(rig, "grant", str(first), point=0)["points"]
@@ -408,11 +400,8 @@ def test_two_sweeps_at_once_end_each_orphan_once(rig: Rig) -> None:
 
 
 def test_a_sweep_that_dies_anywhere_is_finished_by_the_next(
-    world: World,
-    variables: dict[str, str],
-    tmp_path: Path,
     rig: Rig,
-    mortal: Mortal,  # noqa: F811
+    mortal: Mortal,
 ) -> None:
     outside_token(rig)
     settle()
