@@ -96,6 +96,11 @@ class Rig:
         assert result.code != 1, (args, result)
         return result
 
+    def settle(self) -> None:
+        """Wait until the settle window of its commands is over."""
+        with self.environment(None):
+            time.sleep(load().settle_window.total_seconds() + 0.2)
+
     # -- a task on its way ---------------------------------------------------------------------------
 
     def granted(self, file: Path) -> dict[str, Any]:
@@ -241,11 +246,6 @@ class Rig:
 
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
-
-
-def settle(seconds: float = 2.2) -> None:
-    """Wait, by default until the sandbox's settle window is over."""
-    time.sleep(seconds)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

@@ -149,7 +149,7 @@ def test_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path
     file = spec()
     held = rig.active(file)
     rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
-    rig("operator", "revoke", "--all", "--reason", "x", "--yes", code=6)
+    rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6)
     _run(rig, "force", tmp_path, TASK=file.stem)
     assert rig("operator", "status", file.stem, code=None).json["state"] == "unverified"
     _is_over(rig, held)

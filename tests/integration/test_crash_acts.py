@@ -15,7 +15,7 @@ from commands import EXAMPLE, Result
 from invariants import check, check_over, reasons, verdicts
 from mortal import Mortal, new_rig, points_of, time_passes
 from psycopg import sql
-from rig import PREFIX, Held, Rig, settle
+from rig import PREFIX, Held, Rig
 
 from jitvault.domain.lifecycle import State
 from jitvault.sandbox.world import World, env
@@ -77,14 +77,14 @@ def test_a_seal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
     rig, file = start("dry")
     rig.active(file)
     rig("operator", "complete", file.stem)
-    settle()
+    rig.settle()
     dry = mortal(rig, "status", file.stem, point=0)
     assert (dry["code"], rig.file(file.stem).task.state) == (0, State.SEALED), dry
     for point in points_of(dry["points"], ("/v1/jitvault-transit/sign/",)):
         rig, file = start(point)
         rig.active(file)
         rig("operator", "complete", file.stem)
-        settle()
+        rig.settle()
         killed(mortal, rig, "status", file.stem, point=point, of=len(dry["points"]))
         found = rig.file(file.stem).task
         assert (found.state, bool(found.receipt)) in [(State.CONFIRMED, False), (State.SEALED, True)], point

@@ -14,7 +14,7 @@ import pytest
 import requests
 from commands import SPEC, Result
 from psycopg import sql
-from rig import PREFIX, Rig, own_rig, settle
+from rig import PREFIX, Rig, own_rig
 
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.errors import OutcomeUnknown
@@ -114,7 +114,7 @@ def over(world: World, variables: dict[str, str], tmp_path_factory: pytest.TempP
     # by the agent itself, so that no signed wish to end it lies in Vault
     rig.vault(held.token).write("auth/token/revoke-self")
     assert rig("operator", "status", task).json["end_reason"] == "completed"
-    settle()
+    rig.settle()
     assert rig("operator", "status", task).json["state"] == "sealed"
     copies["sealed"] = rig.snapshot(directory / "sealed.db")
     return Over(task, copies)

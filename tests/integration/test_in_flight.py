@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from rig import PREFIX, Rig, settle
+from rig import PREFIX, Rig
 
 from jitvault import shipped
 from jitvault.domain.observation import Kind
@@ -66,7 +66,7 @@ def test_every_lease_of_a_read_in_flight_is_found_revoked_and_proven_before_conf
         _until_confirmed(rig, race)
         _check_confirmed(rig, race)
         races.append(race)
-    settle()
+    rig.settle()
     for race in races:
         _until_sealed(rig, race.task)
         # no lease was found later than that
@@ -124,7 +124,7 @@ def _until_sealed(rig: Rig, task: str) -> None:
         assert {found["rule"] for found in status["findings"]} <= {"after_end"}
         if status["state"] == "sealed":
             return
-        settle()
+        rig.settle()
     raise AssertionError(status)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig import Rig, settle
+from rig import Rig
 
 pytestmark = pytest.mark.usefixtures("hurried")
 
@@ -17,7 +17,7 @@ def test_a_lease_that_appears_after_the_seal_is_a_finding_and_is_ended(rig: Rig,
     file = spec()
     lease_id = rig.active(file).lease_id
     rig("operator", "complete", file.stem)
-    settle()
+    rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
 
     (line,) = [
