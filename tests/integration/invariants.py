@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from conftest import Result
+from commands import Result
 from rig import PREFIX, Rig
 
 from jitvault.domain.chain import breaks

@@ -12,32 +12,26 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import PREFIX, Rig, hurried, own_rig, settle
-from stage import Stage, claims_run_out, staged
+from rig import PREFIX, Rig, own_rig
+from stage import Stage, claims_run_out
 
 from jitvault.ledger import database
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World
 from jitvault.services import advance
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
-KILL = ("revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
-ALL = ("revoke", "--all", "--reason", "it was stolen", "--yes")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
+# what cannot be proven is tried once more, and not for half a minute
+HOW = ("--reason", "it was stolen", "--yes", "--wait", "2")
+KILL = ("revoke", "--agent", "research-agent", *HOW)
+ALL = ("revoke", "--all", *HOW)
 
 
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    hurried(monkeypatch)
-    yield own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+def rig(rig: Rig, lab: World, tmp_path: Path) -> Iterator[Rig]:
+    yield rig
     # two ledgers on one Vault freeze each other over what is held still
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path / "broom")
+    own = own_rig(lab, rig.cli.variables, tmp_path / "broom")
     own.ledger_path.parent.mkdir()
     own("operator", *ALL, code=None)
 
@@ -175,7 +169,7 @@ def test_what_was_forced_and_proven_by_the_target_is_sealed(rig: Rig, spec: Spec
     until = time.monotonic() + 8
     while rig("operator", "status", file.stem, code=None).json["state"] != "sealed":
         assert time.monotonic() < until, [e.kind for e in rig.file(file.stem).events][-9:]
-        settle()
+        rig.settle()
 
 
 def test_what_was_closed_without_proof_is_no_ghost_of_a_restored_ledger(rig: Rig, spec: Spec) -> None:
@@ -184,7 +178,7 @@ def test_what_was_closed_without_proof_is_no_ghost_of_a_restored_ledger(rig: Rig
     as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{held.login["user"]}"')
     rig("operator", "revoke", file.stem, code=6)
     rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "the owner keeps it", code=6)
-    settle()
+    rig.settle()
     found = rig("operator", "sweep", "--fix", code=None).json["ghosts"]
     as_superuser(rig, f'DROP SCHEMA "{file.stem}"; DROP ROLE "{held.login["user"]}"')
     assert [ghost for ghost in found if ghost["task_id"] == file.stem] == []
@@ -210,12 +204,6 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
 
 
 # -- a Vault that was restored -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 def put_back(stage: Stage, copy: Path) -> None:

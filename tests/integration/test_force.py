@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import Held, Rig, hurried, own_rig
+from rig import Held, Rig
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services.sign import sign_end
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROLE = "database/roles/app-readonly"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
 
 
 @pytest.fixture

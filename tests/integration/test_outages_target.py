@@ -10,16 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import Result
+from commands import Result
 from go_between import Fate, Mute
 from invariants import at_target, check, check_over, reasons, verdicts
-from rig import PREFIX, Held, Rig, hurried
+from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
 from jitvault.cli import auditor
 from jitvault.engines import database
 from jitvault.sandbox.openbao import OpenBao
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 
 REVOKE_LEASE = "PUT sys/leases/revoke/"
@@ -38,7 +39,6 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch, 0.7)
-    hurried(monkeypatch)
     monkeypatch.setattr(database, "CONNECT_S", 1)
     monkeypatch.setattr(database, "ANSWERS_S", 1)
     yield stage.rig(tmp_path)

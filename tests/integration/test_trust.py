@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
+from commands import EXAMPLE
 from hands import Mirror, audit_lines
-from rig import PREFIX, Held, Rig, hurried, own_rig
+from rig import PREFIX, Held, Rig, own_rig
 
 from jitvault.audit.file import FileSource
 from jitvault.sandbox.servers import OpenBao, running_servers
@@ -21,14 +21,13 @@ from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
 from jitvault.wiring import SystemClock
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 
 
 @pytest.fixture
-def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
-    copy = Mirror(world.audit_file, tmp_path / "mirror.log")
-    yield copy
-    copy.close()
+def rig(rig: Rig, mirrored: None) -> Rig:
+    return rig
 
 
 @pytest.fixture
@@ -36,15 +35,6 @@ def second(world: World, tmp_path: Path) -> Iterator[Mirror]:
     copy = Mirror(world.audit_file, tmp_path / "second.log")
     yield copy
     copy.close()
-
-
-@pytest.fixture
-def rig(
-    world: World, variables: dict[str, str], tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> Rig:
-    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
-    hurried(monkeypatch)
-    return own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}, tmp_path)
 
 
 @pytest.fixture
@@ -238,7 +228,6 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     lasting: World, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restart without the device and another with it gives it a new salt; a mere restart does not."""
-    hurried(monkeypatch)
     rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
     bao = lasting.servers.openbao
     salt = rig.wiring().worker.hasher.hash("the same")
