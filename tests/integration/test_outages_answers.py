@@ -119,10 +119,8 @@ def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(stage: Stage,
     check_over(rig, file.stem)
 
 
-def test_look_ups_whose_answers_are_lost_stop_no_revocation(
-    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hurried(monkeypatch)
+@pytest.mark.usefixtures("hurried")
+def test_look_ups_whose_answers_are_lost_stop_no_revocation(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     holding(rig, file, 3)
     # with its token Vault ends the leases by itself; that this does not come first, the token is not ended yet
