@@ -47,11 +47,11 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         file = found
     else:
         document = session.known(wiring, task)
-        render.published(document, as_json=json_)
+        render.published(session.with_ends_asked_for(wiring, document), as_json=json_)
         session.check_findings(document)
         return
     freeze = wiring.ledger.freeze()
-    shown = status_of(file, wiring.ledger.trail(file), freeze)
+    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze))
     render.status(shown, as_json=json_)
     if failure is not None:
         raise failure
@@ -60,19 +60,23 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """List all tasks with their states."""
+    """List all tasks with their states, and how many findings each has."""
     from jitvault.cli import listings, session
     from jitvault.services.view import summary_of
 
     wiring = session.wired()
     if wiring.has_ledger:
-        tasks = [summary_of(task) for task in wiring.ledger.tasks()]
+        findings = wiring.ledger.finding_counts()
+        tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in wiring.ledger.tasks()]
     else:
         documents = wiring.person.documents
         names = documents.names("tasks/")
         found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
         keys = ("task_id", "state", "end_reason", "digest", "requester", "agent")
-        tasks = [{key: document.get(key) for key in keys} for document in found]
+        tasks = [
+            {**{key: document.get(key) for key in keys}, "findings": len(document.get("findings") or ())}
+            for document in found
+        ]
     listings.tasks(tasks, as_json=json_)
 
 

@@ -78,7 +78,9 @@ def _end(
         if not yes:
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
-    if document["state"] in session.HELD or (force and document["state"] == "ending"):
+    if note and document["state"] in session.DONE:
+        typer.echo(f"task {task} is {document['state']} already: this reason is not kept", err=True)
+    if document["state"] in session.HELD or (document["state"] == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     if document["state"] not in session.DONE:

@@ -21,10 +21,14 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json({"tasks": list(rows)}))
         return
-    table = output.new_table("task", "state", "ended", "due")
+    # told where there is something to tell: most lists have none, and 80 columns are few
+    told = any(row["findings"] for row in rows)
+    table = output.new_table("task", "state", "ended", "due", *(("findings",) if told else ()))
     for row in rows:
-        due = output.readable(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
-        table.add_row(row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due)
+        due = output.readable(row["due_at"]) if row.get("due_at") else ""
+        cells = [row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due]
+        cells += [f"[red]{row['findings']}[/red]" if row["findings"] else ""] if told else []
+        table.add_row(*cells)
     output.console().print(table if rows else "There are no tasks.")
 
 

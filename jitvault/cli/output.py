@@ -101,6 +101,18 @@ def print_facts(console: Console, facts: Mapping[str, str]) -> None:
             console.print(f"{label:<{indent}}{line}", markup=False, highlight=False, soft_wrap=True)
 
 
+def indented(line: str, width: int) -> str:
+    """Text below something: words are wrapped, what goes on is indented, an id is never folded."""
+    return textwrap.fill(
+        line,
+        width,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def new_table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from jitvault.cli.output import NewFile, text, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from jitvault.agent.unwrap import TaskToken
     from jitvault.domain.revision import Revision
@@ -182,6 +180,9 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(shown))
         return
+    from rich.text import Text
+
+    from jitvault.cli import timeline
     from jitvault.domain.revision import unasked
 
     console = output.console()
@@ -202,7 +203,10 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
     if shown["grant"]:
         facts["token"] = f"{shown['grant']['verdict']}, expires {output.readable(shown['grant']['expires_at'])}"
+    if shown["state"] == "ending" and shown["due_at"]:
+        facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     output.print_facts(console, facts)
+    _print_asked(console, shown["end_requested"])
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red", markup=False, highlight=False)
     for finding in shown["findings"]:
@@ -215,9 +219,17 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if shown["proof"]:
         _print_proof(console, shown["proof"])
     table = output.new_table("when (UTC)", "what happened")
-    for event in shown["timeline"]:
-        table.add_row(event["at"][:23].replace("T", " "), _told(event["event"], event["body"]))
+    for when, what in timeline.rows(shown["timeline"]):
+        table.add_row(when, Text(what))
     console.print(table)
+
+
+def _print_asked(console: Console, asked: Sequence[Mapping[str, Any]]) -> None:
+    """Who asked for the end of the task, while no worker has taken that up."""
+    for one in asked:
+        why = f": {one['note']}" if one["note"] else ""
+        line = f"  end requested by {one['by']} at {output.readable(one['at'])}, waits for a worker{why}"
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
@@ -237,26 +249,9 @@ def published(document: Published, *, as_json: bool) -> None:
         typer.echo(to_json(shown))
         return
     decided(document, as_json=False)
+    _print_asked(output.console(), document["end_requested"])
     if document["proof"]:
         _print_proof(output.console(), document["proof"])
-
-
-def _told(event: str, body: Mapping[str, Any]) -> Text:
-    """One event in a few words; the whole of it is in --json."""
-    from rich.text import Text
-
-    words = event.replace("_", " ")
-    if event == "observed":
-        leases = f", {len(body['leases'])} new leases" if body["leases"] else ""
-        return Text(f"observed {len(body['lines'])} audit lines{leases}")
-    if event in ("submitted", "revised", "decided"):
-        return Text(f"{words}: {body['state']}")
-    if event == "ending":
-        return Text(f"ending: {body['reason']}")
-    if event == "revoked":
-        counts = Counter(body["verdicts"].values())
-        return Text("revoked: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    return Text(words)
 
 
 def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
@@ -270,8 +265,8 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
         _print_verdict(console, "lease", lease, lease["lease_id"])
     failed = [c for owner in (proof["token"], *proof["leases"]) for c in owner["checks"] if not c["ok"]]
     for check in failed:
-        line = f"  check {check['n']} ({check['name']}): {check['evidence']}"
-        console.print(line, style="red", markup=False, highlight=False)
+        line = f"check {check['n']} ({check['name']}): {check['evidence']}"
+        console.print(output.indented(line, console.width), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import State
 from jitvault.errors import (
     JitvaultError,
@@ -24,6 +25,7 @@ from jitvault.errors import (
     WaitTimedOut,
 )
 from jitvault.services.advance import advance
+from jitvault.services.asked import ends_asked_for, names_in
 from jitvault.services.emergency import Taken, take_back
 from jitvault.services.publish import unpacked
 from jitvault.settings import load
@@ -91,6 +93,22 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
         if clock.monotonic() >= deadline:
             raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s")
         clock.sleep(_POLL_S)
+
+
+def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
+    """What is shown of a task, with `end_requested`: what people asked for and no worker has done yet.
+
+    A command with the worker's identity has just done it.
+    """
+    asked: list[dict[str, str]] = []
+    waits = shown["state"] in BEFORE | HELD
+    if waits and not wiring.has_worker and wiring.settings.person:
+        content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
+        # a ledger can be read by nobody in particular, and while Vault is away
+        with suppress(JitvaultError):
+            me = wiring.person
+            asked = ends_asked_for(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
+    return {**shown, "end_requested": asked}
 
 
 def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:

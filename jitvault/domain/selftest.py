@@ -21,6 +21,7 @@ from jitvault.domain.template import AccessTemplate
 
 FOLDER = "checks"
 MAX_FAILURES = 20
+MAX_ENDED = 256
 # What says nothing about how a credential is made and ended. A field that is new is looked at until it is named here.
 _UNREGARDED = frozenset({"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget"})
 
@@ -54,13 +55,16 @@ class Result(Strict):
 
 
 class Record(Strict):
-    """All results of one template by path, and the leases that a check which runs now has made."""
+    """All results of one template by path, the leases that a check which runs now has made, and the last ones that
+    checks made and saw dead.
+    """
 
     kind: Literal["TemplateCheck"]
     installation: Annotated[str, Field(max_length=64)]
     template: TemplateName
     paths: Mapping[str, Result]
     running: Annotated[tuple[str, ...], Field(max_length=256)]
+    ended: Annotated[tuple[str, ...], Field(max_length=MAX_ENDED)] = ()
 
 
 def template_digest(template: AccessTemplate) -> str:

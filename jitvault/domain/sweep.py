@@ -1,6 +1,6 @@
 """What stands in Vault held against what the ledger and the audit stream know: each credential is in one class.
 
-- `known`: a task's, or the wrapping of a task's token;
+- `known`: a task's, or the wrapping of a task's token; or what the check of a template made, once it is gone;
 - `orphan`: in Vault below our roles or our templates' paths, and no task's; or a task's that the ledger calls dead;
 - `irrevocable`: a task's, and Vault has given up on revoking it;
 - `unlinked`: the audit stream shows that it was made, nothing of the ledger explains it, and Vault has it no more;
@@ -111,12 +111,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What the ledger and the audit stream know. `told` are the lines that were findings of an earlier sweep."""
+    """What the ledger and the audit stream know. `told` are the lines that were findings of an earlier sweep, `checked`
+    the leases that checks of templates made and saw dead, by what administrators wrote of them.
+    """
 
     owned: Sequence[Owned] = ()
     opened: Sequence[Open] = ()
     issues: Sequence[Issue] = ()
     told: frozenset[str] = frozenset()
+    checked: frozenset[str] = frozenset()
 
 
 def compare(listed: Iterable[Listed], books: Books, *, now: datetime, settle: timedelta) -> list[Found]:
@@ -184,7 +187,9 @@ class _Case:
         return [i for i in sorted(self.books.issues, key=_by_line) if ("issue", i.line) not in self._taken]
 
     def unlinked(self, issue: Issue) -> Found:
-        if self.now - issue.at < self.settle:
+        if issue.subject in self.books.checked:
+            of, why = Class.KNOWN, "made by the check of a template, and not in Vault any more"
+        elif self.now - issue.at < self.settle:
             of, why = Class.WAITING, "too young to judge"
         elif issue.line in self.books.told:
             of, why = Class.KNOWN, "told by an earlier sweep, and not in Vault"

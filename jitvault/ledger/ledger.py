@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -147,6 +147,12 @@ class SqlLedger(SqlRecord, SqlOrphans):
                 wanted = lease_ids[n : n + _IN_ONE_QUERY]
                 known |= set(connection.execute(select(lease_id).where(lease_id.in_(wanted))).scalars())
         return known
+
+    def finding_counts(self) -> dict[str, int]:
+        found = schema.findings.c
+        query = select(found.task_id, func.count()).where(found.task_id.is_not(None)).group_by(found.task_id)
+        with self._db.read() as connection:
+            return {task_id: count for task_id, count in connection.execute(query)}  # noqa: C416 - rows are no pairs
 
     def issue_times(self, role: str) -> set[datetime]:
         grant = schema.grants.c

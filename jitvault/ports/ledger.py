@@ -219,6 +219,10 @@ class Ledger(Record, Orphans, Protocol):
         """Which of these leases belong to any task."""
         ...
 
+    def finding_counts(self) -> dict[str, int]:
+        """How many findings each task has that has any."""
+        ...
+
     def issue_times(self, role: str) -> set[datetime]:
         """Vault's issue times of all known tokens of a token role."""
         ...

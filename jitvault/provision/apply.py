@@ -50,7 +50,8 @@ def carry_out(vault: Vault, step: Step) -> None:
         case SigningKey() as key:
             _write_key(vault, key, step)
         case AuditedHeader() as header:
-            vault.write(f"sys/config/auditing/request-headers/{header.name}", {"hmac": False})
+            # audit devices belong to the root namespace
+            vault.at_root().write(f"sys/config/auditing/request-headers/{header.name}", {"hmac": False})
         case PlainKeys() as plain:
             # read again: keys that others need on this mount stay
             keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})

@@ -37,11 +37,12 @@ class Live:
     @cached_property
     def mounts(self) -> dict[str, dict[str, Any]]:
         """The secrets engines by path, without a slash at the end."""
-        return self._table("sys/mounts")
+        return _table(self._vault, "sys/mounts")
 
     @cached_property
     def audit_devices(self) -> dict[str, dict[str, Any]]:
-        return self._table("sys/audit")
+        # the root namespace's, as the audited header is
+        return _table(self._vault.at_root(), "sys/audit")
 
     @cached_property
     def token_roles(self) -> frozenset[str]:
@@ -76,8 +77,9 @@ class Live:
 
     def header_is_plain(self, name: str) -> bool | None:
         """Whether the audited header is shown in plain; None when it is not audited."""
-        headers = (self._vault.read("sys/config/auditing/request-headers") or {}).get("data", {}).get("headers")
-        found = {key.lower(): value for key, value in (headers or {}).items()}.get(name.lower())
+        answer = self._vault.at_root().read("sys/config/auditing/request-headers") or {}
+        headers = answer.get("data", {}).get("headers") or {}
+        found = {key.lower(): value for key, value in headers.items()}.get(name.lower())
         return None if found is None else not found.get("hmac")
 
     def plain_response_keys(self, mount: str) -> tuple[str, ...]:
@@ -104,11 +106,12 @@ class Live:
             if answer is not None:
                 yield answer["data"]
 
-    def _table(self, path: str) -> dict[str, dict[str, Any]]:
-        answer = self._vault.read(path)
-        if answer is None:
-            raise VaultUnavailable(f"Vault at {self._vault.connection.address} has no {path}")
-        return {str(key).rstrip("/"): value for key, value in answer["data"].items()}
+
+def _table(vault: Vault, path: str) -> dict[str, dict[str, Any]]:
+    answer = vault.read(path)
+    if answer is None:
+        raise VaultUnavailable(f"Vault at {vault.connection.address} has no {path}")
+    return {str(key).rstrip("/"): value for key, value in answer["data"].items()}
 
 
 def normal_role(data: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the check of one path found. `left_behind` names what could not be taken back: people have to end it."""
+    """What the check of one path found. `left_behind` names what could not be taken back: people have to end it.
+
+    `ended` are the leases that it made and took back.
+    """
 
     path: str
     with_: Mapping[str, str]
@@ -50,6 +53,7 @@ class Outcome:
     steps: tuple[Step, ...]
     left_behind: tuple[str, ...]
     ms: int
+    ended: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -84,7 +84,7 @@ def tried(
         said = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
         trial.note(11, ok=same, evidence=said)
     ms = round((time.monotonic() - begun) * 1000)
-    return Outcome(path, dict(with_), basis, tuple(trial.steps), tuple(trial.left_behind), ms)
+    return Outcome(path, dict(with_), basis, tuple(trial.steps), tuple(trial.left_behind), ms, trial.ended)
 
 
 def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPolicy) -> None:
@@ -130,6 +130,11 @@ class _Trial:
         self._lease_id = ""
         self._name = ""
         self._revoked = self._dead = self._let_in = False
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """The lease that was made, if it was taken back and nothing of it stays behind."""
+        return (self._lease_id,) if self._revoked and not self.left_behind else ()
 
     def note(self, n: int, *, ok: bool, evidence: str) -> bool:
         name = STEPS[n]
@@ -273,6 +278,7 @@ class _Trial:
         if self._lease_id and not self._revoked:
             try:
                 self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+                self._revoked = True
             except JitvaultError:
                 self.left_behind.append(f"lease {self._lease_id}")
         if self._name and (self._let_in or self._is_there()):

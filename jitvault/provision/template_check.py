@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from jitvault.domain.selftest import FOLDER, MAX_FAILURES, Record, Result, read_record, why_not
+from jitvault.domain.selftest import FOLDER, MAX_ENDED, MAX_FAILURES, Record, Result, read_record, why_not
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
 from jitvault.ports.engine import Engine
@@ -90,6 +90,7 @@ class _Book:
         before = read_record(recorded(vault, name))
         same = before is not None and (before.installation, before.template) == (self._installation, name)
         self._paths: dict[str, Result] = dict(before.paths) if before is not None and same else {}
+        self._ended = before.ended if before is not None and same else ()
 
     def announce(self, leases: tuple[str, ...]) -> None:
         """Say which leases are a check's, for whoever lists what is below the path just now."""
@@ -105,6 +106,7 @@ class _Book:
             at=datetime.now(UTC),
             failed=outcome.failed[:MAX_FAILURES],
         )
+        self._ended = (*self._ended, *outcome.ended)[-MAX_ENDED:]
         self._write(())
 
     def _write(self, running: tuple[str, ...]) -> None:
@@ -114,6 +116,7 @@ class _Book:
             template=self._name,
             paths=self._paths,
             running=running,
+            ended=self._ended,
         )
         body = {"options": {"cas": self._version}, "data": record.model_dump(mode="json")}
         try:

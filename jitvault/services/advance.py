@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.trip import Trip
-from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultUnavailable
+from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultRefused, VaultUnavailable
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
@@ -28,7 +28,7 @@ from jitvault.services.late import begin_again, end_late
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
-from jitvault.services.reasons import entitled, frozen, unwrapped, why_end, why_end_blind
+from jitvault.services.reasons import entitled, frozen, keep_reasons, unwrapped, why_end, why_end_blind
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import Why, revoke
@@ -65,8 +65,9 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
     enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         said = published(worker, task_id)
-        check_anchor(worker, _file(worker, task_id), said)
-        step = Step(go_on=True)
+        file = _file(worker, task_id)
+        check_anchor(worker, file, said)
+        begun, step = file.task.state is State.ENDING, Step(go_on=True)
         try:
             while step.go_on:
                 step = _patient_turn(worker, task_id, claim, step)
@@ -76,11 +77,22 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         except JitvaultError:
             # what was done until then is told as well, if Vault takes it
             with contextlib.suppress(JitvaultError):
-                publish(worker, _file(worker, task_id), step.standing)
+                publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing)
             raise
-        file = _file(worker, task_id)
+        file = _closed(worker, task_id, claim, begun=begun)
         publish(worker, file, step.standing)
         return file
+
+
+def _closed(worker: Worker, task_id: str, claim: int, *, begun: bool) -> TaskFile:
+    """The file as it is left; where the end had `begun` before, with what people have said about it since."""
+    file = _file(worker, task_id)
+    if begun and file.task.state in (State.ENDING, State.CONFIRMED):
+        # no access waits for it, and none of it keeps a proof from being told
+        with contextlib.suppress(VaultUnavailable, VaultRefused):
+            keep_reasons(worker, file, claim)
+        file = _file(worker, task_id)
+    return file
 
 
 def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:

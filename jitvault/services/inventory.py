@@ -22,6 +22,7 @@ from jitvault.ports.orphans import Made
 from jitvault.services.context import Worker
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.revoke import DEAD
+from jitvault.services.selftest import ended_by_checks
 
 MOST = 10_000
 """So many look-ups one sweep makes; what is beyond is counted and not judged."""
@@ -117,6 +118,7 @@ def _books(worker: Worker, grants: Sequence[GrantRow], ids: Mapping[str, str], w
         opened=[*_open_creates(worker, grants), *_wrapped_reads(worker, grants)],
         issues=[issue for made in worker.ledger.made_for_nobody() if (issue := _issue(made)).path in wanted],
         told=worker.ledger.told_lines(RULES),
+        checked=ended_by_checks(worker),
     )
 
 

@@ -6,7 +6,7 @@ this task, of this kind, by this entity: one that is copied to another place say
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -102,16 +102,28 @@ def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) ->
 
     The wish of an entity that was disabled afterwards does not count; theirs must not keep others from ending it.
     """
+    for wish, may in _end_requests(worker, task_id, entitled):
+        if may:
+            return wish
+        message = f"{wish.by.name} asked for the end of the task and may not"
+        worker.ledger.finding(task_id, "not_entitled", message, worker.now())
+    return None
+
+
+def end_reasons(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
+    """The newest wish of everybody who may end the task and said why."""
+    return [wish for wish, may in _end_requests(worker, task_id, entitled) if may and wish.note]
+
+
+def _end_requests(worker: Worker, task_id: str, entitled: Mapping[str, str]) -> Iterator[tuple[EndRequest, bool]]:
+    """Each verified wish to end the task, and whether its author may."""
     for entity_id in _authors(worker, "requests/"):
         found = _read(worker, EndPaper, f"requests/{entity_id}/{task_id}/end", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if found else None
         if found is None or entity is None or entity.disabled:
             continue
-        if entity_id in entitled or worker.identity.groups_of(entity, (OPERATORS,)):
-            return EndRequest(entity, _REASONS[found.paper.reason], found.paper.note)
-        message = f"{entity.name} asked for the end of the task and may not"
-        worker.ledger.finding(task_id, "not_entitled", message, worker.now())
-    return None
+        may = entity_id in entitled or bool(worker.identity.groups_of(entity, (OPERATORS,)))
+        yield EndRequest(entity, _REASONS[found.paper.reason], found.paper.note), may
 
 
 def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> EndRequest | None:

@@ -9,10 +9,10 @@ from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
-from jitvault.services.papers import end_request
+from jitvault.services.papers import end_reasons, end_request
 from jitvault.services.revoke import Why
 
 
@@ -69,6 +69,15 @@ def _over(worker: Worker, file: TaskFile) -> Why | None:
     if not still_holds(worker, file):
         return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
     return None
+
+
+def keep_reasons(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Enter what people said about the end of a task after it had begun: why it ended stays as it was."""
+    known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
+    for wish in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
+        if (wish.by.id, wish.note) not in known:
+            change = Change("noted", {"by": wish.by.id, "note": wish.note})
+            worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
 def unwrapped(worker: Worker, file: TaskFile) -> bool:

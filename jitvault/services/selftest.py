@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.revision import Revision
-from jitvault.domain.selftest import FOLDER, Basis, read_record, template_digest, why_not
+from jitvault.domain.selftest import FOLDER, Basis, Record, read_record, template_digest, why_not
 from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
 from jitvault.services.context import Worker
 
@@ -34,10 +34,20 @@ def under_check(worker: Worker) -> set[str]:
 
     None where the worker may not read it: to end a task must not depend on that.
     """
+    return {lease for record in _records(worker) for lease in record.running}
+
+
+def ended_by_checks(worker: Worker) -> frozenset[str]:
+    """The leases that checks of templates have made and taken back, by the administrators' word: the last ones."""
+    return frozenset(lease for record in _records(worker) for lease in record.ended)
+
+
+def _records(worker: Worker) -> list[Record]:
+    """What administrators wrote of checks; nothing where the worker may not read it."""
     with suppress(VaultRefused, InvalidInput):
-        records = [read_record(_document(worker, name)) for name in worker.templates]
-        return {lease for record in records if record is not None for lease in record.running}
-    return set()
+        found = [read_record(_document(worker, name)) for name in worker.templates]
+        return [record for record in found if record is not None and record.installation == worker.installation]
+    return []
 
 
 def _why_not(worker: Worker, entry: Mapping[str, Any]) -> str | None:

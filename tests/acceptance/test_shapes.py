@@ -64,6 +64,7 @@ STATUS = {
     "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
     "frozen": NOTHING,
     "findings": [{"rule": str, "message": str, "at": TIME, "line": str, "request_id": str}],
+    "end_requested": [{"by": str, "at": TIME, "reason": str, "note": str}],
     "timeline": [{"seq": int, "at": TIME, "event": str, "body": dict}],
 }
 ROW = {
@@ -182,7 +183,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("complete", ENDED),
         ("revoke", ENDED),
         ("status", STATUS),
-        ("list", {"tasks": [SUMMARY]}),
+        ("list", {"tasks": [{**SUMMARY, "findings": int}]}),
         ("report", {"leases": [ROW]}),
         ("templates list", {"templates": [{**TEMPLATE, "check": NOTHING}]}),
         ("templates list by operator", {"templates": [{**TEMPLATE, "check": str}]}),
@@ -234,11 +235,13 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         **{"requester": ENTITY, "agent": ENTITY, "missing": MISSING, "why_denied": NOTHING},
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "proof": NOTHING, "findings": [str]},
+        "end_requested": [dict],
     }
     found = story.json["published"].json
     check({key: found[key] for key in published}, published)
     rows = [row for row in story.json["published list"].json["tasks"] if row["task_id"] == story.task]
-    check(rows, [{k: v for k, v in SUMMARY.items() if k not in ("created_at", "due_at")}])
+    listed = {**SUMMARY, "findings": int}
+    check(rows, [{k: v for k, v in listed.items() if k not in ("created_at", "due_at")}])
     assert len(rows) == 1
 
 

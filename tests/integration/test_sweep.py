@@ -102,6 +102,21 @@ def test_a_clean_world_has_nothing_to_find(rig: Rig, spec: Spec) -> None:
     assert rig.file(held.stem).task.state == "issued"
 
 
+def test_what_the_check_of_a_template_made_and_took_back_is_no_finding(rig: Rig) -> None:
+    """The worker reads it in the stream like anybody's; that it was a check only the administrators' record says."""
+    for name in ("postgres-readonly", "pki-service", "postgres-readonly"):
+        rig("admin", "templates", "check", name)
+    rig.settle()
+    fixed = swept(rig, "--fix")
+    assert (classes(fixed), fixed["waiting"], findings(rig)) == ({}, [], [])
+    # the same without a record is told
+    path = "jitvault/data/checks/pki-service"
+    record = rig.document("checks/pki-service")
+    rig.admin.write(path, {"data": {**record, "ended": []}})
+    assert classes(swept(rig, code=12)) == {"unlinked": 1}
+    rig.admin.write(path, {"data": record})
+
+
 # -- tokens ----------------------------------------------------------------------------------------------------
 
 

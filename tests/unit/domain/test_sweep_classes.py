@@ -53,6 +53,12 @@ def classes(found: list[Found]) -> list[Class]:
     return [one.of for one in found]
 
 
+def test_what_a_check_made_is_known_once_it_is_gone_and_not_before() -> None:
+    gone = {"issues": [read("a", "l1"), read("b", "l2")], "checked": frozenset({f"{PATH}/a"})}
+    assert classes(judged(**gone)) == [Class.KNOWN, Class.UNLINKED]
+    assert classes(judged(lease("a"), **gone)) == [Class.ORPHAN, Class.UNLINKED]
+
+
 def test_a_token_is_known_by_its_issue_time_and_by_nothing_near_it() -> None:
     assert classes(judged(token("a"), owned=[grant("a")])) == [Class.KNOWN]
     assert classes(judged(token("a", OLD + timedelta(microseconds=1)), owned=[grant("a")])) == [Class.ORPHAN]

@@ -1,0 +1,84 @@
+"""The history of a task in a few lines: what was tried again and again is one line, with how often and until when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# what every try of an end writes; anything else that happens begins a new stretch of tries
+_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", "judged", "observed"})
+
+
+@dataclass
+class Line:
+    """One thing that happened `count` times from `first` to `last`, both RFC 3339."""
+
+    event: str
+    first: str
+    last: str
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.bodies)
+
+
+def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
+    """The events in their order, each where it happened first; the same outcome of a later try is counted there."""
+    lines: list[Line] = []
+    tries: dict[tuple[object, ...], Line] = {}
+    for event in timeline:
+        kind, at, body = event["event"], event["at"], event["body"]
+        if kind not in _TRIED:
+            tries = {}
+        key = (kind, _outcome(body) if kind == "revoked" else "")
+        line = tries.get(key)
+        if line is None:
+            line = Line(kind, at, at)
+            lines.append(line)
+            if kind in _TRIED:
+                tries[key] = line
+        line.last = at
+        line.bodies.append(body)
+    return lines
+
+
+def rows(timeline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """When, and what happened; the whole of it is in --json."""
+    found = []
+    for line in folded(timeline):
+        words = _told(line.event, line.bodies)
+        if line.count > 1:
+            same_day = line.first[:10] == line.last[:10]
+            words += f" ({line.count} times, last at {_when(line.last)[11 if same_day else 0 : 19]})"
+        found.append((_when(line.first), words))
+    return found
+
+
+def _when(at: str) -> str:
+    return at[:23].replace("T", " ")
+
+
+def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
+    body, words = bodies[0], event.replace("_", " ")
+    match event:
+        case "observed":
+            lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
+            return f"observed {lines} audit lines" + (f", {leases} new leases" if leases else "")
+        case "submitted" | "revised" | "decided":
+            return f"{words}: {body['state']}"
+        case "ending":
+            return f"ending: {body['reason']}" + (f" ({body['note']})" if body.get("note") else "")
+        case "noted":
+            return f"noted: {body['note']}"
+        case "revoked":
+            return f"revoked: {_outcome(body)}"
+        case _:
+            return words
+
+
+def _outcome(body: Mapping[str, Any]) -> str:
+    counts = Counter(body["verdicts"].values())
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))

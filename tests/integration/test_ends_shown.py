@@ -1,0 +1,138 @@
+"""What people are shown of ends: what was asked for, what was tried again and again, what was said, what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from rig import Rig
+
+from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.errors import VaultRefused
+from jitvault.services.context import new_id
+
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
+Spec = Callable[..., Path]
+
+
+@pytest.fixture
+def stuck(rig: Rig, spec: Spec) -> Iterator[str]:
+    """A task that is ending and cannot: its login owns something."""
+    file = spec()
+    user = rig.active(file).login["user"]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{user}"'.encode())
+        rig("operator", "complete", file.stem, code=6)
+        yield file.stem
+        target.execute(f'DROP SCHEMA IF EXISTS "{file.stem}"'.encode())
+
+
+def mended(rig: Rig, task: str) -> None:
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'DROP SCHEMA "{task}"'.encode())
+
+
+def notes(rig: Rig, task: str) -> list[tuple[str, str]]:
+    timeline = rig("operator", "status", task).json["timeline"]
+    return [(e["body"]["by"], e["body"]["note"]) for e in timeline if e["event"] == "noted"]
+
+
+# -- what was asked for and not done yet -------------------------------------------------------------------------
+
+
+def test_an_end_that_waits_for_a_worker_is_shown_to_whoever_may_see_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    rig("operator", "status", file.stem)
+    assert rig("operator", "status", file.stem).json["end_requested"] == []
+    rig.cli("operator", "revoke", file.stem, "--reason", "it is enough", "--wait", "0", code=13, worker=False)
+    said = "at 2", " UTC, waits for a worker: it is enough"
+    for who, by in (("operator", "you"), ("auditor", "operator")):
+        shown = rig.cli(who, "status", file.stem, worker=False).stdout
+        assert f"end requested by {by} {said[0]}" in shown and said[1] in shown
+        (asked,) = rig.cli(who, "status", file.stem, "--json", worker=False).json["end_requested"]
+        assert (asked["by"], asked["reason"], asked["note"]) == (by, "operator", "it is enough")
+    # who may read nobody else's request
+    assert rig.cli("agent", "status", file.stem, "--json", worker=False).json["end_requested"] == []
+    # with the ledger, and without the worker's identity
+    reader = {"JITVAULT_WORKER_TOKEN": ""}
+    assert "end requested by operator" in rig.cli("auditor", "status", file.stem, extra=reader).stdout
+    assert rig("operator", "status", file.stem).json["state"] == "confirmed"
+    for who in ("operator", "auditor"):
+        assert rig.cli(who, "status", file.stem, "--json", worker=False).json["end_requested"] == []
+
+
+# -- what was tried ------------------------------------------------------------------------------------------------
+
+
+def test_tries_are_folded_for_people_and_all_there_as_json(rig: Rig, stuck: str) -> None:
+    for _ in range(2):
+        rig("operator", "complete", stuck, code=6)
+    shown = rig.cli("operator", "status", stuck, extra={"COLUMNS": "80"}).stdout
+    (failed,) = [line for line in shown.splitlines() if " revoked: 1 revoke_failed" in line]
+    assert "times, last at" in failed
+    assert "tried again  from" in shown
+    tries = [e for e in rig("operator", "status", stuck).json["timeline"] if e["event"] == "revoked"]
+    assert len(tries) > 5
+    assert max(map(len, shown.splitlines()[-12:])) <= 80
+    listed = rig.cli("auditor", "list", extra={"COLUMNS": "80"}).stdout
+    # when it is due again
+    assert [line for line in listed.splitlines() if line.startswith(stuck) and line.endswith("UTC")]
+    mended(rig, stuck)
+    rig("operator", "complete", stuck)
+
+
+# -- what was said -------------------------------------------------------------------------------------------------
+
+
+def test_a_reason_that_comes_later_is_kept_and_why_it_ended_stays(rig: Rig, stuck: str) -> None:
+    operator = rig.entity("operator")
+    rig("operator", "revoke", stuck, "--reason", "the agent went wild", code=6)
+    assert notes(rig, stuck) == [(operator, "the agent went wild")]
+    rig("operator", "revoke", stuck, "--reason", "the agent went wild", code=6)
+    assert notes(rig, stuck) == [(operator, "the agent went wild")]
+    mended(rig, stuck)
+    ended = rig("operator", "revoke", stuck, "--reason", "mended now")
+    assert (ended.json["end_reason"], ended.json["confirmed"], ended.stderr) == ("completed", True, "")
+    assert notes(rig, stuck) == [(operator, "the agent went wild"), (operator, "mended now")]
+    late = rig("operator", "revoke", stuck, "--reason", "and another thing")
+    assert "this reason is not kept" in late.stderr
+    assert len(notes(rig, stuck)) == 2
+
+
+def test_what_somebody_says_who_may_not_end_it_is_not_kept(rig: Rig, stuck: str) -> None:
+    person = rig.wiring("approver-1").person
+    wish = {"kind": "end", "task": stuck, "entity": person.entity, "reason": "operator", "note": "mind me"}
+    wish |= {"nonce": new_id(), "at": person.clock.now().isoformat()}
+    signed = person.signer.sign(wish, DOCUMENT_TYPE, key=signer_key(person.entity))
+    rig.put(f"requests/{person.entity}/{stuck}/end", signed)
+    rig("operator", "complete", stuck, code=6)
+    assert notes(rig, stuck) == []
+    mended(rig, stuck)
+    rig("operator", "complete", stuck, code=None)
+
+
+# -- what was found ------------------------------------------------------------------------------------------------
+
+
+def test_a_list_says_how_many_findings_each_task_has(rig: Rig, spec: Spec) -> None:
+    good, bad = spec(), spec()
+    rig.active(good)
+    assert "findings" not in rig.cli("auditor", "list").stdout
+    held = rig.active(bad)
+    with suppress(VaultRefused):
+        rig.vault(held.token).read("sys/mounts")
+    rig("operator", "status", bad.stem, code=12)
+    listed = {row["task_id"]: row["findings"] for row in rig("auditor", "list").json["tasks"]}
+    count = len(rig.findings(bad.stem))
+    assert count > 0
+    assert listed == {good.stem: 0, bad.stem: count}
+    shown = rig.cli("auditor", "list", extra={"COLUMNS": "80"}).stdout.splitlines()
+    assert shown[0].split() == ["task", "state", "ended", "due", "findings"]
+    assert [line.split()[-1] for line in shown if line.startswith(bad.stem)] == [str(count)]
+    # the same by what is published
+    found = rig.cli("auditor", "list", "--json", worker=False).json["tasks"]
+    assert {row["task_id"]: row["findings"] for row in found if row["task_id"] in listed} == listed
