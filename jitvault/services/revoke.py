@@ -52,7 +52,7 @@ def revoke(
     After a gap in the stream each is looked up before as well: only that it was still there rules out that an act in
     the gap took its record away, after which Vault says 204 and does nothing. So it is after such an act that was seen.
     With several sources nobody knows before the next canary whether the stream has moved to another one, so they are
-    always looked up.
+    always looked up. So are those of a task that begins again: what is found alive has to be proven dead anew.
 
     Raises, once everything was tried, the first thing that kept Vault from answering for one of them. What Vault tried
     and could not do raises nothing: the verdict says it.
@@ -80,7 +80,8 @@ def next_try(begun: datetime, now: datetime) -> datetime:
 
 def _look_first(worker: Worker, file: TaskFile) -> bool:
     several = len(worker.sources.present()) > 1
-    return several or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
+    again = any(event.kind in ("late_lease", "unproven") for event in file.events)
+    return several or again or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
 def revoke_token(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:

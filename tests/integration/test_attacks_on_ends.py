@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -205,15 +204,6 @@ def stage() -> Iterator[Stage]:
         yield found
 
 
-def put_back(stage: Stage, copy: Path) -> None:
-    """Vault as it was when `copy` was made."""
-    if stage.bao.running:
-        stage.kill()
-    shutil.rmtree(stage.bao._raft)
-    shutil.copytree(copy, stage.bao._raft)
-    stage.mend()
-
-
 @pytest.mark.parametrize("when", ["revoked, not yet judged", "confirmed, not yet sealed"])
 def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before(
     stage: Stage, tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, when: str
@@ -222,9 +212,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
     file, copy = spec(), tmp_path / "raft"
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    stage.kill()
-    shutil.copytree(stage.bao._raft, copy)
-    stage.mend()
+    stage.copy_files(copy)
     time.sleep(1)
     if when == "revoked, not yet judged":
         # the process ends between the answers of its revocations and the canary that would prove them
@@ -239,7 +227,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
         assert {grant.verdict.value for grant in rig.file(file.stem).grants} == {"gone"}
     else:
         rig("operator", "complete", file.stem)
-    put_back(stage, copy)
+    stage.put_back(copy)
     claims_run_out(rig)
     assert rig.is_live(held.token)
     if when != "revoked, not yet judged":
