@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import EXAMPLE
+from hands import without_a_token
 from rig import PREFIX, Rig, hurried, own_rig, settle
 from stage import Stage, claims_run_out, staged
 
@@ -129,17 +129,9 @@ def test_a_wish_that_had_nothing_to_force_forces_nothing_later(rig: Rig, spec: S
     held = rig.active(file)
     ended = rig("operator", "revoke", file.stem, "--force", "--reason", "in a hurry").json
     assert (ended["state"], ended["forced"]) == ("confirmed", None)
-    line = next(
-        line
-        for line in rig.world.audit_file.read_text().splitlines()
-        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == held.lease_id
-    )
-    late = rig.admin.read(PREFIX) or {}
-    lease, login = str(late["lease_id"]), str(late["data"]["username"])
+    lease, login = without_a_token(rig, held)
     as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{login}"')
     try:
-        with rig.world.audit_file.open("a") as audit:
-            audit.write(line.replace(held.lease_id, lease).replace(held.login["user"], login) + "\n")
         # somebody looks, and wants nothing
         rig("auditor", "status", file.stem, code=None)
         assert rig.file(file.stem).task.state == "ending"
