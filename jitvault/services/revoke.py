@@ -85,8 +85,11 @@ def _look_first(worker: Worker, file: TaskFile) -> bool:
 
 
 def revoke_token(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
-    """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path."""
-    _take_back(worker, file, claim, [_token(worker, grant)])
+    """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path.
+
+    It is looked up before as well: what kept its issue from its end can have kept lines out of the stream.
+    """
+    _take_back(worker, file, claim, [_token(worker, grant)], look_first=True)
 
 
 def _is_known(grant: GrantRow) -> bool:

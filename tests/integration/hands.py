@@ -45,7 +45,7 @@ def audit_lines(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
-    """A lease and its login that look as if the task had read them and have no token any more, as a late lease has none.
+    """A lease and its login that look as if the task had read them and have no token, as a late lease has none.
 
     An administrator reads them, and a line like that of the task's own read is written for them.
     """

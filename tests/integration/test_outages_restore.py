@@ -17,7 +17,9 @@ from invariants import at_target, check, check_over, verdicts
 from rig import Held, Rig, hurried
 from stage import Stage, hasty, sealed, staged, until_done
 
+from jitvault import wiring
 from jitvault.domain.lifecycle import State
+from jitvault.domain.quiet import QUIET
 
 Spec = Callable[..., Path]
 FORCED = ("--force", "--reason", "Vault forgot its login, and somebody dropped it")
@@ -147,6 +149,31 @@ def test_an_active_task_goes_on_after_a_restore_and_ends_in_proof(stage: Stage, 
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert not rig.is_live(held.token)
     sealed(rig, file.stem)
+    check_over(rig, file.stem)
+
+
+def test_what_comes_back_while_its_proof_is_waited_for_is_not_confirmed(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is proven, and the quiet second is waited for: in it Vault is restored."""
+    file = spec()
+    held = active(rig, file)
+    snapshots = [stage.snapshot()]
+    sleep = wiring.SystemClock.sleep
+
+    def meanwhile(clock: wiring.SystemClock, seconds: float) -> None:
+        sleep(clock, seconds)
+        if seconds >= QUIET.total_seconds() and snapshots:
+            stage.restore(snapshots.pop())
+
+    monkeypatch.setattr(wiring.SystemClock, "sleep", meanwhile)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert snapshots == []
+    assert not rig.is_live(held.token)
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    kinds = events(rig, file.stem)
+    assert kinds.index("unproven") < kinds.index("confirmed")
     check_over(rig, file.stem)
 
 
