@@ -19,11 +19,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-# every moment of an outage that the tests know, and more of them in a row: some minutes
+# every moment of an outage that the tests know, and more of them in a row: some fifteen minutes
 outages: $(STAMP)
 	JITVAULT_TEST_ALL_OUTAGES=1 JITVAULT_TEST_SEEDS=20 $(BIN)/python -m pytest tests/integration/test_outages_*.py
 
-# every point at which a command can die by SIGKILL: some twenty minutes
+# every point at which a command can die by SIGKILL: some thirty minutes
 faults: $(STAMP)
 	JITVAULT_TEST_ALL_POINTS=1 $(BIN)/python -m pytest -o timeout=0 tests/integration/test_crash*.py
 

@@ -22,6 +22,7 @@ ever carries a secret: no token, no password, no response body.
     ├── VaultRefused            10   Vault refused this token
     │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
+    │   └── LedgerFull          11   nothing can be written to it; what is there may be readable
     ├── SecurityFinding         12   something happened that must not happen
     │   └── Frozen              12   nothing is granted until somebody has looked into it
     └── WaitTimedOut            13   nobody did the work in time
@@ -124,6 +125,10 @@ class VaultRejected(VaultRefused):
 class LedgerUnavailable(JitvaultError):
     exit_code = 11
     default_hint = "Check JITVAULT_LEDGER, the file's permissions and the free space on its disk."
+
+
+class LedgerFull(LedgerUnavailable):
+    default_hint = "Free space on its disk, then run the command again."
 
 
 class SecurityFinding(JitvaultError):

@@ -69,7 +69,7 @@ def _end(
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
-    document = session.known(wiring, task)
+    document = session.current(wiring, task)
     if document["state"] in {"cancelled", *session.BEFORE}:
         hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)

@@ -15,6 +15,7 @@ import typer
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import State
 from jitvault.errors import (
+    AuditUntrusted,
     JitvaultError,
     LedgerUnavailable,
     NotFound,
@@ -57,6 +58,21 @@ def known(wiring: Wiring, task_id: str) -> Published:
     if document is None or document["state"] == "refused":
         raise NotFound(f"there is no task {task_id}")
     return document
+
+
+def current(wiring: Wiring, task_id: str) -> Published:
+    """The same, and no earlier than a grant that this process's own ledger knows of.
+
+    A Vault that was restored tells of an earlier time, until the task is advanced.
+    """
+    document = published(wiring, task_id)
+    if (document is None or document["state"] in BEFORE) and wiring.has_worker:
+        task = wiring.worker.ledger.task(task_id)
+        if task is not None and task.state in HELD | ENDING | DONE:
+            # without a stream it is told as well, and taken away
+            with suppress(AuditUntrusted):
+                advance(wiring.worker, task_id)
+    return known(wiring, task_id)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from jitvault.domain.evidence import Canary, Trail, done, follows, stretch
+from jitvault.domain.evidence import Canary, Trail, canary_after, done, follows, stretch
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 
@@ -133,7 +133,15 @@ def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: 
 
 
 def lookup_line(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
-    """The line of a look-up of ours that Vault answered with "there is no such thing"."""
+    """The line of a look-up of ours that Vault answered with "there is no such thing".
+
+    The first with a canary after it in its stretch: where a line was cut off right after a look-up, a later one counts.
+    """
+    found = list(_gone_lines(credential, trail, after))
+    return next((o for o in found if canary_after(trail, o.place) is not None), next(iter(found), None))
+
+
+def _gone_lines(credential: Credential, trail: Trail, after: Observation | None) -> Iterator[Observation]:
     by: dict[Kind, set[str]] = (
         {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
         if credential.kind == "lease"
@@ -142,19 +150,16 @@ def lookup_line(credential: Credential, trail: Trail, *, after: Observation | No
             Kind.LEASE_LOOKUP: {credential.alias_lookup},
         }
     )
-    return next(
-        (
-            o
-            for o in trail.observations
-            if o.closing
-            and o.failed
-            and o.subject in by.get(o.kind, ())
-            and o.op in credential.lookup_ops
-            and o.actor in trail.worker_accessors
-            and any(error in o.error for error in credential.gone_errors)
-            and follows(o, after)
-        ),
-        None,
+    return (
+        o
+        for o in trail.observations
+        if o.closing
+        and o.failed
+        and o.subject in by.get(o.kind, ())
+        and o.op in credential.lookup_ops
+        and o.actor in trail.worker_accessors
+        and any(error in o.error for error in credential.gone_errors)
+        and follows(o, after)
     )
 
 
@@ -176,7 +181,7 @@ def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> 
 
 def revival(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
     """The last look-up of ours that found what an earlier one did not: a Vault that was restored has it back."""
-    gone = lookup_line(credential, trail, after=after)
+    gone = next(_gone_lines(credential, trail, after), None)
     if gone is None:
         return None
     own = (o for o in reversed(trail.observations) if o.op in credential.live_ops and o.actor in trail.worker_accessors)

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool, Pool
 
-from jitvault.errors import LedgerUnavailable
+from jitvault.errors import LedgerFull, LedgerUnavailable
 from jitvault.ledger.group import GroupCommit
 
 HEAD = "0001"
@@ -82,14 +83,24 @@ def opened(url: str, *, create: bool) -> Database:
         # an option can make it a ledger in memory, or change how long a writer waits
         raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
     _prepare_file(parsed.database, create=create)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_to_json)
+    database = Database(_engine(parsed))
+    try:
+        if create:
+            _create(database)
+        _check_version(database, url)
+    except LedgerFull:
+        # where nobody else has it open the index of its log needs no room on the disk, and it can be read
+        database = Database(_engine(parsed, poolclass=NullPool))
+        event.listen(database.engine, "connect", _alone, insert=True)
+        _check_version(database, url)
+    return database
+
+
+def _engine(url: URL, **pool: type[Pool]) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_to_json, **pool)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
-    database = Database(engine)
-    if create:
-        _create(database)
-    _check_version(database, url)
-    return database
+    return engine
 
 
 def _to_json(value: object) -> str:
@@ -123,6 +134,10 @@ def _prepare_file(path: str | None, *, create: bool) -> None:
         file.touch(mode=0o600)
     except OSError as error:
         raise LedgerUnavailable(f"the ledger {file} cannot be created: {error.strerror}") from None
+
+
+def _alone(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
 
 
 def _on_connect(connection: Any, _record: object) -> None:
@@ -182,8 +197,7 @@ def _version(connection: Connection) -> str | None:
 
 def _translated(error: Exception) -> LedgerUnavailable:
     reason = str(getattr(error, "orig", None) or error)
-    if "full" in reason:
-        return LedgerUnavailable(
-            f"the ledger is full: {reason}", hint="Free space on its disk, then run the command again."
-        )
+    # SHMSIZE: there is no room for the index of SQLite's log
+    if "full" in reason or getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
+        return LedgerFull(f"the ledger is full: {reason}")
     return LedgerUnavailable(f"the ledger cannot be used: {reason:.200}")

@@ -24,7 +24,8 @@ from jitvault.services.decide import Standing
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
-from jitvault.services.late import begin_again, end_late
+from jitvault.services.late import BACK, begin_again, end_late
+from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
@@ -233,12 +234,18 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
 
 def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None = None) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
+    if why is None and not (last.tries or last.waits) and is_there(worker, proven_before(file)):
+        # before anything that can fail: a Vault that was restored has given it back
+        begin_again(worker, file, claim, "unproven", BACK)
+        file = _file(worker, file.task.task_id)
     revoke(worker, file, claim, why=why)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
         newest = canary(worker)
     outcome = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
+    if outcome.back:
+        begin_again(worker, _file(worker, file.task.task_id), claim, "unproven", BACK)
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()

@@ -18,7 +18,7 @@ from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.integrity import is_complete
-from jitvault.services.lookups import gone_lookups, live_lookups
+from jitvault.services.lookups import gone_lookups, is_there, live_lookups, proven_before
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
@@ -68,10 +68,14 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a task lacks to be `confirmed`: `proven` says that every credential is, `quiet` is check 7."""
+    """What a task lacks to be `confirmed`: `proven` says that every credential is, `quiet` is check 7.
+
+    `back`: Vault has again what was proven dead before.
+    """
 
     proven: bool
     quiet: Check
+    back: bool = False
 
 
 def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Outcome:
@@ -94,6 +98,8 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
             change = Change("judged", {"quiet": quiet.evidence}, rows=(*credentials, *checks))
             worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
         return Outcome(found.proven, quiet)
+    if is_there(worker, proven_before(file)):
+        return Outcome(proven=False, quiet=quiet, back=True)
     begun = file.task.ending_at or worker.now()
     dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
@@ -165,12 +171,8 @@ def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
             # only the target could prove it, and that was then
             proof = replace(proof, verdict=lease.verdict)
         proofs.append(proof)
-    accessors = [grant.wrapped_accessor for grant in file.grants if grant.wrapped_accessor]
-    return (
-        all(is_proven(proof, target=False) for proof in proofs)
-        and all(worker.tokens.lookup_accessor(accessor) is None for accessor in accessors)
-        and all(worker.leases.lookup(lease.lease_id) is None for lease in file.leases)
-    )
+    proven = all(is_proven(proof, target=False) for proof in proofs)
+    return proven and not is_there(worker, (*file.grants, *file.leases))
 
 
 def _never_issued(grant: GrantRow) -> bool:

@@ -11,6 +11,8 @@ from jitvault.services.context import Worker
 from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke
 
+BACK = "Vault has again what was proven dead"
+
 
 def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str) -> None:
     """What was proven is not any more, or something is there (again): all of it is looked up and ended anew.

@@ -1,10 +1,38 @@
-"""The look-ups of a credential by what Vault answered: the domain looks for their lines in the stream."""
+"""The look-ups of a credential: what Vault answered, whose lines the domain looks for in the stream; and once more."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from jitvault.ports.ledger import OperationRow
+from jitvault.domain.lifecycle import Verdict
+from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.revoke import DEAD
+
+
+def proven_before(file: TaskFile) -> list[GrantRow | LeaseRow]:
+    """The credentials of a task that nobody was asked about since they were proven dead."""
+    rows: tuple[GrantRow | LeaseRow, ...] = (*file.grants, *file.leases)
+    return [row for row in rows if row.verdict in DEAD]
+
+
+def is_there(worker: Worker, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
+    """Whether Vault has one of them at this moment. One that was restored has back what it had ended.
+
+    An attempt that was never issued is nobody's: what comes back of it is an orphan, and a sweep's to end.
+    """
+    return any(_has(worker, row) for row in credentials)
+
+
+def _has(worker: Worker, row: GrantRow | LeaseRow) -> bool:
+    if isinstance(row, LeaseRow):
+        return worker.leases.lookup(row.lease_id) is not None
+    if row.verdict is Verdict.NEVER_ISSUED:
+        return False
+    if row.wrapped_accessor:
+        return worker.tokens.lookup_accessor(row.wrapped_accessor) is not None
+    # its accessor was lost in a crash
+    return bool(row.token_lease) and worker.leases.lookup(row.token_lease or "") is not None
 
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:

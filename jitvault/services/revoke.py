@@ -43,7 +43,7 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
     After a gap in the stream each is looked up before as well: only that it was still there rules out that an act in
     the gap took its record away, after which Vault says 204 and does nothing. So it is after such an act that was seen.
     With several sources nobody knows before the next canary whether the stream has moved to another one, so they are
-    always looked up.
+    always looked up. So are those of a task that begins again: what is found alive has to be proven dead anew.
 
     Raises, once everything was tried, the first thing that kept Vault from answering for one of them. What Vault tried
     and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over
@@ -114,7 +114,8 @@ def _look_before(worker: Worker, file: TaskFile, doomed: Sequence[Handle]) -> Se
 
 
 def _is_in_doubt(worker: Worker, file: TaskFile) -> bool:
-    return worker.ledger.interrupted(file) or worker.ledger.endangered(file)
+    again = any(event.kind in ("late_lease", "unproven") for event in file.events)
+    return again or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
 def _may_be_elsewhere(worker: Worker) -> bool:
@@ -129,8 +130,12 @@ def _may_be_elsewhere(worker: Worker) -> bool:
 
 
 def revoke_token(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
-    """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path."""
-    _take_back(worker, file, claim, [handles.token(worker, grant)])
+    """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path.
+
+    It is looked up before as well: what kept its issue from its end can have kept lines out of the stream.
+    """
+    tokens = [handles.token(worker, grant)]
+    _take_back(worker, file, claim, tokens, before=tokens)
 
 
 def _is_known(grant: GrantRow) -> bool:

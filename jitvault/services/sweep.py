@@ -191,13 +191,15 @@ def _fix(worker: Worker, claim: int, found: Swept) -> Swept:
 def _doomed(found: Swept) -> list[OrphanRow]:
     """Tokens first, so that their doors close at once, then the leases that the stream says they got.
 
-    A token that its task calls dead is the task's to end, as long as that is not over.
+    What its task calls dead is the task's to end, as long as that is not over.
     """
     tokens = [row for row in found.orphans if row.kind == "token" and not _is_its_tasks(found, row)]
     issues = {lease_id: one.issue for lease_id, one in found.why.items() if one.issue}
     accessors = {issues[row.lease_id].subject for row in tokens if row.lease_id in issues} - {""}
     leases = [row for row in found.orphans if row.kind == "lease"]
     theirs = [row for row in leases if row.lease_id in issues and issues[row.lease_id].by in accessors]
+    # what a task had that is over by now was its token's as well
+    theirs += [row for row in leases if row not in theirs and row.task_id and not _is_its_tasks(found, row)]
     # what an earlier sweep began is finished, also where its token is gone by now
     return [*tokens, *theirs, *(row for row in leases if row.revoking and row not in theirs)]
 

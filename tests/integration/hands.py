@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rig import Rig
+from rig import PREFIX, Held, Rig
 
 AGENT = "127.0.0.1"
 THIEF = "127.0.0.3"
@@ -42,6 +42,23 @@ def ask(
 def audit_lines(path: Path) -> dict[str, dict[str, Any]]:
     """Every line of an audit file by the SHA-256 of its bytes, as findings name it."""
     return {sha256(raw).hexdigest(): json.loads(raw) for raw in path.read_bytes().splitlines(keepends=True)}
+
+
+def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
+    """A lease and its login that look as if the task had read them and have no token, as a late lease has none.
+
+    An administrator reads them, and a line like that of the task's own read is written for them.
+    """
+    line = next(
+        line
+        for line in rig.world.audit_file.read_text().splitlines()
+        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == held.lease_id
+    )
+    read = rig.admin.read(PREFIX) or {}
+    lease_id, login = str(read["lease_id"]), str(read["data"]["username"])
+    with rig.world.audit_file.open("a") as audit:
+        audit.write(line.replace(held.lease_id, lease_id).replace(held.login["user"], login) + "\n")
+    return lease_id, login
 
 
 class Mirror:

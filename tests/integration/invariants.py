@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -250,7 +250,9 @@ def audit_entries(rig: Rig, about: bytes = b"") -> Iterator[dict[str, Any]]:
         for part in sorted(path.glob("*.log")) if path.is_dir() else [path]:
             for line in part.read_bytes().splitlines(keepends=True):
                 if line.endswith(b"\n") and line.startswith(b"{") and about in line:
-                    yield json.loads(line)
+                    # what a full disk cut off is no entry, nor what was written behind it
+                    with suppress(ValueError):
+                        yield json.loads(line)
 
 
 # -- f: what is said is understood at night --------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Runs jitvault commands that die by SIGKILL at a chosen point. A program of the crash tests, not a test.
 
 It imports jitvault once and forks for each order, so that a death costs milliseconds. An order is a line of JSON
-on stdin, `{arguments, environment, point, in_a_hurry, output}`; the answer is a line `{signal, code, points}`. A
-point is passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
-reached, so `points` then names them all: the requests' paths, and `commit`.
+on stdin, `{arguments, environment, point, within, in_a_hurry, output}`; the answer is a line `{signal, code, points}`.
+A point is passed before and after every request to Vault, and before and after every commit to the ledger; 0 is never
+reached, so `points` then names them all: the requests' paths, and `commit`. `within` names a function as
+`module:function`: only the points within it count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,11 @@ class Points:
         self.last = last
         self.passed: list[str] = []
         self.tally = tally
+        self.counts = True
 
     def __call__(self, name: str) -> None:
+        if not self.counts:
+            return
         self.passed.append(name)
         if len(self.passed) == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -43,6 +48,21 @@ class Points:
 
         setattr(owner, name, observed)
 
+    def only_within(self, function: str) -> None:
+        module, _, name = function.partition(":")
+        owner = import_module(module)
+        act: Callable[..., Any] = getattr(owner, name)
+        self.counts = False
+
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            self.counts = True
+            try:
+                return act(*args, **kwargs)
+            finally:
+                self.counts = False
+
+        setattr(owner, name, observed)
+
 
 def run(order: dict[str, Any]) -> None:
     """In the forked process: one command, whole or not."""
@@ -55,6 +75,8 @@ def run(order: dict[str, Any]) -> None:
     points = Points(order["point"], Path(order["output"] + ".points"))
     points.around(requests.Session, "send")
     points.around(Database, "write")
+    if order["within"]:
+        points.only_within(order["within"])
     if order["in_a_hurry"]:
         advance._TRIES = 1
     os.environ.clear()

@@ -30,13 +30,19 @@ class Mortal:
     process: subprocess.Popen[str]
     directory: Path
 
-    def __call__(self, rig: Rig, *arguments: str, point: int, in_a_hurry: bool = False) -> dict[str, Any]:
-        """How the command ended: `{signal, code, points, out, err}`. In a hurry it tries a revocation twice only."""
+    def __call__(
+        self, rig: Rig, *arguments: str, point: int, in_a_hurry: bool = False, within: str = ""
+    ) -> dict[str, Any]:
+        """How the command ended: `{signal, code, points, out, err}`. In a hurry it tries a revocation twice only.
+
+        `within` (`module:function`): only points within that function count.
+        """
         output = self.directory / f"run-{time.monotonic_ns()}"
         order = {
             "arguments": [*arguments, "--json"],
             "environment": rig.cli.environment("operator"),
             "point": point,
+            "within": within,
             "in_a_hurry": in_a_hurry,
             "output": str(output),
         }

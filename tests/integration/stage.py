@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import requests
 from commands import EXAMPLE, Result
 from go_between import GoBetween
 from rig import Rig, own_rig
 
 from jitvault import wiring
+from jitvault.errors import JitvaultError
 from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import Servers
@@ -34,6 +37,7 @@ from jitvault.vault.client import Connection, Vault
 ALL = bool(os.environ.get("JITVAULT_TEST_ALL_OUTAGES"))
 # longer than anything here takes on a busy machine, unless it is held back
 TIMEOUT_S = 1.5
+RESTORED_S = 20.0
 
 
 def on_raft(directory: Path) -> OpenBao:
@@ -69,7 +73,7 @@ class Stage:
 
     def seal(self) -> None:
         """Vault answers 503 from now on; a static seal opens itself at the next start."""
-        Vault(Connection(self.world.address), self.world.admin_token).write("sys/seal")
+        self._admin.write("sys/seal")
 
     def mend(self) -> None:
         """Everything runs and serves again, as it was left."""
@@ -81,6 +85,53 @@ class Stage:
             self.bao.kill()
         self.bao.start()
         self.between.up()
+
+    def snapshot(self) -> bytes:
+        """Vault's whole storage as it is now, as an administrator keeps it; of raft storage alone."""
+        return self._storage("GET", "snapshot").content
+
+    def restore(self, snapshot: bytes) -> None:
+        """Put Vault's storage back to a snapshot; Vault answers before it has done that."""
+        admin = self._admin
+        admin.write("cubbyhole/since", {"the": "snapshot"})
+        self._storage("POST", "snapshot-force", snapshot)
+        deadline = time.monotonic() + RESTORED_S
+        while not self._is_without(admin, "cubbyhole/since"):
+            assert time.monotonic() < deadline, "Vault was not put back"
+            time.sleep(0.02)
+
+    def copy_files(self, to: Path) -> None:
+        """The storage of a Vault that is stopped for it, as a backup of its disk has it."""
+        self.kill()
+        shutil.copytree(self.bao._raft, to)
+        self.mend()
+
+    def put_back(self, copy: Path) -> None:
+        """The same the other way round: no line of the audit stream tells of it."""
+        if self.bao.running:
+            self.kill()
+        shutil.rmtree(self.bao._raft)
+        shutil.copytree(copy, self.bao._raft)
+        self.mend()
+
+    @staticmethod
+    def _is_without(admin: Vault, path: str) -> bool:
+        try:
+            return admin.read(path) is None
+        except JitvaultError:
+            # it starts anew with what it was given
+            return False
+
+    def _storage(self, method: str, what: str, body: bytes | None = None) -> requests.Response:
+        headers = {"X-Vault-Token": self.world.admin_token.reveal()}
+        url = f"{self.world.address}/v1/sys/storage/raft/{what}"
+        answer = requests.request(method, url, headers=headers, data=body, timeout=RESTORED_S)
+        answer.raise_for_status()
+        return answer
+
+    @property
+    def _admin(self) -> Vault:
+        return Vault(Connection(self.world.address), self.world.admin_token)
 
     def pause_target(self) -> None:
         """SIGSTOP PostgreSQL with all its sessions: it accepts connections, and says nothing."""

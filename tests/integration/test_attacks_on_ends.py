@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hands import without_a_token
 from rig import PREFIX, Rig, own_rig
 from stage import Stage, claims_run_out
 
@@ -137,17 +136,9 @@ def test_a_wish_that_had_nothing_to_force_forces_nothing_later(rig: Rig, spec: S
     held = rig.active(file)
     ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "in a hurry").json
     assert (ended["state"], ended["forced"]) == ("confirmed", None)
-    line = next(
-        line
-        for line in rig.world.audit_file.read_text().splitlines()
-        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == held.lease_id
-    )
-    late = rig.admin.read(PREFIX) or {}
-    lease, login = str(late["lease_id"]), str(late["data"]["username"])
+    lease, login = without_a_token(rig, held)
     as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{login}"')
     try:
-        with rig.world.audit_file.open("a") as audit:
-            audit.write(line.replace(held.lease_id, lease).replace(held.login["user"], login) + "\n")
         # somebody looks, and wants nothing
         rig("auditor", "status", file.stem, code=None)
         assert rig.file(file.stem).task.state == "ending"
@@ -206,15 +197,6 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
 # -- a Vault that was restored -----------------------------------------------------------------------------------
 
 
-def put_back(stage: Stage, copy: Path) -> None:
-    """Vault as it was when `copy` was made."""
-    if stage.bao.running:
-        stage.kill()
-    shutil.rmtree(stage.bao._raft)
-    shutil.copytree(copy, stage.bao._raft)
-    stage.mend()
-
-
 @pytest.mark.parametrize("when", ["revoked, not yet judged", "confirmed, not yet sealed"])
 def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before(
     stage: Stage, tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, when: str
@@ -223,9 +205,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
     file, copy = spec(), tmp_path / "raft"
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    stage.kill()
-    shutil.copytree(stage.bao._raft, copy)
-    stage.mend()
+    stage.copy_files(copy)
     time.sleep(1)
     if when == "revoked, not yet judged":
         # the process ends between the answers of its revocations and the canary that would prove them
@@ -240,7 +220,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
         assert {grant.verdict.value for grant in rig.file(file.stem).grants} == {"gone"}
     else:
         rig("operator", "complete", file.stem)
-    put_back(stage, copy)
+    stage.put_back(copy)
     claims_run_out(rig)
     assert rig.is_live(held.token)
     if when != "revoked, not yet judged":

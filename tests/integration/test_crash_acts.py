@@ -1,4 +1,5 @@
-"""A process may die anywhere in the later acts as well: the end of two leases, the seal, and a task closed by force.
+"""A process may die anywhere in the later acts as well: the end of two leases, what is left to Vault's own queue, the
+seal, and a task closed by force.
 
 Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts.
 """
@@ -12,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 from commands import EXAMPLE, Result
+from hands import without_a_token
 from invariants import check, check_over, reasons, verdicts
-from mortal import Mortal, new_rig, points_of, time_passes
+from mortal import ALL, Mortal, new_rig, points_of, time_passes
 from psycopg import sql
 from rig import PREFIX, Held, Rig
 
@@ -21,6 +23,7 @@ from jitvault.domain.lifecycle import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
+QUEUE = "jitvault.services.revoke:_queue"
 FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 
@@ -38,9 +41,9 @@ def with_two_leases(rig: Rig, file: Path) -> Held:
     return held
 
 
-def killed(mortal: Mortal, rig: Rig, *arguments: str, point: int, of: int) -> None:
+def killed(mortal: Mortal, rig: Rig, *arguments: str, point: int, of: int, within: str = "") -> None:
     """The command dies; the number of looks at the stream varies a little, so the last points may not be reached."""
-    died = mortal(rig, *arguments, point=point, in_a_hurry=True)
+    died = mortal(rig, *arguments, point=point, in_a_hurry=True, within=within)
     assert died["signal"] == signal.SIGKILL or point > of - 12, (point, died)
     time_passes(rig)
 
@@ -70,6 +73,51 @@ def test_the_end_of_two_leases_may_die_anywhere(start: Any, mortal: Mortal) -> N
         assert goes_on(rig, file.stem, "complete", file.stem, point=point).json["confirmed"], point
         assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"], point
         check_over(rig, file.stem)
+
+
+def test_what_leaves_leases_to_vaults_queue_may_die_anywhere(start: Any, mortal: Mortal) -> None:
+    """Two leases that their backend refuses to end, and that no token's end has put into the queue."""
+    rig, file = start("dry")
+    left = left_over(rig, file)
+    dry = mortal(rig, "complete", file.stem, point=0, in_a_hurry=True, within=QUEUE)
+    assert (dry["code"], all(is_queued(rig, lease) for lease, _ in left)) == (6, True), dry
+    come_to_an_end(rig, file.stem, left)
+    points = points_of(dry["points"], ("/v1/sys/leases/revoke/",))
+    assert len(dry["points"]) >= 12
+    # after the first was left to Vault, and before the second is
+    for point in points if ALL else points[1:3]:
+        rig, file = start(point)
+        left = left_over(rig, file)
+        killed(mortal, rig, "complete", file.stem, point=point, of=len(dry["points"]), within=QUEUE)
+        assert not rig.task_tokens(file.stem), point
+        check(rig, rig("operator", "complete", file.stem, code=6))
+        assert all(is_queued(rig, lease) for lease, _ in left), point
+        come_to_an_end(rig, file.stem, left)
+        goes_on(rig, file.stem, "complete", file.stem, point=point)
+        assert verdicts(rig, file.stem) == ["audit_confirmed", *["target_confirmed"] * 3], point
+        check_over(rig, file.stem)
+
+
+def left_over(rig: Rig, file: Path) -> list[tuple[str, str]]:
+    """A task with its own lease, and two more with their logins that have no token and own something."""
+    held = rig.active(file)
+    left = [without_a_token(rig, held) for _ in range(2)]
+    for _, login in left:
+        as_superuser(rig, "CREATE SCHEMA {name} AUTHORIZATION {name}", login)
+    rig("operator", "status", file.stem)
+    assert len(rig.file(file.stem).leases) == 3
+    return left
+
+
+def come_to_an_end(rig: Rig, task: str, left: list[tuple[str, str]]) -> None:
+    for _, login in left:
+        as_superuser(rig, "DROP SCHEMA {name}", login)
+    rig("operator", "complete", task, code=None)
+
+
+def is_queued(rig: Rig, lease_id: str) -> bool:
+    """Whether Vault has the lease and is about to end it by itself."""
+    return int(rig.admin.write("sys/leases/lookup", {"lease_id": lease_id})["data"]["ttl"]) <= 0
 
 
 def test_a_seal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
@@ -131,5 +179,9 @@ def drop(rig: Rig, held: Held) -> None:
 
 
 def at_target(rig: Rig, statement: str, held: Held) -> None:
+    as_superuser(rig, statement, held.login["user"])
+
+
+def as_superuser(rig: Rig, statement: str, login: str) -> None:
     with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
-        target.execute(sql.SQL(statement).format(name=sql.Identifier(held.login["user"])))  # type: ignore[arg-type]
+        target.execute(sql.SQL(statement).format(name=sql.Identifier(login)))  # type: ignore[arg-type]

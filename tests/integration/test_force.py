@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from hands import without_a_token
 from rig import Held, Rig
 
 from jitvault.domain.lifecycle import EndReason
@@ -112,7 +112,7 @@ def test_forcing_needs_a_reason_and_something_to_force(rig: Rig, spec: Spec) -> 
 
 def test_forcing_asks_and_whoever_says_nothing_has_closed_nothing(rig: Rig, stuck: tuple[str, Held]) -> None:
     task, held = stuck
-    force = ("revoke", task, "--force", "--reason", "in a hurry")
+    force = ("revoke", task, "--force", "--yes", "--reason", "in a hurry")
     refused = rig.cli("operator", *force, code=2)
     assert f"Close task {task} for good even if nothing proves that its credentials are dead? [y/N]" in refused.stderr
     assert "nothing was closed" in refused.stderr and "--yes" in refused.stderr
@@ -146,17 +146,8 @@ def test_a_lease_that_vault_does_not_try_itself_is_left_to_its_queue(rig: Rig, s
     """Its token's end puts a lease into the queue. One whose token is gone already is in nobody's."""
     file = spec()
     held = rig.active(file)
-    line = next(
-        line
-        for line in rig.world.audit_file.read_text().splitlines()
-        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == held.lease_id
-    )
-    # somebody else's lease, as a late one has no token any more: its line is made to look like the task's
-    orphan = str((rig.admin.read("database/creds/app-readonly") or {})["lease_id"])
-    login = _login_of(rig, orphan)
+    orphan, login = without_a_token(rig, held)
     _as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{login}"')
-    with rig.world.audit_file.open("a") as audit:
-        audit.write(line.replace(held.lease_id, orphan).replace(held.login["user"], login) + "\n")
     ended = rig("operator", "revoke", file.stem, code=6).json
     verdicts = {lease["lease_id"]: lease["verdict"] for lease in ended["leases"]}
     assert verdicts[orphan] == "revoke_failed"
@@ -166,11 +157,3 @@ def test_a_lease_that_vault_does_not_try_itself_is_left_to_its_queue(rig: Rig, s
     assert found["ttl"] <= 0
     _as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
     rig("operator", "revoke", file.stem)
-
-
-def _login_of(rig: Rig, lease_id: str) -> str:
-    for line in reversed(rig.world.audit_file.read_text().splitlines()):
-        response = json.loads(line).get("response") or {}
-        if (response.get("secret") or {}).get("lease_id") == lease_id:
-            return str(response["data"]["username"])
-    raise AssertionError(lease_id)

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from invariants import check, check_over, files
 from rig import Held, Rig
+from test_two_at_once import at_once
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
+ALL = ("revoke", "--all", "--reason", "everything", "--yes")
 
 
 @pytest.fixture
@@ -152,3 +155,53 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
         "2 of 2 tasks: credentials proven dead",
         "2 of 2 tasks: proven",
     ]
+
+
+# -- two processes at once -----------------------------------------------------------------------------------------
+
+
+def test_two_that_end_everything_at_once_prove_each_task_once(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 4)
+    results = at_once(rig.cli, ALL, ALL, processes=2)
+    assert [result.code for result in results] == [0, 0], [result.stderr for result in results]
+    assert all(_is_dead(rig, one) for one in held.values())
+    check(rig, *results)
+    for file in files(rig):
+        assert [event.kind for event in file.events].count("confirmed") == 1, file.task.task_id
+        check_over(rig, file.task.task_id)
+
+
+def test_two_that_close_a_task_by_force_close_it_once(rig: Rig, spec: Spec) -> None:
+    ((task, one),) = _held(rig, spec, 1).items()
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA "{task}" AUTHORIZATION "{one.login["user"]}"'.encode())
+        rig("operator", "revoke", task, code=6)
+        forced = ("revoke", task, "--force", "--yes", "--reason", "the owner keeps it")
+        results = at_once(rig.cli, forced, forced, processes=2)
+        assert [result.code for result in results] == [6, 6], [result.stderr for result in results]
+        assert results[0].json == results[1].json
+        assert (results[0].json["state"], results[0].json["confirmed"]) == ("unverified", False)
+        check(rig, *results)
+        kinds = [event.kind for event in rig.file(task).events]
+        assert kinds.count("unverified") == kinds.count("force_intended") == 1
+        target.execute(f'DROP SCHEMA "{task}"; DROP ROLE "{one.login["user"]}"'.encode())
+
+
+def test_a_sweep_beside_the_kill_switch_ends_what_belongs_to_no_task(rig: Rig, spec: Spec) -> None:
+    held = _held(rig, spec, 3)
+    policy = next(p for p in rig.admin.list("sys/policies/acl") if p.startswith("jitvault-access-"))
+    made = rig.admin.write("auth/token/create/jitvault-15m", {"policies": [policy], "ttl": "5m"})["auth"]
+    # old enough for a sweep to act on it
+    rig.settle()
+    swept, ended = at_once(rig.cli, ("sweep", "--fix"), ALL, processes=2)
+    assert swept.code in (0, 6, 12), swept
+    assert ended.code in (0, 12), ended
+    assert not rig.is_live(made["client_token"])
+    assert all(_is_dead(rig, one) for one in held.values())
+    check(rig, swept, ended)
+    rig("operator", *ALL, code=None)
+    for task in held:
+        check_over(rig, task)
+    rig.settle()
+    assert rig("operator", "sweep", "--fix", code=None).json["orphans"] == []
+    rig("operator", "unfreeze", "--reason", "it was ours", code=None)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from commands import Result
-from disk import Disk
+from disk import Limit
 from go_between import Fate
 from invariants import check, check_over, files, reasons
 from rig import Rig
@@ -34,7 +34,7 @@ class Misfortune:
 
     def __init__(self, stage: Stage, rig: Rig, chance: random.Random) -> None:
         self.stage, self.rig, self.chance = stage, rig, chance
-        self.disk = Disk()
+        self.disk = Limit()
         self.story: list[str] = []
 
     def strike(self) -> None:

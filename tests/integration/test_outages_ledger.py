@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disk import Disk
+from disk import Disk, Limit, small_disk
 from go_between import Fate, Moment
 from invariants import at_target, check, check_over, live_tokens, unknown_tokens, verdicts
 from rig import Rig
@@ -44,15 +45,20 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch)
-    yield stage.rig(tmp_path)
+    yield stage.rig(tmp_path / "ledger")
     stage.between.clear()
 
 
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    found = Disk()
-    yield found
-    found.free()
+@pytest.fixture(params=["a small disk", *(["a limit"] if ALL else ())])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    """What the ledger of `rig` lies on. Asked for before `rig` is."""
+    if request.param == "a limit":
+        found = Limit()
+        yield found
+        found.free()
+        return
+    with small_disk(tmp_path / "ledger") as small:
+        yield small
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def full_at(stage: Stage, disk: Disk, rig: Rig, where: str, moment: Moment, *arg
 
 @pytest.mark.parametrize(("where", "moment"), [(CREATE, "before"), (CREATE, "after"), (DELIVER, "after")])
 def test_a_disk_that_is_full_during_a_grant(
-    stage: Stage, rig: Rig, spec: Spec, disk: Disk, where: str, moment: Moment
+    stage: Stage, disk: Disk, rig: Rig, spec: Spec, where: str, moment: Moment
 ) -> None:
     file = spec()
     rig("operator", "submit", file)
@@ -101,7 +107,7 @@ def test_a_disk_that_is_full_during_a_grant(
     ],
 )
 def test_a_full_disk_keeps_no_access_alive(
-    stage: Stage, rig: Rig, spec: Spec, disk: Disk, where: str, moment: Moment
+    stage: Stage, disk: Disk, rig: Rig, spec: Spec, where: str, moment: Moment
 ) -> None:
     file = spec()
     held = rig.active(file)
@@ -117,7 +123,24 @@ def test_a_full_disk_keeps_no_access_alive(
     check_over(rig, file.stem)
 
 
-def test_a_disk_that_is_full_while_a_task_is_sealed(stage: Stage, rig: Rig, spec: Spec, disk: Disk) -> None:
+def test_a_full_disk_keeps_no_access_alive_where_nobody_has_the_ledger_open(
+    stage: Stage, disk: Disk, rig: Rig, spec: Spec
+) -> None:
+    """There is no room for SQLite's own index of its log, so the ledger can only be read as it lies there."""
+    file = spec()
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    gc.collect()
+    assert [path.name for path in rig.ledger_path.parent.glob(rig.ledger_path.name + "-*")] == []
+    first = full_at(stage, disk, rig, "GET auth/token/lookup-self", "before", "complete", file.stem)
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+def test_a_disk_that_is_full_while_a_task_is_sealed(stage: Stage, disk: Disk, rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)
     rig("operator", "complete", file.stem)

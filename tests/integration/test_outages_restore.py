@@ -1,0 +1,207 @@
+"""Vault is restored from an older snapshot: what it had ended is there again, and what it had made may be forgotten.
+
+Every restore is a real one, by raft's own snapshots. Whenever it happens, nothing that lives is called dead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from invariants import at_target, check, check_over, verdicts
+from rig import Held, Rig
+from stage import Stage, hasty, sealed, until_done
+
+from jitvault import wiring
+from jitvault.domain.lifecycle import State
+from jitvault.domain.quiet import QUIET
+
+pytestmark = pytest.mark.usefixtures("hurried")
+Spec = Callable[..., Path]
+FORCED = ("--force", "--yes", "--reason", "Vault forgot its login, and somebody dropped it")
+SETTLED_S = 2.2
+
+
+@pytest.fixture
+def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    hasty(monkeypatch)
+    yield stage.rig(tmp_path)
+    stage.mend()
+
+
+def active(rig: Rig, file: Path) -> Held:
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    return held
+
+
+@contextmanager
+def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
+    """A role that owns something cannot be dropped."""
+    name = held.login["user"]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE SCHEMA "of-{name}" AUTHORIZATION "{name}"'.encode())
+        try:
+            yield
+        finally:
+            target.execute(f'DROP SCHEMA "of-{name}"'.encode())
+
+
+def proofs(rig: Rig, task: str) -> dict[tuple[str, int], str]:
+    """What each check of each credential rests on."""
+    return {(check.subject, check.n): check.evidence for check in rig.file(task).checks}
+
+
+def events(rig: Rig, task: str) -> list[str]:
+    return [event.kind for event in rig.file(task).events]
+
+
+def test_what_was_confirmed_is_looked_up_before_the_seal_and_ended_anew(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    snapshot = stage.snapshot()
+    rig("operator", "complete", file.stem)
+    stage.restore(snapshot)
+    assert rig.is_live(held.token)
+    assert rig.lease_is_live(held.lease_id)
+    time.sleep(SETTLED_S)
+    rig("operator", "status", file.stem, code=None)
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert sealed(rig, file.stem).json["proof"]["confirmed"]
+    assert events(rig, file.stem).count("confirmed") == 2
+    check_over(rig, file.stem)
+
+
+def test_what_was_seen_before_a_restore_that_no_line_tells_of_proves_nothing(
+    stage: Stage, rig: Rig, spec: Spec, tmp_path: Path
+) -> None:
+    """A disk that was put back: the evidence of the first end is whole, and there is another one all the same."""
+    file = spec()
+    held = active(rig, file)
+    stage.copy_files(tmp_path / "copy")
+    rig("operator", "complete", file.stem)
+    first = proofs(rig, file.stem)
+    stage.put_back(tmp_path / "copy")
+    assert rig.is_live(held.token)
+    sealed(rig, file.stem)
+    assert not rig.is_live(held.token)
+    # of each the revocation and the look-up
+    second = proofs(rig, file.stem)
+    assert first.keys() == second.keys()
+    assert not [key for key in first if key[1] in (2, 3) and first[key] == second[key]]
+    check_over(rig, file.stem)
+
+
+def test_what_comes_back_while_a_task_ends_is_ended_before_it_is_confirmed(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """Its token was proven dead long ago; it waits for its lease alone."""
+    file = spec()
+    held = active(rig, file)
+    snapshot = stage.snapshot()
+    with not_revocable(rig, held):
+        rig("operator", "complete", file.stem, code=6)
+        assert verdicts(rig, file.stem) == ["audit_confirmed", "revoke_failed"]
+        stage.restore(snapshot)
+        assert rig.is_live(held.token)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert not rig.is_live(held.token)
+    sealed(rig, file.stem)
+    check_over(rig, file.stem)
+
+
+def test_what_comes_back_after_the_seal_is_found_by_a_sweep_and_ended(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    snapshot = stage.snapshot()
+    rig("operator", "complete", file.stem)
+    sealed(rig, file.stem)
+    receipt = rig.file(file.stem).task.receipt
+    stage.restore(snapshot)
+    found: dict[str, Any] = rig("operator", "sweep", code=12).json
+    assert {orphan["kind"] for orphan in found["orphans"] if orphan["task_id"] == file.stem} == {"token", "lease"}
+    fixed: dict[str, Any] = rig("operator", "sweep", "--fix").json
+    assert [orphan["verdict"] for orphan in fixed["orphans"]] == ["audit_confirmed", "audit_confirmed"]
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    assert rig.file(file.stem).task.receipt == receipt
+    rig("operator", "sweep")
+    check_over(rig, file.stem)
+
+
+def test_an_active_task_goes_on_after_a_restore_and_ends_in_proof(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    stage.restore(stage.snapshot())
+    check(rig, rig("operator", "status", file.stem))
+    assert rig.file(file.stem).task.state is State.ACTIVE
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    assert not rig.is_live(held.token)
+    sealed(rig, file.stem)
+    check_over(rig, file.stem)
+
+
+def test_what_comes_back_while_its_proof_is_waited_for_is_not_confirmed(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is proven, and the quiet second is waited for: in it Vault is restored."""
+    file = spec()
+    held = active(rig, file)
+    snapshots = [stage.snapshot()]
+    sleep = wiring.SystemClock.sleep
+
+    def meanwhile(clock: wiring.SystemClock, seconds: float) -> None:
+        sleep(clock, seconds)
+        if seconds >= QUIET.total_seconds() and snapshots:
+            stage.restore(snapshots.pop())
+
+    monkeypatch.setattr(wiring.SystemClock, "sleep", meanwhile)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert snapshots == []
+    assert not rig.is_live(held.token)
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    kinds = events(rig, file.stem)
+    assert kinds.index("unproven") < kinds.index("confirmed")
+    check_over(rig, file.stem)
+
+
+def test_what_comes_back_while_a_lease_cannot_be_ended_is_ended_at_once(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    snapshot = stage.snapshot()
+    with not_revocable(rig, held):
+        rig("operator", "complete", file.stem, code=6)
+        stage.restore(snapshot)
+        check(rig, rig("operator", "status", file.stem, code=None))
+        assert not rig.is_live(held.token)
+        assert rig.file(file.stem).task.state is State.ENDING
+    until_done(rig, "complete", file.stem)
+
+
+@pytest.mark.parametrize("known", ["submitted", "nothing"])
+def test_a_login_that_vault_has_forgotten_is_never_called_dead(stage: Stage, rig: Rig, spec: Spec, known: str) -> None:
+    """The snapshot is older than the token and the lease, and the target knows nothing of it."""
+    file = spec()
+    rig("operator", "submit", file if known == "submitted" else spec())
+    snapshot = stage.snapshot()
+    held = active(rig, file)
+    stage.restore(snapshot)
+    assert not rig.is_live(held.token)
+    assert at_target(rig, rig.file(file.stem))
+    ghosts = {ghost["kind"]: ghost["how"] for ghost in rig("operator", "sweep", code=12).json["ghosts"]}
+    assert ghosts == {"token": "unexplained", "lease": "with_its_token"}
+    check(rig, rig("operator", "complete", file.stem, code=6))
+    assert rig.file(file.stem).task.state is State.ENDING
+    assert verdicts(rig, file.stem) == ["gone", "gone"]
+    name = held.login["user"]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'.encode())
+    closed = rig("operator", "revoke", file.stem, *FORCED, code=6)
+    assert (closed.json["state"], closed.json["confirmed"]) == ("unverified", False)
+    check(rig, closed)
