@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLE, SPEC, Cli
+from commands import EXAMPLE, SPEC, Cli, Quick
 
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -38,6 +38,11 @@ def variables(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.fixture
 def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
     return Cli(variables, tmp_path)
+
+
+@pytest.fixture
+def quick(variables: dict[str, str], tmp_path: Path) -> Quick:
+    return Quick(variables, tmp_path)
 
 
 @pytest.fixture

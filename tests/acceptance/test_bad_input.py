@@ -203,12 +203,6 @@ def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def shared(variables: dict[str, str], tmp_path: Path) -> Cli:
-    """The commands on the ledger that all tests share."""
-    return Quick(variables, tmp_path)
-
-
-@pytest.fixture
 def untouched(world: World, tmp_path: Path) -> Callable[[], None]:
     """Call it to see that since the test began nothing was written: no request, no task, no ledger."""
     documents = Documents(Vault(Connection(world.address), world.admin_token))
@@ -340,10 +334,10 @@ COMMANDS = ["status", "complete", "revoke", "cancel", "approve --yes", "deny --y
         if (command, kind) != ("unwrap", "upper")  # it may be a wrapping token
     ],
 )
-def test_a_name_that_no_task_can_have_never_reaches_vault(shared: Cli, world: World, command: str, name: str) -> None:
+def test_a_name_that_no_task_can_have_never_reaches_vault(quick: Cli, world: World, command: str, name: str) -> None:
     before = world.audit_file.stat().st_size
     who = "approver-1" if command.endswith("--yes") else "operator"
-    refused = shared(who, *command.split(), "--", name, code=None)
+    refused = quick(who, *command.split(), "--", name, code=None)
     assert refused.code in (2, 8, 9) and refused.stdout == ""
     assert all(c.isprintable() for c in refused.stderr.replace("\n", "")), "control characters are escaped"
     assert len(refused.stderr) < 400 and len(refused.stderr.splitlines()) == 2
@@ -353,9 +347,9 @@ def test_a_name_that_no_task_can_have_never_reaches_vault(shared: Cli, world: Wo
 @pytest.mark.parametrize(
     "command", [["templates", "show"], [], ["grant", "some-task", "--out"], ["report", "--format"]]
 )
-def test_whatever_a_message_repeats_is_escaped(shared: Cli, tmp_path: Path, command: list[str]) -> None:
+def test_whatever_a_message_repeats_is_escaped(quick: Cli, tmp_path: Path, command: list[str]) -> None:
     for hostile in ("\x1b]0;owned\x07", "\x9b31m", "\u202e", "\r"):
-        refused = shared("operator", *command, f"{tmp_path}/no/such/{hostile}", code=None)
+        refused = quick("operator", *command, f"{tmp_path}/no/such/{hostile}", code=None)
         assert refused.code in (2, 9)
         assert all(c.isprintable() for c in refused.stderr.replace("\n", ""))
 
@@ -444,49 +438,49 @@ def issued(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     return Issued(file, granted.stdout, cli("operator", "status", "issued", "--json").json)
 
 
-def is_5_everywhere(shared: Cli, issued: Issued, address: str) -> None:
+def is_5_everywhere(quick: Cli, issued: Issued, address: str) -> None:
     """With something else at Vault's address every command fails the same way, and the task stays as it was."""
     for command, worker in (
         (["grant", issued.file], True),
         (["status", "issued"], True),
         (["complete", "issued"], False),
     ):
-        failed = shared("operator", *command, code=5, worker=worker, extra={"VAULT_ADDR": address})
+        failed = quick("operator", *command, code=5, worker=worker, extra={"VAULT_ADDR": address})
         assert failed.stdout == "" and failed.stderr.startswith("error: ")
-    assert shared("operator", "status", "issued", "--json").json == issued.status
+    assert quick("operator", "status", "issued", "--json").json == issued.status
 
 
-def test_vault_down_is_5_and_the_task_unchanged(shared: Cli, issued: Issued) -> None:
-    is_5_everywhere(shared, issued, "http://127.0.0.1:9")
+def test_vault_down_is_5_and_the_task_unchanged(quick: Cli, issued: Issued) -> None:
+    is_5_everywhere(quick, issued, "http://127.0.0.1:9")
 
 
-def test_vault_sealed_is_5_and_the_task_unchanged(shared: Cli, issued: Issued, sealed: OpenBao) -> None:
-    is_5_everywhere(shared, issued, sealed.address)
-    assert "sealed" in shared("operator", "list", code=5, worker=False, extra={"VAULT_ADDR": sealed.address}).stderr
+def test_vault_sealed_is_5_and_the_task_unchanged(quick: Cli, issued: Issued, sealed: OpenBao) -> None:
+    is_5_everywhere(quick, issued, sealed.address)
+    assert "sealed" in quick("operator", "list", code=5, worker=False, extra={"VAULT_ADDR": sealed.address}).stderr
 
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
 def test_something_else_at_vaults_address_is_5_and_the_task_unchanged(
-    shared: Cli, issued: Issued, something_else: Serve, impatient: None, answer: Answer
+    quick: Cli, issued: Issued, something_else: Serve, impatient: None, answer: Answer
 ) -> None:
-    is_5_everywhere(shared, issued, something_else(answer))
+    is_5_everywhere(quick, issued, something_else(answer))
 
 
-def test_a_task_is_unwrapped_and_completed_after_all_these_failures(shared: Cli, issued: Issued) -> None:
-    assert shared("agent", "unwrap", "-", "--json", given=issued.granted).json["token"]
-    assert shared("operator", "complete", "issued", "--json").json["confirmed"]
+def test_a_task_is_unwrapped_and_completed_after_all_these_failures(quick: Cli, issued: Issued) -> None:
+    assert quick("agent", "unwrap", "-", "--json", given=issued.granted).json["token"]
+    assert quick("operator", "complete", "issued", "--json").json["confirmed"]
 
 
 @pytest.mark.parametrize("forward", [False, True], ids=["lost on the way there", "lost on the way back"])
 def test_a_grant_whose_create_was_lost_is_5_and_the_next_one_finds_out(
-    shared: Cli, spec: Callable[..., Path], world: World, something_else: Serve, forward: bool
+    quick: Cli, spec: Callable[..., Path], world: World, something_else: Serve, forward: bool
 ) -> None:
     file = spec()
     broken = something_else(passing_on(world.address, breaking="/v1/auth/token/create/", forward=forward))
-    lost = shared("operator", "grant", file, "--json", code=5, extra={"VAULT_ADDR": broken})
+    lost = quick("operator", "grant", file, "--json", code=5, extra={"VAULT_ADDR": broken})
     assert lost.stdout == "" and "Run the same command again" in lost.error["hint"]
     deadline = time.monotonic() + 20
-    while (again := shared("operator", "grant", file, "--json", code=None)).code == 5:
+    while (again := quick("operator", "grant", file, "--json", code=None)).code == 5:
         assert time.monotonic() < deadline, again
         time.sleep(0.3)
     assert again.json["wrapping"][0]["token"]
@@ -497,7 +491,7 @@ def test_a_grant_whose_create_was_lost_is_5_and_the_next_one_finds_out(
 
 
 def test_a_token_that_vault_does_not_know_or_no_longer_knows_is_10(
-    shared: Cli, spec: Callable[..., Path], world: World
+    quick: Cli, spec: Callable[..., Path], world: World
 ) -> None:
     admin = Vault(Connection(world.address), world.admin_token)
     short = admin.write("auth/token/create", {"ttl": "1s", "policies": ["default"]})["auth"]["client_token"]
@@ -506,30 +500,30 @@ def test_a_token_that_vault_does_not_know_or_no_longer_knows_is_10(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for token in ("s.nobodyhasthistoken00000", short):
-        refused = shared(None, "grant", file, code=10, extra={"VAULT_TOKEN": token})
+        refused = quick(None, "grant", file, code=10, extra={"VAULT_TOKEN": token})
         assert "permission denied" in refused.stderr or "invalid token" in refused.stderr
         assert "whether it expired" in refused.stderr and token not in refused.stderr and refused.stdout == ""
 
 
 def test_a_worker_token_that_vault_does_not_know_is_10_and_said_to_be_the_workers(
-    shared: Cli, spec: Callable[..., Path]
+    quick: Cli, spec: Callable[..., Path]
 ) -> None:
     wrong = {"JITVAULT_WORKER_TOKEN": "s.nobodyhasthistoken00000"}
     for command in (["grant", spec()], ["status", "some-task"]):
-        refused = shared("operator", *command, code=10, extra=wrong)
+        refused = quick("operator", *command, code=10, extra=wrong)
         assert "JITVAULT_WORKER_TOKEN" in refused.stderr and wrong["JITVAULT_WORKER_TOKEN"] not in refused.stderr
 
 
-def test_a_root_token_is_nobody_and_no_token_is_a_usage_error(shared: Cli, spec: Callable[..., Path]) -> None:
-    assert "belongs to no entity" in shared("admin", "grant", spec(), code=2).stderr
-    assert "VAULT_TOKEN is not set" in shared(None, "grant", spec(), code=2).stderr
+def test_a_root_token_is_nobody_and_no_token_is_a_usage_error(quick: Cli, spec: Callable[..., Path]) -> None:
+    assert "belongs to no entity" in quick("admin", "grant", spec(), code=2).stderr
+    assert "VAULT_TOKEN is not set" in quick(None, "grant", spec(), code=2).stderr
 
 
 # -- the ledger --------------------------------------------------------------------------------------
 
 
 def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
-    shared: Cli, spec: Callable[..., Path], tmp_path: Path, issues_nothing: Callable[[], None]
+    quick: Cli, spec: Callable[..., Path], tmp_path: Path, issues_nothing: Callable[[], None]
 ) -> None:
     (tmp_path / "garbage.db").write_text("this is no database, and longer than a header of one")
     with closing(sqlite3.connect(tmp_path / "old.db")) as old, old:
@@ -546,7 +540,7 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         "banana": "is not a database URL",
     }
     for url, said in wrong.items():
-        refused = shared("operator", "grant", spec(), code=11, extra={"JITVAULT_LEDGER": url})
+        refused = quick("operator", "grant", spec(), code=11, extra={"JITVAULT_LEDGER": url})
         assert said in refused.stderr and refused.stdout == "" and "hunter2" not in refused.stderr, url
     assert {name: content(tmp_path / name) for name in before} == before
     issues_nothing()

@@ -32,8 +32,8 @@ class Timed:
 
 
 @pytest.fixture
-def cli(variables: dict[str, str], tmp_path: Path) -> Cli:
-    return Quick(variables, tmp_path)
+def cli(quick: Cli) -> Cli:
+    return quick
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,16 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Cli, Quick
+from commands import Cli
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.kv import Documents
-
-
-@pytest.fixture
-def quick(variables: dict[str, str], tmp_path: Path) -> Cli:
-    return Quick(variables, tmp_path)
 
 
 @pytest.fixture

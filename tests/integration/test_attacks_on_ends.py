@@ -20,8 +20,8 @@ from jitvault.services import advance
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
-# what cannot be proven is tried once more, and not for half a minute
-HOW = ("--reason", "it was stolen", "--yes", "--wait", "2")
+# what cannot be proven here is tried again for a moment, and not for half a minute
+HOW = ("--reason", "it was stolen", "--yes", "--wait", "3")
 KILL = ("revoke", "--agent", "research-agent", *HOW)
 ALL = ("revoke", "--all", *HOW)
 

@@ -26,7 +26,7 @@ ALL = ("revoke", "--all", "--reason", "everything", "--yes")
 def rig(rig: Rig) -> Iterator[Rig]:
     yield rig
     # two ledgers on one Vault freeze each other over what is held still
-    rig("operator", "revoke", "--all", "--reason", "the test is over", "--yes", "--wait", "2", code=None)
+    rig("operator", "revoke", "--all", "--reason", "the test is over", "--yes", "--wait", "3", code=None)
 
 
 def _held(rig: Rig, spec: Spec, count: int, **more: str) -> dict[str, Held]:

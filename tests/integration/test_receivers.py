@@ -512,7 +512,7 @@ def test_a_stale_socket_is_replaced_and_one_in_use_is_not(cli: Cli, tmp_path: Pa
     assert path.read_text() == "a file of somebody's"
 
 
-def test_a_wrong_command_line_is_2_and_says_what_is_wrong(cli: Cli, tmp_path: Path) -> None:
+def test_a_wrong_command_line_is_2_and_says_what_is_wrong(quick: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
@@ -543,11 +543,11 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(cli: Cli, tmp_path: Pa
         ),
     ]
     for args, said in wrong:
-        failed = cli(None, "audit", "receive", *args, "--into", tmp_path / "spool", code=2)
+        failed = quick(None, "audit", "receive", *args, "--into", tmp_path / "spool", code=2)
         assert said in failed.stderr, (args, failed.stderr)
-    failed = cli(None, "audit", "receive", *TCP, "--into", tmp_path / "empty", code=2)
+    failed = quick(None, "audit", "receive", *TCP, "--into", tmp_path / "empty", code=2)
     assert "cannot be written" in failed.stderr
-    failed = cli(None, "audit", "receive", *TCP, "--into", tmp_path / "open", code=2)
+    failed = quick(None, "audit", "receive", *TCP, "--into", tmp_path / "open", code=2)
     assert "others may write" in failed.stderr
 
 
