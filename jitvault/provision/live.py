@@ -77,7 +77,8 @@ class Live:
 
     def header_is_plain(self, name: str) -> bool | None:
         """Whether the audited header is shown in plain; None when it is not audited."""
-        headers = (self._vault.at_root().read("sys/config/auditing/request-headers") or {}).get("data", {}).get("headers")
+        answer = self._vault.at_root().read("sys/config/auditing/request-headers") or {}
+        headers = answer.get("data", {}).get("headers")
         found = {key.lower(): value for key, value in (headers or {}).items()}.get(name.lower())
         return None if found is None else not found.get("hmac")
 
