@@ -21,7 +21,7 @@ from unittest import mock
 
 import psycopg
 import pytest
-from conftest import PEOPLE, Cli, Result
+from conftest import PEOPLE, Cli, Result, without_limits
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.cli import app
@@ -272,6 +272,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
-    """A rig whose ledger lies in `directory` and belongs to one test."""
+    """A rig whose ledger lies in `directory` and belongs to one test, with policies that count nothing."""
     ledger = directory / "own-ledger.db"
-    return Rig(world, Cli({**variables, "JITVAULT_LEDGER": f"sqlite:///{ledger}"}, directory), ledger)
+    own = {"JITVAULT_LEDGER": f"sqlite:///{ledger}", "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
+    return Rig(world, Cli({**variables, **own}, directory), ledger)
