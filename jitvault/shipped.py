@@ -7,7 +7,7 @@ from pathlib import Path
 from jitvault.errors import InvalidInput
 
 _PACKAGE = Path(__file__).parent
-_MAX_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 
 
 def root() -> Path:
@@ -36,4 +36,4 @@ def files(directory: Path, *suffixes: str) -> dict[str, bytes]:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_MAX_BYTES + 1)
+        return file.read(MAX_BYTES + 1)

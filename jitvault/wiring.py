@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from jitvault import shipped
 from jitvault.audit.sources import ConfiguredSources
 from jitvault.authorize.cedar import CedarAuthorizer
+from jitvault.authorize.current import CurrentPolicies
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, VaultRefused, VaultRejected, WrongState
@@ -145,12 +147,17 @@ class Wiring:
         )
 
     @cached_property
-    def authorizer(self) -> CedarAuthorizer:
-        policies = {name: data.decode() for name, data in shipped.files(self.settings.policies, ".cedar").items()}
-        schemas = shipped.files(self.settings.policies, ".cedarschema")
+    def authorizer(self) -> CurrentPolicies:
+        """The policies in use. Raises InvalidInput when they do not validate."""
+        return CurrentPolicies(lambda: self.policies(self.settings.policies))
+
+    def policies(self, directory: Path) -> CedarAuthorizer:
+        """The policy set in a directory. Raises InvalidInput."""
+        policies = {Path(name).name: _text(name, data) for name, data in shipped.files(directory, ".cedar").items()}
+        schemas = shipped.files(directory, ".cedarschema")
         if not policies or len(schemas) != 1:
-            raise InvalidInput(f"{self.settings.policies} needs .cedar files and one .cedarschema")
-        return CedarAuthorizer(policies, next(iter(schemas.values())).decode())
+            raise InvalidInput(f"{directory} needs .cedar files and one .cedarschema")
+        return CedarAuthorizer(policies, _text(*next(iter(schemas.items()))))
 
     def _installation(self, documents: Documents) -> str:
         """The installation that `init` made in this Vault; a ledger belongs to one for good."""
@@ -174,3 +181,13 @@ class Wiring:
                 hint="JITVAULT_LEDGER and VAULT_ADDR do not belong together.",
             )
         return installation
+
+
+def _text(name: str, data: bytes) -> str:
+    """The text of one file. Raises InvalidInput, also for one that is too long to be read whole."""
+    if len(data) > shipped.MAX_BYTES:
+        raise InvalidInput(f"{name}: expected at most {shipped.MAX_BYTES // 1024} KiB")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{name}: expected UTF-8") from None

@@ -8,18 +8,20 @@ to each policy's `@id`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import cedarpy
 
+from jitvault.authorize.request import entities_of, request_of
 from jitvault.domain.canonical import sha256_hex
-from jitvault.domain.policy import APPROVERS, Decision, Obligations, combine, strictest
+from jitvault.domain.policy import Decision, Obligations, combine, strictest
+from jitvault.domain.question import Question
+from jitvault.domain.rules import read_rule
+from jitvault.domain.shadow import idle_rules
 from jitvault.errors import InvalidInput
-from jitvault.ports.policy import Question
 
-_KNOWN = frozenset({"id", "approvals", "approver_group", "max_window", "reason"})
-_MAX_APPROVALS = 10
+_POSITION = re.compile(r"\bpolicy\d+\b")
 
 
 class CedarAuthorizer:
@@ -32,97 +34,64 @@ class CedarAuthorizer:
         try:
             self._set = cedarpy.PolicySet.from_str(text)
             self._schema = cedarpy.Schema.from_str(schema)
-            result = cedarpy.validate_policies(text, schema)
+            result = cedarpy.validate_policies(text, self._schema)
             parsed = json.loads(cedarpy.policies_to_json_str(text))
         except ValueError as error:
-            raise InvalidInput(f"the policy set does not parse: {error!s:.300}") from None
-        if not result.validation_passed:
-            problems = "; ".join(str(problem) for problem in result.errors)
-            raise InvalidInput(f"the policy set does not validate: {problems:.300}")
+            raise InvalidInput(f"the policy set does not parse: {_where(policies)}{_line(error)}") from None
         if parsed["templates"]:
             raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
-        self._rules = {name: _Rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
-        groups = {rule.obligations.approver_group for rule in self._rules.values() if rule.obligations.approvals}
-        if len(groups) > 1:
-            # one count cannot say that each of two groups has approved
-            raise InvalidInput(f"policies name several approver groups, this version knows one: {sorted(groups)}")
-        ids = [rule.id for rule in self._rules.values()]
-        if len(set(ids)) != len(ids):
-            raise InvalidInput("two policies have the same @id")
+        self.rules = {name: read_rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
+        if not result.validation_passed:
+            problems = "; ".join(self._named(problem.error) for problem in result.errors)
+            raise InvalidInput(f"the policy set does not validate: {problems:.300}")
+        ids = [rule.id for rule in self.rules.values()]
+        if twice := sorted({one for one in ids if ids.count(one) > 1}):
+            raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
+        permits = (rule for rule in self.rules.values() if rule.permits)
+        needed = {needed.group for rule in permits for needed in rule.obligations.approvals}
+        self.groups = frozenset(needed).union(*(rule.groups for rule in self.rules.values()))
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """The rules that decide nothing, by their `@id`, each with the reason."""
+        return idle_rules(list(self.rules.values()))
 
     def decide(self, questions: Sequence[Question]) -> Decision:
-        return combine([self._one(question) for question in questions])
+        """`jitvault.ports.policy.Authorizer.decide`, in one call to Cedar with only what the questions speak of."""
+        entities = cedarpy.Entities.from_json_str(json.dumps(entities_of(questions)))
+        requests = [request_of(question) for question in questions]
+        results = cedarpy.is_authorized_batch(requests, self._set, entities, self._schema) if requests else []
+        return combine([self._decision(result) for result in results])
 
-    def _one(self, question: Question) -> Decision:
-        result = cedarpy.is_authorized(_request(question), self._set, _entities(question), self._schema)
-        deciding = [self._rules[reason] for reason in result.diagnostics.reasons]
-        # a policy that could not be evaluated decides nothing: treat the whole as denied
-        permitted = bool(result.allowed) and not result.diagnostics.errors and bool(deciding)
-        obligations = deciding[0].obligations if permitted else Obligations()
-        for rule in deciding[1:] if permitted else ():
+    def _decision(self, result: cedarpy.AuthzResult) -> Decision:
+        deciding = [self.rules[reason] for reason in result.diagnostics.reasons]
+        if result.diagnostics.errors:
+            # Cedar skips a policy that errs; a forbid that is skipped would let everything through
+            erred = sorted({self._named(name) for e in result.diagnostics.errors for name in _POSITION.findall(e)})
+            why = f"{', '.join(erred) or 'the question'} could not be evaluated"
+            return Decision(False, Obligations(), tuple(erred), self.digest, (why,))
+        permitted = bool(result.allowed) and bool(deciding)
+        obligations = Obligations()
+        for rule in deciding if permitted else ():
             obligations = strictest(obligations, rule.obligations)
-        return Decision(permitted, obligations, tuple(sorted(rule.id for rule in deciding)), self.digest)
+        rules = tuple(sorted(rule.id for rule in deciding))
+        reasons = tuple(sorted({rule.reason for rule in deciding if rule.reason}))
+        return Decision(permitted, obligations, rules, self.digest, reasons)
+
+    def _named(self, text: str) -> str:
+        """`text` with each position replaced by the `@id` that its author knows."""
+        return _POSITION.sub(lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], text)
 
 
-class _Rule:
-    """One policy's id and obligations, read from its annotations."""
-
-    def __init__(self, name: str, policy: Mapping[str, Any]) -> None:
-        annotations: Mapping[str, str] = policy.get("annotations") or {}
-        unknown = sorted(set(annotations) - _KNOWN)
-        if unknown:
-            raise InvalidInput(f"policy {annotations.get('id', name)}: unknown annotation @{unknown[0]}")
-        if not annotations.get("id"):
-            raise InvalidInput(f"{name} has no @id annotation", hint="Every policy needs one: reports show it.")
-        if not annotations.get("approver_group", APPROVERS):
-            raise InvalidInput(f"policy {annotations['id']}: @approver_group names no group")
-        self.id = annotations["id"]
-        self.obligations = Obligations(
-            approvals=self._number(annotations, "approvals", default=0, most=_MAX_APPROVALS) or 0,
-            approver_group=annotations.get("approver_group", APPROVERS),
-            max_window_s=self._number(annotations, "max_window", default=None, most=30 * 86_400),
-        )
-
-    def _number(self, annotations: Mapping[str, str], name: str, *, default: int | None, most: int) -> int | None:
-        if name not in annotations:
-            return default
-        # an annotation without a value is null, and must not read as none
-        value = annotations[name] or ""
-        if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= most):
-            raise InvalidInput(f"policy {self.id}: @{name}({value!r:.40}) is not a whole number from 0 to {most}")
-        return int(value)
+def _where(policies: Mapping[str, str]) -> str:
+    """The file that does not parse by itself, where one can be named."""
+    for name in sorted(policies):
+        try:
+            cedarpy.PolicySet.from_str(policies[name])
+        except ValueError:
+            return f"{name}: "
+    return ""
 
 
-def _uid(kind: str, name: str) -> dict[str, str]:
-    return {"type": kind, "id": name}
-
-
-def _request(question: Question) -> dict[str, Any]:
-    return {
-        "principal": _uid("Operator", question.requester),
-        "action": _uid("Action", "grant"),
-        "resource": _uid("AccessTemplate", question.template),
-        "context": {
-            "agent": question.agent,
-            "owner": question.owner,
-            "criticality": question.criticality,
-            "risk": question.risk,
-            "intent": question.intent,
-            "tools": list(question.tools),
-            "window_s": question.window_s,
-            "network": question.network,
-        },
-    }
-
-
-def _entities(question: Question) -> list[dict[str, Any]]:
-    groups = [_uid("Group", group) for group in question.requester_groups]
-    return [
-        *({"uid": group, "attrs": {}, "parents": []} for group in groups),
-        {"uid": _uid("Operator", question.requester), "attrs": {}, "parents": groups},
-        {
-            "uid": _uid("AccessTemplate", question.template),
-            "attrs": {"tier": question.tier, "data_domains": list(question.data_domains)},
-            "parents": [],
-        },
-    ]
+def _line(error: ValueError) -> str:
+    return " ".join(str(error).split())[:300]

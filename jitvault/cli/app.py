@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, local, operator, sweep, trust
+from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, local, operator, policy, sweep, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -70,6 +70,7 @@ app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
 app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)
 local.templates_app.command("check")(check.templates_check)
 app.add_typer(local.templates_app, name="templates", rich_help_panel=_LOCAL)
+app.add_typer(policy.policy_app, name="policy", rich_help_panel=_LOCAL)
 app.command(rich_help_panel=_LOCAL)(local.demo)
 app.command(rich_help_panel=_LOCAL)(local.dev)
 

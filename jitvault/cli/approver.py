@@ -44,6 +44,7 @@ def _decide(
     task: str, decision: str, *, digest: str | None, reason: str, yes: bool, wait: float, as_json: bool
 ) -> None:
     from jitvault.cli import render, session
+    from jitvault.domain.policy import APPROVERS, SECURITY
     from jitvault.domain.revision import in_plain_words
     from jitvault.errors import Denied, WrongState
     from jitvault.services.sign import sign_decision
@@ -62,10 +63,10 @@ def _decide(
     part = revision.involved().get(wiring.person.entity)
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
-    render.proposal(revision.digest, in_plain_words(revision))
+    render.proposal(revision.digest, in_plain_words(revision), document["decision"])
     if not yes:
         session.ask(f"{decision.capitalize()} {task}?", done="nothing was signed")
-    with session.signing(f"decide about task {task}", "members of jitvault-approvers"):
+    with session.signing(f"decide about task {task}", f"members of {APPROVERS} or {SECURITY}"):
         expires = sign_decision(wiring.person, task, digest=revision.digest, decision=decision, reason=reason)
     me, name = wiring.person.entity, wiring.person.me.display_name
 

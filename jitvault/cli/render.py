@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.cli import output
+from jitvault.cli.decision import told
 from jitvault.cli.output import NewFile, text, to_json
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def ended(document: Published, *, as_json: bool) -> None:
     _print_proof(console, proof)
 
 
-def proposal(digest: str, lines: Sequence[str]) -> None:
-    """What an approver is about to sign, on stderr."""
+def proposal(digest: str, lines: Sequence[str], decision: Mapping[str, Any]) -> None:
+    """What an approver is about to sign, and what policy said of it, on stderr."""
     console = output.console(stderr=True)
-    for line in lines:
+    for line in (*lines, f"By policy: {told(decision)}."):
         console.print(line, markup=False, highlight=False)
     console.print(f"Digest: {digest}", markup=False, highlight=False, soft_wrap=True)
 
@@ -197,6 +198,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "risk": content["risk"],
         "revision": str(shown["revision"]["number"]),
         "digest": shown["digest"],
+        "policy": told(shown["decision"]),
         "decisions": ", ".join(f"{d['name']}: {d['decision']}" for d in shown["decisions"]) or "none needed or made",
     }
     if alone := unasked(content["access"]):

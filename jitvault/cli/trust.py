@@ -12,6 +12,7 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jitvault.authorize.current import CurrentPolicies
     from jitvault.services.context import Worker
 
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
@@ -40,7 +41,7 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 def audit_follow(debug: Debug = False) -> None:
     """Read the audit stream into the ledger until Ctrl-C, so that tripwires act at once.
 
-    Several processes may do it: one at a time reads a source.
+    Several processes may do it: one at a time reads a source. SIGHUP reads the policies again.
     """
     import signal
 
@@ -53,12 +54,22 @@ def audit_follow(debug: Debug = False) -> None:
         nonlocal stop
         stop = True
 
-    worker = session.wired().worker
+    wiring = session.wired()
+    worker = wiring.worker
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, on_signal)
+    signal.signal(signal.SIGHUP, lambda *_: _reload(wiring.authorizer))
     sources = ", ".join(source.name for source in worker.sources.present()) or "sources that are not there yet"
     typer.echo(f"following {sources}", err=True)
     follow(worker, stopped=lambda: stop, tell=lambda words: typer.echo(words, err=True))
+
+
+def _reload(policies: CurrentPolicies) -> None:
+    """Take the policies as they are now; a set that does not validate is refused, and the last good one stays."""
+    if policies.reload():
+        typer.echo(f"policies {policies.digest} are in use", err=True)
+    else:
+        typer.echo(f"policies {policies.digest} stay in use: {policies.refused}", err=True)
 
 
 def audit_accept(
@@ -85,15 +96,33 @@ def audit_accept(
 
 def unfreeze(
     reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Only this agent, whose open findings are closed.")
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
+    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first.
+
+    With --agent: policy counts the agent's findings no more. They stay to be seen, with the reason.
+    """
     from jitvault.cli import output
+
+    worker, why = _worker_with(reason)
+    if agent is not None:
+        closed = _close_findings(worker, agent, why)
+        said, shown = {"agent": agent, "closed": closed, "reason": why}, f"closed {closed} finding(s) of {agent}"
+    else:
+        lifted = _lift(worker, why)
+        said, shown = {"lifted": lifted, "reason": why}, f"lifted {lifted} freeze(s); tasks that were ended stay ended"
+    typer.echo(output.to_json(said) if json_ else shown)
+
+
+def _lift(worker: Worker, why: str) -> int:
+    """Raises WrongState while something is still held, and where nothing is frozen."""
     from jitvault.errors import WrongState
     from jitvault.services.follow import end_tripped
 
-    worker, why = _worker_with(reason)
     if worker.ledger.freeze() is not None:
         end_tripped(worker, {}, lambda words: typer.echo(words, err=True))
         if held := worker.ledger.held():
@@ -101,10 +130,20 @@ def unfreeze(
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
         raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
-    if json_:
-        typer.echo(output.to_json({"lifted": lifted, "reason": why}))
-    else:
-        typer.echo(f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+    return lifted
+
+
+def _close_findings(worker: Worker, agent: str, why: str) -> int:
+    """Raises NotFound for an agent that Vault does not know, and WrongState where nothing of it is open."""
+    from jitvault.errors import NotFound, WrongState
+
+    entity = worker.identity.by_name(agent)
+    if entity is None:
+        raise NotFound(f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name`.")
+    closed = worker.ledger.close_findings(entity.id, why, worker.now())
+    if not closed:
+        raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
+    return closed
 
 
 def _worker_with(reason: str) -> tuple[Worker, str]:

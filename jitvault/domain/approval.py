@@ -6,12 +6,13 @@ that no decision looks at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.policy import Obligations
+from jitvault.domain.policy import Obligations, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The outcome: `denied_by` is set when somebody said no, `missing` counts the approvals still to come."""
+    """The outcome: `denied_by` is set when somebody said no, `missing` are the approvals still to come.
+
+    Where somebody could approve for one group or for another, `missing` names one of the ways to complete it.
+    """
 
     approved_by: tuple[Vote, ...]
     denied_by: Vote | None
-    missing: int
-    group: str
+    missing: tuple[Requirement, ...]
     refused: tuple[Refusal, ...]
 
     def missing_json(self) -> list[dict[str, Any]]:
-        return [{"group": self.group, "count": self.missing}] if self.missing else []
+        return [needed.as_json() for needed in self.missing]
 
 
 def tally(
@@ -71,19 +74,19 @@ def tally(
     obligations: Obligations,
     *,
     digest: str,
-    involved: Mapping[str, str],
+    barred: Mapping[str, str],
     now: datetime,
 ) -> Tally:
-    """Count the votes on `digest`. `involved` maps the entities that cannot approve to their part in it.
+    """Count the votes on `digest`. `barred` maps the entities that cannot approve to the reason.
 
-    A denial by a member of the group wins over any number of approvals. A vote for another digest, by
-    somebody involved, from outside the group or past its expiry does not count; `refused` says why.
+    A denial by a member of one of the groups wins over any number of approvals. A vote for another digest, by
+    somebody barred, from outside the groups or past its expiry does not count; `refused` says why.
     """
     approved: dict[str, Vote] = {}
     denied: Vote | None = None
     refused: list[Refusal] = []
     for vote in sorted(votes, key=lambda v: v.entity_id):
-        why = _why_not(vote, obligations, digest=digest, involved=involved, now=now)
+        why = _why_not(vote, obligations, digest=digest, barred=barred, now=now)
         if why:
             refused.append(Refusal(vote.entity_id, vote.name, why))
         elif vote.decision == "deny":
@@ -93,21 +96,44 @@ def tally(
     return Tally(
         approved_by=tuple(approved.values()),
         denied_by=denied,
-        missing=max(0, obligations.approvals - len(approved)),
-        group=obligations.approver_group,
+        missing=unmet(obligations.approvals, {entity: vote.groups for entity, vote in approved.items()}),
         refused=tuple(refused),
     )
 
 
+def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
+    """What `approvers` (entity to its groups) leave open of `needed`, when each of them counts for one group only.
+
+    As few as possible are left open: a maximum matching of approvers to the places that there are in each group
+    (Kuhn's algorithm). Among several such ways the groups that come first are filled first.
+    """
+    places = [(each.group, n) for each in needed for n in range(each.count)]
+    taken: dict[str, tuple[str, int]] = {}
+
+    def fill(place: tuple[str, int], tried: set[str]) -> bool:
+        """Give the place to an approver, moving others to another place where that helps."""
+        for entity in sorted(approvers):
+            if place[0] not in approvers[entity] or entity in tried:
+                continue
+            tried.add(entity)
+            if entity not in taken or fill(taken[entity], tried):
+                taken[entity] = place
+                return True
+        return False
+
+    open_ = Counter(place[0] for place in places if not fill(place, set()))
+    return tuple(Requirement(group, count) for group, count in sorted(open_.items()))
+
+
 def _why_not(
-    vote: Vote, obligations: Obligations, *, digest: str, involved: Mapping[str, str], now: datetime
+    vote: Vote, obligations: Obligations, *, digest: str, barred: Mapping[str, str], now: datetime
 ) -> str | None:
     if vote.digest != digest:
         return "decided about another digest"
-    if obligations.approver_group not in vote.groups:
-        return f"is not in {obligations.approver_group}"
-    if vote.decision == "approve" and vote.entity_id in involved:
-        return f"is the {involved[vote.entity_id]} and cannot approve"
+    if not set(obligations.deciders) & set(vote.groups):
+        return f"is not in {' or '.join(obligations.deciders)}"
+    if vote.decision == "approve" and vote.entity_id in barred:
+        return barred[vote.entity_id]
     if vote.decision == "approve" and vote.expires_at <= now:
         return "the approval has expired"
     return None

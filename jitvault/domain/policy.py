@@ -1,14 +1,17 @@
-"""What a policy decision is, and how several of them become one."""
+"""What a policy decision is, what it obliges to, and how several of them become one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+OPERATORS = "jitvault-operators"
 APPROVERS = "jitvault-approvers"
 """The Vault group that approves where a policy names no other."""
+SECURITY = "jitvault-security"
+"""The second group of approvers, which the shipped policies ask where risk is high."""
 
 
 class Level(StrEnum):
@@ -28,55 +31,136 @@ def highest(levels: Iterable[str]) -> Level:
     return max((Level(level) for level in levels), key=_ORDER.index)
 
 
+class Rung(StrEnum):
+    """By what the end of a task has to be proven; the later is the higher."""
+
+    AUDIT = "audit"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Requirement:
+    """`count` distinct members of the Vault group `group` have to approve."""
+
+    group: str
+    count: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"group": self.group, "count": self.count}
+
+
 @dataclass(frozen=True, slots=True)
 class Obligations:
-    """What has to hold before and while a permitted task is granted."""
+    """What has to hold before and while a permitted task is granted.
 
-    approvals: int = 0
-    approver_group: str = APPROVERS
+    `approvals` names each group once, sorted, with a count of at least one. `max_ttl_s` caps the token's life and
+    `max_window_s` the window, in seconds. `confirm` raises what the templates ask. `notify` names whom to tell.
+    """
+
+    approvals: tuple[Requirement, ...] = ()
+    max_ttl_s: int | None = None
     max_window_s: int | None = None
+    confirm: Rung | None = None
+    notify: tuple[str, ...] = ()
+
+    @property
+    def deciders(self) -> tuple[str, ...]:
+        """The groups whose members can approve and deny; where nobody has to approve, the usual one can deny."""
+        return tuple(needed.group for needed in self.approvals) or (APPROVERS,)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "approvals": [needed.as_json() for needed in self.approvals],
+            "max_ttl_s": self.max_ttl_s,
+            "max_window_s": self.max_window_s,
+            "confirm": self.confirm.value if self.confirm else None,
+            "notify": list(self.notify),
+        }
+
+
+NO_OBLIGATIONS = Obligations()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer for one access, or for a whole task. `rules` are the `@id`s that decided."""
+    """The answer for one access, or for a whole task.
+
+    `rules` are the `@id`s that decided: permits, or what forbade it; none where nothing permits. `reasons` are
+    their `@reason`s, in words.
+    """
 
     permitted: bool
     obligations: Obligations
     rules: tuple[str, ...]
     policy_digest: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def why_denied(self) -> str:
+        """One line for whoever was denied."""
+        if not self.rules:
+            return "no policy permits it" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
+        return f"forbidden by {', '.join(self.rules)}" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "rules": list(self.rules)}
+        return {
+            "permitted": self.permitted,
+            "obligations": self.obligations.as_json(),
+            "rules": list(self.rules),
+            "reasons": list(self.reasons),
+            "policy_digest": self.policy_digest,
+        }
 
 
 def strictest(first: Obligations, second: Obligations) -> Obligations:
-    """Both sets of obligations at once: most approvals, shortest window.
-
-    Two different approver groups cannot both be met by one count, so the group with more approvals holds.
-    """
-    windows = [w for w in (first.max_window_s, second.max_window_s) if w is not None]
-    stricter = second if second.approvals > first.approvals else first
+    """Both at once: of each group the most approvals, the shortest times, the highest rung, everybody told."""
+    counts: dict[str, int] = {}
+    for needed in (*first.approvals, *second.approvals):
+        counts[needed.group] = max(needed.count, counts.get(needed.group, 0))
+    rungs = [rung for rung in (first.confirm, second.confirm) if rung is not None]
     return Obligations(
-        approvals=stricter.approvals,
-        approver_group=stricter.approver_group,
-        max_window_s=min(windows) if windows else None,
+        approvals=tuple(Requirement(group, count) for group, count in sorted(counts.items())),
+        max_ttl_s=_least(first.max_ttl_s, second.max_ttl_s),
+        max_window_s=_least(first.max_window_s, second.max_window_s),
+        confirm=max(rungs, key=tuple(Rung).index) if rungs else None,
+        notify=tuple(sorted({*first.notify, *second.notify})),
     )
 
 
 def combine(decisions: Sequence[Decision]) -> Decision:
-    """One decision for a task out of one per access: all must permit, every obligation holds.
+    """One decision for a task out of one for each question: all must permit, every obligation holds.
 
-    No decision at all is a denial.
+    No decision at all is a denial. What denies is told alone: that something else would be permitted helps nobody.
     """
-    if not decisions:
-        return Decision(permitted=False, obligations=Obligations(), rules=(), policy_digest="")
-    obligations = decisions[0].obligations
-    for decision in decisions[1:]:
+    permitted = bool(decisions) and all(d.permitted for d in decisions)
+    deciding = [d for d in decisions if d.permitted == permitted]
+    obligations = Obligations()
+    for decision in deciding if permitted else ():
         obligations = strictest(obligations, decision.obligations)
     return Decision(
-        permitted=all(d.permitted for d in decisions),
+        permitted=permitted,
         obligations=obligations,
-        rules=tuple(sorted({rule for d in decisions for rule in d.rules})),
-        policy_digest=decisions[0].policy_digest,
+        rules=tuple(sorted({rule for d in deciding for rule in d.rules})),
+        policy_digest=decisions[0].policy_digest if decisions else "",
+        reasons=tuple(sorted({reason for d in deciding for reason in d.reasons})),
     )
+
+
+def capped(seconds: int, cap: int | None) -> int:
+    """`seconds`, at most `cap` where there is one."""
+    return seconds if cap is None else min(seconds, cap)
+
+
+def _least(first: int | None, second: int | None) -> int | None:
+    return second if first is None else capped(first, second)
+
+
+def needed_rung(asked: str, obliged: str | None) -> str:
+    """The higher of what a template asks and what policy does."""
+    return Rung.TARGET.value if Rung.TARGET.value in (asked, obliged) else asked
+
+
+def obliged_rung(said: Mapping[str, Any] | None) -> str | None:
+    """The rung in a decision that was kept as JSON."""
+    rung = ((said or {}).get("obligations") or {}).get("confirm")
+    return str(rung) if rung else None

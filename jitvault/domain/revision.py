@@ -17,7 +17,7 @@ import msgspec
 
 from jitvault.domain.access import AccessPolicy, Capability, Fetch
 from jitvault.domain.canonical import canonical_bytes, digest_of, sha256_hex
-from jitvault.domain.policy import highest
+from jitvault.domain.policy import NO_OBLIGATIONS, Obligations, capped, highest
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.domain.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
 from jitvault.domain.windows import Window, format_duration
@@ -60,6 +60,7 @@ class Resolved:
             "path": self.path,
             "capability": self.capability,
             "data": body.fill_data(self.with_),
+            "template_owner": self.template.metadata.owner,
             "tier": body.tier,
             "data_domains": list(body.data_domains),
             "ttl_s": body.ttl // timedelta(seconds=1),
@@ -176,15 +177,15 @@ class Terms:
     ends_at: datetime
 
 
-def terms(revision: Revision, start: datetime) -> Terms:
-    """What a token issued at `start` gets: the least of the window, every template's TTL and the rest.
+def terms(revision: Revision, start: datetime, obligations: Obligations = NO_OBLIGATIONS) -> Terms:
+    """What a token issued at `start` gets: the least of the window, every template's TTL, policy's caps and the rest.
 
     Raises InvalidInput when too little is left for the agent to unwrap and work.
     """
     window = revision.window
     closes = window.closes_at(start)
-    left_s = (closes - start) // timedelta(seconds=1)
-    ttl_s = min(left_s, *(entry["ttl_s"] for entry in revision.access))
+    left_s = capped((closes - start) // timedelta(seconds=1), obligations.max_window_s)
+    ttl_s = capped(min(left_s, *(entry["ttl_s"] for entry in revision.access)), obligations.max_ttl_s)
     least, work = WRAP_TTLS[0] // timedelta(seconds=1), WORK_AFTER_UNWRAP // timedelta(seconds=1)
     wrap_s = min(ttl_s - work, *(entry["wrap_ttl_s"] for entry in revision.access))
     if wrap_s < least:

@@ -42,6 +42,10 @@ INTERCEPTIONS = frozenset(
     }
 )
 """Rules that say that somebody else may hold what was meant for the agent."""
+OF_AGENT = frozenset(Rule) - FREEZING
+"""Rules that a task's own lines break. Until somebody has looked into it, its agent is not given more: what others
+sign or what a listing shows is no reason, for with that anybody could shut an agent out.
+"""
 
 
 @dataclass(frozen=True, slots=True)

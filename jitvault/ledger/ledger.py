@@ -16,6 +16,7 @@ from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HOLDING, OVER, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
+from jitvault.ledger.admission import SqlAdmission
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.orphans import SqlOrphans
@@ -37,7 +38,7 @@ _IN_ONE_QUERY = 500
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans):
+class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------

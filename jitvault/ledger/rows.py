@@ -17,6 +17,7 @@ from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.ledger import schema
 from jitvault.ports.ledger import (
+    AccessRow,
     CheckRow,
     DecisionRow,
     GrantRow,
@@ -31,6 +32,7 @@ from jitvault.ports.ledger import (
 _TABLES: Mapping[type, Table] = {
     TaskRow: schema.tasks,
     RevisionRow: schema.revisions,
+    AccessRow: schema.accesses,
     DecisionRow: schema.decisions,
     GrantRow: schema.grants,
     LeaseRow: schema.leases,
@@ -45,7 +47,7 @@ _ENUMS: Mapping[tuple[type, str], type] = {
     (OperationRow, "state"): OpState,
 }
 
-R = TypeVar("R", TaskRow, RevisionRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
+R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)
 
 
 def put(connection: Connection, rows: Sequence[Row]) -> None:

@@ -113,6 +113,18 @@ revisions = Table(
     Column("decision", JSON, nullable=False),
 )
 
+# what a revision asks for, by agent, owner and template: how much of it is held is counted before more is granted
+accesses = Table(
+    "accesses",
+    metadata,
+    Column("task_id", String(63), ForeignKey("tasks.task_id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("template", String(63), primary_key=True),
+    Column("agent", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("lease_budget", Integer, nullable=False),
+)
+
 decisions = Table(
     "decisions",
     metadata,
@@ -326,6 +338,9 @@ findings = Table(
     # the audit line that shows it, and the request that the line is of
     Column("line", String(64)),
     Column("request_id", String(64)),
+    # an operator has looked into it: policy does not count it any more
+    Column("closed_at", UtcTime),
+    Column("closed_why", String(500)),
     UniqueConstraint("task_id", "rule", "message"),
 )
 

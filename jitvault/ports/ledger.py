@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.ports.admission import Admission
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
 
@@ -58,6 +59,18 @@ class RevisionRow:
     digest: str
     body: bytes
     decision: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRow:
+    """What a revision asks for by one template, so that what is held can be counted: at most `lease_budget` leases."""
+
+    task_id: str
+    revision: int
+    template: str
+    agent: str
+    owner: str
+    lease_budget: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,7 @@ class OperationRow:
     answered_at: datetime | None
 
 
-Row = RevisionRow | DecisionRow | GrantRow | LeaseRow | CheckRow | OperationRow
+Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | OperationRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +179,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Protocol):
+class Ledger(Record, Orphans, Admission, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:

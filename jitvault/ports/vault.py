@@ -145,6 +145,8 @@ class Identity(Protocol):
 
     def groups_of(self, entity: Entity, among: Sequence[str]) -> tuple[str, ...]: ...
 
+    def has_group(self, group: str) -> bool: ...
+
 
 class Reader(Protocol):
     """Plain reads of what an administrator configured: ACL policies and engine roles."""

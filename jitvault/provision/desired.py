@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from string import Template
 
 from jitvault.domain.access import CAPS, AccessPolicy, access_policy, role_name
+from jitvault.domain.policy import SECURITY
 from jitvault.domain.signing import RECEIPT_KEY, signer_key
 from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.errors import InvalidInput
@@ -26,7 +27,8 @@ INSTALLATION = f"{KV_MOUNT}/data/installation"
 AUDIT_DEVICE = "jitvault"
 AUDITED_HEADER = "X-Jitvault-Op"
 ROLES = ("operator", "approver", "agent", "auditor")
-GROUPS = {f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}
+# security approves as well: the shipped policies ask for a second group where risk is high
+GROUPS = {**{f"jitvault-{role}s": f"jitvault-{role}" for role in ROLES}, SECURITY: "jitvault-approver"}
 
 _NETWORK = re.compile(r"[a-z0-9-]{1,32}")
 # What a template's path can be made of: no wildcard, no template expression, no quote that ends HCL's string.

@@ -29,10 +29,11 @@ from jitvault.vault.client import Connection, Vault
 MEMBERS = {
     "jitvault-operators": ("operator", "operator-2"),
     "jitvault-approvers": ("approver-1", "approver-2"),
+    "jitvault-security": ("approver-2",),
     "jitvault-agents": ("research-agent",),
     "jitvault-auditors": ("auditor",),
 }
-LOGINS = (*(name for names in MEMBERS.values() for name in names), "worker")
+LOGINS = (*dict.fromkeys(name for names in MEMBERS.values() for name in names), "worker")
 ENTITIES = (*LOGINS, "data-owner")
 NETWORKS = {"loopback": ["127.0.0.0/8"]}
 TOKEN_TTL = "8h"  # noqa: S105 - a duration

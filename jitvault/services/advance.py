@@ -199,7 +199,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     check_issuable(worker, file, said)
     canary(worker)
     check_not_frozen(worker)
-    issue(worker, file, claim)
+    issue(worker, file, claim, standing.decision.obligations)
     return Step(standing=standing)
 
 
@@ -211,13 +211,14 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
     if stop := frozen(worker):
         return _ending(worker, file, claim, Step(), stop)
-    if ended is not None or len(made) >= MAX_ATTEMPTS or not still_grantable(worker, file):
+    standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
+    if standing is None:
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
         note = {"note": ended.note if ended else "could not be delivered"}
         return _ending(worker, file, claim, Step(), (reason, note))
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
-    issue(worker, file, claim)
+    issue(worker, file, claim, standing.decision.obligations)
     return Step()
 
 

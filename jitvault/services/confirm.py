@@ -11,6 +11,7 @@ from typing import Any
 from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.policy import Rung
 from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles, settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.traces import Credential
@@ -19,6 +20,7 @@ from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, Operatio
 from jitvault.services.context import Worker
 from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, live_lookups, proven_before
+from jitvault.services.proof import rung_of
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
@@ -58,7 +60,7 @@ def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
         proven.append(_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
-        target = asked.get("confirm") != "audit"
+        target = rung_of(file, asked) == Rung.TARGET
         proof = _lease(hashed, file, lease, trail, probed.get(lease.target_name or ""), asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
@@ -265,7 +267,7 @@ def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Prob
     wanted: dict[tuple[str, str], list[str]] = {}
     for lease in file.leases:
         entry = revision.template_of(lease.path)
-        if entry and entry["confirm"] == "target" and lease.target_name and lease.verdict is not Verdict.LIVE:
+        if entry and rung_of(file, entry) == Rung.TARGET and lease.target_name and lease.verdict is not Verdict.LIVE:
             wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
     found: dict[str, Probed] = {}
     for (engine, probe), names in wanted.items():

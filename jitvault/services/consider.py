@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,11 @@ from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
 from jitvault.domain.revision import Revision, difference, terms
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
-from jitvault.ports.ledger import Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
+from jitvault.ports.ledger import AccessRow, Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.papers import Submission, find_requester, submission
+from jitvault.services.proof import last_said
 from jitvault.services.publish import publish_refusal
 from jitvault.services.selftest import check_selftested
 
@@ -104,15 +106,22 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
         return Considered(submitted, standing)
     if changed:
         _revise(worker, file, claim, revision, standing)
-    elif standing.state is not task.state or _votes(task.task_id, standing) != file.decisions:
-        _move(worker, file, claim, standing.state, _said(standing), standing)
+    elif _is_news(file, standing):
+        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *_votes(task.task_id, standing)]
+        _move(worker, file, claim, standing.state, _said(standing), rows)
     return Considered(submitted, standing)
+
+
+def _is_news(file: TaskFile, standing: Standing) -> bool:
+    """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
+    said = last_said(file)
+    told = {key: value for key, value in _said(standing).items() if said.get(key) != value}
+    return standing.state is not file.task.state or bool(told) or _votes(file.task.task_id, standing) != file.decisions
 
 
 def _was_denied(file: TaskFile) -> bool:
     """Whether an approver denied this very revision: that is final, whatever they sign afterwards."""
-    said = [e.body for e in file.events if e.kind in ("submitted", "revised", "decided")]
-    return file.task.state is State.DENIED and bool(said) and said[-1].get("denied_by") is not None
+    return file.task.state is State.DENIED and last_said(file).get("denied_by") is not None
 
 
 def still_holds(worker: Worker, file: TaskFile) -> bool:
@@ -129,17 +138,19 @@ def still_holds(worker: Worker, file: TaskFile) -> bool:
     return now.digest == approved.digest or submitted.spec.canonical() != approved.content["spec"]
 
 
-def still_grantable(worker: Worker, file: TaskFile) -> bool:
-    """Whether a task whose issue did not finish may be issued again: all of it still holds, read now."""
+def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:
+    """Where a task stands whose issue did not finish, if it may be issued again: all of it still holds, read now."""
     revision = Revision.of(file.revision.body)
-    if not still_holds(worker, file) or stand(worker, revision).state is not State.APPROVED:
-        return False
+    if not still_holds(worker, file):
+        return None
     try:
-        terms(revision, worker.now())
-        check_selftested(worker, revision)
+        standing = stand(worker, revision)
+        terms(revision, worker.now(), standing.decision.obligations)
+        check_selftested(worker, revision, standing.decision.obligations.confirm)
     except InvalidInput:
-        return False
-    return True
+        return None
+    same = standing.decision.obligations.as_json() == last_said(file).get("obligations")
+    return standing if same and standing.state is State.APPROVED else None
 
 
 def _create(worker: Worker, submitted: Submission, revision: Revision, standing: Standing) -> None:
@@ -162,7 +173,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         confirmed_ms=None,
         receipt=None,
     )
-    rows: tuple[Row, ...] = (_row(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
+    rows = (*_opened(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
     body = {"revision": 1, "digest": revision.digest, **_said(standing)}
     worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
 
@@ -176,7 +187,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         {"revision": number, "digest": revision.digest, **_said(standing)},
         state=standing.state,
         fields={"revision": number, "digest": revision.digest, "due_at": revision.window.until},
-        rows=(_row(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
+        rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
@@ -187,13 +198,10 @@ def _move(
     claim: int,
     state: State,
     body: dict[str, object],
-    standing: Standing | None = None,
+    rows: Sequence[Row] = (),
 ) -> None:
-    if standing is None and file.task.state is state:
+    if not rows and file.task.state is state:
         return
-    rows: tuple[DecisionRow, ...] = ()
-    if standing is not None:
-        rows = _votes(file.task.task_id, standing)
     worker.ledger.apply(
         file.task.task_id,
         Change("decided", body, state=state, rows=rows),
@@ -206,6 +214,16 @@ def _row(task_id: str, revision: Revision, number: int, standing: Standing) -> R
     return RevisionRow(task_id, number, revision.digest, revision.body, standing.decision.as_json())
 
 
+def _opened(task_id: str, revision: Revision, number: int, standing: Standing) -> tuple[Row, ...]:
+    """A new revision, and what it asks for by each template."""
+    agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
+    budgets: Counter[str] = Counter()
+    for entry in revision.access:
+        budgets[entry["template"]] += entry["lease_budget"]
+    asked = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
+    return (_row(task_id, revision, number, standing), *asked)
+
+
 def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
     counted = [*standing.tally.approved_by, *filter(None, [standing.tally.denied_by])]
     return tuple(
@@ -216,11 +234,13 @@ def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
 
 def _said(standing: Standing) -> dict[str, object]:
     """What the chain keeps of a decision."""
+    decision = standing.decision.as_json()
     return {
-        "policy": standing.decision.policy_digest,
-        "rules": list(standing.decision.rules),
-        "permitted": standing.decision.permitted,
+        "policy": decision["policy_digest"],
+        "rules": decision["rules"],
+        "permitted": decision["permitted"],
+        "obligations": decision["obligations"],
         "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
         "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
-        "missing": standing.tally.missing,
+        "missing": standing.tally.missing_json(),
     }

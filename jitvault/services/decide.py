@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
-from jitvault.domain.approval import Tally, tally
+from jitvault.domain.approval import Tally, Vote, tally
 from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision
+from jitvault.domain.question import Action, Principal
 from jitvault.domain.revision import Party, Resolved, Revision, build, terms
 from jitvault.domain.spec import AccessEntry, TaskSpec
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, VaultRejected
 from jitvault.ports.engine import Engine
-from jitvault.ports.policy import Question
+from jitvault.ports.vault import Entity
+from jitvault.services.ask import TO_ISSUE, Asked, asked
 from jitvault.services.context import Worker
-from jitvault.services.papers import OPERATORS, Submission, votes
+from jitvault.services.papers import Submission, votes
 from jitvault.services.selftest import check_selftested
 
 
@@ -39,7 +42,7 @@ class Standing:
         if self.tally.denied_by:
             vote = self.tally.denied_by
             return f"{vote.name} denied it: {vote.reason or 'no reason given'}"
-        return "no policy permits it" + (f" ({', '.join(self.decision.rules)})" if self.decision.rules else "")
+        return self.decision.why_denied
 
 
 def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
@@ -53,9 +56,9 @@ def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
         installation=worker.installation,
         number=number,
         spec=spec,
-        requester=Party(submitted.requester.id, submitted.requester.name),
-        agent=_party(worker, spec, "agent", body.agent),
-        owner=_party(worker, spec, "owner", body.owner),
+        requester=_party(submitted.requester),
+        agent=_party(enabled(worker, spec, "agent")),
+        owner=_party(enabled(worker, spec, "owner")),
         access=[_resolved(worker, entry) for entry in body.access],
         cidrs=_cidrs(worker, spec),
     )
@@ -84,38 +87,44 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
 
 def stand(worker: Worker, revision: Revision) -> Standing:
     """Ask policy and count the approvals of `revision`, all read now."""
-    content, body = revision.content, revision.spec.spec
-    requester = worker.identity.by_id(content["requester"]["entity"])
-    groups = worker.identity.groups_of(requester, (OPERATORS,)) if requester else ()
-    window = revision.window
-    length = window.for_ or (window.closes_at(worker.now()) - max(filter(None, (worker.now(), window.not_before))))
-    questions = [
-        Question(
-            requester=content["requester"]["entity"],
-            requester_groups=groups,
-            agent=content["agent"]["entity"],
-            owner=content["owner"]["entity"],
-            template=entry["template"],
-            tier=entry["tier"],
-            data_domains=tuple(entry["data_domains"]),
-            criticality=body.criticality,
-            risk=content["risk"],
-            intent=body.intent,
-            tools=tuple(body.tools),
-            window_s=int(length.total_seconds()),
-            network=body.network or "",
-        )
-        for entry in revision.access
-    ]
-    decision = worker.authorizer.decide(questions)
+    found = asked(worker, revision)
+    decision = worker.authorizer.decide(found.questions(TO_ISSUE))
+    _check_groups(worker, decision)
+    cast = votes(worker, revision.spec.id, decision.obligations.deciders)
     counted = tally(
-        votes(worker, revision.spec.id, decision.obligations.approver_group),
+        cast,
         decision.obligations,
         digest=revision.digest,
-        involved=revision.involved(),
+        barred={**_not_permitted(worker, found, cast), **_involved(revision)},
         now=worker.now(),
     )
     return Standing(decision, counted)
+
+
+def _check_groups(worker: Worker, decision: Decision) -> None:
+    """Raise InvalidInput for a group of approvers that nobody can be in: the task would wait for ever."""
+    for needed in decision.obligations.approvals:
+        if not worker.identity.has_group(needed.group):
+            raise InvalidInput(
+                f"policy {', '.join(decision.rules)}: there is no Vault group {needed.group} to approve it",
+                hint="An administrator makes the group, or corrects @approver_group in the policies.",
+            )
+
+
+def _involved(revision: Revision) -> dict[str, str]:
+    return {entity: f"is the {part} and cannot approve" for entity, part in revision.involved().items()}
+
+
+def _not_permitted(worker: Worker, found: Asked, cast: Sequence[Vote]) -> dict[str, str]:
+    """The approvers whom policy does not let approve this, with the reason."""
+    barred = {}
+    for vote in cast:
+        if vote.decision == "approve":
+            approver = Principal("Operator", vote.entity_id, vote.name, vote.groups)
+            decision = worker.authorizer.decide(found.questions((Action.APPROVE,), approver))
+            if not decision.permitted:
+                barred[vote.entity_id] = f"may not approve this by policy: {decision.why_denied}"
+    return barred
 
 
 def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
@@ -165,8 +174,14 @@ def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:
     return list(found)
 
 
-def _party(worker: Worker, spec: TaskSpec, part: str, name: str) -> Party:
+def enabled(worker: Worker, spec: TaskSpec, part: Literal["agent", "owner"]) -> Entity:
+    """The entity that the spec names. Raises InvalidInput when there is none, or it is disabled."""
+    name = spec.spec.agent if part == "agent" else spec.spec.owner
     entity = worker.identity.by_name(name)
     if entity is None or entity.disabled:
         raise InvalidInput(f"task {spec.id}: spec.{part}: there is no enabled Vault entity named {name}")
+    return entity
+
+
+def _party(entity: Entity) -> Party:
     return Party(entity.id, entity.name)

@@ -22,6 +22,7 @@ from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.proof import last_said
 
 Published = Mapping[str, Any]
 
@@ -126,7 +127,14 @@ def _revision(file: TaskFile) -> list[str]:
     decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised")]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")
+    if not _is_the_one_decided(revision.decision, last_said(file)):
+        problems.append("the decision is not the one that was made")
     return problems
+
+
+def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    named = {"policy": "policy_digest", "rules": "rules", "permitted": "permitted", "obligations": "obligations"}
+    return all(decision.get(name) == said[key] for key, name in named.items() if key in said)
 
 
 def _grants(file: TaskFile) -> list[str]:

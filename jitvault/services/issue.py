@@ -12,6 +12,7 @@ from datetime import timedelta
 from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision, Terms, terms
 from jitvault.errors import SecurityFinding, WrongState
 from jitvault.ports.ledger import Change, GrantRow, TaskFile
@@ -23,14 +24,15 @@ from jitvault.services.selftest import check_selftested
 MAX_ATTEMPTS = 3
 
 
-def issue(worker: Worker, file: TaskFile, claim: int) -> None:
+def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) -> None:
     """Create, check and deliver the task's token; the task is `issued` afterwards.
 
-    Raises InvalidInput, before anything is done, when a template has not passed its check.
+    `obligations` are those of the decision that permits it. Raises InvalidInput, before anything is done, when a
+    template has not passed its check or policy's caps leave too little time.
     """
     revision = Revision.of(file.revision.body)
-    check_selftested(worker, revision)
-    granted = terms(revision, worker.now())
+    check_selftested(worker, revision, obligations.confirm)
+    granted = terms(revision, worker.now(), obligations)
     grant = _intended(worker, file, revision, granted)
     wrapped, operation = act(
         worker,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
+from jitvault.domain.policy import OPERATORS
 from jitvault.domain.revision import Revision
 from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotFound, SecurityFinding
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
@@ -25,7 +26,6 @@ from jitvault.services.advance import advance
 from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
 from jitvault.services.integrity import check_integrity
-from jitvault.services.papers import OPERATORS
 from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 

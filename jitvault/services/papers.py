@@ -15,6 +15,7 @@ from jitvault.domain.approval import Vote
 from jitvault.domain.canonical import canonical_bytes, digest_of
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import DecisionPaper, EndPaper, GrantPaper, Paper, SubmitPaper, accepted
+from jitvault.domain.policy import OPERATORS
 from jitvault.domain.signing import DOCUMENT_TYPE, opened, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
@@ -22,7 +23,6 @@ from jitvault.ports.vault import Entity
 from jitvault.services.context import Worker
 
 APPROVAL_LIFE = timedelta(minutes=30)
-OPERATORS = "jitvault-operators"
 _REASONS = {
     "completed": EndReason.COMPLETED,
     "operator": EndReason.OPERATOR,
@@ -138,8 +138,9 @@ def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> En
     return None
 
 
-def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
-    """Every decision about the task that is in Vault now and whose signature holds.
+def votes(worker: Worker, task_id: str, groups: Sequence[str]) -> list[Vote]:
+    """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
+    author is in.
 
     Its author may let an approval expire early, never later than its life after Vault wrote it.
     """
@@ -157,7 +158,7 @@ def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
                 digest=stored.paper.digest,
                 expires_at=min(stored.paper.expires_at, stored.written_at + APPROVAL_LIFE),
                 reason=stored.paper.reason,
-                groups=worker.identity.groups_of(entity, (group,)),
+                groups=worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups})),
                 written_at=stored.written_at,
             )
         )

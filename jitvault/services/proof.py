@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from jitvault.domain.confirmation import NAMES
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
+from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, LeaseRow, OpState, TaskFile
 
@@ -44,6 +46,17 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
             ],
         },
     }
+
+
+def last_said(file: TaskFile) -> Mapping[str, Any]:
+    """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
+    said = [e.body for e in file.events if e.kind in ("submitted", "revised", "decided") and "policy" in e.body]
+    return said[-1] if said else {}
+
+
+def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
+    """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
+    return needed_rung(str(entry.get("confirm") or Rung.TARGET), obliged_rung(last_said(file)))
 
 
 def _error(file: TaskFile, lease: LeaseRow) -> str | None:

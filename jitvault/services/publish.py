@@ -37,6 +37,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "body": base64.b64encode(file.revision.body).decode(),
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
+        "decision": dict(file.revision.decision),
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
         "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],
         "decisions": [{"entity": d.entity_id, "decision": d.decision, "digest": d.digest} for d in file.decisions],

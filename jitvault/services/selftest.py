@@ -7,21 +7,28 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from jitvault.domain.policy import Rung, needed_rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.selftest import FOLDER, Basis, Record, read_record, template_digest, why_not
 from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
 from jitvault.services.context import Worker
 
 
-def check_selftested(worker: Worker, revision: Revision) -> None:
+def check_selftested(worker: Worker, revision: Revision, obliged: Rung | None = None) -> None:
     """Raise InvalidInput when an access whose end the target is to prove has not passed its check as it is now.
 
-    `revision` was resolved just now, so its digests are of what Vault has. The message names the command that helps.
+    `obliged` is what policy asks of all of them. `revision` was resolved just now, so its digests are of what Vault
+    has. The message names the command that helps.
     """
     for entry in revision.access:
-        if entry["confirm"] != "target":
+        if needed_rung(entry["confirm"], obliged) != Rung.TARGET:
             continue
         name = entry["template"]
+        if entry["probe"] is None:
+            raise InvalidInput(
+                f"template {name} is not granted: policy wants its end proven by the target, and it names no probe",
+                hint="Give the template a probe, or ask for access by another one.",
+            )
         if why := _why_not(worker, entry):
             raise InvalidInput(
                 f"template {name} is not granted: {why}; an administrator runs `jitvault templates check {name}`",

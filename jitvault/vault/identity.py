@@ -13,7 +13,7 @@ class Identity:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._group_ids: dict[str, str | None] = {}
+        self._group_ids: dict[str, str] = {}
 
     def by_id(self, entity_id: str) -> Entity | None:
         return self._entity(f"identity/entity/id/{entity_id}")
@@ -23,13 +23,20 @@ class Identity:
 
     def in_group(self, entity: Entity, group: str) -> bool:
         """Whether `entity` is enabled and a member of the group `group`, also through another group."""
-        if group not in self._group_ids:
-            answer = self._vault.read(f"identity/group/name/{group}")
-            self._group_ids[group] = str(answer["data"]["id"]) if answer else None
-        return not entity.disabled and self._group_ids[group] in entity.group_ids
+        return not entity.disabled and self._group_id(group) in entity.group_ids
 
     def groups_of(self, entity: Entity, among: Sequence[str]) -> tuple[str, ...]:
         return tuple(group for group in among if self.in_group(entity, group))
+
+    def has_group(self, group: str) -> bool:
+        """Whether there is a group of this name."""
+        return self._group_id(group) is not None
+
+    def _group_id(self, group: str) -> str | None:
+        if group not in self._group_ids and (answer := self._vault.read(f"identity/group/name/{group}")):
+            # one that is not there is asked for again: an administrator may make it
+            self._group_ids[group] = str(answer["data"]["id"])
+        return self._group_ids.get(group)
 
     def _entity(self, path: str) -> Entity | None:
         answer = self._vault.read(path)

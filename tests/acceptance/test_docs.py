@@ -78,7 +78,7 @@ def commands(cli: Cli) -> list[str]:
     """Every command of the CLI, groups unfolded, from its own help."""
     found = []
     for name in _listed(cli(None, "--help").stdout):
-        inner = _listed(cli(None, name, "--help").stdout) if name in ("spec", "templates", "audit") else []
+        inner = _listed(cli(None, name, "--help").stdout) if name in ("spec", "templates", "audit", "policy") else []
         found += [f"{name} {sub}" for sub in inner] or [name]
     return found
 

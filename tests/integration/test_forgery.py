@@ -48,15 +48,22 @@ def test_a_denial_that_is_deleted_from_the_ledger_still_denies(rig: Rig, spec: S
     assert rig.task_tokens(file.stem) == []
 
 
-def test_obligations_that_are_lowered_in_the_ledger_still_hold(rig: Rig, spec: Spec) -> None:
+@pytest.mark.parametrize(
+    ("told", "edited"),
+    [('"count":1', '"count":0'), ('"confirm":"target"', '"confirm":null'), ("high-risk-needs", "low-risk-needs")],
+)
+def test_a_decision_that_is_edited_in_the_ledger_is_found(rig: Rig, spec: Spec, told: str, edited: str) -> None:
     file = spec(criticality="high")
     rig("operator", "grant", file, code=4)
     (decision,) = rig.rows("SELECT decision FROM revisions WHERE task_id = ?", file.stem)[0]
-    lowered = decision.replace('"approvals":2', '"approvals":0')
+    lowered = decision.replace(told, edited)
     assert lowered != decision
     rig.sql("UPDATE revisions SET decision = ? WHERE task_id = ?", lowered, file.stem)
-    answer = rig("operator", "grant", file.stem, code=4).json
-    assert answer["missing"] == [{"group": "jitvault-approvers", "count": 2}]
+    refused = rig("operator", "grant", file.stem, code=12).error
+    assert "the decision is not the one that was made" in refused["message"]
+    assert rig.findings(file.stem) == ["ledger_edited"]
+    rig.sql("UPDATE revisions SET decision = ? WHERE task_id = ?", decision, file.stem)
+    assert [each["count"] for each in rig("operator", "grant", file.stem, code=4).json["missing"]] == [1, 1]
 
 
 def test_an_approval_that_is_copied_from_another_task_does_not_count(rig: Rig, spec: Spec) -> None:

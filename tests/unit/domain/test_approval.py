@@ -1,20 +1,30 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.domain.approval import Vote, tally
-from jitvault.domain.policy import APPROVERS, Obligations
+from jitvault.domain.approval import Vote, tally, unmet
+from jitvault.domain.policy import APPROVERS, Obligations, Requirement
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
-INVOLVED = {"e-req": "requester", "e-agent": "agent", "e-owner": "owner"}
-TWO = Obligations(approvals=2)
+INVOLVED = {f"e-{part}": f"is the {part} and cannot approve" for part in ("requester", "agent", "owner")}
+DBA, SECURITY = "jitvault-dba", "jitvault-security"
+
+
+def needing(*groups: str) -> Obligations:
+    """One approval of each time that a group is named."""
+    return Obligations(tuple(Requirement(group, count) for group, count in sorted(Counter(groups).items())))
+
+
+TWO = needing(APPROVERS, APPROVERS)
 
 
 def vote(entity: str = "e-1", decision: str = "approve", **changes: object) -> Vote:
@@ -33,8 +43,8 @@ def vote(entity: str = "e-1", decision: str = "approve", **changes: object) -> V
 
 def count(*votes: Vote, needed: Obligations = TWO, now: datetime = NOW) -> tuple[int, str | None, int]:
     """How many count, who denied, how many are missing."""
-    found = tally(votes, needed, digest=DIGEST, involved=INVOLVED, now=now)
-    return len(found.approved_by), found.denied_by and found.denied_by.entity_id, found.missing
+    found = tally(votes, needed, digest=DIGEST, barred=INVOLVED, now=now)
+    return len(found.approved_by), found.denied_by and found.denied_by.entity_id, sum(m.count for m in found.missing)
 
 
 def test_distinct_approvers_count() -> None:
@@ -51,12 +61,12 @@ def test_the_same_approver_twice_counts_once() -> None:
 @pytest.mark.parametrize("entity", sorted(INVOLVED))
 def test_whoever_is_involved_never_approves(entity: str) -> None:
     assert count(vote(entity), vote("e-1")) == (1, None, 1)
-    refused = tally([vote(entity)], TWO, digest=DIGEST, involved=INVOLVED, now=NOW).refused
+    refused = tally([vote(entity)], TWO, digest=DIGEST, barred=INVOLVED, now=NOW).refused
     assert [r.as_json() for r in refused] == [
         {
             "entity": entity,
             "name": f"name of {entity}",
-            "why": f"is the {INVOLVED[entity]} and cannot approve",
+            "why": INVOLVED[entity],
         }
     ]
 
@@ -72,9 +82,9 @@ def test_whoever_is_involved_never_approves(entity: str) -> None:
     ],
 )
 def test_a_vote_that_does_not_count_says_why(wrong: Vote, why: str) -> None:
-    found = tally([wrong], TWO, digest=DIGEST, involved=INVOLVED, now=NOW)
+    found = tally([wrong], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
     assert found.approved_by == ()
-    assert found.missing == 2
+    assert found.missing == TWO.approvals
     assert [(refusal.entity_id, refusal.why) for refusal in found.refused] == [("e-1", why)]
 
 
@@ -85,9 +95,36 @@ def test_an_approval_holds_up_to_its_expiry() -> None:
 
 
 def test_the_group_is_the_one_that_policy_names() -> None:
-    needed = Obligations(approvals=1, approver_group="dba")
+    needed = needing(DBA)
     assert count(vote("e-1"), needed=needed) == (0, None, 1)
-    assert count(vote("e-1", groups=("dba",)), needed=needed) == (1, None, 0)
+    assert count(vote("e-1", groups=(DBA,)), needed=needed) == (1, None, 0)
+
+
+def test_two_groups_need_two_people() -> None:
+    needed = needing(DBA, SECURITY)
+    dba, security, both = (
+        vote(name, groups=groups)
+        for name, groups in (("e-dba", (DBA,)), ("e-sec", (SECURITY,)), ("e-both", (DBA, SECURITY)))
+    )
+    assert count(dba, security, needed=needed) == (2, None, 0)
+    assert count(both, needed=needed) == (1, None, 1), "one person is never two"
+    # who is in both makes room for whoever is in one only, whichever that is
+    assert count(dba, both, needed=needed) == count(both, security, needed=needed) == (2, None, 0)
+    assert count(dba, vote("e-dba-2", groups=(DBA,)), needed=needed) == (2, None, 1)
+    left = tally([dba], needed, digest=DIGEST, barred={}, now=NOW)
+    assert left.missing_json() == [{"group": SECURITY, "count": 1}]
+
+
+def test_any_of_the_groups_can_deny() -> None:
+    needed = needing(DBA, SECURITY)
+    assert count(vote("e-1", "deny", groups=(SECURITY,)), needed=needed)[1] == "e-1"
+    assert count(vote("e-1", "deny"), needed=needed)[1] is None
+
+
+def test_where_nobody_has_to_approve_an_approver_can_still_deny() -> None:
+    assert count(vote("e-1", "deny"), needed=Obligations())[1] == "e-1"
+    assert count(vote("e-1", "deny", groups=(DBA,)), needed=Obligations())[1] is None
+    assert count(needed=Obligations()) == (0, None, 0)
 
 
 def test_a_denial_wins_over_any_number_of_approvals() -> None:
@@ -111,9 +148,9 @@ def test_any_other_word_approves_nothing(decision: str) -> None:
 
 
 def test_what_is_missing_as_json() -> None:
-    short = tally([vote()], TWO, digest=DIGEST, involved=INVOLVED, now=NOW)
+    short = tally([vote()], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
     assert short.missing_json() == [{"group": APPROVERS, "count": 1}]
-    full = tally([vote()], Obligations(approvals=1), digest=DIGEST, involved=INVOLVED, now=NOW)
+    full = tally([vote()], needing(APPROVERS), digest=DIGEST, barred=INVOLVED, now=NOW)
     assert full.missing_json() == []
 
 
@@ -142,8 +179,8 @@ def eligible(votes: list[Vote]) -> set[str]:
 
 @given(st.lists(VOTES, max_size=12), st.integers(0, 5))
 def test_what_is_missing_is_what_distinct_eligible_approvers_leave(votes: list[Vote], needed: int) -> None:
-    found = tally(votes, Obligations(approvals=needed), digest=DIGEST, involved=INVOLVED, now=NOW)
-    assert found.missing == max(0, needed - len(eligible(votes)))
+    found = tally(votes, needing(*[APPROVERS] * needed), digest=DIGEST, barred=INVOLVED, now=NOW)
+    assert sum(m.count for m in found.missing) == max(0, needed - len(eligible(votes)))
     assert {v.entity_id for v in found.approved_by} == eligible(votes)
     denials = [v for v in votes if v.decision == "deny" and v.digest == DIGEST and APPROVERS in v.groups]
     assert (found.denied_by is not None) == bool(denials)
@@ -151,7 +188,44 @@ def test_what_is_missing_is_what_distinct_eligible_approvers_leave(votes: list[V
 
 @given(st.lists(VOTES, max_size=8), VOTES)
 def test_one_more_vote_never_makes_more_missing_nor_takes_a_denial_back(votes: list[Vote], more: Vote) -> None:
-    before = tally(votes, TWO, digest=DIGEST, involved=INVOLVED, now=NOW)
-    after = tally([*votes, more], TWO, digest=DIGEST, involved=INVOLVED, now=NOW)
-    assert before.missing - 1 <= after.missing <= before.missing
+    before = tally(votes, TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
+    after = tally([*votes, more], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
+    assert 0 <= sum(m.count for m in before.missing) - sum(m.count for m in after.missing) <= 1
     assert before.denied_by is None or after.denied_by is not None
+
+
+# -- several groups -----------------------------------------------------------------------------------------
+
+PLACES = st.lists(st.sampled_from("abc"), max_size=4)
+APPROVED = st.dictionaries(st.sampled_from(["1", "2", "3", "4"]), st.sets(st.sampled_from("abc"), max_size=3))
+
+
+def best(places: list[str], approvers: dict[str, set[str]]) -> int:
+    """How many of the places can be filled at most, by trying every way to seat people who count once."""
+    people: list[str | None] = [*approvers, *[None] * len(places)]
+    return max(
+        sum(who is not None and place in approvers[who] for place, who in zip(places, seated, strict=True))
+        for seated in permutations(people, len(places))
+    )
+
+
+@settings(deadline=None)
+@given(PLACES, APPROVED)
+def test_as_few_approvals_are_missing_as_can_be_when_nobody_counts_twice(
+    places: list[str], approvers: dict[str, set[str]]
+) -> None:
+    needed = needing(*places).approvals
+    left = unmet(needed, {who: sorted(groups) for who, groups in approvers.items()})
+    assert sum(each.count for each in left) == len(places) - best(places, approvers)
+    counts = {each.group: each.count for each in needed}
+    assert all(0 < each.count <= counts[each.group] for each in left), "nothing is missing that nobody asked for"
+
+
+@given(PLACES, APPROVED, st.sets(st.sampled_from("abc")))
+def test_one_approver_more_fills_at_most_one_place_and_never_opens_one(
+    places: list[str], approvers: dict[str, set[str]], more: set[str]
+) -> None:
+    def missing(who: dict[str, set[str]]) -> int:
+        return sum(m.count for m in unmet(needing(*places).approvals, {k: sorted(v) for k, v in who.items()}))
+
+    assert 0 <= missing(approvers) - missing({**approvers, "9": more}) <= 1

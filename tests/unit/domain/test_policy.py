@@ -4,13 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.policy import APPROVERS, Decision, Level, Obligations, combine, highest, strictest
+from jitvault.domain.policy import (
+    APPROVERS,
+    NO_OBLIGATIONS,
+    Decision,
+    Level,
+    Obligations,
+    Requirement,
+    Rung,
+    combine,
+    highest,
+    needed_rung,
+    obliged_rung,
+    strictest,
+)
 
+GROUPS = [APPROVERS, "jitvault-dba", "jitvault-security"]
+SECONDS = st.none() | st.integers(1, 30 * 86_400)
 OBLIGATIONS = st.builds(
     Obligations,
-    approvals=st.integers(0, 10),
-    approver_group=st.sampled_from([APPROVERS, "dba", "security"]),
-    max_window_s=st.none() | st.integers(0, 30 * 86_400),
+    approvals=st.dictionaries(st.sampled_from(GROUPS), st.integers(1, 10)).map(
+        lambda counts: tuple(Requirement(*item) for item in sorted(counts.items()))
+    ),
+    max_ttl_s=SECONDS,
+    max_window_s=SECONDS,
+    confirm=st.none() | st.sampled_from(Rung),
+    notify=st.sets(st.sampled_from(["a", "b", "c"])).map(lambda names: tuple(sorted(names))),
 )
 DECISIONS = st.builds(
     Decision,
@@ -18,58 +37,63 @@ DECISIONS = st.builds(
     obligations=OBLIGATIONS,
     rules=st.lists(st.sampled_from("abcd"), max_size=3).map(tuple),
     policy_digest=st.just("sha256:x"),
+    reasons=st.lists(st.sampled_from(["why", "because"]), max_size=2).map(tuple),
 )
 
 
-def shortest(windows: list[int | None]) -> int | None:
-    return min((w for w in windows if w is not None), default=None)
+def is_at_least(strict: Obligations, lax: Obligations) -> bool:
+    """Whether whoever meets `strict` meets `lax`, told without the code under test."""
+    counts = {needed.group: needed.count for needed in strict.approvals}
+    shorter = [
+        cap is None or (own is not None and own <= cap)
+        for own, cap in ((strict.max_ttl_s, lax.max_ttl_s), (strict.max_window_s, lax.max_window_s))
+    ]
+    return (
+        all(counts.get(needed.group, 0) >= needed.count for needed in lax.approvals)
+        and all(shorter)
+        and (lax.confirm is None or strict.confirm in (lax.confirm, Rung.TARGET))
+        and set(lax.notify) <= set(strict.notify)
+    )
 
 
 @given(OBLIGATIONS, OBLIGATIONS)
-def test_strictest_asks_for_the_most_approvals_and_the_shortest_window(one: Obligations, other: Obligations) -> None:
+def test_strictest_is_as_strict_as_each_and_asks_for_nothing_else(one: Obligations, other: Obligations) -> None:
     both = strictest(one, other)
-    assert both.approvals == max(one.approvals, other.approvals)
-    assert both.max_window_s == shortest([one.max_window_s, other.max_window_s])
+    assert is_at_least(both, one) and is_at_least(both, other)
+    asked = {*one.approvals, *other.approvals}
+    assert set(both.approvals) <= asked
+    assert both.max_ttl_s in (one.max_ttl_s, other.max_ttl_s)
+    assert both.max_window_s in (one.max_window_s, other.max_window_s)
+    assert both.confirm in (one.confirm, other.confirm)
+    assert set(both.notify) == {*one.notify, *other.notify}
 
 
-@given(OBLIGATIONS, OBLIGATIONS)
-def test_strictest_is_commutative_in_what_it_counts(one: Obligations, other: Obligations) -> None:
-    forth, back = strictest(one, other), strictest(other, one)
-    assert (forth.approvals, forth.max_window_s) == (back.approvals, back.max_window_s)
-    if one.approvals != other.approvals:
-        assert forth == back
-
-
-@given(OBLIGATIONS, OBLIGATIONS)
-def test_the_group_is_that_of_whoever_asks_for_the_most(one: Obligations, other: Obligations) -> None:
-    most = max(one.approvals, other.approvals)
-    groups = {o.approver_group for o in (one, other) if o.approvals == most}
-    assert strictest(one, other).approver_group in groups
-
-
-@given(OBLIGATIONS)
-def test_strictest_of_the_same_is_the_same(one: Obligations) -> None:
-    assert strictest(one, one) == one
+@given(OBLIGATIONS, OBLIGATIONS, OBLIGATIONS)
+def test_strictest_is_a_least_upper_bound(a: Obligations, b: Obligations, c: Obligations) -> None:
+    assert strictest(a, b) == strictest(b, a)
+    assert strictest(a, strictest(b, c)) == strictest(strictest(a, b), c)
+    assert strictest(a, a) == a == strictest(a, NO_OBLIGATIONS)
 
 
 @given(st.lists(DECISIONS, min_size=1, max_size=5))
 def test_combine_never_asks_for_less_than_any_part(parts: list[Decision]) -> None:
     whole = combine(parts)
-    assert all(whole.obligations.approvals >= part.obligations.approvals for part in parts)
-    assert whole.obligations.max_window_s == shortest([part.obligations.max_window_s for part in parts])
     assert whole.permitted == all(part.permitted for part in parts)
-    assert set(whole.rules) == {rule for part in parts for rule in part.rules}
+    if whole.permitted:
+        assert all(is_at_least(whole.obligations, part.obligations) for part in parts)
+    else:
+        assert whole.obligations == NO_OBLIGATIONS
+    deciding = [part for part in parts if part.permitted == whole.permitted]
+    assert set(whole.rules) == {rule for part in deciding for rule in part.rules}
     assert list(whole.rules) == sorted(set(whole.rules))
+    assert set(whole.reasons) == {reason for part in deciding for reason in part.reasons}
 
 
 @given(st.lists(DECISIONS, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_the_order_of_the_parts_changes_no_count(parts: list[Decision], random: object) -> None:
+def test_the_order_of_the_parts_changes_nothing(parts: list[Decision], random: object) -> None:
     mixed = [*parts]
     random.shuffle(mixed)  # type: ignore[attr-defined]
-    one, other = combine(parts), combine(mixed)
-    assert (one.permitted, one.rules) == (other.permitted, other.rules)
-    assert one.obligations.approvals == other.obligations.approvals
-    assert one.obligations.max_window_s == other.obligations.max_window_s
+    assert combine(parts) == combine(mixed)
 
 
 def test_no_decision_is_a_denial() -> None:
@@ -77,13 +101,41 @@ def test_no_decision_is_a_denial() -> None:
 
 
 def test_a_decision_as_json() -> None:
-    decision = Decision(True, Obligations(2, "dba", 60), ("a",), "sha256:x")
-    assert decision.as_json() == {
+    obligations = Obligations((Requirement("jitvault-dba", 2),), 30, 60, Rung.TARGET, ("security",))
+    told = Decision(True, obligations, ("a",), "sha256:x", ("because",)).as_json()
+    assert told == {
         "permitted": True,
-        "obligations": {"approvals": 2, "approver_group": "dba", "max_window_s": 60},
+        "obligations": {
+            "approvals": [{"group": "jitvault-dba", "count": 2}],
+            "max_ttl_s": 30,
+            "max_window_s": 60,
+            "confirm": "target",
+            "notify": ["security"],
+        },
         "rules": ["a"],
+        "reasons": ["because"],
         "policy_digest": "sha256:x",
     }
+    assert obliged_rung(told) == "target"
+
+
+@pytest.mark.parametrize("said", [None, {}, {"obligations": {}}, {"obligations": {"confirm": None}}])
+def test_a_decision_that_says_nothing_of_the_proof_obliges_to_none(said: dict[str, object] | None) -> None:
+    assert obliged_rung(said) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "obliged", "needed"),
+    [
+        ("audit", None, "audit"),
+        ("audit", "audit", "audit"),
+        ("audit", "target", "target"),
+        ("target", None, "target"),
+        ("target", "audit", "target"),
+    ],
+)
+def test_policy_only_raises_the_rung(asked: str, obliged: str | None, needed: str) -> None:
+    assert needed_rung(asked, obliged) == needed
 
 
 @given(st.lists(st.sampled_from(["low", "medium", "high", "critical"]), min_size=1))

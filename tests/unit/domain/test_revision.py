@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jitvault.domain.access import Fetch, access_policy
 from jitvault.domain.canonical import canonical_bytes, sha256_hex
+from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Party, Resolved, Revision, build, difference, in_plain_words, terms
 from jitvault.domain.spec import parse_spec
 from jitvault.domain.template import parse_template
@@ -274,6 +275,21 @@ def test_terms_refuse_what_is_too_short_or_over() -> None:
     over = revision(set_in(SPEC, "spec.window", {"until": "2030-01-31T08:00:00Z"}))
     with pytest.raises(InvalidInput, match="; 0s are left"):
         terms(over, NOW)
+
+
+@given(st.none() | st.integers(10, 9 * 3600), st.none() | st.integers(10, 9 * 3600), st.integers(10, 8 * 3600))
+def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | None, window: int) -> None:
+    found = revision(set_in(SPEC, "spec.window", {"for": f"{window}s"}), access=[with_ttls(8 * 3600, 5)])
+    free, bound = terms(found, NOW), terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
+    assert bound.window_s == min([free.window_s, *filter(None, [longest])])
+    assert bound.ttl_s == min([bound.window_s, free.ttl_s, *filter(None, [ttl])])
+    assert bound.ends_at == NOW + timedelta(seconds=bound.ttl_s)
+    assert bound.wrap_ttl_s <= bound.ttl_s - 5
+
+
+def test_a_cap_that_leaves_no_time_to_work_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="; 9s are left"):
+        terms(revision(SPEC), NOW, Obligations(max_ttl_s=9))
 
 
 # -- words ------------------------------------------------------------------------------------------------

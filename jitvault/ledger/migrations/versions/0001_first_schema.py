@@ -21,6 +21,7 @@ def upgrade() -> None:
     _orphans()
     _tasks()
     _worker_sessions()
+    _accesses()
     _checks()
     _decisions()
     _events()
@@ -92,6 +93,8 @@ def _findings() -> None:
         sa.Column("at", UtcTime(), nullable=False),
         sa.Column("line", sa.String(length=64), nullable=True),
         sa.Column("request_id", sa.String(length=64), nullable=True),
+        sa.Column("closed_at", UtcTime(), nullable=True),
+        sa.Column("closed_why", sa.String(length=500), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_findings")),
         sa.UniqueConstraint("task_id", "rule", "message", name=op.f("uq_findings_task_id")),
     )
@@ -355,6 +358,20 @@ def _revisions() -> None:
         sa.Column("decision", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_revisions_task_id")),
         sa.PrimaryKeyConstraint("task_id", "revision", name=op.f("pk_revisions")),
+    )
+
+
+def _accesses() -> None:
+    op.create_table(
+        "accesses",
+        sa.Column("task_id", sa.String(length=63), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("template", sa.String(length=63), nullable=False),
+        sa.Column("agent", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("lease_budget", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_accesses_task_id")),
+        sa.PrimaryKeyConstraint("task_id", "revision", "template", name=op.f("pk_accesses")),
     )
 
 

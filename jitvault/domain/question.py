@@ -1,0 +1,87 @@
+"""What a policy is asked: may this one do that with this template, now?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+Kind = Literal["Operator", "Agent"]
+
+
+class Action(StrEnum):
+    """What somebody wants to do. `depth` of a question says how far it was delegated."""
+
+    SUBMIT = "submit"
+    GRANT = "grant"
+    RENEW = "renew"
+    EXTEND = "extend"
+    DELEGATE = "delegate"
+    APPROVE = "approve"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A Vault entity with a part in the question, and those of its groups that policies speak of."""
+
+    kind: Kind
+    entity: str
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is held already, by the ledger: how many leases there are or may still be, and what was found.
+
+    A task that holds access counts with its whole lease budget until all of it is proven dead: it can take as many
+    at any time. `findings` are the agent's open ones of the last day.
+    """
+
+    agent_leases: int = 0
+    owner_leases: int = 0
+    template_leases: int = 0
+    findings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When it is asked, in UTC: the hour from 0 to 23, the weekday from 1 (Monday) to 7."""
+
+    hour: int
+    weekday: int
+
+    @classmethod
+    def of(cls, at: datetime) -> Moment:
+        at = at.astimezone(UTC)
+        return cls(at.hour, at.isoweekday())
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One access that a task needs. `principal` is the requester, or the approver where `action` is approve.
+
+    `risk` is the higher of tier and criticality. `labels` hold each label as `name` and as `name=value`. `depth` is 0
+    for what nobody delegated, and for `delegate` what the new task's would be.
+    """
+
+    action: Action
+    principal: Principal
+    agent: Principal
+    owner: Principal
+    template: str
+    tier: str
+    data_domains: tuple[str, ...]
+    template_owner: str
+    lease_budget: int
+    criticality: str
+    risk: str
+    intent: str
+    tools: tuple[str, ...]
+    window_s: int
+    network: str
+    labels: tuple[str, ...]
+    depth: int
+    moment: Moment
+    load: Load

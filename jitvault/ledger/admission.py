@@ -1,0 +1,63 @@
+"""How much is held, and what is open about an agent: what is counted before more is granted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+
+from jitvault.domain.lifecycle import HOLDING, State
+from jitvault.domain.question import Load
+from jitvault.domain.trip import OF_AGENT
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+
+# until all of it is proven dead a task may hold what it had
+_COUNTS = tuple(state.value for state in (*HOLDING, State.ENDING))
+
+
+class SqlAdmission:
+    """`jitvault.ports.admission.Admission` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def load(
+        self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
+    ) -> Mapping[str, Load]:
+        access, task, finding = schema.accesses.c, schema.tasks.c, schema.findings.c
+        with self._db.read() as connection:
+            of_agent = _budget(connection, besides, access.agent == agent)
+            of_owner = _budget(connection, besides, access.owner == owner)
+            query = (
+                select(func.count())
+                .select_from(schema.findings.join(schema.tasks, task.task_id == finding.task_id))
+                .where(task.agent == agent, finding.at > since, _is_open())
+            )
+            findings = connection.execute(query).scalar_one()
+            return {
+                name: Load(of_agent, of_owner, _budget(connection, besides, access.template == name), findings)
+                for name in templates
+            }
+
+    def close_findings(self, agent: str, why: str, at: datetime) -> int:
+        table, task = schema.findings, schema.tasks.c
+        own = select(task.task_id).where(task.agent == agent)
+        close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closed_at=at, closed_why=why[:500])
+        return self._db.write(lambda c: c.execute(close).rowcount)
+
+
+def _is_open() -> ColumnElement[bool]:
+    finding = schema.findings.c
+    return and_(finding.closed_at.is_(None), finding.rule.in_([rule.value for rule in sorted(OF_AGENT)]))
+
+
+def _budget(connection: Connection, besides: str, which: ColumnElement[bool]) -> int:
+    access, task = schema.accesses.c, schema.tasks.c
+    current = and_(task.task_id == access.task_id, task.revision == access.revision)
+    query = (
+        select(func.coalesce(func.sum(access.lease_budget), 0))
+        .select_from(schema.tasks.join(schema.accesses, current))
+        .where(task.state.in_(_COUNTS), task.task_id != besides, which)
+    )
+    return int(connection.execute(query).scalar_one())

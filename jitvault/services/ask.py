@@ -1,0 +1,112 @@
+"""From a task to what policy is asked about it: one question for each access and action, all read now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitvault.domain.policy import highest
+from jitvault.domain.question import Action, Kind, Load, Moment, Principal, Question
+from jitvault.domain.revision import Revision
+from jitvault.domain.spec import TaskSpec
+from jitvault.ports.vault import Entity
+from jitvault.services.context import Worker
+
+_FINDINGS_COUNT_FOR = timedelta(days=1)
+TO_ISSUE = (Action.SUBMIT, Action.GRANT)
+"""What has to be permitted before anything is issued: that they ask for it, and that it is issued now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What questions are made of. `access` are the entries of a revision; `loads` has one for each template."""
+
+    spec: TaskSpec
+    access: Sequence[Mapping[str, Any]]
+    requester: Principal
+    agent: Principal
+    owner: Principal
+    loads: Mapping[str, Load]
+    depth: int
+    at: datetime
+
+    def questions(self, actions: Iterable[Action], principal: Principal | None = None) -> list[Question]:
+        """One for each access and action; `principal` is who wants it, where it is not the requester."""
+        body = self.spec.spec
+        return [
+            Question(
+                action=action,
+                principal=principal or self.requester,
+                agent=self.agent,
+                owner=self.owner,
+                template=entry["template"],
+                tier=entry["tier"],
+                data_domains=tuple(entry["data_domains"]),
+                template_owner=entry["template_owner"],
+                lease_budget=entry["lease_budget"],
+                criticality=body.criticality,
+                risk=highest([*(e["tier"] for e in self.access), body.criticality]).value,
+                intent=body.intent,
+                tools=tuple(body.tools),
+                window_s=self._window_s(),
+                network=body.network or "",
+                labels=labels_of(self.spec.metadata.labels),
+                depth=self.depth,
+                moment=Moment.of(self.at),
+                load=self.loads.get(entry["template"], Load()),
+            )
+            for entry in self.access
+            for action in actions
+        ]
+
+    def _window_s(self) -> int:
+        window = self.spec.window
+        start = max(filter(None, (self.at, window.not_before)))
+        return int((window.for_ or window.closes_at(start) - start).total_seconds())
+
+
+def asked(worker: Worker, revision: Revision) -> Asked:
+    """What a revision's questions are made of, with groups and counts read this moment."""
+    content = revision.content
+    return asked_about(
+        worker,
+        revision.spec,
+        revision.access,
+        requester=_principal(worker, "Operator", content["requester"]),
+        agent=_principal(worker, "Agent", content["agent"]),
+        owner=_principal(worker, "Operator", content["owner"]),
+    )
+
+
+def asked_about(
+    worker: Worker,
+    spec: TaskSpec,
+    access: Sequence[Mapping[str, Any]],
+    *,
+    requester: Principal,
+    agent: Principal,
+    owner: Principal,
+) -> Asked:
+    """The same for a spec, whether it was submitted or not."""
+    templates = sorted({entry["template"] for entry in access})
+    since = worker.now() - _FINDINGS_COUNT_FOR
+    loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
+    return Asked(spec, access, requester, agent, owner, loads, depth=0, at=worker.now())
+
+
+def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:
+    """An entity with those of its groups that policies speak of."""
+    groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups))
+    return Principal(kind, entity.id, entity.name, groups)
+
+
+def labels_of(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Each label as its name alone, and with its value: policies ask for one or the other."""
+    return tuple(sorted({*labels, *(f"{name}={value}" for name, value in labels.items())}))
+
+
+def _principal(worker: Worker, kind: Kind, party: Mapping[str, str]) -> Principal:
+    entity = worker.identity.by_id(party["entity"])
+    return principal_of(worker, kind, entity) if entity else Principal(kind, party["entity"], party["name"])

@@ -1,0 +1,111 @@
+"""What is counted before more is granted: leases that are held or may still be, and open findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from builders import NOW, as_is, change, file_of, revision, task
+
+from jitvault.domain.lifecycle import State
+from jitvault.domain.question import Load
+from jitvault.domain.trip import FREEZING, OF_AGENT
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.ledger import AccessRow, Change
+
+DAY = timedelta(days=1)
+HELD = {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
+TRIPPED = "unwrap_refused"
+
+
+def enter(ledger: SqlLedger, task_id: str, *, agent: str = "e-agent", owner: str = "e-owner", **budgets: int) -> None:
+    """A task that asks for so many leases by each of the templates."""
+    rows = [AccessRow(task_id, 1, name, agent, owner, budget) for name, budget in budgets.items()]
+    ledger.create(replace(task(task_id), agent=agent), Change("submitted", {}, rows=(revision(task_id), *rows)), at=NOW)
+
+
+def put(path: Path, task_id: str, state: State) -> None:
+    as_is(path, "UPDATE tasks SET state = ? WHERE task_id = ?", state.value, task_id)
+
+
+def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> Load:
+    return ledger.load(agent, owner, ["pg"], besides=besides, since=NOW - DAY)["pg"]
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_task_counts_with_its_budget_while_it_may_hold_something(ledger: SqlLedger, path: Path, state: State) -> None:
+    enter(ledger, "t-1", pg=5)
+    put(path, "t-1", state)
+    assert load(ledger) == (Load(5, 5, 5) if state in HELD else Load())
+
+
+def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, path: Path) -> None:
+    enter(ledger, "t-1", pg=5, pki=2)
+    enter(ledger, "t-2", agent="e-other", pg=30)
+    enter(ledger, "t-3", owner="e-another", pki=400)
+    for name in ("t-1", "t-2", "t-3"):
+        put(path, name, State.ACTIVE)
+    assert load(ledger) == Load(agent_leases=407, owner_leases=37, template_leases=35)
+    both = ledger.load("e-other", "e-another", ["pg", "pki", "none"], besides="new", since=NOW)
+    assert both == {"pg": Load(30, 400, 35), "pki": Load(30, 400, 402), "none": Load(30, 400, 0)}
+
+
+def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: SqlLedger, path: Path) -> None:
+    enter(ledger, "t-1", pg=5)
+    put(path, "t-1", State.ISSUING)
+    assert load(ledger, besides="t-1") == Load()
+
+
+def test_only_the_current_revision_counts(ledger: SqlLedger, path: Path) -> None:
+    enter(ledger, "t-1", pg=5)
+    second = replace(revision(), revision=2)
+    rows = (second, AccessRow("t-1", 2, "pg", "e-agent", "e-owner", 7))
+    change(ledger, Change("revised", {}, fields={"revision": 2}, rows=rows))
+    put(path, "t-1", State.ACTIVE)
+    assert load(ledger) == Load(7, 7, 7)
+
+
+@pytest.mark.parametrize("rule", sorted(OF_AGENT))
+def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: SqlLedger, rule: str) -> None:
+    enter(ledger, "t-1")
+    ledger.finding("t-1", rule, "it happened", NOW)
+    assert load(ledger).findings == 1
+    assert load(ledger, besides="t-1").findings == 1, "also when it was the same task"
+    assert load(ledger, agent="e-other").findings == 0
+
+
+@pytest.mark.parametrize(
+    "rule", [*sorted(FREEZING), "forged_document", "not_entitled", "ledger_edited", "unaccounted_lease", "ghost"]
+)
+def test_what_others_do_or_a_listing_shows_shuts_no_agent_out(ledger: SqlLedger, rule: str) -> None:
+    enter(ledger, "t-1")
+    ledger.finding("t-1", rule, "it happened", NOW)
+    ledger.finding(None, rule, "it happened", NOW)
+    assert load(ledger).findings == 0
+
+
+def test_a_finding_counts_for_a_day(ledger: SqlLedger) -> None:
+    enter(ledger, "t-1")
+    ledger.finding("t-1", TRIPPED, "just in time", NOW - DAY + timedelta(seconds=1))
+    ledger.finding("t-1", TRIPPED, "over", NOW - DAY)
+    assert load(ledger).findings == 1
+
+
+def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: SqlLedger, path: Path) -> None:
+    enter(ledger, "t-1")
+    enter(ledger, "t-2", agent="e-other")
+    for name in ("t-1", "t-2"):
+        ledger.finding(name, TRIPPED, "it happened", NOW)
+    ledger.finding("t-1", "forged_document", "somebody else's", NOW)
+    assert ledger.close_findings("e-agent", "looked into", NOW) == 1
+    assert ledger.close_findings("e-agent", "again", NOW) == 0
+    assert (load(ledger).findings, load(ledger, agent="e-other").findings) == (0, 1)
+    assert len(file_of(ledger).findings) == 2
+    # it is told again by whoever reads the same lines, and is still the same
+    ledger.finding("t-1", TRIPPED, "it happened", NOW)
+    assert load(ledger).findings == 0
+    ledger.finding("t-1", TRIPPED, "it happened another time", NOW)
+    assert load(ledger).findings == 1
+    assert as_is(path, "SELECT closed_why FROM findings WHERE closed_at IS NOT NULL") == [("looked into",)]
