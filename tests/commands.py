@@ -44,7 +44,7 @@ spec:
 
 def without_limits(directory: Path) -> Path:
     """The shipped policies in `directory`, but for what limits an agent by what it did or holds."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for path in (shipped.policies_dir() / "cedar").iterdir():
         if path.name != "limits.cedar":
             (directory / path.name).write_text(path.read_text())

@@ -31,7 +31,7 @@ def rig(rig: Rig, lab: World, tmp_path: Path) -> Iterator[Rig]:
     yield rig
     # two ledgers on one Vault freeze each other over what is held still
     own = own_rig(lab, rig.cli.variables, tmp_path / "broom")
-    own.ledger_path.parent.mkdir()
+    own.ledger_path.parent.mkdir(exist_ok=True)
     own("operator", *ALL, code=None)
 
 

@@ -112,7 +112,7 @@ def test_forcing_needs_a_reason_and_something_to_force(rig: Rig, spec: Spec) -> 
 
 def test_forcing_asks_and_whoever_says_nothing_has_closed_nothing(rig: Rig, stuck: tuple[str, Held]) -> None:
     task, held = stuck
-    force = ("revoke", task, "--force", "--yes", "--reason", "in a hurry")
+    force = ("revoke", task, "--force", "--reason", "in a hurry")
     refused = rig.cli("operator", *force, code=2)
     assert f"Close task {task} for good even if nothing proves that its credentials are dead? [y/N]" in refused.stderr
     assert "nothing was closed" in refused.stderr and "--yes" in refused.stderr

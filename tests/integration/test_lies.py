@@ -170,6 +170,12 @@ def test_a_credential_in_a_wrapping_that_nobody_opens_is_settled_by_a_listing(ri
     assert _listed(rig, WRAPPING) - wrappings
 
 
+def listings(rig: Rig, task: str) -> list[str | None]:
+    """What came of the listings of a task, as the file of its ledger has it at this moment."""
+    query = "SELECT answer FROM operations WHERE task_id = ? AND kind = 'list_leases' AND answer IS NOT NULL"
+    return [answer for (answer,) in rig.rows(f"{query} ORDER BY sent_at", task)]
+
+
 def test_what_goes_with_its_token_a_moment_later_is_waited_for_and_alarms_nobody(rig: Rig, spec: Spec) -> None:
     """The target keeps Vault waiting for as long as the first listing takes."""
     file = spec()
@@ -177,12 +183,18 @@ def test_what_goes_with_its_token_a_moment_later_is_waited_for_and_alarms_nobody
     wrapped_read(rig, held)
     with psycopg.connect(rig.world.target_dsn) as target:
         target.execute("LOCK TABLE pg_authid IN SHARE MODE")
-        release = threading.Timer(0.8, target.rollback)
+
+        def once_listed() -> None:
+            give_up = time.monotonic() + 20
+            while not listings(rig, file.stem) and time.monotonic() < give_up:
+                time.sleep(0.05)
+            target.rollback()
+
+        release = threading.Thread(target=once_listed)
         release.start()
         settled_by_listing(rig, file.stem)
         release.join()
-    answers = [op.answer for op in rig.file(file.stem).operations if op.kind == "list_leases"]
-    assert answers[0] == "not accounted for"
+    assert listings(rig, file.stem)[0] == "not accounted for"
     assert rig.findings(file.stem) == []
 
 
