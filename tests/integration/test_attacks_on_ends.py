@@ -72,7 +72,8 @@ def test_an_agent_that_only_vault_knows_any_more_is_no_wrong_name(rig: Rig, spec
     rig("operator", "status", file.stem)
     rig.put_back(copy)
     ended = rig("operator", *KILL, code=12)
-    assert f"Vault says that task {file.stem} is active, which the ledger does not hold" in ended.error["message"]
+    told = {task["task_id"]: task["error"] for task in ended.json["tasks"]}
+    assert f"Vault says that task {file.stem} is active, which the ledger does not hold" in told[file.stem]
     # another name is a wrong one all the same
     rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", code=9)
 
