@@ -45,9 +45,9 @@ class Scene:
                 "templates": _roomy_templates(directory / "templates"),
             }
         )
-        wiring = Wiring(self.settings)
+        self.wiring = Wiring(self.settings)
         self.world, self.variables = world, variables
-        self.worker, self.operator = wiring.worker, wiring.person
+        self.worker, self.operator = self.wiring.worker, self.wiring.person
         self.bare = Bare(world)
         self._agent = Vault(Connection(world.address), None)
 

@@ -51,6 +51,13 @@ class Wiring:
         self.settings = settings
         self.clock = SystemClock()
 
+    def for_thread(self) -> Wiring:
+        """The same for another thread: with its own connections to Vault. The rest is shared, the ledger above all."""
+        other = Wiring(self.settings)
+        other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
+        other.ledger = self.ledger
+        return other
+
     @cached_property
     def _connection(self) -> Connection:
         s = self.settings
@@ -116,8 +123,9 @@ class Wiring:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         vault = self.vault(s.worker)
         documents = Documents(vault)
-        # only the worker makes one: it is the only writer
-        self.ledger = SqlLedger(opened(s.ledger, create=True))
+        if "ledger" not in self.__dict__:
+            # only the worker makes one: it is the only writer
+            self.ledger = SqlLedger(opened(s.ledger, create=True))
         return Worker(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),

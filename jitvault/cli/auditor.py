@@ -10,6 +10,9 @@ import typer
 
 from jitvault.cli.options import Debug, Json, Out, Task, task_id
 
+# how long `status` goes on with what is due before it shows it
+_PATIENCE_S = 10.0
+
 
 class Format(StrEnum):
     JSON = "json"
@@ -19,10 +22,10 @@ class Format(StrEnum):
 def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
-    With the worker's identity, whatever is due is done first.
+    With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds.
     """
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, Frozen, JitvaultError, NotFound
+    from jitvault.errors import AuditUntrusted, Frozen, JitvaultError, NotFound, VaultUnavailable, WaitTimedOut
     from jitvault.services.advance import advance
     from jitvault.services.view import status_of
 
@@ -30,8 +33,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     failure: JitvaultError | None = None
     if wiring.has_worker:
         try:
-            file = advance(wiring.worker, task, hint=None)
-        except (AuditUntrusted, Frozen) as error:
+            file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
+        except (AuditUntrusted, Frozen, VaultUnavailable, WaitTimedOut) as error:
             # what is known is wanted most when something is wrong
             known = wiring.ledger.file(task)
             if known is None:

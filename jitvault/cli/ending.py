@@ -10,7 +10,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
-    from jitvault.errors import NotConfirmed
+    from jitvault.errors import JitvaultError, NotConfirmed
 
 Force = Annotated[
     bool,
@@ -58,12 +58,14 @@ def revoke(
             raise UsageError("--force is for one task", hint="What cannot be proven is looked at one by one.")
         revoke_scope(Scope(agent, template, owner), note=reason, yes=yes, wait=wait, as_json=json_)
         return
-    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force)
+    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force, yes=yes)
 
 
-def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False) -> None:
+def _end(
+    task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
+) -> None:
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, LedgerUnavailable, WrongState
+    from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
@@ -73,18 +75,20 @@ def _end(task: str, reason: Any, *, note: str, wait: float, as_json: bool, force
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
     if force:
         _check_forceable(document, note)
+        if not yes:
+            question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
+            session.ask(question, done="nothing was closed")
     if document["state"] in session.HELD or (force and document["state"] == "ending"):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     if document["state"] not in session.DONE:
         try:
             document = session.settle(wiring, task, lambda d: d["state"] in session.DONE, wait)
-        except AuditUntrusted as error:
+        except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document["proof"]:
                 render.ended(document, as_json=as_json)
-                message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
-                raise type(error)(message, hint=error.hint) from None
+                raise _cut_short(task, error) from None
             raise
         except LedgerUnavailable as error:
             raise session.taken_back_all_the_same(wiring, task, error) from None
@@ -102,6 +106,20 @@ def _check_forceable(document: Published, note: str) -> None:
         raise UsageError("--force needs --reason WHY", hint="It is all that is left of this decision.")
     if document["state"] in ("confirmed", "sealed"):
         raise WrongState(f"task {document['task_id']} is {document['state']}: it is proven, nothing is to be forced")
+
+
+def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
+    """What kept the task from being ended and proven, where Vault said at least how far it came."""
+    from jitvault.errors import AuditUntrusted, NotConfirmed, OutcomeUnknown
+
+    if isinstance(error, AuditUntrusted):
+        message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
+        return type(error)(message, hint=error.hint)
+    if isinstance(error, OutcomeUnknown):
+        # Vault itself answers: what hangs is behind it
+        hint = "Look at the target, then run the same command again; `jitvault audit follow` tries again, too."
+        return NotConfirmed(f"task {task} is NOT known to be revoked: {error}", hint=hint)
+    return error
 
 
 def _number(count: int, what: str) -> str:

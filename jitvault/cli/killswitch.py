@@ -44,7 +44,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
     named = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-    what = f"End {len(tasks)} tasks ({named})" if tasks else "No task of it holds access; go on"
+    what = f"End {len(tasks)} tasks ({named})" if tasks else "The ledger has no task of it that holds access; go on"
     return f"{what}, and every token of our roles in Vault?" if everything else f"{what}?"
 
 
@@ -74,10 +74,9 @@ def _kill_here(
     """With the worker's identity: at once, a few tasks at a time."""
     from jitvault.errors import JitvaultError
     from jitvault.services.killswitch import Hand, kill, revoke_roles, unheard_of
-    from jitvault.wiring import Wiring as Wired
 
     def hire() -> Hand:
-        own = Wired(wiring.settings)
+        own = wiring.for_thread()
         return Hand(_worker_of(own), own.person)
 
     worker, failure = _worker_of(wiring), None

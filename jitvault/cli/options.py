@@ -41,7 +41,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[
     float,
-    typer.Option("--wait", metavar="SECONDS", min=0, max=86_400, help="How long to wait for a worker (exit 13)."),
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, max=86_400, help="How long to go on, or to wait for a worker (exit 13)."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the task's record.")]

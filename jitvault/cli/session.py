@@ -74,14 +74,14 @@ def signing(what: str, who: str) -> Iterator[None]:
 def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:
     """Advance the task here, or wait until a worker has: then `done` holds of what is published.
 
-    Raises WaitTimedOut, and whatever the worker could not do.
+    Here nothing new is begun after `wait` seconds either. Raises WaitTimedOut, and whatever the worker could not do.
     """
-    if wiring.has_worker:
-        hint = wiring.person.entity if wiring.settings.person else None
-        advance(wiring.worker, task_id, hint=hint)
-        return known(wiring, task_id)
     clock = wiring.clock
     deadline = clock.monotonic() + wait
+    if wiring.has_worker:
+        hint = wiring.person.entity if wiring.settings.person else None
+        advance(wiring.worker, task_id, hint=hint, deadline=deadline)
+        return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)
         if document is not None and document["state"] == "refused":

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jitvault.errors import LedgerUnavailable
+from jitvault.ledger.group import GroupCommit
 
 HEAD = "0001"
 BUSY_TIMEOUT_MS = 10_000
@@ -28,6 +29,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._group = GroupCommit(self._transaction)
 
     def write(self, unit: Callable[[Connection], T]) -> T:
         """Run `unit` in one transaction that holds the write lock from its first statement.
@@ -37,11 +39,7 @@ class Database:
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                with (
-                    self.engine.connect().execution_options(**{_WRITE: True}) as connection,
-                    connection.begin(),
-                ):
-                    return unit(connection)
+                return self._group.write(unit)
             except OperationalError as error:
                 if "locked" in str(error.orig) and attempt < _TRIES:
                     continue
@@ -49,6 +47,11 @@ class Database:
             except (DatabaseError, PoolTimeout) as error:
                 raise _translated(error) from None
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -11,11 +11,26 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from jitvault.domain.lifecycle import State
-from jitvault.errors import JitvaultError, OutcomeUnknown
+from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row
 from jitvault.services.context import Worker, new_id
 
 T = TypeVar("T")
+
+
+def intended(
+    worker: Worker, kind: str, subject: str, *, task_id: str | None = None, op_id: str | None = None
+) -> OperationRow:
+    """An act that is going to be done; whoever does it commits this first."""
+    return OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
+
+
+def left(worker: Worker, op: OperationRow, state: OpState, answer: object) -> OperationRow:
+    """The operation with what came of it, not yet committed. `answer`: a word, or the error that came instead."""
+    if isinstance(answer, VaultRejected):
+        # the backend's own words: what an operator has to mend
+        answer = "; ".join(answer.reasons) or answer
+    return replace(op, state=state, answer=str(answer)[:255], answered_at=worker.now())
 
 
 def act(
@@ -35,7 +50,7 @@ def act(
     The caller commits the operation together with what the answer means. `rows` and `task` (state and
     columns of the task) are committed with the intent.
     """
-    op = OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
+    op = intended(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     body = {"op": op.op_id, "subject": subject}
     intent = Change(f"{kind}_intended", body, state=state, fields=task, rows=(*rows, op))
@@ -48,11 +63,11 @@ def act(
     except JitvaultError as error:
         _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
-    return answer, replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+    return answer, left(worker, op, OpState.ANSWERED, "ok")
 
 
 def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
     """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
-    left = replace(op, state=state, answer=str(error)[:255], answered_at=worker.now())
-    change = Change(f"{op.kind}_{state}", {"op": op.op_id, "answer": left.answer}, rows=(left,))
+    answered = left(worker, op, state, error)
+    change = Change(f"{op.kind}_{state}", {"op": op.op_id, "answer": answered.answer}, rows=(answered,))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

@@ -52,11 +52,16 @@ class Step:
     forced: bool = False
 
 
-def advance(worker: Worker, task_id: str, *, hint: str | None = None) -> TaskFile:
+def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
     """Do everything that is due for the task now and give its file.
 
-    `hint` is the entity whose request is looked for first when the ledger does not know the task.
+    `hint` is the entity whose request is looked for first when the ledger does not know the task. After `deadline` (by
+    the worker's `clock.monotonic()`) nothing new is begun: the first act on each token is made all the same, an act
+    that is under way is finished and looked up, and what is left stays due. Raises WaitTimedOut where a lease had no
+    turn.
     """
+    if deadline is not None:
+        worker = replace(worker, deadline=deadline)
     enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         said = published(worker, task_id)
@@ -89,14 +94,19 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
         state = _file(worker, task_id).task.state
         # an issue that did not finish is not begun again at once: each attempt makes a token
         busy = isinstance(error, VaultBusy) and state is not State.ISSUING
-        if last.tries >= _TRIES or not (busy or state is State.ENDING):
+        again = _again(worker, last) if busy or state is State.ENDING else None
+        if again is None:
             raise
-        _pause(worker, last.tries)
-        return replace(last, go_on=True, tries=last.tries + 1)
+        return again
 
 
-def _pause(worker: Worker, tries: int) -> None:
-    worker.clock.sleep(_FIRST_PAUSE_S * 2**tries * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+def _again(worker: Worker, last: Step) -> Step | None:
+    """One try more, after a pause; None where there were enough or the time is over."""
+    pause_s = _FIRST_PAUSE_S * 2**last.tries * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    if last.tries >= _TRIES or worker.is_late(pause_s):
+        return None
+    worker.clock.sleep(pause_s)
+    return replace(last, go_on=True, tries=last.tries + 1)
 
 
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
@@ -220,13 +230,15 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
     outcome = confirmed(worker, _file(worker, file.task.task_id), claim, newest)
     if outcome.proven and outcome.quiet.ok:
         return Step()
+    quiet_s = QUIET.total_seconds()
     if outcome.proven and last.waits < _QUIET_WAITS:
         # only time is missing, or the answer to a request that is in flight
-        worker.clock.sleep(QUIET.total_seconds())
+        if worker.is_late(quiet_s):
+            return Step()
+        worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, waits=last.waits + 1)
-    if not outcome.proven and last.tries < _TRIES:
-        _pause(worker, last.tries)
-        return replace(last, go_on=True, tries=last.tries + 1)
+    if not outcome.proven and (again := _again(worker, last)):
+        return again
     return _not_proven(worker, _file(worker, file.task.task_id), claim, last)
 
 

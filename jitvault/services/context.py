@@ -46,9 +46,15 @@ class Worker:
     settle_window: timedelta
     denied_limit: int
     shared_hosts: tuple[str, ...]
+    deadline: float | None = None
+    """By `clock.monotonic()`: after it nothing new is begun. What was begun is finished, the rest stays due."""
 
     def now(self) -> datetime:
         return self.clock.now()
+
+    def is_late(self, after_s: float = 0.0) -> bool:
+        """Whether the deadline is over, or will be in `after_s` seconds."""
+        return self.deadline is not None and self.clock.monotonic() + after_s >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)

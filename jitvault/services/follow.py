@@ -58,7 +58,7 @@ def _do_what_is_due(worker: Worker, tried: dict[str, float], tell: Callable[[str
         tried[task_id] = now + _TRY_AGAIN_S
         before = worker.ledger.task(task_id)
         try:
-            after = advance(worker, task_id).task
+            after = advance(worker, task_id, deadline=now + _TRY_AGAIN_S).task
         except (AuditUntrusted, VaultUnavailable):
             raise
         except JitvaultError as error:

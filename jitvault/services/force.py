@@ -13,8 +13,9 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
+from jitvault.services.acts import intended, left
 from jitvault.services.confirm import FORCE_LEASE
-from jitvault.services.context import Worker, new_id
+from jitvault.services.context import Worker
 from jitvault.services.lookups import gone_lookups
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
@@ -26,21 +27,18 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
 
     The look-ups and the target are asked by the next turn of the story, as after any revocation.
     """
-    left = [lease for lease in file.leases if lease.verdict not in DEAD and not _is_gone(file, lease.lease_id)]
-    if not left:
+    held = [lease for lease in file.leases if lease.verdict not in DEAD and not _is_gone(file, lease.lease_id)]
+    if not held:
         return False
-    task_id, now = file.task.task_id, worker.now()
-    ops = [
-        OperationRow(new_id(), task_id, FORCE_LEASE, lease.lease_id, OpState.INTENDED, None, now, None)
-        for lease in left
-    ]
+    task_id = file.task.task_id
+    ops = [intended(worker, FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
         "by": wish.by.id,
         "note": wish.note,
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
-    worker.ledger.apply(task_id, Change("force_intended", said, rows=ops), claim=claim, at=now)
+    worker.ledger.apply(task_id, Change("force_intended", said, rows=ops), claim=claim, at=worker.now())
     answers: list[Row] = []
     try:
         for op in ops:
@@ -55,8 +53,8 @@ def _forced(worker: Worker, op: OperationRow) -> OperationRow:
     try:
         worker.leases.revoke_force(op.subject, op=op.op_id)
     except JitvaultError as error:
-        return replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
-    return replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+        return left(worker, op, OpState.UNKNOWN, error)
+    return left(worker, op, OpState.ANSWERED, "ok")
 
 
 def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
@@ -20,19 +20,23 @@ from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.revision import Revision
 from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotFound, SecurityFinding
-from jitvault.ports.ledger import OperationRow, OpState, TaskFile, TaskRow
+from jitvault.ports.ledger import OpState, TaskFile, TaskRow
+from jitvault.services.acts import intended, left
 from jitvault.services.advance import advance
-from jitvault.services.context import Person, Worker, new_id
+from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
 from jitvault.services.integrity import check_integrity
-from jitvault.services.revoke import DEAD, LEASES, TOKENS, revoke
+from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
 _PAUSE_S = 2.0
+# for one task, with what it has to wait for
+_PATIENCE_S = 10.0
 # what comes of a row that somebody edited
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
+_GONE = frozenset({Verdict.GONE})
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
 
 
@@ -90,7 +94,8 @@ class Tell(Protocol):
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
     covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
-    check_known(scope, bool(covered))
+    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
+    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())))
     return [task.task_id for task in covered if task.state in _STILL_THERE]
 
 
@@ -140,26 +145,22 @@ def revoke_roles(worker: Worker) -> int:
     Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
     """
     roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
-    now = worker.now()
-    ops = [
-        OperationRow(new_id(), None, "revoke_role", f"auth/token/create/{role}", OpState.INTENDED, None, now, None)
-        for role in roles
-    ]
+    ops = [intended(worker, "revoke_role", f"auth/token/create/{role}") for role in roles]
     failures: list[JitvaultError] = []
     try:
-        worker.ledger.keep(operations=ops, at=now)
+        worker.ledger.keep(operations=ops, at=worker.now())
     except LedgerUnavailable as error:
         # a full disk must not keep access alive: the audit stream has the lines
         failures.append(error)
     for op in ops:
         try:
             worker.leases.revoke_prefix(op.subject, op=op.op_id)
-            left = replace(op, state=OpState.ANSWERED, answer="ok", answered_at=worker.now())
+            answered = left(worker, op, OpState.ANSWERED, "ok")
         except JitvaultError as error:
             failures.append(error)
-            left = replace(op, state=OpState.UNKNOWN, answer=str(error)[:255], answered_at=worker.now())
+            answered = left(worker, op, OpState.UNKNOWN, error)
         with suppress(LedgerUnavailable):
-            worker.ledger.keep(operations=[left], at=worker.now())
+            worker.ledger.keep(operations=[answered], at=worker.now())
     if failures:
         raise failures[0]
     return len(roles)
@@ -173,16 +174,18 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
     """
     crew = _Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
-    for what, act in (("doors closed", _close_door), ("leases ended", _end_leases)):
+    for what, act in (("doors closed", _close_door), ("leases revoked", _end_leases), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
+    # the quiet second of each passes while the others are worked on
+    crew.each("credentials proven dead", _prove_credentials, tasks, note)
     proofs: dict[str, State] = {}
 
     def prove(hand: Hand, task_id: str, note: str) -> bool:
-        proofs[task_id] = _prove(hand, task_id, note)
+        proofs[task_id] = _prove(hand, task_id, note, patience_s=_PATIENCE_S).task.state
         return proofs[task_id] in PROVEN
 
-    deadline = time.monotonic() + wait
     unproven = crew.each("proven", prove, tasks, note)
+    deadline = time.monotonic() + wait
     while left := [task for task in tasks if proofs.get(task) not in PROVEN]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
@@ -241,8 +244,13 @@ class _Crew:
 
 def _close_door(hand: Hand, task_id: str, note: str) -> bool:
     """End the task's token: what it has can be taken away one by one then. Gives whether Vault says that it is gone."""
+    why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
+
+    def close(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+        return close_door(worker, file, claim, why=why if file.task.state in _HELD else None)
+
     try:
-        return _take(hand, task_id, note, TOKENS)
+        return _take(hand, task_id, close, _GONE)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
         taken = take_back(hand.worker, task_id)
@@ -250,35 +258,45 @@ def _close_door(hand: Hand, task_id: str, note: str) -> bool:
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(hand: Hand, task_id: str, note: str) -> bool:
-    return _take(hand, task_id, note, LEASES)
+def _end_leases(hand: Hand, task_id: str, _note: str) -> bool:
+    """Gives whether Vault says of every lease that it ended it."""
+    return _take(hand, task_id, end_leases, _GONE | {Verdict.ACKNOWLEDGED})
 
 
-def _take(hand: Hand, task_id: str, note: str, kinds: frozenset[str]) -> bool:
+def _look_up(hand: Hand, task_id: str, _note: str) -> bool:
+    """Gives whether Vault says of every credential that there is no such thing."""
+    return _take(hand, task_id, look_up_ended, _GONE)
+
+
+def _take(hand: Hand, task_id: str, act: Callable[[Worker, TaskFile, int], Verdicts], good: Verdicts) -> bool:
+    """Do `act` to a task; gives whether all that came of it is `good`. One that is being issued may have a token that
+    nobody knows yet: it is left to the story.
+    """
     worker = hand.worker
     with worker.ledger.claim(task_id) as claim:
         file = worker.ledger.file(task_id)
         if file is None or file.task.state not in _HELD | {State.ENDING}:
-            # one that is being issued may have a token that nobody knows yet: the story finds it
             return False
         check_integrity(worker, file)
-        why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note}) if file.task.state in _HELD else None
-        revoke(worker, file, claim, why=why, kinds=kinds)
-        return _are_gone(worker.ledger.file(task_id), kinds)
+        return act(worker, file, claim) <= good
 
 
-def _are_gone(file: TaskFile | None, kinds: frozenset[str]) -> bool:
-    verdicts = [grant.verdict for grant in file.grants] if file and kinds & TOKENS else []
-    verdicts += [lease.verdict for lease in file.leases] if file and kinds & LEASES else []
-    return set(verdicts) <= DEAD | {Verdict.GONE}
+def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:
+    """Gives whether each credential is proven dead; only time is missing then. Whatever fails here is done again."""
+    try:
+        file = _prove(hand, task_id, note, patience_s=0)
+    except JitvaultError:
+        return False
+    return {*(grant.verdict for grant in file.grants), *(lease.verdict for lease in file.leases)} <= DEAD
 
 
-def _prove(hand: Hand, task_id: str, note: str) -> State:
+def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFile:
     """Sign what was done, so that everybody can see whose will it was, and go on with the story of the task."""
-    file = hand.worker.ledger.file(task_id)
+    worker = hand.worker
+    file = worker.ledger.file(task_id)
     if file is not None and not _signed(hand, file):
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
-    return advance(hand.worker, task_id).task.state
+    return advance(worker, task_id, deadline=worker.clock.monotonic() + patience_s)
 
 
 def _signed(hand: Hand, file: TaskFile) -> bool:

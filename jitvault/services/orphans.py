@@ -16,8 +16,10 @@ from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ports.ledger import OperationRow, OpState
 from jitvault.ports.orphans import OrphanRow
 from jitvault.ports.vault import LeaseRecord
+from jitvault.services.acts import intended, left
 from jitvault.services.confirm import INVALID_LEASE
-from jitvault.services.context import Worker, new_id
+from jitvault.services.context import Worker
+from jitvault.services.handles import claimed
 from jitvault.services.observe import canary
 
 REVOKE, LOOK_UP = "revoke_orphan", "lookup_orphan"
@@ -75,10 +77,7 @@ def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[
         if record is not None
     ]
     away = [replace(orphan, verdict=Verdict.GONE) for orphan, _, record in looked if record is None]
-    intents = [
-        OperationRow(new_id(), None, REVOKE, orphan.lease_id, OpState.INTENDED, None, worker.now(), None)
-        for orphan in there
-    ]
+    intents = [intended(worker, REVOKE, orphan.lease_id) for orphan in there]
     acts = [op for _, op, _ in looked]
     worker.ledger.keep(orphans=[*there, *away], operations=[*acts, *intents], at=worker.now(), claim=claim)
     ended: list[OrphanRow] = []
@@ -93,7 +92,7 @@ def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[
             answers.append(answered)
             looked_up, record = look_up(worker, orphan.lease_id)
             answers.append(looked_up)
-            ended.append(replace(orphan, verdict=_claimed(record, answered)))
+            ended.append(replace(orphan, verdict=claimed(record, answered)))
     finally:
         worker.ledger.keep(orphans=ended, operations=answers, at=worker.now(), claim=claim)
     return [*ended, *away]
@@ -103,25 +102,15 @@ def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow
     """Revoke it by its path and give the operation with the answer; a 204 is only `ok`."""
     try:
         worker.leases.revoke(orphan.lease_id, op=op.op_id)
-        state, answer = OpState.ANSWERED, "ok"
     except OutcomeUnknown as error:
-        state, answer = OpState.UNKNOWN, str(error)[:255]
+        return left(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
-        state, answer = OpState.ABANDONED, str(error)[:255]
-    return replace(op, state=state, answer=answer, answered_at=worker.now())
+        return left(worker, op, OpState.ABANDONED, error)
+    return left(worker, op, OpState.ANSWERED, "ok")
 
 
 def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
     """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
-    op = OperationRow(new_id(), None, LOOK_UP, lease_id, OpState.INTENDED, None, worker.now(), None)
+    op = intended(worker, LOOK_UP, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
-    answer = "gone" if record is None else "live"
-    return replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()), record
-
-
-def _claimed(record: LeaseRecord | None, revocation: OperationRow) -> Verdict:
-    if record is None:
-        return Verdict.GONE
-    if record.revoke_error:
-        return Verdict.IRREVOCABLE
-    return Verdict.ACKNOWLEDGED if revocation.state is OpState.ANSWERED else Verdict.REVOKE_FAILED
+    return left(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

@@ -6,17 +6,17 @@ never got an answer may have made one. Whatever Vault lists now, made while the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.lease import is_token_lease
 from jitvault.domain.quiet import settles
 from jitvault.domain.revision import Revision
-from jitvault.ports.ledger import Change, OperationRow, OpState, TaskFile
+from jitvault.ports.ledger import Change, OpState, TaskFile
+from jitvault.services.acts import intended, left
 from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_listings, tokens_of
 from jitvault.services.consider import still_holds
-from jitvault.services.context import Worker, new_id
+from jitvault.services.context import Worker
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.selftest import under_check
 
@@ -31,7 +31,7 @@ def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> boo
         return False
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
-    ops = [OperationRow(new_id(), task_id, LIST_LEASES, p, OpState.INTENDED, None, worker.now(), None) for p in paths]
+    ops = [intended(worker, LIST_LEASES, path, task_id=task_id) for path in paths]
     intent = Change("listing_intended", {"ops": [op.op_id for op in ops], "why": found.why_list}, rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
@@ -42,7 +42,7 @@ def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> boo
     if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
-    answered = [replace(op, state=OpState.ANSWERED, answer=answer, answered_at=worker.now()) for op in ops]
+    answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
     change = Change("listed", {"answer": answer, "suspects": unknown[:100]}, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     return True

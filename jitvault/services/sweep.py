@@ -26,6 +26,8 @@ from jitvault.services.orphans import end, look_up, prove
 PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED})
 # Vault ends the leases of a token that was revoked within a moment (docs/vault-facts.md, "Revocation")
 _QUEUE_S, _QUEUE_LOOKS, _QUEUE_MOST = 0.3, 5, 100
+# for one task: with an act that is under way then, within the claim's 30 s
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,8 @@ def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
             continue
         worker.ledger.extend_sweep(claim)
         try:
-            told[task_id] = advance(worker, task_id).task.state.value
+            deadline = worker.clock.monotonic() + _PATIENCE_S
+            told[task_id] = advance(worker, task_id, deadline=deadline).task.state.value
         except JitvaultError as error:
             told[task_id] = f"failed: {error}"
     return told

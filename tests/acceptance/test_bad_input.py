@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-from conftest import Cli
-from quick import Quick
+from commands import Cli, Quick
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SPEC, Cli
-from quick import Quick
+from commands import SPEC, Cli, Quick
 
 from jitvault import shipped
 from jitvault.sandbox.world import World

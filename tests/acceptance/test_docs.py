@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Cli
+from commands import Cli
 
 from jitvault.errors import JitvaultError
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SPEC, Cli, Result
-from quick import Quick
+from commands import SPEC, Cli, Quick, Result
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")

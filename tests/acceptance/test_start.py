@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from commands import Cli
 
 HEAVY = {"hvac", "sqlalchemy", "pydantic", "alembic", "cedarpy", "msgspec"}
 COMMANDS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import Cli
+from commands import Cli
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cli
-from quick import Quick
+from commands import Cli, Quick
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault

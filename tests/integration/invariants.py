@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from conftest import Result
+from commands import Result
 from rig import PREFIX, Rig
 
 from jitvault.domain.chain import breaks
@@ -29,7 +29,7 @@ PREFIXES = (PREFIX, "database/creds/app-readwrite")
 DEAD = frozenset(
     {Verdict.GONE, Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED}
 )
-EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12})
+EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12, 13})
 
 
 @dataclass(frozen=True)

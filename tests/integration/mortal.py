@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conftest import SPEC
+from commands import SPEC
 from rig import Rig, own_rig
 
 from jitvault.domain.secret import Secret

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 import psycopg
-from conftest import SPEC, Result
+from commands import SPEC, Result
 from go_between import Fate, Moment
 from invariants import check, check_over, files, reasons
 from mortal import Mortal, live_wrappings, time_passes

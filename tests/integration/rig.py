@@ -1,17 +1,15 @@
 """What the hostile tests share: a ledger of its own, the commands in this process, and hands on everything.
 
-The commands run through the same `main` as a user's, only without a process each: ten times as fast. Where
-the death of a process or its output as a whole matters, tests use the `cli` fixture instead.
+The commands run in this process. Where the death of a process or its output as a whole matters, tests use the
+`cli` fixture instead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,11 +18,9 @@ from typing import Any
 from unittest import mock
 
 import psycopg
-import pytest
-from conftest import PEOPLE, Cli, Result
+from commands import PEOPLE, Cli, Quick, Result
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
-from jitvault.cli import app
 from jitvault.domain.chain import Event, breaks, link
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
@@ -33,7 +29,6 @@ from jitvault.provision import template_check
 from jitvault.provision.outcome import STEPS, Outcome, Step
 from jitvault.provision.selftest import basis_of
 from jitvault.sandbox.world import World, shipped_want
-from jitvault.services import advance
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import Wiring
@@ -96,23 +91,15 @@ class Rig:
         self, who: str | None, *args: str | Path, code: int | None = 0, extra: dict[str, str] | None = None
     ) -> Result:
         """`jitvault ARGS… --json` as `who`, in this process. Not for two threads at once."""
-        out, err = io.StringIO(), io.StringIO()
-        argv = ["jitvault", *map(str, args), "--json"]
-        ended = 0
-        with (
-            self.environment(who, extra),
-            mock.patch.object(sys, "argv", argv),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                app.main()
-            except SystemExit as end:
-                ended = int(end.code or 0)
-        result = Result(ended, out.getvalue(), err.getvalue())
-        assert code is None or ended == code, (args, result)
-        assert ended != 1, (args, result)
+        here = Quick(self.cli.variables, self.cli.home)
+        result = here(who, *args, "--json", code=code, extra=extra)
+        assert result.code != 1, (args, result)
         return result
+
+    def settle(self) -> None:
+        """Wait until the settle window of its commands is over."""
+        with self.environment(None):
+            time.sleep(load().settle_window.total_seconds() + 0.2)
 
     # -- a task on its way ---------------------------------------------------------------------------
 
@@ -259,16 +246,6 @@ class Rig:
 
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
-
-
-def settle(seconds: float = 2.2) -> None:
-    """Wait, by default until the sandbox's settle window is over."""
-    time.sleep(seconds)
-
-
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a revocation fails for good, one more try is enough to see it."""
-    monkeypatch.setattr(advance, "_TRIES", 1)
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import EXAMPLE, Result
+from commands import EXAMPLE, Result
 from go_between import GoBetween
 from rig import Rig, own_rig
 

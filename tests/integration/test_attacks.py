@@ -8,20 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 from hands import THIEF, Mirror, ask
-from rig import PREFIX, Rig, own_rig, settle
+from rig import PREFIX, Rig, own_rig
 from test_tripwires import one_more_path
 
 from jitvault.sandbox.world import World
 
 Spec = Callable[..., Path]
 OTHER = "database/creds/app-readwrite"
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def anybody(rig: Rig) -> str:
@@ -81,7 +75,7 @@ def test_what_was_read_in_a_wrapping_from_elsewhere_is_never_confirmed_over(rig:
     with not_revocable(rig, login):
         ended = rig("operator", "complete", file.stem, code=6)
         assert ended.json["confirmed"] is False
-        settle()
+        rig.settle()
         assert rig("operator", "status", file.stem, code=12).json["state"] == "ending"
 
 
@@ -97,7 +91,7 @@ def test_a_shipper_that_drops_the_agents_lines_is_noticed_before_the_seal(
         held = rig.use(granted)
         with not_revocable(rig, held.login["user"]):
             rig("operator", "complete", file.stem, code=None)
-            settle()
+            rig.settle()
             shown = rig("operator", "status", file.stem, code=12).json
             assert shown["state"] == "confirmed"
             assert [found["rule"] for found in shown["findings"]] == ["unaccounted_lease"]

@@ -12,32 +12,26 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import PREFIX, Rig, hurried, own_rig, settle
-from stage import Stage, claims_run_out, staged
+from rig import PREFIX, Rig, own_rig
+from stage import Stage, claims_run_out
 
 from jitvault.ledger import database
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World
 from jitvault.services import advance
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
-KILL = ("revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
-ALL = ("revoke", "--all", "--reason", "it was stolen", "--yes")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
+# what cannot be proven is tried once more, and not for half a minute
+HOW = ("--reason", "it was stolen", "--yes", "--wait", "2")
+KILL = ("revoke", "--agent", "research-agent", *HOW)
+ALL = ("revoke", "--all", *HOW)
 
 
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    hurried(monkeypatch)
-    yield own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+def rig(rig: Rig, lab: World, tmp_path: Path) -> Iterator[Rig]:
+    yield rig
     # two ledgers on one Vault freeze each other over what is held still
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path / "broom")
+    own = own_rig(lab, rig.cli.variables, tmp_path / "broom")
     own.ledger_path.parent.mkdir()
     own("operator", *ALL, code=None)
 
@@ -69,6 +63,19 @@ def test_the_kill_switch_does_not_call_it_done_over_a_task_that_a_restored_ledge
     rig.put_back(copy)
     ended = rig("operator", *KILL, code=None)
     assert ended.code != 0 or not rig.is_live(held.token), ended
+
+
+def test_an_agent_that_only_vault_knows_any_more_is_no_wrong_name(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    rig("operator", "audit", "status")
+    copy = rig.snapshot(tmp_path / "empty.db")
+    file = spec()
+    rig.active(file)
+    rig("operator", "status", file.stem)
+    rig.put_back(copy)
+    ended = rig("operator", *KILL, code=12)
+    assert f"Vault says that task {file.stem} is active, which the ledger does not hold" in ended.error["message"]
+    # another name is a wrong one all the same
+    rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", code=9)
 
 
 def test_the_kill_switch_does_not_call_it_done_over_a_task_whose_row_says_sealed(rig: Rig, spec: Spec) -> None:
@@ -128,7 +135,7 @@ def test_a_wish_that_had_nothing_to_force_forces_nothing_later(rig: Rig, spec: S
     """Signed when all could be proven, it must not make Vault forget a lease that appears afterwards."""
     file = spec()
     held = rig.active(file)
-    ended = rig("operator", "revoke", file.stem, "--force", "--reason", "in a hurry").json
+    ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "in a hurry").json
     assert (ended["state"], ended["forced"]) == ("confirmed", None)
     line = next(
         line
@@ -158,11 +165,11 @@ def test_what_was_forced_and_proven_by_the_target_is_sealed(rig: Rig, spec: Spec
     as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
     as_superuser(rig, f"SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '{login}'")
     as_superuser(rig, f'REVOKE ALL ON SCHEMA public FROM "{login}"; DROP ROLE "{login}"')
-    rig("operator", "revoke", file.stem, "--force", "--reason", "dropped by hand")
+    rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand")
     until = time.monotonic() + 8
     while rig("operator", "status", file.stem, code=None).json["state"] != "sealed":
         assert time.monotonic() < until, [e.kind for e in rig.file(file.stem).events][-9:]
-        settle()
+        rig.settle()
 
 
 def test_what_was_closed_without_proof_is_no_ghost_of_a_restored_ledger(rig: Rig, spec: Spec) -> None:
@@ -170,8 +177,8 @@ def test_what_was_closed_without_proof_is_no_ghost_of_a_restored_ledger(rig: Rig
     held = rig.active(file)
     as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{held.login["user"]}"')
     rig("operator", "revoke", file.stem, code=6)
-    rig("operator", "revoke", file.stem, "--force", "--reason", "the owner keeps it", code=6)
-    settle()
+    rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "the owner keeps it", code=6)
+    rig.settle()
     found = rig("operator", "sweep", "--fix", code=None).json["ghosts"]
     as_superuser(rig, f'DROP SCHEMA "{file.stem}"; DROP ROLE "{held.login["user"]}"')
     assert [ghost for ghost in found if ghost["task_id"] == file.stem] == []
@@ -197,12 +204,6 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
 
 
 # -- a Vault that was restored -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 def put_back(stage: Stage, copy: Path) -> None:

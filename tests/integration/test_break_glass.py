@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLE
 from hands import THIEF, ask
-from rig import PREFIX, ROLE, Held, Rig, hurried, own_rig
+from rig import PREFIX, ROLE, Held, Rig
 from test_pki import certificate_of, certified, on_the_crl
 from test_pki import granted as approved
 
@@ -21,8 +20,9 @@ from jitvault.domain.access import access_policy
 from jitvault.sandbox.openbao import _binary
 from jitvault.sandbox.placement import find_programs
 from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, provisioned
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "operations" / "break-glass.md").read_text()
@@ -42,9 +42,7 @@ def lab() -> Iterator[World]:
 
 
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    rig = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+def rig(rig: Rig) -> Rig:
     rig("operator", "audit", "status")
     return rig
 
@@ -151,7 +149,7 @@ def test_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path
     file = spec()
     held = rig.active(file)
     rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
-    rig("operator", "revoke", "--all", "--reason", "x", "--yes", code=6)
+    rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6)
     _run(rig, "force", tmp_path, TASK=file.stem)
     assert rig("operator", "status", file.stem, code=None).json["state"] == "unverified"
     _is_over(rig, held)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from cluster import Cluster, Node, running_cluster
-from conftest import EXAMPLE, Cli
-from rig import PREFIX, Held, Rig, own_rig, settle
+from commands import EXAMPLE, Cli
+from rig import PREFIX, Held, Rig, own_rig
 from test_trust import Mirror
 
 from jitvault.errors import JitvaultError, VaultRejected
@@ -94,7 +94,7 @@ def evidence(ended: dict[str, Any], n: int) -> list[str]:
 
 
 def sealed(rig: Rig, task: str) -> None:
-    settle()
+    rig.settle()
     assert rig("operator", "status", task).json["state"] == "sealed"
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mortal import Mortal, live_wrappings, mortals, new_rig, points_of, time_passes, until_done
+from mortal import Mortal, live_wrappings, new_rig, points_of, time_passes, until_done
 from rig import Rig
 
 from jitvault.domain.chain import breaks
@@ -25,12 +24,6 @@ ACTS = (
     "/v1/auth/token/revoke-accessor",
     "/v1/sys/leases/revoke/",
 )
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
-    with mortals(tmp_path_factory.mktemp("mortal")) as program:
-        yield program
 
 
 def check_ledger(rig: Rig, task: str) -> None:

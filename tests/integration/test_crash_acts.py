@@ -6,42 +6,27 @@ Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE, Result
+from commands import EXAMPLE, Result
 from invariants import check, check_over, reasons, verdicts
-from mortal import Mortal, mortals, new_rig, points_of, time_passes
+from mortal import Mortal, new_rig, points_of, time_passes
 from psycopg import sql
-from rig import PREFIX, Held, Rig, hurried, settle
+from rig import PREFIX, Held, Rig
 
 from jitvault.domain.lifecycle import State
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
-FORCED = ("--force", "--reason", "its owner keeps what it made")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    """Of this module alone: what cannot be dropped is left at the target for a while."""
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
-    with mortals(tmp_path_factory.mktemp("mortal")) as program:
-        yield program
+pytestmark = pytest.mark.usefixtures("hurried")
+FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 
 @pytest.fixture
-def start(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def start(lab: World, tmp_path: Path) -> Any:
     """`start(name)`: a ledger of its own, and a spec whose stem is the task."""
-    hurried(monkeypatch)
     return lambda name: new_rig(lab, env(lab, "", EXAMPLE), tmp_path, str(name))
 
 
@@ -92,14 +77,14 @@ def test_a_seal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
     rig, file = start("dry")
     rig.active(file)
     rig("operator", "complete", file.stem)
-    settle()
+    rig.settle()
     dry = mortal(rig, "status", file.stem, point=0)
     assert (dry["code"], rig.file(file.stem).task.state) == (0, State.SEALED), dry
     for point in points_of(dry["points"], ("/v1/jitvault-transit/sign/",)):
         rig, file = start(point)
         rig.active(file)
         rig("operator", "complete", file.stem)
-        settle()
+        rig.settle()
         killed(mortal, rig, "status", file.stem, point=point, of=len(dry["points"]))
         found = rig.file(file.stem).task
         assert (found.state, bool(found.receipt)) in [(State.CONFIRMED, False), (State.SEALED, True)], point

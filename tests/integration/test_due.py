@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import Rig, hurried, own_rig
+from rig import Rig
 
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import follow as following
 from jitvault.services.follow import follow
 from jitvault.services.revoke import LATEST
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
+def rig(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(following, "_TRY_AGAIN_S", 0.5)
-    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    return rig
 
 
 def _follow_until(rig: Rig, task: str, state: str) -> list[str]:

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import Held, Rig, hurried, own_rig
+from rig import Held, Rig
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services.sign import sign_end
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROLE = "database/roles/app-readonly"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
 
 
 @pytest.fixture
@@ -61,7 +47,7 @@ def _receipt(rig: Rig, task: str) -> dict[str, Any]:
 
 def test_what_vault_was_made_to_forget_is_unverifiable_and_stays_so(rig: Rig, stuck: tuple[str, Held]) -> None:
     task, held = stuck
-    closed = rig("operator", "revoke", task, "--force", "--reason", "the owner keeps the schema", code=6)
+    closed = rig("operator", "revoke", task, "--force", "--yes", "--reason", "the owner keeps the schema", code=6)
     assert "closed without proof: the owner keeps the schema" in closed.error["message"]
     proof = closed.json
     assert (proof["state"], proof["confirmed"]) == ("unverified", False)
@@ -93,7 +79,7 @@ def test_the_target_can_prove_what_vault_forgot(rig: Rig, spec: Spec) -> None:
     rig.admin.write(ROLE, {**before, "revocation_statements": ["SELECT 1/0;"]})
     _as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
     _without_pg_role(rig, held)
-    ended = rig("operator", "revoke", file.stem, "--force", "--reason", "dropped by hand").json
+    ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand").json
     rig.admin.write(ROLE, before)
     rig.recheck()
     assert (ended["state"], ended["confirmed"]) == ("confirmed", True)
@@ -118,10 +104,22 @@ def test_forcing_needs_a_reason_and_something_to_force(rig: Rig, spec: Spec) -> 
     rig.active(file)
     assert "--reason" in rig("operator", "revoke", file.stem, "--force", code=2).error["message"]
     assert rig("operator", "status", file.stem).json["state"] == "active"
-    ended = rig("operator", "revoke", file.stem, "--force", "--reason", "in a hurry").json
+    ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "in a hurry").json
     # nothing had to be forced
     assert (ended["state"], ended["forced"]) == ("confirmed", None)
-    rig("operator", "revoke", file.stem, "--force", "--reason", "again", code=9)
+    rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "again", code=9)
+
+
+def test_forcing_asks_and_whoever_says_nothing_has_closed_nothing(rig: Rig, stuck: tuple[str, Held]) -> None:
+    task, held = stuck
+    force = ("revoke", task, "--force", "--reason", "in a hurry")
+    refused = rig.cli("operator", *force, code=2)
+    assert f"Close task {task} for good even if nothing proves that its credentials are dead? [y/N]" in refused.stderr
+    assert "nothing was closed" in refused.stderr and "--yes" in refused.stderr
+    rig.cli("operator", *force, code=2, given="n\n")
+    assert rig("operator", "status", task).json["state"] == "ending"
+    assert rig.cli("operator", *force, code=6, given="y\n").stdout.startswith(f"Task {task} is unverified")
+    _as_superuser(rig, f'DROP SCHEMA "{task}"; DROP ROLE "{held.login["user"]}"')
 
 
 def test_only_operators_can_have_a_task_closed_without_proof(rig: Rig, stuck: tuple[str, Held]) -> None:
@@ -138,7 +136,7 @@ def test_forcing_one_lease_leaves_the_proofs_of_others_alone(rig: Rig, spec: Spe
     task, held = stuck
     other = spec()
     rig.active(other)
-    rig("operator", "revoke", task, "--force", "--reason", "whatever", code=6)
+    rig("operator", "revoke", task, "--force", "--yes", "--reason", "whatever", code=6)
     ended = rig("operator", "complete", other.stem).json
     assert ended["leases"][0]["verdict"] == "target_confirmed"
     _as_superuser(rig, f'DROP SCHEMA "{task}"; DROP ROLE "{held.login["user"]}"')

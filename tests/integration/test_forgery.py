@@ -12,23 +12,18 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from conftest import SPEC, Result
+from commands import SPEC, Result
 from psycopg import sql
-from rig import PREFIX, Rig, hurried, own_rig, settle
+from rig import PREFIX, Rig, own_rig
 
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.errors import OutcomeUnknown
 from jitvault.sandbox.world import World
 from jitvault.vault.tokens import Tokens
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 Edit = Callable[[Rig, str], None]
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(world, variables, tmp_path)
 
 
 # -- the ledger is edited before anything is granted ---------------------------------------------------
@@ -126,7 +121,7 @@ def over(world: World, variables: dict[str, str], tmp_path_factory: pytest.TempP
     # by the agent itself, so that no signed wish to end it lies in Vault
     rig.vault(held.token).write("auth/token/revoke-self")
     assert rig("operator", "status", task).json["end_reason"] == "completed"
-    settle()
+    rig.settle()
     assert rig("operator", "status", task).json["state"] == "sealed"
     copies["sealed"] = rig.snapshot(directory / "sealed.db")
     return Over(task, copies)

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 from hands import AGENT, THIEF, ask, audit_lines
-from rig import PREFIX, ROLE, Rig, own_rig
-
-from jitvault.sandbox.world import World
+from rig import PREFIX, ROLE, Rig
 
 Spec = Callable[..., Path]
 UNWRAP = "sys/wrapping/unwrap"
 # where agents have hosts of their own
 APART = {"JITVAULT_SHARED_HOSTS": "10.0.0.0/8"}
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def create(rig: Rig, token: str, policy: str, *, path: str = ROLE, op: str = "") -> tuple[int, dict[str, Any]]:

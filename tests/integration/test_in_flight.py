@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,16 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from conftest import EXAMPLE
-from rig import PREFIX, Rig, hurried, own_rig, settle
+from rig import PREFIX, Rig
 
 from jitvault import shipped
 from jitvault.domain.observation import Kind
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services.revoke import DEAD
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROUNDS = int(os.environ.get("JITVAULT_TEST_REVOCATIONS", "3"))
 READERS = 6
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
 
 
 @pytest.fixture
@@ -80,7 +66,7 @@ def test_every_lease_of_a_read_in_flight_is_found_revoked_and_proven_before_conf
         _until_confirmed(rig, race)
         _check_confirmed(rig, race)
         races.append(race)
-    settle()
+    rig.settle()
     for race in races:
         _until_sealed(rig, race.task)
         # no lease was found later than that
@@ -138,7 +124,7 @@ def _until_sealed(rig: Rig, task: str) -> None:
         assert {found["rule"] for found in status["findings"]} <= {"after_end"}
         if status["state"] == "sealed":
             return
-        settle()
+        rig.settle()
     raise AssertionError(status)
 
 

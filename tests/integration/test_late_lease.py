@@ -7,15 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig import Rig, hurried, own_rig, settle
+from rig import Rig
 
-from jitvault.sandbox.world import World
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(world, variables, tmp_path)
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def test_a_lease_that_appears_after_the_seal_is_a_finding_and_is_ended(rig: Rig, spec: Callable[..., Path]) -> None:
@@ -23,7 +17,7 @@ def test_a_lease_that_appears_after_the_seal_is_a_finding_and_is_ended(rig: Rig,
     file = spec()
     lease_id = rig.active(file).lease_id
     rig("operator", "complete", file.stem)
-    settle()
+    rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
 
     (line,) = [

@@ -16,30 +16,19 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from conftest import EXAMPLE
-from rig import PREFIX, Held, Rig, hurried, own_rig
+from rig import PREFIX, Held, Rig
 
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
-
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROLE = "database/roles/app-readonly"
 CONNECTION = "database/config/app"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
 @pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
-    if "database" in {mount.rstrip("/") for mount in (own.admin.read("sys/mounts") or {})["data"]}:
-        own.recheck()
-    return own
+def rig(rig: Rig) -> Rig:
+    if "database" in {mount.rstrip("/") for mount in (rig.admin.read("sys/mounts") or {})["data"]}:
+        rig.recheck()
+    return rig
 
 
 @contextmanager

@@ -14,30 +14,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
-from rig import PREFIX, ROLE, Held, Rig, hurried, own_rig
+from rig import PREFIX, ROLE, Held, Rig
 
 from jitvault.sandbox import target
 from jitvault.sandbox.postgres import Postgres
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]
 ENGINE_ROLE, CONNECTION = "database/roles/app-readonly", "database/config/app"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
-    own.recheck()
-    return own
 
 
 def complete(rig: Rig, file: Path, *, code: int) -> dict[str, Any]:

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hands import Mirror
-from rig import Rig, hurried, own_rig
+from rig import Rig
 
-from jitvault.sandbox.world import World
-from jitvault.services import observe
-
+pytestmark = pytest.mark.usefixtures("hurried", "mirrored")
 Spec = Callable[..., Path]
 _COUNTS_AS_MISSING_S = 1.1
-
-
-@pytest.fixture
-def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
-    copy = Mirror(world.audit_file, tmp_path / "mirror.log")
-    yield copy
-    copy.close()
-
-
-@pytest.fixture
-def rig(
-    world: World, variables: dict[str, str], tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> Rig:
-    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
-    hurried(monkeypatch)
-    return own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}, tmp_path)
 
 
 def _lose(rig: Rig, mirror: Mirror, file: Path) -> None:

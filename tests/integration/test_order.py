@@ -6,6 +6,7 @@ Vault's own audit file says it, not the ledger.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,20 +15,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from rig import PREFIX, Held, Rig, hurried, own_rig, settle
+from rig import PREFIX, Held, Rig
 
 from jitvault.domain.observation import Kind
-from jitvault.sandbox.world import World
 from jitvault.services.confirm import tokens_of
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 TOKEN, LEASE = "auth/token/revoke-accessor", "sys/leases/revoke/"
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    return own_rig(world, variables, tmp_path)
 
 
 def revocations(rig: Rig, after: int) -> list[str]:
@@ -98,7 +93,7 @@ def test_a_task_is_sealed_once_its_settle_window_is_over_and_not_before(rig: Rig
     for _ in range(60):
         if rig("operator", "status", file.stem).json["state"] == "sealed":
             break
-        settle(0.2)
+        time.sleep(0.2)
     sealed, worker = rig.file(file.stem), rig.wiring().worker
     (at,) = [datetime.fromisoformat(event.at) for event in sealed.events if event.kind == "sealed"]
     tokens = tokens_of(sealed)

@@ -11,8 +11,8 @@ import pytest
 import requests
 from go_between import Fate, Moment
 from invariants import at_target, check, check_over, deliveries, live_tokens, reasons, verdicts
-from rig import PREFIX, Held, Rig, hurried
-from stage import ALL, Stage, hasty, staged, until_done
+from rig import PREFIX, Held, Rig
+from stage import ALL, Stage, hasty, until_done
 
 Spec = Callable[..., Path]
 
@@ -23,12 +23,6 @@ REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
 REVOKE_LEASE = "PUT sys/leases/revoke/"
 LOOK_AT_LEASE = "PUT sys/leases/lookup$"
 ALWAYS = 1_000
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 @pytest.fixture
@@ -106,10 +100,8 @@ def test_a_token_that_cannot_be_ended_or_seen_keeps_no_lease_alive(
     check_over(rig, file.stem)
 
 
-def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(
-    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hurried(monkeypatch)
+@pytest.mark.usefixtures("hurried")
+def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = holding(rig, file, 3)
     first_lease = rig.file(file.stem).leases[0].lease_id
@@ -121,6 +113,22 @@ def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(
     live = [lease.lease_id for lease in rig.file(file.stem).leases if rig.lease_is_live(lease.lease_id)]
     assert live == [first_lease]
     assert rig.is_live(held.token)
+    check(rig, first)
+    stage.between.clear()
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_look_ups_whose_answers_are_lost_stop_no_revocation(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    holding(rig, file, 3)
+    # with its token Vault ends the leases by itself; that this does not come first, the token is not ended yet
+    stage.between.when(REVOKE_TOKEN, "before", fate=Fate.LOSE, times=ALWAYS)
+    stage.between.when("PUT sys/leases/lookup", "before", fate=Fate.LOSE, times=ALWAYS)
+    first = rig("operator", "complete", file.stem, code=None)
+    assert first.code in (5, 6)
+    assert not any(rig.lease_is_live(lease.lease_id) for lease in rig.file(file.stem).leases)
     check(rig, first)
     stage.between.clear()
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
@@ -164,6 +172,7 @@ def test_a_grant_that_is_asked_for_too_often_gives_one_token_later(rig: Rig, spe
     assert len(deliveries(rig, file.stem)) == 1
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(
     ("where", "used_up_by"),
     [
@@ -173,9 +182,8 @@ def test_a_grant_that_is_asked_for_too_often_gives_one_token_later(rig: Rig, spe
     ],
 )
 def test_what_is_limited_is_named_and_what_is_not_is_taken_back_at_once(
-    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, where: str, used_up_by: str
+    rig: Rig, spec: Spec, where: str, used_up_by: str
 ) -> None:
-    hurried(monkeypatch)
     file = spec()
     held = holding(rig, file, 2)
     with limited(rig, where, used_up_by, interval="60s"):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from invariants import at_target, check, check_over, live_tokens, reasons, verdicts
 from picky import Kind, PickilyAudited, Picky
-from rig import Rig, hurried
+from rig import Rig
 from stage import ALL, Stage, hasty, staged, until_done
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 Case = tuple[Kind, str]
 
@@ -39,7 +40,6 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def rig(place: tuple[Stage, Picky], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch)
-    hurried(monkeypatch)
     stage, picky = place
     rig = stage.rig(tmp_path)
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(picky.file)}

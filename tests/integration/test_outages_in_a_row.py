@@ -9,17 +9,17 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Result
+from commands import Result
 from disk import Disk
 from go_between import Fate
 from invariants import check, check_over, files, reasons
-from rig import Rig, hurried
-from stage import Stage, claims_run_out, hasty, staged, until_done
+from rig import Rig
+from stage import Stage, claims_run_out, hasty, until_done
 
 from jitvault.domain.lifecycle import State
 from jitvault.engines import database
@@ -27,12 +27,6 @@ from jitvault.engines import database
 Spec = Callable[..., Path]
 SEEDS = int(os.environ.get("JITVAULT_TEST_SEEDS", "1"))
 QUOTAS = ("auth/token/*", "sys/leases/*", "jitvault/data/tasks/*", "sys/audit-hash/*", "jitvault/data/inbox/*")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 class Misfortune:
@@ -70,12 +64,12 @@ class Misfortune:
         self.rig.admin.write("sys/quotas/rate-limit/misfortune", body)
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_ten_outages_in_a_row(
     stage: Stage, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     hasty(monkeypatch, 0.8)
-    hurried(monkeypatch)
     monkeypatch.setattr(database, "CONNECT_S", 1)
     rig, file = stage.rig(tmp_path / "rig"), spec()
     rig("operator", "submit", file)

@@ -6,18 +6,21 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import Result
-from go_between import Mute
+from commands import Result
+from go_between import Fate, Mute
 from invariants import at_target, check, check_over, reasons, verdicts
-from rig import PREFIX, Held, Rig, hurried
+from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
+from jitvault.cli import auditor
 from jitvault.engines import database
 from jitvault.sandbox.openbao import OpenBao
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 
 REVOKE_LEASE = "PUT sys/leases/revoke/"
@@ -36,7 +39,6 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch, 0.7)
-    hurried(monkeypatch)
     monkeypatch.setattr(database, "CONNECT_S", 1)
     monkeypatch.setattr(database, "ANSWERS_S", 1)
     yield stage.rig(tmp_path)
@@ -106,6 +108,70 @@ def test_a_target_that_hangs_hangs_vault_and_not_jitvault(stage: Stage, rig: Rig
     check(rig, first)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+def tried(rig: Rig, task: str) -> list[str]:
+    """The leases whose revocation was sent, in that order."""
+    sent = [op for op in rig.file(task).operations if op.kind == "revoke_lease" and op.answered_at]
+    return [op.subject for op in sorted(sent, key=lambda op: op.answered_at or op.sent_at)]
+
+
+def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """Each lease of a target that hangs takes a revocation and a look-up, 1.4 s here; four of them, tried again, 11 s.
+    What had no turn is due, is the first of the next command, and nobody has to wait for it.
+    """
+    file = spec()
+    held = active(rig, file, 4)
+    stage.pause_target()
+    begun = time.monotonic()
+    first = rig("operator", "complete", file.stem, "--wait", "2", code=13)
+    assert time.monotonic() - begun < 6
+    assert "--wait" in first.error["hint"]
+    assert {lease["verdict"] for lease in first.json["leases"]} <= {"revoke_requested", "revoke_failed"}
+    assert not rig.is_live(held.token)
+    early = tried(rig, file.stem)
+    assert len(set(early)) == len(early) < 4
+    due = rig.file(file.stem).task.due_at
+    assert due is not None and due < datetime.now(UTC) + timedelta(seconds=10)
+    begun = time.monotonic()
+    rig("operator", "complete", file.stem, "--wait", "2", code=13)
+    assert time.monotonic() - begun < 6
+    assert len(set(tried(rig, file.stem))) > len(early)
+    thaw(stage.postgres)
+    check(rig, first)
+    until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
+    check_over(rig, file.stem)
+
+
+def test_no_time_at_all_still_closes_the_door(stage: Stage, rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = active(rig, file)
+    first = rig("operator", "revoke", file.stem, "--wait", "0", code=13)
+    assert not rig.is_live(held.token)
+    assert tried(rig, file.stem) == []
+    check(rig, first)
+    until_done(rig, "complete", file.stem)
+    check_over(rig, file.stem)
+
+
+def test_what_vault_says_nothing_about_is_told_as_not_revoked(
+    stage: Stage, rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    active(rig, file)
+    monkeypatch.setattr(auditor, "_PATIENCE_S", 1.0)
+    # as Vault's look-up of a lease does while its revocation hangs at the target
+    stage.between.when("PUT sys/leases/lookup", "after", fate=Fate.LOSE, times=1_000)
+    first = rig("operator", "complete", file.stem, code=6)
+    assert "NOT known to be revoked" in first.error["message"]
+    assert [lease["verdict"] for lease in first.json["leases"]] == ["revoke_requested"]
+    begun = time.monotonic()
+    shown = rig("operator", "status", file.stem, code=5)
+    assert time.monotonic() - begun < 5
+    assert shown.json["state"] == "ending"
+    stage.between.clear()
+    until_done(rig, "complete", file.stem)
     check_over(rig, file.stem)
 
 

@@ -12,21 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import Result
+from commands import Result
 from invariants import check, check_over, live_tokens, verdicts
-from rig import Rig, own_rig
+from rig import Rig
 from stage import ALL, claims_run_out, sealed, until_done
-
-from jitvault.sandbox.world import World
 
 Spec = Callable[..., Path]
 AHEAD = pytest.mark.parametrize("wrong", ["+1h", *(("-1h",) if ALL else ())])
 BEHIND = pytest.mark.parametrize("wrong", ["-1h", *(("+1h",) if ALL else ())])
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def at(rig: Rig, wrong: str, *arguments: str | Path) -> Result:

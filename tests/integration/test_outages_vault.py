@@ -13,7 +13,7 @@ import pytest
 from go_between import Moment
 from invariants import check, check_over, files, live_tokens, verdicts
 from rig import Rig
-from stage import ALL, Stage, hasty, sealed, staged, until_done
+from stage import ALL, Stage, hasty, sealed, until_done
 
 Spec = Callable[..., Path]
 Case = tuple[str, str, Moment]
@@ -72,12 +72,6 @@ MORE_OF_SEAL: list[Case] = [
     ("killed", PUBLISH, "after"),
     ("sealed", SIGN_RECEIPT, "before"),
 ]
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as found:
-        yield found
 
 
 @pytest.fixture

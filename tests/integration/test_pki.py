@@ -15,38 +15,25 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import EXAMPLE
+from commands import EXAMPLE
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from rig import Held, Rig, hurried, own_rig
+from rig import Held, Rig, own_rig
 
 from jitvault import shipped
 from jitvault.domain.template import load_templates
 from jitvault.engines import revocation
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned, shipped_want
+from jitvault.sandbox.world import env, provisioned, shipped_want
 from jitvault.vault.client import Connection, Vault
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]
 ISSUE = "pki/issue/service"
 ROLE = "pki/roles/service"
 CRL = "pki/config/crl"
 BODY = {"common_name": "orders.svc.internal", "ttl": "15m"}
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
-    own.recheck()
-    return own
 
 
 def certified(spec: Spec, **how: str) -> Path:
@@ -430,9 +417,8 @@ GONE = {
 
 @pytest.mark.parametrize("taken", GONE.values(), ids=GONE)
 def test_an_issuer_that_was_changed_in_between_is_never_confirmed_over(
-    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, taken: Callable[[Vault], object]
+    tmp_path: Path, spec: Spec, taken: Callable[[Vault], object]
 ) -> None:
-    hurried(monkeypatch)
     with running_servers() as servers:
         world = provisioned(servers)
         rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)

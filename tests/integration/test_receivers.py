@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from commands import Cli
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

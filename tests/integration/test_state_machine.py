@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from mortal import Mortal, mortals
 from play import SETTLE_S, Play, Trouble
-from rig import hurried
 from stage import Stage, hasty, staged
 
 from jitvault.engines import database
@@ -57,7 +56,7 @@ TROUBLE = st.builds(
     st.integers(0, 45),
     st.sampled_from([1, 1, 3]),
 )
-ENDS = st.sampled_from([("complete",), ("revoke",), ("revoke", "--force", "--reason", "it is played")])
+ENDS = st.sampled_from([("complete",), ("revoke",), ("revoke", "--force", "--yes", "--reason", "it is played")])
 ANYTHING = st.one_of(st.just(("grant",)), ENDS, st.just(("status",)))
 
 
@@ -170,10 +169,10 @@ def seeds() -> Iterator[int]:
         yield random.SystemRandom().randrange(2**32)
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.timeout(600)
 def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty(monkeypatch, 0.8)
-    hurried(monkeypatch)
     monkeypatch.setattr(database, "CONNECT_S", 1)
     if not SOAK_S and SEED is None and not BLOB:
         play(tmp_path, QUICK, RICH)

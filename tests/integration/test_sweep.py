@@ -14,37 +14,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Result
+from commands import Result
 from hands import AGENT, ask
-from rig import PREFIX, ROLE, Rig, own_rig, settle
-from test_crash import Mortal, mortal, time_passes, until_done  # noqa: F401 - a fixture
+from mortal import Mortal, time_passes, until_done
+from rig import PREFIX, ROLE, Rig
 from test_freeze import create
 from test_two_at_once import at_once
 
 from jitvault.domain.access import access_policy
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, provisioned
 from jitvault.services import inventory
 
+pytestmark = pytest.mark.usefixtures("lab", "soon")
 Spec = Callable[..., Path]
 POLICY = access_policy(PREFIX).name
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
+@pytest.fixture
+def rig(rig: Rig) -> Iterator[Rig]:
+    # the ledger begins here: what is made from now on is in the stream that it reads
+    rig("operator", "audit", "status")
+    yield rig
+    for role in rig.admin.list("auth/token/roles"):
+        rig.admin.write(f"sys/leases/revoke-prefix/auth/token/create/{role}", {"sync": True})
+    rig.admin.write("sys/leases/revoke-prefix/database/creds", {"sync": True})
 
 
 @pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
-    it = own_rig(world, variables, tmp_path)
-    # the ledger begins here: what is made from now on is in the stream that it reads
-    it("operator", "audit", "status")
-    yield it
-    for role in it.admin.list("auth/token/roles"):
-        it.admin.write(f"sys/leases/revoke-prefix/auth/token/create/{role}", {"sync": True})
-    it.admin.write("sys/leases/revoke-prefix/database/creds", {"sync": True})
+def soon(rig: Rig) -> None:
+    """The settle window is short: nearly every test here waits for it, and has nothing to do before."""
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_SETTLE_WINDOW": "1s"}
+
+
+@pytest.fixture
+def later(rig: Rig, soon: None) -> None:
+    """It is not: there is the time to look while something is young."""
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_SETTLE_WINDOW": "2s"}
 
 
 def swept(rig: Rig, *options: str, code: int = 0) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def test_a_clean_world_has_nothing_to_find(rig: Rig, spec: Spec) -> None:
         # two task tokens, and the wrapping of one
         assert (found["looked_at"]["tokens"], found["looked_at"]["leases"]) == (3, 1)
         assert {ROLE, PREFIX, f"{ROLE}-loopback"} <= set(found["looked_at"]["paths"])
-        settle()
+        rig.settle()
     fixed = swept(rig, "--fix")
     assert (classes(fixed), fixed["advanced"], findings(rig)) == ({}, {}, [])
     # nobody asked about it, so nobody took note that it was unwrapped
@@ -101,6 +105,7 @@ def test_a_clean_world_has_nothing_to_find(rig: Rig, spec: Spec) -> None:
 # -- tokens ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("later")
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_a_token_made_outside_is_found_ended_and_proven(rig: Rig, spec: Spec, wrapped: bool) -> None:
     mine = spec()
@@ -109,7 +114,7 @@ def test_a_token_made_outside_is_found_ended_and_proven(rig: Rig, spec: Spec, wr
     young = swept(rig)
     assert classes(young) == {}
     assert [(one["kind"], one["why"]) for one in young["waiting"]] == [("token", "too young to judge")]
-    settle()
+    rig.settle()
 
     found = swept(rig, code=12)
     (orphan,) = found["orphans"]
@@ -142,7 +147,7 @@ def test_a_token_that_looks_like_a_wrapping_is_found_as_well(rig: Rig, spec: Spe
     """A wrapping token is listed without its name, and cannot be renewed: nor can what an administrator makes so."""
     rig("operator", "grant", spec())
     token = outside_token(rig, wrapped=False, renewable=False)
-    settle()
+    rig.settle()
     assert classes(swept(rig, code=12)) == {"orphans": 1}
     assert [one["verdict"] for one in swept(rig, "--fix")["orphans"]] == ["audit_confirmed"]
     assert not rig.is_live(token)
@@ -150,7 +155,7 @@ def test_a_token_that_looks_like_a_wrapping_is_found_as_well(rig: Rig, spec: Spe
 
 def test_an_unopened_wrapping_of_a_token_made_outside_is_ended_with_it(rig: Rig) -> None:
     assert create(rig, rig.world.admin_token.reveal(), POLICY)[0] == 200
-    settle()
+    rig.settle()
     assert len(tokens_in_vault(rig)) == 2
     fixed = swept(rig, "--fix")
     assert [one["verdict"] for one in fixed["orphans"]] == ["audit_confirmed"] * 2
@@ -158,12 +163,13 @@ def test_an_unopened_wrapping_of_a_token_made_outside_is_ended_with_it(rig: Rig)
     assert tokens_in_vault(rig) == []
 
 
+@pytest.mark.usefixtures("later")
 def test_a_token_that_is_gone_again_is_told_once(rig: Rig) -> None:
     token = outside_token(rig)
     assert ask(rig, "PUT", "auth/token/revoke-self", token)[0] in (204, 403)
     rig.admin.write("auth/token/revoke", {"token": token})
     assert classes(swept(rig)) == {}
-    settle()
+    rig.settle()
     found = swept(rig, code=12)
     (unlinked,) = found["unlinked"]
     assert (unlinked["kind"], unlinked["path"], unlinked["remote"]) == ("token", ROLE, AGENT)
@@ -176,11 +182,12 @@ def test_a_token_that_is_gone_again_is_told_once(rig: Rig) -> None:
 # -- leases ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("later")
 def test_a_lease_read_by_an_administrator_is_listed_with_the_command_that_ends_it(rig: Rig, spec: Spec) -> None:
     rig.active(spec())
     lease_id = str((rig.admin.read(PREFIX) or {})["lease_id"])
     assert [one["lease_id"] for one in swept(rig)["waiting"]] == [lease_id]
-    settle()
+    rig.settle()
     for options in ((), ("--fix",)):
         (orphan,) = swept(rig, *options, code=12)["orphans"]
         assert (orphan["lease_id"], orphan["kind"], orphan["verdict"]) == (lease_id, "lease", "live")
@@ -204,7 +211,7 @@ def run_as_administrator(rig: Rig, command: str) -> None:
 def test_what_a_token_made_outside_read_is_ended_and_proven_with_it(rig: Rig) -> None:
     token = outside_token(rig)
     lease_id = str(ask(rig, "GET", PREFIX, token)[1]["lease_id"])
-    settle()
+    rig.settle()
     found = swept(rig, code=12)
     assert {(one["kind"], one["remote"]) for one in found["orphans"]} == {("token", AGENT), ("lease", AGENT)}
     assert all(one["line"] for one in found["orphans"])
@@ -219,7 +226,7 @@ def test_an_unlinked_lease_is_told_once(rig: Rig) -> None:
     token = outside_token(rig)
     lease_id = str(ask(rig, "GET", PREFIX, token)[1]["lease_id"])
     rig.admin.write("auth/token/revoke", {"token": token})
-    settle()
+    rig.settle()
     found = swept(rig, code=12)
     assert {(one["kind"], one["subject"]) for one in found["unlinked"]} >= {("lease", lease_id)}
     assert len(found["unlinked"]) == 2
@@ -231,7 +238,7 @@ def test_what_a_task_read_in_a_wrapping_is_the_tasks(rig: Rig, spec: Spec) -> No
     file = spec()
     held = rig.use(rig.granted(file), read=False)
     assert ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60s"})[0] == 200
-    settle()
+    rig.settle()
     found = swept(rig, "--fix")
     assert classes(found) == {}
     assert [(one["kind"], one["task_id"]) for one in found["waiting"]] == [("lease", file.stem)]
@@ -240,13 +247,14 @@ def test_what_a_task_read_in_a_wrapping_is_the_tasks(rig: Rig, spec: Spec) -> No
 # -- ghosts ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("later")
 def test_a_lease_that_an_administrator_revoked_is_a_ghost_and_its_task_goes_on(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    settle()
+    rig.settle()
     rig.admin.write(f"sys/leases/revoke/{held.lease_id}", {"sync": True})
     assert [one["why"][:18] for one in swept(rig)["waiting"]] == ["too young to judge"]
-    settle()
+    rig.settle()
     found = swept(rig, code=6)
     (ghost,) = found["ghosts"]
     assert (ghost["kind"], ghost["task_id"], ghost["how"]) == ("lease", file.stem, "ended")
@@ -262,7 +270,7 @@ def test_a_token_that_an_administrator_revoked_is_a_ghost(rig: Rig, spec: Spec) 
     held = rig.active(file)
     accessor = rig.file(file.stem).grants[0].wrapped_accessor
     rig.admin.write("auth/token/revoke-accessor", {"accessor": accessor})
-    settle()
+    rig.settle()
     found = swept(rig, code=6)
     assert {(g["kind"], g["how"]) for g in found["ghosts"]} == {("token", "ended"), ("lease", "with_its_token")}
     assert not rig.is_live(held.token)
@@ -272,7 +280,7 @@ def test_what_a_token_gave_back_itself_is_a_ghost_until_its_task_is_advanced(rig
     file = spec()
     held = rig.active(file)
     assert ask(rig, "PUT", "auth/token/revoke-self", held.token)[0] == 204
-    settle()
+    rig.settle()
     found = swept(rig, code=6)
     assert "revoked itself" in next(g["why"] for g in found["ghosts"] if g["kind"] == "token")
     fixed = swept(rig, "--fix", code=None)  # type: ignore[arg-type]
@@ -285,7 +293,7 @@ def test_a_lease_whose_record_was_dropped_is_a_finding(rig: Rig, spec: Spec) -> 
     file = spec()
     rig.active(file)
     rig.admin.write(f"sys/leases/revoke-force/{PREFIX}")
-    settle()
+    rig.settle()
     found = swept(rig, code=12)
     (ghost,) = found["ghosts"]
     assert (ghost["kind"], ghost["how"]) == ("lease", "unexplained")
@@ -300,7 +308,7 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
     rig("operator", "grant", file)
     # as if the grant had been for 1 s
     rig.admin.write("auth/token/revoke-accessor", {"accessor": rig.file(file.stem).grants[0].wrapped_accessor})
-    settle()
+    rig.settle()
     rig("operator", "audit", "status")
     past = rig.rows("SELECT issued_at FROM grants")[0][0]
     rig.sql("UPDATE grants SET expires_at = ?", past)
@@ -316,7 +324,7 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
 def test_a_token_whose_answer_was_lost_is_left_to_its_task(
     rig: Rig,
     spec: Spec,
-    mortal: Mortal,  # noqa: F811
+    mortal: Mortal,
 ) -> None:
     first, file = spec(), spec()
     points = mortal(rig, "grant", str(first), point=0)["points"]
@@ -325,7 +333,7 @@ def test_a_token_whose_answer_was_lost_is_left_to_its_task(
     died = mortal(rig, "grant", str(file), point=acts[-1])
     assert died["signal"] == 9
     time_passes(rig)
-    settle()
+    rig.settle()
     before = set(tokens_in_vault(rig))
     for options in ((), ("--fix",)):
         found = swept(rig, *options)
@@ -334,7 +342,7 @@ def test_a_token_whose_answer_was_lost_is_left_to_its_task(
         assert len(found["waiting"]) == 2
     assert set(tokens_in_vault(rig)) == before
     until_done(rig, "grant", file)
-    settle()
+    rig.settle()
     assert classes(swept(rig)) == {}
 
 
@@ -346,7 +354,7 @@ def test_after_a_restored_ledger_everything_that_it_forgot_is_found_and_the_toke
     backup = rig.snapshot(tmp_path / "backup.db")
     lost = rig.active(forgotten)
     rig("operator", "complete", old.stem)
-    settle()
+    rig.settle()
     rig.put_back(backup)
 
     found = swept(rig, code=12)
@@ -374,7 +382,7 @@ def test_a_token_that_its_sealed_task_calls_dead_is_an_orphan(rig: Rig, spec: Sp
     rig.sql("UPDATE grants SET verdict = 'audit_confirmed', settled = 1")
     rig.sql("UPDATE leases SET verdict = 'target_confirmed'")
     rig.sql("UPDATE tasks SET state = 'sealed'")
-    settle()
+    rig.settle()
     found = swept(rig, code=12)
     assert {(one["kind"], one["task_id"]) for one in found["orphans"]} == {("token", file.stem), ("lease", file.stem)}
     fixed = swept(rig, "--fix", code=None)  # type: ignore[arg-type]
@@ -387,7 +395,7 @@ def test_a_token_that_its_sealed_task_calls_dead_is_an_orphan(rig: Rig, spec: Sp
 
 def test_without_a_trusted_stream_nothing_is_fixed(rig: Rig, tmp_path: Path) -> None:
     token = outside_token(rig)
-    settle()
+    rig.settle()
     elsewhere = tmp_path / "other.log"
     elsewhere.touch()
     rig("operator", "sweep", "--fix", code=7, extra={"JITVAULT_AUDIT_FILE": str(elsewhere)})
@@ -398,7 +406,7 @@ def test_without_a_trusted_stream_nothing_is_fixed(rig: Rig, tmp_path: Path) -> 
 
 def test_two_sweeps_at_once_end_each_orphan_once(rig: Rig) -> None:
     tokens = [outside_token(rig) for _ in range(3)]
-    settle()
+    rig.settle()
     results = at_once(rig.cli, *[("sweep", "--fix")] * 2, processes=2)
     assert [r.code for r in results] == [0, 0], results
     assert sorted(len(r.json["orphans"]) for r in results) == [0, 3]
@@ -408,21 +416,18 @@ def test_two_sweeps_at_once_end_each_orphan_once(rig: Rig) -> None:
 
 
 def test_a_sweep_that_dies_anywhere_is_finished_by_the_next(
-    world: World,
-    variables: dict[str, str],
-    tmp_path: Path,
     rig: Rig,
-    mortal: Mortal,  # noqa: F811
+    mortal: Mortal,
 ) -> None:
     outside_token(rig)
-    settle()
+    rig.settle()
     points = mortal(rig, "sweep", "--fix", point=0)["points"]
     acts = {n for n, name in enumerate(points, 1) if name.startswith("/v1/sys/leases/revoke/")}
     assert len(acts) == 2
     around = {n + d for n in acts for d in range(-4, 8)}
     for point in sorted(around | {len(points) // 2, len(points)}):
         token = outside_token(rig)
-        settle()
+        rig.settle()
         died = mortal(rig, "sweep", "--fix", point=point)
         time_passes(rig)
         rig.sql("UPDATE installation SET claim_until = 0")
@@ -436,7 +441,7 @@ def test_a_sweep_that_dies_anywhere_is_finished_by_the_next(
 def test_a_sweep_looks_at_so_many_and_counts_the_rest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(4):
         rig.admin.read(PREFIX)
-    settle()
+    rig.settle()
     monkeypatch.setattr(inventory, "MOST", 3)
     found = swept(rig, code=12)
     assert (len(found["orphans"]), found["looked_at"]["not_judged"]) == (3, 1)
@@ -447,7 +452,7 @@ def test_what_a_sweep_prints_fits_into_80_columns(rig: Rig, spec: Spec) -> None:
     rig.active(spec())
     outside_token(rig)
     lease_id = str((rig.admin.read(PREFIX) or {})["lease_id"])
-    settle()
+    rig.settle()
     said: Result = rig.cli("operator", "sweep", code=12, extra={"COLUMNS": "80"})
     wide = [line for line in said.stdout.splitlines() if len(line) > 80]
     # only what is copied is not folded
@@ -461,7 +466,7 @@ def test_what_a_sweep_prints_fits_into_80_columns(rig: Rig, spec: Spec) -> None:
 def test_a_sweep_of_many_leases_takes_seconds(rig: Rig) -> None:
     for _ in range(60):
         rig.admin.read(PREFIX)
-    settle()
+    rig.settle()
     begun = time.monotonic()
     found = swept(rig, code=12)
     assert len(found["orphans"]) == 60

@@ -18,37 +18,23 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from conftest import EXAMPLE, Result
-from rig import PREFIX, Rig, hurried, own_rig
+from commands import Result
+from rig import PREFIX, Rig
 
 from jitvault import shipped
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import WrongState
 from jitvault.provision import selftest, template_check
-from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.target import REVOCATION
-from jitvault.sandbox.world import World, env, provisioned, shipped_want
+from jitvault.sandbox.world import shipped_want
 from jitvault.vault.client import Vault
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]
 NAME = "postgres-readonly"
 RECORD = f"checks/{NAME}"
 ROLE = "database/roles/app-readonly"
 ASKED = f"an administrator runs `jitvault templates check {NAME}`"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
-    own.recheck()
-    return own
 
 
 def check(rig: Rig, *options: str, code: int = 0) -> Result:

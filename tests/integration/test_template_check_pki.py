@@ -12,35 +12,20 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import EXAMPLE, Result
+from commands import Result
 from cryptography import x509
-from rig import Rig, hurried, own_rig
+from rig import Rig
 
 from jitvault.engines.pki import PkiEngine
 from jitvault.provision import selftest
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
 
+pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]
 NAME = "pki-service"
 ISSUE = "pki/issue/service"
 ROLE = "pki/roles/service"
 CRL = "pki/config/crl"
 AFTER = ("session_ended", "login_refused", "probe_sees_end")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture
-def rig(lab: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    hurried(monkeypatch)
-    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
-    own.recheck()
-    return own
 
 
 def check(rig: Rig, *, code: int = 0) -> Result:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from hands import AGENT, THIEF, ask, audit_lines
-from rig import PREFIX, Rig, own_rig, settle
+from rig import PREFIX, Rig
 
 from jitvault import shipped
 from jitvault.domain.chain import breaks
@@ -28,11 +28,6 @@ from jitvault.sandbox.world import NETWORKS, World, shipped_want
 Spec = Callable[..., Path]
 UNWRAP, REWRAP, RESPONSE = "sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"
 OTHER = "database/creds/app-readwrite"
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def wrapping_of(granted: dict[str, Any]) -> str:
@@ -278,7 +273,7 @@ def test_use_after_completion_is_told_at_once_and_everything_shows_it(rig: Rig, 
     finding = finding_of(rig, file.stem, path=PREFIX)
     assert finding["rule"] == "after_end"
     assert THIEF in finding["message"]
-    settle()
+    rig.settle()
     sealed = rig("operator", "status", file.stem, code=12).json
     assert (sealed["state"], sealed["end_reason"], sealed["proof"]["confirmed"]) == ("sealed", "completed", True)
     assert [f["rule"] for f in sealed["findings"]] == ["after_end"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import EXAMPLE
+from commands import EXAMPLE
 from hands import Mirror, audit_lines
-from rig import PREFIX, Held, Rig, hurried, own_rig
+from rig import PREFIX, Held, Rig, own_rig
 
 from jitvault.audit.file import FileSource
 from jitvault.sandbox.servers import OpenBao, running_servers
@@ -21,14 +21,13 @@ from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
 from jitvault.wiring import SystemClock
 
+pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 
 
 @pytest.fixture
-def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
-    copy = Mirror(world.audit_file, tmp_path / "mirror.log")
-    yield copy
-    copy.close()
+def rig(rig: Rig, mirrored: None) -> Rig:
+    return rig
 
 
 @pytest.fixture
@@ -36,15 +35,6 @@ def second(world: World, tmp_path: Path) -> Iterator[Mirror]:
     copy = Mirror(world.audit_file, tmp_path / "second.log")
     yield copy
     copy.close()
-
-
-@pytest.fixture
-def rig(
-    world: World, variables: dict[str, str], tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> Rig:
-    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
-    hurried(monkeypatch)
-    return own_rig(world, {**variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}, tmp_path)
 
 
 @pytest.fixture
@@ -238,7 +228,6 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     lasting: World, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restart without the device and another with it gives it a new salt; a mere restart does not."""
-    hurried(monkeypatch)
     rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
     bao = lasting.servers.openbao
     salt = rig.wiring().worker.hasher.hash("the same")
@@ -358,6 +347,22 @@ def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     ended = rig("operator", "complete", other.stem).json
     assert ended["confirmed"]
     assert "contiguously" in evidence(ended["leases"][0], 5)
+
+
+@pytest.mark.parametrize("gap", [_truncate, _replace])
+def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same(
+    rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
+) -> None:
+    files = [spec(), spec()]
+    helds = [held_in(rig, file) for file in files]
+    mirror.change(gap)
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
+    assert ended["proven"] == 2
+    for file, held in zip(files, helds, strict=True):
+        shown = rig("operator", "status", file.stem).json
+        assert shown["proof"]["leases"][0]["verdict"] == "target_confirmed"
+        assert "alive after the gap" in evidence(shown["proof"]["leases"][0], 5)
+        assert not rig.is_live(held.token)
 
 
 @pytest.mark.parametrize("gap", GAPS)

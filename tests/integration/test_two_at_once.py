@@ -7,18 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Result
-from rig import Rig, own_rig
+from commands import Cli, Result
+from rig import Rig
 
 from jitvault.domain.chain import breaks
-from jitvault.sandbox.world import World
 
 Spec = Callable[..., Path]
-
-
-@pytest.fixture
-def rig(world: World, variables: dict[str, str], tmp_path: Path) -> Rig:
-    return own_rig(world, variables, tmp_path)
 
 
 def at_once(cli: Cli, *commands: tuple[str, ...], processes: int) -> list[Result]:

@@ -1,0 +1,69 @@
+"""What integration tests share. A module says by `pytest.mark.usefixtures` what its rigs stand on and how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import EXAMPLE
+from hands import Mirror
+from mortal import Mortal, mortals
+from rig import Rig, own_rig
+from stage import Stage, staged
+
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+from jitvault.services import advance, observe
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    """A world of one module's own, for tests that leave behind what others would stumble over."""
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    """A rig with a ledger of one test's own: on the `lab` where the test uses that, else on the world of all."""
+    world: World = request.getfixturevalue("lab" if "lab" in request.fixturenames else "world")
+    return own_rig(world, env(world, "", EXAMPLE), tmp_path)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a revocation fails for good, one more try is enough to see it."""
+    monkeypatch.setattr(advance, "_TRIES", 1)
+
+
+@pytest.fixture
+def checked(rig: Rig) -> None:
+    """The templates that the last test left unchecked are checked again."""
+    rig.recheck()
+
+
+@pytest.fixture
+def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
+    copy = Mirror(world.audit_file, tmp_path / "mirror.log")
+    yield copy
+    copy.close()
+
+
+@pytest.fixture
+def mirrored(rig: Rig, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rig reads the mirror instead of Vault's own file, and does not wait long for a line."""
+    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    with mortals(tmp_path_factory.mktemp("mortal")) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as found:
+        yield found

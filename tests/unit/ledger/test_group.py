@@ -1,0 +1,161 @@
+"""Group commit on a real SQLite file: many threads, one commit, and each unit's own success or failure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from builders import NOW, change, file_of, make, whole
+from sqlalchemy import Connection, event, text
+
+from jitvault.errors import LedgerUnavailable, WrongState
+from jitvault.ledger.database import Database, opened
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.ledger import Change
+
+Unit = Callable[[Connection], object]
+
+
+def _note(n: int) -> Unit:
+    insert = text("INSERT INTO findings (rule, message, at) VALUES ('test', :n, :at)")
+    return lambda connection: connection.execute(insert, {"n": str(n), "at": "2030-01-31T09:00:00Z"})
+
+
+def _notes(database: Database) -> set[int]:
+    with database.read() as connection:
+        return {int(n) for n in connection.execute(text("SELECT message FROM findings")).scalars()}
+
+
+def _commits(database: Database) -> list[object]:
+    seen: list[object] = []
+    event.listen(database.engine, "commit", seen.append)
+    return seen
+
+
+def _behind_one(database: Database, *units: Unit) -> list[Future[object]]:
+    """Write all `units` while another thread is inside its own transaction, so that they wait together."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Connection) -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(len(units) + 1) as pool:
+        first = pool.submit(database.write, slow)
+        assert inside.wait(10)
+        rest = [pool.submit(database.write, unit) for unit in units]
+        while len(database._group._waiting) < len(units):
+            pass
+        go_on.set()
+        first.result(10)
+    return rest
+
+
+def test_what_waits_together_is_written_by_one_commit(database: Database) -> None:
+    commits = _commits(database)
+    done = _behind_one(database, *(_note(n) for n in range(20)))
+    assert all(one.exception() is None for one in done)
+    assert _notes(database) == set(range(20))
+    assert len(commits) == 2
+
+
+def test_a_unit_that_refuses_undoes_its_own_rows_and_nobody_elses(database: Database) -> None:
+    def refuses(connection: Connection) -> None:
+        _note(99)(connection)
+        raise WrongState("no")
+
+    good, bad, also_good = _behind_one(database, _note(1), refuses, _note(2))
+    assert isinstance(bad.exception(), WrongState)
+    assert good.exception() is None and also_good.exception() is None
+    assert _notes(database) == {1, 2}
+
+
+def test_what_the_database_refuses_to_one_is_written_for_the_others(database: Database) -> None:
+    def breaks_a_rule(connection: Connection) -> None:
+        _note(99)(connection)
+        connection.execute(text("INSERT INTO findings (rule) VALUES (NULL)"))
+
+    good, bad, also_good = _behind_one(database, _note(1), breaks_a_rule, _note(2))
+    assert isinstance(bad.exception(), LedgerUnavailable)
+    assert good.exception() is None and also_good.exception() is None
+    assert _notes(database) == {1, 2}
+
+
+def test_nobody_is_told_of_success_when_the_commit_fails(database: Database) -> None:
+    def full(_: Connection) -> None:
+        raise RuntimeError("the disk is gone")
+
+    event.listen(database.engine, "commit", full)
+    done = _behind_one_that_fails(database, [_note(n) for n in range(3)])
+    event.remove(database.engine, "commit", full)
+    assert all(one.exception() is not None for one in done)
+    assert _notes(database) == set()
+
+
+def _behind_one_that_fails(database: Database, units: list[Unit]) -> list[Future[object]]:
+    with ThreadPoolExecutor(len(units)) as pool:
+        return [pool.submit(database.write, unit) for unit in units]
+
+
+def test_a_full_ledger_is_told_to_each_that_waits(database: Database, path: Path) -> None:
+    # a pragma of one connection: the pool has no other
+    small = opened(f"sqlite:///{path}", create=False)
+
+    def limit(connection: object, _record: object, _proxy: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
+
+    event.listen(small.engine, "checkout", limit)
+    long = "x" * 100_000
+
+    def much(connection: Connection) -> None:
+        connection.execute(
+            text("INSERT INTO findings (rule, message, at) VALUES ('test', :m, '2030-01-31T09:00:00Z')"), {"m": long}
+        )
+
+    done = _behind_one(small, much, much, much)
+    assert all("full" in str(one.exception()) for one in done)
+    assert _notes(database) == set()
+
+
+def test_many_threads_that_change_tasks_leave_whole_chains(database: Database) -> None:
+    ledger = SqlLedger(database)
+    for n in range(4):
+        make(ledger, f"t-{n}")
+    # two threads for each task: of two writers of one event one has to read again what the other wrote
+    jobs = [f"t-{n % 4}" for n in range(8)] * 10
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda task: change(ledger, Change("noted"), task), jobs))
+    for n in range(4):
+        assert whole(ledger, f"t-{n}")
+        assert [e.seq for e in file_of(ledger, f"t-{n}").events] == list(range(1, 22))
+
+
+def test_a_claim_that_was_lost_is_lost_in_a_group_too(database: Database) -> None:
+    ledger = SqlLedger(database)
+    make(ledger)
+    with ledger.claim("t-1") as claim:
+        stale = claim - 1
+        bad, good = _behind_one(
+            database,
+            lambda c: ledger_apply(ledger, c, stale),
+            _note(1),
+        )
+    assert isinstance(bad.exception(), WrongState)
+    assert good.exception() is None
+
+
+def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> object:
+    from jitvault.ledger.change import write_change
+    from jitvault.ledger.ledger import _fenced
+
+    return write_change(connection, _fenced(connection, "t-1", claim), Change("noted"), NOW)
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_more_than_fit_in_one_group_are_all_written(database: Database, count: int) -> None:
+    done = _behind_one(database, *(_note(n) for n in range(count)))
+    assert all(one.exception() is None for one in done)
+    assert _notes(database) == set(range(count))
