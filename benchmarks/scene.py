@@ -43,6 +43,7 @@ class Scene:
                 "settle_window": variables["JITVAULT_SETTLE_WINDOW"],
                 "shared_hosts": variables["JITVAULT_SHARED_HOSTS"],
                 "templates": _roomy_templates(directory / "templates"),
+                "policies": _roomy_policies(directory / "policies"),
             }
         )
         self.wiring = Wiring(self.settings)
@@ -103,6 +104,15 @@ def _roomy_templates(directory: Path) -> Path:
     for name, text in shipped.files(shipped.templates_dir(), ".yaml").items():
         file = directory / Path(name).name
         file.write_bytes(re.sub(rb"lease_budget: \d+", b"lease_budget: 1000", text))
+    return directory
+
+
+def _roomy_policies(directory: Path) -> Path:
+    """The shipped policies without the budgets of leases, which the kill switch's tasks are far above."""
+    directory.mkdir()
+    for name, text in shipped.files(shipped.policies_dir() / "cedar", ".cedar", ".cedarschema").items():
+        if Path(name).name != "limits.cedar":
+            (directory / Path(name).name).write_bytes(text)
     return directory
 
 

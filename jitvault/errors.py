@@ -50,7 +50,10 @@ class UsageError(JitvaultError):
 
 class Denied(JitvaultError):
     exit_code = 3
-    default_hint = "Change the spec so that policy allows it, then submit it with --revise."
+    default_hint = (
+        "`jitvault policy explain SPEC` says what it takes. Run `jitvault grant TASK` again when that is so, or change "
+        "the spec and submit it with --revise."
+    )
 
 
 class ApprovalMissing(JitvaultError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from jitvault import shipped
 from jitvault.cli import app
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
@@ -143,3 +144,12 @@ class Quick(Cli):
         assert code is None or result.code == code, (args, result)
         assert "Traceback" not in result.stderr, result.stderr
         return result
+
+
+def without_limits(directory: Path) -> Path:
+    """The shipped policies in `directory`, but for what limits an agent by what it did or holds."""
+    directory.mkdir(exist_ok=True)
+    for path in (shipped.policies_dir() / "cedar").iterdir():
+        if path.name != "limits.cedar":
+            (directory / path.name).write_text(path.read_text())
+    return directory

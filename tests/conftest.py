@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLE, SPEC, Cli
+from commands import EXAMPLE, SPEC, Cli, without_limits
 
-from jitvault import shipped
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 
@@ -38,14 +37,6 @@ def variables(world: World, tmp_path_factory: pytest.TempPathFactory, request: p
         # one agent trips there on purpose and takes leases by the hundred: that would end with the first test
         made["JITVAULT_POLICIES"] = str(without_limits(tmp_path_factory.mktemp("policies")))
     return made
-
-
-def without_limits(directory: Path) -> Path:
-    """The shipped policies in `directory`, but for what limits an agent by what it did or holds."""
-    for path in (shipped.policies_dir() / "cedar").iterdir():
-        if path.name != "limits.cedar":
-            (directory / path.name).write_text(path.read_text())
-    return directory
 
 
 @pytest.fixture

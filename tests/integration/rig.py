@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import psycopg
-from commands import PEOPLE, Cli, Quick, Result
+from commands import PEOPLE, Cli, Quick, Result, without_limits
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.domain.chain import Event, breaks, link
@@ -249,6 +249,7 @@ class Rig:
 
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
-    """A rig whose ledger lies in `directory` and belongs to one test."""
+    """A rig whose ledger lies in `directory` and belongs to one test, with policies that count nothing."""
     ledger = directory / "own-ledger.db"
-    return Rig(world, Cli({**variables, "JITVAULT_LEDGER": f"sqlite:///{ledger}"}, directory), ledger)
+    own = {"JITVAULT_LEDGER": f"sqlite:///{ledger}", "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
+    return Rig(world, Cli({**variables, **own}, directory), ledger)

@@ -1,0 +1,253 @@
+"""What policy obliges to, on real servers: caps, proof, groups, what is counted, and policies that change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Cli, Result, without_limits
+from rig import Rig
+
+from jitvault import shipped
+from jitvault.settings import load
+from jitvault.wiring import Wiring
+
+Spec = Callable[..., Path]
+CEDAR = shipped.policies_dir() / "cedar"
+SUBMIT = '@id("ask") permit (principal, action == Action::"submit", resource);\n'
+APPROVE = '@id("may-approve") permit (principal, action == Action::"approve", resource);\n'
+GRANT = 'permit (principal, action == Action::"grant", resource);\n'
+
+
+@pytest.fixture
+def rig(variables: dict[str, str], world: Any, tmp_path: Path) -> Rig:
+    return Rig(world, Cli(variables, tmp_path), Path(variables["JITVAULT_LEDGER"].removeprefix("sqlite:///")))
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """`policies(text)`: the environment in which these are the policies."""
+
+    def write(text: str) -> dict[str, str]:
+        directory = tmp_path / "own-policies"
+        directory.mkdir(exist_ok=True)
+        (directory / "own.cedar").write_text(text)
+        (directory / "jitvault.cedarschema").write_text((CEDAR / "jitvault.cedarschema").read_text())
+        return {"JITVAULT_POLICIES": str(directory)}
+
+    return write
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> dict[str, str]:
+    return {"JITVAULT_POLICIES": str(CEDAR)}
+
+
+def decisions(rig: Rig, task: str) -> list[dict[str, Any]]:
+    return [dict(e.body) for e in rig.file(task).events if e.kind in ("submitted", "revised", "decided")]
+
+
+@pytest.mark.parametrize(("annotation", "seconds"), [('@max_ttl("60s")', 60), ('@max_window("90s")', 90)])
+def test_policy_caps_the_life_of_the_token(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]], annotation: str, seconds: int
+) -> None:
+    file = spec()
+    extra = policies(SUBMIT + f'@id("short") {annotation} {GRANT}')
+    rig("operator", "grant", file, extra=extra)
+    grant = rig.file(file.stem).grants[0]
+    assert grant.ttl_s == seconds
+    (token,) = rig.task_tokens(file.stem)
+    assert 0 < token["ttl"] <= seconds
+    rig("operator", "complete", file.stem, extra=extra)
+
+
+def test_a_cap_that_leaves_no_time_issues_nothing(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]
+) -> None:
+    file = spec()
+    refused = rig("operator", "grant", file, code=8, extra=policies(SUBMIT + f'@id("short") @max_ttl("9s") {GRANT}'))
+    assert "9s are left" in refused.error["message"]
+    assert rig.task_tokens(file.stem) == [] and rig.file(file.stem).grants == ()
+
+
+def audit_template(home: Path, *, probe: bool) -> dict[str, str]:
+    """A template whose end the audit stream proves alone, with a probe that could be asked or without."""
+    directory = home / "templates"
+    directory.mkdir()
+    text = (shipped.templates_dir() / "postgres-readonly.yaml").read_text()
+    text = text.replace("confirm: target", "confirm: audit\n  confirm_why: nobody looks")
+    (directory / "postgres-readonly.yaml").write_text(text if probe else text.replace("\n  probe: postgres", ""))
+    return {"JITVAULT_TEMPLATES": str(directory)}
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_policy_raises_what_has_to_prove_the_end(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]], tmp_path: Path, probe: bool
+) -> None:
+    extra = audit_template(tmp_path, probe=probe) | policies(SUBMIT + f'@id("proof") @confirm("target") {GRANT}')
+    lax = extra | {"JITVAULT_POLICIES": str(without_limits(tmp_path / "lax"))}
+    file, other = spec(), spec()
+    if not probe:
+        refused = rig("operator", "grant", file, code=8, extra=extra)
+        assert "it names no probe" in refused.error["message"] and rig.task_tokens(file.stem) == []
+        return
+    rig("operator", "grant", file, code=8, extra=extra)
+    check = ("admin", "templates", "check", "postgres-readonly")
+    rig(*check, extra=extra)
+    try:
+        for task, environment, verdict in ((file, extra, "target_confirmed"), (other, lax, "audit_confirmed")):
+            rig.use(rig("operator", "grant", task, extra=environment).json)
+            ended = rig("operator", "complete", task.stem, extra=environment).json
+            assert (ended["confirmed"], ended["leases"][0]["verdict"]) == (True, verdict)
+    finally:
+        rig(*check)
+
+
+def test_a_group_that_is_not_there_is_refused(rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]) -> None:
+    file = spec()
+    text = SUBMIT + APPROVE + f'@id("p") @approvals("1") @approver_group("jitvault-nobody") {GRANT}'
+    refused = rig("operator", "grant", file, code=8, extra=policies(text))
+    assert "there is no Vault group jitvault-nobody" in refused.error["message"]
+
+
+def test_policy_can_forbid_an_approval(rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]) -> None:
+    file = spec()
+    not_him = (
+        '@id("not-him") @reason("he is on leave") forbid (principal, action == Action::"approve", resource) '
+        'when { principal.name == "approver-1" };\n'
+    )
+    extra = policies(SUBMIT + APPROVE + not_him + f'@id("p") @approvals("1") {GRANT}')
+    rig("operator", "grant", file, code=4, extra=extra)
+    refused = rig("approver-1", "approve", file.stem, "--yes", code=3, extra=extra).error
+    assert "may not approve this by policy: forbidden by not-him: he is on leave" in refused["message"]
+    assert rig("approver-2", "approve", file.stem, "--yes", extra=extra).json["state"] == "approved"
+
+
+def test_the_decision_and_its_policies_are_in_chain_publication_and_receipt(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]
+) -> None:
+    file = spec()
+    first = policies(SUBMIT + APPROVE + f'@id("p") @approvals("1") @notify("security") {GRANT}')
+    rig("operator", "grant", file, code=4, extra=first)
+    rig("approver-1", "approve", file.stem, "--yes", extra=first)
+    (before, *_) = decisions(rig, file.stem)
+    # another set that comes to the same: what was decided by is told again
+    second = policies(SUBMIT + APPROVE + f'// more\n@id("p") @approvals("1") @notify("security") {GRANT}')
+    rig("operator", "grant", file.stem, extra=second)
+    last = decisions(rig, file.stem)[-1]
+    assert last["policy"] != before["policy"] and last["rules"] == before["rules"] == ["ask", "p"]
+    assert last["obligations"]["approvals"] == [{"group": "jitvault-approvers", "count": 1}]
+    assert last["obligations"]["notify"] == ["security"]
+    told = rig.document(f"tasks/{file.stem}")["decision"]
+    assert (told["policy_digest"], told["obligations"]) == (last["policy"], last["obligations"])
+    rig("operator", "complete", file.stem, extra=second)
+    shown = rig("operator", "status", file.stem, extra=second).json
+    assert shown["decision"]["policy_digest"] == last["policy"]
+
+
+# -- what is counted ----------------------------------------------------------------------------------------
+
+
+def test_an_agent_is_granted_no_more_leases_than_its_budget(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]
+) -> None:
+    full = (
+        '@id("full") forbid (principal, action == Action::"grant", resource) when '
+        "{ context.agent_leases + resource.lease_budget > 9 };\n"
+    )
+    # 5 leases each: the first fits beside nothing, the second would make 10
+    extra = policies(SUBMIT + full + f'@id("p") {GRANT}')
+    for held in rig.rows("SELECT task_id FROM tasks WHERE state IN ('issued', 'active')"):
+        rig("operator", "revoke", held[0])
+    file, other = spec(), spec()
+    rig("operator", "grant", file, extra=extra)
+    denied = rig("operator", "grant", other, code=3, extra=extra)
+    assert "forbidden by full" in denied.error["message"]
+    told = rig("operator", "policy", "explain", other, extra=extra).json
+    assert "other tasks to end first, which hold leases" in told["instead"]
+    # its own leases do not count against a task that is looked at again, and what is proven dead is free
+    rig("operator", "status", file.stem, extra=extra)
+    assert rig("operator", "complete", file.stem, extra=extra).json["confirmed"]
+    assert rig("operator", "grant", other.stem, extra=extra).json["state"] == "issued"
+    rig("operator", "complete", other.stem, extra=extra)
+
+
+def test_explain_says_what_an_operator_without_a_ledger_can_know(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="high")
+    there = rig("operator", "policy", "explain", file).json
+    away = rig.cli("operator", "policy", "explain", file, "--json", worker=False).json
+    assert there["assumed"] == [] and "no other task holds a lease" in away["assumed"]
+    assert there["decision"] == away["decision"]
+    # who is no operator is told so
+    told = rig("auditor", "policy", "explain", file).json
+    assert not told["decision"]["permitted"] and told["instead"] == ["a requester in jitvault-operators"]
+    assert rig.rows("SELECT count(*) FROM tasks WHERE task_id = ?", file.stem) == [(0,)], "nothing was asked for"
+
+
+# -- policies that change -----------------------------------------------------------------------------------
+
+
+def test_a_set_that_does_not_validate_is_never_used_and_the_last_good_one_stays(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]
+) -> None:
+    good = SUBMIT + f'@id("p") {GRANT}'
+    extra = policies(good)
+    with rig.environment("operator", extra):
+        current = Wiring(load()).authorizer
+    before = current.digest
+    policies("permit (")
+    assert not current.reload() and current.digest == before and "does not parse" in current.refused
+    assert "own.cedar" in current.refused
+    policies(good + '@id("new") ' + GRANT)
+    assert current.reload() and current.digest != before and current.refused == ""
+    # a process that begins with a bad one does nothing
+    policies("permit (")
+    file = spec()
+    assert "does not parse" in rig("operator", "grant", file, code=8, extra=extra).error["message"]
+
+
+@pytest.fixture
+def following(rig: Rig, policies: Callable[[str], dict[str, str]]) -> Iterator[subprocess.Popen[str]]:
+    environment = {**rig.cli.environment("operator"), **policies(SUBMIT + f'@id("p") {GRANT}')}
+    argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
+    process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_audit_follow_says_which_policies_it_took_and_which_it_refused(
+    following: subprocess.Popen[str], policies: Callable[[str], dict[str, str]]
+) -> None:
+    assert following.stderr is not None and following.stderr.readline().startswith("following")
+    policies("permit (")
+    os.kill(following.pid, signal.SIGHUP)
+    refused = following.stderr.readline()
+    assert "stay in use: the policy set does not parse: own.cedar" in refused
+    policies(SUBMIT)
+    os.kill(following.pid, signal.SIGHUP)
+    assert "are in use" in following.stderr.readline()
+    assert following.poll() is None
+
+
+def test_the_shipped_cases_hold_and_another_policy_fails_them(
+    rig: Rig, limited: dict[str, str], policies: Callable[[str], dict[str, str]]
+) -> None:
+    cases = shipped.policies_dir() / "cases" / "shipped.yaml"
+    passed = rig(None, "policy", "test", cases, extra=limited).json
+    assert passed["ok"] and len(passed["cases"]) > 30
+    decided = {rule for case in passed["cases"] for rule in case["decision"]["rules"]}
+    checked = rig(None, "policy", "check", CEDAR).json
+    assert decided == set(checked["rules"]), "every shipped rule is in a case"
+    failed: Result = rig(None, "policy", "test", cases, code=8, extra=policies(SUBMIT))
+    assert not failed.json["ok"] and "cases are decided otherwise" in failed.error["message"]
+    first = failed.json["cases"][0]
+    assert first["differences"][0] == "decision: expected permit, got deny"
