@@ -109,7 +109,9 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission):
                 revision=current,
                 # those about the present revision: what was said of an earlier one does not count any more
                 decisions=tuple(
-                    d for d in of_task(connection, DecisionRow, task_id, "entity_id") if d.digest == task.digest
+                    d
+                    for d in of_task(connection, DecisionRow, task_id, "entity_id")
+                    if d.digest == task.digest and d.decision != "lapsed"
                 ),
                 grants=of_task(connection, GrantRow, task_id, "attempt"),
                 leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),

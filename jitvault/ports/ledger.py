@@ -75,7 +75,10 @@ class AccessRow:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A cache of a verified document in Vault, for reading only: no decision looks at it."""
+    """A cache of a verified document in Vault, for reading only: no decision looks at it.
+
+    `decision` is `lapsed` for one that counted once and does not any more; a file has none of those.
+    """
 
     task_id: str
     entity_id: str

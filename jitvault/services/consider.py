@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
@@ -107,7 +107,8 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     if changed:
         _revise(worker, file, claim, revision, standing)
     elif _is_news(file, standing):
-        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *_votes(task.task_id, standing)]
+        cast = _votes(task.task_id, standing)
+        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *cast, *_lapsed(file, cast)]
         _move(worker, file, claim, standing.state, _said(standing), rows)
     return Considered(submitted, standing)
 
@@ -232,6 +233,12 @@ def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
     )
 
 
+def _lapsed(file: TaskFile, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
+    """What counted and does not any more: it expired, was withdrawn, or its author is no approver now."""
+    counted = {row.entity_id for row in cast}
+    return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
+
+
 def _said(standing: Standing) -> dict[str, object]:
     """What the chain keeps of a decision."""
     decision = standing.decision.as_json()
@@ -243,4 +250,5 @@ def _said(standing: Standing) -> dict[str, object]:
         "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
         "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
         "missing": standing.tally.missing_json(),
+        "agent_groups": list(standing.agent_groups),
     }
