@@ -42,6 +42,11 @@ class SqlNotices:
         take = update(table).where(*mine).values(tries=notice.tries + 1, due_at=until)
         return self._db.write(lambda c: c.execute(take).rowcount) == 1
 
+    def put_off(self, notice: Notice, until: datetime) -> None:
+        table = schema.notices
+        later = update(table).where(table.c.id == notice.id, table.c.due_at.is_not(None)).values(due_at=until)
+        self._db.write(lambda c: c.execute(later))
+
     def told(self, notice: Notice, at: datetime) -> None:
         table = schema.notices
         done = update(table).where(table.c.id == notice.id).values(due_at=None, told_at=at)

@@ -19,6 +19,10 @@ class Notices(Protocol):
         """Count a try and leave the notice alone until `until`; False where another process has taken it."""
         ...
 
+    def put_off(self, notice: Notice, until: datetime) -> None:
+        """Nobody took it; it is told again at `until`."""
+        ...
+
     def told(self, notice: Notice, at: datetime) -> None:
         """It arrived, and is not told again."""
         ...

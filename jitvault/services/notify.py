@@ -47,6 +47,7 @@ class Teller:
             body = json.dumps(self._body(notice), sort_keys=True).encode()
             refused = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
             if refused:
+                self._ledger.put_off(notice, self._clock.now() + next_pause(notice.tries))
                 said(f"notice {notice.id} ({notice.kind} {notice.task_id or ''}) was not taken: {'; '.join(refused)}")
                 continue
             self._ledger.told(notice, self._clock.now())
