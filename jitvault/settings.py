@@ -10,6 +10,10 @@ JITVAULT_AUDIT_DEVICE    the device's name in Vault
 JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
 JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
+JITVAULT_NOTIFY_COMMAND  a command that gets each notice as JSON on its standard input
+JITVAULT_NOTIFY_URL      a webhook that gets it by POST, signed with the key in JITVAULT_NOTIFY_KEY_FILE
+JITVAULT_NOTIFY_KEY_FILE a file of mode 0600
+JITVAULT_NOTIFY_TIMEOUT  how long one of them may take
 JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
 JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
 """
@@ -17,6 +21,7 @@ JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, inste
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -43,6 +48,15 @@ def _duration(value: object) -> object:
 
 def _paths(value: object) -> object:
     return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(shlex.split(value))
+    except ValueError:
+        raise ValueError("expected a command as a shell would take it apart") from None
 
 
 def _networks(value: object) -> object:
@@ -79,6 +93,10 @@ class Settings(BaseSettings):
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
     denied_limit: int = Field(1, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
+    notify_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
+    notify_url: SecretStr | None = None
+    notify_key_file: Path | None = None
+    notify_timeout: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=5)
     templates: Path = Field(default_factory=shipped.templates_dir)
     policies: Path = Field(default_factory=lambda: shipped.policies_dir() / "cedar")
 

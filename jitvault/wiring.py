@@ -18,8 +18,11 @@ from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, VaultRefused, VaultRejected, WrongState
 from jitvault.ledger.database import ledger_exists, opened
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.notification import Command, Webhook, shared_key
 from jitvault.ports.engine import Engine
+from jitvault.ports.notices import Messenger
 from jitvault.services.context import Person, Worker
+from jitvault.services.notify import Teller
 from jitvault.services.observe import identify
 from jitvault.settings import Settings
 from jitvault.vault.audithash import AuditHash
@@ -145,6 +148,20 @@ class Wiring:
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
         )
+
+    @cached_property
+    def teller(self) -> Teller:
+        """Who tells people outside what happened. Raises UsageError where that is not set up as a whole."""
+        s = self.settings
+        messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
+        if s.notify_url is not None:
+            url = s.notify_url.get_secret_value()
+            if not url.startswith(("https://", "http://")):
+                raise UsageError("JITVAULT_NOTIFY_URL: expected an http(s) URL")
+            if s.notify_key_file is None:
+                raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: what is told is signed")
+            messengers.append(Webhook(url, shared_key(s.notify_key_file)))
+        return Teller(self.nameless_worker.ledger, self.clock, messengers, s.notify_timeout)
 
     @cached_property
     def authorizer(self) -> CurrentPolicies:

@@ -9,7 +9,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, local, operator, policy, sweep, trust
+from jitvault.cli import (
+    admin,
+    agent,
+    approver,
+    approvers,
+    audit,
+    auditor,
+    check,
+    ending,
+    local,
+    operator,
+    policy,
+    sweep,
+    trust,
+)
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -53,6 +67,8 @@ app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
+app.command(rich_help_panel=_APPROVERS)(approver.withdraw)
+app.command(rich_help_panel=_APPROVERS)(approver.approvals)
 app.command(rich_help_panel=_AGENTS)(agent.unwrap)
 app.command(rich_help_panel=_AUDITORS)(auditor.status)
 app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
@@ -63,6 +79,7 @@ app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command(rich_help_panel=_ADMINS)(trust.unfreeze)
 app.command(rich_help_panel=_ADMINS)(admin.init)
+app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)

@@ -12,9 +12,11 @@ from jitvault.cli.output import to_json
 
 if TYPE_CHECKING:
     from jitvault.domain.access import Fetch
+    from jitvault.provision.approvers import Approver
     from jitvault.provision.init import Plan
     from jitvault.provision.outcome import Outcome
     from jitvault.services.killswitch import Result
+    from jitvault.services.waiting import Waiting
 
 
 def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -157,3 +159,46 @@ def provisioned(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: b
     console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
     for note in missing:
         console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)
+
+
+def approvers(found: Sequence[Approver], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(to_json({"approvers": [one.as_json() for one in found]}))
+        return
+    table = output.new_table("person", "entity", "groups", "since (UTC)", "problems")
+    for one in found:
+        groups, problems = "\n".join(one.groups), "\n".join(one.problems)
+        table.add_row(one.person, one.name or one.entity, groups, f"{one.since:%Y-%m-%d %H:%M:%S}", problems)
+    output.console().print(table if found else "Nobody is registered as an approver.")
+
+
+def approver(done: str, one: Approver, *, as_json: bool) -> None:
+    """What was done to one registration; `done` is a past participle."""
+    if as_json:
+        typer.echo(to_json(one.as_json()))
+        return
+    console = output.console()
+    console.print(f"{one.person} is {done}", markup=False, highlight=False)
+    facts = {"entity": f"{one.name or 'gone'} ({one.entity})", "groups": ", ".join(one.groups)}
+    output.print_facts(console, facts | ({"problems": ", ".join(one.problems)} if one.problems else {}))
+
+
+def waiting(found: Sequence[Waiting], *, as_json: bool) -> None:
+    """What waits for one approver: a block for each task."""
+    if as_json:
+        typer.echo(to_json({"tasks": [one.as_json() for one in found]}))
+        return
+    from jitvault.cli.decision import told
+    from jitvault.cli.render import changed
+    from jitvault.domain.revision import in_plain_words
+
+    console = output.console()
+    for one in found:
+        missing = ", ".join(f"{each['count']} of {each['group']}" for each in one.missing)
+        console.print(f"Task {one.task_id}, revision {one.revision.content['revision']}", style="bold", highlight=False)
+        for line in (*in_plain_words(one.revision), f"By policy: {told(one.decision)}.", *changed(one.changes)):
+            console.print(f"  {line}", markup=False, highlight=False)
+        facts = {"digest": one.revision.digest, "missing": missing, "next": f"jitvault approve {one.task_id}"}
+        output.print_facts(console, facts)
+    if not found:
+        console.print("Nothing waits for you.")

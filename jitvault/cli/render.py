@@ -113,15 +113,22 @@ def ended(document: Published, *, as_json: bool) -> None:
     _print_proof(console, proof)
 
 
-def proposal(digest: str, lines: Sequence[str], decision: Mapping[str, Any]) -> None:
-    """What an approver is about to sign, and what policy said of it, on stderr."""
+def proposal(
+    digest: str, lines: Sequence[str], decision: Mapping[str, Any], changes: Sequence[str] | None = None
+) -> None:
+    """What an approver is about to sign, what policy said of it, and what changed since it was approved, on stderr."""
     console = output.console(stderr=True)
-    for line in (*lines, f"By policy: {told(decision)}."):
+    for line in (*lines, f"By policy: {told(decision)}.", *changed(changes)):
         console.print(line, markup=False, highlight=False)
     console.print(f"Digest: {digest}", markup=False, highlight=False, soft_wrap=True)
 
 
-def voted(document: Published, decision: str, digest: str, expires: str, *, as_json: bool) -> None:
+def changed(changes: Sequence[str] | None) -> list[str]:
+    """The differences against the last approved revision, to be printed; nothing where none was approved."""
+    return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
+
+
+def voted(document: Published, decision: str, digest: str, expires: str | None, *, as_json: bool) -> None:
     shown = {
         "task_id": document["task_id"],
         "decision": decision,
@@ -134,7 +141,7 @@ def voted(document: Published, decision: str, digest: str, expires: str, *, as_j
         typer.echo(to_json(shown))
         return
     console = output.console()
-    past = {"approve": "approved", "deny": "denied"}[decision]
+    past = {"approve": "approved", "deny": "denied", "withdraw": "withdrew from"}[decision]
     console.print(f"You {past} task {shown['task_id']}; it is {output.coloured(shown['state'])}", highlight=False)
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)

@@ -35,6 +35,7 @@ from jitvault.wiring import Wiring
 Published = Mapping[str, Any]
 
 _POLL_S = 0.2
+_TELL_S = 1.0
 BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
 ENDING = frozenset({State.ENDING})
@@ -98,7 +99,11 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
     deadline = clock.monotonic() + wait
     if wiring.has_worker:
         hint = wiring.person.entity if wiring.settings.person else None
-        advance(wiring.worker, task_id, hint=hint, deadline=deadline)
+        teller = wiring.teller
+        try:
+            advance(wiring.worker, task_id, hint=hint, deadline=deadline)
+        finally:
+            teller.tell_for(_TELL_S)
         return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)

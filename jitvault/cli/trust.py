@@ -44,6 +44,7 @@ def audit_follow(debug: Debug = False) -> None:
     Several processes may do it: one at a time reads a source. SIGHUP reads the policies again.
     """
     import signal
+    from threading import Event
 
     from jitvault.cli import session
     from jitvault.services.follow import follow
@@ -61,7 +62,12 @@ def audit_follow(debug: Debug = False) -> None:
     signal.signal(signal.SIGHUP, lambda *_: _reload(wiring.authorizer))
     sources = ", ".join(source.name for source in worker.sources.present()) or "sources that are not there yet"
     typer.echo(f"following {sources}", err=True)
-    follow(worker, stopped=lambda: stop, tell=lambda words: typer.echo(words, err=True))
+    over = Event()
+    wiring.teller.tell_on(over, lambda words: typer.echo(words, err=True))
+    try:
+        follow(worker, stopped=lambda: stop, tell=lambda words: typer.echo(words, err=True))
+    finally:
+        over.set()
 
 
 def _reload(policies: CurrentPolicies) -> None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from jitvault.domain.policy import Obligations, Requirement
+from jitvault.domain.revision import Revision
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One approver's verified document. `groups` are the Vault groups that the approver is in now; `written_at`
-    is Vault's time of the document.
+    """One approver's verified document about revision `revision` of what `requester` asks for.
+
+    `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
+    registered and signed. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
+    whatever it says, and `barred` why nothing of this author counts.
     """
 
     entity_id: str
@@ -29,6 +33,10 @@ class Vote:
     reason: str
     groups: tuple[str, ...]
     written_at: datetime
+    revision: int
+    requester: str
+    void: str | None = None
+    barred: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -65,28 +73,45 @@ class Tally:
     missing: tuple[Requirement, ...]
     refused: tuple[Refusal, ...]
 
+    def open_to(self, needed: Sequence[Requirement]) -> tuple[str, ...]:
+        """The groups of whose members one more approval would bring it further."""
+        cast = {vote.entity_id: vote.groups for vote in self.approved_by}
+        short = sum(each.count for each in self.missing)
+        more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
+        return tuple(sorted(group for group, left in more.items() if sum(each.count for each in left) < short))
+
     def missing_json(self) -> list[dict[str, Any]]:
         return [needed.as_json() for needed in self.missing]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is decided about."""
+
+    digest: str
+    revision: int
+    requester: str
 
 
 def tally(
     votes: Iterable[Vote],
     obligations: Obligations,
     *,
-    digest: str,
+    subject: Subject,
     barred: Mapping[str, str],
-    now: datetime,
+    now: datetime | None,
 ) -> Tally:
-    """Count the votes on `digest`. `barred` maps the entities that cannot approve to the reason.
+    """Count the votes on `subject`. `barred` maps the entities that cannot approve to the reason.
 
     A denial by a member of one of the groups wins over any number of approvals. A vote for another digest, by
-    somebody barred, from outside the groups or past its expiry does not count; `refused` says why.
+    somebody barred, from outside the groups, withdrawn or past its expiry does not count; `refused` says why. Expiry
+    bounds the first issue: without `now` it is not looked at.
     """
     approved: dict[str, Vote] = {}
     denied: Vote | None = None
     refused: list[Refusal] = []
     for vote in sorted(votes, key=lambda v: v.entity_id):
-        why = _why_not(vote, obligations, digest=digest, barred=barred, now=now)
+        why = _why_not(vote, obligations, subject=subject, barred=barred, now=now)
         if why:
             refused.append(Refusal(vote.entity_id, vote.name, why))
         elif vote.decision == "deny":
@@ -99,6 +124,33 @@ def tally(
         missing=unmet(obligations.approvals, {entity: vote.groups for entity, vote in approved.items()}),
         refused=tuple(refused),
     )
+
+
+def count(
+    revision: Revision,
+    votes: Iterable[Vote],
+    obligations: Obligations,
+    *,
+    forbidden: Mapping[str, str],
+    now: datetime | None,
+) -> Tally:
+    """`tally` for a revision: whoever has a part in it cannot approve it, nor can the `forbidden`, with their reasons.
+
+    The owner of the data counts in the groups in which policy lets them.
+    """
+    content = revision.content
+    subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
+    parts = revision.involved()
+    owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
+    barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}
+    cast = [_as_owner(vote, obligations) if vote.entity_id in owners else vote for vote in votes]
+    return tally(cast, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
+
+
+def _as_owner(vote: Vote, obligations: Obligations) -> Vote:
+    if vote.decision != "approve":
+        return vote
+    return replace(vote, groups=tuple(group for group in vote.groups if group in obligations.owner_may_approve))
 
 
 def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
@@ -126,14 +178,20 @@ def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]])
 
 
 def _why_not(
-    vote: Vote, obligations: Obligations, *, digest: str, barred: Mapping[str, str], now: datetime
+    vote: Vote, obligations: Obligations, *, subject: Subject, barred: Mapping[str, str], now: datetime | None
 ) -> str | None:
-    if vote.digest != digest:
+    if vote.digest != subject.digest:
         return "decided about another digest"
+    if (vote.revision, vote.requester) != (subject.revision, subject.requester):
+        return "decided about another revision or requester"
+    if vote.barred:
+        return vote.barred
     if not set(obligations.deciders) & set(vote.groups):
         return f"is not in {' or '.join(obligations.deciders)}"
     if vote.decision == "approve" and vote.entity_id in barred:
         return barred[vote.entity_id]
-    if vote.decision == "approve" and vote.expires_at <= now:
+    if vote.decision == "approve" and vote.void:
+        return vote.void
+    if vote.decision == "approve" and now is not None and vote.expires_at <= now:
         return "the approval has expired"
     return None

@@ -55,13 +55,29 @@ class EndPaper(Paper):
 
 
 class DecisionPaper(Paper):
-    """Yes or no about one digest."""
+    """Yes or no about one digest, in the name of `groups`.
+
+    Revision and requester are in what the digest is of as well: they stand here so that the signature says them.
+    """
 
     kind: Literal["decision"]
     digest: Digest
+    revision: int = Field(ge=1)
+    requester: str = Field(max_length=64)
     decision: Literal["approve", "deny"]
+    groups: tuple[Annotated[str, Field(max_length=64)], ...] = Field(min_length=1, max_length=32)
     reason: Note
     expires_at: AwareDatetime
+
+
+class WithdrawPaper(Paper):
+    """An approval that was given earlier counts no more, whichever of this task it was."""
+
+    kind: Literal["withdraw"]
+    digest: Digest
+    revision: int = Field(ge=1)
+    requester: str = Field(max_length=64)
+    reason: Note
 
 
 P = TypeVar("P", bound=Paper)

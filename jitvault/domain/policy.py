@@ -54,7 +54,8 @@ class Obligations:
     """What has to hold before and while a permitted task is granted.
 
     `approvals` names each group once, sorted, with a count of at least one. `max_ttl_s` caps the token's life and
-    `max_window_s` the window, in seconds. `confirm` raises what the templates ask. `notify` names whom to tell.
+    `max_window_s` the window, in seconds. `confirm` raises what the templates ask. `notify` names whom to tell. In
+    the groups of `owner_may_approve` the owner of the data counts as everybody else does.
     """
 
     approvals: tuple[Requirement, ...] = ()
@@ -62,6 +63,7 @@ class Obligations:
     max_window_s: int | None = None
     confirm: Rung | None = None
     notify: tuple[str, ...] = ()
+    owner_may_approve: tuple[str, ...] = ()
 
     @property
     def deciders(self) -> tuple[str, ...]:
@@ -75,7 +77,20 @@ class Obligations:
             "max_window_s": self.max_window_s,
             "confirm": self.confirm.value if self.confirm else None,
             "notify": list(self.notify),
+            "owner_may_approve": list(self.owner_may_approve),
         }
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Obligations:
+        """The obligations that `as_json` told. Raises KeyError, ValueError."""
+        return cls(
+            approvals=tuple(Requirement(each["group"], each["count"]) for each in said["approvals"]),
+            max_ttl_s=said["max_ttl_s"],
+            max_window_s=said["max_window_s"],
+            confirm=Rung(said["confirm"]) if said["confirm"] else None,
+            notify=tuple(said["notify"]),
+            owner_may_approve=tuple(said["owner_may_approve"]),
+        )
 
 
 NO_OBLIGATIONS = Obligations()
@@ -124,7 +139,16 @@ def strictest(first: Obligations, second: Obligations) -> Obligations:
         max_window_s=_least(first.max_window_s, second.max_window_s),
         confirm=max(rungs, key=tuple(Rung).index) if rungs else None,
         notify=tuple(sorted({*first.notify, *second.notify})),
+        owner_may_approve=_owner_of_both(first, second),
     )
+
+
+def _owner_of_both(first: Obligations, second: Obligations) -> tuple[str, ...]:
+    """The groups in which whoever asks for their approval lets the owner count."""
+    against = {
+        needed.group for one in (first, second) for needed in one.approvals if needed.group not in one.owner_may_approve
+    }
+    return tuple(sorted({*first.owner_may_approve, *second.owner_may_approve} - against))
 
 
 def combine(decisions: Sequence[Decision]) -> Decision:

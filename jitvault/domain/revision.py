@@ -113,7 +113,8 @@ class Revision:
     def involved(self) -> dict[str, str]:
         """The entities that cannot approve it, with their part in it."""
         content = self.content
-        return {content[part]["entity"]: part for part in ("owner", "agent", "requester")}
+        handed_on = {party["entity"]: "delegator" for party in content.get("chain", ())}
+        return handed_on | {content[part]["entity"]: part for part in ("owner", "agent", "requester")}
 
     def template_of(self, path: str) -> dict[str, Any] | None:
         return next((entry for entry in self.access if entry["path"] == path), None)

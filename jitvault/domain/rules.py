@@ -19,7 +19,9 @@ from jitvault.errors import InvalidInput
 GROUP = r"jitvault-[a-z0-9](?:[a-z0-9-]{0,53}[a-z0-9])?"
 """The names of groups that the worker may look at in Vault."""
 
-_OBLIGATIONS = frozenset({"approvals", "approver_group", "max_ttl", "max_window", "confirm", "notify"})
+_OBLIGATIONS = frozenset(
+    {"approvals", "approver_group", "owner_may_approve", "max_ttl", "max_window", "confirm", "notify"}
+)
 _KNOWN = _OBLIGATIONS | {"id", "reason"}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,79}")
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -102,6 +104,7 @@ class _Annotations:
             max_window_s=self._seconds("max_window"),
             confirm=self._rung(),
             notify=self._notify(),
+            owner_may_approve=self._owner(),
         )
 
     def reason(self) -> str:
@@ -131,6 +134,17 @@ class _Annotations:
         if not (text.isascii() and text.isdigit() and len(text) <= 2 and int(text) <= _MAX_APPROVALS):
             raise self._wrong("approvals", f"a whole number from 0 to {_MAX_APPROVALS}")
         return (Requirement(group or APPROVERS, int(text)),) if int(text) else ()
+
+    def _owner(self) -> tuple[str, ...]:
+        if "owner_may_approve" not in self._values:
+            return ()
+        if self._values["owner_may_approve"] not in ("true", "false"):
+            raise self._wrong("owner_may_approve", "true or false")
+        needed = self._approvals()
+        if not needed:
+            raise InvalidInput(f"policy {self.id}: @owner_may_approve without @approvals obliges nobody")
+        allowed = self._values["owner_may_approve"] == "true"
+        return tuple(each.group for each in needed) if allowed else ()
 
     def _seconds(self, name: str) -> int | None:
         if name not in self._values:

@@ -11,14 +11,17 @@ from sqlalchemy import Connection, insert, select, update
 from jitvault.domain.chain import GENESIS, link
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
+from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row, TaskRow
 
 _IN_ONE_QUERY = 500
 
 
-def write_change(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
-    """The one place where a task changes: its rows, one event, and the head that covers it."""
+def write_change(
+    connection: Connection, task: TaskRow, change: Change, at: datetime, *, is_new: bool = False
+) -> TaskRow:
+    """The one place where a task changes: its rows, one event, the head that covers it, and who is to hear of it."""
     state = change.state or task.state
     body = {**change.body, "state": state.value}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
@@ -39,7 +42,9 @@ def write_change(connection: Connection, task: TaskRow, change: Change, at: date
     )
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
-    return replace(task, **values)
+    changed_task = replace(task, **values)
+    tell_change(connection, event, changed_task, at, before=None if is_new else task.state)
+    return changed_task
 
 
 def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:

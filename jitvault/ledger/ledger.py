@@ -19,6 +19,7 @@ from jitvault.ledger import schema, stream
 from jitvault.ledger.admission import SqlAdmission
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
+from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.rows import get, of_task, put_finding
@@ -38,7 +39,7 @@ _IN_ONE_QUERY = 500
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission):
+class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------
@@ -59,7 +60,7 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission):
             except IntegrityError as error:
                 raise WrongState(f"task {task.task_id} exists already") from error
             check_move(task.task_id, None, task.state)
-            return write_change(connection, task, change, at)
+            return write_change(connection, task, change, at, is_new=True)
 
         return self._db.write(unit)
 
@@ -109,7 +110,9 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission):
                 revision=current,
                 # those about the present revision: what was said of an earlier one does not count any more
                 decisions=tuple(
-                    d for d in of_task(connection, DecisionRow, task_id, "entity_id") if d.digest == task.digest
+                    d
+                    for d in of_task(connection, DecisionRow, task_id, "entity_id")
+                    if d.digest == task.digest and d.decision != "lapsed"
                 ),
                 grants=of_task(connection, GrantRow, task_id, "attempt"),
                 leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),

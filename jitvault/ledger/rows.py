@@ -16,6 +16,7 @@ from sqlalchemy.engine import RowMapping
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.ledger import schema
+from jitvault.ledger.notices import tell_finding
 from jitvault.ports.ledger import (
     AccessRow,
     CheckRow,
@@ -105,6 +106,7 @@ def put_finding(
     )
     if connection.execute(known.limit(1)).first() is None:
         connection.execute(insert(schema.findings).values({**values, **named}).on_conflict_do_nothing())
+        tell_finding(connection, task_id, rule, message[:1000], at)
 
 
 def observation_values(o: Observation) -> dict[str, Any]:

@@ -344,6 +344,21 @@ findings = Table(
     UniqueConstraint("task_id", "rule", "message"),
 )
 
+# what is to be told outside, written with what it tells of; due_at is null once somebody took it
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("task_id", String(63)),
+    Column("kind", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", UtcTime),
+    Column("told_at", UtcTime),
+    Index("ix_notices_due_at", "due_at"),
+)
+
 freezes = Table(
     "freezes",
     metadata,

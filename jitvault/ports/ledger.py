@@ -16,6 +16,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.ports.admission import Admission
+from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
 
@@ -75,7 +76,10 @@ class AccessRow:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A cache of a verified document in Vault, for reading only: no decision looks at it."""
+    """A cache of a verified document in Vault, for reading only: no decision looks at it.
+
+    `decision` is `lapsed` for one that counted once and does not any more; a file has none of those.
+    """
 
     task_id: str
     entity_id: str
@@ -179,7 +183,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Protocol):
+class Ledger(Record, Orphans, Admission, Notices, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:

@@ -19,7 +19,7 @@ from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import NotConfirmed
-from jitvault.provision import init
+from jitvault.provision import approvers, init
 from jitvault.provision.template_check import check_template
 from jitvault.sandbox import authority, target
 from jitvault.sandbox.servers import Servers
@@ -28,12 +28,14 @@ from jitvault.vault.client import Connection, Vault
 # Who is in which of jitvault's groups. The data owner answers for templates and has no login.
 MEMBERS = {
     "jitvault-operators": ("operator", "operator-2"),
-    "jitvault-approvers": ("approver-1", "approver-2"),
-    "jitvault-security": ("approver-2",),
     "jitvault-agents": ("research-agent",),
     "jitvault-auditors": ("auditor",),
 }
-LOGINS = (*dict.fromkeys(name for names in MEMBERS.values() for name in names), "worker")
+APPROVERS = {
+    "approver-1": ("jitvault-approvers",),
+    "approver-2": ("jitvault-approvers", "jitvault-security"),
+}
+LOGINS = (*dict.fromkeys(name for names in MEMBERS.values() for name in names), *APPROVERS, "worker")
 ENTITIES = (*LOGINS, "data-owner")
 NETWORKS = {"loopback": ["127.0.0.0/8"]}
 TOKEN_TTL = "8h"  # noqa: S105 - a duration
@@ -139,6 +141,8 @@ def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:
     for group, names in MEMBERS.items():
         members = [entity_ids[name] for name in names]
         admin.write(f"identity/group/name/{group}", {"member_entity_ids": members})
+    for name, groups in APPROVERS.items():
+        approvers.register(admin, name, person=name, groups=groups)
     init.apply(admin, init.plan(admin, want))
 
 

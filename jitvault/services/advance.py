@@ -263,6 +263,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
 
 def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
+    worker.ledger.tell_unproven(file.task.task_id, worker.now())
     wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
     if wish is None:
         return Step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
@@ -16,7 +16,7 @@ from jitvault.ports.ledger import AccessRow, Change, DecisionRow, RevisionRow, R
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.papers import Submission, find_requester, submission
-from jitvault.services.proof import last_said
+from jitvault.services.proof import last_said, votes_digest
 from jitvault.services.publish import publish_refusal
 from jitvault.services.selftest import check_selftested
 
@@ -107,15 +107,16 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     if changed:
         _revise(worker, file, claim, revision, standing)
     elif _is_news(file, standing):
-        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *_votes(task.task_id, standing)]
-        _move(worker, file, claim, standing.state, _said(standing), rows)
+        cast = _votes(task.task_id, standing)
+        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *cast, *_lapsed(file, cast)]
+        _move(worker, file, claim, standing.state, _said(file.task.task_id, standing), rows)
     return Considered(submitted, standing)
 
 
 def _is_news(file: TaskFile, standing: Standing) -> bool:
     """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
     said = last_said(file)
-    told = {key: value for key, value in _said(standing).items() if said.get(key) != value}
+    told = {key: value for key, value in _said(file.task.task_id, standing).items() if said.get(key) != value}
     return standing.state is not file.task.state or bool(told) or _votes(file.task.task_id, standing) != file.decisions
 
 
@@ -174,7 +175,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         receipt=None,
     )
     rows = (*_opened(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
-    body = {"revision": 1, "digest": revision.digest, **_said(standing)}
+    body = {"revision": 1, "digest": revision.digest, **_said(task.task_id, standing)}
     worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
 
 
@@ -184,7 +185,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
         "revised",
-        {"revision": number, "digest": revision.digest, **_said(standing)},
+        {"revision": number, "digest": revision.digest, **_said(file.task.task_id, standing)},
         state=standing.state,
         fields={"revision": number, "digest": revision.digest, "due_at": revision.window.until},
         rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
@@ -232,7 +233,13 @@ def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
     )
 
 
-def _said(standing: Standing) -> dict[str, object]:
+def _lapsed(file: TaskFile, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
+    """What counted and does not any more: it expired, was withdrawn, or its author is no approver now."""
+    counted = {row.entity_id for row in cast}
+    return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
+
+
+def _said(task_id: str, standing: Standing) -> dict[str, object]:
     """What the chain keeps of a decision."""
     decision = standing.decision.as_json()
     return {
@@ -243,4 +250,6 @@ def _said(standing: Standing) -> dict[str, object]:
         "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
         "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
         "missing": standing.tally.missing_json(),
+        "agent_groups": list(standing.agent_groups),
+        "votes": votes_digest(_votes(task_id, standing)),
     }

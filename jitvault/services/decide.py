@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
-from jitvault.domain.approval import Tally, Vote, tally
+from jitvault.domain.approval import Tally, Vote, count
 from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision
 from jitvault.domain.question import Action, Principal
@@ -26,10 +26,14 @@ from jitvault.services.selftest import check_selftested
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a revision stands now, by documents and policy read this moment."""
+    """Where a revision stands now, by documents and policy read this moment.
+
+    `agent_groups` are those of the agent's groups that policies speak of.
+    """
 
     decision: Decision
     tally: Tally
+    agent_groups: tuple[str, ...]
 
     @property
     def state(self) -> State:
@@ -91,14 +95,9 @@ def stand(worker: Worker, revision: Revision) -> Standing:
     decision = worker.authorizer.decide(found.questions(TO_ISSUE))
     _check_groups(worker, decision)
     cast = votes(worker, revision.spec.id, decision.obligations.deciders)
-    counted = tally(
-        cast,
-        decision.obligations,
-        digest=revision.digest,
-        barred={**_not_permitted(worker, found, cast), **_involved(revision)},
-        now=worker.now(),
-    )
-    return Standing(decision, counted)
+    forbidden = _not_permitted(worker, found, cast)
+    counted = count(revision, cast, decision.obligations, forbidden=forbidden, now=worker.now())
+    return Standing(decision, counted, found.agent.groups)
 
 
 def _check_groups(worker: Worker, decision: Decision) -> None:
@@ -109,10 +108,6 @@ def _check_groups(worker: Worker, decision: Decision) -> None:
                 f"policy {', '.join(decision.rules)}: there is no Vault group {needed.group} to approve it",
                 hint="An administrator makes the group, or corrects @approver_group in the policies.",
             )
-
-
-def _involved(revision: Revision) -> dict[str, str]:
-    return {entity: f"is the {part} and cannot approve" for entity, part in revision.involved().items()}
 
 
 def _not_permitted(worker: Worker, found: Asked, cast: Sequence[Vote]) -> dict[str, str]:

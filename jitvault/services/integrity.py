@@ -22,7 +22,7 @@ from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
-from jitvault.services.proof import last_said
+from jitvault.services.proof import last_said, votes_digest
 
 Published = Mapping[str, Any]
 
@@ -51,9 +51,15 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
 
 
 def check_integrity(worker: Worker, file: TaskFile) -> None:
-    """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain."""
+    """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain.
+
+    The rows of decisions are only recorded: nothing is decided by them, and they are written anew from Vault.
+    """
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
+    said = last_said(file).get("votes")
+    if said is not None and said != votes_digest(file.decisions):
+        _edited(worker, file, "the decisions are not the ones that were counted")
 
 
 def problems_of(worker: Worker, file: TaskFile) -> list[str]:

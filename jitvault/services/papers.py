@@ -12,15 +12,25 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from jitvault.domain.approval import Vote
+from jitvault.domain.approver import Registry, void
 from jitvault.domain.canonical import canonical_bytes, digest_of
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.papers import DecisionPaper, EndPaper, GrantPaper, Paper, SubmitPaper, accepted
+from jitvault.domain.papers import (
+    DecisionPaper,
+    EndPaper,
+    GrantPaper,
+    Paper,
+    SubmitPaper,
+    WithdrawPaper,
+    accepted,
+)
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.signing import DOCUMENT_TYPE, opened, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.ports.vault import Entity
 from jitvault.services.context import Worker
+from jitvault.services.register import registry
 
 APPROVAL_LIFE = timedelta(minutes=30)
 _REASONS = {
@@ -140,7 +150,7 @@ def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> En
 
 def votes(worker: Worker, task_id: str, groups: Sequence[str]) -> list[Vote]:
     """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
-    author is in.
+    author is in, is registered for and signed for.
 
     Its author may let an approval expire early, never later than its life after Vault wrote it.
     """
@@ -148,21 +158,44 @@ def votes(worker: Worker, task_id: str, groups: Sequence[str]) -> list[Vote]:
     for entity_id in _authors(worker, "decisions/"):
         stored = _read(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
-        if stored is None or entity is None:
-            continue
-        found.append(
-            Vote(
-                entity_id=entity_id,
-                name=entity.name,
-                decision=stored.paper.decision,
-                digest=stored.paper.digest,
-                expires_at=min(stored.paper.expires_at, stored.written_at + APPROVAL_LIFE),
-                reason=stored.paper.reason,
-                groups=worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups})),
-                written_at=stored.written_at,
-            )
-        )
-    return found
+        if stored is not None and entity is not None:
+            found.append((entity, stored))
+    # most tasks need nobody's approval, and then nobody's registration is read
+    approvers = registry(worker) if found else Registry()
+    return [_vote(worker, task_id, groups, approvers, entity, stored) for entity, stored in found]
+
+
+def _vote(
+    worker: Worker,
+    task_id: str,
+    groups: Sequence[str],
+    approvers: Registry,
+    entity: Entity,
+    stored: _Found[DecisionPaper],
+) -> Vote:
+    paper, written_at = stored.paper, stored.written_at
+    withdrawn = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
+    counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
+    member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
+    return Vote(
+        entity_id=entity.id,
+        name=entity.name,
+        decision=paper.decision,
+        digest=paper.digest,
+        expires_at=min(paper.expires_at, written_at + APPROVAL_LIFE),
+        reason=paper.reason,
+        # policy may speak of groups that approve nothing: those are as Vault has them
+        groups=tuple(group for group in member_of if group not in groups or group in counted),
+        written_at=written_at,
+        revision=paper.revision,
+        requester=paper.requester,
+        void=void(
+            signed_at=paper.at,
+            written_at=written_at,
+            withdrawals=[(withdrawn.paper.at, withdrawn.written_at)] if withdrawn else [],
+        ),
+        barred=approvers.why_not(entity.id, written_at),
+    )
 
 
 def _authors(worker: Worker, folder: str) -> list[str]:

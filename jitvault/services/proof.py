@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import NAMES
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
-from jitvault.ports.ledger import CheckRow, LeaseRow, OpState, TaskFile
+from jitvault.ports.ledger import CheckRow, DecisionRow, LeaseRow, OpState, TaskFile
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
@@ -54,6 +55,15 @@ def last_said(file: TaskFile) -> Mapping[str, Any]:
     return said[-1] if said else {}
 
 
+def votes_digest(rows: Iterable[DecisionRow]) -> str:
+    """What the chain keeps of the rows of decisions, so that one that is edited is found."""
+    told = [
+        [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
+        for row in sorted(rows, key=lambda row: row.entity_id)
+    ]
+    return digest_of({"votes": told})
+
+
 def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
     """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
     return needed_rung(str(entry.get("confirm") or Rung.TARGET), obliged_rung(last_said(file)))
@@ -95,7 +105,8 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
         "agent": content["agent"],
         "owner": content["owner"],
         "intent": content["spec"]["spec"]["intent"],
-        "approved_by": [d.entity_id for d in file.decisions if d.decision == "approve"],
+        # as the chain has them: the rows are a cache
+        "approved_by": list(last_said(file).get("approved_by", ())),
         "policy": dict(file.revision.decision),
         "grants": [
             {

@@ -11,7 +11,7 @@ from typing import Any
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.papers import Submission
@@ -38,6 +38,9 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
         "decision": dict(file.revision.decision),
+        # the revision before this one that was approved, for who shall see what changed
+        "approved": _approved_before(worker, task),
+        "open_to": _open_to(standing) if standing and task.state == "pending_approval" else [],
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
         "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],
         "decisions": [{"entity": d.entity_id, "decision": d.decision, "digest": d.digest} for d in file.decisions],
@@ -49,6 +52,20 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "error": None,
     }
     worker.documents.put(f"tasks/{task.task_id}", document)
+
+
+def _open_to(standing: Standing) -> list[str]:
+    return list(standing.tally.open_to(standing.decision.obligations.approvals))
+
+
+def _approved_before(worker: Worker, task: TaskRow) -> str | None:
+    """The bytes of the last revision that was approved and is not the present one, by what was published of it."""
+    if task.revision == 1:
+        return None
+    said = worker.documents.get(f"tasks/{task.task_id}") or {}
+    if said.get("digest") != task.digest and said.get("state") == State.APPROVED:
+        return str(said["body"])
+    return said.get("approved")
 
 
 def findings_of(worker: Worker, file: TaskFile) -> list[str]:

@@ -12,6 +12,7 @@ from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
+from jitvault.services.hold import why_not_held
 from jitvault.services.papers import end_reasons, end_request
 from jitvault.services.revoke import Why
 
@@ -66,6 +67,8 @@ def _over(worker: Worker, file: TaskFile) -> Why | None:
     claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
     if task.state is State.ISSUED and now > claimable and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+    if lapsed := why_not_held(worker, file):
+        return EndReason.POLICY, {"note": lapsed}
     if not still_holds(worker, file):
         return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
     return None

@@ -4,17 +4,20 @@
     requests/<entity id>/<task>/grant    issue it now
     requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
     decisions/<entity id>/<task>         approve or deny one digest
+    decisions/<entity id>/<task>/withdraw  the approvals given until then count no more
 
 Vault lets only the entity in the path write there, and only that entity use its signing key.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import check_note
+from jitvault.domain.revision import Revision
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.domain.spec import TaskSpec
 from jitvault.services.context import Person, new_id
@@ -39,12 +42,36 @@ def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: st
     _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
 
 
-def sign_decision(person: Person, task_id: str, *, digest: str, decision: str, reason: str) -> datetime:
-    """Sign `approve` or `deny` for one digest; gives the time until which an approval can be used."""
-    expires = person.clock.now() + APPROVAL_LIFE
-    fields = {"digest": digest, "decision": decision, "reason": check_note(reason), "expires_at": expires.isoformat()}
+def sign_decision(person: Person, revision: Revision, *, decision: str, groups: Sequence[str], reason: str) -> datetime:
+    """Sign `approve` or `deny` for one revision in the name of `groups`; gives the time until which an approval can
+    be used. Raises InvalidInput.
+    """
+    expires, task_id = person.clock.now() + APPROVAL_LIFE, revision.spec.id
+    fields = {
+        **_about(revision),
+        "decision": decision,
+        "groups": sorted(groups),
+        "reason": check_note(reason),
+        "expires_at": expires.isoformat(),
+    }
     _sign(person, f"decisions/{person.entity}/{task_id}", "decision", task_id, **fields)
     return expires
+
+
+def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
+    """Take back every approval that was given until now. Raises InvalidInput."""
+    task_id = revision.spec.id
+    path = f"decisions/{person.entity}/{task_id}/withdraw"
+    _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))
+
+
+def _about(revision: Revision) -> dict[str, object]:
+    content = revision.content
+    return {
+        "digest": revision.digest,
+        "revision": content["revision"],
+        "requester": content["requester"]["entity"],
+    }
 
 
 def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> None:

@@ -1,10 +1,11 @@
 """Documents in the KV mount `jitvault/`: where operators, approvers, agents and the worker meet.
 
 requests/<entity id>/<task>/<submit|grant|end>   written by that entity, signed
-decisions/<entity id>/<task>                     written by that entity, signed
+decisions/<entity id>/<task>[/withdraw]          written by that entity, signed
 inbox/<entity id>/<task>                         written by the worker, read and removed by that entity
 tasks/<task>                                     written by the worker
 probes/<name>                                    written by the administrator, read by the worker
+approvers/<entity id>                            written by the administrator, read by the worker and that entity
 checks/<template>                                written by the administrator, read by the worker
 """
 

@@ -7,6 +7,11 @@ path "jitvault/data/decisions/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]
 }
 
+# For which groups the approver is registered; administrators write it.
+path "jitvault/data/approvers/{{identity.entity.id}}" {
+  capabilities = ["read"]
+}
+
 # What there is to decide: the exact bytes of each task's revision.
 path "jitvault/data/tasks/*" {
   capabilities = ["read"]

@@ -82,6 +82,15 @@ path "jitvault/metadata/decisions/*" {
   capabilities = ["list"]
 }
 
+# Who is registered as an approver: administrators write it, the worker counts nobody else.
+path "jitvault/data/approvers/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/approvers/*" {
+  capabilities = ["list"]
+}
+
 # What the worker publishes of each task: the bytes that approvers sign, and the state.
 path "jitvault/data/tasks/*" {
   capabilities = ["create", "update", "read"]

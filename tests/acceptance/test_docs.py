@@ -74,11 +74,14 @@ def _python() -> str:
     return sys.executable
 
 
+_GROUPS = ("spec", "templates", "audit", "policy", "approvers")
+
+
 def commands(cli: Cli) -> list[str]:
     """Every command of the CLI, groups unfolded, from its own help."""
     found = []
     for name in _listed(cli(None, "--help").stdout):
-        inner = _listed(cli(None, name, "--help").stdout) if name in ("spec", "templates", "audit", "policy") else []
+        inner = _listed(cli(None, name, "--help").stdout) if name in _GROUPS else []
         found += [f"{name} {sub}" for sub in inner] or [name]
     return found
 

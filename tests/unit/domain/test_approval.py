@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jitvault.domain.approval import Vote, tally, unmet
+from jitvault.domain.approval import Subject, Vote, tally, unmet
 from jitvault.domain.policy import APPROVERS, Obligations, Requirement
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
 INVOLVED = {f"e-{part}": f"is the {part} and cannot approve" for part in ("requester", "agent", "owner")}
+SUBJECT = Subject(DIGEST, 1, "e-requester")
 DBA, SECURITY = "jitvault-dba", "jitvault-security"
 
 
@@ -37,13 +38,15 @@ def vote(entity: str = "e-1", decision: str = "approve", **changes: object) -> V
         reason="looked at it",
         groups=(APPROVERS, "staff"),
         written_at=NOW - timedelta(minutes=1),
+        revision=1,
+        requester="e-requester",
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def count(*votes: Vote, needed: Obligations = TWO, now: datetime = NOW) -> tuple[int, str | None, int]:
     """How many count, who denied, how many are missing."""
-    found = tally(votes, needed, digest=DIGEST, barred=INVOLVED, now=now)
+    found = tally(votes, needed, subject=SUBJECT, barred=INVOLVED, now=now)
     return len(found.approved_by), found.denied_by and found.denied_by.entity_id, sum(m.count for m in found.missing)
 
 
@@ -61,7 +64,7 @@ def test_the_same_approver_twice_counts_once() -> None:
 @pytest.mark.parametrize("entity", sorted(INVOLVED))
 def test_whoever_is_involved_never_approves(entity: str) -> None:
     assert count(vote(entity), vote("e-1")) == (1, None, 1)
-    refused = tally([vote(entity)], TWO, digest=DIGEST, barred=INVOLVED, now=NOW).refused
+    refused = tally([vote(entity)], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW).refused
     assert [r.as_json() for r in refused] == [
         {
             "entity": entity,
@@ -77,12 +80,17 @@ def test_whoever_is_involved_never_approves(entity: str) -> None:
         (vote(digest=OTHER), "decided about another digest"),
         (vote(groups=()), f"is not in {APPROVERS}"),
         (vote(groups=("staff",)), f"is not in {APPROVERS}"),
+        (vote(revision=2), "decided about another revision or requester"),
+        (vote(requester="e-other"), "decided about another revision or requester"),
+        (vote(void="withdrew the approval"), "withdrew the approval"),
+        (vote(barred="is not a registered approver"), "is not a registered approver"),
+        (vote(decision="deny", barred="is not a registered approver"), "is not a registered approver"),
         (vote(expires_at=NOW), "the approval has expired"),
         (vote(expires_at=NOW - timedelta(seconds=1)), "the approval has expired"),
     ],
 )
 def test_a_vote_that_does_not_count_says_why(wrong: Vote, why: str) -> None:
-    found = tally([wrong], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
+    found = tally([wrong], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert found.approved_by == ()
     assert found.missing == TWO.approvals
     assert [(refusal.entity_id, refusal.why) for refusal in found.refused] == [("e-1", why)]
@@ -111,7 +119,7 @@ def test_two_groups_need_two_people() -> None:
     # who is in both makes room for whoever is in one only, whichever that is
     assert count(dba, both, needed=needed) == count(both, security, needed=needed) == (2, None, 0)
     assert count(dba, vote("e-dba-2", groups=(DBA,)), needed=needed) == (2, None, 1)
-    left = tally([dba], needed, digest=DIGEST, barred={}, now=NOW)
+    left = tally([dba], needed, subject=SUBJECT, barred={}, now=NOW)
     assert left.missing_json() == [{"group": SECURITY, "count": 1}]
 
 
@@ -148,9 +156,9 @@ def test_any_other_word_approves_nothing(decision: str) -> None:
 
 
 def test_what_is_missing_as_json() -> None:
-    short = tally([vote()], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
+    short = tally([vote()], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert short.missing_json() == [{"group": APPROVERS, "count": 1}]
-    full = tally([vote()], needing(APPROVERS), digest=DIGEST, barred=INVOLVED, now=NOW)
+    full = tally([vote()], needing(APPROVERS), subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert full.missing_json() == []
 
 
@@ -179,7 +187,7 @@ def eligible(votes: list[Vote]) -> set[str]:
 
 @given(st.lists(VOTES, max_size=12), st.integers(0, 5))
 def test_what_is_missing_is_what_distinct_eligible_approvers_leave(votes: list[Vote], needed: int) -> None:
-    found = tally(votes, needing(*[APPROVERS] * needed), digest=DIGEST, barred=INVOLVED, now=NOW)
+    found = tally(votes, needing(*[APPROVERS] * needed), subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert sum(m.count for m in found.missing) == max(0, needed - len(eligible(votes)))
     assert {v.entity_id for v in found.approved_by} == eligible(votes)
     denials = [v for v in votes if v.decision == "deny" and v.digest == DIGEST and APPROVERS in v.groups]
@@ -188,8 +196,8 @@ def test_what_is_missing_is_what_distinct_eligible_approvers_leave(votes: list[V
 
 @given(st.lists(VOTES, max_size=8), VOTES)
 def test_one_more_vote_never_makes_more_missing_nor_takes_a_denial_back(votes: list[Vote], more: Vote) -> None:
-    before = tally(votes, TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
-    after = tally([*votes, more], TWO, digest=DIGEST, barred=INVOLVED, now=NOW)
+    before = tally(votes, TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
+    after = tally([*votes, more], TWO, subject=SUBJECT, barred=INVOLVED, now=NOW)
     assert 0 <= sum(m.count for m in before.missing) - sum(m.count for m in after.missing) <= 1
     assert before.denied_by is None or after.denied_by is not None
 

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.papers import DecisionPaper, EndPaper, GrantPaper, Paper, SubmitPaper, accepted, check_note
+from jitvault.domain.papers import (
+    DecisionPaper,
+    EndPaper,
+    GrantPaper,
+    Paper,
+    SubmitPaper,
+    WithdrawPaper,
+    accepted,
+    check_note,
+)
 from jitvault.errors import InvalidInput, SecurityFinding
 
 COMMON = {"task": "t1", "entity": "e1", "nonce": "0" * 32, "at": "2030-01-01T00:00:00+00:00"}
@@ -21,9 +30,20 @@ PAPERS: dict[type[Paper], dict[str, Any]] = {
         **COMMON,
         "kind": "decision",
         "digest": "sha256:" + "b" * 64,
+        "revision": 2,
+        "requester": "e2",
         "decision": "deny",
+        "groups": ["jitvault-approvers"],
         "reason": "too many rows",
         "expires_at": "2030-01-01T00:30:00+00:00",
+    },
+    WithdrawPaper: {
+        **COMMON,
+        "kind": "withdraw",
+        "digest": "sha256:" + "b" * 64,
+        "revision": 2,
+        "requester": "e2",
+        "reason": "",
     },
 }
 KINDS = list(PAPERS)
@@ -69,6 +89,8 @@ def test_a_field_more_or_less_is_refused(model: type[Paper]) -> None:
         (DecisionPaper, "expires_at", "tomorrow"),
         (DecisionPaper, "expires_at", "2030-01-01T00:00:00"),
         (DecisionPaper, "digest", "sha256:short"),
+        (DecisionPaper, "groups", []),
+        (DecisionPaper, "revision", 0),
         (DecisionPaper, "reason", "shown \u202ebackwards"),
         (SubmitPaper, "revise", "yes"),
         (GrantPaper, "spec_digest", None),

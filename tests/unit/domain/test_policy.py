@@ -29,6 +29,7 @@ OBLIGATIONS = st.builds(
     max_ttl_s=SECONDS,
     max_window_s=SECONDS,
     confirm=st.none() | st.sampled_from(Rung),
+    owner_may_approve=st.just(()),
     notify=st.sets(st.sampled_from(["a", "b", "c"])).map(lambda names: tuple(sorted(names))),
 )
 DECISIONS = st.builds(
@@ -101,7 +102,7 @@ def test_no_decision_is_a_denial() -> None:
 
 
 def test_a_decision_as_json() -> None:
-    obligations = Obligations((Requirement("jitvault-dba", 2),), 30, 60, Rung.TARGET, ("security",))
+    obligations = Obligations((Requirement("jitvault-dba", 2),), 30, 60, Rung.TARGET, ("security",), ("jitvault-dba",))
     told = Decision(True, obligations, ("a",), "sha256:x", ("because",)).as_json()
     assert told == {
         "permitted": True,
@@ -111,12 +112,22 @@ def test_a_decision_as_json() -> None:
             "max_window_s": 60,
             "confirm": "target",
             "notify": ["security"],
+            "owner_may_approve": ["jitvault-dba"],
         },
         "rules": ["a"],
         "reasons": ["because"],
         "policy_digest": "sha256:x",
     }
     assert obliged_rung(told) == "target"
+    assert Obligations.of(told["obligations"]) == obligations
+
+
+def test_the_owner_counts_in_a_group_when_all_who_ask_for_it_say_so() -> None:
+    one = Requirement("jitvault-dba", 1)
+    lax, strict = Obligations((one,), owner_may_approve=("jitvault-dba",)), Obligations((one,))
+    for both in (strictest(lax, lax), strictest(lax, NO_OBLIGATIONS), strictest(NO_OBLIGATIONS, lax)):
+        assert both.owner_may_approve == ("jitvault-dba",)
+    assert strictest(lax, strict).owner_may_approve == strictest(strict, lax).owner_may_approve == ()
 
 
 @pytest.mark.parametrize("said", [None, {}, {"obligations": {}}, {"obligations": {"confirm": None}}])

@@ -17,6 +17,7 @@ def upgrade() -> None:
     _findings()
     _freezes()
     _installation()
+    _notices()
     _observations()
     _orphans()
     _tasks()
@@ -373,6 +374,22 @@ def _accesses() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.task_id"], name=op.f("fk_accesses_task_id")),
         sa.PrimaryKeyConstraint("task_id", "revision", "template", name=op.f("pk_accesses")),
     )
+
+
+def _notices() -> None:
+    op.create_table(
+        "notices",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("task_id", sa.String(length=63), nullable=True),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("at", UtcTime(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("due_at", UtcTime(), nullable=True),
+        sa.Column("told_at", UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
+    )
+    op.create_index("ix_notices_due_at", "notices", ["due_at"], unique=False)
 
 
 def _leases() -> None:

@@ -1,0 +1,105 @@
+"""Notices on a database: written with the change that they tell of, so none is lost and none is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from jitvault.domain.chain import Event
+from jitvault.domain.lifecycle import State
+from jitvault.domain.notice import TOLD_FOR, Kind, Notice, notice_id, of_change
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+from jitvault.ports.ledger import TaskRow
+
+
+class SqlNotices:
+    """`jitvault.ports.notices.Notices` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def due_notices(self, now: datetime, limit: int) -> list[Notice]:
+        notice = schema.notices.c
+        query = (
+            select(schema.notices)
+            .where(notice.due_at <= now, notice.at > now - TOLD_FOR)
+            .order_by(notice.at, notice.id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [
+            Notice(row["id"], row["task_id"], Kind(row["kind"]), row["at"], row["body"], row["tries"]) for row in rows
+        ]
+
+    def take_notice(self, notice: Notice, until: datetime) -> bool:
+        table = schema.notices
+        mine = (table.c.id == notice.id, table.c.tries == notice.tries, table.c.due_at.is_not(None))
+        take = update(table).where(*mine).values(tries=notice.tries + 1, due_at=until)
+        return self._db.write(lambda c: c.execute(take).rowcount) == 1
+
+    def put_off(self, notice: Notice, until: datetime) -> None:
+        table = schema.notices
+        later = update(table).where(table.c.id == notice.id, table.c.due_at.is_not(None)).values(due_at=until)
+        self._db.write(lambda c: c.execute(later))
+
+    def told(self, notice: Notice, at: datetime) -> None:
+        table = schema.notices
+        done = update(table).where(table.c.id == notice.id).values(due_at=None, told_at=at)
+        self._db.write(lambda c: c.execute(done))
+
+    def tell_unproven(self, task_id: str, at: datetime) -> None:
+        task = schema.tasks.c
+        query = select(task.state, task.end_reason, task.revision, task.digest, task.ending_at)
+
+        def unit(connection: Connection) -> None:
+            row = connection.execute(query.where(task.task_id == task_id)).mappings().one()
+            body = {name: row[name] for name in ("state", "end_reason", "revision", "digest")}
+            _put(connection, _unproven(task_id, row["ending_at"], at, {**body, "message": "its end is not proven"}))
+
+        self._db.write(unit)
+
+
+def _unproven(task_id: str, since: datetime | None, at: datetime, body: Mapping[str, Any]) -> Notice:
+    """Of one end that cannot be proven people hear once, however often it is tried."""
+    what = since.isoformat() if since else ""
+    return Notice(notice_id(Kind.UNCONFIRMED, task_id, what), task_id, Kind.UNCONFIRMED, at, body)
+
+
+def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetime, *, before: State | None) -> None:
+    """Have a change told that made a task what it is now, if it is one that people hear of."""
+    kind = of_change(before, task.state, event.kind, event.body)
+    if kind is None:
+        return
+    body = {
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "revision": task.revision,
+        "digest": task.digest,
+        "message": str(event.body.get("note") or event.body.get("why") or ""),
+    }
+    if kind is Kind.UNCONFIRMED and event.kind == "revoked":
+        _put(connection, _unproven(event.task_id, task.ending_at, at, body))
+    else:
+        _put(connection, Notice(notice_id(kind, event.task_id, event.hash), event.task_id, kind, at, body))
+
+
+def tell_finding(connection: Connection, task_id: str | None, rule: str, message: str, at: datetime) -> None:
+    body = {"state": None, "end_reason": None, "rule": rule, "message": message}
+    _put(connection, Notice(notice_id(Kind.FINDING, task_id, f"{rule}\0{message}"), task_id, Kind.FINDING, at, body))
+
+
+def _put(connection: Connection, notice: Notice) -> None:
+    values = {
+        "id": notice.id,
+        "task_id": notice.task_id,
+        "kind": notice.kind.value,
+        "at": notice.at,
+        "body": dict(notice.body),
+        "due_at": notice.at,
+    }
+    connection.execute(insert(schema.notices).values(values).on_conflict_do_nothing())

@@ -1,0 +1,40 @@
+"""What is to be told outside: where it waits, and how it gets there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from jitvault.domain.notice import Notice
+
+
+class Notices(Protocol):
+    """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
+
+    def due_notices(self, now: datetime, limit: int) -> list[Notice]:
+        """What has to be told now, the oldest first. What is older than a day is not told any more."""
+        ...
+
+    def take_notice(self, notice: Notice, until: datetime) -> bool:
+        """Count a try and leave the notice alone until `until`; False where another process has taken it."""
+        ...
+
+    def put_off(self, notice: Notice, until: datetime) -> None:
+        """Nobody took it; it is told again at `until`."""
+        ...
+
+    def told(self, notice: Notice, at: datetime) -> None:
+        """It arrived, and is not told again."""
+        ...
+
+    def tell_unproven(self, task_id: str, at: datetime) -> None:
+        """Have it told that the task's end is not proven yet; once for each end."""
+        ...
+
+
+class Messenger(Protocol):
+    """One way out. It never raises: what is not taken is told again."""
+
+    def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
+        """Hand over the JSON in `body`; gives why it was not taken, None where it was. Never with a secret."""
+        ...

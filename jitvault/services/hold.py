@@ -1,0 +1,46 @@
+"""Whether what was decided still carries a task that holds access, by what is in Vault at this moment."""
+
+from __future__ import annotations
+
+from jitvault.domain.approval import count
+from jitvault.domain.policy import Obligations
+from jitvault.domain.revision import Revision
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.papers import votes
+from jitvault.services.proof import last_said
+
+
+def why_not_held(worker: Worker, file: TaskFile) -> str | None:
+    """Why the decisions by which the task was granted do not carry it any more; None while they do.
+
+    Looked at are signature and digest, denials and withdrawals, that agent and approvers are enabled and in their
+    groups, and that the approvers are registered. Expiry bounds the first issue only and is not.
+    """
+    said, revision = last_said(file), Revision.of(file.revision.body)
+    if why := _why_not_agent(worker, revision.content["agent"], said.get("agent_groups", ())):
+        return why
+    obligations = Obligations.of(said["obligations"])
+    found = count(
+        revision,
+        votes(worker, file.task.task_id, obligations.deciders),
+        obligations,
+        forbidden={},
+        now=None,
+    )
+    if found.denied_by is not None:
+        return f"{found.denied_by.name} denied it: {found.denied_by.reason or 'no reason given'}"
+    if found.missing:
+        short = ", ".join(f"{needed.count} of {needed.group}" for needed in found.missing)
+        refused = "; ".join(f"{refusal.name} {refusal.why}" for refusal in found.refused)
+        return f"approvals do not hold any more: {short}" + (f" ({refused})" if refused else "")
+    return None
+
+
+def _why_not_agent(worker: Worker, agent: dict[str, str], groups: list[str]) -> str | None:
+    """`groups` are those that the agent was in when it was decided."""
+    entity = worker.identity.by_id(agent["entity"])
+    if entity is None or entity.disabled:
+        return f"the agent {agent['name']} is disabled or gone"
+    left = sorted({*groups} - {*worker.identity.groups_of(entity, groups)})
+    return f"the agent {agent['name']} is not in {left[0]} any more" if left else None

@@ -1,0 +1,106 @@
+"""Tell people outside what waits for them and what happened, beside a task's story and never in its way.
+
+Each notice is told at least once to every messenger; its id says which one it is. What nobody takes is told again
+later, by whichever process is there then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from threading import Event, Thread
+
+from jitvault.domain.notice import Notice, next_pause
+from jitvault.domain.revision import Revision
+from jitvault.errors import JitvaultError
+from jitvault.ports.clock import Clock
+from jitvault.ports.ledger import Ledger
+from jitvault.ports.notices import Messenger
+from jitvault.services.proof import last_said
+
+_AT_ONCE = 50
+_LOOK_AGAIN_S = 1.0
+
+
+class Teller:
+    """Brings what is due to the messengers. Of one ledger, for any thread."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
+        self._ledger, self._clock, self._messengers = ledger, clock, messengers
+        self._timeout_s = timeout.total_seconds()
+
+    def tell(self, said: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Tell everything that is due now; gives how many notices arrived. `said` hears why one did not.
+
+        Raises LedgerUnavailable.
+        """
+        arrived = 0
+        for notice in self._ledger.due_notices(self._clock.now(), _AT_ONCE) if self._messengers else ():
+            if stopped():
+                break
+            # nobody else tells it while it is on its way, also when this process dies on that
+            busy = timedelta(seconds=self._timeout_s * len(self._messengers))
+            until = self._clock.now() + busy + next_pause(notice.tries)
+            if not self._ledger.take_notice(notice, until):
+                continue
+            body = json.dumps(self._body(notice), sort_keys=True).encode()
+            refused = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
+            if refused:
+                self._ledger.put_off(notice, self._clock.now() + next_pause(notice.tries))
+                said(f"notice {notice.id} ({notice.kind} {notice.task_id or ''}) was not taken: {'; '.join(refused)}")
+                continue
+            self._ledger.told(notice, self._clock.now())
+            arrived += 1
+        return arrived
+
+    def tell_for(self, seconds: float) -> None:
+        """Tell what is due, and wait for that no longer than `seconds`; what is left over is due again."""
+        if not self._messengers:
+            return
+        over = Event()
+        # a messenger that hangs hangs in the thread: neither the command nor its exit waits for it
+        thread = Thread(target=self._quietly, args=(over,), daemon=True)
+        thread.start()
+        thread.join(seconds)
+        over.set()
+
+    def tell_on(self, stopped: Event, said: Callable[[str], None]) -> Thread:
+        """Tell whatever becomes due until `stopped`, in a thread of its own."""
+
+        def run() -> None:
+            while not stopped.wait(_LOOK_AGAIN_S):
+                try:
+                    self.tell(said, stopped=stopped.is_set)
+                except JitvaultError as error:
+                    said(f"notices could not be told: {error}")
+
+        thread = Thread(target=run, daemon=True)
+        if self._messengers:
+            thread.start()
+        return thread
+
+    def _quietly(self, over: Event) -> None:
+        try:
+            self.tell(stopped=over.is_set)
+        except JitvaultError:
+            # the command has said what it had to say; the notice stays due
+            return
+
+    def _body(self, notice: Notice) -> dict[str, object]:
+        """The JSON that is told: what happened, to which task, and who shall hear of it. Nothing in it is a secret."""
+        told: dict[str, object] = {
+            "id": notice.id,
+            "event": notice.kind.value,
+            "at": notice.at.isoformat(),
+            "installation": self._ledger.installation(),
+            "task_id": notice.task_id,
+            **notice.body,
+        }
+        file = self._ledger.file(notice.task_id) if notice.task_id else None
+        if file is None:
+            return told
+        content = Revision.of(file.revision.body).content
+        obligations = last_said(file).get("obligations") or {}
+        parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
+        return {**told, **parties, "risk": content["risk"], "notify": list(obligations.get("notify", ()))}
