@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,9 @@ def test_who_is_registered_for_one_group_does_not_count_in_another(rig: Rig, spe
     left = colleague("approve", task, "--yes").json["missing"]
     assert left == [{"group": "jitvault-security", "count": 1}]
     colleague("approve", task, "--yes", "--group", "jitvault-security", code=3)
+    # nor does it help to sign for it
+    sign(colleague, task, decision="approve", groups=["jitvault-approvers", "jitvault-security"])
+    assert rig("operator", "grant", task, code=4).json["missing"] == left
     # who is registered for both and signs for one counts there alone
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers")
     assert rig("operator", "status", task).json["state"] == "pending_approval"
@@ -250,25 +254,30 @@ def _removed(rig: Rig, who: Colleague) -> None:
 
 
 def _denied(rig: Rig, who: Colleague) -> None:
-    """Their no, which they signed while the task was on its way."""
-    path = next(p for p in rig.admin.list(f"jitvault/metadata/decisions/{who.entity}/"))
-    task = path.rstrip("/")
-    said = rig.file(task)
+    """The no of another approver, which comes while the task is on its way."""
+    task = rig.admin.list(f"jitvault/metadata/decisions/{who.entity}/")[0].rstrip("/")
+    other = Colleague(rig, "approver-2", rig.entity("approver-2"), rig.token_of("approver-2"))
+    sign(other, task, decision="deny", groups=["jitvault-approvers"])
+
+
+def sign(who: Colleague, task: str, *, decision: str, groups: list[str]) -> None:
+    """Sign and write a decision as `who`, without the command's own looks at it."""
+    said, now = who.rig.file(task), datetime.now(UTC)
     payload = {
         "kind": "decision",
         "task": task,
         "entity": who.entity,
         "nonce": "0" * 32,
-        "at": "2030-01-01T00:00:00+00:00",
+        "at": now.isoformat(),
         "digest": said.task.digest,
         "revision": 1,
         "requester": said.task.requester,
-        "decision": "deny",
-        "groups": ["jitvault-approvers"],
+        "decision": decision,
+        "groups": groups,
         "reason": "",
-        "expires_at": "2030-01-01T00:30:00+00:00",
+        "expires_at": (now + timedelta(minutes=10)).isoformat(),
     }
-    vault = rig.vault(who.token)
+    vault = who.rig.vault(who.token)
     document = Transit(vault).sign(payload, DOCUMENT_TYPE, key=signer_key(who.entity))
     vault.write(f"jitvault/data/decisions/{who.entity}/{task}", {"data": document})
 
@@ -323,9 +332,10 @@ def test_a_rotated_key_still_verifies_what_its_old_version_signed(rig: Rig, spec
 
 def test_a_task_ends_when_its_agent_is_disabled_or_leaves_its_group(rig: Rig, spec: Spec, lab: World) -> None:
     agent = lab.entity_ids["research-agent"]
-    for change, undo in (
-        (("identity/entity/id/" + agent, {"disabled": True}), {"disabled": False}),
-        (("identity/group/name/jitvault-agents", {"member_entity_ids": []}), {"member_entity_ids": [agent]}),
+    group = "identity/group/name/jitvault-agents"
+    for change, undo, why in (
+        (("identity/entity/id/" + agent, {"disabled": True}), {"disabled": False}, "is disabled or gone"),
+        ((group, {"member_entity_ids": []}), {"member_entity_ids": [agent]}, "is not in jitvault-agents any more"),
     ):
         file = spec()
         rig.active(file)
@@ -333,5 +343,7 @@ def test_a_task_ends_when_its_agent_is_disabled_or_leaves_its_group(rig: Rig, sp
             rig.admin.write(*change)
             ended = rig("operator", "status", file.stem, code=None).json
             assert (ended["end_reason"], ended["state"]) == ("policy", "confirmed")
+            (note,) = (e.body["note"] for e in rig.file(file.stem).events if e.kind == "ending")
+            assert note == f"the agent research-agent {why}"
         finally:
             rig.admin.write(change[0], undo)

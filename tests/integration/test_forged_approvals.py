@@ -115,6 +115,16 @@ def test_an_approval_whose_time_is_not_vaults_does_not_count_and_says_so(rig: Ri
     assert "Vault's time of it" in nothing_is_granted(rig, task)
 
 
+@pytest.mark.parametrize("part", ["owner", "agent"])
+def test_who_has_a_part_in_it_and_signs_all_the_same_does_not_count(rig: Rig, spec: Spec, part: str) -> None:
+    file = spec(criticality="medium")
+    theirs = {"owner": "data-owner", "agent": "research-agent"}[part]
+    file.write_text(file.read_text().replace(f"{part}: {theirs}", f"{part}: approver-1"))
+    rig("operator", "submit", file, code=4)
+    rig.put(place(rig, file.stem), signed(rig, file.stem))
+    assert nothing_is_granted(rig, file.stem) == f"is the {part} and cannot approve"
+
+
 def test_an_approval_that_is_over_does_not_count(rig: Rig, spec: Spec) -> None:
     task = pending(rig, spec)
     soon = datetime.now(UTC) + timedelta(seconds=2)

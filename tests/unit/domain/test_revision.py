@@ -214,6 +214,10 @@ def test_what_is_read_back_is_what_was_put_in() -> None:
     assert found.spec == parse_spec(json.dumps(SPEC).encode())
     assert found.window == found.spec.window
     assert found.involved() == {"e-req": "requester", "e-agent": "agent", "e-owner": "owner"}
+    # whoever handed a task on has a part in it as well, and a part of one's own goes before that
+    chain = [{"entity": "e-first", "name": "first"}, {"entity": "e-agent", "name": "agent"}]
+    handed_on = Revision.of(canonical_bytes({**found.content, "chain": chain}))
+    assert handed_on.involved() == {**found.involved(), "e-first": "delegator"}
     assert found.template_of("database/creds/app-ro")["template"] == "pg-read"
     assert found.template_of("database/creds/crm-ro") is None
 
