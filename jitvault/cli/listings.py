@@ -23,7 +23,8 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     table = output.new_table("task", "state", "ended", "due")
     for row in rows:
-        due = output.readable(row["due_at"]) if row.get("due_at") and not row["end_reason"] else ""
+        end = row.get("ends_at") or row.get("due_at")
+        due = output.readable(end) if end and not row["end_reason"] else ""
         table.add_row(row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due)
     output.console().print(table if rows else "There are no tasks.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
@@ -82,8 +82,11 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
     check_selftested(worker, revision)
 
 
-def stand(worker: Worker, revision: Revision) -> Standing:
-    """Ask policy and count the approvals of `revision`, all read now."""
+def stand(worker: Worker, revision: Revision, *, issued_at: datetime | None = None) -> Standing:
+    """Ask policy and count the approvals of `revision`, all read now.
+
+    Of what was issued the approvals have to be there still; their expiry bounds the issue alone.
+    """
     content, body = revision.content, revision.spec.spec
     requester = worker.identity.by_id(content["requester"]["entity"])
     groups = worker.identity.groups_of(requester, (OPERATORS,)) if requester else ()
@@ -113,7 +116,7 @@ def stand(worker: Worker, revision: Revision) -> Standing:
         decision.obligations,
         digest=revision.digest,
         involved=revision.involved(),
-        now=worker.now(),
+        now=issued_at or worker.now(),
     )
     return Standing(decision, counted)
 

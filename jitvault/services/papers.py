@@ -127,7 +127,7 @@ def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> En
 
 
 def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
-    """Every decision about the task that is in Vault now and whose signature holds.
+    """Every decision about the task that is in Vault now and whose signature holds. Who is disabled approves nothing.
 
     Its author may let an approval expire early, never later than its life after Vault wrote it.
     """
@@ -135,7 +135,7 @@ def votes(worker: Worker, task_id: str, group: str) -> list[Vote]:
     for entity_id in _authors(worker, "decisions/"):
         stored = _read(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
-        if stored is None or entity is None:
+        if stored is None or entity is None or (entity.disabled and stored.paper.decision == "approve"):
             continue
         found.append(
             Vote(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
@@ -12,6 +11,9 @@ from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
+from jitvault.services.decide import stand
+from jitvault.services.due import claim_by, next_beat_by
+from jitvault.services.keep import STARVED
 from jitvault.services.papers import end_request
 from jitvault.services.revoke import Why
 
@@ -35,9 +37,9 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
     if ended is not None:
         # cancelling what was granted in the meantime ends it
         return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
-    due = file.task.due_at
-    if due is not None and worker.now() >= due:
-        return EndReason.DEADLINE, {"due_at": due.isoformat()}
+    end = file.task.ends_at
+    if end is not None and worker.now() >= end:
+        return EndReason.DEADLINE, {"deadline": end.isoformat()}
     return None
 
 
@@ -63,9 +65,37 @@ def _over(worker: Worker, file: TaskFile) -> Why | None:
     if asked is not None:
         return asked
     now = worker.now()
-    claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
-    if task.state is State.ISSUED and now > claimable and not unwrapped(worker, file):
+    if task.state is State.ISSUED and now > (claim_by(grant) or now) and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
+    if grant.expires_at is not None and now >= grant.expires_at:
+        return STARVED
+    return _silent(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+
+
+def _silent(worker: Worker, file: TaskFile) -> Why | None:
+    """Its agent gave no sign of life for too long. What is due is judged on a stream that was read up to now."""
+    beat = next_beat_by(worker, file)
+    if beat is None or worker.now() < beat:
+        return None
+    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat.isoformat()}
+
+
+def _forbidden(worker: Worker, file: TaskFile) -> Why | None:
+    """Policy or approval does not hold any more, or somebody with a part in it is disabled."""
+    revision, grant = Revision.of(file.revision.body), file.grants[-1]
+    for part in ("agent", "requester"):
+        party = revision.content[part]
+        entity = worker.identity.by_id(party["entity"])
+        if entity is None or entity.disabled:
+            return EndReason.POLICY, {"note": f"the {part} {party['name']} does not exist in Vault or is disabled"}
+    standing = stand(worker, revision, issued_at=grant.issued_at)
+    if standing.state is State.APPROVED:
+        return None
+    missing = "approvals that it was issued by are missing"
+    return EndReason.POLICY, {"note": standing.why_denied if standing.state is State.DENIED else missing}
+
+
+def _drifted(worker: Worker, file: TaskFile) -> Why | None:
     if not still_holds(worker, file):
         return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
     return None
