@@ -8,6 +8,7 @@ JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directo
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
 JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer
 JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
 JITVAULT_NOTIFY_COMMAND  a command that gets each notice as JSON on its standard input
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
     audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
+    rolling_step: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(minutes=2)
     denied_limit: int = Field(1, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     notify_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()

@@ -145,6 +145,7 @@ class Wiring:
             reader=vault,
             installation=self._installation(documents),
             settle_window=s.settle_window,
+            rolling_step=s.rolling_step,
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
         )

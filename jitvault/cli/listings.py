@@ -27,8 +27,10 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     told = any(row["findings"] for row in rows)
     table = output.new_table("task", "state", "ended", "due", *(("findings",) if told else ()))
     for row in rows:
-        due = output.readable(row["due_at"]) if row.get("due_at") else ""
-        cells = [row["task_id"], output.coloured(row["state"]), row["end_reason"] or "", due]
+        # of what holds access its end is of interest, of what is ending when it is tried again
+        at = row.get("due_at") if row["end_reason"] else row.get("ends_at") or row.get("due_at")
+        cells = [row["task_id"], output.coloured(row["state"]), row["end_reason"] or ""]
+        cells += [output.readable(at) if at else ""]
         cells += [f"[red]{row['findings']}[/red]" if row["findings"] else ""] if told else []
         table.add_row(*cells)
     output.console().print(table if rows else "There are no tasks.")

@@ -66,6 +66,8 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         "state": document["state"],
         "digest": document["digest"],
         "expires_at": document["expires_at"],
+        "ends_at": document["ends_at"],
+        "ttl": document["ttl"],
         "wrapping": list(message["wrapping"]) if message else [],
     }
     if out is not None:
@@ -78,7 +80,7 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         return
     console = output.console()
     console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
-    console.print(f"  expires  {output.readable(shown['expires_at'])}", markup=False, highlight=False)
+    console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
     for wrapping in shown["wrapping"]:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
@@ -163,7 +165,11 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
         return
     console = output.console()
     until = output.readable(held.expires_at.isoformat())
-    console.print(f"Task {held.task_id}: this token lives until {until}", markup=False, highlight=False)
+    console.print(
+        f"Task {held.task_id}: this token lives until {until}, and longer where it is kept",
+        markup=False,
+        highlight=False,
+    )
     for path in shown["reads"]:
         console.print(f"  reads  {path}", markup=False, highlight=False)
         if body := bodies.get(path):
@@ -211,7 +217,10 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
     if shown["grant"]:
-        facts["token"] = f"{shown['grant']['verdict']}, expires {output.readable(shown['grant']['expires_at'])}"
+        grant = shown["grant"]
+        facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
+        facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
+        facts["deadline"] = output.readable(shown["ends_at"])
     if shown["state"] == "ending" and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     output.print_facts(console, facts)

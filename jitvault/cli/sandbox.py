@@ -6,15 +6,18 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from jitvault.errors import UsageError
+from jitvault.errors import UsageError, WrongState
+from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 
+_POLL_S = 0.2
 SPEC = """\
 apiVersion: jitvault.dev/v1
 kind: Task
@@ -45,14 +48,21 @@ def sandbox() -> Iterator[tuple[World, dict[str, str]]]:
 
 
 def foreground(env_file: Path | None) -> None:
-    """Run the sandbox until Ctrl-C or SIGTERM; `env_file` appears, whole, when everything is ready."""
+    """Run the sandbox until Ctrl-C or SIGTERM; `env_file` appears, whole, when everything is ready.
+
+    Tasks are kept alive meanwhile, and what is due is done. Raises WrongState when that comes to an end.
+    """
     if env_file is not None and env_file.exists():
         raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it: name a new file.")
     try:
-        with sandbox() as (world, variables):
+        with sandbox() as (world, variables), keeping(world.servers.directory, variables) as keeper:
             _announce(world, variables, env_file)
-            while True:
-                signal.pause()
+            while keeper.exit_code is None:
+                time.sleep(_POLL_S)
+            raise WrongState(
+                f"what keeps the sandbox's tasks alive ended:\n{keeper.last_words()}",
+                hint="Start the sandbox again.",
+            )
     except KeyboardInterrupt:
         sys.stderr.write("\nThe sandbox is gone.\n")
     finally:

@@ -242,6 +242,9 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.LEASE_ISSUED and named:
         # plain because `init` tuned the mount so; a probe looks for this name
         detail["target_name"] = _text((response.data or {})[named[0]])
+    if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
+        # plain as a number alone; how long a renewed token can live at most
+        detail["increment_s"] = seconds
     if _denied(entry):
         detail["denied"] = True
     if response.warnings:

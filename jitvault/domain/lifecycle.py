@@ -35,6 +35,7 @@ class EndReason(StrEnum):
 
     COMPLETED = "completed"
     DEADLINE = "deadline"
+    EXPIRED = "expired"
     UNCLAIMED = "unclaimed"
     INTERCEPTED = "intercepted"
     ISSUE_FAILED = "issue_failed"

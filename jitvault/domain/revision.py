@@ -17,7 +17,8 @@ import msgspec
 
 from jitvault.domain.access import AccessPolicy, Capability, Fetch
 from jitvault.domain.canonical import canonical_bytes, digest_of, sha256_hex
-from jitvault.domain.policy import NO_OBLIGATIONS, Obligations, capped, highest
+from jitvault.domain.lifetime import least, requested_ttl
+from jitvault.domain.policy import NO_OBLIGATIONS, Obligations, highest
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.domain.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
 from jitvault.domain.windows import Window, format_duration
@@ -110,6 +111,12 @@ class Revision:
     def window(self) -> Window:
         return self.spec.window
 
+    @property
+    def requested_ttl_s(self) -> int:
+        """How long a credential shall live without a renewal, as asked for or by criticality, in seconds."""
+        body = self.spec.spec
+        return requested_ttl(body.window.ttl, body.criticality) // timedelta(seconds=1)
+
     def involved(self) -> dict[str, str]:
         """The entities that cannot approve it, with their part in it."""
         content = self.content
@@ -170,31 +177,44 @@ def _refuse_mixed(access: Sequence[Resolved]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long: of the window, the token and its wrapping, in whole seconds; counted from `start`."""
+    """How long: of the window, a credential without a renewal and the wrapping, in whole seconds from the issue.
+
+    `requested_ttl_s` is what was asked for, `ttl_s` what it can have. `ends_at` is the deadline: the window's end.
+    """
 
     window_s: int
+    requested_ttl_s: int
     ttl_s: int
     wrap_ttl_s: int
     ends_at: datetime
 
 
-def terms(revision: Revision, start: datetime, obligations: Obligations = NO_OBLIGATIONS) -> Terms:
-    """What a token issued at `start` gets: the least of the window, every template's TTL, policy's caps and the rest.
+def terms(
+    revision: Revision,
+    start: datetime,
+    obligations: Obligations = NO_OBLIGATIONS,
+    *,
+    parent_ends_at: datetime | None = None,
+) -> Terms:
+    """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, policy's cap,
+    the remaining window, which policy can cap too, and what is left of the parent task, where there is one.
 
     Raises InvalidInput when too little is left for the agent to unwrap and work.
     """
-    window = revision.window
-    closes = window.closes_at(start)
-    left_s = capped((closes - start) // timedelta(seconds=1), obligations.max_window_s)
-    ttl_s = capped(min(left_s, *(entry["ttl_s"] for entry in revision.access)), obligations.max_ttl_s)
-    least, work = WRAP_TTLS[0] // timedelta(seconds=1), WORK_AFTER_UNWRAP // timedelta(seconds=1)
-    wrap_s = min(ttl_s - work, *(entry["wrap_ttl_s"] for entry in revision.access))
-    if wrap_s < least:
+    second, requested_s = timedelta(seconds=1), revision.requested_ttl_s
+    capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
+    closes = min(filter(None, (revision.window.closes_at(start), capped, parent_ends_at)))
+    left_s = (closes - start) // second
+    ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
+    shortest_s, work_s = WRAP_TTLS[0] // second, WORK_AFTER_UNWRAP // second
+    wrap_s = least(ttl_s - work_s, *(entry["wrap_ttl_s"] for entry in revision.access))
+    if wrap_s < shortest_s:
+        name = "window" if left_s == ttl_s else "window.ttl"
         raise InvalidInput(
-            f"task {revision.spec.id}: window: expected at least {least + work}s, so that the agent can unwrap "
+            f"task {revision.spec.id}: {name}: expected at least {shortest_s + work_s}s, so that the agent can unwrap "
             f"and work; {max(ttl_s, 0)}s are left"
         )
-    return Terms(left_s, ttl_s, wrap_s, start + timedelta(seconds=ttl_s))
+    return Terms(left_s, requested_s, ttl_s, wrap_s, closes)
 
 
 def in_plain_words(revision: Revision) -> list[str]:
@@ -202,7 +222,7 @@ def in_plain_words(revision: Revision) -> list[str]:
     content, spec = revision.content, revision.spec
     body = spec.spec
     window = revision.window
-    ttl = min(entry["ttl_s"] for entry in revision.access)
+    ttl = least(revision.requested_ttl_s, *(entry["ttl_s"] for entry in revision.access))
     lines = [
         f"{content['requester']['name']} asks for access for the agent {content['agent']['name']}; "
         f"{content['owner']['name']} owns the data.",
@@ -224,7 +244,11 @@ def in_plain_words(revision: Revision) -> list[str]:
         length = f"until {window.until:%Y-%m-%d %H:%M:%S} UTC"
     if window.not_before is not None:
         length += f", not before {window.not_before:%Y-%m-%d %H:%M:%S} UTC"
-    lines.append(f"Window: {length}; the token lives at most {format_duration(timedelta(seconds=ttl))}.")
+    lived = format_duration(timedelta(seconds=ttl))
+    lines.append(f"Window: {length}; a credential lives at most {lived} without a renewal.")
+    if body.window.heartbeat is not None:
+        silent = format_duration(body.window.heartbeat)
+        lines.append(f"Heartbeat: it ends when its token does nothing for {silent}.")
     where = f"network {body.network} ({', '.join(content['cidrs'])})" if body.network else "any network"
     lines.append(f"From: {where}.")
     lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")

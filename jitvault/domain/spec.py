@@ -35,7 +35,7 @@ from jitvault.domain.windows import Window, format_duration, format_instant
 from jitvault.errors import InvalidInput
 
 # Known, and refused rather than ignored: who writes them counts on what they would do.
-LATER_FIELDS = frozenset({"parent", "heartbeat"})
+LATER_FIELDS = frozenset({"parent"})
 
 ToolName = Annotated[
     str,
@@ -90,7 +90,7 @@ def _sorted_access(entries: tuple[AccessEntry, ...]) -> tuple[AccessEntry, ...]:
 
 
 class WindowFields(Strict):
-    """When access may be held: exactly one of `for` and `until`."""
+    """When access may be held: exactly one of `for` and `until`. How long a credential lives without a renewal."""
 
     for_: Duration | None = Field(
         default=None,
@@ -100,6 +100,13 @@ class WindowFields(Strict):
     until: Instant | None = Field(default=None, description="The end: RFC 3339 with Z or an offset, in whole seconds.")
     not_before: Instant | None = Field(
         default=None, description="Nothing is issued earlier: RFC 3339 with Z or an offset, in whole seconds."
+    )
+    ttl: Duration | None = Field(
+        default=None,
+        description="How long a credential lives unless it is renewed, at least 10s; by criticality if absent.",
+    )
+    heartbeat: Duration | None = Field(
+        default=None, description="The task ends when its token, once unwrapped, does nothing for so long."
     )
 
     @model_validator(mode="after")
@@ -123,6 +130,10 @@ class WindowFields(Strict):
             found["until"] = format_instant(self.until)
         if self.not_before is not None:
             found["not_before"] = format_instant(self.not_before)
+        if self.ttl is not None:
+            found["ttl"] = format_duration(self.ttl)
+        if self.heartbeat is not None:
+            found["heartbeat"] = format_duration(self.heartbeat)
         return found
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from jitvault.domain.evidence import Canary, Trail, canary_after, done, follows, stretch
+from jitvault.domain.evidence import Canary, Point, Trail, canary_after, done, follows, stretch
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
+
+# Vault's own longest; what is more says nothing
+_LONGEST_S = 10 * 366 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +194,35 @@ def revival(credential: Credential, trail: Trail, *, after: Observation | None) 
 def expiry(credential: Credential, trail: Trail) -> Canary | None:
     """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it.
 
-    Of a token that somebody renewed its time is not known any more.
+    A renewal that was done, by whomever, says in its line how long it gave at most. Of a token that was renewed without
+    a number its time is not known any more. One whose answer is not there may still be under way: a look-up after it
+    has to say that the token is gone.
     """
     if credential.kind != "token" or credential.expires_at is None:
         return None
     names = {credential.subject, *credential.also}
-    if any(o.kind is Kind.RENEWED and o.subject in names and done(o) for o in trail.observations):
+    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and o.subject in names]
+    answered = {o.request_id for o in renewals if o.closing}
+    open_ = [o for o in renewals if not o.closing and o.request_id not in answered]
+    ends = [renewed_until(o) for o in [*filter(done, renewals), *open_]]
+    if None in ends:
         return None
-    return next((c for c in trail.canaries if c.at >= credential.expires_at), None)
+    over = max(filter(None, (credential.expires_at, *ends)))
+    gone = lookup_line(credential, trail, after=open_[-1]) if open_ else None
+    if open_ and gone is None:
+        return None
+    return next((c for c in trail.canaries if c.at >= over and _stands_after(c, gone)), None)
+
+
+def renewed_until(line: Observation) -> datetime | None:
+    """The latest time, by Vault's clock, up to which a renewal can have let a credential live; None where that is not
+    known, and for any other line.
+
+    An increment of nothing is the longest that Vault may give (docs/vault-facts.md, "Renewals").
+    """
+    seconds = line.detail.get("increment_s", 0)
+    return line.at + timedelta(seconds=seconds) if line.kind is Kind.RENEWED and 0 < seconds <= _LONGEST_S else None
+
+
+def _stands_after(canary: Canary, line: Observation | None) -> bool:
+    return line is None or Point(line.place, line.at).before(Point(canary.place, canary.at))

@@ -93,7 +93,8 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
         task = schema.tasks.c
         query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
         with self._db.read() as connection:
-            return list(connection.execute(query.order_by(task.due_at)).scalars())
+            holding = task.state.in_([state.value for state in HOLDING])
+            return list(connection.execute(query.order_by(holding.desc(), task.due_at)).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Select, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail, done
 from jitvault.domain.lease import Issued, issued
-from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.traces import renewed_until
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
@@ -189,12 +190,23 @@ def _tell_tasks(
     for task_id, told in sorted(by_task.items()):
         query = select(schema.tasks).where(schema.tasks.c.task_id == task_id)
         task = get(connection.execute(query).mappings().one(), TaskRow)
-        rows = _new_leases(connection, told)
+        rows = _new_leases(connection, told, at)
         body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
-        write_change(connection, task, Change("observed", body, rows=rows), at)
+        write_change(connection, task, Change("observed", body, fields=_due(task, told, rows, at), rows=rows), at)
 
 
-def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observation]]) -> tuple[LeaseRow, ...]:
+def _due(
+    task: TaskRow, told: Iterable[tuple[GrantRow, Observation]], rows: Sequence[LeaseRow], at: datetime
+) -> dict[str, datetime]:
+    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed."""
+    unwrapped = any(o.kind is Kind.UNWRAPPED and done(o) for _, o in told)
+    news = unwrapped or any(row.renew_at is not None for row in rows)
+    return {"due_at": at} if news and task.state in (State.ISSUED, State.ACTIVE) else {}
+
+
+def _new_leases(
+    connection: Connection, told: Iterable[tuple[GrantRow, Observation]], at: datetime
+) -> tuple[LeaseRow, ...]:
     shown: dict[str, tuple[GrantRow, Issued]] = {}
     for grant, line in told:
         if lease := issued(line):
@@ -211,6 +223,8 @@ def _new_leases(connection: Connection, told: Iterable[tuple[GrantRow, Observati
             issued_at=lease.at,
             verdict=Verdict.LIVE,
             dead_at=None,
+            # at once: its role may have given it longer than a step
+            renew_at=at if grant.rolling else None,
         )
         for grant, lease in shown.values()
         if lease.lease_id not in known
@@ -312,7 +326,8 @@ def _canaries_around(connection: Connection, lines: Sequence[Observation], file:
         return ()
     canary, other = schema.canaries.c, schema.canaries.alias()
     expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
-    last = max([o.at for o in lines] + expiries)
+    renewed = [until for o in lines if (until := renewed_until(o))]
+    last = max([o.at for o in lines] + expiries + renewed)
     same = other.c.source == canary.source
     lower = select(func.max(other.c.at)).where(same, other.c.at < min(o.at for o in lines)).scalar_subquery()
     upper = select(func.min(other.c.at)).where(same, other.c.at >= last).scalar_subquery()

@@ -33,6 +33,8 @@ class OpState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
+    """`ends_at` is the deadline of a task that was issued; `due_at` is when it has to be looked at next."""
+
     task_id: str
     state: State
     end_reason: EndReason | None
@@ -45,6 +47,7 @@ class TaskRow:
     head: str
     created_at: datetime
     due_at: datetime | None
+    ends_at: datetime | None
     ending_at: datetime | None
     dead_ms: int | None
     confirmed_ms: int | None
@@ -94,7 +97,10 @@ class DecisionRow:
 class GrantRow:
     """One attempt to give a task its token. At most one grant of a task is not settled.
 
-    `token_lease` is the token's own lease path, known only where its accessor was lost in a crash.
+    `token_lease` is the token's own lease path, known only where its accessor was lost in a crash. `ttl_s` is how long
+    a credential may live without a renewal, `step_s` how long the token is given at a time; `rolling` says that both it
+    and its leases have to be renewed to live until the deadline, and `renew_at` when: None where it reaches it.
+    `expires_at` is never before its end, by Vault's clock.
     """
 
     grant_id: str
@@ -107,10 +113,14 @@ class GrantRow:
     accessor_hmac: str | None
     token_lease: str | None
     creation_path: str | None
+    requested_ttl_s: int
     ttl_s: int
+    step_s: int
     wrap_ttl_s: int
     issued_at: datetime | None
     expires_at: datetime | None
+    rolling: bool
+    renew_at: datetime | None
     delivered: bool
     settled: bool
     verdict: Verdict
@@ -119,7 +129,10 @@ class GrantRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One lease that the audit stream showed. `target_name` is what its target knows it by, for a probe."""
+    """One lease that the audit stream showed. `target_name` is what its target knows it by, for a probe.
+
+    `renew_at` is when it is renewed next, None for one that is left alone.
+    """
 
     lease_id: str
     task_id: str
@@ -129,6 +142,7 @@ class LeaseRow:
     issued_at: datetime
     verdict: Verdict
     dead_at: datetime | None
+    renew_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +225,9 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
         ...
 
     def due(self, now: datetime) -> list[str]:
-        """The tasks whose time has come: a window is over, a revocation is to be tried again, a task can be sealed."""
+        """The tasks whose time has come, those that hold access first: a renewal or a heartbeat is due, a window is
+        over, a revocation is to be tried again, a task can be sealed.
+        """
         ...
 
     def file(self, task_id: str) -> TaskFile | None: ...

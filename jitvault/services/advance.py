@@ -21,9 +21,11 @@ from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.due import is_due
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
+from jitvault.services.keep import keep
 from jitvault.services.late import BACK, begin_again, end_late
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
@@ -224,12 +226,21 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
 
 def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
+    if is_due(worker, file):
+        # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to now
+        canary(worker)
+        file = _file(worker, file.task.task_id)
+        trips = watch(worker, file)
     why = why_end(worker, file, trips)
+    if why is None:
+        if file.task.state is State.ISSUED and unwrapped(worker, file):
+            _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
+            file = _file(worker, file.task.task_id)
+        why = keep(worker, file, claim)
+        file = _file(worker, file.task.task_id)
     if why is not None:
         # at once: every millisecond from here on is one in which the access is still there
         return _ending(worker, file, claim, Step(), why)
-    if file.task.state is State.ISSUED and unwrapped(worker, file):
-        _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
     return Step()
 
 

@@ -169,6 +169,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         head=GENESIS,
         created_at=now,
         due_at=submitted.spec.window.until,
+        ends_at=None,
         ending_at=None,
         dead_ms=None,
         confirmed_ms=None,

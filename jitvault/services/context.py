@@ -44,6 +44,7 @@ class Worker:
     reader: Reader
     installation: str
     settle_window: timedelta
+    rolling_step: timedelta
     denied_limit: int
     shared_hosts: tuple[str, ...]
     deadline: float | None = None

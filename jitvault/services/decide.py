@@ -100,6 +100,12 @@ def stand(worker: Worker, revision: Revision) -> Standing:
     return Standing(decision, counted, found.agent.groups)
 
 
+def why_not_renewed(worker: Worker, revision: Revision) -> str | None:
+    """Why policy does not permit that what was granted goes on; None while it does."""
+    decision = worker.authorizer.decide(asked(worker, revision).questions((Action.RENEW,)))
+    return None if decision.permitted else decision.why_denied
+
+
 def _check_groups(worker: Worker, decision: Decision) -> None:
     """Raise InvalidInput for a group of approvers that nobody can be in: the task would wait for ever."""
     for needed in decision.obligations.approvals:

@@ -7,6 +7,7 @@ proven, and what has settled is sealed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultUnavailable, WrongState
 from jitvault.services.advance import advance
@@ -26,7 +27,7 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
     Raises LedgerUnavailable and whatever else does not pass by itself.
     """
     known, looked, seen = "", -_LOOK_AROUND_S, dict[str, int]()
-    tried: dict[str, float] = {}
+    tried: dict[str, _Tried] = {}
     while not stopped():
         now = worker.clock.monotonic()
         # a file that is not ours may grow all the time, and each look at it costs Vault a request
@@ -49,14 +50,23 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
         worker.clock.sleep(POLL_S)
 
 
-def _do_what_is_due(worker: Worker, tried: dict[str, float], tell: Callable[[str], None]) -> None:
-    """Advance every task whose time has come; what stays due is not looked at again for a while."""
+_Tried = tuple[datetime | None, float]
+"""What a task was due at when it was tried last, and until when it is left alone if it stays due."""
+
+
+def _do_what_is_due(worker: Worker, tried: dict[str, _Tried], tell: Callable[[str], None]) -> None:
+    """Advance every task whose time has come; what stays due as it was is not looked at again for a while.
+
+    A renewal that failed has several tries before its step is over.
+    """
+    wait_s = min(_TRY_AGAIN_S, worker.rolling_step.total_seconds() / 8)
     for task_id in worker.ledger.due(worker.now()):
-        now = worker.clock.monotonic()
-        if now < tried.get(task_id, now):
+        now, before = worker.clock.monotonic(), worker.ledger.task(task_id)
+        due_at = before.due_at if before else None
+        last = tried.get(task_id)
+        if last is not None and last[0] == due_at and now < last[1]:
             continue
-        tried[task_id] = now + _TRY_AGAIN_S
-        before = worker.ledger.task(task_id)
+        tried[task_id] = (due_at, now + wait_s)
         try:
             after = advance(worker, task_id, deadline=now + _TRY_AGAIN_S).task
         except (AuditUntrusted, VaultUnavailable):

@@ -67,6 +67,7 @@ def problems_of(worker: Worker, file: TaskFile) -> list[str]:
     problems = [
         *breaks(file.events, head=file.task.head),
         *_states(file),
+        *_deadline(file),
         *_revision(file),
         *_grants(file),
         *_receipt(worker, file),
@@ -118,6 +119,11 @@ def _states(file: TaskFile) -> list[str]:
     if states and (jumped or states[-1] != file.task.state.value):
         return [f"the task's state was set to {file.task.state} by hand"]
     return []
+
+
+def _deadline(file: TaskFile) -> list[str]:
+    told = [datetime.fromisoformat(e.body["ends_at"]) for e in file.events if e.body.get("ends_at")]
+    return [] if file.task.ends_at == (told[-1] if told else None) else ["the task's deadline was set by hand"]
 
 
 def _follows(before: object, after: object) -> bool:

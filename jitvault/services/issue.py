@@ -7,11 +7,12 @@ attempt that may have made a token and did not surely deliver it is ended and pr
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.lifetime import least, next_look, renew_at, rolls
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision, Terms, terms
 from jitvault.errors import SecurityFinding, WrongState
@@ -19,6 +20,7 @@ from jitvault.ports.ledger import Change, GrantRow, TaskFile
 from jitvault.ports.vault import TokenFacts, WrappedToken
 from jitvault.services.acts import act
 from jitvault.services.context import Worker, new_id
+from jitvault.services.due import claim_by
 from jitvault.services.selftest import check_selftested
 
 MAX_ATTEMPTS = 3
@@ -32,8 +34,9 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
     """
     revision = Revision.of(file.revision.body)
     check_selftested(worker, revision, obligations.confirm)
-    granted = terms(revision, worker.now(), obligations)
-    grant = _intended(worker, file, revision, granted)
+    now = worker.now()
+    granted = terms(revision, now, obligations)
+    grant = _intended(worker, file, revision, granted, now)
     wrapped, operation = act(
         worker,
         file.task.task_id,
@@ -44,7 +47,7 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
         op_id=grant.create_op,
         rows=(grant,),
         state=State.ISSUING,
-        due_at=granted.ends_at,
+        due_at=now + timedelta(seconds=grant.step_s),
     )
     known = replace(
         grant,
@@ -64,15 +67,16 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
         rows=(known, operation),
     )
     worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
-    facts = _checked(worker, revision, known, granted)
+    facts = _checked(worker, revision, known)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
-    _deliver(worker, revision, dated, wrapped, claim)
+    _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
 
-def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms) -> GrantRow:
+def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
     if any(not grant.settled for grant in file.grants):
         raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
     cap = smallest_cap(timedelta(seconds=granted.window_s))
+    step_s = least(granted.ttl_s, worker.rolling_step // timedelta(seconds=1))
     return GrantRow(
         grant_id=new_id(),
         task_id=file.task.task_id,
@@ -84,10 +88,14 @@ def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms
         accessor_hmac=None,
         token_lease=None,
         creation_path=None,
+        requested_ttl_s=granted.requested_ttl_s,
         ttl_s=granted.ttl_s,
+        step_s=step_s,
         wrap_ttl_s=granted.wrap_ttl_s,
         issued_at=None,
         expires_at=None,
+        rolling=rolls(now, granted.ends_at, step_s),
+        renew_at=renew_at(now, step_s, granted.ends_at),
         delivered=False,
         settled=False,
         verdict=Verdict.NEVER_ISSUED,
@@ -109,13 +117,13 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
             # so that the agent knows what to read and what to send, with nothing but its token: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
         },
-        ttl_s=grant.ttl_s,
+        ttl_s=grant.step_s,
         wrap_ttl_s=grant.wrap_ttl_s,
         op=op,
     )
 
 
-def _checked(worker: Worker, revision: Revision, grant: GrantRow, granted: Terms) -> TokenFacts:
+def _checked(worker: Worker, revision: Revision, grant: GrantRow) -> TokenFacts:
     """What Vault made has to be what was asked: under wrapping its warnings are hidden, so it is looked up."""
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None:
@@ -126,7 +134,7 @@ def _checked(worker: Worker, revision: Revision, grant: GrantRow, granted: Terms
     # the cap is the role's: a token does not show it, and on renewal only the role's counts
     role = worker.tokens.role(grant.role) or {}
     capped = 0 < int(role.get("token_explicit_max_ttl") or 0) <= cap_of(grant.role).total_seconds()
-    if not capped or not 0 < facts.ttl_s <= granted.ttl_s:
+    if not capped or not 0 < facts.ttl_s <= grant.step_s:
         wrong.append("its TTL")
     if not facts.orphan or facts.path != f"auth/token/create/{grant.role}":
         wrong.append("its role")
@@ -138,7 +146,9 @@ def _checked(worker: Worker, revision: Revision, grant: GrantRow, granted: Terms
     return facts
 
 
-def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int) -> None:
+def _deliver(
+    worker: Worker, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
+) -> None:
     task_id, content = grant.task_id, revision.content
     to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
     message = {
@@ -146,6 +156,7 @@ def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: Wrapp
         "grant_id": grant.grant_id,
         "digest": revision.digest,
         "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+        "ends_at": ends_at.isoformat(),
         "wrapping": [
             {
                 "token": wrapped.wrapping_token.reveal(),
@@ -169,9 +180,9 @@ def _deliver(worker: Worker, revision: Revision, grant: GrantRow, wrapped: Wrapp
     delivered = replace(grant, delivered=True)
     change = Change(
         "delivered",
-        {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"]},
+        {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
         state=State.ISSUED,
-        fields={"due_at": grant.expires_at},
+        fields={"due_at": next_look(ends_at, grant.expires_at, grant.renew_at, claim_by(grant)), "ends_at": ends_at},
         rows=(delivered, operation),
     )
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

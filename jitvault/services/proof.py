@@ -11,7 +11,7 @@ from jitvault.domain.confirmation import NAMES
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
-from jitvault.ports.ledger import CheckRow, DecisionRow, LeaseRow, OpState, TaskFile
+from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
@@ -92,6 +92,11 @@ def _as_json(row: CheckRow) -> dict[str, Any]:
     return {"n": row.n, "name": NAMES[row.n], "ok": row.ok, "evidence": row.evidence}
 
 
+def lifetime_of(grant: GrantRow) -> dict[str, int]:
+    """For how long its credentials may live without a renewal: as asked for, in effect, and as given at a time."""
+    return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
+
+
 def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
     """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
     task, content = file.task, Revision.of(file.revision.body).content
@@ -114,6 +119,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
                 "attempt": grant.attempt,
                 "role": grant.role,
                 "accessor_hmac": grant.accessor_hmac,
+                **lifetime_of(grant),
                 "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
                 "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
                 "verdict": grant.verdict.value,

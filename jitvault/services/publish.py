@@ -15,7 +15,7 @@ from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.papers import Submission
-from jitvault.services.proof import proof_of
+from jitvault.services.proof import lifetime_of, proof_of
 
 _FINDINGS = 100
 
@@ -47,6 +47,8 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "why_denied": _why_denied(file, standing) if task.state is State.DENIED else None,
         "grant_id": grant.grant_id if grant else None,
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
+        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+        "ttl": lifetime_of(grant) if grant else None,
         "proof": _packed(proof_of(file)),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": None,

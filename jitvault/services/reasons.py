@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
@@ -12,7 +11,10 @@ from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
+from jitvault.services.decide import why_not_renewed
+from jitvault.services.due import claim_by, next_beat_by
 from jitvault.services.hold import why_not_held
+from jitvault.services.keep import STARVED
 from jitvault.services.papers import end_reasons, end_request
 from jitvault.services.revoke import Why
 
@@ -36,9 +38,9 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
     if ended is not None:
         # cancelling what was granted in the meantime ends it
         return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
-    due = file.task.due_at
-    if due is not None and worker.now() >= due:
-        return EndReason.DEADLINE, {"due_at": due.isoformat()}
+    end = file.task.ends_at
+    if end is not None and worker.now() >= end:
+        return EndReason.DEADLINE, {"deadline": end.isoformat()}
     return None
 
 
@@ -64,11 +66,33 @@ def _over(worker: Worker, file: TaskFile) -> Why | None:
     if asked is not None:
         return asked
     now = worker.now()
-    claimable = grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else now
-    if task.state is State.ISSUED and now > claimable and not unwrapped(worker, file):
+    if task.state is State.ISSUED and now > (claim_by(grant) or now) and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
-    if lapsed := why_not_held(worker, file):
-        return EndReason.POLICY, {"note": lapsed}
+    if grant.expires_at is not None and now >= grant.expires_at:
+        return STARVED
+    return _silent(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+
+
+def _silent(worker: Worker, file: TaskFile) -> Why | None:
+    """Its agent gave no sign of life for too long. What is due is judged on a stream that was read up to now."""
+    beat = next_beat_by(worker, file)
+    if beat is None or worker.now() < beat:
+        return None
+    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat.isoformat()}
+
+
+def _forbidden(worker: Worker, file: TaskFile) -> Why | None:
+    """Policy does not permit that it goes on, what approved it does not hold, or who asked for it is disabled."""
+    revision = Revision.of(file.revision.body)
+    requester = revision.content["requester"]
+    entity = worker.identity.by_id(requester["entity"])
+    if entity is None or entity.disabled:
+        return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
+    why = why_not_held(worker, file) or why_not_renewed(worker, revision)
+    return (EndReason.POLICY, {"note": why}) if why else None
+
+
+def _drifted(worker: Worker, file: TaskFile) -> Why | None:
     if not still_holds(worker, file):
         return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
     return None

@@ -58,7 +58,7 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     lines = _lines_of(worker.ledger.trail(file), operation)
     created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
     if created is not None:
-        expires_at = created.at + timedelta(seconds=grant.ttl_s)
+        expires_at = created.at + timedelta(seconds=grant.step_s)
         named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
         body = {
             "grant": grant.grant_id,

@@ -12,7 +12,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
-from jitvault.services.proof import checks_of, proof_of
+from jitvault.services.proof import checks_of, lifetime_of, proof_of
 from jitvault.services.revoke import DEAD
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -40,6 +40,8 @@ REPORT_COLUMNS = (
     "lease_id",
     "issued_at",
     "dead_at",
+    "requested_ttl_s",
+    "ttl_s",
     "verdict",
     "checks",
     "token_verdict",
@@ -71,7 +73,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None) -> dict[str, 
             "grant_id": grant.grant_id,
             "attempt": grant.attempt,
             "role": grant.role,
-            "ttl_s": grant.ttl_s,
+            **lifetime_of(grant),
             "wrap_ttl_s": grant.wrap_ttl_s,
             "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
             "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
@@ -103,6 +105,9 @@ def uses_of(file: TaskFile, trail: Trail) -> list[dict[str, Any]]:
     for _, line in linked(trail.observations, tokens, aliases(trail.observations)):
         # a refusal has no response line
         if line.kind not in _USES or not (line.closing or line.kind in _REFUSALS):
+            continue
+        if line.kind is Kind.RENEWED and line.actor in trail.worker_accessors:
+            # what keeps it alive is our own doing
             continue
         entry = found.setdefault(
             (line.kind.value, line.path),
@@ -139,6 +144,7 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
         "agent": task.agent,
         "created_at": task.created_at.isoformat(),
         "due_at": task.due_at.isoformat() if task.due_at else None,
+        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
     }
 
 
@@ -166,6 +172,8 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
             "owner": content["owner"]["name"],
             "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
             "token_verdict": token.verdict.value if token else None,
+            "requested_ttl_s": token.requested_ttl_s if token else None,
+            "ttl_s": token.ttl_s if token else None,
             "findings": [found["rule"] for found in file.findings],
         }
         none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))

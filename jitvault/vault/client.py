@@ -265,7 +265,9 @@ def _is_vaults(path: str, found: Mapping[str, Any]) -> bool:
     if path == "sys/leader":
         return "ha_enabled" in found
     inside = (found.get("data"), found.get("auth"), found.get("wrap_info"))
-    return "request_id" in found and (any(isinstance(i, dict) for i in inside) or bool(found.get("warnings")))
+    # a renewed lease's answer has nothing under it but the lease
+    said = bool(found.get("warnings") or found.get("lease_id"))
+    return "request_id" in found and (any(isinstance(i, dict) for i in inside) or said)
 
 
 def _reasons(found: Mapping[str, Any]) -> tuple[str, ...]:

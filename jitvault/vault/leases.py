@@ -8,6 +8,9 @@ from typing import Any
 from jitvault.errors import VaultRejected
 from jitvault.ports.vault import LeaseRecord
 from jitvault.vault.client import Vault
+from jitvault.vault.tokens import checked
+
+_NOT_RENEWED = ("lease is not renewable", "lease not found", "lease expired")
 
 
 class Leases:
@@ -33,6 +36,20 @@ class Leases:
         the path, where the audit device shows it in plain.
         """
         self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True}, op=op)
+
+    def renew(self, lease_id: str, seconds: int, *, op: str) -> int | None:
+        """Have the lease live for `seconds` from now, more or less than it has; gives what Vault made of that.
+
+        None where there is no such lease, or it is of a kind that cannot be renewed. The lease id is in the path, as
+        for a revocation. Raises VaultRejected when the backend failed.
+        """
+        try:
+            answer = self._vault.write(f"sys/leases/renew/{lease_id}", {"increment": checked(seconds)}, op=op)
+        except VaultRejected as error:
+            if any(words in reason for reason in error.reasons for words in _NOT_RENEWED):
+                return None
+            raise
+        return int(answer.get("lease_duration") or 0)
 
     def queue(self, lease_id: str, *, op: str) -> None:
         """Have Vault revoke one lease by itself: it tries six times in about nine minutes, and is silent about it."""

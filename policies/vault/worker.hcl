@@ -24,6 +24,13 @@ path "auth/token/revoke-accessor" {
   capabilities = ["update"]
 }
 
+# Rolling lives: a task token gets one step at a time, up to its role's cap. By accessor, as it may not be unwrapped yet;
+# it cannot be scoped to our tokens either.
+path "auth/token/renew-accessor" {
+  capabilities        = ["update"]
+  required_parameters = ["accessor", "increment"]
+}
+
 # The worker's own token: who am I, live on, and end with me.
 path "auth/token/lookup-self" {
   capabilities = ["read"]

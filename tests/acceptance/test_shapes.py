@@ -30,8 +30,10 @@ VOTED = {
     **{"state": str, "missing": MISSING},
 }
 WRAPPING = {"token": TOKEN, "ttl": int, "creation_path": str, "template": str, "reads": [str], "sends": {}}
+TTL = {"requested_ttl_s": int, "ttl_s": int, "step_s": int}
 GRANTED = {
-    **{"task_id": str, "grant_id": HEX_32, "state": str, "digest": DIGEST, "expires_at": TIME},
+    **{"task_id": str, "grant_id": HEX_32, "state": str, "digest": DIGEST, "expires_at": TIME, "ends_at": TIME},
+    "ttl": TTL,
     "wrapping": [WRAPPING],
 }
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
@@ -43,7 +45,7 @@ ENDED = {
 }
 SUMMARY = {
     **{"task_id": str, "state": str, "end_reason": (str, NOTHING), "digest": DIGEST},
-    **{"requester": ENTITY, "agent": ENTITY, "created_at": TIME, "due_at": (str, NOTHING)},
+    **{"requester": ENTITY, "agent": ENTITY, "created_at": TIME, "due_at": (str, NOTHING), "ends_at": (str, NOTHING)},
 }
 STATUS = {
     **SUMMARY,
@@ -51,7 +53,7 @@ STATUS = {
     "decision": dict,
     "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
     "grant": {
-        **{"grant_id": HEX_32, "attempt": int, "role": str, "ttl_s": int, "wrap_ttl_s": int},
+        **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
     },
     "leases": [
@@ -70,7 +72,8 @@ STATUS = {
 ROW = {
     **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
     **{"requester": str, "agent": str, "owner": str, "approved_by": [str], "template": str, "path": str},
-    **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "verdict": str, "checks": [{"n": int, "ok": bool}]},
+    **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
+    **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
@@ -234,7 +237,7 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         **{"task_id": str, "state": str, "end_reason": NOTHING, "revision": int, "digest": DIGEST},
         **{"requester": ENTITY, "agent": ENTITY, "missing": MISSING, "why_denied": NOTHING},
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
-        **{"grant_id": HEX_32, "expires_at": TIME, "proof": NOTHING, "findings": [str]},
+        **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
         "end_requested": [dict],
     }
     found = story.json["published"].json

@@ -423,6 +423,21 @@ def test_the_worker_revokes_a_lease_of_a_template(worker: Caller, admin: Caller)
     assert not is_live(admin, mine)
 
 
+def test_the_worker_renews_a_lease_of_a_template_and_no_other(worker: Caller, admin: Caller) -> None:
+    mine, other = lease(admin, "app-readonly"), lease(admin, "other")
+    path = f"sys/leases/renew/{mine}"
+    assert worker("PUT", path, {"increment": 60}).json()["lease_duration"] == 60
+    # an increment of nothing would be the role's longest
+    assert worker("PUT", path, {}).status_code == 403
+    for body in ({"lease_id": other, "increment": 60}, {"LEASE_ID": other, "increment": 60}):
+        assert worker("PUT", path, body).status_code == 403
+    worker("PUT", path, {"url_lease_id": other, "increment": 60})
+    worker("PUT", f"{path}?lease_id={other}", {"increment": 60})
+    assert admin("PUT", "sys/leases/lookup", {"lease_id": other}).json()["data"]["ttl"] > 800
+    for wrong in ("sys/leases/renew", f"sys/leases/renew/{other}"):
+        assert worker("PUT", wrong, {"lease_id": other, "increment": 60}).status_code == 403
+
+
 def test_the_worker_revokes_no_lease_outside_the_templates(worker: Caller, admin: Caller) -> None:
     other = lease(admin, "other")
     assert worker("PUT", f"sys/leases/revoke/{other}", {"sync": True}).status_code == 403

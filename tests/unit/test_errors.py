@@ -35,6 +35,7 @@ KINDS = {
     "Frozen": "SecurityFinding",
     "NotFound": "WrongState",
     "VaultRejected": "VaultRefused",
+    "LedgerFull": "LedgerUnavailable",
 }
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")
 

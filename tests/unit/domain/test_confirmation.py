@@ -510,6 +510,41 @@ def test_a_token_expires_at_its_instant_and_not_before() -> None:
     assert unproven(judge_token(story, token(expires_at=None, lookup_ops=frozenset())))
 
 
+def renewed(story: Story, seconds: object = 5, **how: Any) -> Story:
+    return story.add(Kind.RENEWED, TOKEN, **{"detail": {"increment_s": seconds}, **how})
+
+
+def test_a_renewed_token_is_over_when_its_last_renewal_is() -> None:
+    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), claimed=Verdict.LIVE)
+    story = renewed(Story().canary().created().wait(3)).wait(4).canary()
+    assert judge_token(story, expiring).verdict is Verdict.LIVE
+    assert judge_token(story.wait(2).canary(), expiring).verdict is Verdict.EXPIRED
+    # the ledger's own time counts as well, where it is later
+    later = replace(expiring, expires_at=START + timedelta(hours=1))
+    assert judge_token(story, later).verdict is Verdict.LIVE
+
+
+@pytest.mark.parametrize("seconds", [0, -5, 10**12, None])
+def test_a_renewal_that_does_not_say_for_how_long_leaves_the_time_open(seconds: int | None) -> None:
+    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset())
+    detail = {} if seconds is None else {"increment_s": seconds}
+    story = renewed(Story().canary().created(), detail=detail).wait(3600).canary()
+    assert unproven(judge_token(story, expiring))
+    assert judge_token(
+        renewed(Story().canary().created(), failed=True, detail=detail).wait(6).canary(), expiring
+    ).verdict
+
+
+def test_a_renewal_without_an_answer_may_still_be_under_way() -> None:
+    expiring = token(expires_at=START + timedelta(seconds=5))
+    story = renewed(Story().canary().created(), closing=False, request_id="r-lost").wait(60).canary()
+    assert unproven(judge_token(story, expiring))
+    # once Vault says that there is no such token, nothing can renew it
+    assert judge_token(story.token_looked_up().canary(), expiring).verdict is Verdict.EXPIRED
+    answered = renewed(renewed(Story().canary().created(), closing=False, request_id="r"), request_id="r")
+    assert judge_token(answered.wait(6).canary(), expiring).verdict is Verdict.EXPIRED
+
+
 def test_an_expiry_needs_its_issue_line_and_an_unbroken_stretch() -> None:
     expiring = token(expires_at=START + timedelta(seconds=5))
     assert unproven(judge_token(Story().canary().wait(6).canary(), expiring))

@@ -279,6 +279,15 @@ def test_a_renewal_of_a_token_names_its_accessor() -> None:
     assert kind_of(entry("auth/token/renew-accessor", data={"accessor": AGENT})) == (Kind.RENEWED, AGENT)
 
 
+@pytest.mark.parametrize(
+    ("increment", "detail"),
+    [(120, {"increment_s": 120}), (0, {"increment_s": 0}), ("hmac-sha256:f1", {}), (True, {}), (1.5, {}), (None, {})],
+)
+def test_a_renewal_shows_its_increment_where_that_is_a_number(increment: object, detail: dict[str, int]) -> None:
+    o = seen(entry("auth/token/renew-accessor", data={"accessor": AGENT, "increment": increment}))
+    assert o is not None and o.detail == detail
+
+
 @pytest.mark.parametrize("path", ["jitvault/data/requests/1", "jitvault/data/decisions/1"])
 def test_papers_are_seen_when_they_are_written(path: str) -> None:
     assert kind_of(entry(path, operation="create")) == (Kind.WRITTEN, path.partition("/data/")[2])

@@ -246,25 +246,47 @@ def lives(draw: st.DrawFn) -> tuple[int, int]:
     return draw(st.integers(wrap + 5, 8 * 3600)), wrap
 
 
-@given(st.integers(1, 8 * 3600), st.lists(lives(), min_size=1, max_size=3), st.integers(0, 999_999), st.booleans())
-def test_terms_never_promise_more_than_the_window_or_any_template(
-    window: int, templates: list[tuple[int, int]], micros: int, fixed: bool
+@given(
+    st.integers(1, 8 * 3600),
+    st.lists(lives(), min_size=1, max_size=3),
+    st.integers(0, 999_999),
+    st.booleans(),
+    st.data(),
+)
+def test_no_ttl_exceeds_any_bound(
+    window: int, templates: list[tuple[int, int]], micros: int, fixed: bool, data: st.DataObject
 ) -> None:
     start = NOW + timedelta(microseconds=micros)
     end = {"until": f"{NOW + timedelta(seconds=window):%Y-%m-%dT%H:%M:%SZ}"} if fixed else {"for": f"{window}s"}
-    found = revision(set_in(SPEC, "spec.window", end), access=[with_ttls(*lives) for lives in templates])
     closes = NOW + timedelta(seconds=window) if fixed else start + timedelta(seconds=window)
+    asked = data.draw(st.none() | st.integers(1, 8 * 3600), label="asked")
+    cap = data.draw(st.none() | st.integers(1, 8 * 3600), label="policy's cap")
+    parent = data.draw(st.none() | st.integers(1, 8 * 3600), label="what is left of the parent")
+    level = data.draw(st.sampled_from(["low", "medium", "high", "critical"]))
+    spec = set_in(
+        set_in(SPEC, "spec.window", {**end, **({"ttl": f"{asked}s"} if asked else {})}), "spec.criticality", level
+    )
+    found = revision(spec, access=[with_ttls(*lives) for lives in templates])
+    parent_ends = start + timedelta(seconds=parent) if parent else None
+    closes = min(filter(None, (closes, parent_ends)))
+    requested = asked or {"low": 900, "medium": 600, "high": 300, "critical": 120}[level]
+    bounds = [
+        requested,
+        (closes - start) // timedelta(seconds=1),
+        *(ttl for ttl, _ in templates),
+        *([cap] if cap else []),
+    ]
     try:
-        given_ = terms(found, start)
+        given_ = terms(found, start, Obligations(max_ttl_s=cap), parent_ends_at=parent_ends)
     except InvalidInput:
         # too little is left to unwrap for 5 s and then work for 5 s
-        assert closes - start < timedelta(seconds=10)
+        assert min(bounds) < 10
         return
-    assert given_.ttl_s <= given_.window_s
-    assert given_.ttl_s == min(given_.window_s, *(ttl for ttl, _ in templates))
+    assert given_.ttl_s == min(bounds)
+    assert given_.requested_ttl_s == requested
     assert all(given_.wrap_ttl_s <= wrap for _, wrap in templates)
     assert 5 <= given_.wrap_ttl_s <= given_.ttl_s - 5
-    assert given_.ends_at == start + timedelta(seconds=given_.ttl_s) <= closes
+    assert given_.ends_at == closes
 
 
 @pytest.mark.parametrize(("seconds", "wrap"), [(10, 5), (11, 6), (124, 119), (125, 120), (126, 120), (600, 120)])
@@ -287,7 +309,7 @@ def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | Non
     free, bound = terms(found, NOW), terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
     assert bound.window_s == min([free.window_s, *filter(None, [longest])])
     assert bound.ttl_s == min([bound.window_s, free.ttl_s, *filter(None, [ttl])])
-    assert bound.ends_at == NOW + timedelta(seconds=bound.ttl_s)
+    assert bound.ends_at == NOW + timedelta(seconds=bound.window_s)
     assert bound.wrap_ttl_s <= bound.ttl_s - 5
 
 

@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jitvault.domain.chain import breaks
-from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger.database import opened
@@ -639,3 +639,55 @@ def test_nor_does_it_matter_how_refusals_are_read_after_what_they_are_about(
     # what Vault does not know is only kept where it is known already whose it is: everybody could fill the ledger
     # with the rest. So this law holds where the introduction is read before, as in a source with one writer it is.
     assert entered(begun, [*introductions, *rest]) == at_once_with_refusals
+
+
+# -- what has to be looked at -------------------------------------------------------------------------------
+
+
+def rolling(ledger: SqlLedger, state: State) -> None:
+    """t-1, whose token is renewed from time to time, to be looked at in an hour."""
+    make(ledger)
+    fields = {"due_at": NOW + timedelta(hours=1)}
+    change(ledger, Change("issuing", state=State.ISSUING, rows=(grant(rolling=True),)))
+    change(ledger, Change("delivered", state=State.ISSUED, fields=fields))
+    if state is not State.ISSUED:
+        change(ledger, Change("moved", state=state))
+
+
+LEASED = [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)]
+UNWRAPPED = [seen(2, Kind.UNWRAPPED, TOKEN, actor="hmac-anybody")]
+
+
+@pytest.mark.parametrize("lines", [LEASED, UNWRAPPED])
+def test_a_new_lease_of_a_rolling_token_and_its_unwrap_make_the_task_due(
+    ledger: SqlLedger, lines: list[Observation]
+) -> None:
+    rolling(ledger, State.ISSUED)
+    assert ledger.due(NOW + timedelta(minutes=1)) == []
+    read(ledger, lines)
+    assert ledger.due(NOW + timedelta(minutes=1)) == ["t-1"]
+    assert all(lease.renew_at is not None for lease in file_of(ledger).leases)
+
+
+def test_nothing_else_makes_it_due_and_no_end_is_hurried(ledger: SqlLedger) -> None:
+    rolling(ledger, State.ENDING)
+    read(ledger, [*LEASED, *UNWRAPPED, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
+    assert ledger.due(NOW + timedelta(minutes=1)) == []
+
+
+def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurry(ledger: SqlLedger) -> None:
+    make(ledger)
+    change(ledger, Change("issuing", state=State.ISSUING, rows=(grant(),)))
+    change(ledger, Change("delivered", state=State.ISSUED, fields={"due_at": NOW + timedelta(hours=1)}))
+    read(ledger, [*LEASED, replace(UNWRAPPED[0], failed=True)])
+    assert ledger.due(NOW + timedelta(minutes=1)) == []
+    assert [lease.renew_at for lease in file_of(ledger).leases] == [None]
+
+
+def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: SqlLedger) -> None:
+    two_tasks(ledger)
+    for task_id, state, due in (("t-1", State.ENDING, 0), ("t-2", State.ISSUED, 1)):
+        fields = {"due_at": NOW + timedelta(seconds=due)}
+        change(ledger, Change("issuing", state=State.ISSUING), task_id)
+        change(ledger, Change("moved", state=state, fields=fields), task_id)
+    assert ledger.due(NOW + timedelta(minutes=1)) == ["t-2", "t-1"]

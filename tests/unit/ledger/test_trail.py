@@ -100,6 +100,14 @@ def test_a_trail_keeps_every_canary_where_none_closes_it(ledger: SqlLedger) -> N
     assert seconds_of(ledger) == [5, 7]
 
 
+def test_a_trail_goes_on_to_the_canary_after_the_end_of_the_last_renewal(ledger: SqlLedger) -> None:
+    issued(ledger)
+    change(ledger, Change("expires", rows=(grant(expires_at=NOW + timedelta(seconds=2)),)))
+    read(ledger, [seen(1, Kind.RENEWED, TOKEN, actor=WORKER, detail={"increment_s": 6})])
+    canaries(ledger, -1, 1, 3, 5, 7, 9)
+    assert seconds_of(ledger) == [-1, 1, 3, 5, 7]
+
+
 def test_a_trail_without_lines_has_no_canaries(ledger: SqlLedger) -> None:
     issued(ledger)
     canaries(ledger, -1, 1)

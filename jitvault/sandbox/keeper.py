@@ -1,0 +1,43 @@
+"""What keeps the tasks of a sandbox alive while somebody works by hand: `jitvault audit follow`, as a child process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
+from jitvault.sandbox.processes import Command, ServerProcess
+
+# nobody's token but the worker's
+_NEEDED = (
+    "VAULT_ADDR",
+    "JITVAULT_LEDGER",
+    "JITVAULT_AUDIT_FILE",
+    "JITVAULT_SETTLE_WINDOW",
+    "JITVAULT_SHARED_HOSTS",
+    "JITVAULT_WORKER_TOKEN",
+)
+
+
+@contextmanager
+def keeping(directory: Path, variables: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """It runs until the block is left, and dies with this process. What it says is in `keeper.log`.
+
+    `variables` are those of `jitvault.sandbox.world.env`.
+    """
+    environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **{name: variables[name] for name in _NEEDED}}
+    keeper = ServerProcess(
+        Command(
+            arguments=(sys.executable, "-m", "jitvault", "audit", "follow"),
+            directory=directory,
+            log_file=directory / "keeper.log",
+            environment=environment,
+        )
+    )
+    try:
+        yield keeper
+    finally:
+        keeper.stop(signal.SIGTERM)

@@ -1,0 +1,326 @@
+"""Rolling lives: what is held is renewed in small steps while all holds, and is gone soon when nobody does it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+import pytest
+from commands import EXAMPLE
+from go_between import Fate, GoBetween, Moment
+from rig import Rig, own_rig
+
+from jitvault.domain.revision import Revision
+from jitvault.ports.ledger import OpState
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+from jitvault.services import papers
+from jitvault.services.follow import follow
+from jitvault.services.sign import sign_decision
+
+Spec = Callable[..., Path]
+STEP_S = 4
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    return own_rig(lab, {**env(lab, "", EXAMPLE), "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}, tmp_path)
+
+
+class Keeper:
+    """`audit follow` in a thread of its own, until the block is left."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig, self._stop, self.told = rig, Event(), list[str]()
+        self._thread = Thread(target=self._run)
+
+    def _run(self) -> None:
+        follow(self._worker, stopped=self._stop.is_set, tell=self.told.append)
+
+    def __enter__(self) -> Keeper:
+        # made here: the environment belongs to one thread at a time
+        self._worker = self._rig.wiring().worker
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return found
+
+
+def can_log_in(rig: Rig, login: dict[str, str]) -> bool:
+    try:
+        rig.connect(login).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def lease_ttl(rig: Rig, lease_id: str) -> int:
+    return int(rig.admin.write("sys/leases/lookup", {"lease_id": lease_id})["data"]["ttl"])
+
+
+def renewals(rig: Rig, task: str, kind: str) -> list[OpState]:
+    return [op.state for op in rig.file(task).operations if op.kind == kind]
+
+
+def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    granted = rig.granted(file)
+    with Keeper(rig) as keeper:
+        # longer than a step before anybody unwraps: it is renewed by its accessor
+        time.sleep(STEP_S + 1)
+        held = rig.use(granted)
+        wait_for(lambda: lease_ttl(rig, held.lease_id) <= STEP_S)
+        time.sleep(2 * STEP_S)
+        assert rig.is_live(held.token) and can_log_in(rig, held.login)
+        assert lease_ttl(rig, held.lease_id) <= STEP_S
+        assert rig.file(file.stem).task.state == "active"
+    assert keeper.told == [f"{file.stem} is active"]
+    assert len(renewals(rig, file.stem, "renew_token")) >= 4
+    assert len(renewals(rig, file.stem, "renew_lease")) >= 3
+    # a little less than forever: the worker is the only one who renews
+    proof = rig("operator", "complete", file.stem).json
+    assert proof["token"]["verdict"] == "audit_confirmed"
+    assert [lease["verdict"] for lease in proof["leases"]] == ["target_confirmed"]
+    assert rig.findings(file.stem) == []
+
+
+def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    granted = rig.granted(file)
+    with Keeper(rig):
+        held = rig.use(granted)
+        wait_for(lambda: "ok" in [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_lease"])
+    dead = time.monotonic()
+    assert rig.is_live(held.token) and can_log_in(rig, held.login)
+    wait_for(lambda: not rig.is_live(held.token), STEP_S + 1)
+    wait_for(lambda: not can_log_in(rig, held.login), STEP_S + 2 - (time.monotonic() - dead))
+    assert not rig.lease_is_live(held.lease_id)
+    # whoever comes next finds it, and proves it
+    rig("operator", "status", file.stem, code=None)
+    told = rig("operator", "status", file.stem).json
+    assert (told["state"], told["end_reason"]) == ("confirmed", "expired")
+    assert told["proof"]["token"]["verdict"] == "expired"
+    assert [lease["verdict"] for lease in told["proof"]["leases"]] == ["target_confirmed"]
+
+
+def test_a_lease_is_cut_to_a_step_by_any_command_that_has_the_workers_identity(rig: Rig, spec: Spec) -> None:
+    file = spec(more="  network: loopback\n")
+    held = rig.active(file)
+    assert lease_ttl(rig, held.lease_id) > 800
+    rig("operator", "status", file.stem)
+    assert lease_ttl(rig, held.lease_id) <= STEP_S
+    rig("operator", "complete", file.stem)
+
+
+def test_what_cannot_be_renewed_is_left_alone(rig: Rig, spec: Spec) -> None:
+    file = spec(template="pki-service", choices="{service: orders}")
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    held = rig.use(dict(rig("operator", "grant", file.stem).json))
+    rig("operator", "status", file.stem)
+    (lease,) = rig.file(file.stem).leases
+    assert (lease.renew_at, renewals(rig, file.stem, "renew_lease")) == (None, [OpState.ABANDONED])
+    assert lease_ttl(rig, held.lease_id) > 800
+    time.sleep(STEP_S / 2)
+    rig("operator", "status", file.stem)
+    assert len(renewals(rig, file.stem, "renew_lease")) == 1
+    assert OpState.ABANDONED not in renewals(rig, file.stem, "renew_token")
+    rig("operator", "complete", file.stem)
+
+
+def test_what_was_asked_and_what_it_came_to_are_both_told(rig: Rig, spec: Spec) -> None:
+    file = spec(criticality="medium", window="20m")
+    file.write_text(file.read_text().replace("{for: 20m}", "{for: 20m, ttl: 30m, heartbeat: 5m}"))
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    granted = rig("operator", "grant", file.stem).json
+    ttl = {"requested_ttl_s": 1800, "ttl_s": 900, "step_s": STEP_S}
+    assert granted["ttl"] == ttl
+    grant = rig("operator", "status", file.stem).json["grant"]
+    assert {name: grant[name] for name in ttl} == ttl
+    rig("operator", "complete", file.stem)
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    assert (row["requested_ttl_s"], row["ttl_s"]) == (1800, 900)
+    short = spec()
+    short.write_text(short.read_text().replace("{for: 15m}", "{for: 15m, ttl: 9s}"))
+    assert "window.ttl: expected at least 10s" in rig("operator", "submit", short, code=8).stderr
+
+
+# -- what goes wrong on the way ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, moment: Moment) -> None:
+    between = GoBetween((rig.world.servers.openbao.host, rig.world.servers.openbao.port))
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
+    try:
+        file = spec()
+        held = rig.active(file)
+        time.sleep(STEP_S / 2)
+        between.when("auth/token/renew-accessor", moment, fate=Fate.LOSE)
+        between.when("sys/leases/renew", moment, fate=Fate.LOSE)
+        rig("operator", "status", file.stem, code=None)
+    finally:
+        between.down()
+    assert renewals(rig, file.stem, "renew_token") == renewals(rig, file.stem, "renew_lease") == [OpState.SETTLED]
+    grant, (lease,) = rig.file(file.stem).grants[-1], rig.file(file.stem).leases
+    (facts,) = rig.task_tokens(file.stem)
+    assert grant.expires_at == datetime.fromisoformat(facts["expire_time"])
+    assert (lease_ttl(rig, held.lease_id) <= STEP_S) == (moment == "after")
+    assert grant.renew_at and lease.renew_at
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": rig.world.address}
+    assert rig("operator", "complete", file.stem).json["token"]["verdict"] == "audit_confirmed"
+
+
+def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file = spec()
+    held = rig.active(file)
+    foreign = tmp_path / "elsewhere.log"
+    foreign.write_bytes(b"")
+    time.sleep(STEP_S / 2)
+    rig("operator", "status", file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(foreign)})
+    assert not renewals(rig, file.stem, "renew_token")
+    wait_for(lambda: not rig.is_live(held.token), STEP_S)
+    rig("operator", "status", file.stem, code=None)
+    assert rig.file(file.stem).task.end_reason == "expired"
+
+
+def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    time.sleep(STEP_S / 2)
+    rig.world.servers.postgres.stop()
+    try:
+        rig("operator", "status", file.stem, code=None)
+        assert renewals(rig, file.stem, "renew_token") != [OpState.ABANDONED]
+        assert OpState.ABANDONED in renewals(rig, file.stem, "renew_lease") + renewals(rig, file.stem, "renew_token")
+        assert rig.is_live(held.token)
+    finally:
+        rig.world.servers.postgres.start()
+    assert rig.file(file.stem).task.due_at <= datetime.now(UTC)
+    rig("operator", "status", file.stem)
+    assert lease_ttl(rig, held.lease_id) <= STEP_S
+    rig("operator", "complete", file.stem)
+
+
+# -- what does not hold -------------------------------------------------------------------------------------
+
+
+def ends(rig: Rig, task: str, reason: str) -> None:
+    """The task ends as nobody asks for it, without another renewal."""
+    before = len(renewals(rig, task, "renew_token"))
+    with Keeper(rig):
+        wait_for(lambda: rig.file(task).task.state in ("confirmed", "sealed"))
+    assert rig.file(task).task.end_reason == reason
+    assert len(renewals(rig, task, "renew_token")) <= before
+    assert not rig.database_roles()
+
+
+def approved(rig: Rig, spec: Spec) -> Path:
+    """A task that an approver agreed to, whose agent holds a login, and whose next renewal is due."""
+    file = spec(criticality="medium")
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    rig.use(dict(rig("operator", "grant", file.stem).json))
+    time.sleep(STEP_S / 2)
+    return file
+
+
+@contextmanager
+def entity(rig: Rig, name: str, **body: Any) -> Iterator[None]:
+    rig.admin.write(f"identity/entity/name/{name}", body)
+    try:
+        yield
+    finally:
+        rig.admin.write(f"identity/entity/name/{name}", {"disabled": False})
+
+
+@pytest.mark.parametrize("who", ["research-agent", "approver-1", "operator"])
+def test_nothing_is_renewed_for_or_by_somebody_who_is_disabled(rig: Rig, spec: Spec, who: str) -> None:
+    file = approved(rig, spec)
+    with entity(rig, who, disabled=True):
+        ends(rig, file.stem, "policy")
+
+
+def test_nothing_is_renewed_when_the_approver_left_the_group(rig: Rig, spec: Spec) -> None:
+    file = approved(rig, spec)
+    members = rig.admin.read("identity/group/name/jitvault-approvers")["data"]["member_entity_ids"]
+    left = [one for one in members if one != rig.entity("approver-1")]
+    rig.admin.write("identity/group/name/jitvault-approvers", {"member_entity_ids": left})
+    try:
+        ends(rig, file.stem, "policy")
+    finally:
+        rig.admin.write("identity/group/name/jitvault-approvers", {"member_entity_ids": members})
+
+
+def test_nothing_is_renewed_after_the_approval_is_taken_away(rig: Rig, spec: Spec) -> None:
+    file = approved(rig, spec)
+    rig.admin.delete(f"jitvault/metadata/decisions/{rig.entity('approver-1')}/{file.stem}")
+    ends(rig, file.stem, "policy")
+
+
+def test_a_denial_after_the_issue_ends_it(rig: Rig, spec: Spec) -> None:
+    file = approved(rig, spec)
+    # the command says that it is too late; whoever signs all the same is heard
+    revision = Revision.of(rig.file(file.stem).revision.body)
+    person = rig.wiring("approver-2").person
+    sign_decision(person, revision, decision="deny", groups=["jitvault-approvers"], reason="too many rows")
+    ends(rig, file.stem, "policy")
+    assert "too many rows" in str([e.body for e in rig.file(file.stem).events if e.kind == "ending"])
+
+
+def test_an_approval_that_expires_bounds_the_issue_alone(rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = approved(rig, spec)
+    monkeypatch.setattr(papers, "APPROVAL_LIFE", timedelta(seconds=1))
+    rig("operator", "status", file.stem)
+    assert renewals(rig, file.stem, "renew_token")
+    assert rig.file(file.stem).task.state == "active"
+    rig("operator", "complete", file.stem)
+
+
+def test_missing_beats_end_the_task_and_each_line_of_its_token_is_one(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    file.write_text(file.read_text().replace("{for: 15m}", f"{{for: 15m, heartbeat: {STEP_S}s}}"))
+    with Keeper(rig):
+        granted = rig.granted(file)
+        # nobody is silent who has not begun
+        time.sleep(STEP_S + 1)
+        held = rig.use(granted)
+        for _ in range(STEP_S):
+            time.sleep(STEP_S / 2)
+            rig.vault(held.token).read("auth/token/lookup-self")
+        assert rig.file(file.stem).task.state == "active"
+        silent = time.monotonic()
+        wait_for(lambda: not rig.is_live(held.token))
+        assert STEP_S - 1 < time.monotonic() - silent < STEP_S + 3
+        wait_for(lambda: rig.file(file.stem).task.state == "confirmed")
+    assert rig.file(file.stem).task.end_reason == "heartbeat"
+
+
+def test_nobody_gets_more_time_by_hand(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    rig.sql("UPDATE tasks SET ends_at = '2100-01-01 00:00:00.000000' WHERE task_id = ?", file.stem)
+    assert "deadline was set by hand" in rig("operator", "status", file.stem, code=12).stderr
