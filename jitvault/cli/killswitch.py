@@ -143,7 +143,7 @@ class _Progress:
 
 
 def _raise_for(results: Sequence[Result]) -> None:
-    from jitvault.errors import NotConfirmed, error_like
+    from jitvault.errors import NotConfirmed, SecurityFinding, error_like
 
     left = [result for result in results if not result.proven]
     if not left:
@@ -155,4 +155,5 @@ def _raise_for(results: Sequence[Result]) -> None:
     error = next((result.error for result in left if result.error is not None), None)
     if error is None:
         raise NotConfirmed(said, hint=hint)
-    raise error_like(error, f"{said}: {error}", hint=hint)
+    # what the ledger does not have this command cannot go on with
+    raise error_like(error, f"{said}: {error}", hint=error.hint if isinstance(error, SecurityFinding) else hint)
