@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,7 +23,8 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     """End every task of a scope and print how each came out. Raises the first failure, after all."""
     from jitvault.cli import listings, session
     from jitvault.domain.papers import check_note
-    from jitvault.errors import UsageError
+    from jitvault.errors import JitvaultError, UsageError
+    from jitvault.services.killswitch import unheard_of
 
     if not check_note(note):
         raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
@@ -31,15 +32,32 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     tasks = _in_scope(wiring, scope)
     if not yes:
         session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
-    failure = None
-    if wiring.has_worker:
-        results, failure = _kill_here(wiring, scope, tasks, note, wait)
-    else:
-        results = _kill_there(wiring, tasks, note, wait)
+    failure = _revoke_roles(wiring) if scope.is_all and wiring.has_worker else None
+    end = _kill_here if wiring.has_worker else _kill_there
+    results: list[Result] = []
+    try:
+        for some in _rounds(wiring, scope, tasks, wait):
+            results += end(wiring, some, note, wait)
+        if wiring.has_worker:
+            results += unheard_of(_worker_of(wiring), scope, results)
+    except JitvaultError as error:
+        # what came of the others is told all the same
+        failure = failure or error
     listings.killed(results, as_json=as_json)
     _raise_for(results)
     if failure is not None:
         raise failure
+
+
+def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> Iterator[Sequence[str]]:
+    """First `tasks`, then what was granted meanwhile, until that is nothing or the time is over."""
+    deadline, known = time.monotonic() + wait, set(tasks)
+    yield tasks
+    while more := sorted(set(_in_scope(wiring, scope)) - known):
+        known.update(more)
+        yield more
+        if time.monotonic() >= deadline:
+            return
 
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
@@ -68,30 +86,29 @@ def _published(wiring: Wiring, scope: Scope) -> list[Published]:
     return [d for d in found if d and d["state"] != "refused" and scope.covers(revision_of(d).content)]
 
 
-def _kill_here(
-    wiring: Wiring, scope: Scope, tasks: Sequence[str], note: str, wait: float
-) -> tuple[list[Result], JitvaultError | None]:
-    """With the worker's identity: at once, a few tasks at a time."""
+def _revoke_roles(wiring: Wiring) -> JitvaultError | None:
+    """Have every token of our roles ended; gives what kept one from it."""
     from jitvault.errors import JitvaultError
-    from jitvault.services.killswitch import Hand, kill, revoke_roles, unheard_of
+    from jitvault.services.killswitch import revoke_roles
+
+    try:
+        roles = revoke_roles(_worker_of(wiring))
+    except JitvaultError as error:
+        typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
+        return error
+    typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
+    return None
+
+
+def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
+    """With the worker's identity: at once, a few tasks at a time."""
+    from jitvault.services.killswitch import Hand, kill
 
     def hire() -> Hand:
         own = wiring.for_thread()
         return Hand(_worker_of(own), own.person)
 
-    worker, failure = _worker_of(wiring), None
-    if scope.is_all:
-        try:
-            roles = revoke_roles(worker)
-            typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
-        except JitvaultError as error:
-            typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
-            failure = error
-    results = kill(hire, tasks, note=note, wait=wait, tell=_Progress())
-    # what was granted meanwhile
-    if failure is None and (more := sorted(set(_in_scope(wiring, scope)) - set(tasks))):
-        results += kill(hire, more, note=note, wait=wait, tell=_Progress())
-    return [*results, *unheard_of(worker, scope, results)], failure
+    return kill(hire, tasks, note=note, wait=wait, tell=_Progress())
 
 
 def _worker_of(wiring: Wiring) -> Worker:
@@ -107,14 +124,11 @@ def _worker_of(wiring: Wiring) -> Worker:
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """Ask for the end of each, and wait for a worker."""
     from jitvault.cli import session
-    from jitvault.domain.lifecycle import EndReason, State
+    from jitvault.domain.lifecycle import State
     from jitvault.errors import WaitTimedOut
     from jitvault.services.killswitch import Result
-    from jitvault.services.sign import sign_end
 
-    for task in tasks:
-        with session.signing(f"end task {task}", "operators and the task's agent"):
-            sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    unsigned = {task: error for task in tasks if (error := _unsigned(wiring, task, note))}
     deadline = time.monotonic() + wait
     tell, done = _Progress(), dict[str, State]()
     while True:
@@ -128,7 +142,22 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
             break
         time.sleep(_POLL_S)
     late = WaitTimedOut(f"no worker has done this within {wait:g} s")
-    return [Result(task, done.get(task), None if task in done else late) for task in tasks]
+    return [Result(task, done.get(task), None if task in done else unsigned.get(task, late)) for task in tasks]
+
+
+def _unsigned(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
+    """Ask for the end of a task; gives what kept us from it, which must not keep the others alive."""
+    from jitvault.cli import session
+    from jitvault.domain.lifecycle import EndReason
+    from jitvault.errors import JitvaultError
+    from jitvault.services.sign import sign_end
+
+    try:
+        with session.signing(f"end task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    except JitvaultError as error:
+        return error
+    return None
 
 
 class _Progress:
@@ -143,7 +172,7 @@ class _Progress:
 
 
 def _raise_for(results: Sequence[Result]) -> None:
-    from jitvault.errors import NotConfirmed, error_like
+    from jitvault.errors import NotConfirmed, SecurityFinding, error_like
 
     left = [result for result in results if not result.proven]
     if not left:
@@ -155,4 +184,5 @@ def _raise_for(results: Sequence[Result]) -> None:
     error = next((result.error for result in left if result.error is not None), None)
     if error is None:
         raise NotConfirmed(said, hint=hint)
-    raise error_like(error, f"{said}: {error}", hint=hint)
+    # what the ledger does not have this command cannot go on with
+    raise error_like(error, f"{said}: {error}", hint=error.hint if isinstance(error, SecurityFinding) else hint)

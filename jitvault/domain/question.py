@@ -33,7 +33,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is held already, by the ledger: how many leases there are or may still be, and what was found.
+    """What is held besides the access that is asked about: the leases there are or may still be, and what was found.
 
     A task that holds access counts with its whole lease budget until all of it is proven dead: it can take as many
     at any time. `findings` are the agent's open ones of the last day.

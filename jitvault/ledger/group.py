@@ -47,7 +47,9 @@ class GroupCommit:
     def _lead(self, own: _Turn) -> None:
         turns = [own]
         while self._waiting and len(turns) < _AT_ONCE:
-            if (turn := self._waiting.popleft()) is not own:
+            turn = self._waiting.popleft()
+            # one that led from far behind still stands here when it is done
+            if turn is not own and not turn.done:
                 turns.append(turn)
         if len(turns) > 1 and self._together(turns):
             return

@@ -26,7 +26,7 @@ from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.keep import keep
-from jitvault.services.late import BACK, begin_again, end_late
+from jitvault.services.late import BACK, begin_again, check_not_back, end_late
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
@@ -70,6 +70,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         said = published(worker, task_id)
         file = _file(worker, task_id)
         check_anchor(worker, file, said)
+        check_not_back(worker, file, said)
         begun, step = file.task.state is State.ENDING, Step(go_on=True)
         try:
             while step.go_on:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What questions are made of. `access` are the entries of a revision; `loads` has one for each template."""
+    """What questions are made of. `access` are the entries of a revision; `loads` says what other tasks hold."""
 
     spec: TaskSpec
     access: Sequence[Mapping[str, Any]]
@@ -55,11 +55,24 @@ class Asked:
                 labels=labels_of(self.spec.metadata.labels),
                 depth=self.depth,
                 moment=Moment.of(self.at),
-                load=self.loads.get(entry["template"], Load()),
+                load=self._load(entry),
             )
             for entry in self.access
             for action in actions
         ]
+
+    def _load(self, entry: Mapping[str, Any]) -> Load:
+        """What is held besides this access, with what the others of the task may take: all of them are issued."""
+        load = self.loads.get(entry["template"], Load())
+        whole = sum(other["lease_budget"] for other in self.access)
+        alike = sum(other["lease_budget"] for other in self.access if other["template"] == entry["template"])
+        own = entry["lease_budget"]
+        return replace(
+            load,
+            agent_leases=load.agent_leases + whole - own,
+            owner_leases=load.owner_leases + whole - own,
+            template_leases=load.template_leases + alike - own,
+        )
 
     def _window_s(self) -> int:
         window = self.spec.window

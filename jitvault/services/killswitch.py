@@ -19,7 +19,7 @@ from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.revision import Revision
-from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotFound, SecurityFinding
+from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirmed, NotFound, SecurityFinding
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import intended, left
 from jitvault.services.advance import advance
@@ -109,8 +109,8 @@ def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
 
 
 def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[Result]:
-    """The tasks of a scope that are held by what was published in Vault, and not ended here: a ledger that was restored
-    or edited does not know them, or says that they are over.
+    """The tasks of a scope that are held by what was published in Vault, and not ended here: granted meanwhile, or a
+    ledger that was restored or edited does not know them or says that they are over.
     """
     known = {result.task_id for result in results}
     found = []
@@ -119,6 +119,10 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
         if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
             continue
         if scope.covers(Revision.of(base64.b64decode(said["body"])).content):
+            here = worker.ledger.task(task_id)
+            if here is not None and here.state in _STILL_THERE:
+                found.append(Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile")))
+                continue
             message = f"Vault says that task {task_id} is {said['state']}, which the ledger does not hold"
             hint = "The ledger was edited or restored: `jitvault sweep` shows what lives on."
             found.append(Result(task_id, State(said["state"]), SecurityFinding(message, hint=hint)))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
+from jitvault.services.integrity import Published
+from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke
 
@@ -23,6 +26,19 @@ def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
     change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:
+    """Raise SecurityFinding, and record it, when Vault has again what a closed task had ended.
+
+    Vault then `said` of it what was before the close; so it does after a crash, and then nothing is there.
+    """
+    closed = file.task.state in (State.SEALED, State.UNVERIFIED)
+    if not closed or said.get("state") == file.task.state or not is_there(worker, proven_before(file)):
+        return
+    message = f"{BACK}: task {file.task.task_id} is {file.task.state}, and Vault was restored since"
+    worker.ledger.finding(file.task.task_id, "back_after_seal", message, worker.now())
+    raise SecurityFinding(message, hint="`jitvault sweep --fix` ends what is there, and proves it.")
 
 
 def end_late(worker: Worker, file: TaskFile, claim: int) -> None:

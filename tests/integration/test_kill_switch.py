@@ -13,9 +13,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from commands import Quick
 from invariants import check, check_over, files
 from rig import Held, Rig
 from test_two_at_once import at_once
+
+from jitvault.cli import killswitch
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -155,6 +158,66 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
         "2 of 2 tasks: credentials proven dead",
         "2 of 2 tasks: proven",
     ]
+
+
+# -- what is granted meanwhile ---------------------------------------------------------------------------------------
+
+
+def _with_each_round(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do `act` whenever the kill switch has told the end of a round."""
+    tell = killswitch._Progress.__call__
+
+    def told(self: killswitch._Progress, what: str, done: int, of: int, *, final: bool = False) -> None:
+        tell(self, what, done, of, final=final)
+        if final and what == "proven":
+            act()
+
+    monkeypatch.setattr(killswitch._Progress, "__call__", told)
+
+
+def test_what_is_granted_while_others_are_ended_is_ended_as_well(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _held(rig, spec, 1)
+    new = [spec() for _ in range(3)]
+    waiting = list(new)
+    _with_each_round(monkeypatch, lambda: waiting and rig.cli("operator", "grant", waiting.pop()))
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes").json
+    assert {file.stem for file in new} <= {task["task_id"] for task in ended["tasks"]} and ended["proven"] == 4
+    assert not any(rig.task_tokens(file.stem) for file in new)
+
+
+def test_what_is_granted_after_the_time_is_over_is_told_as_that(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _held(rig, spec, 1)
+    waiting = [spec() for _ in range(2)]
+    last = waiting[0]
+    _with_each_round(monkeypatch, lambda: waiting and rig.cli("operator", "grant", waiting.pop()))
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "0", code=6)
+    assert ended.json["proven"] == 2
+    assert f"task {last.stem} was granted meanwhile" in ended.error["message"]
+    assert "The same command" in ended.error["hint"] and rig.task_tokens(last.stem)
+
+
+def test_without_a_worker_what_is_granted_meanwhile_is_asked_to_end_as_well(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = spec(), spec()
+    rig.active(first)
+    waiting = [second]
+
+    def work(seconds: float) -> None:
+        for file in (first, second):
+            rig.cli("operator", "status", file.stem, code=None)
+        if waiting:
+            rig.cli("operator", "grant", waiting.pop())
+
+    monkeypatch.setattr(killswitch.time, "sleep", work)
+    here = Quick(rig.cli.variables, rig.cli.home)
+    kill = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "40", "--json")
+    ended = here("operator", *kill, worker=False).json
+    assert {task["task_id"] for task in ended["tasks"]} == {first.stem, second.stem} and ended["proven"] == 2
 
 
 # -- two processes at once -----------------------------------------------------------------------------------------

@@ -134,6 +134,32 @@ def test_what_comes_back_after_the_seal_is_found_by_a_sweep_and_ended(stage: Sta
     check_over(rig, file.stem)
 
 
+@pytest.mark.parametrize("command", [("complete",), ("revoke", "--reason", "it was stolen")])
+def test_what_comes_back_after_the_seal_is_not_called_confirmed(
+    stage: Stage, rig: Rig, spec: Spec, command: tuple[str, ...]
+) -> None:
+    """Whoever ends a task that Vault says is active is not told of its old proof while its token lives."""
+    file = spec()
+    held = active(rig, file)
+    snapshot = stage.snapshot()
+    rig("operator", "complete", file.stem)
+    sealed(rig, file.stem)
+    stage.restore(snapshot)
+    for _ in range(2):
+        ended = rig("operator", command[0], file.stem, *command[1:], code=12)
+        assert rig.is_live(held.token) and "Vault has again what was proven dead" in ended.error["message"]
+        assert "sweep --fix" in ended.error["hint"]
+    assert rig.findings(file.stem) == ["back_after_seal"]
+    killed = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes", code=12)
+    assert "sweep" in killed.error["hint"]
+    rig("operator", "sweep", "--fix")
+    assert not rig.is_live(held.token)
+    # the finding stays, and so does what was sealed
+    ended = rig("operator", command[0], file.stem, *command[1:], code=12)
+    assert (ended.json["state"], ended.json["confirmed"]) == ("sealed", True)
+    check_over(rig, file.stem)
+
+
 def test_an_active_task_goes_on_after_a_restore_and_ends_in_proof(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = active(rig, file)

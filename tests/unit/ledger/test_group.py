@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, text
 
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger.database import Database, opened
+from jitvault.ledger.group import _AT_ONCE, _Turn
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change
 
@@ -155,7 +156,23 @@ def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> objec
 
 
 @pytest.mark.parametrize("count", [1, 200])
-def test_more_than_fit_in_one_group_are_all_written(database: Database, count: int) -> None:
+def test_more_than_fit_in_one_group_are_all_written_once(database: Database, count: int) -> None:
     done = _behind_one(database, *(_note(n) for n in range(count)))
     assert all(one.exception() is None for one in done)
-    assert _notes(database) == set(range(count))
+    with database.read() as connection:
+        written = connection.execute(text("SELECT message FROM findings")).scalars()
+        assert sorted(int(n) for n in written) == list(range(count))
+
+
+def test_who_leads_from_the_end_of_a_long_queue_is_written_once(database: Database) -> None:
+    group = database._group
+    # those before it wait for the same lock, and any of them can be the first to get it
+    waiting = [_Turn(_note(n)) for n in range(2 * _AT_ONCE)]
+    group._waiting.extend(waiting)
+    group.write(_note(-1))
+    while group._waiting:
+        group.write(_note(-2))
+    with database.read() as connection:
+        written = list(connection.execute(text("SELECT message FROM findings")).scalars())
+    assert written.count("-1") == 1
+    assert all(written.count(str(n)) == 1 for n in range(len(waiting)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jitvault.authorize.cedar import CedarAuthorizer
-from jitvault.domain.question import Load, Principal
+from jitvault.domain.question import Action, Load, Principal
 from jitvault.domain.spec import parse_spec
 from jitvault.services.ask import Asked
 from jitvault.services.explain import explain
@@ -62,6 +65,27 @@ def test_what_is_held_is_named() -> None:
     assert explain(POLICIES, asked(loads={"pg": Load(template_leases=999)})).instead == (
         "other tasks to end first, which hold leases",
     )
+
+
+@pytest.mark.parametrize("held", [None, {"pg": Load(agent_leases=3, owner_leases=2, template_leases=1)}])
+def test_several_accesses_of_a_task_are_counted_together(held: dict[str, Load] | None) -> None:
+    """Each by itself would fit: what is issued is all of it."""
+    one = asked(loads=held or {})
+    access = [{**one.access[0], "lease_budget": 100}] * 2 + [{**one.access[0], "template": "other", "lease_budget": 7}]
+    wide = replace(one, access=access)
+    load = (held or {}).get("pg", Load())
+    pg, _, other = [question.load for question in wide.questions([Action.GRANT])]
+    assert pg == replace(
+        load,
+        agent_leases=load.agent_leases + 107,
+        owner_leases=load.owner_leases + 107,
+        template_leases=load.template_leases + 100,
+    )
+    assert other == Load(agent_leases=200, owner_leases=200)
+    found = explain(POLICIES, wide)
+    assert found.decision.rules == ("lease-budget-of-an-agent",)
+    assert found.instead == ()
+    assert explain(POLICIES, replace(wide, access=access[:1])).decision.permitted
 
 
 def test_outside_the_change_window_every_way_in_is_named() -> None:
