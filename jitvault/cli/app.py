@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jitvault import __version__
-from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, local, operator, sweep, trust
+from jitvault.cli import admin, agent, approver, audit, auditor, check, ending, freeze, local, operator, sweep, trust
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -51,6 +51,8 @@ app.command(rich_help_panel=_OPERATORS)(operator.grant)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
+app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
+app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
 app.command(rich_help_panel=_AGENTS)(agent.unwrap)
@@ -61,7 +63,6 @@ audit_app = typer.Typer(help="Whether the audit stream can be trusted.", no_args
 audit_app.command("status")(trust.audit_status)
 app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command(rich_help_panel=_ADMINS)(trust.unfreeze)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)

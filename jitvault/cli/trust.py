@@ -83,11 +83,7 @@ def audit_accept(
         typer.echo(f"a gap in {sources} source(s): over it nothing is confirmed without look-ups and a listing")
 
 
-def unfreeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
+def lift_tripwires(reason: str, *, as_json: bool) -> None:
     """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
     from jitvault.cli import output
     from jitvault.errors import WrongState
@@ -101,7 +97,7 @@ def unfreeze(
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
         raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
-    if json_:
+    if as_json:
         typer.echo(output.to_json({"lifted": lifted, "reason": why}))
     else:
         typer.echo(f"lifted {lifted} freeze(s); tasks that were ended stay ended")

@@ -89,6 +89,14 @@ path "jitvault/metadata/decisions/*" {
   capabilities = ["list"]
 }
 
+path "jitvault/data/freezes/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/freezes/*" {
+  capabilities = ["list"]
+}
+
 # What the worker publishes of each task: the bytes that approvers sign, and the state.
 path "jitvault/data/tasks/*" {
   capabilities = ["create", "update", "read"]
