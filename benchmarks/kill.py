@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
-from jitvault.services.killswitch import CONCURRENCY, Hand, Scope, in_scope, kill
+from jitvault.domain.scope import Scope
+from jitvault.services.killswitch import CONCURRENCY, Hand, in_scope, kill
 from jitvault.services.observe import observe
 
 TASKS, LEASES = 40, 25

@@ -18,6 +18,7 @@ from jitvault.cli import (
     auditor,
     check,
     ending,
+    freeze,
     local,
     operator,
     policy,
@@ -65,6 +66,8 @@ app.command(rich_help_panel=_OPERATORS)(operator.grant)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
+app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
+app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
 app.command(rich_help_panel=_APPROVERS)(approver.withdraw)
@@ -77,7 +80,7 @@ audit_app = typer.Typer(help="Whether the audit stream can be trusted.", no_args
 audit_app.command("status")(trust.audit_status)
 app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command(rich_help_panel=_ADMINS)(trust.unfreeze)
+app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)

@@ -33,6 +33,9 @@ def revoke(
     template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
     owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
     all_: Annotated[bool, typer.Option("--all", help="End every task, and every token of our roles in Vault.")] = False,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="First freeze the same, so that none of it is granted again.")
+    ] = False,
     reason: Reason = "",
     force: Force = False,
     yes: Yes = False,
@@ -52,12 +55,15 @@ def revoke(
         raise UsageError("revoke takes one of TASK, --agent, --template, --owner and --all")
     if task is None:
         from jitvault.cli.killswitch import revoke_scope
-        from jitvault.services.killswitch import Scope
+        from jitvault.domain.scope import Scope
 
         if force:
             raise UsageError("--force is for one task", hint="What cannot be proven is looked at one by one.")
-        revoke_scope(Scope(agent, template, owner), note=reason, yes=yes, wait=wait, as_json=json_)
+        scope = Scope(agent, template, owner)
+        revoke_scope(scope, note=reason, yes=yes, freeze=freeze, wait=wait, as_json=json_)
         return
+    if freeze:
+        raise UsageError("--freeze is for --agent, --template, --owner and --all", hint="A task is granted only once.")
     _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force, yes=yes)
 
 

@@ -11,20 +11,22 @@ import typer
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
+    from jitvault.domain.scope import Scope
     from jitvault.errors import JitvaultError
     from jitvault.services.context import Worker
-    from jitvault.services.killswitch import Result, Scope
+    from jitvault.services.killswitch import Result
     from jitvault.wiring import Wiring
 
 _POLL_S = 0.5
 
 
-def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bool) -> None:
+def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
     """End every task of a scope and print how each came out. Raises the first failure, after all."""
     from jitvault.cli import listings, session
     from jitvault.domain.papers import check_note
     from jitvault.errors import JitvaultError, UsageError
     from jitvault.services.killswitch import unheard_of
+    from jitvault.services.sign import sign_freeze
 
     if not check_note(note):
         raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
@@ -32,6 +34,9 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, wait: float, as_json: bo
     tasks = _in_scope(wiring, scope)
     if not yes:
         session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
+    if freeze:
+        with session.signing(f"freeze {scope}", "operators"):
+            sign_freeze(wiring.person, scope, freezes=True, reason=note)
     failure = _revoke_roles(wiring) if scope.is_all and wiring.has_worker else None
     end = _kill_here if wiring.has_worker else _kill_there
     results: list[Result] = []

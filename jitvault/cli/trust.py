@@ -100,28 +100,29 @@ def audit_accept(
         typer.echo(f"a gap in {sources} source(s): over it nothing is confirmed without look-ups and a listing")
 
 
-def unfreeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="Only this agent, whose open findings are closed.")
-    ] = None,
-    json_: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first.
-
-    With --agent: policy counts the agent's findings no more. They stay to be seen, with the reason.
-    """
+def lift_tripwires(reason: str, *, as_json: bool) -> None:
+    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
     from jitvault.cli import output
 
     worker, why = _worker_with(reason)
-    if agent is not None:
-        closed = _close_findings(worker, agent, why)
-        said, shown = {"agent": agent, "closed": closed, "reason": why}, f"closed {closed} finding(s) of {agent}"
-    else:
-        lifted = _lift(worker, why)
-        said, shown = {"lifted": lifted, "reason": why}, f"lifted {lifted} freeze(s); tasks that were ended stay ended"
-    typer.echo(output.to_json(said) if json_ else shown)
+    lifted = _lift(worker, why)
+    said = {"lifted": lifted, "reason": why}
+    typer.echo(output.to_json(said) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+
+
+def close_findings(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let policy count an agent's open findings no more. They stay to be seen, with the reason."""
+    from jitvault.cli import output
+
+    worker, why = _worker_with(reason)
+    closed = _close_findings(worker, agent, why)
+    said = {"agent": agent, "closed": closed, "reason": why}
+    typer.echo(output.to_json(said) if json_ else f"closed {closed} finding(s) of {agent}")
 
 
 def _lift(worker: Worker, why: str) -> int:

@@ -17,7 +17,7 @@ from jitvault.domain.observation import Kind, Observation, Place
 READING = frozenset({"read", "list", "help"})
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
-_PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/")
+_PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
 _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)

@@ -18,6 +18,7 @@ from jitvault.errors import InvalidInput, SecurityFinding
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 # it is printed on other people's terminals
 Note = Annotated[str, Prose(500)] | Literal[""]
+Called = Annotated[str, Prose(255)] | Literal[""]
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 
 
@@ -77,6 +78,17 @@ class WithdrawPaper(Paper):
     digest: Digest
     revision: int = Field(ge=1)
     requester: str = Field(max_length=64)
+    reason: Note
+
+
+class FreezePaper(Paper):
+    """Grant nothing more of a scope and end what is held of it, or lift that. `task` is the scope's key."""
+
+    kind: Literal["freeze"]
+    agent: Called
+    template: Called
+    owner: Called
+    freezes: bool
     reason: Note
 
 

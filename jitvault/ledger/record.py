@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary
+from jitvault.domain.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.claims import held
@@ -140,6 +141,14 @@ class SqlRecord:
         with self._db.read() as connection:
             row = connection.execute(query.limit(1)).first()
         return Freeze(*row) if row else None
+
+    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
+        line = schema.observations.c
+        newest = select(func.max(line.at)).where(
+            line.kind == Kind.WRITTEN, line.at > after, line.subject.startswith(folder, autoescape=True)
+        )
+        with self._db.read() as connection:
+            return connection.execute(newest).scalar()
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes

@@ -108,6 +108,10 @@ class Record(Protocol):
         """
         ...
 
+    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
+        """Vault's time of the newest document below `folder` that the stream showed as written after `after`."""
+        ...
+
     def freeze(self) -> Freeze | None:
         """The oldest freeze that was not lifted."""
         ...

@@ -201,7 +201,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
         said = published(worker, file.task.task_id)
     check_issuable(worker, file, said)
     canary(worker)
-    check_not_frozen(worker)
+    check_not_frozen(worker, file)
     issue(worker, file, claim, standing.decision.obligations)
     return Step(standing=standing)
 
@@ -212,7 +212,7 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     file = _file(worker, file.task.task_id)
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
-    if stop := frozen(worker):
+    if stop := frozen(worker, file):
         return _ending(worker, file, claim, Step(), stop)
     standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
     if standing is None:
@@ -227,8 +227,9 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
 
 def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
-    if is_due(worker, file):
-        # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to now
+    if is_due(worker, file) and why_end_blind(worker, file) is None:
+        # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
+        # now; what ends without evidence waits for no stream
         canary(worker)
         file = _file(worker, file.task.task_id)
         trips = watch(worker, file)

@@ -7,18 +7,23 @@ proven, and what has settled is sealed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 
+from jitvault.domain.lifecycle import State
+from jitvault.domain.revision import Revision
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultUnavailable, WrongState
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
 from jitvault.services.observe import observe
+from jitvault.services.papers import freezes
 from jitvault.services.watch import watch
 
 POLL_S = 0.01
 RETRY_S = 1.0
 _LOOK_AROUND_S = 1.0
 _TRY_AGAIN_S = 10.0
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str], None]) -> None:
@@ -28,6 +33,8 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
     """
     known, looked, seen = "", -_LOOK_AROUND_S, dict[str, int]()
     tried: dict[str, _Tried] = {}
+    # before the first look there may have been anything
+    word = _EVER
     while not stopped():
         now = worker.clock.monotonic()
         # a file that is not ours may grow all the time, and each look at it costs Vault a request
@@ -37,6 +44,9 @@ def follow(worker: Worker, *, stopped: Callable[[], bool], tell: Callable[[str],
             if observe(worker, look_around=around):
                 end_tripped(worker, seen, tell)
             if around:
+                if newest := worker.ledger.last_written("freezes/", after=word):
+                    end_frozen(worker, tell)
+                    word = newest
                 _do_what_is_due(worker, tried, tell)
         except (AuditUntrusted, VaultUnavailable, WrongState) as error:
             if str(error) != known:
@@ -76,6 +86,35 @@ def _do_what_is_due(worker: Worker, tried: dict[str, _Tried], tell: Callable[[st
             continue
         if before is None or after.state is not before.state:
             tell(f"{task_id} is {after.state}" + (f" ({after.end_reason})" if after.end_reason else ""))
+
+
+def end_frozen(worker: Worker, tell: Callable[[str], None]) -> dict[str, State]:
+    """End every held task that an operator's freeze covers: all doors first. Gives what became of each that ended."""
+    covered, ended = _covered(worker), dict[str, State]()
+    for task_id in covered:
+        # nothing but the first act on its token is done in no time; what fails is done again below, and told
+        with suppress(JitvaultError):
+            advance(worker, task_id, deadline=worker.clock.monotonic())
+    for task_id, why in covered.items():
+        try:
+            ended[task_id] = advance(worker, task_id).task.state
+        except JitvaultError as error:
+            tell(f"{task_id}: {why}. It could not be ended: {error}")
+        else:
+            tell(f"{task_id} is {ended[task_id]}: {why}")
+    return ended
+
+
+def _covered(worker: Worker) -> dict[str, str]:
+    """The held tasks that are frozen by operators, each with why."""
+    words, found = freezes(worker), dict[str, str]()
+    for task_id in worker.ledger.held() if words else ():
+        file = worker.ledger.file(task_id)
+        content = Revision.of(file.revision.body).content if file else None
+        word = next((word for word in words if content and word.scope.covers(content)), None)
+        if word is not None:
+            found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
+    return found
 
 
 def end_tripped(worker: Worker, seen: dict[str, int], tell: Callable[[str], None]) -> None:

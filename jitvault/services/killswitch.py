@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.revision import Revision
+from jitvault.domain.scope import Scope
 from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirmed, NotFound, SecurityFinding
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import intended, left
@@ -38,28 +39,6 @@ _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _GONE = frozenset({Verdict.GONE})
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose tasks are ended: those of an agent or an owner (by name or entity id), of a template, or all."""
-
-    agent: str = ""
-    template: str = ""
-    owner: str = ""
-
-    @property
-    def is_all(self) -> bool:
-        return self == Scope()
-
-    def covers(self, content: Mapping[str, Any]) -> bool:
-        """Whether a task is in the scope, by the content of its revision."""
-        agent, owner = content["agent"], content["owner"]
-        return (
-            (not self.agent or self.agent in (agent["name"], agent["entity"]))
-            and (not self.owner or self.owner in (owner["name"], owner["entity"]))
-            and (not self.template or self.template in {entry["template"] for entry in content["access"]})
-        )
 
 
 @dataclass(frozen=True, slots=True)

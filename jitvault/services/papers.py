@@ -18,6 +18,7 @@ from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import (
     DecisionPaper,
     EndPaper,
+    FreezePaper,
     GrantPaper,
     Paper,
     SubmitPaper,
@@ -25,6 +26,7 @@ from jitvault.domain.papers import (
     accepted,
 )
 from jitvault.domain.policy import OPERATORS
+from jitvault.domain.scope import Scope, Word, in_force
 from jitvault.domain.signing import DOCUMENT_TYPE, opened, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
@@ -196,6 +198,24 @@ def _vote(
         ),
         barred=approvers.why_not(entity.id, written_at),
     )
+
+
+def freezes(worker: Worker) -> list[Word]:
+    """What operators froze and nobody lifted. Who is no operator any more lifts nothing; what they froze holds."""
+    words = []
+    for entity_id in _authors(worker, "freezes/"):
+        entity = worker.identity.by_id(entity_id)
+        name = entity.name if entity else entity_id
+        may_lift = entity is not None and not entity.disabled and worker.identity.groups_of(entity, (OPERATORS,))
+        for key in worker.documents.names(f"freezes/{entity_id}/"):
+            found = _read(worker, FreezePaper, f"freezes/{entity_id}/{key}", entity_id, key)
+            if found is None or not (found.paper.freezes or may_lift):
+                continue
+            paper = found.paper
+            scope = Scope(paper.agent, paper.template, paper.owner)
+            if scope.key == key:
+                words.append(Word(scope, paper.freezes, name, paper.reason, found.written_at))
+    return in_force(words)
 
 
 def _authors(worker: Worker, folder: str) -> list[str]:

@@ -17,12 +17,16 @@ from jitvault.services.hold import why_not_held
 from jitvault.services.keep import STARVED
 from jitvault.services.papers import end_reasons, end_request
 from jitvault.services.revoke import Why
+from jitvault.services.watch import freeze_of
 
 
-def frozen(worker: Worker) -> Why | None:
-    """Everything ends while a freeze is on."""
+def frozen(worker: Worker, file: TaskFile) -> Why | None:
+    """Everything ends while a tripwire's freeze is on, and what an operator's covers."""
     freeze = worker.ledger.freeze()
-    return (EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}) if freeze else None
+    if freeze:
+        return EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}
+    word = freeze_of(worker, file)
+    return (EndReason.FROZEN, {"note": word.reason, "by": word.by, "scope": str(word.scope)}) if word else None
 
 
 def _tripped(trips: Sequence[Trip]) -> Why | None:
@@ -46,12 +50,12 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
 
 def why_end(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
     """The first reason that holds, None while the task may go on."""
-    return frozen(worker) or _tripped(trips) or _over(worker, file)
+    return frozen(worker, file) or _tripped(trips) or _over(worker, file)
 
 
 def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
     """The reasons that need no evidence from the stream."""
-    return frozen(worker) or _asked_to_end(worker, file)
+    return frozen(worker, file) or _asked_to_end(worker, file)
 
 
 def _over(worker: Worker, file: TaskFile) -> Why | None:

@@ -5,6 +5,7 @@
     requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
     decisions/<entity id>/<task>         approve or deny one digest
     decisions/<entity id>/<task>/withdraw  the approvals given until then count no more
+    freezes/<entity id>/<scope>          grant nothing more of a scope, or lift that
 
 Vault lets only the entity in the path write there, and only that entity use its signing key.
 """
@@ -18,6 +19,7 @@ from jitvault.domain.canonical import digest_of
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import check_note
 from jitvault.domain.revision import Revision
+from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.domain.spec import TaskSpec
 from jitvault.services.context import Person, new_id
@@ -72,6 +74,13 @@ def _about(revision: Revision) -> dict[str, object]:
         "revision": content["revision"],
         "requester": content["requester"]["entity"],
     }
+
+
+def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> None:
+    """Freeze a scope, or lift that. Raises InvalidInput."""
+    fields = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
+    path = f"freezes/{person.entity}/{scope.key}"
+    _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
 
 
 def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> None:

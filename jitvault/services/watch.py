@@ -7,11 +7,13 @@ from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
+from jitvault.domain.scope import Word
 from jitvault.domain.trip import Bounds, Trip
 from jitvault.domain.tripwire import of_task
-from jitvault.errors import Frozen
+from jitvault.errors import Denied, Frozen
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.papers import freezes
 
 
 def watch(worker: Worker, file: TaskFile) -> list[Trip]:
@@ -29,11 +31,23 @@ def watch(worker: Worker, file: TaskFile) -> list[Trip]:
     return trips
 
 
-def check_not_frozen(worker: Worker) -> None:
-    """Raise Frozen while everything is frozen."""
+def freeze_of(worker: Worker, file: TaskFile) -> Word | None:
+    """The oldest freeze of an operator's that covers the task and was not lifted."""
+    content = Revision.of(file.revision.body).content
+    return next((word for word in freezes(worker) if word.scope.covers(content)), None)
+
+
+def check_not_frozen(worker: Worker, file: TaskFile) -> None:
+    """Raise Frozen while everything is frozen, and Denied while an operator's freeze covers the task."""
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")
+    word = freeze_of(worker, file)
+    if word is not None:
+        raise Denied(
+            f"{word.by} froze {word.scope} at {word.at:%Y-%m-%d %H:%M:%S} UTC: {word.reason}",
+            hint="Nothing of it is granted until an operator runs `jitvault unfreeze` for it.",
+        )
 
 
 def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:

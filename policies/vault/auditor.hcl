@@ -19,6 +19,14 @@ path "jitvault/metadata/decisions/*" {
   capabilities = ["list"]
 }
 
+path "jitvault/data/freezes/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/freezes/*" {
+  capabilities = ["list"]
+}
+
 path "jitvault/data/tasks/*" {
   capabilities = ["read"]
 }

@@ -8,6 +8,19 @@ path "jitvault/data/requests/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]
 }
 
+# Freezes and their end, by their author alone; every operator sees what is frozen.
+path "jitvault/data/freezes/{{identity.entity.id}}/*" {
+  capabilities = ["create", "update", "read"]
+}
+
+path "jitvault/data/freezes/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/freezes/*" {
+  capabilities = ["list"]
+}
+
 # What the worker delivered to this operator, and its removal once it is fetched.
 path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]

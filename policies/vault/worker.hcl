@@ -89,6 +89,14 @@ path "jitvault/metadata/decisions/*" {
   capabilities = ["list"]
 }
 
+path "jitvault/data/freezes/*" {
+  capabilities = ["read"]
+}
+
+path "jitvault/metadata/freezes/*" {
+  capabilities = ["list"]
+}
+
 # Who is registered as an approver: administrators write it, the worker counts nobody else.
 path "jitvault/data/approvers/*" {
   capabilities = ["read"]

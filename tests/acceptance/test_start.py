@@ -21,6 +21,7 @@ COMMANDS = [
     *(
         ["demo"],
         ["dev"],
+        ["freeze"],
         ["unfreeze"],
         ["audit", "status"],
         ["audit", "follow"],

@@ -1,0 +1,86 @@
+"""Hold the door closed: nothing of a scope is granted or renewed until it is lifted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+Agent = Annotated[str, typer.Option("--agent", help="Tasks of this agent (its name or entity id).")]
+Template = Annotated[str, typer.Option("--template", help="Tasks that use this template.")]
+Owner = Annotated[str, typer.Option("--owner", help="Tasks of this owner (its name or entity id).")]
+
+
+def freeze(
+    reason: Annotated[str, typer.Option("--reason", help="Why; whoever is refused reads it.")],
+    agent: Agent = "",
+    template: Template = "",
+    owner: Owner = "",
+    all_: Annotated[bool, typer.Option("--all", help="All tasks.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Grant and renew nothing more of an agent, template or owner, or of all, and end what is held of it.
+
+    It holds until an operator lifts it with `jitvault unfreeze`. Anybody who reads the audit stream with the worker's
+    identity ends what is held; where this command has that identity, it does so itself.
+    """
+    from jitvault.cli import output, session
+    from jitvault.services.follow import end_frozen
+
+    wiring = session.wired()
+    sign(agent, template, owner, all_, reason=reason, freezes=True)
+    ended = end_frozen(wiring.worker, lambda words: typer.echo(words, err=True)) if wiring.has_worker else {}
+    scope = {"agent": agent, "template": template, "owner": owner}
+    shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
+    if json_:
+        typer.echo(output.to_json(shown))
+    else:
+        typer.echo(
+            f"frozen; {len(ended)} task(s) were ended" if wiring.has_worker else "frozen; a worker ends the rest"
+        )
+
+
+def unfreeze(
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in Vault or the ledger.")],
+    agent: Agent = "",
+    template: Template = "",
+    owner: Owner = "",
+    all_: Annotated[bool, typer.Option("--all", help="All that operators froze.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let tasks be granted again: of what an operator froze, or without a scope after a tripwire froze everything.
+
+    What is still held after a tripwire is ended first; that needs the worker's identity.
+    """
+    from jitvault.cli import output, trust
+
+    if not (agent or template or owner or all_):
+        trust.lift_tripwires(reason, as_json=json_)
+        return
+    scope = sign(agent, template, owner, all_, reason=reason, freezes=False)
+    if json_:
+        typer.echo(output.to_json({"lifted": scope, "reason": reason}))
+    else:
+        typer.echo("lifted; tasks that were ended stay ended")
+
+
+def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, freezes: bool) -> dict[str, str]:
+    """Sign it as an operator; gives the scope's named parts. Raises UsageError, InvalidInput, VaultRefused."""
+    from jitvault.cli import session
+    from jitvault.domain.papers import check_note
+    from jitvault.domain.scope import Scope
+    from jitvault.errors import InvalidInput, UsageError
+    from jitvault.services.sign import sign_freeze
+
+    if sum(map(bool, (agent, template, owner, all_))) != 1:
+        raise UsageError("it takes one of --agent, --template, --owner and --all")
+    if not check_note(reason):
+        raise InvalidInput("--reason: expected a reason", hint="It is what everybody reads who is refused.")
+    scope, person = Scope(agent, template, owner), session.wired().person
+    with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
+        sign_freeze(person, scope, freezes=freezes, reason=reason)
+    return scope.as_json()

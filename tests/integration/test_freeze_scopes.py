@@ -1,0 +1,127 @@
+"""An operator freezes an agent, a template or all: nothing of it is granted or renewed, and what is held ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from commands import EXAMPLE
+from rig import Rig, own_rig
+
+from jitvault.domain.scope import Scope
+from jitvault.sandbox.servers import running_servers
+from jitvault.sandbox.world import World, env, provisioned
+from jitvault.services.follow import follow
+
+Spec = Callable[..., Path]
+AGENT, TEMPLATE = ("--agent", "research-agent"), ("--template", "postgres-readonly")
+WHY = ("--reason", "it reads what it should not")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[World]:
+    with running_servers() as servers:
+        yield provisioned(servers)
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Iterator[Rig]:
+    own = own_rig(lab, env(lab, "", EXAMPLE), tmp_path)
+    yield own
+    # before the next test: the freezes are Vault's, not the ledger's
+    own("operator", "unfreeze", "--all", "--reason", "the test is over")
+
+
+@pytest.mark.parametrize("scope", [AGENT, TEMPLATE, ("--all",), ("--owner", "data-owner")], ids=str)
+def test_a_freeze_ends_what_is_held_and_lets_nobody_in_until_it_is_lifted(
+    rig: Rig, spec: Spec, scope: tuple[str, ...]
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    frozen = rig("operator", "freeze", *scope, *WHY).json
+    assert frozen["ended"] == {file.stem: "confirmed"}
+    assert rig.file(file.stem).task.end_reason == "frozen"
+    assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+    refused = rig("operator", "grant", again := spec(), code=3).error
+    assert "operator froze" in refused["message"] and WHY[1] in refused["message"]
+    # another operator may lift it, by the same name
+    rig("operator", "unfreeze", "--agent", "somebody-else", "--reason", "not this one")
+    rig("operator", "grant", again, code=3)
+    rig("operator", "unfreeze", *scope, "--reason", "it was right")
+    rig("operator", "grant", again)
+    rig("operator", "complete", again.stem)
+
+
+def test_a_freeze_of_something_else_is_no_hindrance(rig: Rig, spec: Spec) -> None:
+    rig("operator", "freeze", "--template", "postgres-readwrite", *WHY)
+    rig("operator", "freeze", "--agent", "operator", *WHY)
+    rig.granted(file := spec())
+    rig("operator", "complete", file.stem)
+
+
+def test_whoever_reads_the_stream_ends_what_somebody_froze(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    stop = Event()
+    worker = rig.wiring().worker
+    thread = Thread(target=lambda: follow(worker, stopped=stop.is_set, tell=lambda _: None))
+    thread.start()
+    try:
+        time.sleep(1)
+        # without the worker's identity it is only signed
+        rig.cli("operator", "freeze", *AGENT, *WHY, worker=False)
+        begun = time.monotonic()
+        while rig.is_live(held.token):
+            assert time.monotonic() < begun + 5
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        thread.join()
+    assert rig.file(file.stem).task.end_reason == "frozen"
+
+
+def test_the_kill_switch_can_hold_the_door_closed(rig: Rig, spec: Spec) -> None:
+    rig.active(spec())
+    rig("operator", "revoke", *AGENT, *WHY, "--freeze", "--yes")
+    rig("operator", "grant", spec(), code=3)
+
+
+def test_only_operators_freeze_and_what_others_sign_counts_for_nothing(rig: Rig, spec: Spec) -> None:
+    for who in ("approver-1", "agent", "auditor"):
+        rig(who, "freeze", "--all", *WHY, code=10)
+        rig(who, "unfreeze", "--all", *WHY, code=10)
+    rig("operator", "freeze", *TEMPLATE, *WHY)
+    path, key = f"freezes/{rig.entity('operator')}", Scope(template=TEMPLATE[1]).key
+    signed = rig.document(f"{path}/{key}")
+    rig("operator", "unfreeze", *TEMPLATE, "--reason", "it is fine")
+    lifted = rig.document(f"{path}/{key}")
+    # somebody else's place, an edited document, and a lift by who is no operator any more
+    rig("operator", "freeze", *TEMPLATE, *WHY)
+    other = rig.entity("approver-1")
+    rig.put(f"freezes/{other}/{key}", lifted)
+    rig("operator", "grant", file := spec(), code=3)
+    rig.put(f"freezes/{other}/{key}", {**lifted, "payload": signed["payload"]})
+    rig("operator", "grant", file, code=3)
+
+
+def test_a_lift_by_somebody_who_is_disabled_lifts_nothing_and_their_freeze_holds(rig: Rig, spec: Spec) -> None:
+    rig("operator", "freeze", *AGENT, *WHY)
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_APPROVER_2_TOKEN": rig.world.operator_2_token.reveal()}
+    rig("approver-2", "unfreeze", *AGENT, "--reason", "let it go on")
+    rig.admin.write("identity/entity/name/operator-2", {"disabled": True})
+    try:
+        rig("operator", "grant", file := spec(), code=3)
+    finally:
+        rig.admin.write("identity/entity/name/operator-2", {"disabled": False})
+    rig("operator", "grant", file)
+    rig("operator", "complete", file.stem)
+
+
+def test_what_is_typed_wrong_freezes_nothing(rig: Rig) -> None:
+    rig("operator", "freeze", *WHY, code=2)
+    rig("operator", "freeze", *AGENT, *TEMPLATE, *WHY, code=2)
+    rig("operator", "freeze", *AGENT, "--reason", "", code=8)
+    rig("operator", "freeze", *AGENT, code=2)
+    rig("operator", "revoke", "some-task", "--freeze", *WHY, code=2)
