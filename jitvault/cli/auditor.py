@@ -50,8 +50,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         render.published(session.with_ends_asked_for(wiring, document), as_json=json_)
         session.check_findings(document)
         return
-    freeze = wiring.ledger.freeze()
-    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze))
+    freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
+    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze, children))
     render.status(shown, as_json=json_)
     if failure is not None:
         raise failure

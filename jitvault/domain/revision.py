@@ -110,10 +110,17 @@ class Revision:
     def window(self) -> Window:
         return self.spec.window
 
+    @property
+    def delegation(self) -> list[dict[str, Any]]:
+        """The tasks that handed its access on, from the first one to its parent; empty for what nobody delegated."""
+        found: list[dict[str, Any]] = self.content.get("delegation", [])
+        return found
+
     def involved(self) -> dict[str, str]:
-        """The entities that cannot approve it, with their part in it."""
-        content = self.content
-        return {content[part]["entity"]: part for part in ("owner", "agent", "requester")}
+        """The entities that cannot approve it, with their part in it or in a task that handed it on."""
+        parts = ("owner", "agent", "requester")
+        above = {link[part]["entity"]: f"{part} of {link['task']}" for link in self.delegation for part in parts}
+        return above | {self.content[part]["entity"]: part for part in parts}
 
     def template_of(self, path: str) -> dict[str, Any] | None:
         return next((entry for entry in self.access if entry["path"] == path), None)
@@ -129,8 +136,11 @@ def build(
     owner: Party,
     access: Sequence[Resolved],
     cidrs: Sequence[str],
+    delegation: Sequence[Mapping[str, Any]] = (),
 ) -> Revision:
     """Revision `number` of a task. The same arguments always give the same bytes.
+
+    `delegation` is as `Revision.delegation`.
 
     Raises InvalidInput when two of its accesses would send different data to one path.
     """
@@ -150,6 +160,8 @@ def build(
         "access": [entry.as_json() for entry in access],
         "cidrs": sorted(cidrs),
     }
+    if delegation:
+        content["delegation"] = [dict(link) for link in delegation]
     return Revision.of(canonical_bytes(content))
 
 
@@ -209,6 +221,9 @@ def in_plain_words(revision: Revision) -> list[str]:
         f"Risk {content['risk']}: criticality {body.criticality}, "
         f"tier {', '.join(sorted({e['tier'] for e in revision.access}))}.",
     ]
+    if revision.delegation:
+        handed = " → ".join(f"{link['task']} (agent {link['agent']['name']})" for link in revision.delegation)
+        lines.append(f"Handed on by: {handed}; it ends with each of them.")
     for entry in revision.access:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")

@@ -35,7 +35,7 @@ from jitvault.domain.windows import Window, format_duration, format_instant
 from jitvault.errors import InvalidInput
 
 # Known, and refused rather than ignored: who writes them counts on what they would do.
-LATER_FIELDS = frozenset({"parent", "heartbeat"})
+LATER_FIELDS = frozenset({"heartbeat"})
 
 ToolName = Annotated[
     str,
@@ -154,6 +154,9 @@ class TaskBody(Strict):
     network: ShortName | None = Field(
         default=None, description="The provisioned network from which the task's token works; any if absent."
     )
+    parent: Identifier | None = Field(
+        default=None, description="The task that hands a part of its access on to this one, which ends with it."
+    )
     deliver: Literal["requester", "agent"] = Field(
         default="requester", description="Whose inbox gets the wrapping token."
     )
@@ -196,6 +199,8 @@ class TaskSpec(Strict):
         }
         if body.network is not None:
             found["network"] = body.network
+        if body.parent is not None:
+            found["parent"] = body.parent
         return {
             "apiVersion": API_VERSION,
             "kind": "Task",

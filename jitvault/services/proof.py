@@ -94,6 +94,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
         "requester": content["requester"],
         "agent": content["agent"],
         "owner": content["owner"],
+        "delegation": content.get("delegation", []),
         "intent": content["spec"]["spec"]["intent"],
         "approved_by": [d.entity_id for d in file.decisions if d.decision == "approve"],
         "policy": dict(file.revision.decision),

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from jitvault.domain.delegation import above_of
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
@@ -37,6 +38,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "body": base64.b64encode(file.revision.body).decode(),
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
+        "delegation": above_of(content),
         "decision": dict(file.revision.decision),
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
         "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],

@@ -12,7 +12,8 @@ from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.consider import still_holds
 from jitvault.services.context import Worker
-from jitvault.services.papers import end_reasons, end_request
+from jitvault.services.lineage import over
+from jitvault.services.papers import end_reasons, end_request, may_end
 from jitvault.services.revoke import Why
 
 
@@ -20,6 +21,11 @@ def frozen(worker: Worker) -> Why | None:
     """Everything ends while a freeze is on."""
     freeze = worker.ledger.freeze()
     return (EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}) if freeze else None
+
+
+def ended_above(worker: Worker, file: TaskFile) -> Why | None:
+    """What was handed on ends with whatever is above it."""
+    return (EndReason.PARENT, {"note": why}) if (why := over(worker, Revision.of(file.revision.body))) else None
 
 
 def _tripped(trips: Sequence[Trip]) -> Why | None:
@@ -43,12 +49,12 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
 
 def why_end(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
     """The first reason that holds, None while the task may go on."""
-    return frozen(worker) or _tripped(trips) or _over(worker, file)
+    return frozen(worker) or _tripped(trips) or ended_above(worker, file) or _over(worker, file)
 
 
 def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
     """The reasons that need no evidence from the stream."""
-    return frozen(worker) or _asked_to_end(worker, file)
+    return frozen(worker) or ended_above(worker, file) or _asked_to_end(worker, file)
 
 
 def _over(worker: Worker, file: TaskFile) -> Why | None:
@@ -88,5 +94,4 @@ def unwrapped(worker: Worker, file: TaskFile) -> bool:
 
 def entitled(file: TaskFile) -> dict[str, str]:
     """Who may end the task besides operators."""
-    content = Revision.of(file.revision.body).content
-    return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}
+    return may_end(Revision.of(file.revision.body).content)
