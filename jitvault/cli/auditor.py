@@ -72,7 +72,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         documents = wiring.person.documents
         names = documents.names("tasks/")
         found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
-        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent")
+        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent")
         tasks = [
             {**{key: document.get(key) for key in keys}, "findings": len(document.get("findings") or ())}
             for document in found

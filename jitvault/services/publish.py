@@ -38,6 +38,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "body": base64.b64encode(file.revision.body).decode(),
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
+        "parent": task.parent,
         "delegation": above_of(content),
         "decision": dict(file.revision.decision),
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
