@@ -50,8 +50,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         render.published(session.with_ends_asked_for(wiring, document), as_json=json_)
         session.check_findings(document)
         return
-    freeze = wiring.ledger.freeze()
-    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze))
+    freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
+    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze, children))
     render.status(shown, as_json=json_)
     if failure is not None:
         raise failure
@@ -72,7 +72,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         documents = wiring.person.documents
         names = documents.names("tasks/")
         found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
-        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "ends_at")
+        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
         tasks = [
             {**{key: document.get(key) for key in keys}, "findings": len(document.get("findings") or ())}
             for document in found

@@ -27,6 +27,7 @@ _UNKNOWN = (
     "the agent has no open finding",
     "the worker has these policies",
 )
+_ABOUT_PARENT = "its parent has this access, you may hand it on, and nobody handed it to the parent"
 
 
 @policy_app.command("check")
@@ -164,16 +165,23 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
 
     access = [access_of(wiring.templates[entry.template]) for entry in spec.spec.access]
     you, assumed = Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
+    depth = 1 if spec.spec.parent else 0
+    about_parent = [_ABOUT_PARENT] if depth else []
     if not wiring.has_worker:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent)
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
-        return Asked(spec, access, you, agent, owner, {}, 0, wiring.clock.now()), [*assumed, *_UNKNOWN]
+        at, delegator = wiring.clock.now(), you if depth else None
+        found = Asked(spec, access, you, agent, owner, {}, depth, at, delegator)
+        return found, [*assumed, *about_parent, *_UNKNOWN]
     worker = wiring.nameless_worker
     if wiring.settings.person and (me := worker.identity.by_id(wiring.person.entity)):
         you, assumed = principal_of(worker, "Operator", me), []
     agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
     owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
-    return asked_about(worker, spec, access, requester=you, agent=agent, owner=owner), assumed
+    found = asked_about(
+        worker, spec, access, requester=you, agent=agent, owner=owner, depth=depth, delegator=you if depth else None
+    )
+    return found, [*assumed, *about_parent]
 
 
 def _read(path: Path) -> bytes:

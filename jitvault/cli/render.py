@@ -208,6 +208,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
         "intent": content["spec"]["spec"]["intent"],
+        **_family(shown),
         "risk": content["risk"],
         "revision": str(shown["revision"]["number"]),
         "digest": shown["digest"],
@@ -240,6 +241,12 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, Text(what))
     console.print(table)
+
+
+def _family(shown: Mapping[str, Any]) -> dict[str, str]:
+    """What is above and below the task, where there is something."""
+    above, below = " → ".join(shown["delegation"]), ", ".join(shown["children"])
+    return {**({"handed on by": above} if above else {}), **({"handed on to": below} if below else {})}
 
 
 def _print_asked(console: Console, asked: Sequence[Mapping[str, Any]]) -> None:

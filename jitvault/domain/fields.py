@@ -174,15 +174,15 @@ Level = Literal["low", "medium", "high", "critical"]
 SortedNames = AfterValidator(sorted_names)
 
 
-def validated(model: type[M], document: Document, *, later: frozenset[str] = frozenset()) -> M:
+def validated(model: type[M], document: Document) -> M:
     """`document` as a `model`. Raises one InvalidInput that lists the first ten problems, each with
-    source, line, field and what was expected. Fields named in `later` are known, but not yet supported.
+    source, line, field and what was expected.
     """
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
         found = _told_once(error.errors(include_url=False))
-    lines = [_reported(model, document, one, later) for one in found[:MAX_PROBLEMS]]
+    lines = [_reported(model, document, one) for one in found[:MAX_PROBLEMS]]
     if len(found) > MAX_PROBLEMS:
         lines.append(f"+{len(found) - MAX_PROBLEMS} more")
     raise InvalidInput("\n".join(lines))
@@ -194,11 +194,11 @@ def _told_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in below]
 
 
-def _reported(model: type[BaseModel], document: Document, error: ErrorDetails, later: frozenset[str]) -> str:
+def _reported(model: type[BaseModel], document: Document, error: ErrorDetails) -> str:
     # A wrong key of a mapping is reported by pydantic below the key, as the step "[key]".
     path: Path = tuple(step for step in error["loc"] if step != "[key]")
     where = place(document.source, document.line_of(path))
-    return f"{where}: {_field_name(path)}: {_expectation(model, error, path, later)}"
+    return f"{where}: {_field_name(path)}: {_expectation(model, error, path)}"
 
 
 def _field_name(path: Path) -> str:
@@ -230,13 +230,11 @@ _EXPECTATIONS = {
 }
 
 
-def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path, later: frozenset[str]) -> str:
+def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path) -> str:
     kind, value = error["type"], error["input"]
     if kind == "missing":
         return "a value is required"
     if kind == "extra_forbidden":
-        if path[-1] in later:
-            return "not supported by this version of jitvault"
         return f"unknown field; expected one of {', '.join(_known_fields(model, path[:-1]))}"
     message = _EXPECTATIONS.get(kind, error["msg"].lower()).format(**error.get("ctx", {}))
     if kind == "complete":

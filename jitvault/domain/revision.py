@@ -117,11 +117,17 @@ class Revision:
         body = self.spec.spec
         return requested_ttl(body.window.ttl, body.criticality) // timedelta(seconds=1)
 
+    @property
+    def delegation(self) -> list[dict[str, Any]]:
+        """The tasks that handed its access on, from the first one to its parent; empty for what nobody delegated."""
+        found: list[dict[str, Any]] = self.content.get("delegation", [])
+        return found
+
     def involved(self) -> dict[str, str]:
-        """The entities that cannot approve it, with their part in it."""
-        content = self.content
-        handed_on = {party["entity"]: "delegator" for party in content.get("chain", ())}
-        return handed_on | {content[part]["entity"]: part for part in ("owner", "agent", "requester")}
+        """The entities that cannot approve it, with their part in it or in a task that handed it on."""
+        parts = ("owner", "agent", "requester")
+        above = {link[part]["entity"]: f"{part} of {link['task']}" for link in self.delegation for part in parts}
+        return above | {self.content[part]["entity"]: part for part in parts}
 
     def template_of(self, path: str) -> dict[str, Any] | None:
         return next((entry for entry in self.access if entry["path"] == path), None)
@@ -137,8 +143,11 @@ def build(
     owner: Party,
     access: Sequence[Resolved],
     cidrs: Sequence[str],
+    delegation: Sequence[Mapping[str, Any]] = (),
 ) -> Revision:
     """Revision `number` of a task. The same arguments always give the same bytes.
+
+    `delegation` is as `Revision.delegation`.
 
     Raises InvalidInput when two of its accesses would send different data to one path.
     """
@@ -158,6 +167,8 @@ def build(
         "access": [entry.as_json() for entry in access],
         "cidrs": sorted(cidrs),
     }
+    if delegation:
+        content["delegation"] = [dict(link) for link in delegation]
     return Revision.of(canonical_bytes(content))
 
 
@@ -193,17 +204,15 @@ def terms(
     revision: Revision,
     start: datetime,
     obligations: Obligations = NO_OBLIGATIONS,
-    *,
-    parent_ends_at: datetime | None = None,
 ) -> Terms:
-    """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, policy's cap,
-    the remaining window, which policy can cap too, and what is left of the parent task, where there is one.
+    """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, the remaining
+    window, and the caps of both that policy or a parent task set (`jitvault.domain.delegation.within`).
 
     Raises InvalidInput when too little is left for the agent to unwrap and work.
     """
     second, requested_s = timedelta(seconds=1), revision.requested_ttl_s
     capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
-    closes = min(filter(None, (revision.window.closes_at(start), capped, parent_ends_at)))
+    closes = min(filter(None, (revision.window.closes_at(start), capped)))
     left_s = (closes - start) // second
     ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
     shortest_s, work_s = WRAP_TTLS[0] // second, WORK_AFTER_UNWRAP // second
@@ -230,6 +239,9 @@ def in_plain_words(revision: Revision) -> list[str]:
         f"Risk {content['risk']}: criticality {body.criticality}, "
         f"tier {', '.join(sorted({e['tier'] for e in revision.access}))}.",
     ]
+    if revision.delegation:
+        handed = " → ".join(f"{link['task']} (agent {link['agent']['name']})" for link in revision.delegation)
+        lines.append(f"Handed on by: {handed}; it ends with each of them.")
     for entry in revision.access:
         choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
         lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")

@@ -34,9 +34,6 @@ from jitvault.domain.fields import (
 from jitvault.domain.windows import Window, format_duration, format_instant
 from jitvault.errors import InvalidInput
 
-# Known, and refused rather than ignored: who writes them counts on what they would do.
-LATER_FIELDS = frozenset({"parent"})
-
 ToolName = Annotated[
     str,
     Name(
@@ -165,6 +162,9 @@ class TaskBody(Strict):
     network: ShortName | None = Field(
         default=None, description="The provisioned network from which the task's token works; any if absent."
     )
+    parent: Identifier | None = Field(
+        default=None, description="The task that hands a part of its access on to this one, which ends with it."
+    )
     deliver: Literal["requester", "agent"] = Field(
         default="requester", description="Whose inbox gets the wrapping token."
     )
@@ -207,6 +207,8 @@ class TaskSpec(Strict):
         }
         if body.network is not None:
             found["network"] = body.network
+        if body.parent is not None:
+            found["parent"] = body.parent
         return {
             "apiVersion": API_VERSION,
             "kind": "Task",
@@ -220,4 +222,4 @@ def parse_spec(data: bytes, source: str = "spec") -> TaskSpec:
 
     What depends on the time, on templates or on what is provisioned is not looked at here.
     """
-    return validated(TaskSpec, read_document(data, source=source), later=LATER_FIELDS)
+    return validated(TaskSpec, read_document(data, source=source))

@@ -83,6 +83,12 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
         with self._db.read() as connection:
             return [get(row, TaskRow) for row in connection.execute(query).mappings()]
 
+    def children(self, task_id: str) -> list[str]:
+        task = schema.tasks.c
+        query = select(task.task_id).where(task.parent == task_id).order_by(task.task_id)
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
         query = select(task.task_id, task.seq).where(task.state.in_([state.value for state in HOLDING]))

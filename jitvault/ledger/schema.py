@@ -86,6 +86,7 @@ tasks = Table(
     Column("digest", String(71), nullable=False),
     Column("requester", String(64), nullable=False),
     Column("agent", String(64), nullable=False),
+    Column("parent", String(63), ForeignKey("tasks.task_id"), index=True),
     Column("version", Integer, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("head", String(64), nullable=False),

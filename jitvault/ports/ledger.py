@@ -52,6 +52,8 @@ class TaskRow:
     dead_ms: int | None
     confirmed_ms: int | None
     receipt: Mapping[str, Any] | None
+    parent: str | None = None
+    """The task that handed a part of its access on to this one, as its revision says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,10 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
     def task(self, task_id: str) -> TaskRow | None: ...
 
     def tasks(self) -> list[TaskRow]: ...
+
+    def children(self, task_id: str) -> list[str]:
+        """The tasks that the task handed a part of its access on to, in the order of their ids."""
+        ...
 
     def held(self) -> dict[str, int]:
         """The tasks that hold access, each with the number of its last event."""

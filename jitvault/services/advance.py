@@ -15,13 +15,22 @@ from datetime import datetime, timedelta
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.trip import Trip
-from jitvault.errors import AuditUntrusted, JitvaultError, SecurityFinding, VaultBusy, VaultRefused, VaultUnavailable
+from jitvault.errors import (
+    AuditUntrusted,
+    InvalidInput,
+    JitvaultError,
+    SecurityFinding,
+    VaultBusy,
+    VaultRefused,
+    VaultUnavailable,
+)
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.due import is_due
+from jitvault.services.family import prove_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
@@ -31,10 +40,10 @@ from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
-from jitvault.services.reasons import entitled, frozen, keep_reasons, unwrapped, why_end, why_end_blind
+from jitvault.services.reasons import ended_above, entitled, frozen, keep_reasons, unwrapped, why_end, why_end_blind
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import Why, revoke
+from jitvault.services.revoke import Why
 from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
@@ -136,7 +145,7 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     held = file.task.state in (State.ISSUED, State.ACTIVE)
     if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
         # an agent that made many lines must not keep its access while they are read
-        revoke(worker, file, claim, why=ending)
+        take_all_back(worker, file, claim, why=ending)
         file = _file(worker, task_id)
     if trips := watch(worker, file):
         file = _file(worker, task_id)
@@ -157,9 +166,9 @@ def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> S
     if file.task.state in (State.ISSUED, State.ACTIVE):
         ending = why_end_blind(worker, file)
         if ending is not None:
-            revoke(worker, file, claim, why=ending)
+            take_all_back(worker, file, claim, why=ending)
     elif file.task.state is State.ENDING:
-        revoke(worker, file, claim)
+        take_all_back(worker, file, claim)
     raise why
 
 
@@ -202,7 +211,13 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     check_issuable(worker, file, said)
     canary(worker)
     check_not_frozen(worker, file)
-    issue(worker, file, claim, standing.decision.obligations)
+    try:
+        issue(worker, file, claim, standing.decision.obligations)
+    except InvalidInput:
+        # between the intent and the create its parent ended, or another child of it was issued
+        if (begun := _file(worker, file.task.task_id)).task.state is State.ISSUING:
+            _issuing(worker, begun, claim)
+        raise
     return Step(standing=standing)
 
 
@@ -212,7 +227,7 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     file = _file(worker, file.task.task_id)
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
-    if stop := frozen(worker, file):
+    if stop := frozen(worker, file) or ended_above(worker, file):
         return _ending(worker, file, claim, Step(), stop)
     standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
     if standing is None:
@@ -252,7 +267,8 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
         # before anything that can fail: a Vault that was restored has given it back
         begin_again(worker, file, claim, "unproven", BACK)
         file = _file(worker, file.task.task_id)
-    revoke(worker, file, claim, why=why)
+    take_all_back(worker, file, claim, why=why)
+    prove_below(worker, file.task.task_id, claim, advance)
     # the canary first: the leases that are read on the way to it have to be in the file
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
@@ -263,7 +279,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()
-    if outcome.proven and last.waits < _QUIET_WAITS:
+    if outcome.proven and last.waits < _QUIET_WAITS and not unproven(worker, file.task.task_id):
         # only time is missing, or the answer to a request that is in flight
         if worker.is_late(quiet_s):
             return Step()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from jitvault.domain.delegation import as_whom
 from jitvault.domain.policy import highest
 from jitvault.domain.question import Action, Kind, Load, Moment, Principal, Question
 from jitvault.domain.revision import Revision
@@ -21,7 +22,10 @@ TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What questions are made of. `access` are the entries of a revision; `loads` says what other tasks hold."""
+    """What questions are made of. `access` are the entries of a revision; `loads` says what other tasks hold.
+
+    `requester` answers for it: of what was handed on, whoever asked for the first task. `delegator` hands it on.
+    """
 
     spec: TaskSpec
     access: Sequence[Mapping[str, Any]]
@@ -31,6 +35,12 @@ class Asked:
     loads: Mapping[str, Load]
     depth: int
     at: datetime
+    delegator: Principal | None = None
+
+    def to_issue(self) -> list[Question]:
+        """All that has to be permitted before anything is issued."""
+        handed_on = self.questions((Action.DELEGATE,), self.delegator) if self.delegator else []
+        return [*self.questions(TO_ISSUE), *handed_on]
 
     def questions(self, actions: Iterable[Action], principal: Principal | None = None) -> list[Question]:
         """One for each access and action; `principal` is who wants it, where it is not the requester."""
@@ -82,14 +92,17 @@ class Asked:
 
 def asked(worker: Worker, revision: Revision) -> Asked:
     """What a revision's questions are made of, with groups and counts read this moment."""
-    content = revision.content
+    content, above = revision.content, revision.delegation
+    kind = as_whom(revision) if above else None
     return asked_about(
         worker,
         revision.spec,
         revision.access,
-        requester=_principal(worker, "Operator", content["requester"]),
+        requester=_principal(worker, "Operator", (above[0] if above else content)["requester"]),
         agent=_principal(worker, "Agent", content["agent"]),
         owner=_principal(worker, "Operator", content["owner"]),
+        depth=len(above),
+        delegator=_principal(worker, kind, content["requester"]) if kind else None,
     )
 
 
@@ -101,12 +114,14 @@ def asked_about(
     requester: Principal,
     agent: Principal,
     owner: Principal,
+    depth: int = 0,
+    delegator: Principal | None = None,
 ) -> Asked:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
     since = worker.now() - _FINDINGS_COUNT_FOR
     loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
-    return Asked(spec, access, requester, agent, owner, loads, depth=0, at=worker.now())
+    return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
 
 
 def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:

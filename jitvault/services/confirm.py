@@ -18,6 +18,7 @@ from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.family import unproven
 from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, live_lookups, proven_before
 from jitvault.services.proof import rung_of
@@ -93,6 +94,8 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
         open_doubts=doubts_of(worker, file, trail, canary),
         settled=settles(tokens, trail, good_listings(file), at=canary.place),
     )
+    if quiet.ok and (open_ := unproven(worker, file.task.task_id)):
+        quiet = replace(quiet, ok=False, evidence=f"not before what it handed on to {', '.join(open_)} is proven dead")
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
     if not quiet.ok:

@@ -15,6 +15,7 @@ from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.ports.ledger import AccessRow, Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
+from jitvault.services.lineage import bounded, check_above, check_room
 from jitvault.services.papers import Submission, find_requester, submission
 from jitvault.services.proof import last_said, votes_digest
 from jitvault.services.publish import publish_refusal
@@ -92,6 +93,7 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
         _move(worker, file, claim, State.LAPSED, {"why": "its window is over"})
         return None
     revision = resolve(worker, submitted, number=task.revision)
+    check_above(worker, revision)
     changed = revision.digest != old.digest
     if changed:
         if submitted.spec.canonical() != old.content["spec"] and not submitted.revise:
@@ -146,7 +148,9 @@ def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:
         return None
     try:
         standing = stand(worker, revision)
-        terms(revision, worker.now(), standing.decision.obligations)
+        check_above(worker, revision)
+        check_room(worker, revision)
+        terms(revision, worker.now(), bounded(worker, revision, worker.now(), standing.decision.obligations))
         check_selftested(worker, revision, standing.decision.obligations.confirm)
     except InvalidInput:
         return None
@@ -174,6 +178,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         dead_ms=None,
         confirmed_ms=None,
         receipt=None,
+        parent=submitted.spec.spec.parent,
     )
     rows = (*_opened(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
     body = {"revision": 1, "digest": revision.digest, **_said(task.task_id, standing)}
@@ -188,7 +193,12 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         "revised",
         {"revision": number, "digest": revision.digest, **_said(file.task.task_id, standing)},
         state=standing.state,
-        fields={"revision": number, "digest": revision.digest, "due_at": revision.window.until},
+        fields={
+            "revision": number,
+            "digest": revision.digest,
+            "due_at": revision.window.until,
+            "parent": revision.spec.spec.parent,
+        },
         rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

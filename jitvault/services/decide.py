@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.domain.approval import Tally, Vote, count
+from jitvault.domain.delegation import handed_on, widened
 from jitvault.domain.lifecycle import State
-from jitvault.domain.policy import Decision
+from jitvault.domain.policy import Decision, Obligations
 from jitvault.domain.question import Action, Principal
 from jitvault.domain.revision import Party, Resolved, Revision, build, terms
 from jitvault.domain.spec import AccessEntry, TaskSpec
@@ -18,8 +19,9 @@ from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, VaultRejected
 from jitvault.ports.engine import Engine
 from jitvault.ports.vault import Entity
-from jitvault.services.ask import TO_ISSUE, Asked, asked
+from jitvault.services.ask import Asked, asked
 from jitvault.services.context import Worker
+from jitvault.services.lineage import bounded, check_above, check_window, parent_of
 from jitvault.services.papers import Submission, votes
 from jitvault.services.selftest import check_selftested
 
@@ -56,7 +58,8 @@ def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
     """
     spec = submitted.spec
     body = spec.spec
-    return build(
+    parent = parent_of(worker, spec)
+    revision = build(
         installation=worker.installation,
         number=number,
         spec=spec,
@@ -65,7 +68,11 @@ def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
         owner=_party(enabled(worker, spec, "owner")),
         access=[_resolved(worker, entry) for entry in body.access],
         cidrs=_cidrs(worker, spec),
+        delegation=handed_on(parent) if parent else (),
     )
+    if parent and (problems := widened(revision, parent)):
+        raise InvalidInput(f"task {spec.id}: spec.{problems[0]}", hint="A task hands on at most what it has itself.")
+    return revision
 
 
 def check_grantable(worker: Worker, revision: Revision) -> None:
@@ -77,8 +84,10 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
     problems = spec.window.problems(worker.now(), longest)
     if problems:
         raise InvalidInput(f"task {spec.id}: {problems[0]}")
+    check_above(worker, revision)
+    check_window(worker, revision)
     start = max(filter(None, (worker.now(), spec.window.not_before)))
-    found = terms(revision, start)
+    found = terms(revision, start, bounded(worker, revision, start))
     network = spec.spec.network
     role = role_name(smallest_cap(timedelta(seconds=found.window_s)), network)
     if worker.tokens.role(role) is None:
@@ -92,7 +101,9 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
 def stand(worker: Worker, revision: Revision) -> Standing:
     """Ask policy and count the approvals of `revision`, all read now."""
     found = asked(worker, revision)
-    decision = worker.authorizer.decide(found.questions(TO_ISSUE))
+    decision = worker.authorizer.decide(found.to_issue())
+    if revision.delegation and found.delegator is None:
+        decision = _not_theirs(decision, revision)
     _check_groups(worker, decision)
     cast = votes(worker, revision.spec.id, decision.obligations.deciders)
     forbidden = _not_permitted(worker, found, cast)
@@ -104,6 +115,13 @@ def why_not_renewed(worker: Worker, revision: Revision) -> str | None:
     """Why policy does not permit that what was granted goes on; None while it does."""
     decision = worker.authorizer.decide(asked(worker, revision).questions((Action.RENEW,)))
     return None if decision.permitted else decision.why_denied
+
+
+def _not_theirs(decision: Decision, revision: Revision) -> Decision:
+    """The denial for whoever has no part in the parent that could be handed on."""
+    parent = revision.delegation[-1]
+    why = f"only {parent['requester']['name']} and {parent['agent']['name']} can hand task {parent['task']} on"
+    return Decision(False, Obligations(), (), decision.policy_digest, (why,))
 
 
 def _check_groups(worker: Worker, decision: Decision) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from jitvault.domain.lifecycle import HOLDING, State
+from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.services.context import Worker, new_id
+from jitvault.services.family import alive
 from jitvault.services.integrity import problems_of
+from jitvault.services.lineage import LIVING
 from jitvault.services.papers import end_request
 from jitvault.services.reasons import entitled
 from jitvault.services.revoke import DEAD
@@ -28,20 +30,25 @@ class Taken:
 
 
 def take_back(worker: Worker, task_id: str) -> Taken:
-    """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, the token first.
+    """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, and of everything
+    below it, the tokens first.
 
     Raises SecurityFinding for rows that somebody edited: what they name may be somebody else's.
     """
     file = worker.ledger.file(task_id)
-    if file is None or file.task.state not in HOLDING | {State.ENDING}:
+    if file is None or file.task.state not in LIVING:
         return Taken()
     if file.task.state in HOLDING and end_request(worker, task_id, entitled=entitled(file)) is None:
         return Taken()
     if problems := problems_of(worker, file):
         raise SecurityFinding(f"the ledger was edited: task {task_id}: {'; '.join(problems)}")
-    accessors = [g.wrapped_accessor for g in file.grants if g.wrapped_accessor and g.verdict not in DEAD]
-    leases = [g.token_lease for g in file.grants if g.token_lease and not g.wrapped_accessor and g.verdict not in DEAD]
-    leases += [lease.lease_id for lease in file.leases if lease.verdict not in DEAD]
+    under = [found for name in alive(worker, task_id) if (found := worker.ledger.file(name))]
+    # one of these that was edited keeps none of the others alive
+    doomed = [file, *(one for one in under if not problems_of(worker, one))]
+    grants = [g for one in doomed for g in one.grants if g.verdict not in DEAD]
+    accessors = [g.wrapped_accessor for g in grants if g.wrapped_accessor]
+    leases = [g.token_lease for g in grants if g.token_lease and not g.wrapped_accessor]
+    leases += [lease.lease_id for one in doomed for lease in one.leases if lease.verdict not in DEAD]
     acts: list[Callable[[], object]] = [partial(worker.tokens.revoke_accessor, a, op=new_id()) for a in accessors]
     acts += [partial(worker.leases.revoke, lease_id, op=new_id()) for lease_id in leases]
     ended = 0

@@ -13,7 +13,7 @@ from jitvault.domain.spec import TaskSpec
 from jitvault.domain.template import AccessTemplate
 from jitvault.domain.windows import format_duration, format_instant
 from jitvault.ports.policy import Authorizer
-from jitvault.services.ask import TO_ISSUE, Asked
+from jitvault.services.ask import Asked
 
 _WEEK_H = 7 * 24
 _WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 30, 15))
@@ -48,7 +48,7 @@ def access_of(template: AccessTemplate) -> Mapping[str, Any]:
 
 
 def _decide(authorizer: Authorizer, asked: Asked) -> Decision:
-    return authorizer.decide(asked.questions(TO_ISSUE))
+    return authorizer.decide(asked.to_issue())
 
 
 def _changes(authorizer: Authorizer, asked: Asked) -> Iterator[tuple[str, bool]]:

@@ -136,6 +136,8 @@ def _revision(file: TaskFile) -> list[str]:
         problems.append("the revision's bytes do not have its digest")
     elif Revision.of(revision.body).content["requester"]["entity"] != task.requester:
         problems.append("the task's requester is not the one of its revision")
+    elif Revision.of(revision.body).content["spec"]["spec"].get("parent") != task.parent:
+        problems.append("the task's parent is not the one of its revision")
     decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised")]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")

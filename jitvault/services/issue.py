@@ -21,6 +21,7 @@ from jitvault.ports.vault import TokenFacts, WrappedToken
 from jitvault.services.acts import act
 from jitvault.services.context import Worker, new_id
 from jitvault.services.due import claim_by
+from jitvault.services.lineage import bounded, check_above, check_room
 from jitvault.services.selftest import check_selftested
 
 MAX_ATTEMPTS = 3
@@ -30,12 +31,13 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
     """Create, check and deliver the task's token; the task is `issued` afterwards.
 
     `obligations` are those of the decision that permits it. Raises InvalidInput, before anything is done, when a
-    template has not passed its check or policy's caps leave too little time.
+    template has not passed its check, policy's caps leave too little time, or what its parent has does not.
     """
     revision = Revision.of(file.revision.body)
     check_selftested(worker, revision, obligations.confirm)
+    check_room(worker, revision)
     now = worker.now()
-    granted = terms(revision, now, obligations)
+    granted = terms(revision, now, bounded(worker, revision, now, obligations))
     grant = _intended(worker, file, revision, granted, now)
     wrapped, operation = act(
         worker,
@@ -105,6 +107,10 @@ def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms
 
 def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
     content = revision.content
+    # once more, now that the intent can be seen: whoever ends a parent, or issues another child of it, looks after
+    # their own commit, so that of two who meet at least one sees the other
+    check_above(worker, revision)
+    check_room(worker, revision)
     return worker.tokens.create_wrapped(
         grant.role,
         policies=sorted({entry["policy"] for entry in revision.access}),
@@ -114,6 +120,7 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
             "jitvault_grant": grant.grant_id,
             "jitvault_digest": revision.digest,
             "jitvault_agent": content["agent"]["entity"],
+            **_above(revision),
             # so that the agent knows what to read and what to send, with nothing but its token: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
         },
@@ -121,6 +128,11 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
         wrap_ttl_s=grant.wrap_ttl_s,
         op=op,
     )
+
+
+def _above(revision: Revision) -> dict[str, str]:
+    tasks = [link["task"] for link in revision.delegation]
+    return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
 
 
 def _checked(worker: Worker, revision: Revision, grant: GrantRow) -> TokenFacts:

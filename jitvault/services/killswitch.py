@@ -26,7 +26,7 @@ from jitvault.services.acts import intended, left
 from jitvault.services.advance import advance
 from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
-from jitvault.services.integrity import check_integrity
+from jitvault.services.family import alive, on_its_claim
 from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
@@ -75,7 +75,9 @@ def in_scope(worker: Worker, scope: Scope) -> list[str]:
     covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
     check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())))
-    return [task.task_id for task in covered if task.state in _STILL_THERE]
+    tasks = dict.fromkeys(task.task_id for task in covered if task.state in _STILL_THERE)
+    # what was handed on ends as well: its doors are closed with the others
+    return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
 
 
 def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
@@ -255,13 +257,8 @@ def _take(hand: Hand, task_id: str, act: Callable[[Worker, TaskFile, int], Verdi
     """Do `act` to a task; gives whether all that came of it is `good`. One that is being issued may have a token that
     nobody knows yet: it is left to the story.
     """
-    worker = hand.worker
-    with worker.ledger.claim(task_id) as claim:
-        file = worker.ledger.file(task_id)
-        if file is None or file.task.state not in _HELD | {State.ENDING}:
-            return False
-        check_integrity(worker, file)
-        return act(worker, file, claim) <= good
+    found = on_its_claim(hand.worker, task_id, act)
+    return found is not None and found <= good
 
 
 def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:

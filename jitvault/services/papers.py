@@ -109,6 +109,11 @@ def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]
     return spec.spec.deliver == "agent" or asked_last
 
 
+def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Who may end a task besides operators, by those with a part in it."""
+    return {parts[part]["entity"]: part for part in ("requester", "agent", "owner")}
+
+
 def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
     """A verified wish to end the task by somebody who may: one of `entitled`, or any operator.
 

@@ -109,6 +109,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
         "requester": content["requester"],
         "agent": content["agent"],
         "owner": content["owner"],
+        "delegation": content.get("delegation", []),
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
         "approved_by": list(last_said(file).get("approved_by", ())),

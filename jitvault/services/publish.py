@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from jitvault.domain.delegation import above_of
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
@@ -37,6 +38,8 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "body": base64.b64encode(file.revision.body).decode(),
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
+        "parent": task.parent,
+        "delegation": above_of(content),
         "decision": dict(file.revision.decision),
         # the revision before this one that was approved, for who shall see what changed
         "approved": _approved_before(worker, task),

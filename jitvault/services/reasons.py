@@ -15,7 +15,8 @@ from jitvault.services.decide import why_not_renewed
 from jitvault.services.due import claim_by, next_beat_by
 from jitvault.services.hold import why_not_held
 from jitvault.services.keep import STARVED
-from jitvault.services.papers import end_reasons, end_request
+from jitvault.services.lineage import over
+from jitvault.services.papers import end_reasons, end_request, may_end
 from jitvault.services.revoke import Why
 from jitvault.services.watch import freeze_of
 
@@ -27,6 +28,11 @@ def frozen(worker: Worker, file: TaskFile) -> Why | None:
         return EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}
     word = freeze_of(worker, file)
     return (EndReason.FROZEN, {"note": word.reason, "by": word.by, "scope": str(word.scope)}) if word else None
+
+
+def ended_above(worker: Worker, file: TaskFile) -> Why | None:
+    """What was handed on ends with whatever is above it."""
+    return (EndReason.PARENT, {"note": why}) if (why := over(worker, Revision.of(file.revision.body))) else None
 
 
 def _tripped(trips: Sequence[Trip]) -> Why | None:
@@ -50,12 +56,12 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
 
 def why_end(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
     """The first reason that holds, None while the task may go on."""
-    return frozen(worker, file) or _tripped(trips) or _over(worker, file)
+    return frozen(worker, file) or _tripped(trips) or ended_above(worker, file) or _over(worker, file)
 
 
 def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
     """The reasons that need no evidence from the stream."""
-    return frozen(worker, file) or _asked_to_end(worker, file)
+    return frozen(worker, file) or ended_above(worker, file) or _asked_to_end(worker, file)
 
 
 def _over(worker: Worker, file: TaskFile) -> Why | None:
@@ -119,5 +125,4 @@ def unwrapped(worker: Worker, file: TaskFile) -> bool:
 
 def entitled(file: TaskFile) -> dict[str, str]:
     """Who may end the task besides operators."""
-    content = Revision.of(file.revision.body).content
-    return {content[part]["entity"]: part for part in ("requester", "agent", "owner")}
+    return may_end(Revision.of(file.revision.body).content)

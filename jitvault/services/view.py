@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jitvault.domain.delegation import above_of
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
@@ -34,6 +35,8 @@ REPORT_COLUMNS = (
     "requester",
     "agent",
     "owner",
+    "parent",
+    "delegation",
     "approved_by",
     "template",
     "path",
@@ -49,13 +52,15 @@ REPORT_COLUMNS = (
 )
 
 
-def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None) -> dict[str, Any]:
-    """The task with its revision, decisions, grant, leases, what its token did, findings and timeline."""
+def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Sequence[str] = ()) -> dict[str, Any]:
+    """The task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline."""
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     grant = file.grants[-1] if file.grants else None
     return {
         **summary_of(task),
+        "delegation": above_of(content),
+        "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
         "decision": dict(file.revision.decision),
         "decisions": [
@@ -142,6 +147,7 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
         "digest": task.digest,
         "requester": task.requester,
         "agent": task.agent,
+        "parent": task.parent,
         "created_at": task.created_at.isoformat(),
         "due_at": task.due_at.isoformat() if task.due_at else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
@@ -170,6 +176,8 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
             "requester": content["requester"]["name"],
             "agent": content["agent"]["name"],
             "owner": content["owner"]["name"],
+            "parent": task.parent,
+            "delegation": above_of(content),
             "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
             "token_verdict": token.verdict.value if token else None,
             "requested_ttl_s": token.requested_ttl_s if token else None,

@@ -2,8 +2,17 @@
 #
 # Agents use what was granted: they fetch it from their inbox, and say when they are done.
 
-# The end of a task, signed by the agent. It asks for nothing else: no submit, no grant.
+# The end of a task, signed by the agent.
 path "jitvault/data/requests/{{identity.entity.id}}/+/end" {
+  capabilities = ["create", "update", "read"]
+}
+
+# What the agent asks for: to hand a part of its task's access on. The worker's policies permit it nothing else.
+path "jitvault/data/requests/{{identity.entity.id}}/+/submit" {
+  capabilities = ["create", "update", "read"]
+}
+
+path "jitvault/data/requests/{{identity.entity.id}}/+/grant" {
   capabilities = ["create", "update", "read"]
 }
 

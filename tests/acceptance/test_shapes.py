@@ -45,10 +45,12 @@ ENDED = {
 }
 SUMMARY = {
     **{"task_id": str, "state": str, "end_reason": (str, NOTHING), "digest": DIGEST},
-    **{"requester": ENTITY, "agent": ENTITY, "created_at": TIME, "due_at": (str, NOTHING), "ends_at": (str, NOTHING)},
+    **{"requester": ENTITY, "agent": ENTITY, "parent": NOTHING, "created_at": TIME},
+    **{"due_at": (str, NOTHING), "ends_at": (str, NOTHING)},
 }
 STATUS = {
     **SUMMARY,
+    **{"delegation": [str], "children": [str]},
     "revision": {"number": int, "digest": DIGEST, "content": dict},
     "decision": dict,
     "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
@@ -71,7 +73,8 @@ STATUS = {
 }
 ROW = {
     **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
-    **{"requester": str, "agent": str, "owner": str, "approved_by": [str], "template": str, "path": str},
+    **{"requester": str, "agent": str, "owner": str, "parent": NOTHING, "delegation": [str]},
+    **{"approved_by": [str], "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str]},
@@ -235,7 +238,14 @@ def test_the_lists_in_these_shapes_are_not_empty(story: Story) -> None:
 def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> None:
     published = {
         **{"task_id": str, "state": str, "end_reason": NOTHING, "revision": int, "digest": DIGEST},
-        **{"requester": ENTITY, "agent": ENTITY, "missing": MISSING, "why_denied": NOTHING},
+        **{
+            "requester": ENTITY,
+            "agent": ENTITY,
+            "parent": NOTHING,
+            "delegation": [str],
+            "missing": MISSING,
+            "why_denied": NOTHING,
+        },
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
         "end_requested": [dict],

@@ -52,7 +52,7 @@ def test_there_are_documents_to_try() -> None:
         "metadata.id: a..b",
         "metadata.surprise: x",
         "metadata.labels: {A: x}",
-        "spec.parent: x",
+        "spec.parent: a/b",
         "spec.intent: ''",
         "spec.access: []",
         "spec.access: [{template: t, with: {a: b/c}}]",

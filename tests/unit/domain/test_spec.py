@@ -173,7 +173,7 @@ def test_both_examples_are_there() -> None:
         ),
         ("spec/access/0/with_", {}, "spec.access[0].with_: unknown field"),
         ("api_version", "jitvault.dev/v1", "api_version: unknown field"),
-        ("spec/parent", "other", "spec.parent: not supported by this version"),
+        ("spec/parent", "a/b", "spec.parent: expected 1 to 63 of a-z"),
         ("spec/heartbeat", {"every": "1m"}, "spec.heartbeat: unknown field"),
         ("spec/window/heartbeat", 60, "spec.window.heartbeat: expected a duration"),
         ("spec/window/ttl", "0s", "spec.window.ttl: expected a duration of more than zero"),

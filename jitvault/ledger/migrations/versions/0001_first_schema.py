@@ -186,6 +186,7 @@ def _tasks() -> None:
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("requester", sa.String(length=64), nullable=False),
         sa.Column("agent", sa.String(length=64), nullable=False),
+        sa.Column("parent", sa.String(length=63), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("head", sa.String(length=64), nullable=False),
@@ -206,9 +207,11 @@ def _tasks() -> None:
             "state IN ('pending_approval', 'approved', 'issuing', 'issued', 'active', 'ending', 'confirmed', 'sealed', 'unverified', 'denied', 'cancelled', 'lapsed')",
             name=op.f("ck_tasks_state"),
         ),
+        sa.ForeignKeyConstraint(["parent"], ["tasks.task_id"], name=op.f("fk_tasks_parent")),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_tasks")),
     )
     op.create_index("ix_tasks_due", "tasks", ["state", "due_at"], unique=False)
+    op.create_index(op.f("ix_tasks_parent"), "tasks", ["parent"], unique=False)
 
 
 def _worker_sessions() -> None:

@@ -1,0 +1,115 @@
+"""What stands below a task that handed its access on. All of it ends with the task.
+
+The decision to end is committed first: from then on nothing is issued below. Then every door of the tree is closed, the
+leases are ended from the leaves up, and each task is proven before the one above it. Whatever stops this process, the
+ledger's states say what is left, and the next run begins with exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
+
+from jitvault.domain.lifecycle import State
+from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.integrity import check_integrity
+from jitvault.services.lineage import LIVING
+from jitvault.services.reasons import ended_above
+from jitvault.services.revoke import Verdicts, Why, close_door, end_leases, look_up_ended, revoke
+
+_TAKEN = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
+
+
+class GoOn(Protocol):
+    """`services.advance.advance`."""
+
+    def __call__(self, worker: Worker, task_id: str, *, deadline: float | None = None) -> TaskFile: ...
+
+
+def below(worker: Worker, task_id: str) -> list[str]:
+    """Every task below this one, each after those below itself."""
+    found: dict[str, None] = {}
+    seen = {task_id}
+
+    def visit(parent: str) -> None:
+        for child in worker.ledger.children(parent):
+            # a ledger that somebody edited may go in a circle
+            if child not in seen:
+                seen.add(child)
+                visit(child)
+                found[child] = None
+
+    visit(task_id)
+    return list(found)
+
+
+def alive(worker: Worker, task_id: str) -> list[str]:
+    """Those below the task of which something may be alive; leaves first."""
+    return _below_in(worker, task_id, LIVING)
+
+
+def unproven(worker: Worker, task_id: str) -> list[str]:
+    """Those below the task of which something may be alive, or that were closed without proof; leaves first."""
+    return _below_in(worker, task_id, LIVING | {State.UNVERIFIED})
+
+
+def take_all_back(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
+    """Revoke the task's credentials, and those of everything below it: all tokens, then the leases from the leaves up.
+
+    One that cannot be ended keeps neither the others alive nor the task itself. Raises like `revoke`, for the task.
+    """
+    task_id = file.task.task_id
+    if alive(worker, task_id):
+        # what Vault did not do is tried again below
+        with suppress(VaultUnavailable, VaultRefused):
+            close_door(worker, file, claim, why=why)
+    else:
+        revoke(worker, file, claim, why=why)
+    # only now: one may have been issued at the same moment, and from here on none can be
+    tree = alive(worker, task_id)
+    if not tree:
+        return
+    for act in (_close_door, end_leases, look_up_ended):
+        for name in tree:
+            worker.ledger.extend(task_id, claim)
+            with suppress(JitvaultError):
+                on_its_claim(worker, name, act)
+    again = worker.ledger.file(task_id)
+    if again is not None:
+        revoke(worker, again, claim)
+
+
+def prove_below(worker: Worker, task_id: str, claim: int, go_on: GoOn) -> None:
+    """Prove what is below the task, leaves first. What cannot be proven keeps the task from it, and is due again."""
+    tree = alive(worker, task_id)
+    # the quiet second of each passes while the others are looked at
+    for deadline in (worker.clock.monotonic(), None)[len(tree) < 2 :]:
+        for name in tree:
+            worker.ledger.extend(task_id, claim)
+            with suppress(JitvaultError):
+                go_on(worker, name, deadline=deadline)
+
+
+def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, int], Verdicts]) -> Verdicts | None:
+    """Do `act` to a task that has something to be taken away; None for another.
+
+    One that is being issued may have a token that nobody knows yet: it is left to the story.
+    """
+    with worker.ledger.claim(task_id) as claim:
+        file = worker.ledger.file(task_id)
+        if file is None or file.task.state not in _TAKEN:
+            return None
+        check_integrity(worker, file)
+        return act(worker, file, claim)
+
+
+def _below_in(worker: Worker, task_id: str, states: Collection[State]) -> list[str]:
+    return [name for name in below(worker, task_id) if (task := worker.ledger.task(name)) and task.state in states]
+
+
+def _close_door(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+    why = ended_above(worker, file) if file.task.state is not State.ENDING else None
+    return close_door(worker, file, claim, why=why)

@@ -1,0 +1,443 @@
+"""A task hands a part of its access on: never more than it has, and all of it ends with the task."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import EXAMPLE, without_limits
+from hands import Mirror
+from invariants import check, check_over
+from mortal import Mortal, new_rig, points_of, time_passes, until_done
+from rig import Held, Rig
+from test_order import not_revocable
+
+from jitvault.domain.lifecycle import EndReason
+from jitvault.errors import JitvaultError
+from jitvault.sandbox.world import World, env
+from jitvault.services import advance, family, issue
+from jitvault.services.sign import sign_end
+
+Spec = Callable[..., Path]
+
+
+@pytest.fixture
+def child(spec: Spec) -> Callable[..., Path]:
+    """`child(parent)` gives the file of a spec that narrows the task `parent`."""
+
+    def write(parent: str, *, more: str = "", window: str = "5m", **changes: Any) -> Path:
+        return spec(window=window, more=f"  parent: {parent}\n{more}", **changes)
+
+    return write
+
+
+def another_agent(rig: Rig) -> str:
+    """The name of a new agent, which has no login: what it gets is delivered to the requester."""
+    name = f"agent-{secrets.token_hex(4)}"
+    rig.admin.write("identity/entity", {"name": name})
+    return name
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def at(file: Path, **changes: str) -> Path:
+    """The spec with words replaced."""
+    text = file.read_text()
+    for old, new in changes.items():
+        assert old.replace("_", "-") in text
+        text = text.replace(old.replace("_", "-"), new)
+    file.write_text(text)
+    return file
+
+
+def tree(rig: Rig, spec: Spec, child: Callable[..., Path]) -> tuple[list[str], list[Held]]:
+    """A task, what it handed on, and what that handed on once more, each with a lease."""
+    top = spec()
+    held = [rig.active(top)]
+    files = [top]
+    for window in ("10m", "5m"):
+        files.append(child(files[-1].stem, window=window))
+        held.append(rig.active(files[-1]))
+    for file in files:
+        rig("operator", "status", file.stem)
+    return [file.stem for file in files], held
+
+
+def state(rig: Rig, task: str) -> tuple[str, str | None]:
+    row = rig.file(task).task
+    return row.state.value, row.end_reason and row.end_reason.value
+
+
+def test_a_child_has_its_own_token_that_names_everybody_above_it(rig: Rig, spec: Spec, child: Any) -> None:
+    names, held = tree(rig, spec, child)
+    metas = [rig.task_tokens(name)[0]["meta"] for name in names]
+    assert "jitvault_parent" not in metas[0]
+    assert [(m["jitvault_parent"], m["jitvault_delegation"]) for m in metas[1:]] == [
+        (names[0], names[0]),
+        (names[1], f"{names[0]} {names[1]}"),
+    ]
+    assert len({one.token for one in held}) == len({one.lease_id for one in held}) == 3
+    ends = [rig.file(name).grants[-1].expires_at for name in names]
+    assert ends[2] < ends[1] < ends[0]
+    shown = rig("operator", "status", names[1]).json
+    assert (shown["parent"], shown["delegation"], shown["children"]) == (names[0], names[:1], names[2:])
+    rows = {row["task_id"]: row for row in rig("auditor", "report").json["leases"]}
+    assert [(rows[n]["parent"], rows[n]["delegation"]) for n in names] == [
+        (None, []),
+        (names[0], names[:1]),
+        (names[1], names[:2]),
+    ]
+    assert rig.document(f"tasks/{names[2]}")["delegation"] == names[:2]
+
+
+def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec: Spec, child: Any) -> None:
+    names, held = tree(rig, spec, child)
+    done = rig("operator", "complete", names[0]).json
+    assert done["confirmed"]
+    assert [state(rig, name) for name in names] == [
+        ("confirmed", "completed"),
+        ("confirmed", "parent"),
+        ("confirmed", "parent"),
+    ]
+    for one in held:
+        assert not rig.is_live(one.token)
+        assert not rig.lease_is_live(one.lease_id)
+    proven = [next(e.at for e in rig.file(name).events if e.kind == "confirmed") for name in names]
+    assert proven == sorted(proven, reverse=True)
+    # every door before the first lease
+    acts = rig.rows("SELECT kind, subject, sent_at FROM operations WHERE kind LIKE 'revoke_%' ORDER BY sent_at")
+    tokens = {rig.file(name).grants[-1].accessor_hmac: name for name in names}
+    first = [tokens.get(subject, "lease") for _, subject, _ in acts]
+    assert set(first[:3]) == set(names), first
+    rig.settle()
+    for name in names:
+        assert rig("operator", "status", name).json["state"] == "sealed"
+    receipt = rig.file(names[2]).task.receipt
+    assert receipt is not None
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+def refused(rig: Rig, file: Path, code: int, said: str, who: str = "operator") -> None:
+    """The grant is refused with that exit code, and nothing is issued; so it is when it is asked for again."""
+    for _ in range(2):
+        result = rig(who, "grant", file, code=code)
+        assert said in result.error["message"], result.error
+    assert rig.task_tokens(file.stem) == []
+    known = rig.wiring().ledger.file(file.stem)
+    assert known is None or known.grants == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"template": "postgres-readwrite", "criticality": "high"}, "access: its parent does not have postgres-readw"),
+        ({"more": "  tools: [curl]\n"}, "tools: its parent does not have curl"),
+        ({}, "network: its parent's token works from loopback alone"),
+        ({"more": "  network: loopback\n", "criticality": "low"}, "criticality: expected medium or higher"),
+        ({"more": "  network: loopback\n", "window": "15m"}, "window: its parent ends at"),
+    ],
+)
+def test_a_child_that_is_wider_is_refused(rig: Rig, spec: Spec, child: Any, changes: dict[str, str], said: str) -> None:
+    top = spec(criticality="medium", more="  tools: [psql]\n  network: loopback\n")
+    rig("operator", "grant", top, code=4)
+    rig("approver-1", "approve", top.stem, "--yes")
+    rig.granted(top)
+    narrow = {"criticality": "medium", **changes}
+    refused(rig, child(top.stem, **narrow), 8, said)
+
+
+def test_a_parent_that_cannot_hand_anything_on_is_refused(rig: Rig, spec: Spec, child: Any) -> None:
+    itself = spec(task="itself", more="  parent: itself\n")
+    refused(rig, itself, 8, "a task cannot be its own parent")
+    refused(rig, child("nobody"), 8, "there is no task nobody")
+    rig.put("tasks/elsewhere", {"installation": "another", "task_id": "elsewhere", "state": "active"})
+    refused(rig, child("elsewhere"), 8, "belongs to another installation")
+    waiting = spec(criticality="medium")
+    rig("operator", "submit", waiting, code=4)
+    refused(rig, child(waiting.stem, criticality="medium"), 8, f"task {waiting.stem} is pending_approval")
+    ended = spec()
+    rig.active(ended)
+    rig("operator", "complete", ended.stem)
+    refused(rig, child(ended.stem), 8, f"task {ended.stem} is confirmed")
+
+
+def test_parents_never_go_in_a_circle(rig: Rig, spec: Spec, child: Any) -> None:
+    """Only what has access hands it on, and that is never revised: neither of two can come first."""
+    refused(rig, spec(task="ring-a", more="  parent: ring-b\n"), 8, "there is no task ring-b")
+    refused(rig, spec(task="ring-b", more="  parent: ring-a\n"), 8, "there is no task ring-a")
+    top = spec(task="ring-c")
+    rig.granted(top)
+    low = child("ring-c", task="ring-d")
+    rig.granted(low)
+    again = spec(task="ring-c", more="  parent: ring-d\n")
+    assert "is issued with another spec" in rig("operator", "grant", again, "--revise", code=9).error["message"]
+
+
+def test_a_parent_that_ended_between_approval_and_issue_is_refused(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem, criticality="medium")
+    rig("operator", "grant", low, code=4)
+    rig("approver-1", "approve", low.stem, "--yes")
+    rig("operator", "complete", top.stem)
+    refused(rig, low, 8, f"task {top.stem} is confirmed")
+
+
+def test_nobody_above_approves_what_was_handed_on(rig: Rig, spec: Spec, child: Any) -> None:
+    """The owner of the parent is an approver, and has no part in the child itself."""
+    top = at(spec(), data_owner="approver-1")
+    rig.active(top)
+    low = child(top.stem, criticality="medium")
+    rig("operator", "grant", low, code=4)
+    result = rig("approver-1", "approve", low.stem, "--yes", code=None)
+    assert f"owner of {top.stem}" in result.stdout + result.stderr
+    assert state(rig, low.stem)[0] == "pending_approval"
+    rig("approver-2", "approve", low.stem, "--yes")
+    assert rig.granted(low)["state"] == "issued"
+
+
+def test_only_the_parents_requester_and_agent_hand_it_on(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    rig.cli.variables["JITVAULT_APPROVER_1_TOKEN"] = rig.world.operator_2_token.reveal()
+    refused(rig, child(top.stem), 3, f"only operator and research-agent can hand task {top.stem} on", who="approver-1")
+    low = child(top.stem)
+    granted = rig("agent", "grant", low).json
+    assert rig.use(granted).secrets
+    # and nothing else
+    alone = spec()
+    rig("agent", "grant", alone, code=3)
+    assert rig.task_tokens(alone.stem) == []
+
+
+def test_policy_says_how_deep_and_by_whom(rig: Rig, spec: Spec, child: Any, tmp_path: Path) -> None:
+    names, _ = tree(rig, spec, child)
+    refused(rig, child(names[2], window="2m"), 3, "nothing is handed on more than twice")
+    policies = without_limits(tmp_path / "operators-alone")
+    text = (policies / "delegate.cedar").read_text()
+    mine = text.replace('(principal in Group::"jitvault-operators" || principal in Group::"jitvault-agents") &&', "")
+    assert mine != text
+    (policies / "delegate.cedar").write_text(mine.replace("context.depth >= 1 &&", "principal is Operator &&"))
+    rig.cli.variables["JITVAULT_POLICIES"] = str(policies)
+    top = spec()
+    rig.active(top)
+    refused(rig, child(top.stem), 3, "no policy permits it", who="agent")
+
+
+def test_two_children_never_hold_more_than_their_parent(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    first, second = child(top.stem), child(top.stem)
+    rig.active(first)
+    rig("operator", "submit", second)
+    refused(rig, second, 8, "together they could take")
+    rig("operator", "complete", first.stem)
+    assert rig.granted(second)["state"] == "issued"
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_cannot_be_revoked_keeps_its_parents_access_from_nothing(
+    rig: Rig, spec: Spec, child: Any, hurried: None
+) -> None:
+    names, held = tree(rig, spec, child)
+    with not_revocable(rig, held[2].login["user"]):
+        done = rig("operator", "complete", names[0], code=6).json
+        assert not done["confirmed"]
+        assert [c["evidence"] for c in done["token"]["checks"] if not c["ok"]] == [
+            f"not before what it handed on to {names[2]}, {names[1]} is proven dead"
+        ]
+        for one in held:
+            assert not rig.is_live(one.token)
+        assert [rig.lease_is_live(one.lease_id) for one in held] == [False, False, True]
+        assert [state(rig, name)[0] for name in names] == ["ending"] * 3
+        assert {lease["verdict"] for lease in done["leases"]} == {"target_confirmed"}
+        check(rig)
+    assert rig("operator", "complete", names[0]).json["confirmed"]
+    for name in names:
+        check_over(rig, name)
+
+
+def test_what_was_closed_without_proof_keeps_its_parent_unproven(
+    rig: Rig, spec: Spec, child: Any, hurried: None
+) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    held = rig.active(low)
+    rig("operator", "status", low.stem)
+    with not_revocable(rig, held.login["user"]):
+        rig("operator", "complete", top.stem, code=6)
+        why = ("--force", "--yes", "--reason", "its owner keeps what it made")
+        rig("operator", "revoke", low.stem, *why, code=6)
+        assert state(rig, low.stem)[0] == "unverified"
+        rig("operator", "complete", top.stem, code=6)
+        assert state(rig, top.stem)[0] == "ending"
+        rig("operator", "revoke", top.stem, *why, code=6)
+        assert state(rig, top.stem) == ("unverified", "completed")
+
+
+def test_a_child_ends_when_its_parent_does_although_nobody_looks_at_the_parent_again(
+    rig: Rig, spec: Spec, child: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that ends the parent dies right after the decision: whoever looks at the child goes on there."""
+    names, held = tree(rig, spec, child)
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(family, "alive", dies)
+    with pytest.raises(KeyboardInterrupt), rig.environment("operator"):
+        wiring = rig.wiring()
+        sign_end(wiring.person, names[0], reason=EndReason.COMPLETED, note="")
+        advance.advance(wiring.worker, names[0])
+    monkeypatch.undo()
+    assert rig.is_live(held[1].token)
+    shown = rig("operator", "status", names[1]).json
+    assert (shown["state"], shown["end_reason"]) == ("confirmed", "parent")
+    assert [rig.is_live(one.token) for one in held[1:]] == [False, False]
+    assert rig("operator", "status", names[0]).json["state"] == "confirmed"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_parent_that_ends_while_its_child_is_issued(
+    rig: Rig, spec: Spec, child: Any, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Before the create, which is not made then; or after it, when the end waits for the child and takes it back."""
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    rig("operator", "submit", low)
+    create = issue._create
+    ends = threading.Thread(target=rig.cli, args=("operator", "complete", top.stem), daemon=True)
+
+    def slow(*args: Any) -> Any:
+        made = create(*args) if when == "after" else None
+        ends.start()
+        until(lambda: state(rig, top.stem)[0] == "ending")
+        return made or create(*args)
+
+    monkeypatch.setattr(issue, "_create", slow)
+    rig("operator", "grant", low, code=8 if when == "before" else None)
+    ends.join(60)
+    assert state(rig, low.stem) == ("confirmed", "parent")
+    assert state(rig, top.stem) == ("confirmed", "completed")
+    assert rig.task_tokens(low.stem) == []
+    assert rig.tokens_made(low.stem) == (0 if when == "before" else 1)
+    check(rig)
+
+
+def test_two_children_that_are_issued_at_once_never_hold_more_than_their_parent(
+    rig: Rig, spec: Spec, child: Any
+) -> None:
+    top = spec()
+    rig.active(top)
+    files = [child(top.stem) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda file: rig.cli("operator", "grant", file, code=None), files))
+    assert sum(len(rig.task_tokens(file.stem)) for file in files) <= 1
+    check(rig)
+
+
+def test_the_end_of_a_tree_may_die_anywhere(lab: World, tmp_path: Path, mortal: Mortal, hurried: None) -> None:
+    def grown(name: str) -> tuple[Rig, list[str]]:
+        rig, top = new_rig(lab, env(lab, "", EXAMPLE), tmp_path, name)
+        low = top.with_name(f"{top.stem}-low.yaml")
+        text = top.read_text().replace(top.stem, low.stem).replace("15m", "5m")
+        low.write_text(f"{text}  parent: {top.stem}\n")
+        for file in (top, low):
+            rig.active(file)
+        rig("operator", "status", low.stem)
+        return rig, [top.stem, low.stem]
+
+    rig, names = grown("dry")
+    dry = mortal(rig, "complete", names[0], point=0, in_a_hurry=True)
+    assert dry["code"] == 0, dry
+    points = points_of(dry["points"], ("/v1/auth/token/revoke-accessor", "/v1/sys/leases/revoke/"), sample=4)
+    for point in points:
+        rig, names = grown(str(point))
+        died = mortal(rig, "complete", names[0], point=point, in_a_hurry=True)
+        assert died["signal"] == signal.SIGKILL or point > len(dry["points"]) - 12, (point, died)
+        time_passes(rig)
+        if point % 2:
+            # whoever looks at the child goes on with it
+            rig("operator", "status", names[1], code=None)
+        check(rig, rig("operator", "status", names[0], code=None))
+        until_done(rig, "complete", names[0])
+        for name in names:
+            check_over(rig, name)
+        assert [state(rig, name)[1] for name in names] == ["completed", "parent"], point
+
+
+def test_the_kill_switch_ends_what_an_agents_task_handed_on(rig: Rig, spec: Spec, child: Any) -> None:
+    agent = another_agent(rig)
+    top = at(spec(), research_agent=agent)
+    held = [rig.active(top)]
+    low = child(top.stem)
+    held.append(rig.active(low))
+    result = rig("operator", "revoke", "--agent", agent, "--yes", "--reason", "gone astray").json
+    assert sorted(task["task_id"] for task in result["tasks"]) == sorted([top.stem, low.stem])
+    assert result["proven"]
+    assert not any(rig.is_live(one.token) for one in held)
+
+
+def test_without_the_stream_the_whole_tree_is_taken_back(
+    rig: Rig, spec: Spec, child: Any, mirrored: None, mirror: Mirror
+) -> None:
+    names, held = tree(rig, spec, child)
+    mirror.hold()
+    rig("operator", "complete", names[0], code=7)
+    assert not any(rig.is_live(one.token) or rig.lease_is_live(one.lease_id) for one in held)
+    mirror.let_go()
+    assert rig("operator", "complete", names[0]).json["confirmed"]
+
+
+def test_two_tasks_of_one_agent_have_nothing_in_common(rig: Rig, spec: Spec, child: Any) -> None:
+    """Tokens, leases and findings are each task's own, also where one was handed on by the other."""
+    top = spec()
+    first = rig.active(top)
+    low = child(top.stem)
+    second = rig.active(low)
+    assert first.token != second.token
+    with pytest.raises(JitvaultError):
+        rig.vault(second.token).read("database/creds/app-readwrite")
+    shown = [rig("operator", "status", file.stem, code=None).json for file in (top, low)]
+    assert [len(one["leases"]) for one in shown] == [1, 1]
+    assert [one["state"] for one in shown] == ["active", "confirmed"]
+    assert [[f["rule"] for f in one["findings"]] for one in shown] == [[], ["denied"]]
+    assert rig.is_live(first.token)
+    assert rig.lease_is_live(first.lease_id)
+
+
+def test_an_edited_parent_hands_nothing_on(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    rig("operator", "complete", top.stem)
+    rig.sql("UPDATE tasks SET state = 'active', due_at = NULL WHERE task_id = ?", top.stem)
+    low = child(top.stem)
+    assert rig("operator", "grant", low, code=12).error["message"]
+    assert rig.task_tokens(low.stem) == []
+
+
+def test_a_child_whose_parent_was_edited_away_is_not_believed(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    rig.active(low)
+    rig.sql("UPDATE tasks SET parent = NULL WHERE task_id = ?", low.stem)
+    assert "parent" in rig("operator", "status", low.stem, code=12).error["message"]
