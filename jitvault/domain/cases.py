@@ -61,9 +61,7 @@ class Request(Strict):
     depth: Count = Field(default=0, description="How often it was delegated.")
     hour: Annotated[int, Field(ge=0, le=23)] = Field(default=12, description="The hour, UTC.")
     weekday: Annotated[int, Field(ge=1, le=7)] = Field(default=3, description="1 is Monday.")
-    agent_leases: Count = Field(
-        default=0, description="Leases that all else of the agent holds or may take."
-    )
+    agent_leases: Count = Field(default=0, description="Leases that all else of the agent holds or may take.")
     owner_leases: Count = Field(default=0, description="The same of the owner.")
     template_leases: Count = Field(default=0, description="The same of the template.")
     findings: Count = Field(default=0, description="Open findings of the agent in the last day.")
