@@ -17,7 +17,7 @@ from typing import Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
-from jitvault.domain.policy import OPERATORS
+from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirmed, NotFound, SecurityFinding
@@ -27,6 +27,7 @@ from jitvault.services.advance import advance
 from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
+from jitvault.services.proof import rung_of
 from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
@@ -262,12 +263,19 @@ def _take(hand: Hand, task_id: str, act: Callable[[Worker, TaskFile, int], Verdi
 
 
 def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:
-    """Gives whether each credential is proven dead; only time is missing then. Whatever fails here is done again."""
+    """Gives whether each credential is proven dead by what its template asks for; only time is missing then. Whatever
+    fails here is done again.
+    """
     try:
         file = _prove(hand, task_id, note, patience_s=0)
     except JitvaultError:
         return False
-    return {*(grant.verdict for grant in file.grants), *(lease.verdict for lease in file.leases)} <= DEAD
+    access = Revision.of(file.revision.body)
+    return all(grant.verdict in DEAD for grant in file.grants) and all(
+        lease.verdict is Verdict.TARGET_CONFIRMED
+        or (lease.verdict in DEAD and rung_of(file, access.template_of(lease.path) or {}) != Rung.TARGET)
+        for lease in file.leases
+    )
 
 
 def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFile:

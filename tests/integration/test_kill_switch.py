@@ -160,6 +160,19 @@ def test_progress_is_told_on_stderr_and_the_result_alone_on_stdout(rig: Rig, spe
     ]
 
 
+def test_what_the_target_did_not_prove_is_not_told_as_proven(rig: Rig, spec: Spec) -> None:
+    _held(rig, spec, 1)
+    rig("auditor", "audit", "status")
+    probe = rig.document("probes/postgres")
+    rig.put("probes/postgres", {"nothing": "here"})
+    try:
+        told = rig.cli("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6).stderr
+    finally:
+        rig.put("probes/postgres", probe)
+    assert "1 of 1 tasks: seen gone" in told
+    assert "0 of 1 tasks: credentials proven dead" in told
+
+
 # -- what is granted meanwhile ---------------------------------------------------------------------------------------
 
 
