@@ -20,6 +20,8 @@ from rig import Held, Rig
 from test_order import not_revocable
 
 from jitvault.domain.lifecycle import EndReason
+from jitvault.domain.revision import Revision, in_plain_words
+from jitvault.domain.signing import payload_of
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.world import World, env
 from jitvault.services import advance, family, issue
@@ -124,8 +126,10 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
     rig.settle()
     for name in names:
         assert rig("operator", "status", name).json["state"] == "sealed"
-    receipt = rig.file(names[2]).task.receipt
-    assert receipt is not None
+    receipt = payload_of(rig.file(names[2]).task.receipt or {})
+    assert [(link["task"], link["digest"]) for link in receipt["delegation"]] == [
+        (name, rig.file(name).task.digest) for name in names[:2]
+    ]
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -441,3 +445,28 @@ def test_a_child_whose_parent_was_edited_away_is_not_believed(rig: Rig, spec: Sp
     rig.active(low)
     rig.sql("UPDATE tasks SET parent = NULL WHERE task_id = ?", low.stem)
     assert "parent" in rig("operator", "status", low.stem, code=12).error["message"]
+
+
+def test_explain_says_what_a_child_would_take_and_what_it_assumes(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.granted(top)
+    told = rig("operator", "policy", "explain", child(top.stem)).json
+    assert told["decision"]["rules"] == ["delegation-two-deep", "low-risk-is-approved-at-once", "operators-ask"]
+    assert any("its parent has this access" in one for one in told["assumed"])
+    assert not any("its parent" in one for one in rig("operator", "policy", "explain", top).json["assumed"])
+
+
+def test_a_child_gets_at_most_what_is_left_of_its_parent_when_it_is_issued(rig: Rig, spec: Spec, child: Any) -> None:
+    """A window that fitted when it was asked for is shortened by what has passed since."""
+    top = spec(window="20s")
+    rig.active(top)
+    low = child(top.stem, window="17s")
+    rig("operator", "submit", low)
+    time.sleep(3)
+    rig.granted(low)
+    above, below = (rig.file(file.stem).grants[-1] for file in (top, low))
+    assert below.ttl_s < 17
+    assert below.expires_at < above.expires_at
+    assert f"Handed on by: {top.stem} (agent research-agent)" in "\n".join(
+        in_plain_words(Revision.of(rig.file(low.stem).revision.body))
+    )

@@ -30,6 +30,7 @@ CIDRS = {
     "desk": ["10.1.0.0/16"],
     "lab": ["192.168.0.0/24", "fd00::/8"],
     "bench": ["192.168.0.8/30"],
+    "both": ["10.1.0.0/16", "192.168.0.0/24"],
 }
 ADDRESSES = ["10.0.0.1", "10.1.2.3", "192.168.0.9", "192.168.0.200", "fd00::1", "203.0.113.9"]
 # the same template by another version allows something else
@@ -105,6 +106,14 @@ def exceeds(child: Shape, parent: Shape) -> bool:
 def test_a_child_is_refused_exactly_when_it_exceeds_its_parent(parent: Shape, child: Shape) -> None:
     above = revision(parent)
     assert bool(widened(revision(child, task="low", above=above), above)) == exceeds(child, parent)
+
+
+@pytest.mark.parametrize("inner", [*CIDRS])
+@pytest.mark.parametrize("outer", [*CIDRS])
+def test_every_address_of_a_childs_network_is_one_of_its_parents(inner: str | None, outer: str | None) -> None:
+    child, parent = Shape(network=inner), Shape(network=outer)
+    above = revision(parent)
+    assert bool(widened(revision(child, task="low", above=above), above)) == (not reach(child) <= reach(parent))
 
 
 @st.composite
