@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# what every try of an end writes; anything else that happens begins a new stretch of tries
-_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", "judged", "observed"})
+# what every try of an end and every renewal writes; anything else that happens begins a new stretch of them
+_RENEWED = {"renew_intended", "renewed", "kept"}
+_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", "judged", "observed", *_RENEWED})
 
 
 @dataclass
