@@ -25,6 +25,7 @@ from jitvault.domain.signing import payload_of
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.world import World, env
 from jitvault.services import advance, family, issue
+from jitvault.services.emergency import Taken, take_back
 from jitvault.services.sign import sign_end
 
 Spec = Callable[..., Path]
@@ -470,3 +471,11 @@ def test_a_child_gets_at_most_what_is_left_of_its_parent_when_it_is_issued(rig: 
     assert f"Handed on by: {top.stem} (agent research-agent)" in "\n".join(
         in_plain_words(Revision.of(rig.file(low.stem).revision.body))
     )
+
+
+def test_a_ledger_that_takes_no_writes_keeps_nothing_of_the_tree_alive(rig: Rig, spec: Spec, child: Any) -> None:
+    names, held = tree(rig, spec, child)
+    wiring = rig.wiring()
+    sign_end(wiring.person, names[0], reason=EndReason.OPERATOR, note="")
+    assert take_back(wiring.worker, names[0]) == Taken(ended=6, known=6)
+    assert not any(rig.is_live(one.token) or rig.lease_is_live(one.lease_id) for one in held)
