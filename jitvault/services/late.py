@@ -9,7 +9,7 @@ from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
-from jitvault.services.integrity import Published
+from jitvault.services.integrity import Published, check_integrity
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke
@@ -34,7 +34,11 @@ def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:
     Vault then `said` of it what was before the close; so it does after a crash, and then nothing is there.
     """
     closed = file.task.state in (State.SEALED, State.UNVERIFIED)
-    if not closed or said.get("state") == file.task.state or not is_there(worker, proven_before(file)):
+    if not closed or said.get("state") == file.task.state:
+        return
+    # rows that somebody edited may call it closed as well
+    check_integrity(worker, file)
+    if not is_there(worker, proven_before(file)):
         return
     message = f"{BACK}: task {file.task.task_id} is {file.task.state}, and Vault was restored since"
     worker.ledger.finding(file.task.task_id, "back_after_seal", message, worker.now())

@@ -125,8 +125,8 @@ BAD = [
     ),
     Bad("escape-code", "Count.", '"\\e[31mCount"', "expected text without control characters, found U+001B"),
     Bad("raw-control", "Count.", "Co\x07unt", ":7:13: expected text without control characters, found U+0007"),
-    Bad("parent", "", "  parent: other-task\n", ":13: spec.parent: not supported by this version"),
-    Bad("heartbeat", "", "  heartbeat: 30s\n", ":13: spec.heartbeat: not supported by this version"),
+    Bad("parent", "", "  parent: a/b\n", ":13: spec.parent: expected 1 to 63 of a-z"),
+    Bad("heartbeat", "", "  heartbeat: 30s\n", ":13: spec.heartbeat: unknown field"),
     *(
         Bad(f"id-{n}", "id: bad-input", f"id: {bad}", "metadata.id: expected 1 to 63 of a-z 0-9 . _ -")
         for n, bad in enumerate(

@@ -25,7 +25,7 @@ from jitvault.services.follow import follow
 from jitvault.services.sign import sign_decision
 
 Spec = Callable[..., Path]
-STEP_S = 4
+STEP_S = 6
 
 
 @pytest.fixture(scope="module")
