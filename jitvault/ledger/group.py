@@ -29,7 +29,9 @@ class GroupCommit:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._waiting: deque[_Turn] = deque()
-        self._writing = threading.Lock()
+        self._writing = False
+        # guards both, and is told when a write is over
+        self._over = threading.Condition()
 
     def write(self, unit: Callable[[Connection], T]) -> T:
         """Run `unit` in a transaction, perhaps with others'; gives its result once it is durable.
@@ -37,20 +39,34 @@ class GroupCommit:
         Raises what `unit` raises, and SQLAlchemyError. A unit may be run more than once, each time from its reads.
         """
         turn = _Turn(unit)
-        self._waiting.append(turn)
-        with self._writing:
-            if not turn.done:
-                self._lead(turn)
+        if turns := self._led_by(turn):
+            try:
+                self._lead(turns)
+            finally:
+                with self._over:
+                    self._writing = False
+                    # all at once: whoever failed with others tries again with them
+                    self._over.notify_all()
         result: T = turn.outcome()
         return result
 
-    def _lead(self, own: _Turn) -> None:
-        turns = [own]
-        while self._waiting and len(turns) < _AT_ONCE:
-            turn = self._waiting.popleft()
-            # one that led from far behind still stands here when it is done
-            if turn is not own and not turn.done:
-                turns.append(turn)
+    def _led_by(self, own: _Turn) -> list[_Turn]:
+        """Wait until another has written `own`, or nobody writes: then those that it writes, itself the first."""
+        with self._over:
+            self._waiting.append(own)
+            try:
+                self._over.wait_for(lambda: own.done or not self._writing)
+            finally:
+                # one that is led is taken by its leader, and one that was interrupted is not written later
+                if own in self._waiting:
+                    self._waiting.remove(own)
+            if own.done:
+                return []
+            self._writing = True
+            others = min(len(self._waiting), _AT_ONCE - 1)
+            return [own, *(self._waiting.popleft() for _ in range(others))]
+
+    def _lead(self, turns: list[_Turn]) -> None:
         if len(turns) > 1 and self._together(turns):
             return
         for turn in turns:
@@ -58,12 +74,18 @@ class GroupCommit:
 
     def _together(self, turns: list[_Turn]) -> bool:
         """Whether one transaction was good for all. What the database refuses to one can have undone the others."""
+        begun = False
         try:
             with self._transaction() as connection:
+                begun = True
                 for turn in turns:
                     turn.run_within(connection)
-        except SQLAlchemyError:
-            return False
+        except SQLAlchemyError as error:
+            if begun:
+                return False
+            # whoever holds it is waited for once, and not by each in its turn
+            for turn in turns:
+                turn.error = error
         for turn in turns:
             turn.done = True
         return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import NOW, change, file_of, make, whole
@@ -153,6 +156,50 @@ def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> objec
     from jitvault.ledger.ledger import _fenced
 
     return write_change(connection, _fenced(connection, "t-1", claim), Change("noted"), NOW)
+
+
+def test_a_database_that_another_process_holds_is_waited_for_together(path: Path, monkeypatch: Any) -> None:
+    """Each by itself would wait the whole time, one after the other, while access that is to be ended lives."""
+    monkeypatch.setattr("jitvault.ledger.database.BUSY_TIMEOUT_MS", 100)
+    database = opened(f"sqlite:///{path}", create=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun: list[str] = []
+        event.listen(database.engine, "before_cursor_execute", lambda *told: begun.append(told[2]))
+        done = _behind_one_that_fails(database, [_note(n) for n in range(16)])
+        assert all("locked" in str(one.exception()) for one in done)
+        other.execute("ROLLBACK")
+    # of its three tries each shares most with others
+    assert begun.count("BEGIN IMMEDIATE") <= 12, len(begun)
+    database.write(_note(1))
+    assert _notes(database) == {1}
+
+
+def test_a_unit_whose_caller_was_interrupted_while_it_waited_is_not_written_later(database: Database) -> None:
+    group = database._group
+
+    def stopped(_: Callable[[], bool]) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group._over, "wait_for", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            group.write(_note(1))
+    group.write(_note(2))
+    assert _notes(database) == {2}
+
+
+def test_a_leader_that_is_interrupted_leaves_the_others_to_themselves(database: Database) -> None:
+    def interrupted(_: Connection) -> None:
+        raise KeyboardInterrupt
+
+    bad, *good = _behind_one(database, interrupted, *(_note(n) for n in range(3)))
+    assert isinstance(bad.exception(), KeyboardInterrupt)
+    # its unit may have been led by one of the others, and no more than one
+    told = {n for n, one in enumerate(good) if one.exception() is None}
+    assert len(told) >= 2 and _notes(database) == told
+    database.write(_note(3))
+    assert _notes(database) == told | {3}
 
 
 @pytest.mark.parametrize("count", [1, 200])
