@@ -225,7 +225,7 @@ def test_only_operators_ask_for_access(cli: Cli, spec: Callable[..., Path]) -> N
     # an agent may write a request, for what it can hand on; this is nobody's to hand on
     refused = cli("agent", "grant", file, "--json", code=3)
     assert refused.json["state"] == "denied"
-    unsigned = cli("auditor", "grant", file, "--json", code=10)
+    unsigned = cli("auditor", "grant", spec(), "--json", code=10)
     assert "Only members of jitvault-operators can" in unsigned.error["hint"] and unsigned.stdout == ""
 
 

@@ -186,7 +186,8 @@ def test_approvals_shows_only_what_the_caller_can_bring_further(rig: Rig, spec: 
 OWNER = """
 @id("ask") permit (principal, action == Action::"submit", resource);
 @id("may-approve") permit (principal, action == Action::"approve", resource);
-@id("p") @approvals("1") @owner_may_approve("VALUE") permit (principal, action in [Action::"grant", Action::"renew"], resource);
+@id("p") @approvals("1") @owner_may_approve("VALUE")
+permit (principal, action in [Action::"grant", Action::"renew"], resource);
 """
 
 
