@@ -169,6 +169,7 @@ def test_what_the_target_did_not_prove_is_not_told_as_proven(rig: Rig, spec: Spe
         told = rig.cli("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6).stderr
     finally:
         rig.put("probes/postgres", probe)
+        rig.recheck()
     assert "1 of 1 tasks: seen gone" in told
     assert "0 of 1 tasks: credentials proven dead" in told
 
