@@ -155,5 +155,5 @@ def _not_confirmed(document: Published) -> NotConfirmed:
     return NotConfirmed(
         f"task {task} is revoked as far as Vault says, and not proven",
         hint=f"The same command tries again; `jitvault status {task}` shows the check that failed. If it can never be "
-        "proven: --force --reason WHY closes it without proof.",
+        f"proven: `jitvault revoke {task} --force --reason WHY` closes it without proof.",
     )

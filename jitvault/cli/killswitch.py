@@ -37,7 +37,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     if freeze:
         with session.signing(f"freeze {scope}", "operators"):
             sign_freeze(wiring.person, scope, freezes=True, reason=note)
-    failure = _revoke_roles(wiring) if scope.is_all and wiring.has_worker else None
+    failure = _revoke_roles(wiring) if scope.is_all else None
     end = _kill_here if wiring.has_worker else _kill_there
     results: list[Result] = []
     try:
@@ -93,9 +93,15 @@ def _published(wiring: Wiring, scope: Scope) -> list[Published]:
 
 def _revoke_roles(wiring: Wiring) -> JitvaultError | None:
     """Have every token of our roles ended; gives what kept one from it."""
-    from jitvault.errors import JitvaultError
+    from jitvault.errors import JitvaultError, NotConfirmed
     from jitvault.services.killswitch import revoke_roles
 
+    if not wiring.has_worker:
+        said = "the tokens of our roles that belong to no task were NOT revoked: that needs the worker's identity"
+        typer.echo(said, err=True)
+        return NotConfirmed(
+            said, hint="Run it where JITVAULT_WORKER_TOKEN is set, or see docs/operations/break-glass.md."
+        )
     try:
         roles = revoke_roles(_worker_of(wiring))
     except JitvaultError as error:
@@ -185,7 +191,10 @@ def _raise_for(results: Sequence[Result]) -> None:
     said = f"{len(left)} of {len(results)} tasks are not proven dead: {left[0].task_id}" + (
         f" and {len(left) - 1} more" if len(left) > 1 else ""
     )
-    hint = "The same command goes on with the rest; `jitvault status TASK` shows the check that failed."
+    hint = (
+        "The same command goes on with the rest; `jitvault status TASK` shows the check that failed. What can never be "
+        "proven is closed with `jitvault revoke TASK --force --reason WHY`."
+    )
     error = next((result.error for result in left if result.error is not None), None)
     if error is None:
         raise NotConfirmed(said, hint=hint)

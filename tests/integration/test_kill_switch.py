@@ -282,3 +282,10 @@ def test_a_sweep_beside_the_kill_switch_ends_what_belongs_to_no_task(rig: Rig, s
     rig.settle()
     assert rig("operator", "sweep", "--fix", code=None).json["orphans"] == []
     rig("operator", "unfreeze", "--reason", "it was ours", code=None)
+
+
+def test_all_without_the_workers_identity_says_that_the_roles_were_not_revoked(rig: Rig) -> None:
+    here = Quick(rig.cli.variables, rig.cli.home)
+    told = here("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", worker=False, code=6)
+    assert "were NOT revoked" in told.stderr
+    assert "JITVAULT_WORKER_TOKEN" in told.stderr

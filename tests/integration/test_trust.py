@@ -356,8 +356,9 @@ def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same
     files = [spec(), spec()]
     helds = [held_in(rig, file) for file in files]
     mirror.change(gap)
-    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json
-    assert ended["proven"] == 2
+    # other tests' ledgers left tasks of this agent in Vault, which this one does not know: it says so, with exit 12
+    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes", code=None).json
+    assert {task["task_id"] for task in ended["tasks"] if task["proven"]} == {file.stem for file in files}
     for file, held in zip(files, helds, strict=True):
         shown = rig("operator", "status", file.stem).json
         assert shown["proof"]["leases"][0]["verdict"] == "target_confirmed"
