@@ -32,6 +32,7 @@ _TASK = TaskRow(
     head=GENESIS,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     due_at=None,
+    ends_at=None,
     ending_at=None,
     dead_ms=None,
     confirmed_ms=None,
