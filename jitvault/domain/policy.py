@@ -170,13 +170,8 @@ def combine(decisions: Sequence[Decision]) -> Decision:
     )
 
 
-def capped(seconds: int, cap: int | None) -> int:
-    """`seconds`, at most `cap` where there is one."""
-    return seconds if cap is None else min(seconds, cap)
-
-
 def _least(first: int | None, second: int | None) -> int | None:
-    return second if first is None else capped(first, second)
+    return min((bound for bound in (first, second) if bound is not None), default=None)
 
 
 def needed_rung(asked: str, obliged: str | None) -> str:
