@@ -6,17 +6,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import ColumnElement, Connection, Table, text, update
+from sqlalchemy import ColumnElement, Connection, Table, or_, update
 
 from jitvault.errors import WrongState
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import now_s
 
 LIFE_S = 30.0
 # longer than a claim, so that what a crashed process held is waited for and not refused
 PATIENCE_S = LIFE_S + 5.0
 _POLL_S = 0.05
-# seconds since 1970 by the database's own clock
-_NOW = text("(julianday('now') - 2440587.5) * 86400.0")
 
 
 @contextmanager
@@ -41,17 +40,17 @@ def held(database: Database, table: Table, row: ColumnElement[bool], what: str) 
 
 def extend(database: Database, table: Table, row: ColumnElement[bool], epoch: int) -> bool:
     """Hold the claim for another 30 s. False when it was lost."""
-    statement = update(table).where(row, table.c.claim_epoch == epoch).values(claim_until=text(f"{_NOW} + {LIFE_S}"))
+    statement = update(table).where(row, table.c.claim_epoch == epoch).values(claim_until=now_s() + LIFE_S)
     return database.write(lambda c: c.execute(statement).rowcount == 1)
 
 
 def _take(connection: Connection, table: Table, row: ColumnElement[bool]) -> int | None:
     # one that lasts longer than any can was taken by a clock that is or was wrong: it would block for as long
-    free = text(f"(claim_until < {_NOW} OR claim_until > {_NOW} + {2 * LIFE_S})")
+    free = or_(table.c.claim_until < now_s(), table.c.claim_until > now_s() + 2 * LIFE_S)
     taken = connection.execute(
         update(table)
         .where(row, free)
-        .values(claim_epoch=table.c.claim_epoch + 1, claim_until=text(f"{_NOW} + {LIFE_S}"))
+        .values(claim_epoch=table.c.claim_epoch + 1, claim_until=now_s() + LIFE_S)
         .returning(table.c.claim_epoch)
     ).scalar()
     return int(taken) if taken is not None else None

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -19,6 +18,7 @@ from jitvault.ledger import schema, stream
 from jitvault.ledger.admission import SqlAdmission
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
+from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
@@ -178,14 +178,13 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
     def set_installation(self, installation: str) -> None:
         values = {"one": 1, "id": installation}
         # of two processes that start with a new ledger both come here
-        self._db.write(lambda c: c.execute(upsert(schema.installation).values(values).on_conflict_do_nothing()))
+        self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
 
     def finding(
         self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
     ) -> None:
-        self._db.write(
-            lambda c: put_finding(c, task_id, rule, message, at, line=line or None, request_id=request_id or None)
-        )
+        named = {"line": line or None, "request_id": request_id or None}
+        self._db.write(lambda c: put_finding(c, task_id, rule, message, at, **named), alone=True)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:
@@ -196,6 +195,8 @@ def _task(connection: Connection, task_id: str) -> TaskRow | None:
 def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
     """The task, if `claim` is still the newest claim of it."""
     query = select(schema.tasks).where(schema.tasks.c.task_id == task_id, schema.tasks.c.claim_epoch == claim)
+    # nobody else changes it before this is over; that rows of others name it is no change
+    query = query.with_for_update(key_share=True)
     row = connection.execute(query).mappings().first()
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")

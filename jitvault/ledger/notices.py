@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from jitvault.domain.chain import Event
 from jitvault.domain.lifecycle import State
 from jitvault.domain.notice import TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ports.ledger import TaskRow
 
 
@@ -102,4 +102,4 @@ def _put(connection: Connection, notice: Notice) -> None:
         "body": dict(notice.body),
         "due_at": notice.at,
     }
-    connection.execute(insert(schema.notices).values(values).on_conflict_do_nothing())
+    connection.execute(upsert(connection, schema.notices).values(values).on_conflict_do_nothing())

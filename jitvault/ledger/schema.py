@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -258,7 +259,7 @@ observations = Table(
     Column("line", String(64), primary_key=True),
     Column("source", String(255), nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("offset", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("closing", Boolean(create_constraint=True, name="closing"), nullable=False),
     Column("kind", String(20), nullable=False),
@@ -289,7 +290,7 @@ canaries = Table(
     metadata,
     Column("source", String(255), primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("offset", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
     Column("at", UtcTime, nullable=False),
 )
 
@@ -298,7 +299,7 @@ audit_sources = Table(
     metadata,
     Column("name", String(255), primary_key=True),
     Column("identity", String(500), nullable=False),
-    Column("offset", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     # whether a canary of ours was found in it: until then its lines are not believed
     Column("vouched", Boolean(create_constraint=True, name="vouched"), nullable=False),
