@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, OVER, check_move
+from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.admission import SqlAdmission
 from jitvault.ledger.change import write_change
-from jitvault.ledger.claims import extend, held
+from jitvault.ledger.claims import extend, give_back, held, is_free, taking
+from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
@@ -37,6 +38,7 @@ from jitvault.ports.ledger import (
 
 _IN_ONE_QUERY = 500
 _MANY_LINES = 2_000
+_UNDER_WAY = [state.value for state in State if state not in OVER]
 
 
 class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
@@ -44,10 +46,37 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     # -- changing a task ----------------------------------------------------------------------------
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._taken: dict[str, int] = {}
+
     @contextmanager
     def claim(self, task_id: str) -> Iterator[int]:
-        with held(self._db, schema.tasks, schema.tasks.c.task_id == task_id, f"task {task_id}") as epoch:
+        taken = self._taken.pop(task_id, None)
+        row = schema.tasks.c.task_id == task_id
+        with held(self._db, schema.tasks, row, f"task {task_id}", taken=taken) as epoch:
             yield epoch
+
+    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
+        task = schema.tasks.c
+        free = (is_free(schema.tasks), task.task_id.not_in(besides))
+        # those that another worker takes at this moment are passed by and not waited for
+        query = _due(now).where(*free).limit(limit).with_for_update(key_share=True, skip_locked=True)
+
+        def unit(connection: Connection) -> dict[str, int]:
+            found = list(connection.execute(query).scalars())
+            take = taking(schema.tasks).where(task.task_id.in_(found)).returning(task.task_id, task.claim_epoch)
+            epochs = {row.task_id: row.claim_epoch for row in connection.execute(take)} if found else {}
+            return {task_id: epochs[task_id] for task_id in found}
+
+        taken = self._db.write(unit)
+        self._taken |= taken
+        return list(taken)
+
+    def give_back(self, task_id: str) -> None:
+        epoch = self._taken.pop(task_id, None)
+        if epoch is not None:
+            give_back(self._db, schema.tasks, schema.tasks.c.task_id == task_id, epoch)
 
     def extend(self, task_id: str, claim: int) -> None:
         if not extend(self._db, schema.tasks, schema.tasks.c.task_id == task_id, claim):
@@ -96,11 +125,8 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
             return {row.task_id: row.seq for row in connection.execute(query)}
 
     def due(self, now: datetime) -> list[str]:
-        task = schema.tasks.c
-        query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
         with self._db.read() as connection:
-            holding = task.state.in_([state.value for state in HOLDING])
-            return list(connection.execute(query.order_by(holding.desc(), task.due_at)).scalars())
+            return list(connection.execute(_due(now)).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:
@@ -185,6 +211,14 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
     ) -> None:
         named = {"line": line or None, "request_id": request_id or None}
         self._db.write(lambda c: put_finding(c, task_id, rule, message, at, **named), alone=True)
+
+
+def _due(now: datetime) -> Select[str]:
+    """Which tasks are due, those that hold access first. What is over is not even looked at: there may be millions."""
+    task = schema.tasks.c
+    holding = task.state.in_([state.value for state in HOLDING])
+    query = select(task.task_id).where(task.state.in_(_UNDER_WAY), task.due_at <= now)
+    return query.order_by(holding.desc(), task.due_at, task.task_id)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

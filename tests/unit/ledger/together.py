@@ -12,7 +12,10 @@ from ledgers import LedgerPlace, address
 ROOT = Path(__file__).parents[3]
 
 
-def child(code: str, place: LedgerPlace, *args: object) -> subprocess.Popen[str]:
+OPEN = "database = opened(sys.argv[1], create=True)\nledger = SqlLedger(database)\n"
+
+
+def child(code: str, place: LedgerPlace, *args: object, begin: str = OPEN) -> subprocess.Popen[str]:
     """Another process with the ledger open as `ledger`; it says `ready`, and goes on when it is told to."""
     head = (
         "import sys, time\n"
@@ -25,11 +28,9 @@ def child(code: str, place: LedgerPlace, *args: object) -> subprocess.Popen[str]
         "NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
-        "database = opened(sys.argv[1], create=True)\n"
-        "ledger = SqlLedger(database)\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", head + code, address(place), *map(str, args)],
+        [sys.executable, "-c", head + begin + code, address(place), *map(str, args)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
