@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import ColumnElement, Connection, Table, Update, or_, update
 
-from jitvault.errors import WrongState
+from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import now_s
 
@@ -37,8 +37,12 @@ def held(
         time.sleep(_POLL_S)
     try:
         yield epoch
-    finally:
-        give_back(database, table, row, epoch)
+    except BaseException:
+        # what failed says more than that the claim, which ends by itself, cannot be given back either
+        with suppress(LedgerUnavailable):
+            give_back(database, table, row, epoch)
+        raise
+    give_back(database, table, row, epoch)
 
 
 def give_back(database: Database, table: Table, row: ColumnElement[bool], epoch: int) -> None:

@@ -98,17 +98,20 @@ class PostgresStore:
     def _written(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
         kind = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
         first = text(f"SELECT {kind}({_LOCK}), pg_current_xact_id()::text")
-        with self.engine.connect() as connection, connection.begin() as transaction:
+        with self.engine.connect() as connection:
             number: str = connection.execute(first).one()[1]
             value = unit(connection)
             try:
-                transaction.commit()
+                connection.commit()
             except DBAPIError as error:
                 if not _is_lost(error):
                     raise
-                if not self._was_committed(number):
-                    raise
-            return value
+                unanswered = error
+            else:
+                return value
+        if not self._was_committed(number):
+            raise unanswered
+        return value
 
     def _was_committed(self, number: str) -> bool:
         """What became of a transaction whose commit was sent and not answered. Raises LedgerUnavailable: unknown."""
