@@ -48,7 +48,7 @@ class Wire:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError), closing(client), closing(server):
             while data := client.recv(65536):
-                when = self._cut if b"COMMIT" in data else None
+                when = self._cut if b"COMMIT\0" in data else None
                 if when is not None:
                     self._cut, self.cuts = None, self.cuts + 1
                     # nothing of the answer gets back
