@@ -10,6 +10,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,27 @@ class Shelf:
     def _run(self, statement: str) -> None:
         with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
             connection.execute(statement)
+
+
+@cache
+def shelf_of(server: Postgres) -> Shelf:
+    return Shelf(server)
+
+
+def new_place(server: Postgres, file: Path, kind: str = WANTED) -> LedgerPlace:
+    """Where a new ledger is kept: in `file`, which is not made, or on `server`, where it is made."""
+    return shelf_of(server).new() if kind == "postgresql" else file
+
+
+def kind_of(ledger: str) -> str:
+    """By what JITVAULT_LEDGER says; where it says nothing the tests' own choice."""
+    return "postgresql" if ledger.startswith("postgresql:") else WANTED
+
+
+def has_table(place: LedgerPlace, table: str) -> bool:
+    if isinstance(place, Path):
+        return place.exists() and bool(ask(place, "SELECT 1 FROM sqlite_master WHERE name = ?", [table])[0])
+    return bool(ask(place, "SELECT 1 FROM pg_tables WHERE tablename = ?", [table])[0])
 
 
 def address(place: LedgerPlace) -> str:
