@@ -19,6 +19,7 @@ from jitvault.cli import (
     check,
     ending,
     freeze,
+    ledger,
     local,
     operator,
     policy,
@@ -83,6 +84,7 @@ app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
+app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)

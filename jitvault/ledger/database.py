@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
 from jitvault.ledger import postgres, sqlite
+from jitvault.ledger.dialect import take_time
 from jitvault.ledger.postgres import PostgresStore
 from jitvault.ledger.sqlite import SqliteStore
 from jitvault.ledger.store import Store
@@ -108,6 +109,7 @@ def upgrade(database: Database) -> tuple[str | None, str]:
             raise _wrong(None)
         if before is not None and before > HEAD:
             raise _wrong(before)
+        take_time(connection)
         migrate(connection)
         return before, HEAD
 

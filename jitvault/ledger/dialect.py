@@ -45,10 +45,10 @@ def upsert_on(dialect: str, table: Table) -> Upsert:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
-def lock_tables(connection: Connection, tables: Iterable[str]) -> None:
-    """Keep others from writing to `tables` until the transaction ends; on SQLite whoever writes is alone already."""
+def take_time(connection: Connection) -> None:
+    """Let the statements of this transaction last as long as they do: a large table gets a new index."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"LOCK TABLE {', '.join(sorted(tables))} IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 # -- append-only tables ------------------------------------------------------------------------------------
