@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
@@ -28,7 +29,7 @@ from jitvault.services.context import Person, Worker
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
 from jitvault.services.proof import rung_of
-from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
+from jitvault.services.revoke import DEAD, Doomed, Verdicts, close_door_first, end_doomed, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
 CONCURRENCY = 4
@@ -39,6 +40,7 @@ _PATIENCE_S = 10.0
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _GONE = frozenset({Verdict.GONE})
+_ANSWERED = _GONE | {Verdict.ACKNOWLEDGED}
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
 
 
@@ -160,7 +162,9 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
     """
     crew = _Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
-    for what, act in (("doors closed", _close_door), ("leases revoked", _end_leases), ("seen gone", _look_up)):
+    behind: dict[str, Doomed] = {}
+    close, end = partial(_close_door, behind=behind), partial(_end_leases, behind=behind)
+    for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # the quiet second of each passes while the others are worked on
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
@@ -228,15 +232,18 @@ class _Crew:
         return hand
 
 
-def _close_door(hand: Hand, task_id: str, note: str) -> bool:
-    """End the task's token: what it has can be taken away one by one then. Gives whether Vault says that it is gone."""
+def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
+    """End the task's token: what it has, kept in `behind`, can be taken away one by one then. Gives whether Vault says
+    that it ended it.
+    """
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
     def close(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
-        return close_door(worker, file, claim, why=why if file.task.state in _HELD else None)
+        verdicts, behind[task_id] = close_door_first(worker, file, claim, why=why if file.task.state in _HELD else None)
+        return verdicts
 
     try:
-        return _take(hand, task_id, close, _GONE)
+        return _take(hand, task_id, close, _ANSWERED)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
         taken = take_back(hand.worker, task_id)
@@ -244,9 +251,16 @@ def _close_door(hand: Hand, task_id: str, note: str) -> bool:
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(hand: Hand, task_id: str, _note: str) -> bool:
+def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doomed]) -> bool:
     """Gives whether Vault says of every lease that it ended it."""
-    return _take(hand, task_id, end_leases, _GONE | {Verdict.ACKNOWLEDGED})
+    worker, doomed = hand.worker, behind.pop(task_id, None)
+    if doomed is not None:
+        with worker.ledger.claim(task_id) as claim:
+            task = worker.ledger.task(task_id)
+            if task is not None and task.version == doomed.version:
+                return end_doomed(worker, doomed, claim) <= _ANSWERED
+    # somebody else has worked on it since
+    return _take(hand, task_id, end_leases, _ANSWERED)
 
 
 def _look_up(hand: Hand, task_id: str, _note: str) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.errors import AuditUntrusted, JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, Row, TaskFile
+from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.ports.vault import LeaseRecord
 from jitvault.services import handles
 from jitvault.services.acts import intended, left
@@ -26,6 +26,19 @@ Why = tuple[EndReason, Mapping[str, object]]
 """Why a task ends, and what the chain keeps of that."""
 Verdicts = frozenset[Verdict]
 """What Vault claims of those that were acted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """The leases of a task whose door is closed, each with its committed intent. `version`: the task's, as it was left;
+    `since`: when it began to end.
+    """
+
+    task_id: str
+    version: int
+    since: datetime | None
+    leases: tuple[tuple[LeaseRow, OperationRow], ...]
+
 
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
 SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
@@ -55,16 +68,39 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
 
 
 def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> Verdicts:
-    """The first half of `revoke`: the tokens alone. Nothing comes through this door any more."""
+    """The first half of `revoke`: the tokens alone. Nothing comes through a door that Vault says it closed, and it is
+    not looked up yet.
+    """
     tokens = _tokens(worker, file)
     # the leases, too: with their token Vault ends them, and a look afterwards would come too late
     before = _look_before(worker, file, (*tokens, *_leases(worker, file)))
-    return _take_back(worker, file, claim, tokens, before=before, why=why)
+    return _take_back(worker, file, claim, tokens, before=before, why=why, look=False)
 
 
 def end_leases(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     """The second half of `revoke`: the leases. Those that Vault says it ended are not looked up yet."""
     return _take_back(worker, file, claim, _leases(worker, file), look=False)
+
+
+def close_door_first(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> tuple[Verdicts, Doomed]:
+    """`close_door`, with the intents for the leases in the same commit: `end_doomed` needs none of its own."""
+    tokens, leases = _tokens(worker, file), _leases(worker, file)
+    if not tokens and not leases and why is None:
+        return frozenset(), Doomed(file.task.task_id, file.task.version, None, ())
+    before = _look_before(worker, file, (*tokens, *leases))
+    ops, since = _intend(worker, file, claim, (*tokens, *leases), why)
+    answers = _act(
+        worker, file.task.task_id, claim, list(zip(tokens, ops, strict=False)), since, before=before, look=False
+    )
+    rows = [one.row for one in leases if isinstance(one.row, LeaseRow)]
+    left = tuple(zip(rows, ops[len(tokens) :], strict=True))
+    return answers.verdicts(), Doomed(file.task.task_id, answers.version, since, left)
+
+
+def end_doomed(worker: Worker, doomed: Doomed, claim: int) -> Verdicts:
+    """`end_leases` for what `close_door_first` left, in whatever thread, where nobody has changed the task since."""
+    pairs = [(handles.lease(worker, row), op) for row, op in doomed.leases]
+    return _act(worker, doomed.task_id, claim, pairs, doomed.since, look=False).verdicts()
 
 
 def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
@@ -159,6 +195,15 @@ def _take_back(
     """
     if not doomed and why is None:
         return frozenset()
+    ops, since = _intend(worker, file, claim, doomed, why)
+    pairs = list(zip(doomed, ops, strict=True))
+    return _act(worker, file.task.task_id, claim, pairs, since, before=before, look=look).verdicts()
+
+
+def _intend(
+    worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle], why: Why | None
+) -> tuple[list[OperationRow], datetime | None]:
+    """Commit that each of them is going to be ended; gives the operations, and since when the task ends."""
     task_id = file.task.task_id
     ops = [intended(worker, f"revoke_{one.kind}", one.subject, task_id=task_id) for one in doomed]
     intents: list[Row] = [*(replace(one.row, verdict=Verdict.REVOKE_REQUESTED) for one in doomed), *ops]
@@ -166,20 +211,34 @@ def _take_back(
     change = _ending(worker, *why) if why else Change("revoke_intended")
     change = replace(change, body={**change.body, **said}, rows=(*change.rows, *intents))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    answers = _Answers(worker, task_id, claim, since=change.fields.get("ending_at") or _ending_since(file))
+    return ops, change.fields.get("ending_at") or _ending_since(file)
+
+
+def _act(
+    worker: Worker,
+    task_id: str,
+    claim: int,
+    doomed: Sequence[tuple[Handle, OperationRow]],
+    since: datetime | None,
+    *,
+    before: Sequence[Handle] = (),
+    look: bool,
+) -> _Answers:
+    """End each of them, in order, and commit all answers that came."""
+    answers = _Answers(worker, task_id, claim, since=since)
     try:
         # all of them before the first is revoked: with their token Vault ends the leases, too
         for one in () if worker.is_late() else before:
             with suppress(OutcomeUnknown, VaultBusy):
                 answers.add(handles.ask(worker, one)[0])
-        for one, op in zip(doomed, ops, strict=True):
+        for one, op in doomed:
             _check_in_time(worker, one)
             answers.add_ended(one.subject, handles.end(worker, one, op, look=look))
     finally:
         answers.commit()
     if answers.left_to_vault:
         _queue(worker, task_id, claim, answers.left_to_vault)
-    return answers.verdicts()
+    return answers
 
 
 def _check_in_time(worker: Worker, one: Handle) -> None:
@@ -205,6 +264,7 @@ class _Answers:
         self._untold: dict[str, str] = {}
         self._committed = worker.clock.monotonic()
         self._failures: list[JitvaultError] = []
+        self.version = 0
         self.left_to_vault: list[str] = []
 
     def add(self, *rows: Row) -> None:
@@ -233,7 +293,7 @@ class _Answers:
             now = self._worker.now()
             due = {"due_at": next_try(self._since, now)} if self._since else {}
             change = Change("revoked", {"verdicts": self._untold}, fields=due, rows=tuple(self._rows))
-            self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now)
+            self.version = self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now).version
             self._rows, self._untold = [], {}
         self._committed = self._worker.clock.monotonic()
 
