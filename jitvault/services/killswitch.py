@@ -7,14 +7,11 @@ as any other. Whatever stops this process, what was begun is in the ledger: the 
 from __future__ import annotations
 
 import base64
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
@@ -25,31 +22,23 @@ from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirm
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import intended, left
 from jitvault.services.advance import advance
+from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
+from jitvault.services.crew import UNREADABLE, Crew, Hand, Tell, tell_nobody
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
 from jitvault.services.proof import rung_of
-from jitvault.services.revoke import DEAD, Doomed, Verdicts, close_door_first, end_doomed, end_leases, look_up_ended
+from jitvault.services.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended, see_alive
 from jitvault.services.sign import sign_end
 
-CONCURRENCY = 4
 _PAUSE_S = 2.0
+_LOOK_FIRST_S = 5.0
 # for one task, with what it has to wait for
 _PATIENCE_S = 10.0
-# what comes of a row that somebody edited
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _GONE = frozenset({Verdict.GONE})
 _ANSWERED = _GONE | {Verdict.ACKNOWLEDGED}
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
-
-
-@dataclass(frozen=True, slots=True)
-class Hand:
-    """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
-
-    worker: Worker
-    person: Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +52,6 @@ class Result:
     @property
     def proven(self) -> bool:
         return self.error is None and self.state in PROVEN
-
-
-class Tell(Protocol):
-    """Hears how far it is."""
-
-    def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
-        """`what` came true for `done` of `of` tasks; `final`: for no more of them."""
-        ...
 
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
@@ -88,7 +69,7 @@ def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
     try:
         file = worker.ledger.file(task.task_id)
         return file is not None and scope.covers(Revision.of(file.revision.body).content)
-    except (JitvaultError, *_UNREADABLE):
+    except (JitvaultError, *UNREADABLE):
         return task.state in _STILL_THERE
 
 
@@ -154,13 +135,29 @@ def revoke_roles(worker: Worker) -> int:
     return len(roles)
 
 
+def look_first(hire: Callable[[], Hand], tasks: Sequence[str]) -> None:
+    """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
+
+    That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
+    """
+    deadline: float | None = None
+
+    def see(hand: Hand, task_id: str, _note: str) -> bool:
+        nonlocal deadline
+        deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
+        on_its_claim(replace(hand.worker, deadline=deadline), task_id, see_alive)
+        return True
+
+    Crew(hire, tell_nobody).each("seen alive", see, tasks, "")
+
+
 def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: float, tell: Tell) -> list[Result]:
     """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
 
     What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
     target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation").
     """
-    crew = _Crew(hire, tell)
+    crew = Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
     behind: dict[str, Doomed] = {}
     close, end = partial(_close_door, behind=behind), partial(_end_leases, behind=behind)
@@ -189,47 +186,6 @@ def _why(
 ) -> JitvaultError | None:
     """What kept a task from being proven; what came right later is forgotten."""
     return None if proofs.get(task) in PROVEN else unproven.get(task) or failed.get(task)
-
-
-class _Crew:
-    """Does one thing to many tasks, a few at a time."""
-
-    def __init__(self, hire: Callable[[], Hand], tell: Tell) -> None:
-        self._hire, self._tell = hire, tell
-        self._own = threading.local()
-
-    def each(
-        self, what: str, act: Callable[[Hand, str, str], bool], tasks: Sequence[str], note: str
-    ) -> dict[str, JitvaultError]:
-        """What kept a task from it, by task."""
-        failed: dict[str, JitvaultError] = {}
-        counted, lock = 0, threading.Lock()
-
-        def one(task_id: str) -> None:
-            nonlocal counted
-            came_true = False
-            try:
-                came_true = act(self._hand(), task_id, note)
-            except JitvaultError as error:
-                failed[task_id] = error
-            except _UNREADABLE as error:
-                # a row that cannot be read must not stop the others
-                failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
-            with lock:
-                counted += came_true
-                self._tell(what, counted, len(tasks))
-
-        self._tell(what, 0, len(tasks))
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            list(pool.map(one, tasks))
-        self._tell(what, counted, len(tasks), final=True)
-        return failed
-
-    def _hand(self) -> Hand:
-        hand: Hand | None = getattr(self._own, "hand", None)
-        if hand is None:
-            hand = self._own.hand = self._hire()
-        return hand
 
 
 def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
