@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
+from jitvault.domain.lifecycle import HOLDING, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, trail
 from jitvault.ledger.admission import SqlAdmission
@@ -43,7 +43,6 @@ _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
 _MANY_LINES = 2_000
-_UNDER_WAY = [state.value for state in State if state not in OVER]
 
 
 class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
@@ -125,7 +124,7 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
-        query = select(task.task_id, task.seq).where(task.state.in_([state.value for state in HOLDING]))
+        query = select(task.task_id, task.seq).where(schema.IS_OPEN, task.state.in_([state.value for state in HOLDING]))
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
 
@@ -222,7 +221,7 @@ def _due(now: datetime) -> Select[str]:
     """Which tasks are due, those that hold access first. What is over is not even looked at: there may be millions."""
     task = schema.tasks.c
     holding = task.state.in_([state.value for state in HOLDING])
-    query = select(task.task_id).where(task.state.in_(_UNDER_WAY), task.due_at <= now)
+    query = select(task.task_id).where(schema.IS_OPEN, task.due_at <= now)
     return query.order_by(holding.desc(), task.due_at, task.task_id)
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.lifecycle import OVER, EndReason, State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.ports.ledger import OpState
 
@@ -55,6 +55,10 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         found: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return found
+
+
+# as the index says it, word for word: a query has to say the same for the index to be used
+IS_OPEN = text(f"state NOT IN ({', '.join(repr(state.value) for state in sorted(OVER))})")
 
 
 def _one_of(column: str, values: type[State | EndReason | Verdict | Kind | OpState]) -> CheckConstraint:
@@ -103,7 +107,7 @@ tasks = Table(
     Column("claim_until", Float, nullable=False, server_default=text("0")),
     _one_of("state", State),
     _one_of("end_reason", EndReason),
-    Index("ix_tasks_due", "state", "due_at"),
+    Index("ix_tasks_open", "state", "due_at", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
 )
 
 revisions = Table(

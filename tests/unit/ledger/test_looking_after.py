@@ -184,6 +184,22 @@ def test_a_schema_that_only_adds_comes_while_old_workers_run(
         upgrade(database)
 
 
+def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_holds(
+    database: Database, ledger: SqlLedger, place: LedgerPlace
+) -> None:
+    fill(ledger)
+    before = rows_of(database)
+    # as the first version left it
+    as_is(place, "DROP INDEX ix_tasks_open")
+    as_is(place, "CREATE INDEX ix_tasks_due ON tasks (state, due_at)")
+    as_is(place, "UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(LedgerUnavailable, match="schema version 0001") as caught:
+        opened(address(place), create=True)
+    assert "ledger upgrade" in caught.value.hint
+    assert upgrade(raw(address(place), create=False)) == ("0001", HEAD)
+    assert rows_of(opened(address(place), create=False)) == before
+
+
 def test_an_upgrade_of_what_is_there_leaves_it_as_it_is(database: Database, ledger: SqlLedger) -> None:
     fill(ledger)
     before = rows_of(database)

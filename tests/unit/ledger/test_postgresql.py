@@ -22,7 +22,7 @@ from wire import Cut, wired
 from jitvault.domain.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import postgres
-from jitvault.ledger.database import Database, opened, raw
+from jitvault.ledger.database import HEAD, Database, opened, raw
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change
 
@@ -245,7 +245,7 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     assert "ledger upgrade" in caught.value.hint
     code = "from jitvault.ledger.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
     said = run_together(*(child(code, url, begin="") for _ in range(3)))
-    assert sorted(said) == ["0001\n", "0001\n", "None\n"]
+    assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
     make(SqlLedger(opened(url, create=False)))
 
 
