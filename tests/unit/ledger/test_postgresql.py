@@ -223,6 +223,33 @@ def test_two_readers_of_the_same_lines_in_two_sources_enter_each_once(ledger: Sq
     assert whole(ledger)
 
 
+def test_an_insert_that_another_was_before_is_run_again(database: Database) -> None:
+    runs: list[int] = []
+    insert = text("INSERT INTO audit_salts (mark, first_at) VALUES (:mark, now())")
+
+    def unit(connection: Connection) -> int:
+        runs.append(1)
+        known = connection.execute(text("SELECT count(*) FROM audit_salts")).scalar_one()
+        if len(runs) == 1:
+            database.write(lambda other: other.execute(insert, {"mark": "0"}))
+        connection.execute(insert, {"mark": str(known)})
+        return int(known)
+
+    assert database.write(unit) == 1
+    assert len(runs) == 2
+
+
+def test_a_worker_passes_by_what_another_is_taking(ledger: SqlLedger, place: str) -> None:
+    for name in ("a", "b"):
+        make(ledger, name)
+        change(ledger, Change("noted", fields={"due_at": NOW}), name)
+    with psycopg.connect(place) as other:
+        other.execute("SELECT 1 FROM tasks WHERE task_id = 'a' FOR UPDATE")
+        began = time.monotonic()
+        assert ledger.take_due(NOW, 9) == ["b"]
+        assert time.monotonic() - began < 5
+
+
 def test_two_that_create_the_same_task_make_one(ledger: SqlLedger) -> None:
     def create(_: int) -> bool:
         try:
