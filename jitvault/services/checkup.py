@@ -5,16 +5,18 @@ Reading the stream enters it into the ledger, as every command of the worker's d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 
 from jitvault.domain.checkup.record import Outliving
 from jitvault.domain.checkup.stream import Stream
-from jitvault.domain.lifecycle import HOLDING, State
+from jitvault.ports.ledger import LeaseRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.revoke import DEAD
 from jitvault.services.trust import Trust, examine
 
-MOST_LEASES = 100
+MOST_LEASES, MOST_TASKS = 100, 500
 _ANEW = "the audit device was made anew"
 # a renewal reaches a little over the deadline at most
 _TOLERANCE = timedelta(seconds=30)
@@ -34,17 +36,21 @@ def stream_of(worker: Worker) -> Stream:
 
 
 def outliving(worker: Worker) -> tuple[int, tuple[Outliving, ...]]:
-    """How many live leases Vault was asked about, at most so many, and those that it keeps past their task's end."""
+    """How many leases of tasks that hold access Vault was asked about, and those that it keeps past their task's end.
+
+    At most so many are asked about: a check-up may not take longer than whoever runs it waits.
+    """
     looked_at, found = 0, []
-    for task in worker.ledger.tasks():
-        if task.state not in HOLDING | {State.ENDING} or task.ends_at is None:
-            continue
-        file = worker.ledger.file(task.task_id)
-        for lease in file.leases if file else ():
-            if lease.verdict in DEAD or looked_at == MOST_LEASES:
-                continue
-            looked_at += 1
-            record = worker.leases.lookup(lease.lease_id)
-            if record and record.expires_at and record.expires_at > task.ends_at + _TOLERANCE:
-                found.append(Outliving(lease.lease_id, task.task_id, record.expires_at, task.ends_at))
+    for file, lease in islice(_live(worker), MOST_LEASES):
+        looked_at += 1
+        record, ends_at = worker.leases.lookup(lease.lease_id), file.task.ends_at
+        if record and record.expires_at and ends_at and record.expires_at > ends_at + _TOLERANCE:
+            found.append(Outliving(lease.lease_id, file.task.task_id, record.expires_at, ends_at))
     return looked_at, tuple(found)
+
+
+def _live(worker: Worker) -> Iterator[tuple[TaskFile, LeaseRow]]:
+    for task_id in islice(worker.ledger.held(), MOST_TASKS):
+        file = worker.ledger.file(task_id)
+        if file is not None:
+            yield from ((file, lease) for lease in file.leases if lease.verdict not in DEAD)
