@@ -18,6 +18,7 @@ from jitvault.cli import (
     auditor,
     check,
     ending,
+    extend,
     freeze,
     local,
     operator,
@@ -63,6 +64,7 @@ _AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this mach
 
 app.command(rich_help_panel=_OPERATORS)(operator.submit)
 app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(extend.extend)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)

@@ -81,7 +81,12 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
     console = output.console()
     console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
     console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
-    for wrapping in shown["wrapping"]:
+    print_wrappings(console, shown["wrapping"], out)
+
+
+def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
+    """What each wrapping token gives, and how it is opened."""
+    for wrapping in wrappings:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
             if body := (wrapping.get("sends") or {}).get(path):

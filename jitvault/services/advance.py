@@ -30,20 +30,31 @@ from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.due import is_due
+from jitvault.services.extend import extend, put_next_token
 from jitvault.services.family import prove_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.keep import keep
 from jitvault.services.late import BACK, begin_again, check_not_back, end_late
+from jitvault.services.lineage import is_replaced
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
-from jitvault.services.reasons import ended_above, entitled, frozen, keep_reasons, unwrapped, why_end, why_end_blind
+from jitvault.services.reasons import (
+    ended_above,
+    entitled,
+    frozen,
+    keep_reasons,
+    unwrapped,
+    why_end,
+    why_end_blind,
+    why_end_replacing,
+)
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import Why
+from jitvault.services.revoke import Why, end_ownerless
 from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
@@ -177,7 +188,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim)
         case State.ISSUING:
-            return _issuing(worker, file, claim)
+            return _replacing(worker, file, claim, trips) if is_replaced(file.task) else _issuing(worker, file, claim)
         case State.ISSUED | State.ACTIVE:
             return _holding(worker, file, claim, trips)
         case State.ENDING:
@@ -240,6 +251,12 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     return Step()
 
 
+def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
+    """An extension put an end to the task's token: the next one, unless the task ends by something else."""
+    why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
+    return Step() if why is None else _ending(worker, _file(worker, file.task.task_id), claim, Step(), why)
+
+
 def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
     if is_due(worker, file) and why_end_blind(worker, file) is None:
@@ -253,6 +270,11 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
         if file.task.state is State.ISSUED and unwrapped(worker, file):
             _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
             file = _file(worker, file.task.task_id)
+        extend(worker, file, claim)
+        file = _file(worker, file.task.task_id)
+        if is_replaced(file.task):
+            return _replacing(worker, file, claim, trips)
+        end_ownerless(worker, file, claim)
         why = keep(worker, file, claim)
         file = _file(worker, file.task.task_id)
     if why is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.domain.approval import Tally, Vote, count
 from jitvault.domain.delegation import handed_on, widened
+from jitvault.domain.extension import Extension, decision_path
 from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision, Obligations
 from jitvault.domain.question import Action, Principal
@@ -19,7 +20,7 @@ from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, VaultRejected
 from jitvault.ports.engine import Engine
 from jitvault.ports.vault import Entity
-from jitvault.services.ask import Asked, asked
+from jitvault.services.ask import Asked, asked, who_extends
 from jitvault.services.context import Worker
 from jitvault.services.lineage import bounded, check_above, check_window, parent_of
 from jitvault.services.papers import Submission, votes
@@ -104,16 +105,40 @@ def stand(worker: Worker, revision: Revision) -> Standing:
     decision = worker.authorizer.decide(found.to_issue())
     if revision.delegation and found.delegator is None:
         decision = _not_theirs(decision, revision)
+    return _counted(worker, revision, found, decision)
+
+
+def stand_extended(worker: Worker, revision: Revision, extension: Extension, by: Entity) -> Standing:
+    """The same for an extension that `by` asks for: it is permitted to them, and to whoever answers for the task."""
+    found = replace(asked(worker, revision), window_s=extension.window_s)
+    people = dict.fromkeys((found.requester, who_extends(worker, revision, by)))
+    questions = [question for person in people for question in found.questions((Action.EXTEND,), person)]
+    return _counted(worker, revision, found, worker.authorizer.decide(questions), extension)
+
+
+def _counted(
+    worker: Worker, revision: Revision, found: Asked, decision: Decision, extension: Extension | None = None
+) -> Standing:
     _check_groups(worker, decision)
-    cast = votes(worker, revision.spec.id, decision.obligations.deciders)
-    forbidden = _not_permitted(worker, found, cast)
-    counted = count(revision, cast, decision.obligations, forbidden=forbidden, now=worker.now())
+    below = decision_path(extension.digest) if extension else ""
+    cast = votes(worker, revision.spec.id, decision.obligations.deciders, below=below)
+    counted = count(
+        revision,
+        cast,
+        decision.obligations,
+        forbidden=_not_permitted(worker, found, cast),
+        now=worker.now(),
+        extension=extension,
+    )
     return Standing(decision, counted, found.agent.groups)
 
 
-def why_not_renewed(worker: Worker, revision: Revision) -> str | None:
-    """Why policy does not permit that what was granted goes on; None while it does."""
-    decision = worker.authorizer.decide(asked(worker, revision).questions((Action.RENEW,)))
+def why_not_renewed(worker: Worker, revision: Revision, window_s: int | None) -> str | None:
+    """Why policy does not permit that what was granted goes on; None while it does. `window_s` is that of a task that
+    was extended.
+    """
+    found = replace(asked(worker, revision), window_s=window_s)
+    decision = worker.authorizer.decide(found.questions((Action.RENEW,)))
     return None if decision.permitted else decision.why_denied
 
 

@@ -37,7 +37,7 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
     check_selftested(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
-    granted = terms(revision, now, bounded(worker, revision, now, obligations))
+    granted = terms(revision, now, bounded(worker, revision, now, obligations), until=file.task.ends_at)
     grant = _intended(worker, file, revision, granted, now)
     wrapped, operation = act(
         worker,

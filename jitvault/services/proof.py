@@ -8,6 +8,7 @@ from typing import Any
 
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import NAMES
+from jitvault.domain.extension import extended
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
@@ -66,7 +67,10 @@ def votes_digest(rows: Iterable[DecisionRow]) -> str:
 
 def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
     """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
-    return needed_rung(str(entry.get("confirm") or Rung.TARGET), obliged_rung(last_said(file)))
+    rung = str(entry.get("confirm") or Rung.TARGET)
+    for said in (last_said(file), *(event.body for event in extended(file.events))):
+        rung = needed_rung(rung, obliged_rung(said))
+    return rung
 
 
 def _error(file: TaskFile, lease: LeaseRow) -> str | None:
@@ -95,6 +99,18 @@ def _as_json(row: CheckRow) -> dict[str, Any]:
 def lifetime_of(grant: GrantRow) -> dict[str, int]:
     """For how long its credentials may live without a renewal: as asked for, in effect, and as given at a time."""
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
+
+
+def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
+    """Each extension that came about: what was signed, by whom, and the grant whose token it replaced, if any."""
+    return [
+        {
+            **{key: event.body["extension"][key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
+            **{key: event.body[key] for key in ("digest", "approved_by", "rules", "policy_digest", "replaces")},
+            "at": event.at,
+        }
+        for event in extended(file.events)
+    ]
 
 
 def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
@@ -127,6 +143,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
             }
             for grant in file.grants
         ],
+        "extensions": extensions_of(file),
         "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": proof_of(file),
         "chain": {"events": task.seq, "head": task.head},
