@@ -227,6 +227,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
         facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
+        facts |= _more_time(shown)
     if shown["state"] == "ending" and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     output.print_facts(console, facts)
@@ -246,6 +247,20 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, Text(what))
     console.print(table)
+
+
+def _more_time(shown: Mapping[str, Any]) -> dict[str, str]:
+    """What the task got beyond its window, and what was asked for last and is not granted."""
+    facts, last = {}, shown["extension"]
+    if shown["extensions"]:
+        told = (f"{one['seconds']} s for {one['by']['name']} ({one['reason']})" for one in shown["extensions"])
+        facts["extended"] = ", ".join(told)
+    if last is not None and last["state"] != "extended":
+        missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
+        waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
+        asked = last["content"]
+        facts["more time"] = f"{asked['seconds']} s asked for by {asked['by']['name']}: {waits}"
+    return facts
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:

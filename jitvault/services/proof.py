@@ -8,11 +8,13 @@ from typing import Any
 
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import NAMES
-from jitvault.domain.extension import extended
+from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
+
+_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
@@ -111,6 +113,25 @@ def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
         }
         for event in extended(file.events)
     ]
+
+
+def last_asked(file: TaskFile) -> dict[str, Any] | None:
+    """What was asked last of more time, and what came of it; None where nobody asked."""
+    said = said_of(file.events)
+    if not said:
+        return None
+    state, body = said[-1].kind.removeprefix("extension_"), said[-1].body
+    return {
+        "state": state,
+        "request": body["request"],
+        "digest": body["digest"],
+        "content": dict(body["extension"]),
+        "replaces": bool(body.get("replaces")),
+        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
+        "approved_by": list(body.get("approved_by", ())),
+        **{key: list(body.get(key, ())) for key in ("missing", "open_to", "refused")},
+        "error": body.get("error"),
+    }
 
 
 def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:

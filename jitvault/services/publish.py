@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.domain.delegation import above_of
-from jitvault.domain.extension import said_of
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
@@ -17,10 +16,9 @@ from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.papers import Submission
-from jitvault.services.proof import lifetime_of, proof_of
+from jitvault.services.proof import last_asked, lifetime_of, proof_of
 
 _FINDINGS = 100
-_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
@@ -54,31 +52,12 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "ttl": lifetime_of(grant) if grant else None,
-        "extension": _extension(file),
+        "extension": last_asked(file),
         "proof": _packed(proof_of(file)),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": None,
     }
     worker.documents.put(f"tasks/{task.task_id}", document)
-
-
-def _extension(file: TaskFile) -> dict[str, Any] | None:
-    """What was asked last of more time, and what came of it; None where nobody asked."""
-    said = said_of(file.events)
-    if not said:
-        return None
-    state, body = said[-1].kind.removeprefix("extension_"), said[-1].body
-    return {
-        "state": state,
-        "request": body["request"],
-        "digest": body["digest"],
-        "content": dict(body["extension"]),
-        "replaces": bool(body.get("replaces")),
-        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
-        "approved_by": list(body.get("approved_by", ())),
-        **{key: list(body.get(key, ())) for key in ("missing", "open_to", "refused")},
-        "error": body.get("error"),
-    }
 
 
 def _open_to(standing: Standing) -> list[str]:

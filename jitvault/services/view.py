@@ -13,7 +13,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
-from jitvault.services.proof import checks_of, extensions_of, lifetime_of, proof_of
+from jitvault.services.proof import checks_of, extensions_of, last_asked, lifetime_of, proof_of
 from jitvault.services.revoke import DEAD
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -97,6 +97,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
             }
             for lease in file.leases
         ],
+        "extension": last_asked(file),
         "extensions": extensions_of(file),
         "proof": proof_of(file),
         "uses": uses_of(file, trail),

@@ -12,7 +12,6 @@ from commands import without_limits
 from hands import without_a_token
 from rig import Rig
 
-from jitvault import shipped
 from jitvault.domain.extension import extended
 from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
@@ -200,12 +199,6 @@ def test_what_policy_and_templates_do_not_allow_changes_nothing(
     unchanged(rig, file.stem, before)
     rig("operator", "complete", file.stem)
     assert "there is no deadline to move" in extend(rig, file.stem, code=9).stderr
-
-
-def test_no_high_risk_change_is_extended_outside_its_window(rig: Rig, spec: Spec) -> None:
-    """The shipped rule, as it is; the day decides which way it goes."""
-    text = (shipped.policies_dir() / "cedar" / "limits.cedar").read_text()
-    assert 'action in [Action::"grant", Action::"extend", Action::"delegate"]' in text.split('@id("change-window")')[1]
 
 
 def test_what_is_frozen_is_not_extended(rig: Rig, spec: Spec) -> None:
