@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET, settles_at
+from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
     AuditUntrusted,
     InvalidInput,
     JitvaultError,
+    Overtaken,
     SecurityFinding,
     VaultBusy,
     VaultRefused,
@@ -28,7 +30,7 @@ from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
-from jitvault.services.decide import Standing
+from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due
 from jitvault.services.extend import extend, put_next_token
 from jitvault.services.family import prove_below, take_all_back, unproven
@@ -126,6 +128,11 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """
     try:
         return _turn(worker, task_id, claim, last)
+    except Overtaken:
+        # nothing was begun: what is to be had now is found out anew
+        if (again := _again(worker, last)) is None:
+            raise
+        return again
     except VaultUnavailable as error:
         state = _file(worker, task_id).task.state
         # an issue that did not finish is not begun again at once: each attempt makes a token
@@ -223,9 +230,10 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     canary(worker)
     check_not_frozen(worker, file)
     try:
-        issue(worker, file, claim, standing.decision.obligations)
+        ground = admission(worker, Revision.of(file.revision.body), standing)
+        issue(worker, file, claim, standing.decision.obligations, admission=ground)
     except InvalidInput:
-        # between the intent and the create its parent ended, or another child of it was issued
+        # between the intent and the create its parent ended
         if (begun := _file(worker, file.task.task_id)).task.state is State.ISSUING:
             _issuing(worker, begun, claim)
         raise

@@ -15,7 +15,7 @@ from jitvault.domain.spec import TaskSpec
 from jitvault.ports.vault import Entity
 from jitvault.services.context import Worker
 
-_FINDINGS_COUNT_FOR = timedelta(days=1)
+FINDINGS_COUNT_FOR = timedelta(days=1)
 TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 """What has to be permitted before anything is issued: that they ask for it, and that it is issued now."""
 
@@ -123,7 +123,7 @@ def asked_about(
 ) -> Asked:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
-    since = worker.now() - _FINDINGS_COUNT_FOR
+    since = worker.now() - FINDINGS_COUNT_FOR
     loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
     return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
 

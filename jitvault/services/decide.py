@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.domain.approval import Tally, Vote, count
-from jitvault.domain.delegation import handed_on, widened
+from jitvault.domain.delegation import handed_on, over_budget, widened
 from jitvault.domain.extension import Extension, decision_path
 from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision, Obligations
-from jitvault.domain.question import Action, Principal
+from jitvault.domain.question import Action, Load, Principal
 from jitvault.domain.revision import Party, Resolved, Revision, build, terms
 from jitvault.domain.spec import AccessEntry, TaskSpec
 from jitvault.domain.template import AccessTemplate
-from jitvault.errors import InvalidInput, VaultRejected
+from jitvault.errors import InvalidInput, Overtaken, VaultRejected
+from jitvault.ports.admission import Admit
 from jitvault.ports.engine import Engine
 from jitvault.ports.vault import Entity
-from jitvault.services.ask import Asked, asked, who_extends
+from jitvault.services.ask import FINDINGS_COUNT_FOR, Asked, asked, who_extends
 from jitvault.services.context import Worker
 from jitvault.services.lineage import bounded, check_above, check_window, parent_of
 from jitvault.services.papers import Submission, votes
@@ -37,6 +38,7 @@ class Standing:
     decision: Decision
     tally: Tally
     agent_groups: tuple[str, ...]
+    asked: Asked
 
     @property
     def state(self) -> State:
@@ -130,7 +132,33 @@ def _counted(
         now=worker.now(),
         extension=extension,
     )
-    return Standing(decision, counted, found.agent.groups)
+    return Standing(decision, counted, found.agent.groups, found)
+
+
+def admission(worker: Worker, revision: Revision, standing: Standing) -> Admit:
+    """What the decision to issue rests on in the ledger: it is judged once more in the transaction that begins it, so
+    that of two that would be too much together the first one is issued, and the other one is decided anew.
+    """
+    found, parent = standing.asked, parent_of(worker, revision.spec)
+
+    def judge(loads: Mapping[str, Load], siblings: Sequence[bytes]) -> None:
+        now = standing.decision
+        if loads != found.loads:
+            now = worker.authorizer.decide(replace(found, loads=loads).to_issue())
+        same = now.permitted and now.obligations == standing.decision.obligations
+        others = [Revision.of(body) for body in siblings]
+        if not same or (parent is not None and over_budget(revision, parent, others)):
+            raise Overtaken(f"task {revision.spec.id}: another task took what it was to have")
+
+    return Admit(
+        task_id=revision.spec.id,
+        agent=found.agent.entity,
+        owner=found.owner.entity,
+        templates=sorted(found.loads),
+        since=found.at - FINDINGS_COUNT_FOR,
+        parent=revision.spec.spec.parent,
+        judge=judge,
+    )
 
 
 def why_not_renewed(worker: Worker, revision: Revision, window_s: int | None) -> str | None:
