@@ -255,7 +255,8 @@ def _more_time(shown: Mapping[str, Any]) -> dict[str, str]:
     if shown["extensions"]:
         told = (f"{one['seconds']} s for {one['by']['name']} ({one['reason']})" for one in shown["extensions"])
         facts["extended"] = ", ".join(told)
-    if last is not None and last["state"] != "extended":
+    held = shown["state"] in ("issuing", "issued", "active")
+    if held and last is not None and last["state"] != "extended":
         missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
         waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
         asked = last["content"]
@@ -306,9 +307,12 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
             highlight=False,
         )
     _print_verdict(console, "task token", proof["token"], "")
+    for token in proof["earlier_tokens"]:
+        _print_verdict(console, "its earlier", token, "")
     for lease in proof["leases"]:
         _print_verdict(console, "lease", lease, lease["lease_id"])
-    failed = [c for owner in (proof["token"], *proof["leases"]) for c in owner["checks"] if not c["ok"]]
+    owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
+    failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
     for check in failed:
         line = f"check {check['n']} ({check['name']}): {check['evidence']}"
         console.print(output.indented(line, console.width), style="red", markup=False, highlight=False, soft_wrap=True)

@@ -32,7 +32,7 @@ from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due
-from jitvault.services.extend import extend, put_next_token
+from jitvault.services.extend import extend, is_old_open, put_next_token
 from jitvault.services.family import prove_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
@@ -181,7 +181,7 @@ def _why_blind(worker: Worker) -> AuditUntrusted | None:
 
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
-    if file.task.state in (State.ISSUED, State.ACTIVE):
+    if file.task.state in (State.ISSUED, State.ACTIVE) or is_old_open(file):
         ending = why_end_blind(worker, file)
         if ending is not None:
             take_all_back(worker, file, claim, why=ending)
@@ -261,6 +261,10 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
 
 def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """An extension put an end to the task's token: the next one, unless the task ends by something else."""
+    if not is_old_open(file):
+        # as for any attempt: what was made and nobody knows of has to be found before anything else is said
+        settle_attempt(worker, file, claim)
+        file = _file(worker, file.task.task_id)
     why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
     return Step() if why is None else _ending(worker, _file(worker, file.task.task_id), claim, Step(), why)
 

@@ -7,7 +7,7 @@ begin with one commit; whatever stops this process after it, the next run goes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -26,12 +26,11 @@ from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, stand_extended
 from jitvault.services.integrity import check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
-from jitvault.services.lineage import bounded, check_extends
+from jitvault.services.lineage import bounded, check_extends, is_replaced
 from jitvault.services.observe import canary
 from jitvault.services.papers import ExtensionRequest, extension_requests
 from jitvault.services.publish import publish
 from jitvault.services.reconcile import reconcile
-from jitvault.services.recover import settle_attempt
 from jitvault.services.revoke import Why, revoke
 from jitvault.services.selftest import check_selftested
 
@@ -52,7 +51,7 @@ def extend(worker: Worker, file: TaskFile, claim: int) -> None:
 
     The caller has just seen that the task may go on. Afterwards it may be `issuing`: `put_next_token` goes on.
     """
-    asked = _open_request(worker, file)
+    asked = None if worker.is_late() else _open_request(worker, file)
     if asked is None:
         return
     revision = Revision.of(file.revision.body)
@@ -73,23 +72,26 @@ def extend(worker: Worker, file: TaskFile, claim: int) -> None:
 _AGAIN = "The task goes on until its deadline. Ask again when that is so, or have another task granted."
 
 
+def is_old_open(file: TaskFile) -> bool:
+    """Whether the token that an extension is to replace may live still; nothing of the next one is made before."""
+    return is_replaced(file.task) and any(grant.delivered and not grant.settled for grant in file.grants)
+
+
 def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     """Go on with an extension that the task's token cannot live for: end it, prove it dead, issue the next one.
 
-    Gives why the task ends where it cannot be. Raises NotConfirmed while the old one is not proven dead.
+    What a run before this one may have made of the next one is settled. Gives why the task ends where it cannot be.
+    Raises NotConfirmed while the old one is not proven dead.
     """
     event = extended(file.events)[-1]
-    old = event.body["replaces"]
-    open_ = next((grant for grant in file.grants if not grant.settled), None)
-    if open_ is not None and open_.grant_id == old:
-        _end_old(worker, file, open_, claim)
-    else:
-        settle_attempt(worker, file, claim)
-    file = _file(worker, file)
-    first = next(grant.attempt for grant in file.grants if grant.grant_id == old)
+    if is_old_open(file):
+        _end_old(worker, file, claim)
+        file = _file(worker, file)
+    first = next(grant.attempt for grant in file.grants if grant.grant_id == event.body["replaces"])
     made = [grant for grant in file.grants if grant.attempt > first and grant.accessor_hmac is not None]
     if len(made) >= MAX_ATTEMPTS:
         return EndReason.ISSUE_FAILED, {"note": "the token for its extension could not be delivered"}
+    worker.ledger.extend(file.task.task_id, claim)
     publish(worker, file, None)
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
@@ -231,10 +233,12 @@ def _said(asked: _Asked, standing: Standing) -> Mapping[str, Any]:
     return {**_about(asked), **standing.decision.as_json(), "approved_by": approved}
 
 
-def _end_old(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
+def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
     """End the token and its leases, and prove all of it dead. Raises NotConfirmed where it cannot be proven yet."""
     task_id = file.task.task_id
+    old = next(grant.grant_id for grant in file.grants if not grant.settled)
     for _ in range(_ROUNDS):
+        worker.ledger.extend(task_id, claim)
         # what was in flight gets a lease all the same: it is in the next round
         revoke(worker, file, claim)
         newest = canary(worker)
@@ -252,14 +256,10 @@ def _end_old(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> Non
             f"task {task_id}: its old token and leases are revoked and not proven dead yet, so it has no new token",
             hint=f"`jitvault status {task_id}` names the check that failed; the next command on the task tries again.",
         )
-    settled = _settled(found.grants, grant)
-    body = {"grant": grant.grant_id, "verdict": settled.verdict.value, "canary": newest.place.offset}
+    settled = next(replace(one, settled=True) for one in found.grants if one.grant_id == old)
+    body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
     change = Change("attempt_settled", body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-
-
-def _settled(grants: Iterable[GrantRow], grant: GrantRow) -> GrantRow:
-    return next(replace(one, settled=True) for one in grants if one.grant_id == grant.grant_id)
 
 
 def _file(worker: Worker, file: TaskFile) -> TaskFile:

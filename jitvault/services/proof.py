@@ -18,7 +18,7 @@ _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
-    """`{task_id, state, end_reason, confirmed, forced, dead_ms, confirmed_ms, leases, token}`; None before the end."""
+    """The proof as docs/reference.md has it for `jitvault complete`; None before the end."""
     task = file.task
     if task.state not in ENDED:
         return None
@@ -49,6 +49,12 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
                 *checks_of(file, task.task_id),
             ],
         },
+        # the ones before it: an extension replaced them, or they were never delivered
+        "earlier_tokens": [
+            {"verdict": grant.verdict.value, "checks": checks_of(file, grant.accessor_hmac)}
+            for grant in file.grants[:-1]
+            if grant.accessor_hmac
+        ],
     }
 
 
