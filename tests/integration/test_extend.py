@@ -13,10 +13,11 @@ from hands import without_a_token
 from rig import Rig
 
 from jitvault.domain.extension import extended
+from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused
-from jitvault.services.sign import sign_freeze
+from jitvault.services.sign import sign_extension, sign_freeze
 
 Spec = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("lab")
@@ -217,8 +218,12 @@ def test_what_is_frozen_is_not_extended(rig: Rig, spec: Spec) -> None:
 def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec) -> None:
     file = spec(window="5m")
     rig.active(file)
+    place, person = f"requests/{rig.entity('operator')}/{file.stem}/extend", rig.wiring().person
+    # one that was written over before anybody looked at it
+    revision = Revision.of(rig.file(file.stem).revision.body)
+    sign_extension(person, revision, ends_at=ends_at(rig, file.stem), seconds=120, reason="it is slow")
+    unseen = rig.document(place)
     extend(rig, file.stem, "1m")
-    place = f"requests/{rig.entity('operator')}/{file.stem}/extend"
     before, used = ends_at(rig, file.stem), rig.document(place)
     # as it was
     rig("operator", "status", file.stem)
@@ -239,11 +244,11 @@ def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec
     rig("operator", "status", file.stem, code=12)
     unchanged(rig, file.stem, before)
     assert rig.findings(file.stem) == ["forged_document"]
-    rig.put(place, used)
-    rig("operator", "status", file.stem, code=12)
-    unchanged(rig, file.stem, before)
+    for old in (used, unseen):
+        rig.put(place, old)
+        rig("operator", "status", file.stem, code=12)
+        unchanged(rig, file.stem, before)
     # signed by who may, it counts: the test can fail
-    person = rig.wiring().person
     rig.put(place, person.signer.sign(wanted, DOCUMENT_TYPE, key=signer_key(person.entity)))
     rig("operator", "status", file.stem, code=12)
     assert ends_at(rig, file.stem) == before + timedelta(seconds=60)
