@@ -6,6 +6,7 @@ Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def check_one_lives(rig: Rig, task: str) -> None:
         assert len(rig.task_tokens(task)) == 1
 
 
+def goes_on(rig: Rig, task: str) -> None:
+    """Look at the task until there is nothing more to do; on a busy machine one look may be cut short."""
+    for _ in range(6):
+        result = rig("operator", "status", task, code=None)
+        assert result.code in (0, 5, 6, 13), result
+        if result.code == 0 and rig.file(task).task.state is not State.ISSUING:
+            return
+        time.sleep(3.1 if "is known in" in result.stderr else 0)
+    raise AssertionError(result)
+
+
 def test_an_extension_past_the_tokens_cap_may_die_anywhere(start: Any, mortal: Mortal) -> None:
     rig, file = start("dry")
     rig.active(file)
@@ -66,7 +78,7 @@ def test_an_extension_past_the_tokens_cap_may_die_anywhere(start: Any, mortal: M
             check_over(rig, file.stem)
             continue
         # the next command goes on by what is written, whatever it was asked for
-        until_done(rig, "status", file.stem)
+        goes_on(rig, file.stem)
         check(rig)
         (token,) = rig.task_tokens(file.stem)
         task = rig.file(file.stem)

@@ -16,7 +16,8 @@ from jitvault.domain.extension import extended
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
-from jitvault.errors import VaultRefused
+from jitvault.errors import VaultRefused, VaultUnavailable
+from jitvault.services import advance
 from jitvault.services.sign import sign_extension, sign_freeze
 
 Spec = Callable[..., Path]
@@ -258,7 +259,9 @@ def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec
 # -- families, delivery, what was in flight ---------------------------------------------------------------------------
 
 
-def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(rig: Rig, spec: Spec) -> None:
+def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     top = spec(window="15m")
     parent = rig.active(top)
     child = spec(window="10m", more=f"  parent: {top.stem}\n")
@@ -266,7 +269,17 @@ def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(ri
     before = ends_at(rig, child.stem)
     assert "cannot end later" in extend(rig, child.stem, "10m", code=8).stderr
     unchanged(rig, child.stem, before)
-    rig.use(extend(rig, top.stem, "20m").json, read=False)
+    with monkeypatch.context() as between:
+
+        def away(*_: object) -> None:
+            raise VaultUnavailable("Vault is away")
+
+        # between its two tokens the parent is held all the same
+        between.setattr(advance, "put_next_token", away)
+        extend(rig, top.stem, "20m", code=5)
+        assert rig.file(top.stem).task.state == "issuing"
+        rig("operator", "status", child.stem)
+    rig.use(dict(rig("operator", "grant", top.stem).json), read=False)
     assert not rig.is_live(parent.token)
     rig("operator", "status", child.stem)
     assert rig.is_live(held.token) and rig.file(child.stem).task.state == "active"
