@@ -72,6 +72,12 @@ def ledger_exists(ledger: str) -> bool:
     return not _is_file(url) or _file(url).exists()
 
 
+def file_of(ledger: str) -> Path | None:
+    """The file of a SQLite ledger; None for one on a server. Raises LedgerUnavailable for what is neither."""
+    url = _url(ledger)
+    return _file(url) if _is_file(url) else None
+
+
 def raw(ledger: str, *, create: bool) -> Database:
     """The database at a URL or a path whatever is in it, for whoever makes, upgrades or checks a ledger.
 
