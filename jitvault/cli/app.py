@@ -17,6 +17,7 @@ from jitvault.cli import (
     audit,
     auditor,
     check,
+    doctor,
     ending,
     extend,
     freeze,
@@ -85,6 +86,7 @@ app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
+app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)

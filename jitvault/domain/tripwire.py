@@ -10,7 +10,8 @@ On one task's lines (`of_task`):
 - `outside_template`: the token did something on a path that its templates do not have;
 - `before_window`: the token was used before the task's window opened;
 - `after_end`: the token was used after its revocation, by somebody who knew or had the time to learn;
-- `over_budget`: the token got more leases than its templates allow.
+- `over_budget`: the token got more leases than its templates allow;
+- `renewed_by_others`: the token was renewed, and not by the worker, which looks at everything before it does.
 
 On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
 
@@ -259,6 +260,14 @@ def _over_budget(case: _Case) -> Iterator[Hit]:
         )
 
 
+def _renewed_by_others(case: _Case) -> Iterator[Hit]:
+    """What the token does itself is another rule's, and it cannot renew itself."""
+    ours = case.bounds.workers | case.bounds.tokens
+    for o in case.lines:
+        if o.kind is Kind.RENEWED and done(o) and o.actor not in ours and case.owns(o):
+            yield o, f"The task's token was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
+
+
 RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
     (Rule.UNWRAP_OUTSIDE_NETWORK, _unwrap_outside_network),
     (Rule.UNWRAP_REFUSED, _unwrap_refused),
@@ -269,6 +278,7 @@ RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
     (Rule.BEFORE_WINDOW, _before_window),
     (Rule.AFTER_END, _after_end),
     (Rule.OVER_BUDGET, _over_budget),
+    (Rule.RENEWED_BY_OTHERS, _renewed_by_others),
 )
 
 

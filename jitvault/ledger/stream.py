@@ -42,8 +42,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
     stands_for = _aliases(connection, new)
-    # a token that Vault does not know is anybody's; those that stood for a task's token are kept
-    new = [o for o in new if o.kind is not Kind.REFUSED or o.token in stands_for]
+    # a token that Vault does not know, or that is named in a body, is anybody's; what stood for a task's token is kept
+    new = [o for o in new if not _only_names_a_token(o) or o.token in stands_for]
     sessions = _sessions(connection, new)
     new = _without_noise(connection, new, sessions)
     if not new:
@@ -70,6 +70,10 @@ def keep_canary(connection: Connection, source: str, expected: str) -> Canary | 
     values = {"source": source, "epoch": place.epoch, "offset": place.offset, "at": row["at"]}
     connection.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing())
     return Canary(place, row["at"])
+
+
+def _only_names_a_token(o: Observation) -> bool:
+    return o.kind is Kind.REFUSED or (o.kind is Kind.RENEWED and not o.subject)
 
 
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:

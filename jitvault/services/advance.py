@@ -33,7 +33,7 @@ from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due
 from jitvault.services.extend import extend, is_old_open, put_next_token
-from jitvault.services.family import prove_below, take_all_back, unproven
+from jitvault.services.family import prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
@@ -349,6 +349,11 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if settled and worker.now() + _SKEW < settled:
         # not yet by any clock; by whose it counts, `seal` says
         return Step()
+    seal_below(worker, file.task.task_id, claim, advance)
+    if open_ := unproven(worker, file.task.task_id):
+        why = f"what it handed on to {', '.join(open_)} is not proven any more"
+        begin_again(worker, file, claim, "unproven", why)
+        return Step(go_on=True)
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
         newest = canary(worker)

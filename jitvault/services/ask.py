@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.delegation import as_whom
-from jitvault.domain.policy import highest
+from jitvault.domain.policy import AGENTS, highest
 from jitvault.domain.question import Action, Kind, Load, Moment, Principal, Question
 from jitvault.domain.revision import Revision
 from jitvault.domain.spec import TaskSpec
@@ -129,8 +129,12 @@ def asked_about(
 
 
 def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:
-    """An entity with those of its groups that policies speak of."""
-    groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups))
+    """An entity with those of its groups that policies speak of; an agent also with the one that makes it one.
+
+    What an agent was granted ends when it leaves one of them, so its own has to be known whatever the policies say.
+    """
+    own = {AGENTS} if kind == "Agent" else set()
+    groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups | own))
     return Principal(kind, entity.id, entity.name, groups)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -140,8 +140,12 @@ def last_asked(file: TaskFile) -> dict[str, Any] | None:
     }
 
 
-def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
-    """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
+def receipt_of(
+    installation: str, file: TaskFile, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the receipt says: who asked, who approved, what was given, how each credential ended, and where what was
+    handed on is now (`children`).
+    """
     task, content = file.task, Revision.of(file.revision.body).content
     return {
         "kind": "Receipt",
@@ -153,6 +157,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
         "agent": content["agent"],
         "owner": content["owner"],
         "delegation": content.get("delegation", []),
+        "children": list(children),
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
         "approved_by": list(last_said(file).get("approved_by", ())),

@@ -103,6 +103,12 @@ CHECKED = {
     ],
 }
 
+CHECK_UP = {
+    **{"at": TIME, "vault": str, "can": {"grant": bool, "revoke": bool, "prove": bool}},
+    "counts": {"ok": int, "warn": int, "fail": int, "skipped": int},
+    "checks": [{"area": str, "name": str, "status": str, "seen": str, "mend": str, "needed_to": [str]}],
+}
+
 
 def check(value: Any, shape: Any, at: str = "$") -> None:
     """Fail unless `value` has exactly the keys and types of `shape`; a pattern asks for matching text."""
@@ -187,6 +193,8 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("templates check", "admin", "templates", "check", "postgres-readonly")
     show("templates check", "admin", "templates", "check", "postgres-readonly")
     run("init --plan", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+    run("doctor", "operator", "doctor")
+    show("doctor", "operator", "doctor")
     show("grant", "operator", "grant", file("shapes-4", "low"))
     yield it
 
@@ -213,6 +221,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING}),
         ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str}),
         ("templates check", CHECKED),
+        ("doctor", CHECK_UP),
         ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str], "sends": {}}),
     ],
 )
@@ -227,6 +236,14 @@ def test_a_template_shows_its_check_to_whoever_may_see_it(story: Story) -> None:
     shown = story.human["templates check"].stdout.splitlines()
     assert re.fullmatch(r"database/creds/app-readonly passed in \d+ ms", shown[0])
     assert shown[1:] == ["  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✓ 9✓ 10✓ 11✓"]
+
+
+def test_a_check_up_says_the_same_to_people_and_fits_80_columns(story: Story) -> None:
+    lines = story.human["doctor"].stdout.splitlines()
+    assert {"vault", "identity", "provisioned", "ledger", "audit", "probes", "tasks"} <= set(lines)
+    assert lines[-1] == "Can it grant: yes, revoke: yes, prove: yes"
+    # an id is never folded, and a digest is longer than that
+    assert [line for line in lines if len(line) > 80 and "sha256:" not in line and "/" not in line] == []
 
 
 def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
