@@ -25,7 +25,15 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds.
     """
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, Frozen, JitvaultError, NotFound, VaultUnavailable, WaitTimedOut
+    from jitvault.errors import (
+        AuditUntrusted,
+        Frozen,
+        JitvaultError,
+        NotConfirmed,
+        NotFound,
+        VaultUnavailable,
+        WaitTimedOut,
+    )
     from jitvault.services.advance import advance
     from jitvault.services.view import status_of
 
@@ -34,7 +42,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     if wiring.has_worker:
         try:
             file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
-        except (AuditUntrusted, Frozen, VaultUnavailable, WaitTimedOut) as error:
+        except (AuditUntrusted, Frozen, NotConfirmed, VaultUnavailable, WaitTimedOut) as error:
             # what is known is wanted most when something is wrong
             known = wiring.ledger.file(task)
             if known is None:
