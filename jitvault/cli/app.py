@@ -19,6 +19,7 @@ from jitvault.cli import (
     check,
     doctor,
     ending,
+    extend,
     freeze,
     local,
     operator,
@@ -64,11 +65,13 @@ _AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this mach
 
 app.command(rich_help_panel=_OPERATORS)(operator.submit)
 app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(extend.extend)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
+app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
 app.command(rich_help_panel=_APPROVERS)(approver.withdraw)

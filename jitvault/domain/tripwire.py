@@ -74,7 +74,7 @@ _FORWARDED = ("cannot write to readonly storage", "please forward to the active 
 def of_task(bounds: Bounds, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[Trip]:
     """Every trip in `lines`, by time; at most one of a rule for a request. Lines of other tasks change nothing.
 
-    `denied` and `over_budget` trip once, at the request that reaches the limit.
+    `denied` trips once, and `over_budget` once for each token, at the request that reaches the limit.
     """
     case = _Case(bounds, in_order(lines), aliases)
     return trips((rule, hit) for rule, judge in RULES for hit in judge(case))
@@ -245,12 +245,14 @@ def _after_end(case: _Case) -> Iterator[Hit]:
 
 
 def _over_budget(case: _Case) -> Iterator[Hit]:
-    """Once for the task."""
+    """Once for each token: what one had is dead before another one takes its place."""
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
-    first_lines = {o.subject: o for o in reversed(issued)}
-    leases = sorted(first_lines.values(), key=order)
     budget = max(case.bounds.lease_budget, 0)
-    if len(leases) > budget:
+    for token in sorted(case.bounds.tokens):
+        first_lines = {o.subject: o for o in reversed(issued) if owner(o, case.aliases) == token}
+        leases = sorted(first_lines.values(), key=order)
+        if len(leases) <= budget:
+            continue
         yield (
             leases[budget],
             f"The task's token got {counted(len(leases), 'lease')}, the last from {origin(leases[-1])}; its templates "

@@ -198,9 +198,14 @@ def _tell_tasks(
 def _due(
     task: TaskRow, told: Iterable[tuple[GrantRow, Observation]], rows: Sequence[LeaseRow], at: datetime
 ) -> dict[str, datetime]:
-    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed."""
+    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed or
+    has nobody.
+    """
+    told = list(told)
     unwrapped = any(o.kind is Kind.UNWRAPPED and done(o) for _, o in told)
-    news = unwrapped or any(row.renew_at is not None for row in rows)
+    # what comes of a token that another one has replaced is to be ended
+    replaced = {grant.grant_id for grant, _ in told if grant.settled}
+    news = unwrapped or any(row.renew_at is not None or row.grant_id in replaced for row in rows)
     return {"due_at": at} if news and task.state in (State.ISSUED, State.ACTIVE) else {}
 
 
@@ -224,7 +229,7 @@ def _new_leases(
             verdict=Verdict.LIVE,
             dead_at=None,
             # at once: its role may have given it longer than a step
-            renew_at=at if grant.rolling else None,
+            renew_at=at if grant.rolling and not grant.settled else None,
         )
         for grant, lease in shown.values()
         if lease.lease_id not in known

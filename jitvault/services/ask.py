@@ -15,7 +15,7 @@ from jitvault.domain.spec import TaskSpec
 from jitvault.ports.vault import Entity
 from jitvault.services.context import Worker
 
-_FINDINGS_COUNT_FOR = timedelta(days=1)
+FINDINGS_COUNT_FOR = timedelta(days=1)
 TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 """What has to be permitted before anything is issued: that they ask for it, and that it is issued now."""
 
@@ -36,6 +36,8 @@ class Asked:
     depth: int
     at: datetime
     delegator: Principal | None = None
+    window_s: int | None = None
+    """The whole window of what is extended; otherwise it is the spec's."""
 
     def to_issue(self) -> list[Question]:
         """All that has to be permitted before anything is issued."""
@@ -85,6 +87,8 @@ class Asked:
         )
 
     def _window_s(self) -> int:
+        if self.window_s is not None:
+            return self.window_s
         window = self.spec.window
         start = max(filter(None, (self.at, window.not_before)))
         return int((window.for_ or window.closes_at(start) - start).total_seconds())
@@ -119,7 +123,7 @@ def asked_about(
 ) -> Asked:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
-    since = worker.now() - _FINDINGS_COUNT_FOR
+    since = worker.now() - FINDINGS_COUNT_FOR
     loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
     return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
 
@@ -137,6 +141,14 @@ def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:
 def labels_of(labels: Mapping[str, str]) -> tuple[str, ...]:
     """Each label as its name alone, and with its value: policies ask for one or the other."""
     return tuple(sorted({*labels, *(f"{name}={value}" for name, value in labels.items())}))
+
+
+def who_extends(worker: Worker, revision: Revision, entity: Entity) -> Principal:
+    """As what somebody asks for more time: the agent as itself, who handed the access on as they did that."""
+    if entity.id != revision.content["requester"]["entity"]:
+        return principal_of(worker, "Agent", entity)
+    kind = as_whom(revision) if revision.delegation else "Operator"
+    return principal_of(worker, kind or "Agent", entity)
 
 
 def _principal(worker: Worker, kind: Kind, party: Mapping[str, str]) -> Principal:

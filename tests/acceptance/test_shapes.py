@@ -36,12 +36,21 @@ GRANTED = {
     "ttl": TTL,
     "wrapping": [WRAPPING],
 }
+EXTENDED = {
+    **{"task_id": str, "grant_id": HEX_32, "state": str, "ends_at": TIME, "replaces": bool, "missing": MISSING},
+    "extension": {
+        **{"state": str, "digest": DIGEST, "by": {"entity": ENTITY, "name": str}, "reason": str},
+        **{"since": TIME, "seconds": int, "until": TIME, "window_s": int},
+    },
+    "wrapping": [WRAPPING],
+}
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"dead_ms": int, "confirmed_ms": int},
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
+    "earlier_tokens": [{"verdict": str, "checks": CHECKS}],
 }
 SUMMARY = {
     **{"task_id": str, "state": str, "end_reason": (str, NOTHING), "digest": DIGEST},
@@ -64,6 +73,11 @@ STATUS = {
             **{"verdict": str, "checks": CHECKS},
         }
     ],
+    "extension": {
+        **{"state": str, "request": HEX_32, "digest": DIGEST, "content": dict, "replaces": bool, "decision": dict},
+        **{"approved_by": [dict], "missing": MISSING, "open_to": [str], "refused": [dict], "error": NOTHING},
+    },
+    "extensions": [dict],
     "proof": ENDED,
     "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
     "frozen": NOTHING,
@@ -76,6 +90,7 @@ ROW = {
     **{"requester": str, "agent": str, "owner": str, "parent": NOTHING, "delegation": [str]},
     **{"approved_by": [str], "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
+    **{"ends_at": TIME, "extended_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str]},
 }
@@ -154,6 +169,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("grant again", "operator", "grant", task)
     run("published", "agent", "status", task, worker=False)
     run("unwrap --read", "agent", "unwrap", "-", "--read", given=it.json["grant"].stdout)
+    run("extend", "operator", "extend", task, "--for", "15m", "--reason", "It is slow.", code=4)
     run("complete", "operator", "complete", task)
     show("complete", "operator", "complete", task)
     run("status", "auditor", "status", task)
@@ -194,6 +210,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("grant again", {**GRANTED, "wrapping": [dict]}),
         ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),
         ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}}),
+        ("extend", EXTENDED),
         ("complete", ENDED),
         ("revoke", ENDED),
         ("status", STATUS),
@@ -293,7 +310,7 @@ def test_report_csv_has_the_same_rows_under_the_same_names(story: Story) -> None
 def test_results_are_on_stdout_and_everything_else_on_stderr(story: Story) -> None:
     for name, result in story.json.items():
         json.loads(result.stdout)  # nothing but the result
-        if name not in ("submit", "submit high", "approve", "deny", "grant again", "grant --out"):
+        if name not in ("submit", "submit high", "approve", "deny", "grant again", "grant --out", "extend"):
             assert result.stderr == "", name
     assert story.json["submit"].error["exit_code"] == 4
     assert "Digest: sha256:" in story.json["approve"].stderr
