@@ -206,7 +206,10 @@ def test_a_withdrawn_approval_counts_as_absent_until_a_new_one(rig: Rig, spec: S
     assert (withdrawn["state"], withdrawn["decision"]) == ("pending_approval", "withdraw")
     rig("operator", "grant", task, code=4)
     told = rig.document(f"tasks/{task}")
-    assert told["refused"][0]["why"] == "withdrew the approval" and told["decisions"] == []
+    assert told["refused"][0]["why"] == "withdrew the approval: Too soon." and told["decisions"] == []
+    shown = rig("operator", "status", task).json
+    assert [(one["name"], one["withdrawn"]) for one in shown["refused"]] == [("approver-1", True)]
+    assert "approver-1 withdrew the approval: Too soon." in rig.cli("operator", "status", task).stdout
     seq = rig.file(task).task.seq
     state(rig, task)
     assert rig.file(task).task.seq == seq, "it is told once"
@@ -229,10 +232,15 @@ def test_a_task_that_holds_access_ends_when_an_approval_is_withdrawn(rig: Rig, s
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
     held = rig.use(rig.granted(Path(task)))
-    ended = rig("approver-1", "withdraw", task, "--yes").json
-    assert ended["state"] == "confirmed" and not rig.is_live(held.token)
+    ended = rig.cli("approver-1", "withdraw", task, "--yes", "--reason", "Wrong table.")
+    assert ended.stdout.startswith(f"You withdrew your approval of task {task}; its access is taken back, and")
+    assert not rig.is_live(held.token)
     shown = rig("operator", "status", task).json
-    assert shown["end_reason"] == "policy"
+    assert (shown["end_reason"], shown["decisions"]) == ("policy", [])
+    assert "(approver-1 withdrew the approval: Wrong table.)" in shown["ended"]["note"]
+    (row,) = rig("auditor", "report", task).json["leases"]
+    assert (row["approved_by"], row["withdrawn_by"]) == (["approver-1"], ["approver-1"])
+    assert (row["ended_by"], row["end_note"]) == (None, shown["ended"]["note"])
 
 
 # -- what carries a task that holds access -----------------------------------------------------------------
