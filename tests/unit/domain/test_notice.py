@@ -25,7 +25,7 @@ MOVES = [(before, after) for before, edges in EDGES.items() for after in edges]
         (State.APPROVED, State.CANCELLED, "cancelled", Kind.ENDED),
         (State.ACTIVE, State.ENDING, "ending", Kind.ENDED),
         (State.ENDING, State.CONFIRMED, "confirmed", None),
-        (State.ENDING, State.UNVERIFIED, "unverified", Kind.UNCONFIRMED),
+        (State.ENDING, State.UNVERIFIED, "unverified", Kind.ENDED),
         (State.CONFIRMED, State.ENDING, "late_lease", Kind.UNCONFIRMED),
         (State.ACTIVE, State.ACTIVE, "observed", None),
     ],
