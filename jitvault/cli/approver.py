@@ -71,7 +71,7 @@ def withdraw(
         raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
     revision, held = render.revision_of(document), document["state"] in session.HELD
     with session.signing(f"withdraw from task {task}", _approvers()):
-        _check_approved(wiring, task, revision)
+        _check_approved(wiring, document, revision)
         if not yes:
             session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
@@ -90,7 +90,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.services.waiting import waiting
 
     wiring = session.wired()
-    with session.signing("see what waits for approval", _approvers()):
+    with session.allowed("see what waits for approval", _approvers()):
         found = waiting(wiring.person)
     listings.waiting(found, as_json=json_)
 
@@ -117,6 +117,11 @@ def _decide(
     document = session.known(wiring, task)
     if document["state"] not in session.BEFORE:
         raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
+    if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
+        raise WrongState(
+            f"task {task} is denied: {document['why_denied']}",
+            hint="Of this revision that is final: whoever asked for it changes the spec and submits it with --revise.",
+        )
     # the digest is taken here, over the bytes that are shown, never believed from the document
     revision = render.revision_of(document)
     if digest is not None and digest != revision.digest:
@@ -168,12 +173,15 @@ def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[
     return found
 
 
-def _check_approved(wiring: Wiring, task: str, revision: Revision) -> None:
-    """Raise WrongState when the caller has not approved this revision."""
+def _check_approved(wiring: Wiring, published: Published, revision: Revision) -> None:
+    """Raise WrongState when the caller has not approved this revision, or has taken that back."""
     from jitvault.domain.signing import payload_of
     from jitvault.errors import WrongState
 
-    document = wiring.person.documents.get(f"decisions/{wiring.person.entity}/{task}")
+    task, me = published["task_id"], wiring.person.entity
+    if any(one["entity"] == me and one["withdrawn"] for one in published["refused"]):
+        raise WrongState(f"you have withdrawn your approval of task {task} already")
+    document = wiring.person.documents.get(f"decisions/{me}/{task}")
     said: Mapping[str, Any] = payload_of(document) if document else {}
     if (said.get("decision"), said.get("digest")) != ("approve", revision.digest):
         raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")

@@ -73,7 +73,8 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
         case "ending":
-            return f"ending: {body['reason']}" + _by(body) + _because(body.get("note"))
+            by = f", asked for{_by(body)}" if _by(body) else ""
+            return f"ending: {body['reason']}{by}" + _because(body.get("note"))
         case "cancelled" | "noted":
             return words + _by(body) + _because(body.get("note"))
         case "force_intended" | "unverified":

@@ -123,6 +123,12 @@ def test_only_an_administrator_registers(rig: Rig, colleague: Colleague) -> None
         rig(None, "approvers", "remove", colleague.name, code=10, extra=admin)
 
 
+def test_what_waits_is_shown_to_approvers_and_nobody_is_told_of_a_write(rig: Rig) -> None:
+    refused = rig("operator", "approvals", code=10).error
+    assert refused["message"].startswith("Vault does not let you see what waits for approval (")
+    assert "members of jitvault-approvers" in refused["hint"]
+
+
 # -- what the registration is for --------------------------------------------------------------------------
 
 
@@ -194,6 +200,21 @@ def test_who_is_registered_for_one_group_does_not_count_in_another(rig: Rig, spe
     assert rig("approver-2", "approve", task, "--yes").json["state"] == "approved"
 
 
+def test_a_denial_is_final_for_its_revision_and_no_hint_says_otherwise(
+    rig: Rig, spec: Spec, colleague: Colleague
+) -> None:
+    task = pending(rig, spec)
+    colleague("deny", task, "--yes", "--reason", "Not now.")
+    final = f"task {task} is denied: {colleague.name} denied it: Not now."
+    for refused in (rig("operator", "grant", task, code=3), colleague("approve", task, "--yes", code=9)):
+        assert refused.error["message"] == final and "--revise" in refused.error["hint"]
+        assert "again" not in refused.error["hint"]
+    assert "cancel" not in rig("operator", "complete", task, code=9).error["hint"]
+    # nor does their own yes take it back, however it is signed
+    sign(colleague, task, decision="approve", groups=["jitvault-approvers"])
+    assert state(rig, task) == "denied"
+
+
 # -- withdrawing -------------------------------------------------------------------------------------------
 
 
@@ -204,6 +225,8 @@ def test_a_withdrawn_approval_counts_as_absent_until_a_new_one(rig: Rig, spec: S
     rig("approver-2", "withdraw", task, "--yes", code=9)
     withdrawn = rig("approver-1", "withdraw", task, "--yes", "--reason", "Too soon.").json
     assert (withdrawn["state"], withdrawn["decision"]) == ("pending_approval", "withdraw")
+    # once more would put another reason in the place of the first
+    assert "already" in rig("approver-1", "withdraw", task, "--yes", code=9).error["message"]
     rig("operator", "grant", task, code=4)
     told = rig.document(f"tasks/{task}")
     assert told["refused"][0]["why"] == "withdrew the approval: Too soon." and told["decisions"] == []
