@@ -80,6 +80,10 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case "force_intended" | "unverified":
             done = "closed without proof" if event == "unverified" else words
             return done + _by(body) + _because(body["note"])
+        case "extended":
+            return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
+        case "extension_refused":
+            return f"more time refused: {body['error']['message']}"
         case "revoked":
             return f"revoked: {_outcome(body)}"
         case "listed":

@@ -12,8 +12,12 @@ from typing import Any, TypeVar
 
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
+from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row
 from jitvault.services.context import Worker, new_id
+
+DONE = "ok"
+"""The answer of an act that Vault says it did."""
 
 T = TypeVar("T")
 
@@ -43,18 +47,19 @@ def act(
     *,
     rows: Sequence[Row] = (),
     op_id: str | None = None,
+    admission: Admit | None = None,
     **task: Any,
 ) -> tuple[T, OperationRow]:
     """Do one act: `call(op id)`. Gives its answer, and the operation, answered but not yet committed as such.
 
     The caller commits the operation together with what the answer means. `rows` and `task` (state and
-    columns of the task) are committed with the intent.
+    columns of the task) are committed with the intent, where `admission` lets them.
     """
     op = intended(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     body = {"op": op.op_id, "subject": subject}
     intent = Change(f"{kind}_intended", body, state=state, fields=task, rows=(*rows, op))
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:
@@ -63,7 +68,7 @@ def act(
     except JitvaultError as error:
         _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
-    return answer, left(worker, op, OpState.ANSWERED, "ok")
+    return answer, left(worker, op, OpState.ANSWERED, DONE)
 
 
 def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:

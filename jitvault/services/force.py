@@ -13,9 +13,10 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
+from jitvault.services.family import handed_on_to
 from jitvault.services.lookups import gone_lookups
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
@@ -53,7 +54,7 @@ def _forced(worker: Worker, op: OperationRow) -> OperationRow:
         worker.leases.revoke_force(op.subject, op=op.op_id)
     except JitvaultError as error:
         return left(worker, op, OpState.UNKNOWN, error)
-    return left(worker, op, OpState.ANSWERED, "ok")
+    return left(worker, op, OpState.ANSWERED, DONE)
 
 
 def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
@@ -74,7 +75,9 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
         grants=tuple(row for row in rows if isinstance(row, GrantRow)),
         leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
     )
-    receipt = worker.signer.sign(receipt_of(worker.installation, unproven, now), RECEIPT_TYPE, key=RECEIPT_KEY)
+    below = handed_on_to(worker, file.task.task_id)
+    told = receipt_of(worker.installation, unproven, now, children=below)
+    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "unverified",
         {"head": file.task.head, **wish.said()},

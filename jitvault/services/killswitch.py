@@ -28,7 +28,7 @@ from jitvault.errors import (
     SecurityFinding,
 )
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.advance import advance
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
@@ -148,7 +148,7 @@ def revoke_roles(worker: Worker) -> int:
     for op in ops:
         try:
             worker.leases.revoke_prefix(op.subject, op=op.op_id)
-            answered = left(worker, op, OpState.ANSWERED, "ok")
+            answered = left(worker, op, OpState.ANSWERED, DONE)
         except JitvaultError as error:
             failures.append(error)
             answered = left(worker, op, OpState.UNKNOWN, error)
