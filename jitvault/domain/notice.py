@@ -38,7 +38,7 @@ _OF_STATE = {
     State.DENIED: Kind.ENDED,
     State.CANCELLED: Kind.ENDED,
     State.LAPSED: Kind.ENDED,
-    State.UNVERIFIED: Kind.UNCONFIRMED,
+    State.UNVERIFIED: Kind.ENDED,
 }
 
 

@@ -31,7 +31,7 @@ def test_more_time_that_waits_for_an_approval_is_told() -> None:
         (State.APPROVED, State.CANCELLED, "cancelled", Kind.ENDED),
         (State.ACTIVE, State.ENDING, "ending", Kind.ENDED),
         (State.ENDING, State.CONFIRMED, "confirmed", None),
-        (State.ENDING, State.UNVERIFIED, "unverified", Kind.UNCONFIRMED),
+        (State.ENDING, State.UNVERIFIED, "unverified", Kind.ENDED),
         (State.CONFIRMED, State.ENDING, "late_lease", Kind.UNCONFIRMED),
         (State.ACTIVE, State.ACTIVE, "observed", None),
     ],
