@@ -23,6 +23,7 @@ from jitvault.cli import (
     ending,
     extend,
     freeze,
+    ledger,
     local,
     operator,
     policy,
@@ -87,6 +88,7 @@ app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
+app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)

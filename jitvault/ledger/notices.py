@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from jitvault.domain.chain import Event
 from jitvault.domain.lifecycle import State
 from jitvault.domain.notice import TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ports.ledger import TaskRow
 
 # the row that says since when notices are told at all
@@ -35,7 +35,7 @@ class SqlNotices:
 
         def unit(connection: Connection) -> None:
             # whoever writes the mark is the first: nobody was told before
-            if connection.execute(insert(table).values(mark).on_conflict_do_nothing()).rowcount:
+            if connection.execute(upsert(connection, table).values(mark).on_conflict_do_nothing()).rowcount:
                 connection.execute(earlier)
 
         self._db.write(unit)
@@ -122,4 +122,4 @@ def _put(connection: Connection, notice: Notice) -> None:
         "body": dict(notice.body),
         "due_at": notice.at,
     }
-    connection.execute(insert(schema.notices).values(values).on_conflict_do_nothing())
+    connection.execute(upsert(connection, schema.notices).values(values).on_conflict_do_nothing())
