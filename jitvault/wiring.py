@@ -186,7 +186,8 @@ class Wiring:
         except VaultRefused as error:
             raise VaultRefused(
                 f"the worker's token in JITVAULT_WORKER_TOKEN was refused ({error})",
-                hint="Log in as the worker again: it has expired, was revoked, or belongs to somebody else.",
+                hint="Log in as the worker again: it has expired, was revoked, or its entity is disabled. Without "
+                "JITVAULT_WORKER_TOKEN (`unset` it) a command signs its request and leaves it to a worker.",
             ) from None
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
