@@ -24,6 +24,7 @@ from jitvault.cli import (
     policy,
     sweep,
     trust,
+    worker,
 )
 from jitvault.errors import JitvaultError
 
@@ -79,12 +80,12 @@ app.command(rich_help_panel=_AUDITORS)(auditor.report)
 audit_app = typer.Typer(help="Whether the audit stream can be trusted.", no_args_is_help=True)
 audit_app.command("status")(trust.audit_status)
 app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
+app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
-audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)
 app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
 app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, OVER, check_move
+from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.admission import SqlAdmission
@@ -95,9 +95,17 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
 
+    def ungranted(self) -> list[str]:
+        task = schema.tasks.c
+        open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value]
+        with self._db.read() as connection:
+            return list(connection.execute(select(task.task_id).where(task.state.in_(open_))).scalars())
+
     def due(self, now: datetime) -> list[str]:
         task = schema.tasks.c
-        query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
+        # by name: an index over the states finds them among any number of tasks that are over
+        living = [state.value for state in State if state not in OVER]
+        query = select(task.task_id).where(task.due_at <= now, task.state.in_(living))
         with self._db.read() as connection:
             holding = task.state.in_([state.value for state in HOLDING])
             return list(connection.execute(query.order_by(holding.desc(), task.due_at)).scalars())

@@ -18,7 +18,7 @@ from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
-from jitvault.ports.record import Freeze, Gap, Reading
+from jitvault.ports.record import Freeze, Gap, Reading, Written
 
 
 class SqlRecord:
@@ -142,13 +142,11 @@ class SqlRecord:
             row = connection.execute(query.limit(1)).first()
         return Freeze(*row) if row else None
 
-    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
+    def written(self, *, since: datetime) -> Sequence[Written]:
         line = schema.observations.c
-        newest = select(func.max(line.at)).where(
-            line.kind == Kind.WRITTEN, line.at > after, line.subject.startswith(folder, autoescape=True)
-        )
+        query = select(line.subject, line.at, line.line).where(line.kind == Kind.WRITTEN, line.at >= since)
         with self._db.read() as connection:
-            return connection.execute(newest).scalar()
+            return [Written(*row) for row in connection.execute(query.order_by(line.at, line.line))]
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes

@@ -41,6 +41,15 @@ class Freeze:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document that somebody wrote: its path below the mount, Vault's time of it, and the line that shows it."""
+
+    path: str
+    at: datetime
+    line: str
+
+
 class Record(Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
@@ -108,8 +117,8 @@ class Record(Protocol):
         """
         ...
 
-    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
-        """Vault's time of the newest document below `folder` that the stream showed as written after `after`."""
+    def written(self, *, since: datetime) -> Sequence[Written]:
+        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time."""
         ...
 
     def freeze(self) -> Freeze | None:

@@ -281,7 +281,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
     quiet_s = QUIET.total_seconds()
     if outcome.proven and last.waits < _QUIET_WAITS and not unproven(worker, file.task.task_id):
         # only time is missing, or the answer to a request that is in flight
-        if worker.is_late(quiet_s):
+        if not worker.waits or worker.is_late(quiet_s):
             return Step()
         worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, waits=last.waits + 1)

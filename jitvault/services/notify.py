@@ -20,7 +20,6 @@ from jitvault.ports.notices import Messenger
 from jitvault.services.proof import last_said
 
 _AT_ONCE = 50
-_LOOK_AGAIN_S = 1.0
 
 
 class Teller:
@@ -64,21 +63,6 @@ class Teller:
         thread.start()
         thread.join(seconds)
         over.set()
-
-    def tell_on(self, stopped: Event, said: Callable[[str], None]) -> Thread:
-        """Tell whatever becomes due until `stopped`, in a thread of its own."""
-
-        def run() -> None:
-            while not stopped.wait(_LOOK_AGAIN_S):
-                try:
-                    self.tell(said, stopped=stopped.is_set)
-                except JitvaultError as error:
-                    said(f"notices could not be told: {error}")
-
-        thread = Thread(target=run, daemon=True)
-        if self._messengers:
-            thread.start()
-        return thread
 
     def _quietly(self, over: Event) -> None:
         try:

@@ -46,9 +46,7 @@ def observe(worker: Worker, *, look_around: bool = True) -> bool:
         try:
             if source.continues(reading.position):
                 counted = True
-                if source.has_more(reading.position):
-                    _read_on(worker, source)
-                    news = True
+                news = _read_on(worker, source, reading) or news
             else:
                 broken = True
         except AuditUntrusted as error:
@@ -59,6 +57,15 @@ def observe(worker: Worker, *, look_around: bool = True) -> bool:
         canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
         news = True
     return news
+
+
+def read_on(worker: Worker, source: Source) -> bool:
+    """Enter what one source says up to its present end, if its lines count; False where that is nothing.
+
+    Raises AuditUntrusted where it cannot be read.
+    """
+    reading = worker.ledger.readings().get(source.name)
+    return reading is not None and _counts(source, reading) and _read_on(worker, source, reading)
 
 
 def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
@@ -188,9 +195,12 @@ def _counts(source: Source, reading: Reading) -> bool:
     return reading.vouched and source.continues(reading.position)
 
 
-def _read_on(worker: Worker, source: Source) -> None:
+def _read_on(worker: Worker, source: Source, reading: Reading) -> bool:
+    if not source.has_more(reading.position):
+        return False
     with worker.ledger.claim_source(source.name) as claim:
         _read(worker, source, claim)
+    return True
 
 
 def _read(worker: Worker, source: Source, claim: int, expected: str | None = None) -> Canary | None:

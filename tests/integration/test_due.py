@@ -1,42 +1,19 @@
-"""What is due is done by whoever reads the stream, without anybody asking for it."""
+"""What is due is done by a worker, without anybody asking for it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.services import follow as following
-from jitvault.services.follow import follow
 from jitvault.services.revoke import LATEST
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
-
-
-@pytest.fixture
-def rig(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr(following, "_TRY_AGAIN_S", 0.5)
-    return rig
-
-
-def _follow_until(rig: Rig, task: str, state: str) -> list[str]:
-    """Follow until the task is there, and give what was told on the way."""
-    told: list[str] = []
-    deadline = time.monotonic() + 30
-    with rig.environment("operator"):
-        worker = rig.wiring().worker
-        follow(
-            worker,
-            stopped=lambda: rig.file(task).task.state == state or time.monotonic() > deadline,
-            tell=told.append,
-        )
-    assert rig.file(task).task.state == state, told
-    return told
 
 
 def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_sealed(rig: Rig, spec: Spec) -> None:
@@ -51,9 +28,9 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
         # soon after the first failures, later and later afterwards, and never later than that
         assert ending.ending_at < ending.due_at < ending.ending_at + LATEST
         target.execute(f'DROP SCHEMA "{file.stem}"'.encode())
-    told = _follow_until(rig, file.stem, "sealed")
-    assert f"{file.stem} is confirmed (operator)" in told
-    assert f"{file.stem} is sealed (operator)" in told
+    with Attended(rig) as worker:
+        wait_for(lambda: rig.file(file.stem).task.state == "sealed", 30)
+    assert worker.log.states(file.stem) == ["confirmed (operator)", "sealed (operator)"]
     assert rig.file(file.stem).task.due_at is None
     assert not rig.database_roles()
 
@@ -61,6 +38,7 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
 def test_a_task_whose_time_is_over_ends_by_itself(rig: Rig, spec: Spec) -> None:
     file = spec(window="11s")
     held = rig.active(file)
-    told = _follow_until(rig, file.stem, "confirmed")
-    assert f"{file.stem} is confirmed (deadline)" in told
+    with Attended(rig) as worker:
+        wait_for(lambda: rig.file(file.stem).task.state == "confirmed", 30)
+    assert "confirmed (deadline)" in worker.log.states(file.stem)
     assert not rig.is_live(held.token)

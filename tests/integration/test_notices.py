@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from attended import Attended
 from psycopg import sql
 from rig import Rig
 
@@ -218,22 +215,11 @@ def test_what_is_not_set_up_as_a_whole_is_refused_before_the_worker_does_anythin
     assert not rig.ledger_path.exists()
 
 
-@contextmanager
-def following(rig: Rig, extra: dict[str, str]) -> Iterator[None]:
-    argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
-    environment = {**rig.cli.environment(None), **extra}
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 0
-
-
-def test_a_follower_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:
+def test_a_worker_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:
     hook.down()
     file = spec(criticality="medium")
-    with following(rig, hook.extra):
+    rig.cli.variables = {**rig.cli.variables, **hook.extra}
+    with Attended(rig):
         rig("operator", "grant", file, code=4)
         until(lambda: notices(rig, file.stem)[0][1] > 0)
         hook.status = 500
