@@ -62,11 +62,12 @@ def _entered(scene: Scene, seen: list[Observation], n: int) -> float:
     ledger.start_source(source, Position("bench", 0, 1))
 
     def enter() -> None:
-        with ledger.claim_source(source) as claim:
-            for start in range(0, len(lines), BATCH_OBSERVATIONS):
-                part = tuple(lines[start : start + BATCH_OBSERVATIONS])
-                batch = Batch(part, Position("bench", part[-1].place.offset + 1400, 1), (), len(part))
-                ledger.observe(source, batch, claim=claim, at=datetime.now(UTC))
+        position = Position("bench", 0, 1)
+        for start in range(0, len(lines), BATCH_OBSERVATIONS):
+            part = tuple(lines[start : start + BATCH_OBSERVATIONS])
+            batch = Batch(part, Position("bench", part[-1].place.offset + 1400, 1), (), len(part))
+            ledger.observe(source, batch, after=position, at=datetime.now(UTC))
+            position = batch.position
 
     return OBSERVATIONS / milliseconds(enter) * 1000
 

@@ -103,9 +103,7 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def due(self, now: datetime) -> list[str]:
         task = schema.tasks.c
-        # by name: an index over the states finds them among any number of tasks that are over
-        living = [state.value for state in State if state not in OVER]
-        query = select(task.task_id).where(task.due_at <= now, task.state.in_(living))
+        query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
         with self._db.read() as connection:
             holding = task.state.in_([state.value for state in HOLDING])
             return list(connection.execute(query.order_by(holding.desc(), task.due_at)).scalars())
