@@ -10,18 +10,21 @@ _ENTITY = r"(?P<entity>[^/]+)"
 _REQUEST = re.compile(rf"requests/{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
 _DECISION = re.compile(rf"decisions/{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+))?")
 _ENDS = frozenset({"end", "withdraw"})
+_GRANTS = frozenset({"submit", "grant"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What follows from one document: its task is looked after, or everything that a freeze covers.
 
-    `ends` says that it may take access away. `author` is the entity under whose path it lies.
+    `ends` says that it may take access away, `grants` that it means nothing to a task that was granted. `author` is the
+    entity under whose path it lies.
     """
 
     task_id: str = ""
     author: str | None = None
     ends: bool = False
+    grants: bool = False
     freezes: bool = False
 
 
@@ -34,4 +37,4 @@ def wanted(path: str) -> Wanted | None:
     if found is None:
         return None
     author = found["entity"] if request else None
-    return Wanted(found["task"], author, ends=found["kind"] in _ENDS)
+    return Wanted(found["task"], author, ends=found["kind"] in _ENDS, grants=found["kind"] in _GRANTS)

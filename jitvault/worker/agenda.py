@@ -29,16 +29,19 @@ class Job:
     """A task that is wanted. `hint` is the entity whose request is looked for first.
 
     `hurry`: only the first act on each token now, since others wait for theirs; the rest of it follows by itself.
+    `to_grant`: it is wanted for nothing but what comes before a grant.
     """
 
     task_id: str
     urgency: Urgency
     hint: str | None = None
     hurry: bool = False
+    to_grant: bool = False
 
     def and_also(self, other: Job) -> Job:
         urgency = min(self.urgency, other.urgency)
-        return Job(self.task_id, urgency, self.hint or other.hint, self.hurry or other.hurry)
+        hint, hurry = self.hint or other.hint, self.hurry or other.hurry
+        return Job(self.task_id, urgency, hint, hurry, self.to_grant and other.to_grant)
 
 
 @dataclass(slots=True)
@@ -166,7 +169,7 @@ class Agenda:
         if again is not None:
             self._put(again, now)
         elif again_in is not None:
-            self._put(replace(job, hurry=False), now + again_in)
+            self._put(replace(job, hurry=False, to_grant=False), now + again_in)
 
     def _put(self, job: Job, ready_at: float) -> None:
         self._seq += 1

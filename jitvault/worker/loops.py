@@ -140,7 +140,8 @@ class Loops:
             for one in written:
                 if one.task_id:
                     urgency = Urgency.END if one.ends else Urgency.ASKED
-                    self.pool.want(Job(one.task_id, urgency, hint=one.author), news=True)
+                    job = Job(one.task_id, urgency, hint=one.author, to_grant=one.grants)
+                    self.pool.want(job, news=True)
             if any(one.freezes for one in written):
                 self._want_all(covered(worker), frozen)
             if time.monotonic() - listed >= self.pace.list_s:

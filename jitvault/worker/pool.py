@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
-from jitvault.domain.lifecycle import OVER, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, OVER, State
 from jitvault.domain.quiet import QUIET
 from jitvault.errors import (
     AuditUntrusted,
@@ -99,6 +99,11 @@ class _Hand:
         pool = self._pool
         worker = self._worker = self._worker or pool._hire()
         before = worker.ledger.task(job.task_id)
+        if job.to_grant and before is not None and before.state not in BEFORE_GRANT:
+            # the run before saw the wish, while its line was still on its way
+            with pool._changed:
+                pool._agenda.done(job, time.monotonic())
+            return
         patience_s = 0.0 if job.hurry else PATIENCE_S
         after = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s).task
         if before is None or before.state is not after.state:

@@ -12,8 +12,8 @@ from jitvault.domain.intake import Wanted, wanted
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("requests/e-1/t-1/submit", Wanted("t-1", "e-1")),
-        ("requests/e-1/t-1/grant", Wanted("t-1", "e-1")),
+        ("requests/e-1/t-1/submit", Wanted("t-1", "e-1", grants=True)),
+        ("requests/e-1/t-1/grant", Wanted("t-1", "e-1", grants=True)),
         ("requests/e-1/t-1/end", Wanted("t-1", "e-1", ends=True)),
         ("decisions/e-2/t-1", Wanted("t-1")),
         ("decisions/e-2/t-1/withdraw", Wanted("t-1", ends=True)),
