@@ -19,7 +19,7 @@ from benchmarks.scene import Scene, scene, spec_of
 from jitvault.domain.spec import parse_spec
 from jitvault.services.sign import sign_grant_wish, sign_submission
 
-TIMES, PAUSE_S = 9, 0.2
+TIMES, PAUSE_S = 25, 0.2
 _LOOK_S, _PATIENCE_S = 0.002, 20
 # the ledger's events of a grant, by what came true with each
 _PARTS = {

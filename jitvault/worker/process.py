@@ -69,7 +69,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     wiring = Wiring(settings, supervisor.stopping.is_set)
     # by name first: whoever is not known to Vault or to the ledger is told so before anything begins
     worker = wiring.worker
-    hire = _hiring(wiring)
+    hire = hiring(wiring)
     pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log)
     loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix)
     if endpoint is not None:
@@ -98,7 +98,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
     log.info("ended")
 
 
-def _hiring(wiring: Wiring) -> Callable[[], Worker]:
+def hiring(wiring: Wiring) -> Callable[[], Worker]:
     """Gives a Worker for one thread, with its own connections, which finds the active node of the moment."""
     return lambda: replace(wiring.for_thread().nameless_worker, waits=False)
 
