@@ -101,7 +101,7 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def ungranted(self) -> list[str]:
         task = schema.tasks.c
-        open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value]
+        open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
         with self._db.read() as connection:
             return list(connection.execute(select(task.task_id).where(task.state.in_(open_))).scalars())
 

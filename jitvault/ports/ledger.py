@@ -231,7 +231,7 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
         ...
 
     def ungranted(self) -> list[str]:
-        """The tasks that may still be granted."""
+        """The tasks that may still be granted, those with an issue that did not finish included."""
         ...
 
     def due(self, now: datetime) -> list[str]:

@@ -205,6 +205,12 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     file, submitted, standing = _file(worker, file.task.task_id), found.submitted, found.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
+        look = submitted.spec.window.look_at(worker.now())
+        if is_due(worker, file) and look != file.task.due_at:
+            # its window is open, and nobody has asked for it yet
+            worker.ledger.apply(
+                file.task.task_id, Change("kept", fields={"due_at": look}), claim=claim, at=worker.now()
+            )
         return Step(standing=standing)
     said = published(worker, file.task.task_id)
     if said.get("chain") != {"seq": file.task.seq, "head": file.task.head}:

@@ -171,7 +171,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         seq=0,
         head=GENESIS,
         created_at=now,
-        due_at=submitted.spec.window.until,
+        due_at=submitted.spec.window.look_at(now),
         ends_at=None,
         ending_at=None,
         dead_ms=None,
@@ -195,7 +195,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         fields={
             "revision": number,
             "digest": revision.digest,
-            "due_at": revision.window.until,
+            "due_at": revision.window.look_at(worker.now()),
             "parent": revision.spec.spec.parent,
         },
         rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),

@@ -32,11 +32,12 @@ class Word:
         return [ask for one in found if (ask := wanted(one.path))]
 
 
-def requested(worker: Worker) -> dict[str, str | None]:
-    """Every task that may still be granted, and every request that no task was made of; with who asks, if that is
-    known. What was refused is settled.
+def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:
+    """Every request that no task was made of, with who asks, and with `ungranted` every task that may still be granted.
+
+    What was refused is settled.
     """
-    found: dict[str, str | None] = dict.fromkeys(worker.ledger.ungranted())
+    found: dict[str, str | None] = dict.fromkeys(worker.ledger.ungranted() if ungranted else ())
     for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
         for name in worker.documents.names(f"requests/{author}/"):
             task_id = name.rstrip("/")

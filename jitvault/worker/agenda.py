@@ -79,6 +79,9 @@ class Agenda:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def knows(self, task_id: str) -> bool:
+        return task_id in self._waiting or task_id in self._running
+
     def running(self) -> int:
         return len(self._running)
 

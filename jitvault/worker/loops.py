@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from threading import Event
 
 from jitvault.domain.lifecycle import HOLDING
@@ -37,6 +38,7 @@ from jitvault.worker.supervisor import Supervisor
 
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""
+_WHOLE_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +71,39 @@ class Loops:
     news: Event = field(default_factory=Event)
 
     def start(self) -> None:
-        for run in (self.sources, self.intake, self.due, self.canary, self.notices):
-            self.supervisor.start(run.__name__, run)
-        if self.pace.sweep_s:
-            self.supervisor.start("sweep", self.sweep)
+        """Each gets its connections here: where Vault does not answer now, nothing begins."""
+        loops = [self.sources, self.intake, self.due, self.canary, *([self.sweep] if self.pace.sweep_s else [])]
+        for run in loops:
+            self.supervisor.start(run.__name__, partial(run, self.hire()))
+        self.supervisor.start("notices", self.notices)
 
     # -- the audit stream ------------------------------------------------------------------------------
 
-    def sources(self) -> None:
-        worker, known = self.hire(), set[str]()
+    def sources(self, worker: Worker) -> None:
+        known = set[str]()
 
         def look_around() -> None:
             # a file that is not ours may grow all the time, and each look at it costs Vault a request
             for source in worker.sources.present():
                 if source.name not in known:
                     known.add(source.name)
-                    self.supervisor.start(f"observe {source.name}", self._reader_of(source.name))
+                    self.supervisor.start(f"observe {source.name}", partial(self._read, source.name, worker))
             if observe(worker):
                 self.news.set()
 
         self._every("sources", self.pace.look_around_s, look_around)
 
-    def _reader_of(self, name: str) -> Callable[[], None]:
-        def read() -> None:
-            worker = self.hire()
+    def _read(self, name: str, worker: Worker) -> None:
+        # reading asks Vault for nothing, so the connections of another thread are not touched
+        def on() -> None:
+            for source in worker.sources.present():
+                if source.name == name and read_on(worker, source):
+                    self.health.count("readings", source=name)
+                    self.news.set()
 
-            def on() -> None:
-                for source in worker.sources.present():
-                    if source.name == name and read_on(worker, source):
-                        self.health.count("readings", source=name)
-                        self.news.set()
+        self._every(f"observe {name}", self.pace.read_s, on)
 
-            self._every(f"observe {name}", self.pace.read_s, on)
-
-        return read
-
-    def canary(self) -> None:
-        worker = self.hire()
-
+    def canary(self, worker: Worker) -> None:
         def look() -> None:
             found = examine(worker)
             trusted = found.trust is Trust.TRUSTED
@@ -127,41 +124,43 @@ class Loops:
 
     # -- what is wanted --------------------------------------------------------------------------------
 
-    def intake(self) -> None:
+    def intake(self, worker: Worker) -> None:
         """Woken by what the stream shows, whoever read it; nothing is lost where it is missed, only later."""
-        worker, frozen = self.hire(), dict[str, str]()
-        word, listed = Word(worker), -self.pace.list_s
+        frozen = dict[str, str]()
+        word, listed, turns, quiet = Word(worker), -self.pace.list_s, 0, True
 
         def look() -> None:
-            nonlocal listed
+            nonlocal listed, turns, quiet
             self.news.wait(self.pace.wake_s)
             self.news.clear()
-            written = word.new()
-            for one in written:
+            for one in word.new():
+                quiet = quiet and not one.freezes
                 if one.task_id:
                     urgency = Urgency.END if one.ends else Urgency.ASKED
                     job = Job(one.task_id, urgency, hint=one.author, to_grant=one.grants)
                     self.pool.want(job, news=True)
-            if any(one.freezes for one in written):
+            if not quiet:
+                # until it went well: a freeze must not be forgotten because Vault did not answer
                 self._want_all(covered(worker), frozen)
+                quiet = True
             if time.monotonic() - listed >= self.pace.list_s:
-                listed = time.monotonic()
-                for task_id, entity in requested(worker).items():
+                # what the stream did not show; all that waits for approvals seldom, since each costs Vault requests
+                for task_id, entity in requested(worker, ungranted=turns % _WHOLE_EVERY == 0).items():
                     self.pool.want(Job(task_id, Urgency.ASKED, hint=entity))
-                self._want_all(covered(worker), frozen)
+                listed, turns, quiet = time.monotonic(), turns + 1, False
             self.pool.measure()
 
         self._every("intake", 0, look)
 
-    def due(self) -> None:
-        worker, seen, known = self.hire(), dict[str, int](), dict[str, str]()
+    def due(self, worker: Worker) -> None:
+        seen, known = dict[str, int](), dict[str, str]()
         looked, took = 0.0, 0.0
 
         def look() -> None:
             nonlocal looked, took
             begun = time.monotonic()
             for task_id in worker.ledger.due(worker.now()):
-                task = worker.ledger.task(task_id)
+                task = None if self.pool.knows(task_id) else worker.ledger.task(task_id)
                 if task is not None:
                     self.pool.want(Job(task_id, Urgency.HELD if task.state in HOLDING else Urgency.DUE))
             # with many tasks that are held this takes longer: never more than a tenth of the time
@@ -183,9 +182,7 @@ class Loops:
 
     # -- the rest --------------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        worker = self.hire()
-
+    def sweep(self, worker: Worker) -> None:
         def look() -> None:
             swept = sweep(worker, fix=self.fix)
             self.health.set("sweep_remaining", len(swept.remaining))

@@ -27,6 +27,7 @@ from jitvault.worker.supervisor import Supervisor
 PATIENCE_S = 10.0
 """For one task at a time, with an act that is under way then well within the claim's 30 s."""
 _LOOK_S = 0.5
+_UNGRANTED = BEFORE_GRANT | {State.ISSUING}
 # so much of a rolling step may pass before a renewal that failed is tried again: it has several tries
 _PART_OF_STEP = 8
 
@@ -45,6 +46,11 @@ class Pool:
         with self._changed:
             self._agenda.want(job, time.monotonic(), news=news)
             self._changed.notify()
+
+    def knows(self, task_id: str) -> bool:
+        """Whether the task is in hand, or waits for its turn or for its pause to be over."""
+        with self._changed:
+            return self._agenda.knows(task_id)
 
     def start(self) -> None:
         for n in range(self._agenda.hands + self._agenda.may_hang):
@@ -99,7 +105,7 @@ class _Hand:
         pool = self._pool
         worker = self._worker = self._worker or pool._hire()
         before = worker.ledger.task(job.task_id)
-        if job.to_grant and before is not None and before.state not in BEFORE_GRANT:
+        if job.to_grant and before is not None and before.state not in _UNGRANTED:
             # the run before saw the wish, while its line was still on its way
             with pool._changed:
                 pool._agenda.done(job, time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -42,3 +43,25 @@ def test_a_task_whose_time_is_over_ends_by_itself(rig: Rig, spec: Spec) -> None:
         wait_for(lambda: rig.file(file.stem).task.state == "confirmed", 30)
     assert "confirmed (deadline)" in worker.log.states(file.stem)
     assert not rig.is_live(held.token)
+
+
+@pytest.mark.parametrize("deliver", ["agent", "requester"])
+def test_a_window_that_opens_is_granted_by_itself_where_somebody_watches_the_inbox(
+    rig: Rig, spec: Spec, deliver: str
+) -> None:
+    file = spec(more=f"  deliver: {deliver}\n")
+    opens = datetime.now(UTC) + timedelta(seconds=4)
+    file.write_text(file.read_text().replace("{for: 15m}", f"{{for: 15m, not_before: '{opens:%Y-%m-%dT%H:%M:%SZ}'}}"))
+    with Attended(rig):
+        rig("operator", "grant", file, code=None, extra={"JITVAULT_WORKER_TOKEN": ""})
+        task = wait_for(lambda: rig.wiring().ledger.task(file.stem))
+        assert task.state == "approved" and task.due_at is not None
+        if deliver == "agent":
+            wait_for(lambda: rig.file(file.stem).task.state == "issued")
+            rig("operator", "complete", file.stem)
+        else:
+            # who asked is not there any more to take it: they ask again
+            wait_for(lambda: rig.file(file.stem).task.due_at is None)
+            assert rig.file(file.stem).task.state == "approved"
+            rig("operator", "grant", file.stem)
+            rig("operator", "complete", file.stem)
