@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ def init(
 
     Names the templates that nothing is granted by until their check passes.
     """
+    from jitvault import shipped
     from jitvault.cli import listings, session
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
@@ -32,20 +32,13 @@ def init(
     token = wiring.settings.admin
     if token is None:
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    policies = {Path(name).name: data.decode() for name, data in _policy_files().items()}
-    want = provision.Want(wiring.templates, wiring.engines, policies, _networks(network or []))
+    want = provision.Want(wiring.templates, wiring.engines, shipped.vault_policies(), _networks(network or []))
     vault = wiring.vault(token)
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
     missing = [*found.missing, *unchecked(vault, wiring.templates, wiring.engines)]
     listings.provisioned(found, missing, applied=not plan, as_json=json_)
-
-
-def _policy_files() -> dict[str, bytes]:
-    from jitvault import shipped
-
-    return shipped.files(shipped.policies_dir() / "vault", ".hcl")
 
 
 def _networks(given: list[str]) -> dict[str, list[str]]:

@@ -17,7 +17,9 @@ from jitvault.cli import (
     audit,
     auditor,
     check,
+    doctor,
     ending,
+    extend,
     freeze,
     local,
     operator,
@@ -64,11 +66,13 @@ _AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this mach
 
 app.command(rich_help_panel=_OPERATORS)(operator.submit)
 app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(extend.extend)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
+app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
 app.command(rich_help_panel=_APPROVERS)(approver.withdraw)
@@ -84,6 +88,7 @@ app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
+app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("accept")(trust.audit_accept)

@@ -60,13 +60,13 @@ def grant(
             wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait
         )
         _raise_for(document, as_json=json_)
-        message = _inbox(wiring, document)
+        message = session.inbox(wiring, document)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.granted(document, message, out=file, as_json=json_)
         if message is not None:
             # only now: a token that could not be printed has to stay where it is
-            wiring.person.documents.destroy(_inbox_path(wiring, document))
+            wiring.person.documents.destroy(session.inbox_path(wiring, document))
     session.check_findings(document)
 
 
@@ -199,13 +199,3 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
     if state == "approved":
         raise WrongState(f"task {task} is approved and its window has not begun", hint="Grant it again then.")
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
-
-
-def _inbox(wiring: Wiring, document: Published) -> Published | None:
-    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
-    message = wiring.person.documents.get(_inbox_path(wiring, document))
-    return message if message and message["grant_id"] == document["grant_id"] else None
-
-
-def _inbox_path(wiring: Wiring, document: Published) -> str:
-    return f"inbox/{wiring.person.entity}/{document['task_id']}"

@@ -81,7 +81,12 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
     console = output.console()
     console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
     console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
-    for wrapping in shown["wrapping"]:
+    print_wrappings(console, shown["wrapping"], out)
+
+
+def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
+    """What each wrapping token gives, and how it is opened."""
+    for wrapping in wrappings:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
             if body := (wrapping.get("sends") or {}).get(path):
@@ -222,6 +227,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
         facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
+        facts |= _more_time(shown)
     if shown["state"] == "ending" and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     output.print_facts(console, facts)
@@ -241,6 +247,21 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, Text(what))
     console.print(table)
+
+
+def _more_time(shown: Mapping[str, Any]) -> dict[str, str]:
+    """What the task got beyond its window, and what was asked for last and is not granted."""
+    facts, last = {}, shown["extension"]
+    if shown["extensions"]:
+        told = (f"{one['seconds']} s for {one['by']['name']} ({one['reason']})" for one in shown["extensions"])
+        facts["extended"] = ", ".join(told)
+    held = shown["state"] in ("issuing", "issued", "active")
+    if held and last is not None and last["state"] != "extended":
+        missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
+        waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
+        asked = last["content"]
+        facts["more time"] = f"{asked['seconds']} s asked for by {asked['by']['name']}: {waits}"
+    return facts
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -286,9 +307,12 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
             highlight=False,
         )
     _print_verdict(console, "task token", proof["token"], "")
+    for token in proof["earlier_tokens"]:
+        _print_verdict(console, "its earlier", token, "")
     for lease in proof["leases"]:
         _print_verdict(console, "lease", lease, lease["lease_id"])
-    failed = [c for owner in (proof["token"], *proof["leases"]) for c in owner["checks"] if not c["ok"]]
+    owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
+    failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
     for check in failed:
         line = f"check {check['n']} ({check['name']}): {check['evidence']}"
         console.print(output.indented(line, console.width), style="red", markup=False, highlight=False, soft_wrap=True)

@@ -108,7 +108,7 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
     while True:
         document = published(wiring, task_id)
         if document is not None and document["state"] == "refused":
-            raise _refused(document["error"])
+            raise refused(document["error"])
         if document is not None and done(document):
             return document
         if clock.monotonic() >= deadline:
@@ -162,7 +162,17 @@ def check_findings(document: Published) -> None:
         raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
 
 
-def _refused(error: Mapping[str, Any]) -> JitvaultError:
+def inbox(wiring: Wiring, document: Published) -> Published | None:
+    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
+    message = wiring.person.documents.get(inbox_path(wiring, document))
+    return message if message and message["grant_id"] == document["grant_id"] else None
+
+
+def inbox_path(wiring: Wiring, document: Published) -> str:
+    return f"inbox/{wiring.person.entity}/{document['task_id']}"
+
+
+def refused(error: Mapping[str, Any]) -> JitvaultError:
     """The worker's refusal, with the exit code that it would have had here."""
     code = int(error["exit_code"])
     kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}

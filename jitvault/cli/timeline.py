@@ -72,6 +72,10 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             return f"{words}: {body['state']}"
         case "ending":
             return f"ending: {body['reason']}" + (f" ({body['note']})" if body.get("note") else "")
+        case "extended":
+            return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
+        case "extension_refused":
+            return f"more time refused: {body['error']['message']}"
         case "noted":
             return f"noted: {body['note']}"
         case "revoked":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jitvault.domain.extension import Extension
 from jitvault.domain.policy import Obligations, Requirement
 from jitvault.domain.revision import Revision
 
@@ -133,13 +134,17 @@ def count(
     *,
     forbidden: Mapping[str, str],
     now: datetime | None,
+    extension: Extension | None = None,
 ) -> Tally:
-    """`tally` for a revision: whoever has a part in it cannot approve it, nor can the `forbidden`, with their reasons.
+    """`tally` for a revision, or an extension of it: whoever has a part in it cannot approve it, nor can the
+    `forbidden`, with their reasons.
 
     The owner of the data counts in the groups in which policy lets them.
     """
     content = revision.content
     subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
+    if extension is not None:
+        subject = Subject(extension.digest, extension.revision, extension.by.entity)
     parts = revision.involved()
     owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
     barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}

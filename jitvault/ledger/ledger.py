@@ -16,13 +16,14 @@ from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, trail
-from jitvault.ledger.admission import SqlAdmission
+from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.rows import get, of_task, put_finding
+from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
     Change,
     CheckRow,
@@ -68,10 +69,14 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
         return self._db.write(unit)
 
-    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
+    def apply(
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+    ) -> TaskRow:
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
             check_move(task_id, task.state, change.state or task.state)
+            if admission is not None:
+                admit(connection, admission)
             return write_change(connection, task, change, at)
 
         return self._db.write(unit)

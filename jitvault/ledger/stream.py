@@ -42,8 +42,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
     stands_for = _aliases(connection, new)
-    # a token that Vault does not know is anybody's; those that stood for a task's token are kept
-    new = [o for o in new if o.kind is not Kind.REFUSED or o.token in stands_for]
+    # a token that Vault does not know, or that is named in a body, is anybody's; what stood for a task's token is kept
+    new = [o for o in new if not _only_names_a_token(o) or o.token in stands_for]
     sessions = _sessions(connection, new)
     new = _without_noise(connection, new, sessions)
     if not new:
@@ -74,6 +74,10 @@ def keep_canary(connection: Connection, source: str, expected: str) -> Canary | 
         values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
         connection.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing())
     return found
+
+
+def _only_names_a_token(o: Observation) -> bool:
+    return o.kind is Kind.REFUSED or (o.kind is Kind.RENEWED and not o.subject)
 
 
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
@@ -198,9 +202,14 @@ def _tell_tasks(
 def _due(
     task: TaskRow, told: Iterable[tuple[GrantRow, Observation]], rows: Sequence[LeaseRow], at: datetime
 ) -> dict[str, datetime]:
-    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed."""
+    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed or
+    has nobody.
+    """
+    told = list(told)
     unwrapped = any(o.kind is Kind.UNWRAPPED and done(o) for _, o in told)
-    news = unwrapped or any(row.renew_at is not None for row in rows)
+    # what comes of a token that another one has replaced is to be ended
+    replaced = {grant.grant_id for grant, _ in told if grant.settled}
+    news = unwrapped or any(row.renew_at is not None or row.grant_id in replaced for row in rows)
     return {"due_at": at} if news and task.state in (State.ISSUED, State.ACTIVE) else {}
 
 
@@ -224,7 +233,7 @@ def _new_leases(
             verdict=Verdict.LIVE,
             dead_at=None,
             # at once: its role may have given it longer than a step
-            renew_at=at if grant.rolling else None,
+            renew_at=at if grant.rolling and not grant.settled else None,
         )
         for grant, lease in shown.values()
         if lease.lease_id not in known

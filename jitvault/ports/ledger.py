@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.ports.admission import Admission
+from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
@@ -210,8 +210,13 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
         """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         ...
 
-    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
-        """Write `change` and its event at once. Raises WrongState when the claim was lost."""
+    def apply(
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+    ) -> TaskRow:
+        """Write `change` and its event at once, if `admission` holds in that transaction.
+
+        Raises WrongState when the claim was lost, and what the admission's judge raises.
+        """
         ...
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:

@@ -16,6 +16,7 @@ from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpSt
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
+from jitvault.services.family import handed_on_to
 from jitvault.services.lookups import gone_lookups
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
@@ -75,7 +76,9 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
         grants=tuple(row for row in rows if isinstance(row, GrantRow)),
         leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
     )
-    receipt = worker.signer.sign(receipt_of(worker.installation, unproven, now), RECEIPT_TYPE, key=RECEIPT_KEY)
+    below = handed_on_to(worker, file.task.task_id)
+    told = receipt_of(worker.installation, unproven, now, children=below)
+    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "unverified",
         {"head": file.task.head, "by": wish.by.id, "note": wish.note},

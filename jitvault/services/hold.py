@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jitvault.domain.approval import count
+from jitvault.domain.approval import Tally, count
+from jitvault.domain.extension import Extension, decision_path, extended
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile
@@ -28,6 +29,24 @@ def why_not_held(worker: Worker, file: TaskFile) -> str | None:
         forbidden={},
         now=None,
     )
+    return _why_short(found) or _why_not_extended(worker, file, revision)
+
+
+def _why_not_extended(worker: Worker, file: TaskFile, revision: Revision) -> str | None:
+    """The same of each extension: without it the task would be over, or will be later than it may."""
+    for event in extended(file.events):
+        obligations, extension = Obligations.of(event.body["obligations"]), Extension.of(event.body["extension"])
+        if not obligations.approvals:
+            continue
+        cast = votes(worker, file.task.task_id, obligations.deciders, below=decision_path(extension.digest))
+        found = count(revision, cast, obligations, forbidden={}, now=None, extension=extension)
+        if why := _why_short(found):
+            return f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {why}"
+    return None
+
+
+def _why_short(found: Tally) -> str | None:
+    """What is missing now of the approvals that there were."""
     if found.denied_by is not None:
         return f"{found.denied_by.name} denied it: {found.denied_by.reason or 'no reason given'}"
     if found.missing:

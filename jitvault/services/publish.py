@@ -16,7 +16,7 @@ from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.papers import Submission
-from jitvault.services.proof import lifetime_of, proof_of
+from jitvault.services.proof import last_asked, lifetime_of, proof_of
 
 _FINDINGS = 100
 
@@ -52,6 +52,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "ttl": lifetime_of(grant) if grant else None,
+        "extension": last_asked(file),
         "proof": _packed(proof_of(file)),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": None,

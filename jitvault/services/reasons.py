@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jitvault.domain.extension import extended
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
@@ -64,6 +65,12 @@ def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
     return frozen(worker, file) or ended_above(worker, file) or _asked_to_end(worker, file)
 
 
+def why_end_replacing(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
+    """The first reason that holds while an extension puts one token in another's place."""
+    above = frozen(worker, file) or _tripped(trips) or ended_above(worker, file)
+    return above or _asked_to_end(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+
+
 def _over(worker: Worker, file: TaskFile) -> Why | None:
     task, grant = file.task, file.grants[-1]
     asked = _asked_to_end(worker, file)
@@ -98,7 +105,9 @@ def _forbidden(worker: Worker, file: TaskFile) -> Why | None:
     entity = worker.identity.by_id(requester["entity"])
     if entity is None or entity.disabled:
         return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
-    why = why_not_held(worker, file) or why_not_renewed(worker, revision)
+    longer = extended(file.events)
+    window_s = longer[-1].body["extension"]["window_s"] if longer else None
+    why = why_not_held(worker, file) or why_not_renewed(worker, revision, window_s)
     return (EndReason.POLICY, {"note": why}) if why else None
 
 

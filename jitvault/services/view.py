@@ -13,7 +13,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
-from jitvault.services.proof import checks_of, lifetime_of, proof_of
+from jitvault.services.proof import checks_of, extensions_of, last_asked, lifetime_of, proof_of
 from jitvault.services.revoke import DEAD
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -45,6 +45,8 @@ REPORT_COLUMNS = (
     "dead_at",
     "requested_ttl_s",
     "ttl_s",
+    "ends_at",
+    "extended_s",
     "verdict",
     "checks",
     "token_verdict",
@@ -95,6 +97,8 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
             }
             for lease in file.leases
         ],
+        "extension": last_asked(file),
+        "extensions": extensions_of(file),
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
         "findings": [_finding(found) for found in file.findings],
@@ -182,6 +186,8 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
             "token_verdict": token.verdict.value if token else None,
             "requested_ttl_s": token.requested_ttl_s if token else None,
             "ttl_s": token.ttl_s if token else None,
+            "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+            "extended_s": sum(one["seconds"] for one in extensions_of(file)),
             "findings": [found["rule"] for found in file.findings],
         }
         none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))

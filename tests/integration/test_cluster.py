@@ -360,3 +360,16 @@ def test_a_sweep_holds_vault_against_the_files_of_all_nodes(rig: Rig, spec: Spec
     rig.settle()
     assert swept(other) == {}
     other("operator", "unfreeze", "--reason", "it was the test", code=None)
+
+
+def test_a_check_up_says_which_node_it_asked_and_which_is_active(rig: Rig, cluster: Cluster) -> None:
+    rig("operator", "submit", EXAMPLE)
+
+    def node(asked: Node) -> dict[str, Any]:
+        found = at(asked, rig)("operator", "doctor", code=None)
+        assert found.json["can"] == {"grant": True, "revoke": True, "prove": True}, found
+        return next(dict(check) for check in found.json["checks"] if check["name"] == "node")
+
+    assert node(cluster.active)["seen"] == "it is the active node"
+    standby = node(cluster.standbys[0])
+    assert (standby["status"], cluster.active.address in standby["seen"]) == ("ok", True)

@@ -77,7 +77,16 @@ def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: SqlLedger, rul
 
 
 @pytest.mark.parametrize(
-    "rule", [*sorted(FREEZING), "forged_document", "not_entitled", "ledger_edited", "unaccounted_lease", "ghost"]
+    "rule",
+    [
+        *sorted(FREEZING),
+        "renewed_by_others",
+        "forged_document",
+        "not_entitled",
+        "ledger_edited",
+        "unaccounted_lease",
+        "ghost",
+    ],
 )
 def test_what_others_do_or_a_listing_shows_shuts_no_agent_out(ledger: SqlLedger, rule: str) -> None:
     enter(ledger, "t-1")
