@@ -25,7 +25,7 @@ from jitvault.worker.loops import Loops, Pace
 from jitvault.worker.pool import Pool
 from jitvault.worker.supervisor import Supervisor
 
-GRACE_S = 8.0
+GRACE_S = 6.0
 """How long loops have to end. Whoever hangs longer in a request is left: its act is in the ledger as intended."""
 _POLL_S = 0.1
 

@@ -11,7 +11,7 @@ import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.services.revoke import LATEST
+from jitvault.services.answers import LATEST
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
