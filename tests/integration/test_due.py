@@ -45,23 +45,21 @@ def test_a_task_whose_time_is_over_ends_by_itself(rig: Rig, spec: Spec) -> None:
     assert not rig.is_live(held.token)
 
 
-@pytest.mark.parametrize("deliver", ["agent", "requester"])
-def test_a_window_that_opens_is_granted_by_itself_where_somebody_watches_the_inbox(
-    rig: Rig, spec: Spec, deliver: str
-) -> None:
-    file = spec(more=f"  deliver: {deliver}\n")
-    opens = datetime.now(UTC) + timedelta(seconds=4)
-    file.write_text(file.read_text().replace("{for: 15m}", f"{{for: 15m, not_before: '{opens:%Y-%m-%dT%H:%M:%SZ}'}}"))
+def test_a_window_that_opens_is_granted_by_itself_where_somebody_watches_the_inbox(rig: Rig, spec: Spec) -> None:
+    watched, asked = spec(more="  deliver: agent\n"), spec()
+    opens = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=12)
+    for file in (watched, asked):
+        window = f"{{for: 15m, not_before: '{opens:%Y-%m-%dT%H:%M:%SZ}'}}"
+        file.write_text(file.read_text().replace("{for: 15m}", window))
     with Attended(rig):
-        rig("operator", "grant", file, code=None, extra={"JITVAULT_WORKER_TOKEN": ""})
-        task = wait_for(lambda: rig.wiring().ledger.task(file.stem))
-        assert task.state == "approved" and task.due_at is not None
-        if deliver == "agent":
-            wait_for(lambda: rig.file(file.stem).task.state == "issued")
-            rig("operator", "complete", file.stem)
-        else:
-            # who asked is not there any more to take it: they ask again
-            wait_for(lambda: rig.file(file.stem).task.due_at is None)
-            assert rig.file(file.stem).task.state == "approved"
-            rig("operator", "grant", file.stem)
-            rig("operator", "complete", file.stem)
+        for file in (watched, asked):
+            early = rig("operator", "grant", file, code=9, extra={"JITVAULT_WORKER_TOKEN": ""})
+            assert "its window has not begun" in early.error["message"]
+            assert rig.file(file.stem).task.due_at == opens
+        wait_for(lambda: rig.file(watched.stem).task.state == "issued", 40)
+        rig("operator", "complete", watched.stem)
+        # who asked for the other is not there any more to take it: they ask again
+        wait_for(lambda: rig.file(asked.stem).task.due_at is None)
+        assert rig.file(asked.stem).task.state == "approved"
+        rig("operator", "grant", asked.stem)
+        rig("operator", "complete", asked.stem)
