@@ -17,7 +17,7 @@ from attended import Attended, wait_for
 from commands import PEOPLE, Quick, without_limits
 from go_between import Fate
 from rig import Rig
-from stage import Stage, hasty, thaw
+from stage import Stage, thaw
 from worker_process import WorkerProcess
 
 from jitvault.errors import LedgerUnavailable
@@ -242,14 +242,11 @@ def _own_token(rig: Rig) -> str:
     return str(rig.admin.write("auth/token/create", body)["auth"]["client_token"])
 
 
-def test_a_target_that_hangs_delays_nobody_else(
-    stage: Stage, rig: Rig, person: Quick, spec: Spec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hasty(monkeypatch, 3)
+def test_a_target_that_hangs_delays_nobody_else(stage: Stage, rig: Rig, person: Quick, spec: Spec) -> None:
     files = [spec() for _ in range(6)]
     for file in files:
         rig.active(file)
-    healthy = spec(template="pki-service", choices="{service: api}", more="")
+    healthy = spec()
     with Attended(rig):
         stage.pause_target()
         try:
@@ -257,11 +254,12 @@ def test_a_target_that_hangs_delays_nobody_else(
                 person("operator", "complete", file.stem, "--wait", "0", code=13, worker=False)
             time.sleep(1)
             begun = time.monotonic()
-            assert person("operator", "submit", healthy, "--wait", "20", code=None, worker=False).code != 13
+            person("operator", "submit", healthy, worker=False)
             took = time.monotonic() - begun
         finally:
             thaw(stage.postgres)
-        assert took < 5, took
+        # each of them waits for Vault for 10 s
+        assert took < 7, took
         for file in files:
             wait_for(lambda file=file: state(rig, file) in ("confirmed", "sealed"), 60)
 
