@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, print a table, write `build/bench.json`; exit 1 when a bar is missed.
 
     --no-fail       exit 0 all the same
-    --only NAMES    some groups only, comma-separated: start, demo, commit, policy, latency, throughput,
+    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, latency, throughput,
                     grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commit, decode, demo, end, grant, kill, latency, policy, record, start, throughput
+from benchmarks import commit, decode, demo, end, grant, idle, kill, latency, policy, record, start, throughput
 from benchmarks.measure import Figure, rounded
 from benchmarks.meter import COMMIT, LEDGER_READ, VAULT, Meter
 from benchmarks.scene import scene
@@ -33,6 +33,7 @@ ALONE = {
     "start": start.run,
     "demo": demo.run,
     "commit": commit.run,
+    "idle": idle.run,
     "policy": policy.run,
     "latency": latency.run,
     "throughput": throughput.run,

@@ -12,6 +12,8 @@ from functools import cached_property
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from pydantic import SecretStr
+
 from jitvault import shipped
 from jitvault.audit.sources import why_unreadable
 from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream
@@ -132,7 +134,7 @@ class _Look:
         if not self.wiring.has_ledger:
             return self._none_yet(), None
         try:
-            found, last = condition(self.settings.ledger, self.now)
+            found, last = condition(self.settings.ledger.get_secret_value(), self.now)
         except LedgerUnavailable as error:
             return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
         if self._is_foreign(found):
@@ -150,7 +152,11 @@ class _Look:
         if self.no_worker:
             return _NO_LEDGER if self.settings.worker is None else self.no_worker
         tasks = known(lambda: Documents(self.wiring.vault(self.settings.worker)).names("tasks/"))
-        return tasks if isinstance(tasks, Unknown) else NoneYet(len(tasks), room_for(self.settings.ledger))
+        return (
+            tasks
+            if isinstance(tasks, Unknown)
+            else NoneYet(len(tasks), room_for(self.settings.ledger.get_secret_value()))
+        )
 
     @property
     def record(self) -> Known[Record | Unusable | NoneYet]:
@@ -247,7 +253,7 @@ def _acting(look: _Look) -> Iterator[Known[Worker]]:
     with TemporaryDirectory(prefix="jitvault-doctor-", ignore_cleanup_errors=True) as directory:
         stand_ins: dict[str, Any] = {}
         if not isinstance(look.record, Record):
-            stand_ins["ledger"] = f"sqlite:///{directory}/ledger.db"
+            stand_ins["ledger"] = SecretStr(f"{directory}/ledger.db")
         if look.policies.why:
             stand_ins["policies"] = shipped.policies_dir() / "cedar"
         if isinstance(look.templates, Unknown):

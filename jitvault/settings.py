@@ -3,7 +3,8 @@
 VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
 JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
 JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
-JITVAULT_LEDGER          SQLAlchemy URL
+JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can be left to
+                         PGPASSWORD, PGPASSFILE and what else PostgreSQL's own programs look at
 JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
@@ -73,8 +74,8 @@ def _either(name: str) -> AliasChoices:
     return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
 
 
-def _default_ledger() -> str:
-    return f"sqlite:///{Path.home() / '.local' / 'share' / 'jitvault' / 'ledger.db'}"
+def _default_ledger() -> SecretStr:
+    return SecretStr(str(Path.home() / ".local" / "share" / "jitvault" / "ledger.db"))
 
 
 class Settings(BaseSettings):
@@ -88,7 +89,8 @@ class Settings(BaseSettings):
     vault_cacert: str | None = Field(None, validation_alias=_either("CACERT"))
     worker_token: SecretStr | None = None
     admin_token: SecretStr | None = None
-    ledger: str = Field(default_factory=_default_ledger)
+    # it can hold a password
+    ledger: SecretStr = Field(default_factory=_default_ledger)
     audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)

@@ -109,12 +109,12 @@ class Wiring:
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
-        return ledger_exists(self.settings.ledger)
+        return ledger_exists(self.settings.ledger.get_secret_value())
 
     @cached_property
     def ledger(self) -> SqlLedger:
         """The ledger that is there. Raises LedgerUnavailable."""
-        return SqlLedger(opened(self.settings.ledger, create=False))
+        return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=False))
 
     @cached_property
     def worker(self) -> Worker:
@@ -134,7 +134,7 @@ class Wiring:
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
-            self.ledger = SqlLedger(opened(s.ledger, create=True))
+            self.ledger = SqlLedger(opened(s.ledger.get_secret_value(), create=True))
         return Worker(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
@@ -193,7 +193,8 @@ class Wiring:
         except VaultRefused as error:
             raise VaultRefused(
                 f"the worker's token in JITVAULT_WORKER_TOKEN was refused ({error})",
-                hint="Log in as the worker again: it has expired, was revoked, or belongs to somebody else.",
+                hint="Log in as the worker again: it has expired, was revoked, or its entity is disabled. Without "
+                "JITVAULT_WORKER_TOKEN (`unset` it) a command signs its request and leaves it to a worker.",
             ) from None
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")

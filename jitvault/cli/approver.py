@@ -93,7 +93,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.services.waiting import waiting
 
     wiring = session.wired()
-    with session.signing("see what waits for approval", _approvers()):
+    with session.allowed("see what waits for approval", _approvers()):
         found = waiting(wiring.person)
     listings.waiting(found, as_json=json_)
 
@@ -119,6 +119,11 @@ def _decide(
     matter = matter_of(document)
     if matter is None:
         raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
+    if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
+        raise WrongState(
+            f"task {task} is denied: {document['why_denied']}",
+            hint="Of this revision that is final: whoever asked for it changes the spec and submits it with --revise.",
+        )
     if digest is not None and digest != matter.digest:
         raise WrongState(
             f"task {task} has the digest {matter.digest}, not {digest}",
@@ -200,6 +205,8 @@ def _carries(wiring: Wiring, document: Published, revision: Revision) -> bool:
     from jitvault.errors import WrongState
 
     me, task = wiring.person.entity, document["task_id"]
+    if any(one["entity"] == me and one["withdrawn"] for one in document["refused"]):
+        raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(f"decisions/{me}/{task}")
     said: Mapping[str, Any] = payload_of(own) if own else {}
     if (said.get("decision"), said.get("digest")) == ("approve", revision.digest):

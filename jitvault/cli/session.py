@@ -76,18 +76,32 @@ def current(wiring: Wiring, task_id: str) -> Published:
     return known(wiring, task_id)
 
 
+def tell_no_ledger(wiring: Wiring) -> None:
+    """Say on stderr that the ledger that was named is not there; without one nobody expects what only it has."""
+    if "ledger" in wiring.settings.model_fields_set:
+        said = "there is no ledger where JITVAULT_LEDGER says: this is what the worker published in Vault"
+        typer.echo(said, err=True)
+
+
 @contextmanager
-def signing(what: str, who: str) -> Iterator[None]:
-    """Say whose right it is where Vault does not let the caller sign or write: a path alone tells nobody."""
+def allowed(what: str, who: str) -> Iterator[None]:
+    """Say whose right it is where Vault does not let the caller do something: a path alone tells nobody."""
     try:
         yield
     except VaultRejected:
         raise
     except VaultRefused as error:
         raise VaultRefused(
-            f"Vault does not let you {what}: nothing was written ({error})",
+            f"Vault does not let you {what} ({error})",
             hint=f"Only {who} can. `bao token lookup` shows who you are.",
         ) from None
+
+
+@contextmanager
+def signing(what: str, who: str) -> Iterator[None]:
+    """The same where something would have been signed and written."""
+    with allowed(f"{what}: nothing was written", who):
+        yield
 
 
 def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:

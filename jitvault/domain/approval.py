@@ -23,7 +23,7 @@ class Vote:
 
     `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
     registered and signed. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
-    whatever it says, and `barred` why nothing of this author counts.
+    whatever it says (`withdrawn`: because its author took it back), and `barred` why nothing of this author counts.
     """
 
     entity_id: str
@@ -38,6 +38,7 @@ class Vote:
     requester: str
     void: str | None = None
     barred: str | None = None
+    withdrawn: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -52,14 +53,15 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A decision that does not count, and why."""
+    """A decision that does not count, and why; `withdrawn` where its author took it back."""
 
     entity_id: str
     name: str
     why: str
+    withdrawn: bool = False
 
-    def as_json(self) -> dict[str, str]:
-        return {"entity": self.entity_id, "name": self.name, "why": self.why}
+    def as_json(self) -> dict[str, Any]:
+        return {"entity": self.entity_id, "name": self.name, "why": self.why, "withdrawn": self.withdrawn}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def tally(
     for vote in sorted(votes, key=lambda v: v.entity_id):
         why = _why_not(vote, obligations, subject=subject, barred=barred, now=now)
         if why:
-            refused.append(Refusal(vote.entity_id, vote.name, why))
+            refused.append(Refusal(vote.entity_id, vote.name, why, withdrawn=vote.withdrawn and why == vote.void))
         elif vote.decision == "deny":
             denied = denied or vote
         elif vote.decision == "approve":

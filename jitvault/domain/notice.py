@@ -38,7 +38,7 @@ _OF_STATE = {
     State.DENIED: Kind.ENDED,
     State.CANCELLED: Kind.ENDED,
     State.LAPSED: Kind.ENDED,
-    State.UNVERIFIED: Kind.UNCONFIRMED,
+    State.UNVERIFIED: Kind.ENDED,
 }
 
 
@@ -61,7 +61,8 @@ def of_change(before: State | None, after: State, event: str, body: Mapping[str,
     if event == "revoked" and _UNENDED & {*body.get("verdicts", {}).values()}:
         return Kind.UNCONFIRMED
     if event == PENDING:
-        return Kind.PENDING
+        # with nobody missing it waits for who asked, to take a new token
+        return Kind.PENDING if body.get("missing") else None
     return _OF_STATE.get(after) if before is not after or event == "revised" else None
 
 

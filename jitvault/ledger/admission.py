@@ -37,9 +37,10 @@ class SqlAdmission:
 
 
 def admit(connection: Connection, asked: Admit) -> None:
-    """Have `asked` judged on what is held now; who is judged after this one sees it. Raises what its judge raises."""
-    # a database that lets several write at once lets one of them through here at a time
-    connection.execute(select(schema.installation.c.one).with_for_update())
+    """Have `asked` judged on what is held now, in a transaction that runs alone: who is judged after this one sees it.
+
+    Raises what its judge raises.
+    """
     loads = _load(connection, asked.agent, asked.owner, asked.templates, besides=asked.task_id, since=asked.since)
     asked.judge(loads, _living_children(connection, asked.parent, besides=asked.task_id) if asked.parent else ())
 

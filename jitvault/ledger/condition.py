@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.engine import make_url
 
 from jitvault.domain.chain import Event, breaks
 from jitvault.domain.checkup.record import Finding, Record, Room
@@ -16,7 +14,7 @@ from jitvault.domain.checkup.rules import LastDecision
 from jitvault.domain.lifecycle import HOLDING, OVER, State, Verdict
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
-from jitvault.ledger.database import HEAD, opened
+from jitvault.ledger.database import HEAD, file_of, opened
 
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
 LIVING, FINISHED = 1_000, 200
@@ -109,10 +107,10 @@ def _last_decision(connection: Connection) -> LastDecision | None:
 
 def room_for(url: str) -> Room | None:
     """The room for a ledger that is there, or may be made; None where it is no file of this machine's."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    named = file_of(url)
+    if named is None:
         return None
-    file = Path(parsed.database).absolute()
+    file = named.absolute()
     log = file.with_name(f"{file.name}-wal")
     try:
         disk = os.statvfs(next(place for place in (file, *file.parents) if place.exists()))

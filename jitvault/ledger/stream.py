@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary, done
 from jitvault.domain.lease import Issued, issued
@@ -16,6 +15,7 @@ from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
+from jitvault.ledger.dialect import upsert
 from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
@@ -72,7 +72,7 @@ def keep_canary(connection: Connection, source: str, expected: str) -> Canary | 
     found = find_canary(connection, source, expected)
     if found is not None:
         values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
-        connection.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing())
+        connection.execute(upsert(connection, schema.canaries).values(values).on_conflict_do_nothing())
     return found
 
 
@@ -139,7 +139,7 @@ def _alarm(
     for trip in trips:
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
-        connection.execute(upsert(schema.freezes).values(values).on_conflict_do_nothing())
+        connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
 
 
 def _used_again(connection: Connection, ops: Sequence[str], sessions: frozenset[str]) -> set[str]:
@@ -192,7 +192,7 @@ def _tell_tasks(
     for grant, line in linked(lines, grants, stands_for):
         by_task.setdefault(grant.task_id, []).append((grant, line))
     for task_id, told in sorted(by_task.items()):
-        query = select(schema.tasks).where(schema.tasks.c.task_id == task_id)
+        query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
         task = get(connection.execute(query).mappings().one(), TaskRow)
         rows = _new_leases(connection, told, at)
         body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}

@@ -5,7 +5,7 @@ One function changes a task (`apply`); everything it writes is in one `Change`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -204,6 +204,18 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:
         """The exclusive right to change a task for 30 s; gives the claim's epoch. Waits for another's claim."""
+        ...
+
+    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
+        """Claim up to `limit` of the due tasks that nobody works on, and none of `besides`; gives them as `due` does.
+
+        No two workers get the same one, and none waits for another. `claim` goes on with what was taken here; what is
+        not looked after is given back. Whatever is left lying is free for others after 30 s.
+        """
+        ...
+
+    def give_back(self, task_id: str) -> None:
+        """Let others have at once what `take_due` took and `claim` was not asked for."""
         ...
 
     def extend(self, task_id: str, claim: int) -> None:

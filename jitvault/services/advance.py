@@ -214,7 +214,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
 def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considered | None) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
+        _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
         return Step()
     # what was read a moment ago, and nobody has changed since, is not read twice
     found = entered if entered and file.task.seq == 1 else consider(worker, file, claim)
@@ -260,8 +260,8 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
     if standing is None:
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
-        note = {"note": ended.note if ended else "could not be delivered"}
-        return _ending(worker, file, claim, Step(), (reason, note))
+        said = ended.said() if ended else {"note": "could not be delivered"}
+        return _ending(worker, file, claim, Step(), (reason, said))
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)

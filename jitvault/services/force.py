@@ -34,8 +34,7 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     task_id = file.task.task_id
     ops = [intended(worker, FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
-        "by": wish.by.id,
-        "note": wish.note,
+        **wish.said(),
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
@@ -81,7 +80,7 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "unverified",
-        {"head": file.task.head, "by": wish.by.id, "note": wish.note},
+        {"head": file.task.head, **wish.said()},
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
         rows=rows,

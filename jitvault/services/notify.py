@@ -28,13 +28,19 @@ class Teller:
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
         self._ledger, self._clock, self._messengers = ledger, clock, messengers
         self._timeout_s = timeout.total_seconds()
+        self._since, self._begun = clock.now(), False
 
-    def tell(self, said: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Tell everything that is due now; gives how many notices arrived. `said` hears why one did not.
+    def tell(
+        self, refused: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Tell everything that is due now; gives how many notices arrived. `refused` hears why one did not.
 
         Raises LedgerUnavailable.
         """
         arrived = 0
+        if self._messengers and not self._begun:
+            self._ledger.begin_notices(self._since)
+            self._begun = True
         for notice in self._ledger.due_notices(self._clock.now(), _AT_ONCE) if self._messengers else ():
             if stopped():
                 break
@@ -44,10 +50,10 @@ class Teller:
             if not self._ledger.take_notice(notice, until):
                 continue
             body = json.dumps(self._body(notice), sort_keys=True).encode()
-            refused = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
-            if refused:
+            whys = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
+            if whys:
                 self._ledger.put_off(notice, self._clock.now() + next_pause(notice.tries))
-                said(f"notice {notice.id} ({notice.kind} {notice.task_id or ''}) was not taken: {'; '.join(refused)}")
+                refused("; ".join(whys))
                 continue
             self._ledger.told(notice, self._clock.now())
             arrived += 1

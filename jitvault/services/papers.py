@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from jitvault.domain.approval import Vote
-from jitvault.domain.approver import Registry, void
+from jitvault.domain.approver import Registry, is_withdrawn, void
 from jitvault.domain.canonical import canonical_bytes, digest_of
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import (
@@ -63,6 +63,10 @@ class EndRequest:
     by: Entity
     reason: EndReason | None
     note: str
+
+    def said(self) -> dict[str, object]:
+        """What the chain keeps of it. The name is the one of then: who reads it later cannot ask Vault for it."""
+        return {"by": self.by.id, "name": self.by.name, "note": self.note}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,12 @@ def _vote(
     stored: _Found[DecisionPaper],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
-    withdrawn = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
+    taken_back = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
+    withdrawals = [(taken_back.paper.at, taken_back.written_at)] if taken_back else []
+    withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    if withdrawn and taken_back and taken_back.paper.reason:
+        why_void = f"{why_void}: {taken_back.paper.reason}"
     counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
     member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
     return Vote(
@@ -226,12 +235,9 @@ def _vote(
         written_at=written_at,
         revision=paper.revision,
         requester=paper.requester,
-        void=void(
-            signed_at=paper.at,
-            written_at=written_at,
-            withdrawals=[(withdrawn.paper.at, withdrawn.written_at)] if withdrawn else [],
-        ),
+        void=why_void,
         barred=approvers.why_not(entity.id, written_at),
+        withdrawn=withdrawn,
     )
 
 

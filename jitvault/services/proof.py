@@ -13,6 +13,7 @@ from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.services.ended import forced_of
 
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
@@ -29,7 +30,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
         "confirmed": task.state in PROVEN,
-        "forced": _forced(file),
+        "forced": forced_of(file),
         "dead_ms": task.dead_ms,
         "confirmed_ms": task.confirmed_ms,
         "leases": [
@@ -87,12 +88,6 @@ def _error(file: TaskFile, lease: LeaseRow) -> str | None:
         return None
     asked = [op for op in file.operations if op.kind == "revoke_lease" and op.subject == lease.lease_id]
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
-
-
-def _forced(file: TaskFile) -> dict[str, Any] | None:
-    """Who had Vault forget what it could not revoke, or had the task closed without proof, and why."""
-    said = [e.body for e in file.events if e.kind in ("force_intended", "unverified")]
-    return {"by": said[-1]["by"], "reason": said[-1]["note"]} if said else None
 
 
 def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:

@@ -192,11 +192,19 @@ class Loops:
         self._every("sweep", self.pace.sweep_s, look, at_once=False)
 
     def notices(self) -> None:
-        def said(words: str) -> None:
-            self.log.warning("notice", said=words)
+        known = ""
 
         def tell() -> None:
-            self.health.count("notices", self.teller.tell(said, stopped=self.supervisor.stopping.is_set))
+            nonlocal known
+            whys: list[str] = []
+            arrived = self.teller.tell(whys.append, stopped=self.supervisor.stopping.is_set)
+            self.health.count("notices", arrived)
+            if whys and whys[-1] != known:
+                known = whys[-1]
+                self.log.warning("notices are not taken, and told again for a day", why=known)
+            elif known and arrived and not whys:
+                known = ""
+                self.log.info("notices are taken again")
 
         self._every("notices", self.pace.tell_s, tell)
 

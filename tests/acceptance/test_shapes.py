@@ -63,6 +63,8 @@ STATUS = {
     "revision": {"number": int, "digest": DIGEST, "content": dict},
     "decision": dict,
     "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
+    "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
+    "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
     "grant": {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
@@ -88,7 +90,8 @@ STATUS = {
 ROW = {
     **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
     **{"requester": str, "agent": str, "owner": str, "parent": NOTHING, "delegation": [str]},
-    **{"approved_by": [str], "template": str, "path": str},
+    **{"approved_by": [str], "withdrawn_by": [str], "ended_by": str, "end_note": NOTHING},
+    **{"forced_by": NOTHING, "forced_reason": NOTHING, "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
     **{"ends_at": TIME, "extended_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
@@ -353,7 +356,10 @@ def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
         assert story.task in _unfolded(shown), name
     for name in ("status", "complete"):
         assert lease in _unfolded(story.human[name].stdout), name
-    assert story.json["grant"].json["digest"] in _unfolded(story.human["status"].stdout)
+    (digest,) = re.findall(r"^ +(sha256:\S+)$", story.human["status"].stdout, re.MULTILINE)
+    assert digest == story.json["grant"].json["digest"]
+    # of what is written into a line, nothing is left to a terminal to break
+    assert max(map(len, story.human["status"].stdout.splitlines())) <= 80
     assert re.search(r"jitvault unwrap (hv)?s\.\w{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
 
 

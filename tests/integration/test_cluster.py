@@ -63,7 +63,7 @@ def rig(world: World, cluster: Cluster, variables: dict[str, str], tmp_path: Pat
 def at(node: Node, rig: Rig) -> Rig:
     """The same ledger and the same people, who all speak to this node."""
     variables = {**rig.cli.variables, "VAULT_ADDR": node.address}
-    return Rig(replace(rig.world, address=node.address), Cli(variables, rig.cli.home), rig.ledger_path)
+    return Rig(replace(rig.world, address=node.address), Cli(variables, rig.cli.home), rig.place)
 
 
 def outcome(rig: Rig, task: str) -> dict[str, Any]:

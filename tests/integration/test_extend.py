@@ -315,10 +315,29 @@ def test_what_needed_no_renewal_is_renewed_from_then_on(rig: Rig, spec: Spec) ->
     file = spec(window="90s")
     held = rig.active(file)
     assert not rig.file(file.stem).grants[-1].rolling
-    extend(rig, file.stem, "4m")
+    # on a machine without the worker's identity it is only signed
+    alone = ("--for", "4m", "--reason", "slow", "--wait", "0.5", "--json")
+    rig.cli("operator", "extend", file.stem, *alone, worker=False, code=13)
     rig("operator", "status", file.stem)
     (grant,) = rig.file(file.stem).grants
     assert grant.rolling and grant.renew_at is not None
-    assert [op.state.value for op in rig.file(file.stem).operations if op.kind == "renew_token"] == ["settled"]
+    assert [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_token"] == ["ok"]
     assert rig.is_live(held.token)
+    rig("operator", "complete", file.stem)
+
+
+def test_while_the_old_lease_cannot_be_ended_there_is_no_new_token(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig.world.servers.postgres.stop()
+    try:
+        assert "not proven dead yet" in extend(rig, file.stem, "20m", code=6).stderr
+        shown = rig("operator", "status", file.stem, code=6).json
+        assert (shown["state"], rig.task_tokens(file.stem)) == ("issuing", [])
+        assert not all(check["ok"] for check in shown["leases"][0]["checks"])
+    finally:
+        rig.world.servers.postgres.start()
+    rig("operator", "status", file.stem)
+    assert not rig.lease_is_live(held.lease_id)
+    rig.use(dict(rig("operator", "grant", file.stem).json))
     rig("operator", "complete", file.stem)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,36 @@ def test_findings_and_what_cannot_be_proven_are_told_once(rig: Rig, spec: Spec, 
             target.execute("DROP SCHEMA kept")
     rig.wiring().ledger.finding(file.stem, "ledger_edited", "somebody edited it", rig.wiring().worker.now())
     rig("operator", "complete", file.stem, code=12, extra=hook.extra)
-    assert sorted(hook.events(file.stem)) == ["approved", "ended", "finding", "unconfirmed"]
+    assert sorted(hook.events(file.stem)) == ["ended", "finding", "unconfirmed"]
     (found,) = (one for one in hook.taken if one["event"] == "finding")
     assert (found["rule"], found["message"]) == ("ledger_edited", "somebody edited it")
+
+
+def test_a_task_that_is_closed_without_proof_is_told_as_ended_and_not_as_unconfirmed_again(
+    rig: Rig, spec: Spec, hook: Hook
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(sql.SQL("CREATE SCHEMA closed AUTHORIZATION {}").format(sql.Identifier(held.login["user"])))
+        rig("operator", "revoke", file.stem, code=6, extra=hook.extra)
+        rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "Kept.", code=6, extra=hook.extra)
+        target.execute(sql.SQL("DROP SCHEMA closed; DROP ROLE {}").format(sql.Identifier(held.login["user"])))
+    assert hook.events(file.stem) == ["ended", "unconfirmed", "ended"]
+    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("unverified", "Kept.")
+
+
+def test_notices_begin_when_they_are_switched_on_and_a_denial_says_why(rig: Rig, spec: Spec, hook: Hook) -> None:
+    before, file = spec(criticality="medium"), spec(criticality="medium")
+    rig("operator", "grant", before, code=4)
+    rig("operator", "grant", file, code=4, extra=hook.extra)
+    rig("approver-1", "deny", file.stem, "--yes", "--reason", "Too many rows.", extra=hook.extra)
+    assert [(one["task_id"], one["event"]) for one in hook.taken] == [(file.stem, "pending"), (file.stem, "ended")]
+    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("denied", "approver-1 denied it: Too many rows.")
+    # from now on also what comes of a process that tells nobody
+    rig("approver-1", "approve", before.stem, "--yes")
+    rig("operator", "grant", before.stem, extra=hook.extra)
+    assert hook.events(before.stem) == ["approved"]
 
 
 def test_a_webhook_that_is_down_costs_nothing_and_hears_it_later(rig: Rig, spec: Spec, hook: Hook) -> None:
@@ -217,16 +245,24 @@ def test_what_is_not_set_up_as_a_whole_is_refused_before_the_worker_does_anythin
 
 def test_a_worker_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:
     hook.down()
-    file = spec(criticality="medium")
+    file, others = spec(criticality="medium"), [spec(criticality="medium") for _ in range(3)]
+    rig("operator", "audit", "status")
     rig.cli.variables = {**rig.cli.variables, **hook.extra}
-    with Attended(rig):
-        rig("operator", "grant", file, code=4)
-        until(lambda: notices(rig, file.stem)[0][1] > 0)
+    with Attended(rig) as worker:
+        until(lambda: bool(rig.rows("SELECT 1 FROM notices WHERE kind = 'begun'")))
+        for one in (file, *others):
+            rig("operator", "grant", one, code=4)
+        until(lambda: notices(rig, file.stem)[0][1] > 1)
         hook.status = 500
         hook.up()
         until(lambda: bool(hook.seen))
         hook.status = 204
         until(lambda: hook.events(file.stem) == ["pending"])
+        until(lambda: bool(worker.log.all_of("notices are taken again")))
+    # once for each reason, however many there are and however often they are tried
+    told = [str(values.get("why", "again")) for event, values in worker.log.entries if event.startswith("notices ")]
+    assert told[0].endswith("ConnectionError") and told[-1] == "again"
+    assert len(told) <= 5 and all(one != other for one, other in pairwise(told)), told
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> None:
@@ -250,10 +286,11 @@ class Slow:
 
 def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
-    rig("operator", "grant", file, code=4)
+    rig("operator", "audit", "status")
     wiring, messenger = rig.wiring(), Slow()
     messengers: list[Messenger] = [messenger]
     tellers = [Teller(wiring.ledger, wiring.clock, messengers, timedelta(seconds=5)) for _ in range(4)]
+    rig("operator", "grant", file, code=4)
     threads = [threading.Thread(target=teller.tell) for teller in tellers]
     for thread in threads:
         thread.start()
@@ -264,7 +301,10 @@ def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> Non
 
 def test_what_is_older_than_a_day_is_not_told_any_more(rig: Rig, spec: Spec, hook: Hook) -> None:
     file = spec(criticality="medium")
-    rig("operator", "grant", file, code=4)
+    hook.down()
+    rig("operator", "grant", file, code=4, extra=hook.extra)
     assert rig.sql("UPDATE notices SET at = '2020-01-01 00:00:00' WHERE task_id = ?", file.stem) == 1
+    hook.up()
+    due_now(rig)
     rig("operator", "grant", file.stem, code=4, extra=hook.extra)
-    assert hook.taken == [] and notices(rig, file.stem) == [("pending", 0, False)]
+    assert hook.taken == [] and notices(rig, file.stem) == [("pending", 1, False)]

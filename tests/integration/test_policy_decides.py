@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import Cli, Result, without_limits
+from ledgers import place_of
 from rig import Rig
 
 from jitvault import shipped
@@ -23,7 +24,7 @@ GRANT = 'permit (principal, action == Action::"grant", resource);\n'
 
 @pytest.fixture
 def rig(variables: dict[str, str], world: Any, tmp_path: Path) -> Rig:
-    return Rig(world, Cli(variables, tmp_path), Path(variables["JITVAULT_LEDGER"].removeprefix("sqlite:///")))
+    return Rig(world, Cli(variables, tmp_path), place_of(variables["JITVAULT_LEDGER"]))
 
 
 @pytest.fixture
