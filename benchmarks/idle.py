@@ -35,7 +35,7 @@ _NOTICES = """
 
 
 def run(directory: Path) -> list[Figure]:
-    """The ledger's part of a pass of `audit follow` in which nothing happened, and that of a worker who shares."""
+    """The ledger's part of a pass of a worker in which nothing happened, and that of a worker who shares."""
     figures: list[Figure] = []
     for name, databases in (("sqlite", _sqlite), ("postgresql", _postgresql)):
         with databases(directory) as database:
@@ -50,7 +50,7 @@ def _measured(ledger: SqlLedger, name: str) -> list[Figure]:
     def idle() -> None:
         if ledger.take_due(now, 16) or ledger.due(now) or ledger.due_notices(now, 16) or ledger.freeze():
             raise RuntimeError("there is something to do")
-        ledger.last_written("freezes/", after=now - timedelta(hours=1))
+        ledger.written(since=now - timedelta(minutes=1))
 
     said = f"{SEALED:,} sealed and {ACTIVE:,} active tasks on {name}, none due, {TIMES} times"
     return [

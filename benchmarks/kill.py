@@ -41,7 +41,7 @@ def run(scene: Scene) -> list[Figure]:
 def _kill_ms(scene: Scene) -> tuple[float, float, float]:
     for _ in range(TASKS):
         scene.held(LEASES)
-    # as `jitvault audit follow` does all the time
+    # as a worker does all the time
     observe(scene.worker)
     tasks = in_scope(scene.worker, Scope(agent="research-agent"))
     if len(tasks) != TASKS:

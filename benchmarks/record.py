@@ -62,11 +62,12 @@ def _entered(scene: Scene, seen: list[Observation], n: int) -> float:
     ledger.start_source(source, Position("bench", 0, 1))
 
     def enter() -> None:
-        with ledger.claim_source(source) as claim:
-            for start in range(0, len(lines), BATCH_OBSERVATIONS):
-                part = tuple(lines[start : start + BATCH_OBSERVATIONS])
-                batch = Batch(part, Position("bench", part[-1].place.offset + 1400, 1), (), len(part))
-                ledger.observe(source, batch, claim=claim, at=datetime.now(UTC))
+        position = Position("bench", 0, 1)
+        for start in range(0, len(lines), BATCH_OBSERVATIONS):
+            part = tuple(lines[start : start + BATCH_OBSERVATIONS])
+            batch = Batch(part, Position("bench", part[-1].place.offset + 1400, 1), (), len(part))
+            ledger.observe(source, batch, after=position, at=datetime.now(UTC))
+            position = batch.position
 
     return OBSERVATIONS / milliseconds(enter) * 1000
 
@@ -83,10 +84,10 @@ def _own(scene: Scene) -> list[Observation]:
 
 
 def _followed(scene: Scene) -> list[float]:
-    """While `jitvault audit follow` runs: from the time in Vault's line to the moment its row can be read."""
+    """While `jitvault worker` runs: from the time in Vault's line to the moment its row can be read."""
     database = opened(scene.variables["JITVAULT_LEDGER"], create=False)
     base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
+    argv = [sys.executable, "-m", "jitvault", "worker", "--sweep-every", "never"]
     waits = []
     with subprocess.Popen(argv, env={**base, **scene.variables}, stderr=subprocess.DEVNULL) as follower:
         try:
@@ -102,9 +103,9 @@ def _followed(scene: Scene) -> list[float]:
                         written = connection.execute(query).scalar()
                     seen = datetime.now(UTC)
                     if time.monotonic() > deadline:
-                        raise RuntimeError("the follower does not enter what Vault writes")
+                        raise RuntimeError("the worker does not enter what Vault writes")
                     time.sleep(0.001)
-                # the first waits for the follower's start
+                # the first waits for the worker's start
                 if n:
                     waits.append((seen - written).total_seconds() * 1000)
                 time.sleep(_PAUSE_S)

@@ -46,6 +46,8 @@ class Scene:
                 "policies": _roomy_policies(directory / "policies"),
             }
         )
+        given = self.settings.model_dump(include={"templates", "policies"})
+        self.environment = {**variables, **{f"JITVAULT_{name.upper()}": str(path) for name, path in given.items()}}
         self.wiring = Wiring(self.settings)
         self.world, self.variables = world, variables
         self.worker, self.operator = self.wiring.worker, self.wiring.person
@@ -54,7 +56,7 @@ class Scene:
 
     def asked(self) -> TaskSpec:
         """A task that is approved, and that its requester has asked to be granted: `advance` issues it."""
-        spec = parse_spec(json.dumps(_spec(f"bench-{secrets.token_hex(6)}")).encode())
+        spec = parse_spec(json.dumps(spec_of(f"bench-{secrets.token_hex(6)}")).encode())
         sign_submission(self.operator, spec, revise=False)
         self.advance(spec, State.APPROVED)
         sign_grant_wish(self.operator, spec)
@@ -93,7 +95,8 @@ class Scene:
 
 @contextmanager
 def scene(directory: Path) -> Iterator[Scene]:
-    """Real servers for as long as the context lasts; the ledger is in `directory`."""
+    """Real servers for as long as the context lasts; the ledger is in `directory`, which is made if need be."""
+    directory.mkdir(exist_ok=True)
     with running_servers() as servers:
         yield Scene(provisioned(servers), directory)
 
@@ -116,7 +119,8 @@ def _roomy_policies(directory: Path) -> Path:
     return directory
 
 
-def _spec(task_id: str) -> dict[str, object]:
+def spec_of(task_id: str) -> dict[str, object]:
+    """A low-risk task: nobody has to approve it."""
     return {
         "apiVersion": "jitvault.dev/v1",
         "kind": "Task",

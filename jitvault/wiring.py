@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -13,6 +13,7 @@ from jitvault import shipped
 from jitvault.audit.sources import ConfiguredSources
 from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.authorize.current import CurrentPolicies
+from jitvault.domain.current import CurrentMapping
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, VaultRefused, VaultRejected, WrongState
@@ -21,7 +22,7 @@ from jitvault.ledger.ledger import SqlLedger
 from jitvault.notification import Command, Webhook, shared_key
 from jitvault.ports.engine import Engine
 from jitvault.ports.notices import Messenger
-from jitvault.services.context import Person, Worker
+from jitvault.services.context import Person, Worker, never
 from jitvault.services.notify import Teller
 from jitvault.services.observe import identify
 from jitvault.settings import Settings
@@ -48,15 +49,18 @@ class SystemClock:
 
 
 class Wiring:
-    """What one command can reach; each part is made when it is asked for."""
+    """What one command can reach; each part is made when it is asked for.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    Once `closing` says that this process is to end, nothing new is begun and no answer is waited for at length.
+    """
+
+    def __init__(self, settings: Settings, closing: Callable[[], bool] | None = None) -> None:
+        self.settings, self.closing = settings, closing
         self.clock = SystemClock()
 
     def for_thread(self) -> Wiring:
         """The same for another thread: with its own connections to Vault. The rest is shared, the ledger above all."""
-        other = Wiring(self.settings)
+        other = Wiring(self.settings, self.closing)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
         other.ledger = self.ledger
         return other
@@ -64,14 +68,16 @@ class Wiring:
     @cached_property
     def _connection(self) -> Connection:
         s = self.settings
-        return at_active_node(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert))
+        return at_active_node(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert, closing=self.closing))
 
     def vault(self, token: Secret | None) -> Vault:
         return Vault(self._connection, token)
 
     @cached_property
-    def templates(self) -> Mapping[str, AccessTemplate]:
-        return load_templates(shipped.files(self.settings.templates, ".yaml", ".yml", ".json"))
+    def templates(self) -> CurrentMapping[str, AccessTemplate]:
+        """The access templates in use. Raises InvalidInput when they do not validate."""
+        directory = self.settings.templates
+        return CurrentMapping(lambda: load_templates(shipped.files(directory, ".yaml", ".yml", ".json")))
 
     @cached_property
     def engines(self) -> Mapping[str, Engine]:
@@ -148,6 +154,7 @@ class Wiring:
             rolling_step=s.rolling_step,
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
+            stopped=self.closing or never,
         )
 
     @cached_property

@@ -29,6 +29,7 @@ from jitvault.cli import (
     policy,
     sweep,
     trust,
+    worker,
 )
 from jitvault.errors import JitvaultError
 
@@ -83,6 +84,7 @@ app.command(rich_help_panel=_AGENTS)(agent.unwrap)
 app.command(rich_help_panel=_AUDITORS)(auditor.status)
 app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
 app.command(rich_help_panel=_AUDITORS)(auditor.report)
+app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
@@ -90,7 +92,6 @@ app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
-audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)
 app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
 app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)

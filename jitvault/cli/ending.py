@@ -126,7 +126,7 @@ def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
         return type(error)(message, hint=error.hint)
     if isinstance(error, OutcomeUnknown):
         # Vault itself answers: what hangs is behind it
-        hint = "Look at the target, then run the same command again; `jitvault audit follow` tries again, too."
+        hint = "Look at the target, then run the same command again; a worker tries again, too."
         return NotConfirmed(f"task {task} is NOT known to be revoked: {error}", hint=hint)
     return error
 
@@ -150,7 +150,7 @@ def _not_confirmed(document: Published) -> NotConfirmed:
         return NotConfirmed(
             f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
             f"{alive[0]['error'] or 'no reason given'}",
-            hint=f"Mend that at the target, then run the same command again; `jitvault audit follow` tries again, too. "
+            hint=f"Mend that at the target, then run the same command again; a worker tries again, too. "
             f"`jitvault status {task}` names the leases.",
         )
     return NotConfirmed(

@@ -24,15 +24,17 @@ def freeze(
 ) -> None:
     """Grant and renew nothing more of an agent, template or owner, or of all, and end what is held of it.
 
-    It holds until an operator lifts it with `jitvault unfreeze`. Anybody who reads the audit stream with the worker's
-    identity ends what is held; where this command has that identity, it does so itself.
+    It holds until an operator lifts it with `jitvault unfreeze`. A worker ends what is held; where this command has its
+    identity, it does so itself.
     """
     from jitvault.cli import output, session
-    from jitvault.services.follow import end_frozen
+    from jitvault.services.urgent import covered, end_all
 
     wiring = session.wired()
     sign(agent, template, owner, all_, reason=reason, freezes=True)
-    ended = end_frozen(wiring.worker, lambda words: typer.echo(words, err=True)) if wiring.has_worker else {}
+    ended = {}
+    if wiring.has_worker:
+        ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
     scope = {"agent": agent, "template": template, "owner": owner}
     shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
     if json_:

@@ -60,9 +60,7 @@ def grant(
         read = _asked_for(wiring, what, revise=revise)
         speak_of(context, read.id)
         sign_grant_wish(wiring.person, read)
-        document = session.settle(
-            wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait
-        )
+        document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait)
         _raise_for(document, as_json=json_)
         message = session.inbox(wiring, document)
         if message is None and file is not None:
@@ -184,6 +182,12 @@ def _spec_of(document: Published) -> dict[str, Any]:
 
 def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
     return document["requester"] == wiring.person.entity and _spec_of(document) == spec.canonical()
+
+
+def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
+    """Whether no worker will do more now: approved it stays only before its window."""
+    waits = document["state"] != "approved" or not spec.window.opens(wiring.clock.now())
+    return waits and _is_about(document, spec, wiring)
 
 
 def _raise_for(document: Published, *, as_json: bool | None = None) -> None:

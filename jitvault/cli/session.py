@@ -34,7 +34,7 @@ from jitvault.wiring import Wiring
 
 Published = Mapping[str, Any]
 
-_POLL_S = 0.2
+_FIRST_POLL_S, _POLL_S = 0.02, 0.2
 _TELL_S = 1.0
 BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -110,7 +110,7 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
     Here nothing new is begun after `wait` seconds either. Raises WaitTimedOut, and whatever the worker could not do.
     """
     clock = wiring.clock
-    deadline = clock.monotonic() + wait
+    deadline, pause_s = clock.monotonic() + wait, _FIRST_POLL_S
     if wiring.has_worker:
         hint = wiring.person.entity if wiring.settings.person else None
         teller = wiring.teller
@@ -127,7 +127,8 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
             return document
         if clock.monotonic() >= deadline:
             raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s")
-        clock.sleep(_POLL_S)
+        clock.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _POLL_S)
 
 
 def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.authorize.current import CurrentPolicies
     from jitvault.services.context import Worker
 
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
@@ -36,46 +35,6 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
         raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
     if found.freeze is not None:
         raise Frozen(f"everything is frozen: {found.freeze.reason}")
-
-
-def audit_follow(debug: Debug = False) -> None:
-    """Read the audit stream into the ledger until Ctrl-C, so that tripwires act at once.
-
-    Several processes may do it: one at a time reads a source. SIGHUP reads the policies again.
-    """
-    import signal
-    from threading import Event
-
-    from jitvault.cli import session
-    from jitvault.services.follow import follow
-
-    stop = False
-
-    def on_signal(*_: object) -> None:
-        nonlocal stop
-        stop = True
-
-    wiring = session.wired()
-    worker = wiring.worker
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, on_signal)
-    signal.signal(signal.SIGHUP, lambda *_: _reload(wiring.authorizer))
-    sources = ", ".join(source.name for source in worker.sources.present()) or "sources that are not there yet"
-    typer.echo(f"following {sources}", err=True)
-    over = Event()
-    wiring.teller.tell_on(over, lambda words: typer.echo(words, err=True))
-    try:
-        follow(worker, stopped=lambda: stop, tell=lambda words: typer.echo(words, err=True))
-    finally:
-        over.set()
-
-
-def _reload(policies: CurrentPolicies) -> None:
-    """Take the policies as they are now; a set that does not validate is refused, and the last good one stays."""
-    if policies.reload():
-        typer.echo(f"policies {policies.digest} are in use", err=True)
-    else:
-        typer.echo(f"policies {policies.digest} stay in use: {policies.refused}", err=True)
 
 
 def audit_accept(
@@ -128,10 +87,10 @@ def close_findings(
 def _lift(worker: Worker, why: str) -> int:
     """Raises WrongState while something is still held, and where nothing is frozen."""
     from jitvault.errors import WrongState
-    from jitvault.services.follow import end_tripped
+    from jitvault.services.urgent import end_all, tripped
 
     if worker.ledger.freeze() is not None:
-        end_tripped(worker, {}, lambda words: typer.echo(words, err=True))
+        end_all(worker, tripped(worker, {}), lambda words: typer.echo(words, err=True))
         if held := worker.ledger.held():
             raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
     lifted = worker.ledger.lift_freezes(why, worker.now())

@@ -125,6 +125,10 @@ class Window:
         """Whether nothing can be issued any more at `now`. A window with `for` never lapses."""
         return self.until is not None and now >= self.until
 
+    def look_at(self, now: datetime) -> datetime | None:
+        """When a task that is not granted has to be looked at next: when it may be, and when it may be no more."""
+        return self.not_before if self.not_before is not None and now < self.not_before else self.until
+
     def closes_at(self, start: datetime) -> datetime:
         """The deadline, in UTC, of access that is issued at `start`."""
         if self.until is not None:

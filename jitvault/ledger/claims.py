@@ -15,7 +15,8 @@ from jitvault.ledger.dialect import now_s
 LIFE_S = 30.0
 # longer than a claim, so that what a crashed process held is waited for and not refused
 PATIENCE_S = LIFE_S + 5.0
-_POLL_S = 0.05
+# a source is held for a moment; a task for seconds
+_FIRST_POLL_S, _POLL_S = 0.002, 0.05
 
 
 @contextmanager
@@ -29,12 +30,13 @@ def held(
     Every write under it says `WHERE claim_epoch = mine`, so whoever was paused past its claim writes
     nothing. Raises WrongState when it cannot be had in time.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_POLL_S
     epoch = taken if taken is not None and extend(database, table, row, taken) else None
     while epoch is None and (epoch := database.write(lambda c: _take(c, table, row))) is None:
         if time.monotonic() > deadline:
             raise WrongState(f"another process is working on {what}", hint="Run the command again in a moment.")
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _POLL_S)
     try:
         yield epoch
     except BaseException:

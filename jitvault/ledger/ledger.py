@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, check_move
+from jitvault.domain.lifecycle import HOLDING, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, trail
 from jitvault.ledger.admission import SqlAdmission, admit
@@ -132,6 +132,12 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
         query = select(task.task_id, task.seq).where(schema.IS_OPEN, task.state.in_([state.value for state in HOLDING]))
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
+
+    def ungranted(self) -> list[str]:
+        task = schema.tasks.c
+        open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
+        with self._db.read() as connection:
+            return list(connection.execute(select(task.task_id).where(task.state.in_(open_))).scalars())
 
     def due(self, now: datetime) -> list[str]:
         with self._db.read() as connection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
@@ -18,7 +20,7 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
-from jitvault.ports.record import Freeze, Gap, Reading
+from jitvault.ports.record import Freeze, Gap, Reading, Written
 
 
 class SqlRecord:
@@ -26,6 +28,7 @@ class SqlRecord:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -52,6 +55,9 @@ class SqlRecord:
         with held(self._db, table, table.c.name == source, f"audit source {source}") as epoch:
             yield epoch
 
+    def turn(self, source: str) -> AbstractContextManager[object]:
+        return self._turns[source]
+
     def vouch(self, source: str, *, claim: int) -> None:
         self._db.write(lambda c: _change_source(c, source, claim, vouched=True))
 
@@ -60,13 +66,13 @@ class SqlRecord:
         source: str,
         batch: Batch,
         *,
-        claim: int,
+        after: Position,
         at: datetime,
         expected: str | None = None,
         shared: Sequence[str] = (),
     ) -> Canary | None:
         def unit(connection: Connection) -> Canary | None:
-            _change_source(connection, source, claim, **asdict(batch.position), read_at=at)
+            _move_on(connection, source, after, batch.position, at)
             if batch.gaps:
                 _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
             stream.enter(connection, batch.observations, at, shared)
@@ -77,6 +83,9 @@ class SqlRecord:
     # -- trust -----------------------------------------------------------------------------------------
 
     def keep_canary(self, source: str, expected: str) -> Canary | None:
+        with self._db.read() as connection:
+            if stream.find_canary(connection, source, expected) is None:
+                return None
         return self._db.write(lambda c: stream.keep_canary(c, source, expected))
 
     def last_canaries(self) -> Mapping[str, datetime]:
@@ -145,13 +154,11 @@ class SqlRecord:
             row = connection.execute(query.limit(1)).first()
         return Freeze(*row) if row else None
 
-    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
+    def written(self, *, since: datetime) -> Sequence[Written]:
         line = schema.observations.c
-        newest = select(func.max(line.at)).where(
-            line.kind == Kind.WRITTEN, line.at > after, line.subject.startswith(folder, autoescape=True)
-        )
+        query = select(line.subject, line.at, line.line).where(line.kind == Kind.WRITTEN, line.at >= since)
         with self._db.read() as connection:
-            return connection.execute(newest).scalar()
+            return [Written(*row) for row in connection.execute(query.order_by(line.at, line.line))]
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes
@@ -163,6 +170,15 @@ def _change_source(connection: Connection, source: str, claim: int, **values: ob
     """Write columns of a source under its claim. Raises WrongState when the claim was lost."""
     table = schema.audit_sources
     change = update(table).where(table.c.name == source, table.c.claim_epoch == claim).values(**values)
+    if connection.execute(change).rowcount != 1:
+        raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
+
+
+def _move_on(connection: Connection, source: str, after: Position, to: Position, at: datetime) -> None:
+    """Note how far a source was read. Raises WrongState where it is not `after` any more: somebody else has read on."""
+    table = schema.audit_sources
+    here = [table.c[name] == value for name, value in asdict(after).items()]
+    change = update(table).where(table.c.name == source, *here).values(**asdict(to), read_at=at)
     if connection.execute(change).rowcount != 1:
         raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
 

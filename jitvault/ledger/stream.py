@@ -57,19 +57,23 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     _tell_tasks(connection, [*new, *earlier], _aliases(connection, [*new, *earlier]) if earlier else stands_for, at)
 
 
-def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
-    """The canary whose HMAC is `expected`, once its own line was read; it is kept as a mark of trust."""
+def find_canary(connection: Connection, source: str, expected: str) -> Canary | None:
+    """The canary whose HMAC is `expected`, once its own line was read."""
     line = schema.observations.c
     query = select(schema.observations).where(
         line.subject == expected, line.source == source, line.kind == Kind.CANARY, line.closing
     )
     row = connection.execute(query).mappings().first()
-    if row is None:
-        return None
-    place = Place(source, row["epoch"], row["offset"])
-    values = {"source": source, "epoch": place.epoch, "offset": place.offset, "at": row["at"]}
-    connection.execute(upsert(connection, schema.canaries).values(values).on_conflict_do_nothing())
-    return Canary(place, row["at"])
+    return Canary(Place(source, row["epoch"], row["offset"]), row["at"]) if row else None
+
+
+def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
+    """The same; it is kept as a mark of trust."""
+    found = find_canary(connection, source, expected)
+    if found is not None:
+        values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
+        connection.execute(upsert(connection, schema.canaries).values(values).on_conflict_do_nothing())
+    return found
 
 
 def _only_names_a_token(o: Observation) -> bool:

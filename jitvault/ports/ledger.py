@@ -247,6 +247,10 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
         """The tasks that hold access, each with the number of its last event."""
         ...
 
+    def ungranted(self) -> list[str]:
+        """The tasks that may still be granted, those with an issue that did not finish included."""
+        ...
+
     def due(self, now: datetime) -> list[str]:
         """The tasks whose time has come, those that hold access first: a renewal or a heartbeat is due, a window is
         over, a revocation is to be tried again, a task can be sealed.

@@ -41,6 +41,15 @@ class Freeze:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document that somebody wrote: its path below the mount, Vault's time of it, and the line that shows it."""
+
+    path: str
+    at: datetime
+    line: str
+
+
 class Record(Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
@@ -53,7 +62,11 @@ class Record(Protocol):
         ...
 
     def claim_source(self, source: str) -> AbstractContextManager[int]:
-        """The exclusive right to read a source, as `Ledger.claim` for a task."""
+        """The exclusive right to change what is said of a source, as `Ledger.claim` for a task."""
+        ...
+
+    def turn(self, source: str) -> AbstractContextManager[object]:
+        """Wait for the other threads of this process that read the source."""
         ...
 
     def vouch(self, source: str, *, claim: int) -> None:
@@ -65,12 +78,14 @@ class Record(Protocol):
         source: str,
         batch: Batch,
         *,
-        claim: int,
+        after: Position,
         at: datetime,
         expected: str | None = None,
         shared: Sequence[str] = (),
     ) -> Canary | None:
         """Write a batch, what it means for tasks and for all of them, and the position after it, at once.
+
+        Raises WrongState where the source was not read up to `after`, exactly: somebody else has read on.
 
         Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch. `shared` are networks
         whose addresses the worker has in common with agents (`jitvault.domain.tripwire.of_fleet`).
@@ -108,8 +123,8 @@ class Record(Protocol):
         """
         ...
 
-    def last_written(self, folder: str, *, after: datetime) -> datetime | None:
-        """Vault's time of the newest document below `folder` that the stream showed as written after `after`."""
+    def written(self, *, since: datetime) -> Sequence[Written]:
+        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time."""
         ...
 
     def freeze(self) -> Freeze | None:

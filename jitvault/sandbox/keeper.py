@@ -1,4 +1,4 @@
-"""What keeps the tasks of a sandbox alive while somebody works by hand: `jitvault audit follow`, as a child process."""
+"""What looks after the tasks of a sandbox while somebody works by hand: `jitvault worker`, as a child process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def keeping(directory: Path, variables: Mapping[str, str]) -> Iterator[ServerPro
     environment = {**MINIMAL_ENVIRONMENT, "HOME": str(directory), **{name: variables[name] for name in _NEEDED}}
     keeper = ServerProcess(
         Command(
-            arguments=(sys.executable, "-m", "jitvault", "audit", "follow"),
+            arguments=(sys.executable, "-m", "jitvault", "worker", "--sweep-every", "never"),
             directory=directory,
             log_file=directory / "keeper.log",
             environment=environment,

@@ -28,7 +28,7 @@ from jitvault.errors import (
 )
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, still_proven, tokens_of
-from jitvault.services.consider import consider, enter, still_grantable
+from jitvault.services.consider import Considered, consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due
@@ -68,9 +68,10 @@ _SKEW = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one turn of the story found, besides what it wrote."""
+    """What one turn of the story found, besides what it wrote. `entered`: what the task was taken in by, just now."""
 
     go_on: bool = False
+    entered: Considered | None = None
     standing: Standing | None = None
     tries: int = 0
     waits: int = 0
@@ -87,15 +88,17 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
     """
     if deadline is not None:
         worker = replace(worker, deadline=deadline)
-    enter(worker, task_id, hint=hint)
+    entered = enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         said = published(worker, task_id)
         file = _file(worker, task_id)
         check_anchor(worker, file, said)
         check_not_back(worker, file, said)
-        begun, step = file.task.state is State.ENDING, Step(go_on=True)
+        begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered)
         try:
             while step.go_on:
+                if step.entered is None:
+                    worker.ledger.extend(task_id, claim)
                 step = _patient_turn(worker, task_id, claim, step)
         except SecurityFinding:
             # what cannot be believed is not told either
@@ -149,12 +152,11 @@ def _again(worker: Worker, last: Step) -> Step | None:
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)
-    return replace(last, go_on=True, tries=last.tries + 1)
+    return replace(last, go_on=True, entered=None, tries=last.tries + 1)
 
 
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
-    worker.ledger.extend(task_id, claim)
     blind = _why_blind(worker)
     file = _file(worker, task_id)
     check_integrity(worker, file)
@@ -193,7 +195,7 @@ def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> S
 def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequence[Trip]) -> Step:
     match file.task.state:
         case state if state in BEFORE_GRANT:
-            return _before_grant(worker, file, claim)
+            return _before_grant(worker, file, claim, last.entered)
         case State.ISSUING:
             return _replacing(worker, file, claim, trips) if is_replaced(file.task) else _issuing(worker, file, claim)
         case State.ISSUED | State.ACTIVE:
@@ -209,17 +211,24 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
             return Step()
 
 
-def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
+def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considered | None) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
         return Step()
-    found = consider(worker, file, claim)
+    # what was read a moment ago, and nobody has changed since, is not read twice
+    found = entered if entered and file.task.seq == 1 else consider(worker, file, claim)
     if found is None:
         return Step()
     file, submitted, standing = _file(worker, file.task.task_id), found.submitted, found.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
+        look = submitted.spec.window.look_at(worker.now())
+        if is_due(worker, file) and look != file.task.due_at:
+            # its window is open, and nobody has asked for it yet
+            worker.ledger.apply(
+                file.task.task_id, Change("kept", fields={"due_at": look}), claim=claim, at=worker.now()
+            )
         return Step(standing=standing)
     said = published(worker, file.task.task_id)
     if said.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
@@ -315,7 +324,7 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | N
     quiet_s = QUIET.total_seconds()
     if outcome.proven and last.waits < _QUIET_WAITS and not unproven(worker, file.task.task_id):
         # only time is missing, or the answer to a request that is in flight
-        if worker.is_late(quiet_s):
+        if not worker.waits or worker.is_late(quiet_s):
             return Step()
         worker.clock.sleep(quiet_s)
         return replace(last, go_on=True, waits=last.waits + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,24 +23,31 @@ from jitvault.services.selftest import check_selftested
 _REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
 
 
-def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
-    """The task's file; a task that the ledger does not know is taken in from its request in Vault.
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """What a decision rests on, as it was read just now, and the decision."""
 
-    `hint` is the entity whose request is looked for first. Raises NotFound, InvalidInput.
+    submitted: Submission
+    standing: Standing
+
+
+def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | None:
+    """Take a task that the ledger does not know in from its request in Vault.
+
+    Gives what was found, where this very call took it in and `consider` would read the same again. `hint` is the entity
+    whose request is looked for first. Raises NotFound, InvalidInput.
     """
-    file = worker.ledger.file(task_id)
-    if file is not None:
-        return file
+    if worker.ledger.task(task_id) is not None:
+        return None
     requester = find_requester(worker, task_id, hint=hint)
     submitted = submission(worker, task_id, requester) if requester else None
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
     published = worker.documents.get(f"tasks/{task_id}")
     if published is not None and published.get("installation") == worker.installation:
-        file = worker.ledger.file(task_id)
-        if file is not None:
+        if worker.ledger.task(task_id) is not None:
             # another process has taken it in since
-            return file
+            return None
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
             hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
@@ -55,12 +61,13 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> TaskFile:
         publish_refusal(worker, submitted, refusal)
         raise refusal from None
     standing = stand(worker, revision)
-    with contextlib.suppress(WrongState):
-        # another process that took it in at the same moment did the same
+    try:
         _create(worker, submitted, revision, standing)
-    created = worker.ledger.file(task_id)
-    assert created is not None  # noqa: S101 - one of them has just written it
-    return created
+    except WrongState:
+        # another process that took it in at the same moment did the same
+        return None
+    same = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
+    return Considered(submitted, standing) if same else None
 
 
 def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:
@@ -68,14 +75,6 @@ def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> No
     same = (published.get("requester"), published.get("request")) == (submitted.requester.id, submitted.nonce)
     if published.get("state") == "refused" and same:
         raise InvalidInput(str(published["error"]["message"]), hint=_REFUSED)
-
-
-@dataclass(frozen=True, slots=True)
-class Considered:
-    """What a decision rests on, as it was read just now, and the decision."""
-
-    submitted: Submission
-    standing: Standing
 
 
 def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
@@ -172,7 +171,7 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         seq=0,
         head=GENESIS,
         created_at=now,
-        due_at=submitted.spec.window.until,
+        due_at=submitted.spec.window.look_at(now),
         ends_at=None,
         ending_at=None,
         dead_ms=None,
@@ -196,7 +195,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         fields={
             "revision": number,
             "digest": revision.digest,
-            "due_at": revision.window.until,
+            "due_at": revision.window.look_at(worker.now()),
             "parent": revision.spec.spec.parent,
         },
         rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +23,10 @@ from jitvault.ports.vault import (
     TokenFacts,
     Tokens,
 )
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,18 @@ class Worker:
     shared_hosts: tuple[str, ...]
     deadline: float | None = None
     """By `clock.monotonic()`: after it nothing new is begun. What was begun is finished, the rest stays due."""
+    stopped: Callable[[], bool] = never
+    """Whether this process is to end: then it is as if the deadline were over."""
+    waits: bool = True
+    """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
 
     def now(self) -> datetime:
         return self.clock.now()
 
     def is_late(self, after_s: float = 0.0) -> bool:
         """Whether the deadline is over, or will be in `after_s` seconds."""
-        return self.deadline is not None and self.clock.monotonic() + after_s >= self.deadline
+        late = self.deadline is not None and self.clock.monotonic() + after_s >= self.deadline
+        return late or self.stopped()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from jitvault.ports.notices import Messenger
 from jitvault.services.proof import last_said
 
 _AT_ONCE = 50
-_LOOK_AGAIN_S = 1.0
 
 
 class Teller:
@@ -70,31 +69,6 @@ class Teller:
         thread.start()
         thread.join(seconds)
         over.set()
-
-    def tell_on(self, stopped: Event, said: Callable[[str], None]) -> Thread:
-        """Tell whatever becomes due until `stopped`, in a thread of its own.
-
-        `said` hears why nobody takes it, once until that changes.
-        """
-        thread = Thread(target=self._on, args=(stopped, said), daemon=True)
-        if self._messengers:
-            thread.start()
-        return thread
-
-    def _on(self, stopped: Event, said: Callable[[str], None]) -> None:
-        known = ""
-        while not stopped.wait(_LOOK_AGAIN_S):
-            whys: list[str] = []
-            try:
-                arrived = self.tell(whys.append, stopped=stopped.is_set)
-            except JitvaultError as error:
-                arrived, whys = 0, [str(error)]
-            if whys and whys[-1] != known:
-                known = whys[-1]
-                said(f"notices are not taken, and told again for a day: {known}")
-            elif known and arrived and not whys:
-                known = ""
-                said("notices are taken again")
 
     def _quietly(self, over: Event) -> None:
         try:

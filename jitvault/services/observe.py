@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
-from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted
+from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, WrongState
 from jitvault.ports.audit import Position, Source
 from jitvault.ports.record import Reading
 from jitvault.services.context import Worker, new_id
@@ -26,6 +26,8 @@ PATIENCE_S = 5.0
 SHORT_PATIENCE_S = 1.0
 MAX_SKEW = timedelta(seconds=30)
 _POLL_S = 0.005
+# each time another has read on
+_RACES = 100
 
 
 def observe(worker: Worker, *, look_around: bool = True) -> bool:
@@ -46,9 +48,7 @@ def observe(worker: Worker, *, look_around: bool = True) -> bool:
         try:
             if source.continues(reading.position):
                 counted = True
-                if source.has_more(reading.position):
-                    _read_on(worker, source)
-                    news = True
+                news = _read_on(worker, source, reading) or news
             else:
                 broken = True
         except AuditUntrusted as error:
@@ -59,6 +59,15 @@ def observe(worker: Worker, *, look_around: bool = True) -> bool:
         canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
         news = True
     return news
+
+
+def read_on(worker: Worker, source: Source) -> bool:
+    """Enter what one source says up to its present end, if its lines count; False where that is nothing.
+
+    Raises AuditUntrusted where it cannot be read.
+    """
+    reading = worker.ledger.readings().get(source.name)
+    return reading is not None and _counts(source, reading) and _read_on(worker, source, reading)
 
 
 def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
@@ -153,10 +162,10 @@ class _Search:
         counts = _counts(source, reading)
         if not counts and not self._shows(source, expected):
             return None
-        with worker.ledger.claim_source(source.name) as claim:
-            if not counts:
+        if not counts:
+            with worker.ledger.claim_source(source.name) as claim:
                 worker.ledger.vouch(source.name, claim=claim)
-            return _read(worker, source, claim, expected)
+        return _read(worker, source, expected)
 
     def _shows(self, source: Source, expected: str) -> bool:
         """Whether the canary stands in what came to a source whose lines do not count yet."""
@@ -188,21 +197,35 @@ def _counts(source: Source, reading: Reading) -> bool:
     return reading.vouched and source.continues(reading.position)
 
 
-def _read_on(worker: Worker, source: Source) -> None:
-    with worker.ledger.claim_source(source.name) as claim:
-        _read(worker, source, claim)
+def _read_on(worker: Worker, source: Source, reading: Reading) -> bool:
+    if not source.has_more(reading.position):
+        return False
+    _read(worker, source)
+    return True
 
 
-def _read(worker: Worker, source: Source, claim: int, expected: str | None = None) -> Canary | None:
-    """Read on under the source's claim; gives the canary `expected`, also if another process read it before."""
+def _read(worker: Worker, source: Source, expected: str | None = None) -> Canary | None:
+    """Read on to the present end; gives the canary `expected`, also if another process read it before.
+
+    Several may read the same at once: what one of them enters is refused to the others, who go on from there.
+    """
+    with worker.ledger.turn(source.name):
+        for _ in range(_RACES):
+            try:
+                return _read_from(worker, source, worker.ledger.readings()[source.name].position, expected)
+            except WrongState:
+                continue
+    raise WrongState(f"other processes read audit source {source.name} all the time", hint="Run the command again.")
+
+
+def _read_from(worker: Worker, source: Source, position: Position, expected: str | None) -> Canary | None:
+    """The same from where it was read to; raises WrongState where it was read further meanwhile."""
     ledger, found = worker.ledger, None
-    # under the claim: another process may have read on since
-    position = ledger.readings()[source.name].position
     for batch in source.read(position):
         seen = ledger.observe(
-            source.name, batch, claim=claim, at=worker.now(), expected=expected, shared=worker.shared_hosts
+            source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
-        found = seen or found
+        found, position = seen or found, batch.position
     return found or (ledger.keep_canary(source.name, expected) if expected else None)
 
 

@@ -115,14 +115,15 @@ def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]
     """Whether the requester signed that exactly this spec shall be issued now.
 
     A wrapping token lives for minutes: one that goes to the requester's inbox is only made when they asked
-    after the last approval, by Vault's clock, and so are there to take it. An agent's inbox is watched.
+    after the last approval and once its window was open, by Vault's clock, and so are there to take it. An
+    agent's inbox is watched.
     """
     entity, spec = submitted.requester.id, submitted.spec
     found = _read(worker, GrantPaper, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return False
     asked_last = all(vote.written_at < found.written_at for vote in approvals)
-    return spec.spec.deliver == "agent" or asked_last
+    return spec.spec.deliver == "agent" or (asked_last and spec.window.opens(found.written_at))
 
 
 def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

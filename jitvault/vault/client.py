@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,17 +39,22 @@ from jitvault.errors import (
 OP_HEADER = "X-Jitvault-Op"
 _MAX_REASON = 200
 _LEADER_TIMEOUT_S = 3
+_CLOSING_TIMEOUT_S = 2
 _BUSY_PATIENCE_S, _BUSY_PAUSE_S = 2.5, 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where Vault is and how to speak to it. `timeout_s` stays below the ledger's claim of 30 s."""
+    """Where Vault is and how to speak to it. `timeout_s` stays below the ledger's claim of 30 s.
+
+    Once `closing` says so, because this process is to end, no answer is waited for longer than 2 s.
+    """
 
     address: str
     namespace: str | None = None
     ca_file: str | None = None
     timeout_s: int = 10
+    closing: Callable[[], bool] | None = None
 
 
 def at_active_node(connection: Connection) -> Connection:
@@ -189,6 +194,8 @@ class Vault:
         kwargs: dict[str, Any] = {} if body is None else {"json": dict(body)}
         if wrap_ttl_s is not None:
             kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
+        if self.connection.closing and self.connection.closing():
+            kwargs["timeout"] = min(self.connection.timeout_s, _CLOSING_TIMEOUT_S)
         try:
             answer = self._adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs)
         except (

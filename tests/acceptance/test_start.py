@@ -25,7 +25,7 @@ COMMANDS = [
         ["freeze"],
         ["unfreeze"],
         ["audit", "status"],
-        ["audit", "follow"],
+        ["worker"],
         ["audit", "accept"],
         ["audit", "receive"],
     ),

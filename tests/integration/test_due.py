@@ -1,42 +1,20 @@
-"""What is due is done by whoever reads the stream, without anybody asking for it."""
+"""What is due is done by a worker, without anybody asking for it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
+from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.services import follow as following
 from jitvault.services.answers import LATEST
-from jitvault.services.follow import follow
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
-
-
-@pytest.fixture
-def rig(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    monkeypatch.setattr(following, "_TRY_AGAIN_S", 0.5)
-    return rig
-
-
-def _follow_until(rig: Rig, task: str, state: str) -> list[str]:
-    """Follow until the task is there, and give what was told on the way."""
-    told: list[str] = []
-    deadline = time.monotonic() + 30
-    with rig.environment("operator"):
-        worker = rig.wiring().worker
-        follow(
-            worker,
-            stopped=lambda: rig.file(task).task.state == state or time.monotonic() > deadline,
-            tell=told.append,
-        )
-    assert rig.file(task).task.state == state, told
-    return told
 
 
 def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_sealed(rig: Rig, spec: Spec) -> None:
@@ -51,9 +29,9 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
         # soon after the first failures, later and later afterwards, and never later than that
         assert ending.ending_at < ending.due_at < ending.ending_at + LATEST
         target.execute(f'DROP SCHEMA "{file.stem}"'.encode())
-    told = _follow_until(rig, file.stem, "sealed")
-    assert f"{file.stem} is confirmed (operator)" in told
-    assert f"{file.stem} is sealed (operator)" in told
+    with Attended(rig) as worker:
+        wait_for(lambda: rig.file(file.stem).task.state == "sealed", 30)
+    assert worker.log.states(file.stem) == ["confirmed (operator)", "sealed (operator)"]
     assert rig.file(file.stem).task.due_at is None
     assert not rig.database_roles()
 
@@ -61,6 +39,27 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
 def test_a_task_whose_time_is_over_ends_by_itself(rig: Rig, spec: Spec) -> None:
     file = spec(window="11s")
     held = rig.active(file)
-    told = _follow_until(rig, file.stem, "confirmed")
-    assert f"{file.stem} is confirmed (deadline)" in told
+    with Attended(rig) as worker:
+        wait_for(lambda: rig.file(file.stem).task.state == "confirmed", 30)
+    assert "confirmed (deadline)" in worker.log.states(file.stem)
     assert not rig.is_live(held.token)
+
+
+def test_a_window_that_opens_is_granted_by_itself_where_somebody_watches_the_inbox(rig: Rig, spec: Spec) -> None:
+    watched, asked = spec(more="  deliver: agent\n"), spec()
+    opens = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=12)
+    for file in (watched, asked):
+        window = f"{{for: 15m, not_before: '{opens:%Y-%m-%dT%H:%M:%SZ}'}}"
+        file.write_text(file.read_text().replace("{for: 15m}", window))
+    with Attended(rig):
+        for file in (watched, asked):
+            early = rig("operator", "grant", file, code=9, extra={"JITVAULT_WORKER_TOKEN": ""})
+            assert "its window has not begun" in early.error["message"]
+            assert rig.file(file.stem).task.due_at == opens
+        wait_for(lambda: rig.file(watched.stem).task.state == "issued", 40)
+        rig("operator", "complete", watched.stem)
+        # who asked for the other is not there any more to take it: they ask again
+        wait_for(lambda: rig.file(asked.stem).task.due_at is None)
+        assert rig.file(asked.stem).task.state == "approved"
+        rig("operator", "grant", asked.stem)
+        rig("operator", "complete", asked.stem)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from rig import Rig, own_rig
 
 from jitvault.domain.scope import Scope
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services.follow import follow
 
 Spec = Callable[..., Path]
 AGENT, TEMPLATE = ("--agent", "research-agent"), ("--template", "postgres-readonly")
@@ -63,23 +61,13 @@ def test_a_freeze_of_something_else_is_no_hindrance(rig: Rig, spec: Spec) -> Non
     rig("operator", "complete", file.stem)
 
 
-def test_whoever_reads_the_stream_ends_what_somebody_froze(rig: Rig, spec: Spec) -> None:
+def test_a_worker_ends_what_somebody_froze(rig: Rig, spec: Spec) -> None:
     held = rig.active(file := spec())
-    stop = Event()
-    worker = rig.wiring().worker
-    thread = Thread(target=lambda: follow(worker, stopped=stop.is_set, tell=lambda _: None))
-    thread.start()
-    try:
-        time.sleep(1)
+    with Attended(rig):
         # without the worker's identity it is only signed
         rig.cli("operator", "freeze", *AGENT, *WHY, worker=False)
-        begun = time.monotonic()
-        while rig.is_live(held.token):
-            assert time.monotonic() < begun + 5
-            time.sleep(0.05)
-    finally:
-        stop.set()
-        thread.join()
+        wait_for(lambda: not rig.is_live(held.token), 5)
+        wait_for(lambda: rig.file(file.stem).task.state == "confirmed")
     assert rig.file(file.stem).task.end_reason == "frozen"
 
 

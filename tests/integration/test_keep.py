@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import psycopg
 import pytest
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from go_between import Fate, GoBetween, Moment
 from rig import Rig, own_rig
@@ -21,7 +21,6 @@ from jitvault.ports.ledger import OpState
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import papers
-from jitvault.services.follow import follow
 from jitvault.services.sign import sign_decision
 
 Spec = Callable[..., Path]
@@ -37,35 +36,6 @@ def lab() -> Iterator[World]:
 @pytest.fixture
 def rig(lab: World, tmp_path: Path) -> Rig:
     return own_rig(lab, {**env(lab, "", EXAMPLE), "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}, tmp_path)
-
-
-class Keeper:
-    """`audit follow` in a thread of its own, until the block is left."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig, self._stop, self.told = rig, Event(), list[str]()
-        self._thread = Thread(target=self._run)
-
-    def _run(self) -> None:
-        follow(self._worker, stopped=self._stop.is_set, tell=self.told.append)
-
-    def __enter__(self) -> Keeper:
-        # made here: the environment belongs to one thread at a time
-        self._worker = self._rig.wiring().worker
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 def can_log_in(rig: Rig, login: dict[str, str]) -> bool:
@@ -87,7 +57,7 @@ def renewals(rig: Rig, task: str, kind: str) -> list[OpState]:
 def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, spec: Spec) -> None:
     file = spec()
     granted = rig.granted(file)
-    with Keeper(rig) as keeper:
+    with Attended(rig) as worker:
         # longer than a step before anybody unwraps: it is renewed by its accessor
         time.sleep(STEP_S + 1)
         held = rig.use(granted)
@@ -96,7 +66,7 @@ def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, 
         assert rig.is_live(held.token) and can_log_in(rig, held.login)
         assert lease_ttl(rig, held.lease_id) <= STEP_S
         assert rig.file(file.stem).task.state == "active"
-    assert keeper.told == [f"{file.stem} is active"]
+    assert worker.log.states(file.stem) == ["active"]
     assert len(renewals(rig, file.stem, "renew_token")) >= 4
     assert len(renewals(rig, file.stem, "renew_lease")) >= 3
     # a little less than forever: the worker is the only one who renews
@@ -109,7 +79,7 @@ def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, 
 def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
     file = spec()
     granted = rig.granted(file)
-    with Keeper(rig):
+    with Attended(rig):
         held = rig.use(granted)
         wait_for(lambda: "ok" in [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_lease"])
     dead = time.monotonic()
@@ -231,7 +201,7 @@ def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig,
 def ends(rig: Rig, task: str, reason: str) -> None:
     """The task ends as nobody asks for it, without another renewal."""
     before = len(renewals(rig, task, "renew_token"))
-    with Keeper(rig):
+    with Attended(rig):
         wait_for(lambda: rig.file(task).task.state in ("confirmed", "sealed"))
     assert rig.file(task).task.end_reason == reason
     assert len(renewals(rig, task, "renew_token")) <= before
@@ -313,7 +283,7 @@ def test_an_approval_that_expires_bounds_the_issue_alone(rig: Rig, spec: Spec, m
 def test_missing_beats_end_the_task_and_each_line_of_its_token_is_one(rig: Rig, spec: Spec) -> None:
     file = spec()
     file.write_text(file.read_text().replace("{for: 15m}", f"{{for: 15m, heartbeat: {STEP_S}s}}"))
-    with Keeper(rig):
+    with Attended(rig):
         granted = rig.granted(file)
         # nobody is silent who has not begun
         time.sleep(STEP_S + 1)

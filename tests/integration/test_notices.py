@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from attended import Attended
 from psycopg import sql
 from rig import Rig
 
@@ -246,27 +243,13 @@ def test_what_is_not_set_up_as_a_whole_is_refused_before_the_worker_does_anythin
     assert not rig.ledger_path.exists()
 
 
-@contextmanager
-def following(rig: Rig, extra: dict[str, str], says: Path) -> Iterator[None]:
-    """A follower that tells, from when on notices are told."""
-    rig("operator", "audit", "status")
-    argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
-    environment = {**rig.cli.environment(None), **extra}
-    with says.open("w") as stderr:
-        process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
-    try:
-        until(lambda: bool(rig.rows("SELECT 1 FROM notices WHERE kind = 'begun'")))
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(20) == 0
-
-
-def test_a_follower_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook, tmp_path: Path) -> None:
+def test_a_worker_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:
     hook.down()
     file, others = spec(criticality="medium"), [spec(criticality="medium") for _ in range(3)]
-    says = tmp_path / "says"
-    with following(rig, hook.extra, says):
+    rig("operator", "audit", "status")
+    rig.cli.variables = {**rig.cli.variables, **hook.extra}
+    with Attended(rig) as worker:
+        until(lambda: bool(rig.rows("SELECT 1 FROM notices WHERE kind = 'begun'")))
         for one in (file, *others):
             rig("operator", "grant", one, code=4)
         until(lambda: notices(rig, file.stem)[0][1] > 1)
@@ -275,10 +258,10 @@ def test_a_follower_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Sp
         until(lambda: bool(hook.seen))
         hook.status = 204
         until(lambda: hook.events(file.stem) == ["pending"])
-        until(lambda: "taken again" in says.read_text())
+        until(lambda: bool(worker.log.all_of("notices are taken again")))
     # once for each reason, however many there are and however often they are tried
-    told = [line.rsplit(": ", 1)[-1] for line in says.read_text().splitlines() if line.startswith("notices ")]
-    assert told[0] == "ConnectionError" and told[-1] == "notices are taken again"
+    told = [str(values.get("why", "again")) for event, values in worker.log.entries if event.startswith("notices ")]
+    assert told[0].endswith("ConnectionError") and told[-1] == "again"
     assert len(told) <= 5 and all(one != other for one, other in pairwise(told)), told
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,33 +232,6 @@ def test_a_set_that_does_not_validate_is_never_used_and_the_last_good_one_stays(
     policies("permit (")
     file = spec()
     assert "does not parse" in rig("operator", "grant", file, code=8, extra=extra).error["message"]
-
-
-@pytest.fixture
-def following(rig: Rig, policies: Callable[[str], dict[str, str]]) -> Iterator[subprocess.Popen[str]]:
-    environment = {**rig.cli.environment("operator"), **policies(SUBMIT + f'@id("p") {GRANT}')}
-    argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
-    process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def test_audit_follow_says_which_policies_it_took_and_which_it_refused(
-    following: subprocess.Popen[str], policies: Callable[[str], dict[str, str]]
-) -> None:
-    assert following.stderr is not None and following.stderr.readline().startswith("following")
-    policies("permit (")
-    os.kill(following.pid, signal.SIGHUP)
-    # what is due of other tests' tasks is told as well
-    refused = next(line for line in following.stderr if line.startswith("policies"))
-    assert "stay in use: the policy set does not parse: own.cedar" in refused
-    policies(SUBMIT)
-    os.kill(following.pid, signal.SIGHUP)
-    assert "are in use" in next(line for line in following.stderr if line.startswith("policies"))
-    assert following.poll() is None
 
 
 def test_the_shipped_cases_hold_and_another_policy_fails_them(

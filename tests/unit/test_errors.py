@@ -34,6 +34,7 @@ KINDS = {
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",
     "NotFound": "WrongState",
+    "Overtaken": "WrongState",
     "VaultRejected": "VaultRefused",
     "LedgerFull": "LedgerUnavailable",
 }

@@ -123,7 +123,7 @@ def judge_tasks(record: Known[Record | Unusable | NoneYet], now: datetime) -> It
     yield _findings(record.findings, now)
     late = [f"{task} since {_clock(at)}" for task, at in record.overdue if now - at > LATE]
     if late:
-        yield OVERDUE.fail(listed(late), "Nobody does what is due: is `jitvault audit follow` running?")
+        yield OVERDUE.fail(listed(late), "Nobody does what is due: is `jitvault worker` running?")
     else:
         yield OVERDUE.ok("nothing waits for longer than a minute")
     long = [f"{task} since {_clock(at)}" for task, at in record.ending if now - at > LONG]

@@ -253,3 +253,13 @@ def test_a_window_without_problems_closes_in_time(now: datetime, length: timedel
         fits = not window.problems(now, limit)
         assert fits == (length <= limit)
         assert window.closes_at(now) == now + length
+
+
+@given(INSTANTS, INSTANTS, st.one_of(st.none(), INSTANTS))
+def test_what_is_not_granted_is_looked_at_when_it_opens_and_then_when_it_is_over(
+    now: datetime, until: datetime, opens: datetime | None
+) -> None:
+    window = Window(until=until, not_before=opens)
+    look = window.look_at(now)
+    assert look == (opens if opens and not window.opens(now) else until)
+    assert Window(for_=HOUR, not_before=opens).look_at(now) == (opens if opens and now < opens else None)

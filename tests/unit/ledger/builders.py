@@ -171,8 +171,7 @@ def read(
 ) -> None:
     """Enter `lines` as one batch that was read of a source."""
     ledger.start_source(source, Position("1:2", 0, 1))
-    with ledger.claim_source(source) as claim:
-        ledger.observe(source, batch(lines, **how), claim=claim, at=at, shared=shared)
+    ledger.observe(source, batch(lines, **how), after=position(ledger, source), at=at, shared=shared)
 
 
 def position(ledger: SqlLedger, source: str = "audit") -> Position:

@@ -76,7 +76,7 @@ def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: SqlLedger) -
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
         ledger.vouch("audit", claim=claim)
-        ledger.observe("audit", batch([], offset=50), claim=claim, at=NOW)
+        ledger.observe("audit", batch([], offset=50), after=position(ledger), at=NOW)
     assert ledger.readings()["audit"].vouched
 
 
@@ -103,12 +103,26 @@ def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, place: Ledg
         with ledger.claim_source("audit"):
             late = batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)], gaps=("cut off",))
             with pytest.raises(WrongState, match="another process reads audit source audit"):
-                ledger.observe("audit", late, claim=old, at=NOW)
+                # nor does who read from elsewhere
+                ledger.observe("audit", late, after=Position("1:2", 1, 1), at=NOW)
             with pytest.raises(WrongState, match="another process reads audit source audit"):
                 ledger.vouch("audit", claim=old)
     assert ledger.readings() == before
     assert ledger.gaps() == []
     assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
+
+
+def test_of_two_that_read_the_same_at_once_one_enters_it_and_the_other_goes_on_from_there(ledger: SqlLedger) -> None:
+    issued(ledger)
+    ledger.start_source("audit", start := Position("1:2", 0, 1))
+    first, second = batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)]), batch([seen(2, Kind.USED, TOKEN, actor=TOKEN)])
+    ledger.observe("audit", first, after=start, at=NOW)
+    before = file_of(ledger), ledger.readings()
+    with pytest.raises(WrongState, match="another process reads"):
+        ledger.observe("audit", second, after=start, at=NOW)
+    assert (file_of(ledger), ledger.readings()) == before
+    ledger.observe("audit", second, after=first.position, at=NOW)
+    assert position(ledger) == second.position
 
 
 def test_the_claim_of_another_source_is_none_of_this_one(ledger: SqlLedger) -> None:
@@ -120,8 +134,6 @@ def test_the_claim_of_another_source_is_none_of_this_one(ledger: SqlLedger) -> N
         for name in ("node-2", "no-such-source"):
             with pytest.raises(WrongState):
                 ledger.vouch(name, claim=claim)
-            with pytest.raises(WrongState):
-                ledger.observe(name, batch([]), claim=claim, at=NOW)
     assert not any(reading.vouched for reading in ledger.readings().values())
 
 
@@ -181,7 +193,7 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
     with ledger.claim_source("audit") as claim:
         ledger.break_stretches("made anew", NOW)
         with pytest.raises(WrongState, match="another process reads audit source audit"):
-            ledger.observe("audit", batch([seen(1, Kind.OWN)]), claim=claim, at=NOW)
+            ledger.observe("audit", batch([seen(1, Kind.OWN)]), after=Position("1:2", 0, 1), at=NOW)
         with pytest.raises(WrongState):
             ledger.vouch("audit", claim=claim)
     assert position(ledger) == Position("1:2", 0, 2)
@@ -195,8 +207,8 @@ def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit"):
         ledger.break_stretches("made anew", NOW)
-    with ledger.claim_source("audit") as claim:
-        ledger.observe("audit", batch([], epoch=2), claim=claim, at=NOW)
+    with ledger.claim_source("audit"):
+        ledger.observe("audit", batch([], epoch=2), after=position(ledger), at=NOW)
 
 
 # -- salts ------------------------------------------------------------------------------------------------
@@ -248,22 +260,21 @@ def test_what_is_no_line_of_the_canary_is_not_kept(
 
 def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
-    with ledger.claim_source("audit") as claim:
-        for lines, found in [
-            (NONCE_LINES[:1], None),
-            (NONCE_LINES[1:2], Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))),
-        ]:
-            given = ledger.observe("audit", batch(lines), claim=claim, at=NOW, expected="hmac-nonce")
-            assert given == found
+    for lines, found in [
+        (NONCE_LINES[:1], None),
+        (NONCE_LINES[1:2], Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))),
+    ]:
+        given = ledger.observe("audit", batch(lines), after=position(ledger), at=NOW, expected="hmac-nonce")
+        assert given == found
 
 
 def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLedger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     ledger.start_source("node-2", Position("1:2", 0, 1))
-    with ledger.claim_source("node-2") as claim:
-        # also where that one shows the very same line, which is known already
-        copies = [replace(o, place=replace(o.place, source="node-2")) for o in NONCE_LINES]
-        assert ledger.observe("node-2", batch(copies), claim=claim, at=NOW, expected="hmac-nonce") is None
+    # also where that one shows the very same line, which is known already
+    copies = [replace(o, place=replace(o.place, source="node-2")) for o in NONCE_LINES]
+    after = position(ledger, "node-2")
+    assert ledger.observe("node-2", batch(copies), after=after, at=NOW, expected="hmac-nonce") is None
     assert ledger.keep_canary("node-2", "hmac-nonce") is None
     assert as_is(place, "SELECT * FROM canaries") == []
 

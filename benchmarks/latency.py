@@ -1,0 +1,88 @@
+"""From a request that was written to a wrapping token that can be read, with a worker running."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from benchmarks.measure import Figure
+from benchmarks.scene import Scene, scene, spec_of
+from jitvault.domain.spec import parse_spec
+from jitvault.services.sign import sign_grant_wish, sign_submission
+
+TIMES, PAUSE_S = 25, 0.2
+_LOOK_S, _PATIENCE_S = 0.002, 20
+# the ledger's events of a grant, by what came true with each
+_PARTS = {
+    "submitted": "seen in the stream, decided, and in the ledger",
+    "create_token_intended": "checked, and the intent committed",
+    "token_created": "made by Vault, and committed",
+    "delivered": "looked up, in the inbox, and committed",
+}
+
+
+def run(directory: Path) -> list[Figure]:
+    """`request_to_token_ms`: a low-risk task, from the moment its request and the wish to have it granted are written
+    until its wrapping token is in the requester's inbox, polled every 2 ms. The worker is a process of its own.
+    """
+    with scene(directory / "latency") as world, working(world):
+        _once(world)
+        taken = [_once(world) for _ in range(TIMES)]
+    whole = median(each["readable"] for each in taken)
+    said = f"{TIMES} requests, one after the other"
+    figures = [Figure("request_to_token_ms", whole, "ms", said, bar=150)]
+    before = [0.0] * TIMES
+    for part, words in _PARTS.items():
+        here = [each[part] for each in taken]
+        spent = median(after - earlier for after, earlier in zip(here, before, strict=True))
+        figures.append(Figure(f"request_{part}_ms", spent, "ms", f"until it is {words}"))
+        before = here
+    return figures
+
+
+@contextmanager
+def working(world: Scene, *options: str) -> Iterator[None]:
+    """A worker on the scene's ledger, from the moment that it works until the block is left."""
+    base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
+    with subprocess.Popen(argv, env={**base, **world.environment}, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            first = json.loads(process.stderr.readline())
+            if first["event"] != "working":
+                raise RuntimeError(f"the worker did not start: {first}")
+            yield
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+def _once(world: Scene) -> dict[str, float]:
+    """Milliseconds from the written wish to each part, by the clock of this machine."""
+    spec = parse_spec(json.dumps(spec_of(f"bench-{secrets.token_hex(6)}")).encode())
+    person = world.operator
+    sign_submission(person, spec, revise=False)
+    sign_grant_wish(person, spec)
+    written, deadline = datetime.now(UTC), time.monotonic() + _PATIENCE_S
+    while person.documents.get(f"inbox/{person.entity}/{spec.id}") is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no token for {spec.id} within {_PATIENCE_S} s")
+        time.sleep(_LOOK_S)
+    readable = datetime.now(UTC)
+    time.sleep(PAUSE_S)
+    file = world.wiring.ledger.file(spec.id)
+    assert file is not None
+    at = {event.kind: datetime.fromisoformat(event.at) for event in file.events}
+    return {
+        "readable": (readable - written).total_seconds() * 1000,
+        **{part: (at[part] - written).total_seconds() * 1000 for part in _PARTS},
+    }

@@ -1,0 +1,111 @@
+"""From approved to delivered, many at once: the worker's hands against bare hvac threads with the same requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.bare import Bare
+from benchmarks.measure import Figure
+from benchmarks.meter import Request, metered
+from benchmarks.scene import Scene, scene
+from jitvault.domain.lifecycle import State
+from jitvault.domain.spec import TaskSpec
+from jitvault.worker.agenda import Agenda, Job, Urgency
+from jitvault.worker.health import Health
+from jitvault.worker.pool import Pool
+from jitvault.worker.process import hiring
+from jitvault.worker.supervisor import Supervisor
+
+TASKS = 48
+BARS = {1: 0.6, 4: 0.7, 16: 0.7}
+# seldom: who looks takes time from those that work
+_PATIENCE_S, _LOOK_S = 120, 0.05
+
+
+class _Silent:
+    """A log that nobody reads."""
+
+    def info(self, event: str, **values: object) -> None: ...
+
+    warning = error = info
+
+
+def run(directory: Path) -> list[Figure]:
+    """`grant_rate_N`: what N hands deliver in the time in which N bare hvac threads send the same requests, each with a
+    row for its intent and a ledger with synchronous=FULL. 1 would be as fast as these.
+    """
+    with scene(directory / "throughput") as world:
+        world.advance(world.asked(), State.ISSUED)
+        return [figure for hands, bar in BARS.items() for figure in _at(world, hands, bar)]
+
+
+def _at(world: Scene, hands: int, bar: float) -> list[Figure]:
+    # each side once before and once after the other, so that the machine's drift hits both
+    bare = [_bare_s(world, hands)]
+    own = _own_s(world, hands)
+    bare.append(_bare_s(world, hands))
+    reference = sum(bare) / len(bare)
+    said = f"{TASKS / reference:.0f}/s by bare hvac, {hands} threads, {TASKS} tasks"
+    return [
+        Figure(f"grant_rate_{hands}", reference / own, "ratio", said, better="higher", bar=bar),
+        Figure(f"grants_per_s_{hands}", TASKS / own, "1/s", said, better="higher"),
+    ]
+
+
+def _own_s(world: Scene, hands: int) -> float:
+    supervisor = Supervisor()
+    pool = Pool(supervisor, hiring(world.wiring), Agenda(hands, 1), Health(supervisor), _Silent())
+    pool.start()
+    # a hand connects with its first task
+    _issue(world, supervisor, pool, [world.asked() for _ in range(2 * hands)])
+    specs = [world.asked() for _ in range(TASKS)]
+    started = time.perf_counter()
+    _issue(world, supervisor, pool, specs)
+    took = time.perf_counter() - started
+    supervisor.stopping.set()
+    supervisor.join(10)
+    return took
+
+
+def _issue(world: Scene, supervisor: Supervisor, pool: Pool, specs: Sequence[TaskSpec]) -> None:
+    waiting, deadline = [spec.id for spec in specs], time.monotonic() + _PATIENCE_S
+    for spec in specs:
+        pool.want(Job(spec.id, Urgency.ASKED, hint=world.operator.entity))
+    while waiting:
+        # in the order in which they are taken: most looks read one row
+        while waiting and _is_issued(world, waiting[0]):
+            waiting.pop(0)
+        if time.monotonic() > deadline or supervisor.death:
+            raise RuntimeError(f"{len(waiting)} tasks were not issued: {supervisor.death}")
+        time.sleep(_LOOK_S)
+
+
+def _is_issued(world: Scene, task_id: str) -> bool:
+    task = world.wiring.ledger.task(task_id)
+    return task is not None and task.state is State.ISSUED
+
+
+def _recorded(world: Scene) -> Sequence[Request]:
+    """The requests of one grant, of a token that lives as long as they are sent again."""
+    spec = world.asked()
+    with metered() as meter:
+        world.advance(spec, State.ISSUED)
+    return meter.requests
+
+
+def _bare_s(world: Scene, threads: int) -> float:
+    requests = _recorded(world)
+    clients = [Bare(world.world) for _ in range(threads)]
+    shares = [len(range(n, TASKS, threads)) for n in range(threads)]
+
+    def send(client: Bare, times: int) -> None:
+        for _ in range(times):
+            client.replay(requests)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(send, clients, shares))
+    return time.perf_counter() - started

@@ -1,0 +1,50 @@
+"""What waits for a worker, by what the stream showed and by what lies in Vault."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from jitvault.domain.intake import Wanted, wanted
+from jitvault.services.context import Worker
+
+# one source may be behind another by so much: its lines are older than what was seen already
+_BEHIND = timedelta(minutes=1)
+
+
+class Word:
+    """What people have written since somebody looked last, whichever process read the lines."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        # what was written before is found by listing
+        self._newest = worker.now()
+        self._seen: dict[str, datetime] = {}
+
+    def new(self) -> list[Wanted]:
+        """What was not given before, in the order of Vault's time."""
+        since = self._newest - _BEHIND
+        found = [one for one in self._worker.ledger.written(since=since) if one.line not in self._seen]
+        for one in found:
+            self._newest = max(self._newest, one.at)
+            self._seen[one.line] = one.at
+        for line in [line for line, at in self._seen.items() if at < self._newest - _BEHIND]:
+            del self._seen[line]
+        return [ask for one in found if (ask := wanted(one.path))]
+
+
+def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:
+    """Every request that no task was made of, with who asks, and with `ungranted` every task that may still be granted.
+
+    What was refused is settled.
+    """
+    found: dict[str, str | None] = dict.fromkeys(worker.ledger.ungranted() if ungranted else ())
+    for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
+        for name in worker.documents.names(f"requests/{author}/"):
+            task_id = name.rstrip("/")
+            ask = wanted(f"requests/{author}/{task_id}/submit")
+            if ask is None or task_id in found or worker.ledger.task(task_id) is not None:
+                continue
+            said = worker.documents.get(f"tasks/{task_id}") or {}
+            if said.get("state") != "refused":
+                found[task_id] = author
+    return found

@@ -1,0 +1,190 @@
+"""Which task is looked after next: pure, given the time. One task is never in two hands at once.
+
+What was wanted while a task is in hand is looked at afterwards. A task that fails, or stays due as it was, is left
+alone for longer and longer, so that it takes nobody's turn; only news about it brings it back at once. Tasks that take
+long are counted apart: so many of them may be in hand, and everybody else has the other hands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+SLOW_S = 2.0
+"""Whoever is in hand for longer waits for something that hangs, and takes none of the places of others."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class Urgency(IntEnum):
+    """What comes first: access that must not be there any more, what would starve, what people wait for, the rest."""
+
+    END = 0
+    HELD = 1
+    ASKED = 2
+    DUE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A task that is wanted. `hint` is the entity whose request is looked for first.
+
+    `hurry`: only the first act on each token now, since others wait for theirs; the rest of it follows by itself.
+    `to_grant`: it is wanted for nothing but what comes before a grant.
+    """
+
+    task_id: str
+    urgency: Urgency
+    hint: str | None = None
+    hurry: bool = False
+    to_grant: bool = False
+
+    def and_also(self, other: Job) -> Job:
+        urgency = min(self.urgency, other.urgency)
+        hint, hurry = self.hint or other.hint, self.hurry or other.hurry
+        return Job(self.task_id, urgency, hint, hurry, self.to_grant and other.to_grant)
+
+
+@dataclass(slots=True)
+class _Entry:
+    job: Job
+    ready_at: float
+    seq: int
+
+
+@dataclass(slots=True)
+class _Record:
+    """How it went lately: failures in a row, and whether it took long."""
+
+    failures: int = 0
+    slow: bool = False
+    until: float = 0.0
+
+
+class Agenda:
+    """`hands` tasks are in hand at once besides `may_hang` that take long. `limit` is what Vault takes at the moment.
+
+    All times are seconds of one monotonic clock.
+    """
+
+    def __init__(self, hands: int, may_hang: int) -> None:
+        self.hands, self.may_hang = hands, may_hang
+        self.limit = float(hands)
+        self._waiting: dict[str, _Entry] = {}
+        self._running: dict[str, float] = {}
+        self._again: dict[str, Job] = {}
+        self._records: dict[str, _Record] = {}
+        self._seq = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def knows(self, task_id: str) -> bool:
+        return task_id in self._waiting or task_id in self._running
+
+    def running(self) -> int:
+        return len(self._running)
+
+    def hanging(self, now: float) -> int:
+        """How many in hand take long."""
+        return sum(self._is_slow(task_id, since, now) for task_id, since in self._running.items())
+
+    def want(self, job: Job, now: float, *, news: bool = False) -> None:
+        """Have a task looked after. One that is left alone for a while comes back at once where there is `news`."""
+        if job.task_id in self._running:
+            if news:
+                before = self._again.get(job.task_id)
+                self._again[job.task_id] = before.and_also(job) if before else job
+            return
+        entry, record = self._waiting.get(job.task_id), self._records.get(job.task_id)
+        if entry is not None:
+            entry.job = entry.job.and_also(job)
+            entry.ready_at = min(entry.ready_at, now) if news else entry.ready_at
+            return
+        self._put(job, now if news or record is None else max(now, record.until))
+
+    def take(self, now: float) -> Job | None:
+        """The next task, which is in hand from now on; None where nothing is ready or every hand is full."""
+        slow = self.hanging(now)
+        if len(self._running) >= self.hands + self.may_hang:
+            return None
+        room, room_to_hang = len(self._running) - slow < max(1, int(self.limit)), slow < self.may_hang
+        best: _Entry | None = None
+        for entry in self._waiting.values():
+            fits = room_to_hang if self._was_slow(entry.job.task_id) else room
+            if fits and entry.ready_at <= now and (best is None or _order(entry) < _order(best)):
+                best = entry
+        if best is None:
+            return None
+        task_id = best.job.task_id
+        del self._waiting[task_id]
+        self._running[task_id] = now
+        return best.job
+
+    def wait_s(self, now: float, at_most: float) -> float:
+        """How long until something that waits is ready."""
+        return max(
+            0.0, min([at_most, *(entry.ready_at - now for entry in self._waiting.values() if entry.ready_at > now)])
+        )
+
+    def done(self, job: Job, now: float, *, again_in: float | None = None) -> None:
+        """It went well. `again_in` seconds it has to be looked at again: only time is missing."""
+        record = self._ended(job, now)
+        record.failures, record.until = 0, 0.0
+        if not record.slow:
+            del self._records[job.task_id]
+        self._next(job, now, again_in)
+
+    def failed(self, job: Job, now: float, *, longest_s: float = LONGEST_PAUSE_S, forget: bool = False) -> float:
+        """It went wrong, or nothing came of it; gives for how many seconds it is left alone.
+
+        With `forget` it comes back only when somebody wants it.
+        """
+        record = self._ended(job, now)
+        record.failures += 1
+        pause_s = float(min(longest_s, FIRST_PAUSE_S * 2 ** min(record.failures - 1, 30)))
+        record.until = now + pause_s
+        self._next(job, now, None if forget else pause_s)
+        return pause_s
+
+    def refused(self) -> None:
+        """Vault took no more, or did not answer: half as many at once from now on."""
+        self.limit = max(1.0, self.limit / 2)
+
+    def taken(self) -> None:
+        """Vault did what it was asked: one more at once after as many of these as there are at once now."""
+        self.limit = min(float(self.hands), self.limit + 1 / max(1.0, self.limit))
+
+    def forget_old(self, now: float) -> None:
+        """Forget how tasks went that nobody has wanted since they were left alone."""
+        kept = self._waiting.keys() | self._running.keys()
+        for task_id in [t for t, r in self._records.items() if t not in kept and r.until + LONGEST_PAUSE_S < now]:
+            del self._records[task_id]
+
+    def _ended(self, job: Job, now: float) -> _Record:
+        since = self._running.pop(job.task_id)
+        record = self._records.setdefault(job.task_id, _Record())
+        record.slow = now - since >= SLOW_S
+        return record
+
+    def _next(self, job: Job, now: float, again_in: float | None) -> None:
+        again = self._again.pop(job.task_id, None)
+        if again is not None:
+            self._put(again, now)
+        elif again_in is not None:
+            self._put(replace(job, hurry=False, to_grant=False), now + again_in)
+
+    def _put(self, job: Job, ready_at: float) -> None:
+        self._seq += 1
+        self._waiting[job.task_id] = _Entry(job, ready_at, self._seq)
+
+    def _is_slow(self, task_id: str, since: float, now: float) -> bool:
+        return now - since >= SLOW_S or self._was_slow(task_id)
+
+    def _was_slow(self, task_id: str) -> bool:
+        record = self._records.get(task_id)
+        return record is not None and record.slow
+
+
+def _order(entry: _Entry) -> tuple[int, float, int]:
+    return entry.job.urgency, entry.ready_at, entry.seq

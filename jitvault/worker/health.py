@@ -1,0 +1,130 @@
+"""How the worker is: counters, whether it is ready, and an endpoint on loopback that says so.
+
+GET /healthz    200 while every loop lives and says so, else 503
+GET /readyz     200 while, besides, Vault answers and the audit stream is trusted, else 503
+GET /metrics    the counters, as Prometheus text
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from threading import Lock
+from typing import Any
+
+from jitvault.errors import UsageError
+from jitvault.worker.supervisor import Supervisor
+
+SILENT_S = 60.0
+"""A loop that said nothing for so long hangs."""
+_REQUEST_S, _POLL_S = 5.0, 0.2
+
+
+@dataclass
+class Health:
+    """What the loops report. For all threads; nothing in it is a secret."""
+
+    supervisor: Supervisor
+    why_not_trusted: str | None = "no canary was seen yet"
+    _values: dict[str, float] = field(default_factory=dict)
+    _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
+    _lock: Lock = field(default_factory=Lock)
+
+    def count(self, name: str, by: int = 1, **labels: str) -> None:
+        with self._lock:
+            self._counted[name, tuple(sorted(labels.items()))] += by
+
+    def set(self, name: str, value: float) -> None:
+        with self._lock:
+            self._values[name] = value
+
+    def trouble(self) -> list[str]:
+        """Why it does not live; empty while it does."""
+        if self.supervisor.stopping.is_set():
+            return ["it is ending"]
+        return [f"the loop {name} says nothing" for name in self.supervisor.silent(SILENT_S)]
+
+    def unready(self) -> list[str]:
+        """Why nothing is granted or confirmed now."""
+        return self.trouble() + ([self.why_not_trusted] if self.why_not_trusted else [])
+
+    def metrics(self) -> str:
+        """Prometheus text format, version 0.0.4."""
+        with self._lock:
+            values, counted = dict(self._values), dict(self._counted)
+        values |= {"up": 0 if self.trouble() else 1, "ready": 0 if self.unready() else 1}
+        lines = [
+            f"# TYPE jitvault_worker_{name} gauge\njitvault_worker_{name} {value:g}" for name, value in values.items()
+        ]
+        for name in sorted({name for name, _ in counted}):
+            lines.append(f"# TYPE jitvault_worker_{name}_total counter")
+            for (of, labels), n in sorted(counted.items()):
+                if of == name:
+                    shown = ",".join(f"{key}={json.dumps(value)}" for key, value in labels)
+                    lines.append(f"jitvault_worker_{name}_total{'{' + shown + '}' if shown else ''} {n}")
+        return "\n".join(lines) + "\n"
+
+
+def served(health: Health, where: str) -> ThreadingHTTPServer:
+    """An endpoint at HOST:PORT, which has to be on loopback; `serve_forever` serves it. Raises UsageError."""
+    host, _, port = where.rpartition(":")
+    try:
+        address = ip_address(host.strip("[]"))
+        number = int(port)
+    except ValueError:
+        raise UsageError("--health: expected an address and a port, such as 127.0.0.1:9200") from None
+    if not address.is_loopback or not 0 <= number < 2**16:
+        raise UsageError(
+            "--health: expected an address on loopback", hint="Let a proxy of yours make it known further."
+        )
+    try:
+        return ThreadingHTTPServer((str(address), number), _handler(health))
+    except OSError as error:
+        raise UsageError(f"--health {where}: cannot listen there: {error.strerror}") from None
+
+
+def serve(endpoint: ThreadingHTTPServer, supervisor: Supervisor) -> None:
+    """Answer until the worker ends."""
+    endpoint.timeout = _POLL_S
+    endpoint.daemon_threads = True
+    with endpoint:
+        while not supervisor.stopping.is_set():
+            supervisor.beat("health")
+            endpoint.handle_request()
+
+
+_Page = tuple[int, str, str]
+"""Status, content type, text."""
+
+
+def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
+    def state(why: list[str]) -> _Page:
+        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why}) + "\n"
+
+    pages: dict[str, Callable[[], _Page]] = {
+        "/healthz": lambda: state(health.trouble()),
+        "/readyz": lambda: state(health.unready()),
+        "/metrics": lambda: (200, "text/plain; version=0.0.4", health.metrics()),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_S
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path)
+            status, kind, text = page() if page else (404, "text/plain", "healthz, readyz or metrics\n")
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    return Handler

@@ -1,0 +1,52 @@
+"""What the worker says: one event a line, for people or as JSON. Nothing that is logged is ever a secret.
+
+Values are ids, states and the messages of `jitvault.errors`, which hold none; of a bug only its kind is told.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+import structlog
+
+
+class Log(Protocol):
+    """What the loops need of a logger."""
+
+    def info(self, event: str, **values: object) -> Any: ...
+
+    def warning(self, event: str, **values: object) -> Any: ...
+
+    def error(self, event: str, **values: object) -> Any: ...
+
+
+def log_to_stderr(*, as_json: bool) -> Log:
+    """A logger that may be used by all threads."""
+    shape: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    logger: Log = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            _printable,
+            shape,
+        ],
+        wrapper_class=structlog.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
+    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

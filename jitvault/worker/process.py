@@ -1,0 +1,127 @@
+"""`jitvault worker`: one process that runs the lifecycle unattended.
+
+It acts on the ledger's state, so it does not matter who was there before, or how they ended. SIGTERM: nothing new is
+begun, what is under way is finished or left as unknown in the ledger, and within 10 s the process is gone. A second one
+ends it at once. SIGHUP: templates and policies are read again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Event
+from types import FrameType
+
+from jitvault.services.context import Worker
+from jitvault.settings import Settings
+from jitvault.wiring import Wiring
+from jitvault.worker.agenda import Agenda, Job, Urgency
+from jitvault.worker.health import Health, serve, served
+from jitvault.worker.logs import Log
+from jitvault.worker.loops import Loops, Pace
+from jitvault.worker.pool import Pool
+from jitvault.worker.supervisor import Supervisor
+
+GRACE_S = 6.0
+"""How long loops have to end. Whoever hangs longer in a request is left: its act is in the ledger as intended."""
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a worker is run: how many tasks at once, and how many more may hang; where its health is shown."""
+
+    hands: int = 4
+    may_hang: int = 4
+    health: str | None = None
+    pace: Pace = field(default_factory=Pace)
+    fix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker whose loops run. `reload` takes templates and policies as they are now."""
+
+    wiring: Wiring
+    worker: Worker
+    pool: Pool
+    log: Log
+
+    def reload(self) -> None:
+        """Take each set as a whole; what does not validate is told, and the last good set stays."""
+        for what, current in (("policies", self.wiring.authorizer), ("templates", self.wiring.templates.current)):
+            if current.reload():
+                self.log.info("read again", what=what, policies=self.wiring.authorizer.digest)
+            else:
+                self.log.error("not taken, the last good set stays in use", what=what, why=current.refused)
+        # what was decided may be decided otherwise now, and what is held may not be any more
+        for task_id in (*self.worker.ledger.held(), *self.worker.ledger.ungranted()):
+            self.pool.want(Job(task_id, Urgency.DUE), news=True)
+
+
+def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> Started:
+    """Start all loops. Raises JitvaultError before the first one where Vault, ledger or settings do not allow it."""
+    health = Health(supervisor)
+    endpoint = served(health, plan.health) if plan.health else None
+    wiring = Wiring(settings, supervisor.stopping.is_set)
+    # by name first: whoever is not known to Vault or to the ledger is told so before anything begins
+    worker = wiring.worker
+    hire = hiring(wiring)
+    pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log)
+    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix)
+    if endpoint is not None:
+        supervisor.start("health", lambda: serve(endpoint, supervisor))
+    pool.start()
+    loops.start()
+    log.info("working", vault=settings.vault_addr, installation=worker.installation, policies=wiring.authorizer.digest)
+    return Started(wiring, worker, pool, log)
+
+
+def work(settings: Settings, plan: Plan, log: Log) -> None:
+    """Run until SIGTERM or SIGINT. Raises JitvaultError when a loop dies, with its reason."""
+    supervisor = Supervisor()
+    with _signals(supervisor.stopping) as reload:
+        started = start(settings, supervisor, plan, log)
+        while not supervisor.stopping.wait(_POLL_S):
+            if reload.is_set():
+                reload.clear()
+                started.reload()
+        log.info("ending")
+        left = supervisor.join(GRACE_S)
+    if left:
+        log.warning("left in the middle of a request; what it did is in the ledger as intended", threads=left)
+    if supervisor.death is not None:
+        raise supervisor.death.as_error()
+    log.info("ended")
+
+
+def hiring(wiring: Wiring) -> Callable[[], Worker]:
+    """Gives a Worker for one thread, with its own connections, which finds the active node of the moment."""
+    return lambda: replace(wiring.for_thread().nameless_worker, waits=False)
+
+
+@contextmanager
+def _signals(stopping: Event) -> Iterator[Event]:
+    """Handle them until the block is left; gives what SIGHUP sets."""
+    reload = Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            # at once: nothing of it is in memory alone, and the next start goes on from the ledger
+            os._exit(128 + number)
+        stopping.set()
+
+    handlers = {
+        signal.SIGTERM: stop,
+        signal.SIGINT: stop,
+        signal.SIGHUP: lambda *_: reload.set(),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield reload
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

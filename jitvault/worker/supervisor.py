@@ -1,0 +1,75 @@
+"""Loops as threads. The first one that dies stops them all, with its reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+
+from jitvault.errors import JitvaultError
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Which loop died of what."""
+
+    loop: str
+    error: Exception
+
+    def as_error(self) -> JitvaultError:
+        """The error that the worker ends with: of the same kind, so with the same exit code."""
+        if isinstance(self.error, JitvaultError):
+            return type(self.error)(f"the worker's loop {self.loop!r} ended: {self.error}", hint=self.error.hint)
+        # of a bug only the kind is told: its text may hold anything
+        return JitvaultError(f"the worker's loop {self.loop!r} ended: unexpected {type(self.error).__name__}")
+
+
+@dataclass
+class Supervisor:
+    """Starts loops and knows whether they live. `stopping` is set when all of them are to end."""
+
+    stopping: Event = field(default_factory=Event)
+    death: Death | None = None
+    _threads: list[Thread] = field(default_factory=list)
+    _beats: dict[str, float] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        """Run a loop in a thread of its own until it returns, which it does only once `stopping` is set."""
+        # a thread that hangs in a request must not keep the process: what it did is in the ledger as intended
+        thread = Thread(target=self._run, args=(name, run), name=name, daemon=True)
+        with self._lock:
+            self._threads.append(thread)
+        self.beat(name)
+        thread.start()
+
+    def beat(self, name: str) -> None:
+        """A loop says that it goes on."""
+        self._beats[name] = time.monotonic()
+
+    def silent(self, longer_than_s: float) -> list[str]:
+        """The loops that have said nothing for so long."""
+        since = time.monotonic() - longer_than_s
+        return sorted(name for name, at in dict(self._beats).items() if at < since)
+
+    def join(self, within_s: float) -> list[str]:
+        """Wait for all loops to end; gives the names of those that did not."""
+        deadline = time.monotonic() + within_s
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [thread.name for thread in threads if thread.is_alive()]
+
+    def _run(self, name: str, run: Callable[[], None]) -> None:
+        try:
+            run()
+            if self.stopping.is_set():
+                return
+            error: Exception = JitvaultError("it came to its end, which it must not")
+        except Exception as failure:  # noqa: BLE001 - the boundary of a thread: whatever it is, it stops the worker
+            error = failure
+        with self._lock:
+            self.death = self.death or Death(name, error)
+        self.stopping.set()

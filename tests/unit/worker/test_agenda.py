@@ -1,0 +1,185 @@
+"""Whose turn it is: nobody is in two hands, nobody is lost, and who hangs or fails takes nobody's turn."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.worker.agenda import FIRST_PAUSE_S, LONGEST_PAUSE_S, SLOW_S, Agenda, Job, Urgency
+
+
+def job(task_id: str, urgency: Urgency = Urgency.DUE, **how: object) -> Job:
+    return Job(task_id, urgency, **how)  # type: ignore[arg-type]
+
+
+def taken(agenda: Agenda, now: float) -> list[str]:
+    """Everything that can be taken now."""
+    found = []
+    while (one := agenda.take(now)) is not None:
+        found.append(one.task_id)
+    return found
+
+
+def test_what_is_urgent_comes_first_and_of_the_same_urgency_who_came_first() -> None:
+    agenda = Agenda(hands=9, may_hang=1)
+    for name, urgency in [("d", Urgency.DUE), ("a1", Urgency.ASKED), ("a2", Urgency.ASKED), ("h", Urgency.HELD)]:
+        agenda.want(job(name, urgency), 0.0)
+    agenda.want(job("e", Urgency.END), 0.0)
+    assert taken(agenda, 0.0) == ["e", "h", "a1", "a2", "d"]
+
+
+def test_what_is_wanted_again_while_it_waits_is_one_job_with_the_best_of_both() -> None:
+    agenda = Agenda(hands=1, may_hang=1)
+    agenda.want(job("t", Urgency.DUE), 0.0)
+    agenda.want(job("t", Urgency.END, hint="entity", hurry=True), 0.0)
+    assert agenda.take(0.0) == Job("t", Urgency.END, "entity", hurry=True)
+    assert agenda.waiting == 0
+
+
+def test_news_of_a_task_in_hand_brings_it_back_and_that_it_is_due_does_not() -> None:
+    agenda = Agenda(hands=2, may_hang=1)
+    agenda.want(job("t"), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.want(job("t"), 0.1)
+    agenda.want(job("t", Urgency.ASKED), 0.1, news=True)
+    assert agenda.take(0.1) is None
+    agenda.done(one, 0.2)
+    assert agenda.take(0.2) == job("t", Urgency.ASKED)
+    agenda.done(one, 0.3)
+    assert agenda.take(0.3) is None
+
+
+def test_who_fails_is_left_alone_for_longer_and_longer_and_news_end_that() -> None:
+    agenda, now, pauses = Agenda(hands=1, may_hang=1), 0.0, []
+    agenda.want(job("t"), now)
+    for _ in range(9):
+        one = agenda.take(now)
+        assert one
+        pauses.append(agenda.failed(one, now))
+        agenda.want(job("t"), now)
+        assert agenda.take(now + pauses[-1] - 0.01) is None, "that it is still due is no news"
+        now += pauses[-1]
+    assert pauses[:4] == [FIRST_PAUSE_S * 2**n for n in range(4)] and pauses[-1] == LONGEST_PAUSE_S
+    one = agenda.take(now)
+    assert one
+    agenda.failed(one, now)
+    agenda.want(job("t"), now, news=True)
+    assert agenda.take(now) is not None
+
+
+def test_a_failure_that_is_forgotten_comes_back_by_a_want_alone_and_still_not_at_once() -> None:
+    agenda = Agenda(hands=1, may_hang=1)
+    agenda.want(job("t"), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.failed(one, 0.0, forget=True)
+    assert agenda.take(1000.0) is None
+    agenda.want(job("t"), 0.1)
+    assert agenda.take(0.5) is None and agenda.take(1.0) is not None
+
+
+def test_those_that_hang_take_the_places_for_those_and_everybody_else_has_theirs() -> None:
+    agenda = Agenda(hands=2, may_hang=2)
+    for n in range(4):
+        agenda.want(job(f"hangs-{n}"), 0.0)
+    assert taken(agenda, 0.0) == ["hangs-0", "hangs-1"]
+    # they turn out to hang: two more fit, and after that nobody
+    assert taken(agenda, SLOW_S) == ["hangs-2", "hangs-3"]
+    agenda.want(job("quick", Urgency.ASKED), SLOW_S)
+    assert taken(agenda, SLOW_S) == []
+    # from now on they are known: never more than two of them at once
+    for n in range(4):
+        agenda.failed(job(f"hangs-{n}"), 2 * SLOW_S)
+    later = 100.0
+    assert taken(agenda, later) == ["quick", "hangs-0", "hangs-1"]
+    assert agenda.hanging(later) == 2
+    agenda.want(job("another", Urgency.ASKED), later)
+    assert taken(agenda, later) == ["another"]
+
+
+def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_again() -> None:
+    agenda = Agenda(hands=8, may_hang=1)
+    for n in range(20):
+        agenda.want(job(f"t-{n:02}"), 0.0)
+    agenda.refused()
+    agenda.refused()
+    assert len(taken(agenda, 0.0)) == 2
+    for _ in range(9):
+        agenda.refused()
+    assert agenda.limit == 1
+    for _ in range(100):
+        agenda.taken()
+    assert agenda.limit == 8 and len(taken(agenda, 0.0)) == 6
+
+
+def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
+    agenda = Agenda(hands=1, may_hang=1)
+    assert agenda.wait_s(0.0, at_most=5.0) == 5.0
+    agenda.want(job("t"), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.done(one, 0.0, again_in=2.0)
+    assert agenda.wait_s(0.5, at_most=5.0) == pytest.approx(1.5)
+
+
+def test_records_of_those_that_nobody_wants_any_more_are_forgotten() -> None:
+    agenda = Agenda(hands=1, may_hang=1)
+    agenda.want(job("t"), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.failed(one, 0.0, forget=True)
+    agenda.forget_old(FIRST_PAUSE_S)
+    assert agenda._records
+    agenda.forget_old(FIRST_PAUSE_S + LONGEST_PAUSE_S + 1)
+    assert not agenda._records
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["want", "news", "take", "done", "again", "failed", "refused", "pass"]),
+        st.sampled_from("abcdef"),
+        st.sampled_from(list(Urgency)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 3), st.integers(1, 2))
+def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
+    steps: list[tuple[str, str, Urgency]], hands: int, may_hang: int
+) -> None:
+    agenda, now, running = Agenda(hands, may_hang), 0.0, dict[str, Job]()
+    owed: set[str] = set()
+    for act, name, urgency in steps:
+        if act in ("want", "news"):
+            agenda.want(job(name, urgency), now, news=act == "news")
+            owed |= {name} if act == "news" else set()
+        elif act == "take" and (one := agenda.take(now)):
+            assert one.task_id not in running
+            running[one.task_id] = one
+            owed.discard(one.task_id)
+        elif act in ("done", "again", "failed") and name in running:
+            one = running.pop(name)
+            if act == "failed":
+                agenda.failed(one, now)
+            else:
+                agenda.done(one, now, again_in=1.0 if act == "again" else None)
+        elif act == "refused":
+            agenda.refused()
+        elif act == "pass":
+            now += SLOW_S
+        assert len(running) == agenda.running() <= hands + may_hang
+    # whoever has news gets a hand in the end
+    for _ in range(200):
+        for one in running.values():
+            agenda.done(one, now)
+        running.clear()
+        now += LONGEST_PAUSE_S
+        while (one := agenda.take(now)) is not None:
+            running[one.task_id] = one
+            owed.discard(one.task_id)
+        if not owed:
+            return
+    raise AssertionError(owed)

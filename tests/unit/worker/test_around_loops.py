@@ -1,0 +1,133 @@
+"""What stands around the loops: their supervisor, the log, the health endpoint."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from jitvault.domain.secret import Secret
+from jitvault.errors import AuditMissing, JitvaultError, UsageError
+from jitvault.worker import health as health_module
+from jitvault.worker.health import Health, serve, served
+from jitvault.worker.logs import log_to_stderr
+from jitvault.worker.supervisor import Supervisor
+
+
+def test_the_first_loop_that_dies_stops_all_and_is_the_reason() -> None:
+    supervisor, ended = Supervisor(), threading.Event()
+
+    def lives() -> None:
+        supervisor.stopping.wait()
+        ended.set()
+
+    def dies() -> None:
+        raise AuditMissing("the file is not there", hint="Bring it back.")
+
+    supervisor.start("lives", lives)
+    supervisor.start("dies", dies)
+    assert supervisor.stopping.wait(5) and supervisor.join(5) == [] and ended.is_set()
+    assert supervisor.death is not None
+    error = supervisor.death.as_error()
+    assert isinstance(error, AuditMissing) and error.hint == "Bring it back."
+    assert str(error) == "the worker's loop 'dies' ended: the file is not there"
+
+
+@pytest.mark.parametrize("bug", [KeyError("s3cret"), None], ids=["raises", "returns"])
+def test_a_bug_and_a_loop_that_just_ends_stop_the_worker_as_well_and_tell_no_secret(bug: Exception | None) -> None:
+    supervisor = Supervisor()
+
+    def ends() -> None:
+        if bug:
+            raise bug
+
+    supervisor.start("ends", ends)
+    assert supervisor.stopping.wait(5)
+    supervisor.join(5)
+    assert supervisor.death is not None
+    error = supervisor.death.as_error()
+    assert type(error) is JitvaultError and error.exit_code == 1 and "s3cret" not in str(error)
+
+
+def test_who_does_not_end_in_time_is_named() -> None:
+    supervisor, release = Supervisor(), threading.Event()
+    supervisor.start("hangs", lambda: bool(release.wait()) and None)
+    supervisor.stopping.set()
+    assert supervisor.join(0.05) == ["hangs"]
+    release.set()
+    assert supervisor.join(5) == [] and supervisor.death is None
+
+
+# -- the log ------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_one_json_object_and_no_secret_and_no_control_character_gets_into_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    token = Secret("hvs.made-up-for-this-test")
+    log_to_stderr(as_json=True).warning("said", error="a\x1b[2Jb\nc", token=str(token))
+    line = capsys.readouterr().err
+    found = json.loads(line)
+    assert found["event"] == "said" and found["level"] == "warning" and found["error"] == "a\\x1b[2Jb\\nc"
+    assert token.reveal() not in line and line.count("\n") == 1
+
+
+def test_for_people_it_is_one_line_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(as_json=False).info("task", task="t-1", error="a\x1b[2Jb\nc")
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "\x1b" not in line and "t-1" in line
+
+
+# -- health -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def health() -> Iterator[tuple[Health, int]]:
+    supervisor = Supervisor()
+    found = Health(supervisor)
+    endpoint = served(found, "127.0.0.1:0")
+    supervisor.start("health", lambda: serve(endpoint, supervisor))
+    yield found, endpoint.server_port
+    supervisor.stopping.set()
+    assert supervisor.join(5) == []
+
+
+def get(port: int, page: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(health: tuple[Health, int]) -> None:
+    found, port = health
+    assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
+    found.why_not_trusted = None
+    assert get(port, "/readyz") == (200, '{"ok": true, "why": []}\n')
+    found.count("failures", kind="VaultBusy")
+    found.count("failures", kind="VaultBusy")
+    found.set("tasks_waiting", 3)
+    text = get(port, "/metrics")[1]
+    assert (
+        'jitvault_worker_failures_total{kind="VaultBusy"} 2\n' in text and "jitvault_worker_tasks_waiting 3\n" in text
+    )
+    assert "jitvault_worker_ready 1\n" in text and get(port, "/else")[0] == 404
+
+
+def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    found, port = health
+    found.supervisor.beat("reads")
+    monkeypatch.setattr(health_module, "SILENT_S", -1.0)
+    code, text = get(port, "/healthz")
+    assert code == 503 and "the loop reads says nothing" in text
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0:9200", "10.1.2.3:80", "localhost:80", "127.0.0.1", "127.0.0.1:99999", ":1"])
+def test_health_is_shown_on_loopback_alone(where: str) -> None:
+    with pytest.raises(UsageError, match="--health"):
+        served(Health(Supervisor()), where)
