@@ -25,6 +25,7 @@ from jitvault.cli import (
     sweep,
     trust,
 )
+from jitvault.cli.closing import at_end
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -97,6 +98,11 @@ app.command(rich_help_panel=_LOCAL)(local.dev)
 
 def main() -> None:
     """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
+    with at_end:
+        _run()
+
+
+def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:

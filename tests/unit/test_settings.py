@@ -30,7 +30,7 @@ def test_without_an_environment_there_are_defaults() -> None:
     found = load()
     assert (found.audit_file, found.shared_hosts, found.denied_limit) == ((), (), 1)
     assert found.settle_window == timedelta(seconds=90)
-    assert (found.worker, found.person, found.admin) == (None, None, None)
+    assert (found.has_worker, found.person, found.admin) == (False, None, None)
 
 
 @pytest.mark.parametrize(
