@@ -62,11 +62,14 @@ class Wiring:
         self.clock = SystemClock()
 
     def for_thread(self) -> Wiring:
-        """The same for another thread: with its own connections to Vault. The rest is shared, the ledger above all."""
+        """The same for another thread: with its own connections to Vault. The rest is shared, the login and the ledger
+        above all."""
         other = Wiring(self.settings)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
         other.ledger = self.ledger
-        other._connection, other.login = self._connection, self.login
+        other._connection = self._connection
+        if self.has_worker:
+            other.login = self.login
         return other
 
     def close(self) -> None:
@@ -147,13 +150,9 @@ class Wiring:
     def nameless_worker(self) -> Worker:
         """The same without a word in a ledger that is there, for when that takes none."""
         s = self.settings
-        if not s.has_worker:
-            raise UsageError(
-                "this needs the worker's identity: neither JITVAULT_WORKER_LOGIN nor JITVAULT_WORKER_TOKEN is set"
-            )
+        vault = self.vault(self.login)
         if not s.audit_file:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
-        vault = self.vault(self.login)
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
@@ -235,7 +234,11 @@ def _text(name: str, data: bytes) -> str:
 def _method(s: Settings) -> Method:
     """How the worker proves who it is. Raises UsageError for none, for two, and for half of one."""
     ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
-    if len(ways) != 1:
+    if not ways:
+        raise UsageError(
+            "this needs the worker's identity: neither JITVAULT_WORKER_LOGIN nor JITVAULT_WORKER_TOKEN is set"
+        )
+    if len(ways) > 1:
         said = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)
         raise UsageError(f"{said} are both set", hint="The worker has one identity: unset the other.")
     if s.worker_token is not None:

@@ -21,7 +21,7 @@ LOOK_AGAIN_S = 1.0
 # where the active node's own address cannot be reached from here, looking costs time and finds nothing
 _LOOK_LATER_S = 30.0
 # an election takes up to 2 s on an idle machine; this and a request stay below the ledger's claim of 30 s
-ELECTION_S = 5.0
+ELECTION_S = 10.0
 _POLL_S = 0.1
 _TIMEOUT_S = 3
 
@@ -37,13 +37,15 @@ class _Found:
 class ActiveNode:
     """`client.Node`: the active node of the Vault at `connection`, for as long as a process runs.
 
-    `others` are further nodes, asked where the first one does not answer. Where nobody says who is active it stays the
-    one that it was, at first the one of `connection`. An address with less protection than ours is not taken.
+    `others` are further nodes, asked where the first one does not answer, as are those that were active before. Where
+    nobody says who is active it stays the one that it was, at first the one of `connection`. An address with less
+    protection than ours is not taken.
     """
 
     def __init__(self, connection: Connection, others: Sequence[str] = ()) -> None:
         self._connection = replace(connection, namespace=None, timeout_s=_TIMEOUT_S, node=None)
-        self._given = (connection.address, *(address.rstrip("/") for address in others))
+        # those that are found to be active are asked later on as well
+        self._nodes = [connection.address, *(address.rstrip("/") for address in others)]
         self._address, self._known = connection.address, False
         self._several = False
         self._look_at = 0.0
@@ -92,11 +94,12 @@ class ActiveNode:
         self._look_at = time.monotonic() + (LOOK_AGAIN_S if found.address else _LOOK_LATER_S)
         if found.address is not None:
             self._address = found.address
+            self._nodes = list(dict.fromkeys((*self._nodes, found.address)))
         return found
 
     def _ask_around(self) -> _Found:
         election = False
-        for address in dict.fromkeys((self._address, *self._given)):
+        for address in dict.fromkeys((self._address, *self._nodes)):
             answer = self._leader(address)
             if answer is None:
                 continue

@@ -55,7 +55,7 @@ class Login:
         self._connection = replace(connection, namespace=namespace)
         self._held: _Held | None = None
         self._announce: Callable[[Vault], None] | None = None
-        self._logged_in_at = -inf
+        self._tried_at = -inf
         self._lock = Lock()
 
     def token(self) -> Secret:
@@ -88,7 +88,7 @@ class Login:
     def due(self) -> float:
         """By `time.monotonic()`, when `token` has something to do without being asked; `inf` for never."""
         held = self._held
-        return held.renew_at if held else 0.0
+        return max(held.renew_at, held.quiet_until) if held else 0.0
 
     def replaced(self, refused: Secret) -> bool:
         """That token was refused: whether there is another one. Raises VaultRefused where it is over for good."""
@@ -98,8 +98,8 @@ class Login:
                 return True
             if not is_over(Vault(self._connection, None), refused):
                 return False
-            if self.method.is_login and time.monotonic() - self._logged_in_at < LOGIN_PAUSE_S:
-                raise VaultUnavailable(
+            if self.method.is_login and time.monotonic() - self._tried_at < LOGIN_PAUSE_S:
+                raise self.trouble or VaultUnavailable(
                     f"Vault does not know the worker's token, which was made less than {LOGIN_PAUSE_S:.0f} s ago",
                     hint="Somebody ends the worker's tokens. Run it again in a moment: it logs in anew.",
                 )
@@ -114,11 +114,12 @@ class Login:
                 self._end(held)
 
     def _is_good(self, held: _Held) -> bool:
+        if self._announce is not None and not held.announced:
+            return False
         now = time.monotonic()
         if now < held.quiet_until:
             return now < held.ends_at
-        told = held.announced or self._announce is None
-        return told and now < held.renew_at and not self.method.has_news()
+        return now < held.renew_at and not self.method.has_news()
 
     def _kept(self) -> _Held:
         """What is held, after what had to be done about it."""
@@ -154,7 +155,7 @@ class Login:
             except VaultRefused:
                 auth = {}
             given = int(auth.get("lease_duration") or 0)
-            if given * 2 >= held.whole_s or (given and not self.method.is_login):
+            if given * 2 > held.whole_s or (given and not self.method.is_login):
                 return self._hold(replace(held.session, ttl_s=given), whole_s=held.whole_s)
         elif not self.method.is_login:
             # nobody but its giver can do anything about it
@@ -169,14 +170,18 @@ class Login:
         return new
 
     def _open(self) -> Session:
-        session = self.method.open(Vault(self._connection, None))
-        self._logged_in_at = time.monotonic()
-        return session
+        self._tried_at = time.monotonic()
+        try:
+            return self.method.open(Vault(self._connection, None))
+        except JitvaultError as error:
+            self.trouble = error
+            raise
 
     def _hold(self, session: Session, whole_s: int | None = None) -> _Held:
         """A token, new or renewed, as soon as it was told of."""
         now, life = time.monotonic(), session.ttl_s or inf
-        held = _Held(session, now + max(life / 2, _LEAST_S), now + life, whole_s or session.ttl_s)
+        half = life / 2 if self.method.is_login else max(life / 2, _LEAST_S)
+        held = _Held(session, now + half, now + life, whole_s or session.ttl_s)
         try:
             return self._told(held)
         except JitvaultError:
@@ -189,7 +194,8 @@ class Login:
             if self._announce is not None:
                 self._announce(Vault(self._connection, held.session.token))
         except LedgerUnavailable as error:
-            return self._left_alone(held, error)
+            self.trouble, self._held = error, held
+            return held
         self.trouble, self._held = None, replace(held, announced=self._announce is not None)
         return self._held
 
