@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
 from jitvault.domain.scope import Scope
-from jitvault.services.killswitch import CONCURRENCY, Hand, in_scope, kill
+from jitvault.services.crew import CONCURRENCY, Hand
+from jitvault.services.killswitch import in_scope, kill
 from jitvault.services.observe import observe
 
 TASKS, LEASES = 40, 25

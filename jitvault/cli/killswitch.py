@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jitvault.domain.scope import Scope
     from jitvault.errors import JitvaultError
     from jitvault.services.context import Worker
+    from jitvault.services.crew import Hand
     from jitvault.services.killswitch import Result
     from jitvault.wiring import Wiring
 
@@ -37,7 +38,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     if freeze:
         with session.signing(f"freeze {scope}", "operators"):
             sign_freeze(wiring.person, scope, freezes=True, reason=note)
-    failure = _revoke_roles(wiring) if scope.is_all else None
+    failure = _revoke_roles(wiring, tasks) if scope.is_all else None
     end = _kill_here if wiring.has_worker else _kill_there
     results: list[Result] = []
     try:
@@ -91,10 +92,10 @@ def _published(wiring: Wiring, scope: Scope) -> list[Published]:
     return [d for d in found if d and d["state"] != "refused" and scope.covers(revision_of(d).content)]
 
 
-def _revoke_roles(wiring: Wiring) -> JitvaultError | None:
+def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
     """Have every token of our roles ended; gives what kept one from it."""
     from jitvault.errors import JitvaultError, NotConfirmed
-    from jitvault.services.killswitch import revoke_roles
+    from jitvault.services.killswitch import look_first, revoke_roles
 
     if not wiring.has_worker:
         said = "the tokens of our roles that belong to no task were NOT revoked: that needs the worker's identity"
@@ -102,6 +103,7 @@ def _revoke_roles(wiring: Wiring) -> JitvaultError | None:
         return NotConfirmed(
             said, hint="Run it where JITVAULT_WORKER_TOKEN is set, or see docs/operations/break-glass.md."
         )
+    look_first(_hire(wiring), tasks)
     try:
         roles = revoke_roles(_worker_of(wiring))
     except JitvaultError as error:
@@ -113,13 +115,19 @@ def _revoke_roles(wiring: Wiring) -> JitvaultError | None:
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """With the worker's identity: at once, a few tasks at a time."""
-    from jitvault.services.killswitch import Hand, kill
+    from jitvault.services.killswitch import kill
+
+    return kill(_hire(wiring), tasks, note=note, wait=wait, tell=_Progress())
+
+
+def _hire(wiring: Wiring) -> Callable[[], Hand]:
+    from jitvault.services.crew import Hand
 
     def hire() -> Hand:
         own = wiring.for_thread()
         return Hand(_worker_of(own), own.person)
 
-    return kill(hire, tasks, note=note, wait=wait, tell=_Progress())
+    return hire
 
 
 def _worker_of(wiring: Wiring) -> Worker:

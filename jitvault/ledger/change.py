@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
 from jitvault.domain.chain import GENESIS, link
 from jitvault.errors import WrongState
@@ -16,6 +16,17 @@ from jitvault.ledger.rows import put, rfc3339
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row, TaskRow
 
 _IN_ONE_QUERY = 500
+# made once, as those of the ledger are
+_MOVE = update(schema.tasks).where(
+    schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
+)
+_OPS: BindParameter[str] = bindparam("ops", expanding=True)
+_SEEN = select(schema.observations.c.op).where(schema.observations.c.op.in_(_OPS), schema.observations.c.closing)
+_SETTLE = (
+    update(schema.operations)
+    .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.op_id.in_(_SEEN))
+    .values(state=OpState.SETTLED)
+)
 
 
 def write_change(
@@ -27,7 +38,7 @@ def write_change(
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
     put(connection, change.rows)
     settle_seen(connection, change.rows)
-    connection.execute(insert(schema.events).values(**asdict(event)))
+    connection.execute(insert(schema.events), asdict(event))
     values = {
         **change.fields,
         "state": state,
@@ -35,11 +46,7 @@ def write_change(
         "head": event.hash,
         "version": task.version + 1,
     }
-    changed = connection.execute(
-        update(schema.tasks)
-        .where(schema.tasks.c.task_id == task.task_id, schema.tasks.c.version == task.version)
-        .values(values)
-    )
+    changed = connection.execute(_MOVE, {**values, "the_task": task.task_id, "its_version": task.version})
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
     changed_task = replace(task, **values)
@@ -50,10 +57,5 @@ def write_change(
 def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:
     """Whoever reads the stream can see an act's line before its answer is committed here."""
     ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
-    line, op_id = schema.observations.c, schema.operations.c.op_id
     for n in range(0, len(ops), _IN_ONE_QUERY):
-        some = ops[n : n + _IN_ONE_QUERY]
-        seen = select(line.op).where(line.op.in_(some), line.closing)
-        connection.execute(
-            update(schema.operations).where(op_id.in_(some), op_id.in_(seen)).values(state=OpState.SETTLED)
-        )
+        connection.execute(_SETTLE, {"ops": ops[n : n + _IN_ONE_QUERY]})

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -15,7 +15,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HOLDING, OVER, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger import schema, stream
+from jitvault.ledger import schema, trail
 from jitvault.ledger.admission import SqlAdmission
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, held
@@ -36,6 +36,10 @@ from jitvault.ports.ledger import (
 )
 
 _IN_ONE_QUERY = 500
+# made once: making a statement costs more than running it, and access is there for as long as this takes
+_TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
+_FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim"))
+_EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
 _MANY_LINES = 2_000
 
 
@@ -131,7 +135,7 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def trail(self, file: TaskFile) -> Trail:
         with self._db.read() as connection:
-            return stream.trail(connection, file)
+            return trail.trail(connection, file)
 
     # -- the rest ------------------------------------------------------------------------------------
 
@@ -144,11 +148,11 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def interrupted(self, file: TaskFile) -> bool:
         with self._db.read() as connection:
-            return stream.interrupted(connection, file)
+            return trail.interrupted(connection, file)
 
     def endangered(self, file: TaskFile) -> bool:
         with self._db.read() as connection:
-            return stream.endangered(connection, file)
+            return trail.endangered(connection, file)
 
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
         lease_id = schema.leases.c.lease_id
@@ -189,20 +193,17 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:
-    row = connection.execute(select(schema.tasks).where(schema.tasks.c.task_id == task_id)).mappings().first()
+    row = connection.execute(_TASK, {"task_id": task_id}).mappings().first()
     return get(row, TaskRow) if row else None
 
 
 def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
     """The task, if `claim` is still the newest claim of it."""
-    query = select(schema.tasks).where(schema.tasks.c.task_id == task_id, schema.tasks.c.claim_epoch == claim)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(_FENCED, {"task_id": task_id, "claim": claim}).mappings().first()
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
     return get(row, TaskRow)
 
 
 def _events(connection: Connection, task_id: str) -> tuple[Event, ...]:
-    table = schema.events
-    query = select(table).where(table.c.task_id == task_id).order_by(table.c.seq)
-    return tuple(Event(**row) for row in connection.execute(query).mappings())
+    return tuple(Event(**row) for row in connection.execute(_EVENTS, {"task_id": task_id}).mappings())

@@ -22,7 +22,7 @@ from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
 from jitvault.ledger.rows import get, get_observation, put, put_finding
-from jitvault.ledger.stream import in_order
+from jitvault.ledger.trail import in_order
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.ports.orphans import FindingRow, Made, OrphanRow
 

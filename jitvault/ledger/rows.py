@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.engine import RowMapping
 
@@ -40,6 +40,7 @@ _TABLES: Mapping[type, Table] = {
     CheckRow: schema.checks,
     OperationRow: schema.operations,
 }
+_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in _TABLES}
 _ENUMS: Mapping[tuple[type, str], type] = {
     (TaskRow, "state"): State,
     (TaskRow, "end_reason"): EndReason,
@@ -54,7 +55,7 @@ R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRo
 def put(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert each row, or replace the one with its key; neighbours of one kind go in one statement."""
     for kind, alike in groupby(rows, key=type):
-        connection.execute(_upsert(kind), [asdict(row) for row in alike])
+        connection.execute(_upsert(kind), [values_of(row) for row in alike])
 
 
 @cache
@@ -67,21 +68,30 @@ def _upsert(kind: type) -> Insert:
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
+def values_of(row: Row) -> dict[str, Any]:
+    """The columns of a row. Not `asdict`: that copies each value, and access is there for as long as writing takes."""
+    return {name: getattr(row, name) for name in _COLUMNS[type(row)]}
+
+
 def get(row: RowMapping, kind: type[R]) -> R:
     """The value of type `kind` in a result row."""
     values: dict[str, Any] = {}
-    for column in fields(kind):
-        value = row[column.name]
-        enum = _ENUMS.get((kind, column.name))
-        values[column.name] = enum(value) if enum and value is not None else value
+    for name in _COLUMNS[kind]:
+        value = row[name]
+        enum = _ENUMS.get((kind, name))
+        values[name] = enum(value) if enum and value is not None else value
     return kind(**values)
 
 
 def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:
     """All rows of type `kind` of a task, ordered by the named columns."""
-    table = _TABLES[kind]
-    query = select(table).where(table.c.task_id == task_id).order_by(*(table.c[name] for name in order))
-    return tuple(get(row, kind) for row in connection.execute(query).mappings())
+    found = connection.execute(_of_task(_TABLES[kind], order), {"task_id": task_id})
+    return tuple(get(row, kind) for row in found.mappings())
+
+
+@cache
+def _of_task(table: Table, order: tuple[str, ...]) -> Select[Any]:
+    return select(table).where(table.c.task_id == bindparam("task_id")).order_by(*(table.c[name] for name in order))
 
 
 def put_finding(

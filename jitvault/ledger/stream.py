@@ -1,26 +1,24 @@
-"""The audit stream in the ledger: what a batch of lines means for tasks, and what is read back as evidence."""
+"""The audit stream in the ledger: what a batch of lines means for tasks. `trail` reads it back as evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from jitvault.domain.evidence import Canary, Trail, done
+from jitvault.domain.evidence import Canary, done
 from jitvault.domain.lease import Issued, issued
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.traces import renewed_until
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
 from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
-from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskFile, TaskRow
+from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 # what a refusal of these does not mean anything about
 _UNREGARDED = frozenset(
     {
@@ -34,12 +32,10 @@ _UNREGARDED = frozenset(
     }
 )
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
-_SKEW = timedelta(seconds=30)
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
-_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
@@ -229,111 +225,3 @@ def _new_leases(
         for grant, lease in shown.values()
         if lease.lease_id not in known
     )
-
-
-def trail(connection: Connection, file: TaskFile) -> Trail:
-    line, task_id = schema.observations.c, file.task.task_id
-    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    # never a list of what an agent can make many of: a database takes only so many in one query
-    leases = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == task_id)
-    ops = select(schema.operations.c.op_id).where(schema.operations.c.task_id == task_id)
-    wanted = or_(line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
-    first = func.min(line.at)
-    began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
-    # a revocation that names its lease in the body shows an HMAC that the ledger does not know
-    unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    by_token = line.token.in_(_aliases_of(tokens)) | line.token.in_(_rewrapped(connection, tokens))
-    others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
-    query = select(schema.observations).where(or_(wanted, by_token, others))
-    rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
-    lines = in_order([get_observation(row) for row in rows])
-    sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
-    return Trail(
-        observations=lines,
-        canaries=_canaries_around(connection, lines, file),
-        worker_accessors=frozenset(sessions),
-    )
-
-
-def interrupted(connection: Connection, file: TaskFile) -> bool:
-    line, canary, source = schema.observations.c, schema.canaries.c, schema.audit_sources.c
-    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    newest = connection.execute(select(schema.canaries).order_by(canary.at.desc()).limit(1)).first()
-    if newest is None or not tokens:
-        return False
-    # a gap counts from the line that makes it, and not only from the canary after it
-    reading = connection.execute(select(source.epoch).where(source.name == newest.source)).scalar()
-    epochs = {newest.epoch, reading or newest.epoch}
-    subjects = tokens + [lease.lease_id for lease in file.leases]
-    elsewhere = or_(line.source != newest.source, *(line.epoch != epoch for epoch in epochs))
-    # whoever has an accessor hashed says nothing about its token
-    own = or_(line.actor.in_(tokens), line.subject.in_(subjects)) & (line.kind != Kind.CANARY)
-    query = select(line.line).where(own, elsewhere)
-    # what is missing elsewhere may be what a token of the task did
-    gap = schema.audit_gaps.c
-    missing = select(gap.source).where(gap.at >= _begun(file))
-    return any(connection.execute(doubt.limit(1)).first() is not None for doubt in (query, missing))
-
-
-def endangered(connection: Connection, file: TaskFile) -> bool:
-    line = schema.observations.c
-    # Vault's clock and ours differ by no more than what is trusted
-    since = _begun(file) - _SKEW
-    query = select(line.line).where(line.kind == Kind.HAZARD, line.at >= since).limit(1)
-    return connection.execute(query).first() is not None
-
-
-def _begun(file: TaskFile) -> datetime:
-    """When the task's first token was meant, by our clock."""
-    creates = {grant.create_op for grant in file.grants}
-    return min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
-
-
-def in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
-    """By place within a source, by Vault's time across sources: a line is not before those that stand before it."""
-    latest: dict[str, datetime] = {}
-    keyed = []
-    for o in lines:
-        latest[o.place.source] = max(o.at, latest.get(o.place.source, o.at))
-        keyed.append((latest[o.place.source], o))
-    return tuple(o for _, o in sorted(keyed, key=lambda pair: pair[0]))
-
-
-def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
-    """The HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped."""
-    line = schema.observations.c
-    return select(line.alias).where(or_(line.subject.in_(tokens), line.actor.in_(tokens)), line.alias != "")
-
-
-def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
-    """The HMACs of wrappings that one of those was moved into."""
-    line = schema.observations.c
-    rewrap = select(line.alias).where(line.kind == Kind.REWRAPPED, line.alias != "")
-    fresh = set(connection.execute(rewrap.where(line.token.in_(_aliases_of(tokens)))).scalars())
-    found = set(fresh)
-    while fresh:
-        fresh = set(connection.execute(rewrap.where(line.token.in_(fresh))).scalars()) - found
-        found |= fresh
-    return found
-
-
-def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:
-    """In each source, from the last canary before the first line to the first one after the last line and expiry.
-
-    Nodes take turns: the canary that is nearest in time can stand in another one's file.
-    """
-    if not lines:
-        return ()
-    canary, other = schema.canaries.c, schema.canaries.alias()
-    expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
-    renewed = [until for o in lines if (until := renewed_until(o))]
-    last = max([o.at for o in lines] + expiries + renewed)
-    same = other.c.source == canary.source
-    lower = select(func.max(other.c.at)).where(same, other.c.at < min(o.at for o in lines)).scalar_subquery()
-    upper = select(func.min(other.c.at)).where(same, other.c.at >= last).scalar_subquery()
-    query = (
-        select(schema.canaries)
-        .where(canary.at >= func.coalesce(lower, _EVER), canary.at <= func.coalesce(upper, _NEVER))
-        .order_by(canary.source, canary.epoch, canary.offset)
-    )
-    return tuple(Canary(Place(row.source, row.epoch, row.offset), row.at) for row in connection.execute(query))

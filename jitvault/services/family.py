@@ -14,11 +14,12 @@ from typing import Protocol
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ports.ledger import TaskFile
+from jitvault.services.answers import Verdicts
 from jitvault.services.context import Worker
 from jitvault.services.integrity import check_integrity
 from jitvault.services.lineage import LIVING
 from jitvault.services.reasons import ended_above
-from jitvault.services.revoke import Verdicts, Why, close_door, end_leases, look_up_ended, revoke
+from jitvault.services.revoke import Why, close_door, end_leases, look_up_ended, revoke
 
 _TAKEN = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 

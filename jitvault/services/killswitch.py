@@ -7,13 +7,11 @@ as any other. Whatever stops this process, what was begun is in the ledger: the 
 from __future__ import annotations
 
 import base64
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import partial
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
@@ -24,30 +22,23 @@ from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirm
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import intended, left
 from jitvault.services.advance import advance
+from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
+from jitvault.services.crew import UNREADABLE, Crew, Hand, Tell, tell_nobody
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
 from jitvault.services.proof import rung_of
-from jitvault.services.revoke import DEAD, Verdicts, close_door, end_leases, look_up_ended
+from jitvault.services.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended, see_alive
 from jitvault.services.sign import sign_end
 
-CONCURRENCY = 4
 _PAUSE_S = 2.0
+_LOOK_FIRST_S = 5.0
 # for one task, with what it has to wait for
 _PATIENCE_S = 10.0
-# what comes of a row that somebody edited
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
 _GONE = frozenset({Verdict.GONE})
+_ANSWERED = _GONE | {Verdict.ACKNOWLEDGED}
 _STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
-
-
-@dataclass(frozen=True, slots=True)
-class Hand:
-    """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
-
-    worker: Worker
-    person: Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +52,6 @@ class Result:
     @property
     def proven(self) -> bool:
         return self.error is None and self.state in PROVEN
-
-
-class Tell(Protocol):
-    """Hears how far it is."""
-
-    def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
-        """`what` came true for `done` of `of` tasks; `final`: for no more of them."""
-        ...
 
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
@@ -86,7 +69,7 @@ def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
     try:
         file = worker.ledger.file(task.task_id)
         return file is not None and scope.covers(Revision.of(file.revision.body).content)
-    except (JitvaultError, *_UNREADABLE):
+    except (JitvaultError, *UNREADABLE):
         return task.state in _STILL_THERE
 
 
@@ -152,15 +135,33 @@ def revoke_roles(worker: Worker) -> int:
     return len(roles)
 
 
+def look_first(hire: Callable[[], Hand], tasks: Sequence[str]) -> None:
+    """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
+
+    That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
+    """
+    deadline: float | None = None
+
+    def see(hand: Hand, task_id: str, _note: str) -> bool:
+        nonlocal deadline
+        deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
+        on_its_claim(replace(hand.worker, deadline=deadline), task_id, see_alive)
+        return True
+
+    Crew(hire, tell_nobody).each("seen alive", see, tasks, "")
+
+
 def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: float, tell: Tell) -> list[Result]:
     """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
 
     What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
     target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation").
     """
-    crew = _Crew(hire, tell)
+    crew = Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
-    for what, act in (("doors closed", _close_door), ("leases revoked", _end_leases), ("seen gone", _look_up)):
+    behind: dict[str, Doomed] = {}
+    close, end = partial(_close_door, behind=behind), partial(_end_leases, behind=behind)
+    for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # the quiet second of each passes while the others are worked on
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
@@ -187,56 +188,18 @@ def _why(
     return None if proofs.get(task) in PROVEN else unproven.get(task) or failed.get(task)
 
 
-class _Crew:
-    """Does one thing to many tasks, a few at a time."""
-
-    def __init__(self, hire: Callable[[], Hand], tell: Tell) -> None:
-        self._hire, self._tell = hire, tell
-        self._own = threading.local()
-
-    def each(
-        self, what: str, act: Callable[[Hand, str, str], bool], tasks: Sequence[str], note: str
-    ) -> dict[str, JitvaultError]:
-        """What kept a task from it, by task."""
-        failed: dict[str, JitvaultError] = {}
-        counted, lock = 0, threading.Lock()
-
-        def one(task_id: str) -> None:
-            nonlocal counted
-            came_true = False
-            try:
-                came_true = act(self._hand(), task_id, note)
-            except JitvaultError as error:
-                failed[task_id] = error
-            except _UNREADABLE as error:
-                # a row that cannot be read must not stop the others
-                failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
-            with lock:
-                counted += came_true
-                self._tell(what, counted, len(tasks))
-
-        self._tell(what, 0, len(tasks))
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            list(pool.map(one, tasks))
-        self._tell(what, counted, len(tasks), final=True)
-        return failed
-
-    def _hand(self) -> Hand:
-        hand: Hand | None = getattr(self._own, "hand", None)
-        if hand is None:
-            hand = self._own.hand = self._hire()
-        return hand
-
-
-def _close_door(hand: Hand, task_id: str, note: str) -> bool:
-    """End the task's token: what it has can be taken away one by one then. Gives whether Vault says that it is gone."""
+def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
+    """End the task's token: what it has, kept in `behind`, can be taken away one by one then. Gives whether Vault says
+    that it ended it.
+    """
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
     def close(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
-        return close_door(worker, file, claim, why=why if file.task.state in _HELD else None)
+        verdicts, behind[task_id] = close_door_first(worker, file, claim, why=why if file.task.state in _HELD else None)
+        return verdicts
 
     try:
-        return _take(hand, task_id, close, _GONE)
+        return _take(hand, task_id, close, _ANSWERED)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
         taken = take_back(hand.worker, task_id)
@@ -244,9 +207,16 @@ def _close_door(hand: Hand, task_id: str, note: str) -> bool:
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(hand: Hand, task_id: str, _note: str) -> bool:
+def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doomed]) -> bool:
     """Gives whether Vault says of every lease that it ended it."""
-    return _take(hand, task_id, end_leases, _GONE | {Verdict.ACKNOWLEDGED})
+    worker, doomed = hand.worker, behind.pop(task_id, None)
+    if doomed is not None:
+        with worker.ledger.claim(task_id) as claim:
+            task = worker.ledger.task(task_id)
+            if task is not None and task.version == doomed.version:
+                return end_doomed(worker, doomed, claim) <= _ANSWERED
+    # somebody else has worked on it since
+    return _take(hand, task_id, end_leases, _ANSWERED)
 
 
 def _look_up(hand: Hand, task_id: str, _note: str) -> bool:

@@ -7,31 +7,37 @@ revoked keeps none of the others alive, and is tried again later: by us, and by 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.errors import AuditUntrusted, JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, Row, TaskFile
-from jitvault.ports.vault import LeaseRecord
+from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
+from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, Row, TaskFile
 from jitvault.services import handles
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import intended
+from jitvault.services.answers import Answers, Verdicts, queue
 from jitvault.services.context import Worker
-from jitvault.services.handles import Ended, Handle
+from jitvault.services.handles import Handle
 
 Why = tuple[EndReason, Mapping[str, object]]
 """Why a task ends, and what the chain keeps of that."""
-Verdicts = frozenset[Verdict]
-"""What Vault claims of those that were acted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """The leases of a task whose door is closed, each with its committed intent. `version`: the task's, as it was left;
+    `since`: when it began to end.
+    """
+
+    task_id: str
+    version: int
+    since: datetime | None
+    leases: tuple[tuple[LeaseRow, OperationRow], ...]
+
 
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
-SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
-"""How long after a failure the next try is due, at least and at most."""
-# answers are committed and the claim is extended at least so often, well within a claim's 30 s
-_COMMIT_EVERY_S = 5.0
 
 
 def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
@@ -55,11 +61,13 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
 
 
 def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> Verdicts:
-    """The first half of `revoke`: the tokens alone. Nothing comes through this door any more."""
+    """The first half of `revoke`: the tokens alone. Nothing comes through a door that Vault says it closed, and it is
+    not looked up yet.
+    """
     tokens = _tokens(worker, file)
     # the leases, too: with their token Vault ends them, and a look afterwards would come too late
     before = _look_before(worker, file, (*tokens, *_leases(worker, file)))
-    return _take_back(worker, file, claim, tokens, before=before, why=why)
+    return _take_back(worker, file, claim, tokens, before=before, why=why, look=False)
 
 
 def end_leases(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
@@ -67,9 +75,30 @@ def end_leases(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     return _take_back(worker, file, claim, _leases(worker, file), look=False)
 
 
+def close_door_first(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> tuple[Verdicts, Doomed]:
+    """`close_door`, with the intents for the leases in the same commit: `end_doomed` needs none of its own."""
+    tokens, leases = _tokens(worker, file), _leases(worker, file)
+    if not tokens and not leases and why is None:
+        return frozenset(), Doomed(file.task.task_id, file.task.version, None, ())
+    before = _look_before(worker, file, (*tokens, *leases))
+    ops, since = _intend(worker, file, claim, (*tokens, *leases), why)
+    answers = _act(
+        worker, file.task.task_id, claim, list(zip(tokens, ops, strict=False)), since, before=before, look=False
+    )
+    rows = [one.row for one in leases if isinstance(one.row, LeaseRow)]
+    left = tuple(zip(rows, ops[len(tokens) :], strict=True))
+    return answers.verdicts(), Doomed(file.task.task_id, answers.version, since, left)
+
+
+def end_doomed(worker: Worker, doomed: Doomed, claim: int) -> Verdicts:
+    """`end_leases` for what `close_door_first` left, in whatever thread, where nobody has changed the task since."""
+    pairs = [(handles.lease(worker, row), op) for row, op in doomed.leases]
+    return _act(worker, doomed.task_id, claim, pairs, doomed.since, look=False).verdicts()
+
+
 def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     """Look up what Vault said that it ended; gives what is claimed of every credential that is not proven dead."""
-    answers, others = _Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[Verdict]()
+    answers, others = Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[Verdict]()
     try:
         for one in (*_tokens(worker, file), *_leases(worker, file)):
             if one.row.verdict is Verdict.ACKNOWLEDGED:
@@ -100,12 +129,6 @@ def _ending(worker: Worker, reason: EndReason, body: Mapping[str, object]) -> Ch
     now = worker.now()
     fields = {"end_reason": reason, "ending_at": now, "due_at": now}
     return Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
-
-
-def next_try(begun: datetime, now: datetime) -> datetime:
-    """When what could not be revoked is due again: the longer it has lasted, the later, and never all at once."""
-    wait = min(max((now - begun) / 2, SOONEST), LATEST)
-    return now + wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
 
 
 def _look_before(worker: Worker, file: TaskFile, doomed: Sequence[Handle]) -> Sequence[Handle]:
@@ -142,6 +165,26 @@ def _is_known(grant: GrantRow) -> bool:
     return bool(grant.wrapped_accessor or grant.token_lease)
 
 
+def see_alive(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+    """Look up what has to be seen alive before it is ended, and nothing else; for when it is ended by something coarser
+    than one revocation each. After the worker's deadline the rest is left out.
+    """
+    answers = Answers(worker, file.task.task_id, claim, since=None, event="seen_alive")
+    try:
+        _see(worker, _look_before(worker, file, (*_tokens(worker, file), *_leases(worker, file))), answers)
+    finally:
+        answers.commit()
+    return frozenset()
+
+
+def _see(worker: Worker, before: Sequence[Handle], answers: Answers) -> None:
+    for one in before:
+        if worker.is_late():
+            return
+        with suppress(OutcomeUnknown, VaultBusy):
+            answers.add(handles.ask(worker, one)[0])
+
+
 def _take_back(
     worker: Worker,
     file: TaskFile,
@@ -159,6 +202,15 @@ def _take_back(
     """
     if not doomed and why is None:
         return frozenset()
+    ops, since = _intend(worker, file, claim, doomed, why)
+    pairs = list(zip(doomed, ops, strict=True))
+    return _act(worker, file.task.task_id, claim, pairs, since, before=before, look=look).verdicts()
+
+
+def _intend(
+    worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle], why: Why | None
+) -> tuple[list[OperationRow], datetime | None]:
+    """Commit that each of them is going to be ended; gives the operations, and since when the task ends."""
     task_id = file.task.task_id
     ops = [intended(worker, f"revoke_{one.kind}", one.subject, task_id=task_id) for one in doomed]
     intents: list[Row] = [*(replace(one.row, verdict=Verdict.REVOKE_REQUESTED) for one in doomed), *ops]
@@ -166,20 +218,32 @@ def _take_back(
     change = _ending(worker, *why) if why else Change("revoke_intended")
     change = replace(change, body={**change.body, **said}, rows=(*change.rows, *intents))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    answers = _Answers(worker, task_id, claim, since=change.fields.get("ending_at") or _ending_since(file))
+    return ops, change.fields.get("ending_at") or _ending_since(file)
+
+
+def _act(
+    worker: Worker,
+    task_id: str,
+    claim: int,
+    doomed: Sequence[tuple[Handle, OperationRow]],
+    since: datetime | None,
+    *,
+    before: Sequence[Handle] = (),
+    look: bool,
+) -> Answers:
+    """End each of them, in order, and commit all answers that came."""
+    answers = Answers(worker, task_id, claim, since=since)
     try:
         # all of them before the first is revoked: with their token Vault ends the leases, too
-        for one in () if worker.is_late() else before:
-            with suppress(OutcomeUnknown, VaultBusy):
-                answers.add(handles.ask(worker, one)[0])
-        for one, op in zip(doomed, ops, strict=True):
+        _see(worker, before, answers)
+        for one, op in doomed:
             _check_in_time(worker, one)
             answers.add_ended(one.subject, handles.end(worker, one, op, look=look))
     finally:
         answers.commit()
     if answers.left_to_vault:
-        _queue(worker, task_id, claim, answers.left_to_vault)
-    return answers.verdicts()
+        queue(worker, task_id, claim, answers.left_to_vault)
+    return answers
 
 
 def _check_in_time(worker: Worker, one: Handle) -> None:
@@ -193,74 +257,3 @@ def _check_in_time(worker: Worker, one: Handle) -> None:
 
 def _ending_since(file: TaskFile) -> datetime | None:
     return file.task.ending_at if file.task.state is State.ENDING else None
-
-
-class _Answers:
-    """What Vault said, until it is committed; and what it did not say. `since`: when the task began to end."""
-
-    def __init__(self, worker: Worker, task_id: str, claim: int, *, since: datetime | None) -> None:
-        self._worker, self._task_id, self._claim, self._since = worker, task_id, claim, since
-        self._rows: list[Row] = []
-        self._claimed: set[Verdict] = set()
-        self._untold: dict[str, str] = {}
-        self._committed = worker.clock.monotonic()
-        self._failures: list[JitvaultError] = []
-        self.left_to_vault: list[str] = []
-
-    def add(self, *rows: Row) -> None:
-        self._rows += rows
-        if self._worker.clock.monotonic() - self._committed > _COMMIT_EVERY_S:
-            self.commit()
-            self._worker.ledger.extend(self._task_id, self._claim)
-
-    def add_ended(self, subject: str, ended: Ended) -> None:
-        self._claimed.add(ended.row.verdict)
-        self._untold[subject] = ended.row.verdict.value
-        if ended.failure is not None:
-            self._failures.append(ended.failure)
-        if isinstance(ended.row, LeaseRow) and ended.row.verdict is Verdict.REVOKE_FAILED:
-            self.left_to_vault.append(subject)
-        self.add(ended.row, *ended.operations)
-
-    def verdicts(self) -> Verdicts:
-        """Of all that were acted on. Raises the first thing that kept Vault from answering for one of them."""
-        if self._failures:
-            raise self._failures[0]
-        return frozenset(self._claimed)
-
-    def commit(self) -> None:
-        if self._rows:
-            now = self._worker.now()
-            due = {"due_at": next_try(self._since, now)} if self._since else {}
-            change = Change("revoked", {"verdicts": self._untold}, fields=due, rows=tuple(self._rows))
-            self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now)
-            self._rows, self._untold = [], {}
-        self._committed = self._worker.clock.monotonic()
-
-
-def _queue(worker: Worker, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
-    """Leave to Vault's own queue what its backend could not do now, unless it is in there: it goes on without us.
-
-    Its token's end puts a lease there, too, but not one that appeared afterwards (docs/vault-facts.md, "Revocation").
-    """
-    waiting = [lease_id for lease_id in lease_ids if _is_idle(worker.leases.lookup(lease_id))]
-    if not waiting:
-        return
-    ops = [intended(worker, "queue_lease", lease_id, task_id=task_id) for lease_id in waiting]
-    intent = Change("queue_intended", {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
-    answered: list[Row] = []
-    try:
-        for op in ops:
-            worker.leases.queue(op.subject, op=op.op_id)
-            answered.append(left(worker, op, OpState.ANSWERED, "accepted"))
-    except VaultRefused as error:
-        answered.append(left(worker, ops[len(answered)], OpState.ABANDONED, error))
-    finally:
-        change = Change("queued", {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
-        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-
-
-def _is_idle(record: LeaseRecord | None) -> bool:
-    """Whether Vault has the lease and is not about to end it: one in its queue has no time left."""
-    return record is not None and record.ttl_s > 0 and record.revoke_error is None

@@ -349,15 +349,17 @@ def test_over_a_gap_with_everything_accounted_for_a_listing_confirms(
     assert "contiguously" in evidence(ended["leases"][0], 5)
 
 
-@pytest.mark.parametrize("gap", [_truncate, _replace])
+@pytest.mark.parametrize(
+    ("gap", "scope"), [(_truncate, ("--agent", "research-agent")), (_replace, ("--all",))], ids=["agent", "all"]
+)
 def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same(
-    rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]
+    rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None], scope: tuple[str, ...]
 ) -> None:
     files = [spec(), spec()]
     helds = [held_in(rig, file) for file in files]
     mirror.change(gap)
     # other tests' ledgers left tasks of this agent in Vault, which this one does not know: it says so, with exit 12
-    ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes", code=None).json
+    ended = rig("operator", "revoke", *scope, "--reason", "it was stolen", "--yes", code=None).json
     assert {task["task_id"] for task in ended["tasks"] if task["proven"]} == {file.stem for file in files}
     for file, held in zip(files, helds, strict=True):
         shown = rig("operator", "status", file.stem).json

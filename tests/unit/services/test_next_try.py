@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.domain.lifecycle import Verdict
-from jitvault.services.revoke import DEAD, LATEST, SOONEST, next_try
+from jitvault.services.answers import LATEST, SOONEST, next_try
+from jitvault.services.revoke import DEAD
 
 BEGUN = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 LASTED = st.timedeltas(timedelta(seconds=-5), timedelta(days=30))

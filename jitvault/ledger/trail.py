@@ -1,0 +1,142 @@
+"""The audit stream read back as evidence: the lines of one task, and what casts doubt on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select
+
+from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.traces import renewed_until
+from jitvault.ledger import schema
+from jitvault.ledger.rows import get_observation
+from jitvault.ports.ledger import TaskFile
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+_SKEW = timedelta(seconds=30)
+
+# made once: while these are asked, access is still there
+_LINE, _SOURCE, _GAP = schema.observations.c, schema.audit_sources.c, schema.audit_gaps.c
+_TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
+_SUBJECTS: BindParameter[str] = bindparam("subjects", expanding=True)
+_NEWEST = select(schema.canaries).order_by(schema.canaries.c.at.desc()).limit(1)
+_EPOCH = select(_SOURCE.epoch).where(_SOURCE.name == bindparam("source"))
+_OWN_ELSEWHERE = (
+    select(_LINE.line)
+    .where(
+        or_(_LINE.actor.in_(_TOKENS), _LINE.subject.in_(_SUBJECTS)),
+        # whoever has an accessor hashed says nothing about its token
+        _LINE.kind != Kind.CANARY,
+        or_(
+            _LINE.source != bindparam("source"),
+            _LINE.epoch != bindparam("epoch"),
+            _LINE.epoch != bindparam("read"),
+        ),
+    )
+    .limit(1)
+)
+_GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
+_HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _LINE.at >= bindparam("since")).limit(1)
+
+
+def trail(connection: Connection, file: TaskFile) -> Trail:
+    line, task_id = schema.observations.c, file.task.task_id
+    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
+    # never a list of what an agent can make many of: a database takes only so many in one query
+    leases = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == task_id)
+    ops = select(schema.operations.c.op_id).where(schema.operations.c.task_id == task_id)
+    wanted = or_(line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
+    first = func.min(line.at)
+    began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
+    # a revocation that names its lease in the body shows an HMAC that the ledger does not know
+    unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
+    by_token = line.token.in_(_aliases_of(tokens)) | line.token.in_(_rewrapped(connection, tokens))
+    others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
+    query = select(schema.observations).where(or_(wanted, by_token, others))
+    rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
+    lines = in_order([get_observation(row) for row in rows])
+    sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
+    return Trail(
+        observations=lines,
+        canaries=_canaries_around(connection, lines, file),
+        worker_accessors=frozenset(sessions),
+    )
+
+
+def interrupted(connection: Connection, file: TaskFile) -> bool:
+    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
+    newest = connection.execute(_NEWEST).first()
+    if newest is None or not tokens:
+        return False
+    # a gap counts from the line that makes it, and not only from the canary after it
+    reading = connection.execute(_EPOCH, {"source": newest.source}).scalar()
+    own = {"tokens": tokens, "subjects": tokens + [lease.lease_id for lease in file.leases]}
+    stretch = {"source": newest.source, "epoch": newest.epoch, "read": reading or newest.epoch}
+    if connection.execute(_OWN_ELSEWHERE, {**own, **stretch}).first() is not None:
+        return True
+    # what is missing elsewhere may be what a token of the task did
+    return connection.execute(_GAP_SINCE, {"since": _begun(file)}).first() is not None
+
+
+def endangered(connection: Connection, file: TaskFile) -> bool:
+    # Vault's clock and ours differ by no more than what is trusted
+    return connection.execute(_HAZARD_SINCE, {"since": _begun(file) - _SKEW}).first() is not None
+
+
+def _begun(file: TaskFile) -> datetime:
+    """When the task's first token was meant, by our clock."""
+    creates = {grant.create_op for grant in file.grants}
+    return min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)
+
+
+def in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
+    """By place within a source, by Vault's time across sources: a line is not before those that stand before it."""
+    latest: dict[str, datetime] = {}
+    keyed = []
+    for o in lines:
+        latest[o.place.source] = max(o.at, latest.get(o.place.source, o.at))
+        keyed.append((latest[o.place.source], o))
+    return tuple(o for _, o in sorted(keyed, key=lambda pair: pair[0]))
+
+
+def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
+    """The HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped."""
+    line = schema.observations.c
+    return select(line.alias).where(or_(line.subject.in_(tokens), line.actor.in_(tokens)), line.alias != "")
+
+
+def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
+    """The HMACs of wrappings that one of those was moved into."""
+    line = schema.observations.c
+    rewrap = select(line.alias).where(line.kind == Kind.REWRAPPED, line.alias != "")
+    fresh = set(connection.execute(rewrap.where(line.token.in_(_aliases_of(tokens)))).scalars())
+    found = set(fresh)
+    while fresh:
+        fresh = set(connection.execute(rewrap.where(line.token.in_(fresh))).scalars()) - found
+        found |= fresh
+    return found
+
+
+def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:
+    """In each source, from the last canary before the first line to the first one after the last line and expiry.
+
+    Nodes take turns: the canary that is nearest in time can stand in another one's file.
+    """
+    if not lines:
+        return ()
+    canary, other = schema.canaries.c, schema.canaries.alias()
+    expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
+    renewed = [until for o in lines if (until := renewed_until(o))]
+    last = max([o.at for o in lines] + expiries + renewed)
+    same = other.c.source == canary.source
+    lower = select(func.max(other.c.at)).where(same, other.c.at < min(o.at for o in lines)).scalar_subquery()
+    upper = select(func.min(other.c.at)).where(same, other.c.at >= last).scalar_subquery()
+    query = (
+        select(schema.canaries)
+        .where(canary.at >= func.coalesce(lower, _EVER), canary.at <= func.coalesce(upper, _NEVER))
+        .order_by(canary.source, canary.epoch, canary.offset)
+    )
+    return tuple(Canary(Place(row.source, row.epoch, row.offset), row.at) for row in connection.execute(query))
