@@ -7,7 +7,7 @@ VAULT_CLIENT_CERT, VAULT_CLIENT_KEY our own certificate
 VAULT_TLS_SERVER_NAME               what Vault's certificate is made out to
 VAULT_SKIP_VERIFY                   refused
 
-JITVAULT_VAULT_NODES     more nodes of the cluster, asked who is active where VAULT_ADDR does not answer
+JITVAULT_NODES           more nodes of the cluster, asked who is active where VAULT_ADDR does not answer
 
 The worker's identity; a command that has it does the acts itself. One of these three:
 JITVAULT_WORKER_TOKEN    a token
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     vault_client_cert: Path | None = Field(None, validation_alias=_either("CLIENT_CERT"))
     vault_client_key: Path | None = Field(None, validation_alias=_either("CLIENT_KEY"))
     vault_tls_server_name: str | None = Field(None, validation_alias=_either("TLS_SERVER_NAME"))
-    vault_nodes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)] = ()
+    nodes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)] = ()
     worker_token: SecretStr | None = None
     worker_token_file: Path | None = None
     worker_login: Literal["approle", "jwt", "cert"] | None = None

@@ -82,7 +82,7 @@ class Wiring:
         s = self.settings
         tls = Tls(s.vault_cacert, s.vault_capath, s.vault_client_cert, s.vault_client_key, s.vault_tls_server_name)
         connection = Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls)
-        return replace(connection, node=ActiveNode(connection, s.vault_nodes))
+        return replace(connection, node=ActiveNode(connection, s.nodes))
 
     def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)

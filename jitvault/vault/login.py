@@ -19,7 +19,7 @@ from math import inf
 from threading import Lock
 
 from jitvault.domain.secret import Secret
-from jitvault.errors import JitvaultError, LedgerUnavailable, VaultRefused, VaultUnavailable
+from jitvault.errors import JitvaultError, LedgerUnavailable, OutcomeUnknown, VaultRefused, VaultUnavailable
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.methods import Method, Session, is_over
 
@@ -152,7 +152,8 @@ class Login:
             own = Vault(self._connection, held.session.token)
             try:
                 auth = own.write("auth/token/renew-self").get("auth") or {}
-            except VaultRefused:
+            except (VaultRefused, OutcomeUnknown):
+                # past the maximum Vault answers with a 500; whether it was renewed makes no difference to another one
                 auth = {}
             given = int(auth.get("lease_duration") or 0)
             if given * 2 > held.whole_s or (given and not self.method.is_login):

@@ -22,6 +22,7 @@ from jitvault.sandbox.processes import free_port
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.vault import login as logins
+from jitvault.vault.audithash import AuditHash
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.login import Login
 from jitvault.vault.methods import AppRole, FromFile, Given, Jwt, TokenFile
@@ -244,6 +245,26 @@ def test_a_client_certificate_that_is_replaced_is_shown_anew(rig: Rig, place: Pl
         assert wiring.worker.tokens.lookup_self().policies == ("jitvault-worker",)
 
 
+def test_the_login_may_be_in_the_root_namespace(
+    rig: Rig, place: Place, ways: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.admin.write("sys/namespaces/team")
+    place.admin.write("sys/policies/acl/of-team", {"policy": 'path "team/sys/mounts" { capabilities = ["read"] }'})
+    place.admin.write("auth/approle/role/worker", {"token_policies": ["jitvault-worker", "of-team"]}, method="post")
+    try:
+        with rig.environment(None, ways["approle"] | {"VAULT_NAMESPACE": "team"}):
+            there = Wiring(load())
+            monkeypatch.setenv("JITVAULT_WORKER_LOGIN_NAMESPACE", "root")
+            above = Wiring(load())
+        with pytest.raises(VaultRefused, match="login by AppRole"):
+            there.login.token()
+        with contextlib.closing(above):
+            vault = above.vault(above.login)
+            assert vault.read("sys/mounts") and AuditHash(vault, "jitvault").hash("x").startswith("hmac-sha256:")
+    finally:
+        place.admin.write("auth/approle/role/worker", {"token_policies": ["jitvault-worker"]}, method="post")
+
+
 # -- a token's life -----------------------------------------------------------------------------------------------
 
 
@@ -339,7 +360,7 @@ def test_a_jwt_is_read_anew_for_each_login(place: Place, tmp_path: Path, monkeyp
         assert isinstance(login.trouble, VaultRefused)
         file.write_text(place.issuer.jwt(SPIFFE, audience=AUDIENCE, seconds=60))
         time.sleep(0.5)
-        assert whose(vault) == told[-1] != told[0]
+        assert whose(vault) == told[-1] != told[0], login.trouble
         assert login.trouble is None
 
 
