@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from go_between import Fate, GoBetween
 from keys import Authority, Issuer, Pair
 from rig import Rig, own_rig
 from stage import staged
 
 from jitvault.domain.secret import Secret
-from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
+from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultUnavailable
 from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.processes import free_port
 from jitvault.sandbox.world import World, env
@@ -24,6 +27,7 @@ from jitvault.settings import load
 from jitvault.vault import login as logins
 from jitvault.vault.audithash import AuditHash
 from jitvault.vault.client import Connection, Vault
+from jitvault.vault.cluster import ActiveNode
 from jitvault.vault.login import Login
 from jitvault.vault.methods import AppRole, FromFile, Given, Jwt, TokenFile
 from jitvault.wiring import Wiring
@@ -41,6 +45,7 @@ class Place:
     """A world with a TLS listener besides the plain one, and a worker's role in each auth method."""
 
     world: World
+    between: GoBetween
     tls_address: str
     authority: Authority
     client: Pair
@@ -85,7 +90,7 @@ listener "tcp" {{
 """
     with staged(lambda directory: OpenBao(directory, more_configuration=listener)) as stage:
         client = authority.issue("worker.test")
-        found = Place(stage.world, f"https://127.0.0.1:{port}", authority, client, Issuer())
+        found = Place(stage.world, stage.between, f"https://127.0.0.1:{port}", authority, client, Issuer())
         _roles(found)
         yield found
 
@@ -212,12 +217,15 @@ def test_half_an_identity_and_two_are_refused(rig: Rig, half: dict[str, str]) ->
 
 
 def test_only_the_authority_that_was_named_is_believed(
-    rig: Rig, place: Place, ways: dict[str, dict[str, str]], tmp_path: Path
+    rig: Rig, place: Place, ways: dict[str, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, many = Authority(tmp_path / "other", "another authority"), tmp_path / "many"
     many.mkdir()
     status = ("audit", "status")
-    for untrusted in ({"VAULT_CACERT": str(other.file)}, {"VAULT_CACERT": ""}, {"VAULT_TLS_SERVER_NAME": "x.test"}):
+    refused = rig(None, *status, extra=ways["approle"] | {"VAULT_CACERT": ""}, code=5)
+    # a public authority besides the one that was named would be believed by requests itself
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(place.authority.file))
+    for untrusted in ({"VAULT_CACERT": str(other.file)}, {"VAULT_TLS_SERVER_NAME": "x.test"}):
         refused = rig(None, *status, extra=ways["approle"] | untrusted, code=5)
         assert "no TLS with Vault" in refused.error["message"] and "VAULT_CACERT" in refused.error["hint"]
     rig(None, *status, extra=ways["approle"] | {"VAULT_TLS_SERVER_NAME": "vault.test"})
@@ -263,6 +271,29 @@ def test_the_login_may_be_in_the_root_namespace(
             assert vault.read("sys/mounts") and AuditHash(vault, "jitvault").hash("x").startswith("hmac-sha256:")
     finally:
         place.admin.write("auth/approle/role/worker", {"token_policies": ["jitvault-worker"]}, method="post")
+
+
+# -- what is sent again -------------------------------------------------------------------------------------------
+
+
+def test_an_act_whose_answer_was_lost_is_not_sent_to_another_node(place: Place) -> None:
+    # two ways to one Vault, as to two nodes
+    connection = Connection(place.between.address)
+    node = ActiveNode(connection, [place.world.address])
+    vault = Vault(replace(connection, node=node), place.world.admin_token)
+    place.between.when("PUT cubbyhole/lost", "after", place.between.down, Fate.LOSE)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            vault.write("cubbyhole/lost", {"n": 1})
+        with contextlib.closing(vault):
+            # what nobody took is another thing
+            vault.write("cubbyhole/taken", {"n": 1})
+    finally:
+        place.between.up()
+    assert node.address() == place.world.address
+    lines = [json.loads(line) for line in place.world.audit_file.read_text().splitlines()]
+    asked = Counter(line["request"]["path"] for line in lines if line["type"] == "request")
+    assert (asked["cubbyhole/lost"], asked["cubbyhole/taken"]) == (1, 1)
 
 
 # -- a token's life -----------------------------------------------------------------------------------------------
