@@ -18,11 +18,13 @@ from keys import Authority, Issuer, Pair
 from rig import Rig, own_rig
 from stage import staged
 
+from jitvault.domain.lifecycle import State
 from jitvault.domain.secret import Secret
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultUnavailable
 from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.processes import free_port
 from jitvault.sandbox.world import World, env
+from jitvault.services.advance import advance
 from jitvault.settings import load
 from jitvault.vault import login as logins
 from jitvault.vault.audithash import AuditHash
@@ -364,6 +366,26 @@ def test_a_token_that_was_ended_is_replaced_once(place: Place, monkeypatch: pyte
         place.admin.write("auth/token/revoke-accessor", {"accessor": told[1]})
         with pytest.raises(VaultUnavailable, match="does not know the worker's token"):
             whose(vault)
+
+
+def test_what_the_next_token_grants_freezes_nothing(
+    rig: Rig, place: Place, ways: dict[str, dict[str, str]], spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "LOGIN_PAUSE_S", 0.0)
+    file = spec()
+    with rig.environment(None, ways["approle"]):
+        wiring = Wiring(load())
+    with contextlib.closing(wiring):
+        worker = wiring.worker
+        rig("operator", "grant", file, "--wait", "0", code=13)
+        place.admin.write("auth/token/revoke-accessor", {"accessor": worker.tokens.lookup_self().accessor})
+        assert advance(worker, file.stem, hint=rig.entity("operator")).task.state is State.ISSUED
+    # both tokens were told of before they did anything
+    assert len(rig.rows("SELECT accessor_hmac FROM worker_sessions")) == 2
+    found = rig(None, "audit", "status", extra=ways["approle"]).json
+    assert (found["state"], found["frozen"]) == ("trusted", None)
+    ended = rig("operator", "complete", file.stem, extra=ways["approle"], code=None).json
+    assert (ended["confirmed"], rig.findings(file.stem)) == (True, [])
 
 
 def test_a_worker_who_is_disabled_gets_nowhere(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
