@@ -15,6 +15,9 @@ from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row
 from jitvault.services.context import Worker, new_id
 
+DONE = "ok"
+"""The answer of an act that Vault says it did."""
+
 T = TypeVar("T")
 
 
@@ -63,7 +66,7 @@ def act(
     except JitvaultError as error:
         _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
-    return answer, left(worker, op, OpState.ANSWERED, "ok")
+    return answer, left(worker, op, OpState.ANSWERED, DONE)
 
 
 def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:

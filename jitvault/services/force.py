@@ -13,7 +13,7 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
 from jitvault.services.lookups import gone_lookups
@@ -54,7 +54,7 @@ def _forced(worker: Worker, op: OperationRow) -> OperationRow:
         worker.leases.revoke_force(op.subject, op=op.op_id)
     except JitvaultError as error:
         return left(worker, op, OpState.UNKNOWN, error)
-    return left(worker, op, OpState.ANSWERED, "ok")
+    return left(worker, op, OpState.ANSWERED, DONE)
 
 
 def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:

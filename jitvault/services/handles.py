@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jitvault.domain.lifecycle import Verdict
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 
 
@@ -72,7 +72,7 @@ def end(worker: Worker, one: Handle, op: OperationRow, *, look: bool) -> Ended:
     failure: JitvaultError | None = None
     try:
         one.revoke(op.op_id)
-        answered = left(worker, op, OpState.ANSWERED, "ok")
+        answered = left(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
         answered = left(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:

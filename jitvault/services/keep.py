@@ -14,7 +14,7 @@ from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.lifetime import increment, renew_at
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 from jitvault.services.due import is_due, look_at, renewed
 from jitvault.services.observe import MAX_SKEW
@@ -83,7 +83,7 @@ def _renew_token(worker: Worker, file: TaskFile, grant: GrantRow, op: OperationR
     accessor, sent = grant.wrapped_accessor or "", worker.now()
     try:
         worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
-        answered = left(worker, op, OpState.ANSWERED, "ok")
+        answered = left(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
         answered = left(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
@@ -106,7 +106,7 @@ def _renew_lease(worker: Worker, file: TaskFile, lease: LeaseRow, op: OperationR
     try:
         given = worker.leases.renew(lease.lease_id, seconds, op=op.op_id)
         answered = left(
-            worker, op, OpState.ANSWERED if given else OpState.ABANDONED, "ok" if given else "not renewable"
+            worker, op, OpState.ANSWERED if given else OpState.ABANDONED, DONE if given else "not renewable"
         )
     except OutcomeUnknown as error:
         answered = left(worker, op, OpState.UNKNOWN, error)

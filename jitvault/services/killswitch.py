@@ -20,7 +20,7 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirmed, NotFound, SecurityFinding
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.advance import advance
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
@@ -124,7 +124,7 @@ def revoke_roles(worker: Worker) -> int:
     for op in ops:
         try:
             worker.leases.revoke_prefix(op.subject, op=op.op_id)
-            answered = left(worker, op, OpState.ANSWERED, "ok")
+            answered = left(worker, op, OpState.ANSWERED, DONE)
         except JitvaultError as error:
             failures.append(error)
             answered = left(worker, op, OpState.UNKNOWN, error)

@@ -16,7 +16,7 @@ from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ports.ledger import OperationRow, OpState
 from jitvault.ports.orphans import OrphanRow
 from jitvault.ports.vault import LeaseRecord
-from jitvault.services.acts import intended, left
+from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import INVALID_LEASE
 from jitvault.services.context import Worker
 from jitvault.services.handles import claimed
@@ -106,7 +106,7 @@ def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow
         return left(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
         return left(worker, op, OpState.ABANDONED, error)
-    return left(worker, op, OpState.ANSWERED, "ok")
+    return left(worker, op, OpState.ANSWERED, DONE)
 
 
 def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:

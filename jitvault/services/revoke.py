@@ -16,7 +16,7 @@ from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, Row, TaskFile
 from jitvault.services import handles
-from jitvault.services.acts import intended
+from jitvault.services.acts import DONE, intended
 from jitvault.services.answers import Answers, Verdicts, queue
 from jitvault.services.context import Worker
 from jitvault.services.handles import Handle
@@ -41,7 +41,8 @@ DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXP
 
 
 def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
-    """Revoke every token and lease of the task that is not proven dead, and look each of them up.
+    """Revoke every token and lease of the task that is not proven dead, and look each of them up. What Vault has said
+    that it ended is only looked up.
 
     `why` ends a task that holds access: that is committed together with the intents, since the access is there for as
     long as a commit takes.
@@ -55,9 +56,8 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
     and could not do raises nothing: the verdict says it. Raises WaitTimedOut where the worker's deadline was over
     before each lease had its turn; a token always has one, and with it Vault ends the leases by itself.
     """
-    tokens, leases = _tokens(worker, file), _leases(worker, file)
-    before = _look_before(worker, file, (*tokens, *leases))
-    _take_back(worker, file, claim, (*tokens, *leases), before=before, why=why)
+    doomed = _but_gone(worker, file, claim, (*_tokens(worker, file), *_leases(worker, file)))
+    _take_back(worker, file, claim, doomed, before=_look_before(worker, file, doomed), why=why)
 
 
 def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> Verdicts:
@@ -108,6 +108,23 @@ def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     finally:
         answers.commit()
     return answers.verdicts() | others
+
+
+def _but_gone(worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle]) -> Sequence[Handle]:
+    """All but those that Vault said it ended, and still says do not exist: to revoke them once more proves nothing."""
+    kinds = ("revoke_token", "revoke_lease")
+    ended = {op.subject for op in file.operations if op.kind in kinds and op.answer == DONE}
+    gone = [one for one in doomed if one.row.verdict is Verdict.GONE and one.subject in ended]
+    answers, still = Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[str]()
+    try:
+        for one in gone:
+            looked = handles.look_up(worker, one)
+            answers.add_ended(one.subject, looked)
+            if looked.row.verdict is Verdict.GONE:
+                still.add(one.subject)
+    finally:
+        answers.commit()
+    return [one for one in doomed if one.subject not in still]
 
 
 def _tokens(worker: Worker, file: TaskFile) -> list[Handle]:

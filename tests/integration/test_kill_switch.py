@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,12 @@ from rig import Held, Rig
 from test_two_at_once import at_once
 
 from jitvault.cli import killswitch
+from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.ports.ledger import Change, OpState
+from jitvault.services import killswitch as phases
+from jitvault.services.acts import DONE, intended, left
+from jitvault.services.crew import Hand
+from jitvault.services.revoke import Doomed
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -289,3 +296,51 @@ def test_all_without_the_workers_identity_says_that_the_roles_were_not_revoked(r
     told = here("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", worker=False, code=6)
     assert "were NOT revoked" in told.stderr
     assert "JITVAULT_WORKER_TOKEN" in told.stderr
+
+
+def _closed(rig: Rig, task: str) -> tuple[Hand, dict[str, Doomed]]:
+    """The first phase of the kill switch is over for a task."""
+    wiring = rig.wiring()
+    hand, behind = Hand(wiring.worker, wiring.person), dict[str, Doomed]()
+    assert phases._close_door(hand, task, "it was stolen", behind=behind)
+    return hand, behind
+
+
+def test_what_somebody_else_proved_between_two_phases_is_not_written_over(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    hand, behind = _closed(rig, file.stem)
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    proven = rig.file(file.stem)
+    assert not phases._end_leases(hand, file.stem, "it was stolen", behind=behind)
+    assert rig.file(file.stem) == proven
+
+
+def test_each_credential_is_revoked_once(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    # the lease is known
+    rig("operator", "status", file.stem)
+    rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
+    kinds = [op.kind for op in rig.file(file.stem).operations if op.kind.startswith("revoke")]
+    assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.file(file.stem).operations
+
+
+def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: Spec) -> None:
+    """As after the restore of a snapshot: the ledger has it gone, and Vault has it."""
+    file = spec()
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    worker = rig.wiring().worker
+    (lease,), now = rig.file(file.stem).leases, worker.now()
+    with worker.ledger.claim(file.stem) as claim:
+        op = left(worker, intended(worker, "revoke_lease", lease.lease_id, task_id=file.stem), OpState.ANSWERED, DONE)
+        fields = {"end_reason": EndReason.OPERATOR, "ending_at": now, "due_at": now}
+        rows = (replace(lease, verdict=Verdict.GONE), op)
+        worker.ledger.apply(
+            file.stem, Change("ending", state=State.ENDING, fields=fields, rows=rows), claim=claim, at=now
+        )
+    rig("operator", "complete", file.stem, code=None)
+    kinds = [op.kind for op in rig.file(file.stem).operations if op.kind == "revoke_lease"]
+    assert len(kinds) == 2
+    assert not rig.lease_is_live(held.lease_id)
