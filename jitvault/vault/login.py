@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from threading import Lock
@@ -82,7 +82,8 @@ class Login:
         with self._lock:
             held = self._kept()
             if self._announce is None:
-                announce(Vault(self._connection, held.session.token))
+                with self._as(held.session.token) as own:
+                    announce(own)
                 self._announce, self._held = announce, replace(held, announced=True)
 
     def due(self) -> float:
@@ -96,8 +97,9 @@ class Login:
             held = self._held
             if held is None or held.session.token is not refused:
                 return True
-            if not is_over(Vault(self._connection, None), refused):
-                return False
+            with self._as(None) as nobody:
+                if not is_over(nobody, refused):
+                    return False
             if self.method.is_login and time.monotonic() - self._tried_at < LOGIN_PAUSE_S:
                 raise self.trouble or VaultUnavailable(
                     f"Vault does not know the worker's token, which was made less than {LOGIN_PAUSE_S:.0f} s ago",
@@ -149,9 +151,9 @@ class Login:
     def _renewed(self, held: _Held) -> _Held:
         """The same token with a new life, or another one where it has reached the end of what it can get."""
         if held.session.renewable:
-            own = Vault(self._connection, held.session.token)
             try:
-                auth = own.write("auth/token/renew-self").get("auth") or {}
+                with self._as(held.session.token) as own:
+                    auth = own.write("auth/token/renew-self").get("auth") or {}
             except (VaultRefused, OutcomeUnknown):
                 # past the maximum Vault answers with a 500; whether it was renewed makes no difference to another one
                 auth = {}
@@ -173,7 +175,8 @@ class Login:
     def _open(self) -> Session:
         self._tried_at = time.monotonic()
         try:
-            return self.method.open(Vault(self._connection, None))
+            with self._as(None) as nobody:
+                return self.method.open(nobody)
         except JitvaultError as error:
             self.trouble = error
             raise
@@ -193,7 +196,8 @@ class Login:
     def _told(self, held: _Held) -> _Held:
         try:
             if self._announce is not None:
-                self._announce(Vault(self._connection, held.session.token))
+                with self._as(held.session.token) as own:
+                    self._announce(own)
         except LedgerUnavailable as error:
             self.trouble, self._held = error, held
             return held
@@ -202,6 +206,10 @@ class Login:
 
     def _end(self, held: _Held) -> None:
         if self.method.is_login:
-            with suppress(JitvaultError):
-                quick = replace(self._connection, timeout_s=_CLOSE_TIMEOUT_S)
-                Vault(quick, held.session.token).write("auth/token/revoke-self")
+            with suppress(JitvaultError), self._as(held.session.token, _CLOSE_TIMEOUT_S) as own:
+                own.write("auth/token/revoke-self")
+
+    def _as(self, token: Secret | None, timeout_s: int | None = None) -> closing[Vault]:
+        """A connection of its own: whoever makes requests meanwhile has theirs."""
+        connection = replace(self._connection, timeout_s=timeout_s or self._connection.timeout_s)
+        return closing(Vault(connection, token))

@@ -12,6 +12,7 @@ docs/operations/worker-identity.md says how each is set up.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -230,7 +231,8 @@ class TokenFile:
 def described(vault: Vault, token: Secret, variable: str) -> Session:
     """A token that somebody gave us, as Vault knows it. Raises VaultRefused that names where it came from."""
     try:
-        answer = vault.with_token(token).read("auth/token/lookup-self") or {}
+        with closing(vault.with_token(token)) as own:
+            answer = own.read("auth/token/lookup-self") or {}
     except VaultRejected:
         raise
     except VaultRefused as error:
@@ -244,10 +246,11 @@ def described(vault: Vault, token: Secret, variable: str) -> Session:
 
 def is_over(vault: Vault, token: Secret) -> bool:
     """Whether Vault does not know the token any more. For a dead token and a forbidden path it has the same words."""
-    try:
-        vault.with_token(token).read("auth/token/lookup-self")
-    except VaultRefused:
-        return True
-    except JitvaultError:
-        return False
+    with closing(vault.with_token(token)) as own:
+        try:
+            own.read("auth/token/lookup-self")
+        except VaultRefused:
+            return True
+        except JitvaultError:
+            return False
     return False
