@@ -1,7 +1,8 @@
 """`python -m benchmarks`: measure, print a table, write `build/bench.json`; exit 1 when a bar is missed.
 
     --no-fail       exit 0 all the same
-    --only NAMES    some groups only, comma-separated: start, demo, commit, policy, grant, end, record, decode, kill
+    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, grant, end, record, decode,
+                    kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -22,13 +23,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commit, decode, demo, end, grant, kill, policy, record, start
+from benchmarks import commit, decode, demo, end, grant, idle, kill, policy, record, start
 from benchmarks.measure import Figure, rounded
 from benchmarks.meter import COMMIT, LEDGER_READ, VAULT, Meter
 from benchmarks.scene import scene
 
 BUILD = Path(__file__).parent.parent / "build"
-ALONE = {"start": start.run, "demo": demo.run, "commit": commit.run, "policy": policy.run}
+ALONE = {"start": start.run, "demo": demo.run, "commit": commit.run, "idle": idle.run, "policy": policy.run}
 IN_SCENE = ("grant", "end", "record", "decode", "kill")
 _WHAT = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads"}
 

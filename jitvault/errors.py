@@ -19,7 +19,8 @@ ever carries a secret: no token, no password, no response body.
     │   └── AuditMissing         7   the file is not there
     ├── InvalidInput             8   a spec, a template or a policy is wrong
     ├── WrongState               9   not found, or not possible in this state
-    │   └── NotFound             9
+    │   ├── NotFound             9
+    │   └── Overtaken            9   what was decided on has changed before it was done
     ├── VaultRefused            10   Vault refused this token
     │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
@@ -114,6 +115,12 @@ class WrongState(JitvaultError):
 
 class NotFound(WrongState):
     default_hint = "Run `jitvault list` to see the tasks there are."
+
+
+class Overtaken(WrongState):
+    """Nothing was done: somebody else was first. It is decided anew."""
+
+    default_hint = "Others were granted at the same moment. Run the same command again."
 
 
 class VaultRefused(JitvaultError):

@@ -19,7 +19,8 @@ JITVAULT_WORKER_LOGIN    approle, jwt or cert, with
   JITVAULT_WORKER_JWT_FILE
 
 JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
-JITVAULT_LEDGER          SQLAlchemy URL
+JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can be left to
+                         PGPASSWORD, PGPASSFILE and what else PostgreSQL's own programs look at
 JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
@@ -109,8 +110,8 @@ def _either(name: str) -> AliasChoices:
     return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
 
 
-def _default_ledger() -> str:
-    return f"sqlite:///{Path.home() / '.local' / 'share' / 'jitvault' / 'ledger.db'}"
+def _default_ledger() -> SecretStr:
+    return SecretStr(str(Path.home() / ".local" / "share" / "jitvault" / "ledger.db"))
 
 
 class Settings(BaseSettings):
@@ -140,7 +141,8 @@ class Settings(BaseSettings):
     worker_secret_id_wrapped_from: str | None = None
     worker_jwt_file: Path = KUBERNETES_JWT
     admin_token: SecretStr | None = None
-    ledger: str = Field(default_factory=_default_ledger)
+    # it can hold a password
+    ledger: SecretStr = Field(default_factory=_default_ledger)
     audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)

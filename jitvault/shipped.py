@@ -24,6 +24,11 @@ def policies_dir() -> Path:
     return root() / "policies"
 
 
+def vault_policies() -> dict[str, str]:
+    """File name → text of `policies/vault`. Raises InvalidInput."""
+    return {Path(name).name: data.decode() for name, data in files(policies_dir() / "vault", ".hcl").items()}
+
+
 def files(directory: Path, *suffixes: str) -> dict[str, bytes]:
     """Name → bytes of the files in `directory` with one of `suffixes`. Raises InvalidInput."""
     try:

@@ -77,12 +77,16 @@ class Wiring:
         if "login" in self.__dict__:
             self.login.close()
 
-    @cached_property
-    def _connection(self) -> Connection:
+    @property
+    def given_node(self) -> Connection:
+        """The node that VAULT_ADDR names, active or not."""
         s = self.settings
         tls = Tls(s.vault_cacert, s.vault_capath, s.vault_client_cert, s.vault_client_key, s.vault_tls_server_name)
-        connection = Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls)
-        return replace(connection, node=ActiveNode(connection, s.nodes))
+        return Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return replace(self.given_node, node=ActiveNode(self.given_node, self.settings.nodes))
 
     def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)
@@ -126,14 +130,18 @@ class Wiring:
         return self.settings.has_worker
 
     @property
+    def login_if_any(self) -> Login | None:
+        return self.login if self.has_worker else None
+
+    @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
-        return ledger_exists(self.settings.ledger)
+        return ledger_exists(self.settings.ledger.get_secret_value())
 
     @cached_property
     def ledger(self) -> SqlLedger:
         """The ledger that is there. Raises LedgerUnavailable."""
-        return SqlLedger(opened(self.settings.ledger, create=False))
+        return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=False))
 
     @cached_property
     def worker(self) -> Worker:
@@ -156,7 +164,7 @@ class Wiring:
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
-            self.ledger = SqlLedger(opened(s.ledger, create=True))
+            self.ledger = SqlLedger(opened(s.ledger.get_secret_value(), create=True))
         return Worker(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
+from ledgers import address, new_place
 
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -32,7 +33,8 @@ def world() -> Iterator[World]:
 @pytest.fixture(scope="module")
 def variables(world: World, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of everybody, with a ledger for each module: two that are used by turns freeze each other."""
-    made = env(world, f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}", EXAMPLE)
+    place = new_place(world.servers.postgres, tmp_path_factory.mktemp("ledger") / "ledger.db")
+    made = env(world, address(place), EXAMPLE)
     if request.path.parent.name == "integration":
         # one agent trips there on purpose and takes leases by the hundred: that would end with the first test
         made["JITVAULT_POLICIES"] = str(without_limits(tmp_path_factory.mktemp("policies")))

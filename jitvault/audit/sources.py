@@ -10,6 +10,18 @@ from jitvault.audit.spool import SpoolSources
 from jitvault.ports.audit import Source
 
 
+def why_unreadable(path: Path) -> str:
+    """Why what JITVAULT_AUDIT_FILE names cannot be read; empty where it can."""
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+        else:
+            path.open("rb").close()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 class ConfiguredSources:
     """`jitvault.ports.audit.Sources`: each file is one, each connection in a directory is one."""
 

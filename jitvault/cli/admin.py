@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +29,7 @@ def init(
 
     Names the templates that nothing is granted by until their check passes.
     """
+    from jitvault import shipped
     from jitvault.cli import listings, session
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
@@ -42,21 +42,16 @@ def init(
     token = wiring.settings.admin
     if token is None:
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    policies = {Path(name).name: data.decode() for name, data in _policy_files().items()}
     login = worker_login(tuple(worker_cidr or ())) if worker_approle else None
-    want = provision.Want(wiring.templates, wiring.engines, policies, _networks(network or []), login)
+    want = provision.Want(
+        wiring.templates, wiring.engines, shipped.vault_policies(), _networks(network or []), worker_login=login
+    )
     vault = wiring.vault(token)
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
     missing = [*found.missing, *unchecked(vault, wiring.templates, wiring.engines)]
     listings.provisioned(found, missing, applied=not plan, as_json=json_)
-
-
-def _policy_files() -> dict[str, bytes]:
-    from jitvault import shipped
-
-    return shipped.files(shipped.policies_dir() / "vault", ".hcl")
 
 
 def _networks(given: list[str]) -> dict[str, list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -17,8 +19,11 @@ from jitvault.cli import (
     audit,
     auditor,
     check,
+    doctor,
     ending,
+    extend,
     freeze,
+    ledger,
     local,
     operator,
     policy,
@@ -64,11 +69,13 @@ _AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this mach
 
 app.command(rich_help_panel=_OPERATORS)(operator.submit)
 app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(extend.extend)
 app.command(rich_help_panel=_OPERATORS)(ending.complete)
 app.command(rich_help_panel=_OPERATORS)(ending.revoke)
 app.command(rich_help_panel=_OPERATORS)(operator.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
+app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
 app.command(rich_help_panel=_APPROVERS)(approver.approve)
 app.command(rich_help_panel=_APPROVERS)(approver.deny)
 app.command(rich_help_panel=_APPROVERS)(approver.withdraw)
@@ -77,13 +84,12 @@ app.command(rich_help_panel=_AGENTS)(agent.unwrap)
 app.command(rich_help_panel=_AUDITORS)(auditor.status)
 app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
 app.command(rich_help_panel=_AUDITORS)(auditor.report)
-audit_app = typer.Typer(help="Whether the audit stream can be trusted.", no_args_is_help=True)
-audit_app.command("status")(trust.audit_status)
-app.add_typer(audit_app, name="audit", rich_help_panel=_AUDITORS)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
+app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
+app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
 audit.audit_app.command("status")(trust.audit_status)
 audit.audit_app.command("follow")(trust.audit_follow)
 audit.audit_app.command("accept")(trust.audit_accept)
@@ -96,6 +102,19 @@ app.command(rich_help_panel=_LOCAL)(local.demo)
 app.command(rich_help_panel=_LOCAL)(local.dev)
 
 
+def _in_paragraphs(commands: typer.Typer) -> None:
+    """Give each command its docstring as help, each paragraph on one line: how wide a terminal is it knows itself."""
+    for command in commands.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _in_paragraphs(group.typer_instance)
+
+
+_in_paragraphs(app)
+
+
 def main() -> None:
     """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
     with at_end:
@@ -105,8 +124,10 @@ def main() -> None:
 def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
+    # what words of a hint stand for, once a command knows it
+    named: dict[str, str] = {}
     try:
-        code = app(prog_name="jitvault", standalone_mode=False)
+        code = app(prog_name="jitvault", standalone_mode=False, obj=named)
     except typer.TyperException as error:
         # the command line itself is wrong; help that was asked for by naming no command is printed already
         if message := error.format_message():
@@ -115,7 +136,8 @@ def _run() -> NoReturn:
     except JitvaultError as error:
         if debug:
             raise
-        _tell(str(error), error.hint, error.exit_code, as_json=as_json)
+        hint = re.sub(r"\bTASK\b", lambda word: named.get(word[0], word[0]), error.hint)
+        _tell(str(error), hint, error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # whoever read our output has gone (typer only exits for that): Python must not complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)

@@ -12,6 +12,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
     from jitvault.domain.revision import Revision
+    from jitvault.services.waiting import Matter
     from jitvault.wiring import Wiring
 
 Digest = Annotated[
@@ -69,16 +70,18 @@ def withdraw(
     document = session.known(wiring, task)
     if document["state"] not in session.BEFORE | session.HELD:
         raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
-    revision, held = render.revision_of(document), document["state"] in session.HELD
+    revision = render.revision_of(document)
     with session.signing(f"withdraw from task {task}", _approvers()):
-        _check_approved(wiring, task, revision)
+        carries = _carries(wiring, document, revision)
         if not yes:
             session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
-    mine = {"entity": wiring.person.entity, "decision": "approve", "digest": revision.digest}
+    me, held = wiring.person.entity, document["state"] in session.HELD
 
     def counted(d: session.Published) -> bool:
-        return d["state"] in session.DONE if held else mine not in d["decisions"]
+        if held:
+            return d["state"] in session.DONE or not (carries or _approved_more(d, me))
+        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d["decisions"]
 
     document = session.settle(wiring, task, counted, wait)
     render.voted(document, "withdraw", revision.digest, None, as_json=json_)
@@ -90,7 +93,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.services.waiting import waiting
 
     wiring = session.wired()
-    with session.signing("see what waits for approval", _approvers()):
+    with session.allowed("see what waits for approval", _approvers()):
         found = waiting(wiring.person)
     listings.waiting(found, as_json=json_)
 
@@ -107,44 +110,69 @@ def _decide(
     as_json: bool,
 ) -> None:
     from jitvault.cli import render, session
-    from jitvault.domain.policy import Obligations
-    from jitvault.domain.revision import in_plain_words
     from jitvault.errors import Denied, WrongState
     from jitvault.services.sign import sign_decision
-    from jitvault.services.waiting import changes, may_decide
+    from jitvault.services.waiting import changes, matter_of, may_decide
 
     wiring = session.wired()
     document = session.known(wiring, task)
-    if document["state"] not in session.BEFORE:
+    matter = matter_of(document)
+    if matter is None:
         raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
-    # the digest is taken here, over the bytes that are shown, never believed from the document
-    revision = render.revision_of(document)
-    if digest is not None and digest != revision.digest:
+    if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
         raise WrongState(
-            f"task {task} has the digest {revision.digest}, not {digest}",
+            f"task {task} is denied: {document['why_denied']}",
+            hint="Of this revision that is final: whoever asked for it changes the spec and submits it with --revise.",
+        )
+    if digest is not None and digest != matter.digest:
+        raise WrongState(
+            f"task {task} has the digest {matter.digest}, not {digest}",
             hint="It was revised since you looked. Read it again before you decide.",
         )
-    obligations = Obligations.of(document["decision"]["obligations"])
-    part = may_decide(revision, wiring.person.entity, obligations)
+    part = may_decide(matter.revision, wiring.person.entity, matter.obligations)
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
     with session.signing(f"decide about task {task}", _approvers()):
-        names = _groups(wiring, task, obligations.deciders, groups)
-    render.proposal(revision.digest, in_plain_words(revision), document["decision"], changes(document, revision))
+        names = _groups(wiring, task, matter.obligations.deciders, groups)
+    differs = changes(document, matter.revision) if matter.extension is None else None
+    render.proposal(matter.digest, matter.words, matter.decision, differs)
     if not yes:
-        session.ask(f"{decision.capitalize()} {task}?", done="nothing was signed")
+        what = f"more time for {task}" if matter.extension else task
+        session.ask(f"{decision.capitalize()} {what}?", done="nothing was signed")
     with session.signing(f"decide about task {task}", _approvers()):
-        expires = sign_decision(wiring.person, revision, decision=decision, groups=names, reason=reason)
+        expires = sign_decision(
+            wiring.person,
+            matter.revision,
+            decision=decision,
+            groups=names,
+            reason=reason,
+            extension=matter.extension,
+        )
+    _tell(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+
+
+def _tell(
+    wiring: Wiring, task: str, matter: Matter, decision: str, expires: str, *, wait: float, as_json: bool
+) -> None:
+    """Wait until the decision was counted, and say what came of it. Raises Denied where it does not count."""
+    from jitvault.cli import render, session
+    from jitvault.errors import Denied
+    from jitvault.services.waiting import matter_of
+
     me, name = wiring.person.entity, wiring.person.me.display_name
 
     def counted(d: session.Published) -> bool:
-        mine = {"entity": me, "decision": decision, "digest": revision.digest}
-        return mine in d["decisions"] or bool(_refusal(d, me)) or d["state"] not in session.BEFORE
+        now = matter_of(d)
+        if now is None or now.digest != matter.digest:
+            return True
+        return now.is_decided_by(me, decision) or bool(_refusal(now.said, me))
 
     document = session.settle(wiring, task, counted, wait)
-    if why := _refusal(document, me):
+    said = document["extension"] if matter.extension else document
+    if why := _refusal(said, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
-    render.voted(document, decision, revision.digest, expires.isoformat(), as_json=as_json)
+    shown = {**document, "missing": said["missing"]}
+    render.voted(shown, decision, matter.digest, expires, as_json=as_json)
 
 
 def _approvers() -> str:
@@ -168,15 +196,30 @@ def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[
     return found
 
 
-def _check_approved(wiring: Wiring, task: str, revision: Revision) -> None:
-    """Raise WrongState when the caller has not approved this revision."""
+def _carries(wiring: Wiring, document: Published, revision: Revision) -> bool:
+    """Whether an approval of the caller's carries what is decided; False where more time alone still waits by it.
+
+    Raises WrongState when they have approved neither this revision nor more time for it.
+    """
     from jitvault.domain.signing import payload_of
     from jitvault.errors import WrongState
 
-    document = wiring.person.documents.get(f"decisions/{wiring.person.entity}/{task}")
-    said: Mapping[str, Any] = payload_of(document) if document else {}
-    if (said.get("decision"), said.get("digest")) != ("approve", revision.digest):
+    me, task = wiring.person.entity, document["task_id"]
+    if any(one["entity"] == me and one["withdrawn"] for one in document["refused"]):
+        raise WrongState(f"you have withdrawn your approval of task {task} already")
+    own = wiring.person.documents.get(f"decisions/{me}/{task}")
+    said: Mapping[str, Any] = payload_of(own) if own else {}
+    if (said.get("decision"), said.get("digest")) == ("approve", revision.digest):
+        return True
+    if not _approved_more(document, me):
         raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")
+    return bool(document["extension"]["state"] == "extended")
+
+
+def _approved_more(document: Published, entity: str) -> bool:
+    """Whether the entity's approval of more time counts."""
+    extension = document["extension"] or {"approved_by": ()}
+    return entity in {one["entity"] for one in extension["approved_by"]}
 
 
 def _refusal(document: Published, entity: str) -> str | None:

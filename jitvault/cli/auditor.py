@@ -25,7 +25,16 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds.
     """
     from jitvault.cli import render, session
-    from jitvault.errors import AuditUntrusted, Frozen, JitvaultError, NotFound, VaultUnavailable, WaitTimedOut
+    from jitvault.errors import (
+        AuditUntrusted,
+        Frozen,
+        JitvaultError,
+        NotConfirmed,
+        NotFound,
+        VaultRefused,
+        VaultUnavailable,
+        WaitTimedOut,
+    )
     from jitvault.services.advance import advance
     from jitvault.services.view import status_of
 
@@ -34,7 +43,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     if wiring.has_worker:
         try:
             file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
-        except (AuditUntrusted, Frozen, VaultUnavailable, WaitTimedOut) as error:
+        except (AuditUntrusted, Frozen, NotConfirmed, VaultRefused, VaultUnavailable, WaitTimedOut) as error:
             # what is known is wanted most when something is wrong
             known = wiring.ledger.file(task)
             if known is None:
@@ -46,6 +55,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             raise NotFound(f"there is no task {task}")
         file = found
     else:
+        session.tell_no_ledger(wiring)
         document = session.known(wiring, task)
         render.published(session.with_ends_asked_for(wiring, document), as_json=json_)
         session.check_findings(document)
@@ -69,6 +79,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         findings = wiring.ledger.finding_counts()
         tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in wiring.ledger.tasks()]
     else:
+        session.tell_no_ledger(wiring)
         documents = wiring.person.documents
         names = documents.names("tasks/")
         found = [document for name in names if (document := documents.get(f"tasks/{name}"))]

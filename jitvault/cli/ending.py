@@ -77,7 +77,8 @@ def _end(
     wiring = session.wired()
     document = session.current(wiring, task)
     if document["state"] in {"cancelled", *session.BEFORE}:
-        hint = f"There is nothing to revoke. `jitvault cancel {task}` withdraws it."
+        open_ = document["state"] in ("pending_approval", "approved")
+        hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if open_ else "")
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
     if force:
         _check_forceable(document, note)

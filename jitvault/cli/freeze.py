@@ -84,3 +84,31 @@ def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, free
     with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
         sign_freeze(person, scope, freezes=freezes, reason=reason)
     return scope.as_json()
+
+
+def freezes(json_: Json = False, debug: Debug = False) -> None:
+    """Show the freezes in force: of what, by whom, since when and why.
+
+    With the worker's identity they are verified and named; without it a tripwire's freeze shows only beside a ledger.
+    """
+    from rich.text import Text
+
+    from jitvault.cli import output, session
+    from jitvault.domain.scope import Scope
+    from jitvault.services.frozen import frozen_by_all, frozen_by_operators
+
+    wiring = session.wired()
+    if wiring.has_worker:
+        found = frozen_by_all(wiring.worker)
+    else:
+        tripped = wiring.ledger.freeze() if wiring.has_ledger else None
+        with session.signing("see what is frozen", "operators and auditors"):
+            found = frozen_by_operators(wiring.person.documents, own=wiring.person.entity, tripped=tripped)
+    if json_:
+        typer.echo(output.to_json({"freezes": found}))
+        return
+    table = output.new_table("what", "by", "since", "why")
+    for one in found:
+        by = one["by"] or "a tripwire"
+        table.add_row(*map(Text, (str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])))
+    output.console().print(table if found else "Nothing is frozen.")

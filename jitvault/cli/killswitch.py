@@ -199,9 +199,10 @@ def _raise_for(results: Sequence[Result]) -> None:
     said = f"{len(left)} of {len(results)} tasks are not proven dead: {left[0].task_id}" + (
         f" and {len(left) - 1} more" if len(left) > 1 else ""
     )
+    task = left[0].task_id
     hint = (
-        "The same command goes on with the rest; `jitvault status TASK` shows the check that failed. What can never be "
-        "proven is closed with `jitvault revoke TASK --force --reason WHY`."
+        f"The same command goes on with the rest; `jitvault status {task}` shows the check that failed. If it can "
+        f"never be proven: `jitvault revoke {task} --force --reason WHY` closes it without proof."
     )
     error = next((result.error for result in left if result.error is not None), None)
     if error is None:

@@ -192,15 +192,16 @@ def waiting(found: Sequence[Waiting], *, as_json: bool) -> None:
         return
     from jitvault.cli.decision import told
     from jitvault.cli.render import changed
-    from jitvault.domain.revision import in_plain_words
 
     console = output.console()
     for one in found:
         missing = ", ".join(f"{each['count']} of {each['group']}" for each in one.missing)
-        console.print(f"Task {one.task_id}, revision {one.revision.content['revision']}", style="bold", highlight=False)
-        for line in (*in_plain_words(one.revision), f"By policy: {told(one.decision)}.", *changed(one.changes)):
+        matter = one.matter
+        what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
+        console.print(f"Task {one.task_id}, {what}", style="bold", highlight=False)
+        for line in (*matter.words, f"By policy: {told(matter.decision)}.", *changed(one.changes)):
             console.print(f"  {line}", markup=False, highlight=False)
-        facts = {"digest": one.revision.digest, "missing": missing, "next": f"jitvault approve {one.task_id}"}
+        facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {one.task_id}"}
         output.print_facts(console, facts)
     if not found:
         console.print("Nothing waits for you.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, speak_of
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -19,6 +19,7 @@ Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec 
 
 
 def submit(
+    context: typer.Context,
     spec: SpecFile,
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
@@ -31,6 +32,7 @@ def submit(
 
     wiring = session.wired()
     read = _read_spec(wiring, spec)
+    speak_of(context, read.id)
     _check_free(wiring, read, revise=revise)
     with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
         sign_submission(wiring.person, read, revise=revise)
@@ -40,6 +42,7 @@ def submit(
 
 
 def grant(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(metavar="SPEC|TASK", help="A task spec, or the id of a submitted task.")],
     revise: Revise = False,
     out: Out = None,
@@ -55,18 +58,19 @@ def grant(
     wiring = session.wired()
     with output.new_file(out) as file:
         read = _asked_for(wiring, what, revise=revise)
+        speak_of(context, read.id)
         sign_grant_wish(wiring.person, read)
         document = session.settle(
             wiring, read.id, lambda d: _is_about(d, read, wiring) and d["state"] != "approved", wait
         )
         _raise_for(document, as_json=json_)
-        message = _inbox(wiring, document)
+        message = session.inbox(wiring, document)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.granted(document, message, out=file, as_json=json_)
         if message is not None:
             # only now: a token that could not be printed has to stay where it is
-            wiring.person.documents.destroy(_inbox_path(wiring, document))
+            wiring.person.documents.destroy(session.inbox_path(wiring, document))
     session.check_findings(document)
 
 
@@ -99,7 +103,8 @@ def cancel(
     wiring = session.wired()
     document = session.known(wiring, task)
     if document["state"] in ("denied", "lapsed"):
-        raise WrongState(f"task {task} is {document['state']}: there is nothing to withdraw")
+        hint = "It can be granted only as a new revision, which --revise submits."
+        raise WrongState(f"task {task} is {document['state']}: there is nothing to withdraw", hint=hint)
     if document["state"] not in {"cancelled", *session.BEFORE}:
         raise WrongState(f"task {task} is {document['state']}", hint=f"End it with `jitvault revoke {task}`.")
     if document["state"] != "cancelled":
@@ -195,17 +200,9 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document["missing"])
         raise ApprovalMissing(f"task {task} needs approval: {missing}")
     if state == "denied":
-        raise Denied(f"task {task} is denied: {document['why_denied']}")
+        by_a_person = any(vote["decision"] == "deny" for vote in document["decisions"])
+        hint = "Change the spec and submit it with --revise: of this revision the no is final." if by_a_person else None
+        raise Denied(f"task {task} is denied: {document['why_denied']}", hint=hint)
     if state == "approved":
         raise WrongState(f"task {task} is approved and its window has not begun", hint="Grant it again then.")
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")
-
-
-def _inbox(wiring: Wiring, document: Published) -> Published | None:
-    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
-    message = wiring.person.documents.get(_inbox_path(wiring, document))
-    return message if message and message["grant_id"] == document["grant_id"] else None
-
-
-def _inbox_path(wiring: Wiring, document: Published) -> str:
-    return f"inbox/{wiring.person.entity}/{document['task_id']}"

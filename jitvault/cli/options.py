@@ -26,13 +26,21 @@ def is_file(text: str) -> bool:
         return False
 
 
-def task_id(text: str | None) -> str | None:
+def speak_of(context: typer.Context, task: str) -> None:
+    """What a failure of this command hints at is this task, where the hint says TASK."""
+    if context.obj is not None:
+        context.obj["TASK"] = task
+
+
+def task_id(context: typer.Context, text: str | None) -> str | None:
     """The id as it was typed: it becomes part of Vault paths, so nothing else gets any further."""
     if text is not None and not is_task_id(text):
         raise UsageError(
             f"TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, got {text!a:.80}",
             hint="Run `jitvault list` to see the tasks there are.",
         )
+    if text is not None:
+        speak_of(context, text)
     return text
 
 

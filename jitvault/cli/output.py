@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,14 +92,21 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=False, emoji=False)
 
 
-def print_facts(console: Console, facts: Mapping[str, str]) -> None:
-    """Names and values; words are wrapped, an id or a digest is never folded, so that it can be copied."""
-    indent = 2 + max(len(name) for name in facts) + 2
+def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
+    """Names and values; words are wrapped, an id or a digest is never folded, so that it can be copied.
+
+    One that does not fit beside its name stands below it. `least` is the width that the names have at least.
+    """
+    column = 2 + max(least, *map(len, facts)) + 2
     for name, value in facts.items():
-        lines = textwrap.wrap(value, max(20, console.width - indent), break_long_words=False, break_on_hyphens=False)
-        for n, line in enumerate(lines or [""]):
-            label = f"  {name}" if n == 0 else ""
-            console.print(f"{label:<{indent}}{line}", markup=False, highlight=False, soft_wrap=True)
+        room = max(20, console.width - column)
+        lines = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+        if len(lines) == 1 and len(value) > room:
+            lines = [f"  {name}", f"    {value}"]
+        else:
+            lines = [f"{label:<{column}}{line}" for label, line in zip_longest([f"  {name}"], lines, fillvalue="")]
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def indented(line: str, width: int) -> str:

@@ -38,19 +38,25 @@ def policy_check(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check a policy set against its schema, and find rules that can never decide anything."""
+    """Check a policy set against its schema, and find rules that can never decide anything.
+
+    It warns of what could be granted by the templates and would not be permitted to go on.
+    """
     from jitvault.cli import output, session
     from jitvault.errors import InvalidInput
+    from jitvault.services.explain import not_renewed
 
     wiring = session.wired()
     found = wiring.policies(directory or wiring.settings.policies)
     rules = list(found.rules.values())
+    warnings = not_renewed(found, wiring.templates.values())
     shown = {
         "ok": not found.idle,
         "policies": found.digest,
         "rules": [rule.id for rule in rules],
         "groups": sorted(found.groups),
         "idle": [{"rule": rule, "why": why} for rule, why in found.idle.items()],
+        "warnings": warnings,
     }
     if json_:
         typer.echo(output.to_json(shown))
@@ -61,6 +67,7 @@ def policy_check(
             "groups": ", ".join(sorted(found.groups)) or "none",
             "policies": found.digest,
             **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
+            **({"warning": "; ".join(warnings)} if warnings else {}),
         }
         console = output.console()
         console.print("The policy set is valid", highlight=False)

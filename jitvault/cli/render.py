@@ -50,12 +50,12 @@ def decided(document: Published, *, as_json: bool) -> None:
         return
     console = output.console()
     console.print(f"Task {task} is {output.coloured(state)}", highlight=False)
-    console.print(f"  digest   {document['digest']}", highlight=False, markup=False, soft_wrap=True)
-    for missing in document["missing"]:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
-    if document["why_denied"]:
-        console.print(f"  because  {document['why_denied']}", markup=False)
-    console.print(f"  next     {shown['next']}", markup=False)
+    output.print_facts(console, {"digest": document["digest"]}, least=len("missing"))
+    missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document["missing"]]
+    absent = [{"refused": one} for one in _uncounted(document)]
+    because = [{"because": document["why_denied"]}] if document["why_denied"] else []
+    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
+        output.print_facts(console, fact, least=len("missing"))
 
 
 def granted(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
@@ -81,7 +81,12 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
     console = output.console()
     console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
     console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
-    for wrapping in shown["wrapping"]:
+    print_wrappings(console, shown["wrapping"], out)
+
+
+def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
+    """What each wrapping token gives, and how it is opened."""
+    for wrapping in wrappings:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}", markup=False, highlight=False)
             if body := (wrapping.get("sends") or {}).get(path):
@@ -143,8 +148,11 @@ def voted(document: Published, decision: str, digest: str, expires: str | None, 
         typer.echo(to_json(shown))
         return
     console = output.console()
-    past = {"approve": "approved", "deny": "denied", "withdraw": "withdrew from"}[decision]
-    console.print(f"You {past} task {shown['task_id']}; it is {output.coloured(shown['state'])}", highlight=False)
+    past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
+    taken = document["state"] in ("ending", "confirmed", "sealed", "unverified")
+    what = "its access is taken back, and the task is" if taken else "it is"
+    said = f"You {past} {shown['task_id']}; {what} {output.coloured(shown['state'])}"
+    console.print(said, highlight=False)
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
 
@@ -213,7 +221,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "revision": str(shown["revision"]["number"]),
         "digest": shown["digest"],
         "policy": told(shown["decision"]),
-        "decisions": ", ".join(f"{d['name']}: {d['decision']}" for d in shown["decisions"]) or "none needed or made",
+        "decisions": _decisions(shown) or "none needed or made",
     }
     if alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
@@ -222,6 +230,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
         facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
+        facts |= _more_time(shown)
+    facts |= _ended(shown)
     if shown["state"] == "ending" and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     output.print_facts(console, facts)
@@ -241,6 +251,42 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, Text(what))
     console.print(table)
+
+
+def _decisions(shown: Mapping[str, Any]) -> str:
+    """Those that count, and why others do not."""
+    counted = [f"{d['name']}: {d['decision']}" for d in shown["decisions"]]
+    return "; ".join([", ".join(counted), *_uncounted(shown)] if counted else _uncounted(shown))
+
+
+def _uncounted(shown: Mapping[str, Any]) -> list[str]:
+    return [f"{one['name']} {one['why']}" for one in shown["refused"]]
+
+
+def _ended(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Who ended the task and who closed it without proof, when and why, as far as that has happened."""
+    facts, ended, forced = {}, shown["ended"], (shown["proof"] or {}).get("forced")
+    if ended:
+        by = f" by {ended['name']}" if ended["name"] else ""
+        facts["ended"] = f"{output.readable(ended['at'])}{by}" + (f": {ended['note']}" if ended["note"] else "")
+    if forced:
+        facts["forced"] = f"by {forced['name']}: {forced['reason']}"
+    return facts
+
+
+def _more_time(shown: Mapping[str, Any]) -> dict[str, str]:
+    """What the task got beyond its window, and what was asked for last and is not granted."""
+    facts, last = {}, shown["extension"]
+    if shown["extensions"]:
+        told = (f"{one['seconds']} s for {one['by']['name']} ({one['reason']})" for one in shown["extensions"])
+        facts["extended"] = ", ".join(told)
+    held = shown["state"] in ("issuing", "issued", "active")
+    if held and last is not None and last["state"] != "extended":
+        missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
+        waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
+        asked = last["content"]
+        facts["more time"] = f"{asked['seconds']} s asked for by {asked['by']['name']}: {waits}"
+    return facts
 
 
 def _family(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -274,6 +320,8 @@ def published(document: Published, *, as_json: bool) -> None:
         typer.echo(to_json(shown))
         return
     decided(document, as_json=False)
+    if facts := _ended(document):
+        output.print_facts(output.console(), facts)
     _print_asked(output.console(), document["end_requested"])
     if document["proof"]:
         _print_proof(output.console(), document["proof"])
@@ -286,9 +334,12 @@ def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
             highlight=False,
         )
     _print_verdict(console, "task token", proof["token"], "")
+    for token in proof["earlier_tokens"]:
+        _print_verdict(console, "its earlier", token, "")
     for lease in proof["leases"]:
         _print_verdict(console, "lease", lease, lease["lease_id"])
-    failed = [c for owner in (proof["token"], *proof["leases"]) for c in owner["checks"] if not c["ok"]]
+    owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
+    failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
     for check in failed:
         line = f"check {check['n']} ({check['name']}): {check['evidence']}"
         console.print(output.indented(line, console.width), style="red", markup=False, highlight=False, soft_wrap=True)

@@ -80,18 +80,32 @@ def current(wiring: Wiring, task_id: str) -> Published:
     return known(wiring, task_id)
 
 
+def tell_no_ledger(wiring: Wiring) -> None:
+    """Say on stderr that the ledger that was named is not there; without one nobody expects what only it has."""
+    if "ledger" in wiring.settings.model_fields_set:
+        said = "there is no ledger where JITVAULT_LEDGER says: this is what the worker published in Vault"
+        typer.echo(said, err=True)
+
+
 @contextmanager
-def signing(what: str, who: str) -> Iterator[None]:
-    """Say whose right it is where Vault does not let the caller sign or write: a path alone tells nobody."""
+def allowed(what: str, who: str) -> Iterator[None]:
+    """Say whose right it is where Vault does not let the caller do something: a path alone tells nobody."""
     try:
         yield
     except VaultRejected:
         raise
     except VaultRefused as error:
         raise VaultRefused(
-            f"Vault does not let you {what}: nothing was written ({error})",
+            f"Vault does not let you {what} ({error})",
             hint=f"Only {who} can. `bao token lookup` shows who you are.",
         ) from None
+
+
+@contextmanager
+def signing(what: str, who: str) -> Iterator[None]:
+    """The same where something would have been signed and written."""
+    with allowed(f"{what}: nothing was written", who):
+        yield
 
 
 def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:
@@ -112,7 +126,7 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
     while True:
         document = published(wiring, task_id)
         if document is not None and document["state"] == "refused":
-            raise _refused(document["error"])
+            raise refused(document["error"])
         if document is not None and done(document):
             return document
         if clock.monotonic() >= deadline:
@@ -165,7 +179,17 @@ def check_findings(document: Published) -> None:
         raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
 
 
-def _refused(error: Mapping[str, Any]) -> JitvaultError:
+def inbox(wiring: Wiring, document: Published) -> Published | None:
+    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
+    message = wiring.person.documents.get(inbox_path(wiring, document))
+    return message if message and message["grant_id"] == document["grant_id"] else None
+
+
+def inbox_path(wiring: Wiring, document: Published) -> str:
+    return f"inbox/{wiring.person.entity}/{document['task_id']}"
+
+
+def refused(error: Mapping[str, Any]) -> JitvaultError:
     """The worker's refusal, with the exit code that it would have had here."""
     code = int(error["exit_code"])
     kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}

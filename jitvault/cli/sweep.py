@@ -53,6 +53,7 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     _part(console, "Unlinked: made without a task, and not in Vault any more", found["unlinked"], _unlinked)
     _part(console, "Ghosts: alive in the ledger, and gone in Vault", found["ghosts"], _ghost(found["advanced"]))
     _part(console, "Irrevocable: of a task, and Vault has given up", found["irrevocable"], _irrevocable)
+    _part(console, "Closed without proof: nothing more is done about these", found["closed"], _closed)
     _part(console, "Not judged: too young, or an act is open", found["waiting"], _waiting)
     notes = {f"may not list {path}": "what is there was not looked at" for path in found["unread"]}
     if looked["not_judged"]:
@@ -70,8 +71,8 @@ def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], fact
         return
     console.print(f"{title} ({len(items)})", markup=False, highlight=False, soft_wrap=True)
     for item in items:
-        name = item.get("lease_id") or item.get("subject") or item["path"]
-        console.print(f"  {item['kind']} {name}", markup=False, highlight=False, soft_wrap=True)
+        name = item.get("lease_id") or item.get("subject") or item.get("path") or item["task_id"]
+        console.print(f"  {item.get('kind', 'task')} {name}", markup=False, highlight=False, soft_wrap=True)
         output.print_facts(console, {f"  {key}": value for key, value in facts(item).items() if value})
         if item.get("command"):
             # on one line, so that it can be copied
@@ -116,3 +117,7 @@ def _irrevocable(item: Mapping[str, Any]) -> dict[str, str]:
 
 def _waiting(item: Mapping[str, Any]) -> dict[str, str]:
     return {"task": item["task_id"] or "", "why": item["why"]}
+
+
+def _closed(item: Mapping[str, Any]) -> dict[str, str]:
+    return {"by": f"{item['by']}: {item['reason']}", "unproven": ", ".join(item["unproven"])}

@@ -9,7 +9,8 @@ from typing import Any
 
 # what every try of an end and every renewal writes; anything else that happens begins a new stretch of them
 _RENEWED = {"renew_intended", "renewed", "kept"}
-_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", "judged", "observed", *_RENEWED})
+_LOOKED = {"judged", "observed", "listing_intended", "listed"}
+_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", *_LOOKED, *_RENEWED})
 
 
 @dataclass
@@ -34,7 +35,7 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
         kind, at, body = event["event"], event["at"], event["body"]
         if kind not in _TRIED:
             tries = {}
-        key = (kind, _outcome(body) if kind == "revoked" else "")
+        key = (kind, _told(kind, [body]) if kind in ("revoked", "listed") else "")
         line = tries.get(key)
         if line is None:
             line = Line(kind, at, at)
@@ -69,13 +70,25 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
             return f"observed {lines} audit lines" + (f", {leases} new leases" if leases else "")
         case "submitted" | "revised" | "decided":
-            return f"{words}: {body['state']}"
+            why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
+            return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
         case "ending":
-            return f"ending: {body['reason']}" + (f" ({body['note']})" if body.get("note") else "")
-        case "noted":
-            return f"noted: {body['note']}"
+            by = f", asked for{_by(body)}" if _by(body) else ""
+            return f"ending: {body['reason']}{by}" + _because(body.get("note"))
+        case "cancelled" | "noted":
+            return words + _by(body) + _because(body.get("note"))
+        case "force_intended" | "unverified":
+            done = "closed without proof" if event == "unverified" else words
+            return done + _by(body) + _because(body["note"])
+        case "extended":
+            return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
+        case "extension_refused":
+            return f"more time refused: {body['error']['message']}"
         case "revoked":
             return f"revoked: {_outcome(body)}"
+        case "listed":
+            left = len(body["suspects"])
+            return f"listed: {body['answer']}" + (f", {left} of nobody" if left else "")
         case _:
             return words
 
@@ -83,3 +96,11 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
 def _outcome(body: Mapping[str, Any]) -> str:
     counts = Counter(body["verdicts"].values())
     return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+
+
+def _by(body: Mapping[str, Any]) -> str:
+    return f" by {body['name']}" if body.get("name") else ""
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""

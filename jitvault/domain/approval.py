@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from jitvault.domain.extension import Extension
 from jitvault.domain.policy import Obligations, Requirement
 from jitvault.domain.revision import Revision
 
@@ -22,7 +23,7 @@ class Vote:
 
     `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
     registered and signed. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
-    whatever it says, and `barred` why nothing of this author counts.
+    whatever it says (`withdrawn`: because its author took it back), and `barred` why nothing of this author counts.
     """
 
     entity_id: str
@@ -37,6 +38,7 @@ class Vote:
     requester: str
     void: str | None = None
     barred: str | None = None
+    withdrawn: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -51,14 +53,15 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A decision that does not count, and why."""
+    """A decision that does not count, and why; `withdrawn` where its author took it back."""
 
     entity_id: str
     name: str
     why: str
+    withdrawn: bool = False
 
-    def as_json(self) -> dict[str, str]:
-        return {"entity": self.entity_id, "name": self.name, "why": self.why}
+    def as_json(self) -> dict[str, Any]:
+        return {"entity": self.entity_id, "name": self.name, "why": self.why, "withdrawn": self.withdrawn}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def tally(
     for vote in sorted(votes, key=lambda v: v.entity_id):
         why = _why_not(vote, obligations, subject=subject, barred=barred, now=now)
         if why:
-            refused.append(Refusal(vote.entity_id, vote.name, why))
+            refused.append(Refusal(vote.entity_id, vote.name, why, withdrawn=vote.withdrawn and why == vote.void))
         elif vote.decision == "deny":
             denied = denied or vote
         elif vote.decision == "approve":
@@ -133,13 +136,17 @@ def count(
     *,
     forbidden: Mapping[str, str],
     now: datetime | None,
+    extension: Extension | None = None,
 ) -> Tally:
-    """`tally` for a revision: whoever has a part in it cannot approve it, nor can the `forbidden`, with their reasons.
+    """`tally` for a revision, or an extension of it: whoever has a part in it cannot approve it, nor can the
+    `forbidden`, with their reasons.
 
     The owner of the data counts in the groups in which policy lets them.
     """
     content = revision.content
     subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
+    if extension is not None:
+        subject = Subject(extension.digest, extension.revision, extension.by.entity)
     parts = revision.involved()
     owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
     barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}

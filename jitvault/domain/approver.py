@@ -121,10 +121,17 @@ def void(
     `withdrawals` are the times at which its author signed one, and at which Vault has it. Both have to be before the
     approval: what is put back after it was withdrawn is new to Vault, and its signature is old.
     """
-    if any(signed_at <= signed or written_at <= written for signed, written in withdrawals):
+    if is_withdrawn(signed_at=signed_at, written_at=written_at, withdrawals=withdrawals):
         return "withdrew the approval"
     off = signed_at - written_at
     if abs(off) > MAX_SKEW:
         minutes = abs(off) // timedelta(minutes=1)
         return f"signed the approval {minutes} min {'after' if off > timedelta() else 'before'} Vault's time of it"
     return None
+
+
+def is_withdrawn(
+    *, signed_at: datetime, written_at: datetime, withdrawals: Iterable[tuple[datetime, datetime]]
+) -> bool:
+    """Whether an approval was taken back; the times are those of `void`."""
+    return any(signed_at <= signed or written_at <= written for signed, written in withdrawals)

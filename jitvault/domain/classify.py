@@ -99,7 +99,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return Kind.TOKEN_CREATED, wrap.wrapped_accessor if wrap else ""
     if path in ("sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"):
         return _unwrap(entry)
-    if act := _credential_act(path, data):
+    if act := _credential_act(path, data) or _renewed_by_name(entry):
         return act
     if _is_hazard(request) and not _denied(entry):
         return Kind.HAZARD, ""
@@ -137,6 +137,18 @@ def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | No
             # a lease id in the body, which is shown as an HMAC, overrides the one in the path
             return kind, _text(data.get("lease_id")) or named["lease"] or ""
     return None
+
+
+def _renewed_by_name(entry: Entry) -> tuple[Kind, str] | None:
+    """A renewal that names its token in the body: its answer shows whose it was, its request the token's HMAC alone."""
+    request, response = entry.request, entry.response or Response()
+    if request.path != "auth/token/renew":
+        return None
+    if response.auth and response.auth.accessor and _is_task_token(response.auth):
+        return Kind.RENEWED, response.auth.accessor
+    named = _text((request.data or {}).get("token"))
+    by_other = bool(entry.auth and entry.auth.accessor) and not _is_task_token(entry.auth)
+    return (Kind.RENEWED, "") if named and by_other else None
 
 
 def _unwrap(entry: Entry) -> tuple[Kind | None, str]:
@@ -198,7 +210,7 @@ _PATHS = (
     "sys/renew",
     "auth/token/revoke-accessor",
     "auth/token/lookup-accessor",
-    "auth/token/renew-accessor",
+    "auth/token/renew",
     _CREATE,
 )
 # nothing follows from a look at these
@@ -259,6 +271,8 @@ def _named_token(entry: Entry, kind: Kind) -> str:
     if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
         # who unwraps for somebody else names the wrapping token in the body
         return _text((entry.request.data or {}).get("token")) or entry.request.client_token
+    if kind is Kind.RENEWED:
+        return _text((entry.request.data or {}).get("token"))
     return entry.request.client_token if kind in (Kind.CUBBYHOLE_READ, Kind.REFUSED) else ""
 
 

@@ -4,7 +4,8 @@
     beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
     (an operator closed what could not be proven)
 
-`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease.
+`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease; `issued → issuing` and
+`active → issuing` are an extension past what the token can live: it is ended, and another one takes its place.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         # back to pending: a new revision, an approval that expired or was withdrawn
         State.APPROVED: frozenset({State.ISSUING, State.PENDING_APPROVAL, State.DENIED, State.CANCELLED, State.LAPSED}),
         State.ISSUING: frozenset({State.ISSUED, State.ENDING}),
-        State.ISSUED: frozenset({State.ACTIVE, State.ENDING}),
-        State.ACTIVE: frozenset({State.ENDING}),
+        State.ISSUED: frozenset({State.ACTIVE, State.ENDING, State.ISSUING}),
+        State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING}),
         # a denied or lapsed task may be revised; what was cancelled or sealed is over

@@ -7,12 +7,14 @@ exactly one of these counts as absent, so that nobody can stop a task from being
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from jitvault.domain.canonical import canonical_bytes
 from jitvault.domain.fields import Identifier, Prose, Strict
+from jitvault.domain.windows import MAX_DURATION
 from jitvault.errors import InvalidInput, SecurityFinding
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -55,8 +57,18 @@ class EndPaper(Paper):
     note: Note
 
 
+class ExtendPaper(Paper):
+    """Move the deadline `ends_at` of the granted revision `digest` by so many seconds, and no other deadline."""
+
+    kind: Literal["extend"]
+    digest: Digest
+    ends_at: AwareDatetime
+    seconds: int = Field(ge=1, le=MAX_DURATION // timedelta(seconds=1))
+    reason: Annotated[str, Prose(500)]
+
+
 class DecisionPaper(Paper):
-    """Yes or no about one digest, in the name of `groups`.
+    """Yes or no about one digest, of a revision or of an extension, in the name of `groups`.
 
     Revision and requester are in what the digest is of as well: they stand here so that the signature says them.
     """

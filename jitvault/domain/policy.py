@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 OPERATORS = "jitvault-operators"
+AGENTS = "jitvault-agents"
 APPROVERS = "jitvault-approvers"
 """The Vault group that approves where a policy names no other."""
 SECURITY = "jitvault-security"

@@ -204,15 +204,18 @@ def terms(
     revision: Revision,
     start: datetime,
     obligations: Obligations = NO_OBLIGATIONS,
+    *,
+    until: datetime | None = None,
 ) -> Terms:
     """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, the remaining
-    window, and the caps of both that policy or a parent task set (`jitvault.domain.delegation.within`).
+    window, and the caps of both that policy or a parent task set (`jitvault.domain.delegation.within`). `until` is the
+    deadline of a task that has one already.
 
     Raises InvalidInput when too little is left for the agent to unwrap and work.
     """
     second, requested_s = timedelta(seconds=1), revision.requested_ttl_s
     capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
-    closes = min(filter(None, (revision.window.closes_at(start), capped)))
+    closes = min(filter(None, (until or revision.window.closes_at(start), capped)))
     left_s = (closes - start) // second
     ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
     shortest_s, work_s = WRAP_TTLS[0] // second, WORK_AFTER_UNWRAP // second

@@ -51,7 +51,8 @@ class Listed:
 class Owned:
     """A credential of a task. A lease's `subject` is its id, a token's the HMAC of its accessor.
 
-    `dead` says that the ledger holds it to be ended for good. `token_lease` is a token's own lease where that is known.
+    `dead` says that for the ledger it is over for good, proven or closed without proof. `token_lease` is a token's own
+    lease where that is known.
     """
 
     subject: str
@@ -199,7 +200,7 @@ class _Case:
 
     def _of_task(self, one: Listed, owner: Owned) -> Found:
         if owner.dead and not self._is_young(one):
-            return _found(one, Class.ORPHAN, f"task {owner.task_id} calls it dead, and Vault has it", owner.task_id)
+            return _found(one, Class.ORPHAN, f"task {owner.task_id} calls it over, and Vault has it", owner.task_id)
         if one.revoke_error:
             return _found(one, Class.IRREVOCABLE, f"of task {owner.task_id}", owner.task_id)
         return _found(one, Class.KNOWN, f"of task {owner.task_id}", owner.task_id)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.evidence import Canary, Point, Trail, canary_after, done, follows, stretch
 from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.linking import aliases, owner
 from jitvault.domain.observation import Kind, Observation
 
 # Vault's own longest; what is more says nothing
@@ -200,8 +201,9 @@ def expiry(credential: Credential, trail: Trail) -> Canary | None:
     """
     if credential.kind != "token" or credential.expires_at is None:
         return None
-    names = {credential.subject, *credential.also}
-    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and o.subject in names]
+    names, stands_for = {credential.subject, *credential.also}, aliases(trail.observations)
+    # a renewal that names the token itself shows whose it is by what the token stands for
+    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owner(o, stands_for) in names]
     answered = {o.request_id for o in renewals if o.closing}
     open_ = [o for o in renewals if not o.closing and o.request_id not in answered]
     ends = [renewed_until(o) for o in [*filter(done, renewals), *open_]]

@@ -29,6 +29,7 @@ class Rule(StrEnum):
     BEFORE_WINDOW = "before_window"
     AFTER_END = "after_end"
     OVER_BUDGET = "over_budget"
+    RENEWED_BY_OTHERS = "renewed_by_others"
 
 
 FREEZING = frozenset({Rule.UNKNOWN_TOKEN, Rule.UNWRAP_BY_WORKER})
@@ -42,9 +43,9 @@ INTERCEPTIONS = frozenset(
     }
 )
 """Rules that say that somebody else may hold what was meant for the agent."""
-OF_AGENT = frozenset(Rule) - FREEZING
+OF_AGENT = frozenset(Rule) - FREEZING - {Rule.RENEWED_BY_OTHERS}
 """Rules that a task's own lines break. Until somebody has looked into it, its agent is not given more: what others
-sign or what a listing shows is no reason, for with that anybody could shut an agent out.
+sign or do, or what a listing shows, is no reason, for with that anybody could shut an agent out.
 """
 
 
@@ -69,9 +70,9 @@ class Bounds:
     """What one task's lines are held against.
 
     `tokens` are the accessor HMACs of its grants, `networks` the CIDRs that it works from (none: any), `paths` the
-    Vault paths that its templates have. `ended_at` is Vault's time of the token's revocation line, None while it
-    lives; `told` says that whoever uses the token knew of the end, which was completion; without it, use goes
-    unremarked for `grace`.
+    Vault paths that its templates have, `workers` the accessor HMACs of the worker's tokens. `ended_at` is Vault's time
+    of the token's revocation line, None while it lives; `told` says that whoever uses the token knew of the end, which
+    was completion; without it, use goes unremarked for `grace`.
     """
 
     tokens: frozenset[str]
@@ -83,6 +84,7 @@ class Bounds:
     grace: timedelta
     lease_budget: int
     denied_limit: int
+    workers: frozenset[str]
 
 
 Hit = tuple[Observation, str]

@@ -10,7 +10,8 @@ On one task's lines (`of_task`):
 - `outside_template`: the token did something on a path that its templates do not have;
 - `before_window`: the token was used before the task's window opened;
 - `after_end`: the token was used after its revocation, by somebody who knew or had the time to learn;
-- `over_budget`: the token got more leases than its templates allow.
+- `over_budget`: the token got more leases than its templates allow;
+- `renewed_by_others`: the token was renewed, and not by the worker, which looks at everything before it does.
 
 On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
 
@@ -73,7 +74,7 @@ _FORWARDED = ("cannot write to readonly storage", "please forward to the active 
 def of_task(bounds: Bounds, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[Trip]:
     """Every trip in `lines`, by time; at most one of a rule for a request. Lines of other tasks change nothing.
 
-    `denied` and `over_budget` trip once, at the request that reaches the limit.
+    `denied` trips once, and `over_budget` once for each token, at the request that reaches the limit.
     """
     case = _Case(bounds, in_order(lines), aliases)
     return trips((rule, hit) for rule, judge in RULES for hit in judge(case))
@@ -244,17 +245,27 @@ def _after_end(case: _Case) -> Iterator[Hit]:
 
 
 def _over_budget(case: _Case) -> Iterator[Hit]:
-    """Once for the task."""
+    """Once for each token: what one had is dead before another one takes its place."""
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
-    first_lines = {o.subject: o for o in reversed(issued)}
-    leases = sorted(first_lines.values(), key=order)
     budget = max(case.bounds.lease_budget, 0)
-    if len(leases) > budget:
+    for token in sorted(case.bounds.tokens):
+        first_lines = {o.subject: o for o in reversed(issued) if owner(o, case.aliases) == token}
+        leases = sorted(first_lines.values(), key=order)
+        if len(leases) <= budget:
+            continue
         yield (
             leases[budget],
             f"The task's token got {counted(len(leases), 'lease')}, the last from {origin(leases[-1])}; its templates "
             f"allow {budget}.",
         )
+
+
+def _renewed_by_others(case: _Case) -> Iterator[Hit]:
+    """What the token does itself is another rule's, and it cannot renew itself."""
+    ours = case.bounds.workers | case.bounds.tokens
+    for o in case.lines:
+        if o.kind is Kind.RENEWED and done(o) and o.actor not in ours and case.owns(o):
+            yield o, f"The task's token was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
 
 
 RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
@@ -267,6 +278,7 @@ RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
     (Rule.BEFORE_WINDOW, _before_window),
     (Rule.AFTER_END, _after_end),
     (Rule.OVER_BUDGET, _over_budget),
+    (Rule.RENEWED_BY_OTHERS, _renewed_by_others),
 )
 
 

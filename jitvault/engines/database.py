@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.errors import InvalidInput, NotConfirmed, UsageError
-from jitvault.ports.engine import Read
+from jitvault.ports.engine import Login, Read
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,6 +36,14 @@ _ORPHANED = """
 """
 _LIVING = "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)"
 _RIGHTS = "SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+_NEEDED = "pg_signal_backend"
+_OWN = """
+    SELECT rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,
+           ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                 WHERE m.member = r.oid ORDER BY 1)
+    FROM pg_roles r WHERE rolname = current_user
+"""
+_ATTRIBUTES = ("SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS")
 _REVOCATION = "Correct the role's revocation_statements in Vault; the shipped templates' comments have them."
 _SESSIONS = "SELECT usename, count(*) FROM pg_stat_activity WHERE usename = ANY(%s) GROUP BY usename"
 
@@ -83,7 +91,16 @@ class DatabaseEngine:
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         with _probing(str(where["dsn"])) as target:
             row = target.execute(_RIGHTS).fetchone()
-        return () if row and row[0] else ("pg_signal_backend",)
+        return () if row and row[0] else (_NEEDED,)
+
+    def standing(self, where: Mapping[str, Any]) -> Login | None:
+        with _probing(str(where["dsn"])) as target:
+            row = target.execute(_OWN).fetchone()
+        if row is None:
+            raise NotConfirmed("the probe's own role is not in pg_roles")
+        name, *flags, groups = row
+        attributes = [word for word, given in zip(_ATTRIBUTES, flags, strict=True) if given]
+        return Login(str(name), (*attributes, *groups), (*attributes, *(g for g in groups if g != _NEEDED)))
 
     @contextmanager
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_Session]:

@@ -18,7 +18,7 @@ from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.engines.web import Web
 from jitvault.errors import InvalidInput, NotConfirmed, StillTaken
-from jitvault.ports.engine import Read
+from jitvault.ports.engine import Login, Read
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -88,6 +88,9 @@ class PkiEngine:
         _crl(_ask(where))
         # what it asks, everybody may ask
         return ()
+
+    def standing(self, where: Mapping[str, Any]) -> Login | None:
+        return None
 
     @contextmanager
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_InUse]:

@@ -12,6 +12,7 @@ from jitvault.domain.question import Load
 from jitvault.domain.trip import OF_AGENT
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ports.admission import Admit
 
 # until all of it is proven dead a task may hold what it had
 _COUNTS = tuple(state.value for state in (*HOLDING, State.ENDING))
@@ -25,26 +26,53 @@ class SqlAdmission:
     def load(
         self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
     ) -> Mapping[str, Load]:
-        access, task, finding = schema.accesses.c, schema.tasks.c, schema.findings.c
         with self._db.read() as connection:
-            of_agent = _budget(connection, besides, access.agent == agent)
-            of_owner = _budget(connection, besides, access.owner == owner)
-            query = (
-                select(func.count())
-                .select_from(schema.findings.join(schema.tasks, task.task_id == finding.task_id))
-                .where(task.agent == agent, finding.at > since, _is_open())
-            )
-            findings = connection.execute(query).scalar_one()
-            return {
-                name: Load(of_agent, of_owner, _budget(connection, besides, access.template == name), findings)
-                for name in templates
-            }
+            return _load(connection, agent, owner, templates, besides=besides, since=since)
 
     def close_findings(self, agent: str, why: str, at: datetime) -> int:
         table, task = schema.findings, schema.tasks.c
         own = select(task.task_id).where(task.agent == agent)
         close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closed_at=at, closed_why=why[:500])
         return self._db.write(lambda c: c.execute(close).rowcount)
+
+
+def admit(connection: Connection, asked: Admit) -> None:
+    """Have `asked` judged on what is held now, in a transaction that runs alone: who is judged after this one sees it.
+
+    Raises what its judge raises.
+    """
+    loads = _load(connection, asked.agent, asked.owner, asked.templates, besides=asked.task_id, since=asked.since)
+    asked.judge(loads, _living_children(connection, asked.parent, besides=asked.task_id) if asked.parent else ())
+
+
+def _living_children(connection: Connection, parent: str, *, besides: str) -> list[bytes]:
+    task, revision = schema.tasks.c, schema.revisions.c
+    current = and_(task.task_id == revision.task_id, task.revision == revision.revision)
+    query = (
+        select(revision.body)
+        .select_from(schema.tasks.join(schema.revisions, current))
+        .where(task.parent == parent, task.state.in_(_COUNTS), task.task_id != besides)
+        .order_by(task.task_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _load(
+    connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
+) -> Mapping[str, Load]:
+    access, task, finding = schema.accesses.c, schema.tasks.c, schema.findings.c
+    of_agent = _budget(connection, besides, access.agent == agent)
+    of_owner = _budget(connection, besides, access.owner == owner)
+    query = (
+        select(func.count())
+        .select_from(schema.findings.join(schema.tasks, task.task_id == finding.task_id))
+        .where(task.agent == agent, finding.at > since, _is_open())
+    )
+    findings = connection.execute(query).scalar_one()
+    return {
+        name: Load(of_agent, of_owner, _budget(connection, besides, access.template == name), findings)
+        for name in templates
+    }
 
 
 def _is_open() -> ColumnElement[bool]:

@@ -1,26 +1,25 @@
-"""Opening the ledger: connections, transactions and the schema's version."""
+"""Opening the ledger, and the schema's version."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.exc import ArgumentError
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
-from jitvault.ledger.group import GroupCommit
+from jitvault.ledger import postgres, sqlite
+from jitvault.ledger.dialect import take_time
+from jitvault.ledger.postgres import PostgresStore
+from jitvault.ledger.sqlite import SqliteStore
+from jitvault.ledger.store import Store
 
-HEAD = "0001"
-BUSY_TIMEOUT_MS = 10_000
-_TRIES = 3
-_WRITE = "jitvault_write"
+HEAD = "0002"
+"""The schema's version: two digits for what breaks with the past, two for what only adds to it."""
 
 T = TypeVar("T")
 
@@ -28,135 +27,126 @@ T = TypeVar("T")
 class Database:
     """One ledger database. Create it with `opened`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._group = GroupCommit(self._transaction)
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
-    def write(self, unit: Callable[[Connection], T]) -> T:
-        """Run `unit` in one transaction that holds the write lock from its first statement.
+    @property
+    def engine(self) -> Engine:
+        return self.store.engine
 
-        A deferred transaction that turns into a writer fails when another wrote in between, so SQLite
-        begins IMMEDIATE; a unit that still meets a busy database is run again whole, from its reads.
-        """
-        for attempt in range(1, _TRIES + 1):
-            try:
-                return self._group.write(unit)
-            except OperationalError as error:
-                if "locked" in str(error.orig) and attempt < _TRIES:
-                    continue
-                raise _translated(error) from None
-            except (DatabaseError, PoolTimeout) as error:
-                raise _translated(error) from None
-        raise AssertionError("unreachable")
+    def write(self, unit: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """Run `unit` in one transaction; see `Store.write`."""
+        return self.store.write(unit, alone=alone)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """A consistent view; nothing that is done in it is written."""
-        try:
-            with self.engine.connect() as connection, connection.begin() as transaction:
-                yield connection
-                transaction.rollback()
-        except (DatabaseError, PoolTimeout) as error:
-            raise _translated(error) from None
+        return self.store.read()
 
 
-def opened(url: str, *, create: bool) -> Database:
-    """The ledger at the SQLAlchemy URL `url`. A missing SQLite file is created where `create` is true.
+def opened(ledger: str, *, create: bool) -> Database:
+    """The ledger at a URL, or in the file at a path. A missing SQLite file is created where `create` is true.
 
-    Raises LedgerUnavailable for a URL that cannot be used, a missing ledger, and any schema version but
-    ours: an old ledger is never migrated silently.
+    Raises LedgerUnavailable for what cannot be used, a missing ledger, and a schema version that is not ours and does
+    not only add to it: an old ledger is never migrated silently.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise LedgerUnavailable(
-            "JITVAULT_LEDGER is not a database URL", hint="Example: sqlite:////var/lib/jitvault/ledger.db"
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        raise LedgerUnavailable(f"a ledger on {parsed.get_backend_name()} is not supported by this version")
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.query:
-        # an option can make it a ledger in memory, or change how long a writer waits
-        raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
-    _prepare_file(parsed.database, create=create)
-    database = Database(_engine(parsed))
+    url = _url(ledger)
+    if not _is_file(url):
+        return _checked(Database(PostgresStore(url)))
+    sqlite.prepare(_file(url), create=create)
+    database = Database(SqliteStore(url))
     try:
         if create:
             _create(database)
-        _check_version(database, url)
+        return _checked(database)
     except LedgerFull:
         # where nobody else has it open the index of its log needs no room on the disk, and it can be read
-        database = Database(_engine(parsed, poolclass=NullPool))
-        event.listen(database.engine, "connect", _alone, insert=True)
-        _check_version(database, url)
-    return database
+        return _checked(Database(SqliteStore(url, exclusive=True)))
 
 
-def _engine(url: URL, **pool: type[Pool]) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, json_serializer=_to_json, **pool)
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    return engine
-
-
-def _to_json(value: object) -> str:
-    # most of what is written is JSON, and this is ten times as fast as the standard library's
-    return msgspec.json.encode(value).decode()
-
-
-def ledger_exists(url: str) -> bool:
-    """Whether `url` names a SQLite file that is there."""
+def ledger_exists(ledger: str) -> bool:
+    """Whether `ledger` names a SQLite file that is there, or a server, which is asked when it is opened."""
     try:
-        path = make_url(url).database
-    except ArgumentError:
+        url = _url(ledger)
+    except LedgerUnavailable:
         return False
-    return bool(path) and Path(path or "").exists()
+    return not _is_file(url) or _file(url).exists()
 
 
-def _prepare_file(path: str | None, *, create: bool) -> None:
-    """See that there is a file that only its owner can read."""
-    if not path or path == ":memory:":
-        raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
-    file = Path(path)
+def file_of(ledger: str) -> Path | None:
+    """The file of a SQLite ledger; None for one on a server. Raises LedgerUnavailable for what is neither."""
+    url = _url(ledger)
+    return _file(url) if _is_file(url) else None
+
+
+def raw(ledger: str, *, create: bool) -> Database:
+    """The database at a URL or a path whatever is in it, for whoever makes, upgrades or checks a ledger.
+
+    Raises LedgerUnavailable.
+    """
+    url = _url(ledger)
+    if not _is_file(url):
+        return Database(PostgresStore(url))
+    sqlite.prepare(_file(url), create=create)
+    return Database(SqliteStore(url))
+
+
+def version(database: Database) -> str | None:
+    """The version of the schema that is there; None for a database without one."""
+    with database.read() as connection:
+        return _version(connection)
+
+
+def is_known(found: str | None) -> bool:
+    """Whether this jitvault can work with a ledger of version `found`: its own, or one that only adds to it."""
+    return found is not None and found[:2] == HEAD[:2] and found >= HEAD
+
+
+def upgrade(database: Database) -> tuple[str | None, str]:
+    """Bring the schema to the present, from nothing where the database is empty; gives the versions before and after.
+
+    Of several processes that come at once one does it. Raises LedgerUnavailable for somebody else's database and for
+    a version of the future.
+    """
+    from jitvault.ledger.migrations import upgrade as migrate
+
+    def unit(connection: Connection) -> tuple[str | None, str]:
+        before = _version(connection)
+        if before is None and not _is_empty(connection):
+            raise _wrong(None)
+        if before is not None and before > HEAD:
+            raise _wrong(before)
+        take_time(connection)
+        migrate(connection)
+        return before, HEAD
+
+    return database.write(unit, alone=True)
+
+
+def _url(ledger: str) -> URL:
+    """Raises LedgerUnavailable, and never repeats what was given: it may hold a password."""
+    if ledger.startswith(("/", "./", "~/")):
+        ledger = f"sqlite:///{Path(ledger).expanduser()}"
     try:
-        if file.exists() and file.stat().st_size > 0:
-            return
-        if not create:
-            raise LedgerUnavailable(
-                f"there is no ledger at {file}",
-                hint="The worker makes it with its first task. Auditors get JITVAULT_LEDGER from who runs the worker.",
-            )
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
-    except OSError as error:
-        raise LedgerUnavailable(f"the ledger {file} cannot be created: {error.strerror}") from None
+        url = make_url(ledger)
+    except (ArgumentError, ValueError):
+        raise LedgerUnavailable(
+            "JITVAULT_LEDGER is not a path or a database URL",
+            hint="Examples: /var/lib/jitvault/ledger.db, postgresql://jitvault@db.example/jitvault",
+        ) from None
+    name = url.drivername.partition("+")[0]
+    if name in ("postgresql", "postgres"):
+        return postgres.checked(url)
+    if name == "sqlite":
+        return sqlite.checked(url)
+    raise LedgerUnavailable("a ledger is a SQLite file or a PostgreSQL database")
 
 
-def _alone(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+def _is_file(url: URL) -> bool:
+    return url.drivername.startswith("sqlite")
 
 
-def _on_connect(connection: Any, _record: object) -> None:
-    # the driver must not begin by itself: _on_begin says how
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # NORMAL would lose committed intents when the power fails
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    # without it REPLACE passes by the triggers that keep tables append-only
-    cursor.execute("PRAGMA recursive_triggers = ON")
-    cursor.close()
-
-
-def _on_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _file(url: URL) -> Path:
+    return Path(url.database or "")
 
 
 def _create(database: Database) -> None:
@@ -164,40 +154,39 @@ def _create(database: Database) -> None:
 
     The file's size tells nothing: another process may have made the file and not yet the schema, or died then.
     """
-    from jitvault.ledger.migrations import upgrade
-
-    def unit(connection: Connection) -> None:
-        if _is_empty(connection):
-            upgrade(connection)
-
     with database.read() as connection:
         empty = _is_empty(connection)
     if empty:
-        database.write(unit)
+        upgrade(database)
 
 
-def _check_version(database: Database, url: str) -> None:
+def _checked(database: Database) -> Database:
     with database.read() as connection:
         found = _version(connection)
-    if found != HEAD:
-        raise LedgerUnavailable(
-            f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}",
-            hint="Use the jitvault that wrote it, or move the file away and start a new ledger.",
-        )
+        empty = found is None and _is_empty(connection)
+    if empty and isinstance(database.store, PostgresStore):
+        raise LedgerUnavailable("there is no ledger in this database", hint="`jitvault ledger upgrade` makes one.")
+    if not is_known(found):
+        raise _wrong(found)
+    return database
+
+
+def _wrong(found: str | None) -> LedgerUnavailable:
+    old = found is not None and found < HEAD
+    return LedgerUnavailable(
+        f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}",
+        hint="`jitvault ledger upgrade` brings it to the present, also while older workers run."
+        if old
+        else "Use the jitvault that wrote it, or name another database in JITVAULT_LEDGER.",
+    )
 
 
 def _is_empty(connection: Connection) -> bool:
-    return connection.execute(text("SELECT 1 FROM sqlite_master LIMIT 1")).scalar() is None
+    found = inspect(connection)
+    return not found.get_table_names() and not found.get_view_names()
 
 
 def _version(connection: Connection) -> str | None:
-    there = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if there else None
-
-
-def _translated(error: Exception) -> LedgerUnavailable:
-    reason = str(getattr(error, "orig", None) or error)
-    # SHMSIZE: there is no room for the index of SQLite's log
-    if "full" in reason or getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
-        return LedgerFull(f"the ledger is full: {reason}")
-    return LedgerUnavailable(f"the ledger cannot be used: {reason:.200}")
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Select, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, OVER, check_move
+from jitvault.domain.lifecycle import HOLDING, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, trail
-from jitvault.ledger.admission import SqlAdmission
+from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
-from jitvault.ledger.claims import extend, held
+from jitvault.ledger.claims import extend, give_back, held, is_free, taking
+from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.rows import get, of_task, put_finding
+from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
     Change,
     CheckRow,
@@ -38,7 +40,8 @@ from jitvault.ports.ledger import (
 _IN_ONE_QUERY = 500
 # made once: making a statement costs more than running it, and access is there for as long as this takes
 _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
-_FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim"))
+# nobody else changes it before this is over; that rows of others name it is no change
+_FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
 _MANY_LINES = 2_000
 
@@ -48,10 +51,37 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     # -- changing a task ----------------------------------------------------------------------------
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._taken: dict[str, int] = {}
+
     @contextmanager
     def claim(self, task_id: str) -> Iterator[int]:
-        with held(self._db, schema.tasks, schema.tasks.c.task_id == task_id, f"task {task_id}") as epoch:
+        taken = self._taken.pop(task_id, None)
+        row = schema.tasks.c.task_id == task_id
+        with held(self._db, schema.tasks, row, f"task {task_id}", taken=taken) as epoch:
             yield epoch
+
+    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
+        task = schema.tasks.c
+        free = (is_free(schema.tasks), task.task_id.not_in(besides))
+        # those that another worker takes at this moment are passed by and not waited for
+        query = _due(now).where(*free).limit(limit).with_for_update(key_share=True, skip_locked=True)
+
+        def unit(connection: Connection) -> dict[str, int]:
+            found = list(connection.execute(query).scalars())
+            take = taking(schema.tasks).where(task.task_id.in_(found)).returning(task.task_id, task.claim_epoch)
+            epochs = {row.task_id: row.claim_epoch for row in connection.execute(take)} if found else {}
+            return {task_id: epochs[task_id] for task_id in found}
+
+        taken = self._db.write(unit)
+        self._taken |= taken
+        return list(taken)
+
+    def give_back(self, task_id: str) -> None:
+        epoch = self._taken.pop(task_id, None)
+        if epoch is not None:
+            give_back(self._db, schema.tasks, schema.tasks.c.task_id == task_id, epoch)
 
     def extend(self, task_id: str, claim: int) -> None:
         if not extend(self._db, schema.tasks, schema.tasks.c.task_id == task_id, claim):
@@ -68,13 +98,17 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
         return self._db.write(unit)
 
-    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
+    def apply(
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+    ) -> TaskRow:
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
             check_move(task_id, task.state, change.state or task.state)
+            if admission is not None:
+                admit(connection, admission)
             return write_change(connection, task, change, at)
 
-        return self._db.write(unit)
+        return self._db.write(unit, alone=admission is not None)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -95,16 +129,13 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
 
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
-        query = select(task.task_id, task.seq).where(task.state.in_([state.value for state in HOLDING]))
+        query = select(task.task_id, task.seq).where(schema.IS_OPEN, task.state.in_([state.value for state in HOLDING]))
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
 
     def due(self, now: datetime) -> list[str]:
-        task = schema.tasks.c
-        query = select(task.task_id).where(task.due_at <= now, task.state.not_in([state.value for state in OVER]))
         with self._db.read() as connection:
-            holding = task.state.in_([state.value for state in HOLDING])
-            return list(connection.execute(query.order_by(holding.desc(), task.due_at)).scalars())
+            return list(connection.execute(_due(now)).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:
@@ -182,14 +213,21 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
     def set_installation(self, installation: str) -> None:
         values = {"one": 1, "id": installation}
         # of two processes that start with a new ledger both come here
-        self._db.write(lambda c: c.execute(upsert(schema.installation).values(values).on_conflict_do_nothing()))
+        self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
 
     def finding(
         self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
     ) -> None:
-        self._db.write(
-            lambda c: put_finding(c, task_id, rule, message, at, line=line or None, request_id=request_id or None)
-        )
+        named = {"line": line or None, "request_id": request_id or None}
+        self._db.write(lambda c: put_finding(c, task_id, rule, message, at, **named), alone=True)
+
+
+def _due(now: datetime) -> Select[str]:
+    """Which tasks are due, those that hold access first. What is over is not even looked at: there may be millions."""
+    task = schema.tasks.c
+    holding = task.state.in_([state.value for state in HOLDING])
+    query = select(task.task_id).where(schema.IS_OPEN, task.due_at <= now)
+    return query.order_by(holding.desc(), task.due_at, task.task_id)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

@@ -6,21 +6,39 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, func, select, update
 
 from jitvault.domain.chain import Event
 from jitvault.domain.lifecycle import State
 from jitvault.domain.notice import TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ports.ledger import TaskRow
+
+# the row that says since when notices are told at all
+_BEGUN = "begun"
 
 
 class SqlNotices:
     """`jitvault.ports.notices.Notices` with SQLAlchemy Core."""
 
     _db: Database
+
+    def begin_notices(self, at: datetime) -> None:
+        table = schema.notices
+        with self._db.read() as connection:
+            if connection.execute(select(table.c.id).where(table.c.id == _BEGUN)).first():
+                return
+        mark: dict[str, object] = {"id": _BEGUN, "task_id": None, "kind": "begun", "at": at, "body": {}, "told_at": at}
+        earlier = update(table).where(table.c.at < at, table.c.due_at.is_not(None)).values(due_at=None)
+
+        def unit(connection: Connection) -> None:
+            # whoever writes the mark is the first: nobody was told before
+            if connection.execute(upsert(connection, table).values(mark).on_conflict_do_nothing()).rowcount:
+                connection.execute(earlier)
+
+        self._db.write(unit)
 
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
         notice = schema.notices.c
@@ -54,20 +72,22 @@ class SqlNotices:
 
     def tell_unproven(self, task_id: str, at: datetime) -> None:
         task = schema.tasks.c
-        query = select(task.state, task.end_reason, task.revision, task.digest, task.ending_at)
+        query = select(task.state, task.end_reason, task.revision, task.digest)
 
         def unit(connection: Connection) -> None:
             row = connection.execute(query.where(task.task_id == task_id)).mappings().one()
             body = {name: row[name] for name in ("state", "end_reason", "revision", "digest")}
-            _put(connection, _unproven(task_id, row["ending_at"], at, {**body, "message": "its end is not proven"}))
+            _put(connection, _unproven(connection, task_id, at, {**body, "message": "its end is not proven"}))
 
         self._db.write(unit)
 
 
-def _unproven(task_id: str, since: datetime | None, at: datetime, body: Mapping[str, Any]) -> Notice:
-    """Of one end that cannot be proven people hear once, however often it is tried."""
-    what = since.isoformat() if since else ""
-    return Notice(notice_id(Kind.UNCONFIRMED, task_id, what), task_id, Kind.UNCONFIRMED, at, body)
+def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[str, Any]) -> Notice:
+    """Of one end that cannot be proven people hear once, however often it is tried; once more after it was proven."""
+    event = schema.events.c
+    proven = select(func.count()).where(event.task_id == task_id, event.kind == "confirmed")
+    times = connection.execute(proven).scalar_one()
+    return Notice(notice_id(Kind.UNCONFIRMED, task_id, str(times)), task_id, Kind.UNCONFIRMED, at, body)
 
 
 def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetime, *, before: State | None) -> None:
@@ -82,8 +102,8 @@ def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetim
         "digest": task.digest,
         "message": str(event.body.get("note") or event.body.get("why") or ""),
     }
-    if kind is Kind.UNCONFIRMED and event.kind == "revoked":
-        _put(connection, _unproven(event.task_id, task.ending_at, at, body))
+    if kind is Kind.UNCONFIRMED:
+        _put(connection, _unproven(connection, event.task_id, at, body))
     else:
         _put(connection, Notice(notice_id(kind, event.task_id, event.hash), event.task_id, kind, at, body))
 
@@ -102,4 +122,4 @@ def _put(connection: Connection, notice: Notice) -> None:
         "body": dict(notice.body),
         "due_at": notice.at,
     }
-    connection.execute(insert(schema.notices).values(values).on_conflict_do_nothing())
+    connection.execute(upsert(connection, schema.notices).values(values).on_conflict_do_nothing())

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import RowMapping
 
 from jitvault.domain.evidence import Canary, Trail
@@ -21,6 +20,7 @@ from jitvault.ledger import schema
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ledger.rows import get, get_observation, put, put_finding
 from jitvault.ledger.trail import in_order
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
@@ -72,7 +72,7 @@ class SqlOrphans:
                 named = {"line": found.line or None, "request_id": found.request_id or None}
                 put_finding(connection, found.task_id, found.rule, found.message, at, **named)
 
-        self._db.write(unit)
+        self._db.write(unit, alone=True)
 
     # -- what was found before -------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
 def _put(connection: Connection, orphan: OrphanRow) -> None:
     values = {**asdict(orphan), "checks": [dict(check) for check in orphan.checks]}
     changed = {name: value for name, value in values.items() if name not in ("lease_id", "first_seen_at")}
-    statement = upsert(schema.orphans).values(values)
+    statement = upsert(connection, schema.orphans).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["lease_id"], set_=changed))
 
 

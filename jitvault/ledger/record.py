@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
@@ -16,6 +15,7 @@ from jitvault.errors import WrongState
 from jitvault.ledger import schema, stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
 from jitvault.ports.record import Freeze, Gap, Reading
@@ -44,7 +44,7 @@ class SqlRecord:
 
     def start_source(self, source: str, position: Position) -> None:
         values = {"name": source, "vouched": False, **asdict(position)}
-        self._db.write(lambda c: c.execute(upsert(schema.audit_sources).values(values).on_conflict_do_nothing()))
+        self._db.write(lambda c: c.execute(upsert(c, schema.audit_sources).values(values).on_conflict_do_nothing()))
 
     @contextmanager
     def claim_source(self, source: str) -> Iterator[int]:
@@ -72,7 +72,7 @@ class SqlRecord:
             stream.enter(connection, batch.observations, at, shared)
             return stream.keep_canary(connection, source, expected) if expected else None
 
-        return self._db.write(unit)
+        return self._db.write(unit, alone=True)
 
     # -- trust -----------------------------------------------------------------------------------------
 
@@ -104,9 +104,12 @@ class SqlRecord:
 
     def session(self, accessor_hmac: str, at: datetime) -> None:
         values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
-        statement = upsert(schema.worker_sessions).values(values)
-        later = statement.on_conflict_do_update(index_elements=["accessor_hmac"], set_={"last_at": at})
-        self._db.write(lambda c: c.execute(later))
+
+        def unit(connection: Connection) -> None:
+            statement = upsert(connection, schema.worker_sessions).values(values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["accessor_hmac"], set_={"last_at": at}))
+
+        self._db.write(unit)
 
     def salt(self, mark: str, at: datetime) -> bool:
         table = schema.audit_salts
@@ -118,7 +121,7 @@ class SqlRecord:
             connection.execute(insert(table).values(mark=mark, first_at=at))
             return bool(known)
 
-        return self._db.write(unit)
+        return self._db.write(unit, alone=True)
 
     def break_stretches(self, what: str, at: datetime) -> int:
         table = schema.audit_sources
@@ -131,7 +134,7 @@ class SqlRecord:
                 _add_gap(connection, Gap(source, epoch, what, at))
             return len(broken)
 
-        return self._db.write(unit)
+        return self._db.write(unit, alone=True)
 
     # -- freezes ---------------------------------------------------------------------------------------
 
@@ -166,4 +169,4 @@ def _change_source(connection: Connection, source: str, claim: int, **values: ob
 
 def _add_gap(connection: Connection, gap: Gap) -> None:
     values = {**asdict(gap), "what": gap.what[:500]}
-    connection.execute(upsert(schema.audit_gaps).values(values).on_conflict_do_nothing())
+    connection.execute(upsert(connection, schema.audit_gaps).values(values).on_conflict_do_nothing())

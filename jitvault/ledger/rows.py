@@ -10,12 +10,12 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, Table, bindparam, select
-from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.engine import RowMapping
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.ledger import schema
+from jitvault.ledger.dialect import Upsert, upsert, upsert_on
 from jitvault.ledger.notices import tell_finding
 from jitvault.ports.ledger import (
     AccessRow,
@@ -55,15 +55,15 @@ R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRo
 def put(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert each row, or replace the one with its key; neighbours of one kind go in one statement."""
     for kind, alike in groupby(rows, key=type):
-        connection.execute(_upsert(kind), [values_of(row) for row in alike])
+        connection.execute(_upsert(kind, connection.dialect.name), [values_of(row) for row in alike])
 
 
 @cache
-def _upsert(kind: type) -> Insert:
+def _upsert(kind: type, dialect: str) -> Upsert:
     """One statement for each kind of row, made once: access is there for as long as writing takes."""
     table = _TABLES[kind]
     keys = [column.name for column in table.primary_key]
-    statement = insert(table)
+    statement = upsert_on(dialect, table)
     changed = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
@@ -105,7 +105,8 @@ def put_finding(
     request_id: str | None,
 ) -> None:
     """Insert a finding; the same one twice is one."""
-    values = {"task_id": task_id, "rule": rule, "message": message[:1000], "at": at}
+    message = cut(message)
+    values = {"task_id": task_id, "rule": rule, "message": message, "at": at}
     named = {"line": line, "request_id": request_id and request_id[:64]}
     found = schema.findings.c
     # the database's own rule does not see it: to SQL no task is not the same as no task
@@ -115,8 +116,13 @@ def put_finding(
         found.message == values["message"],
     )
     if connection.execute(known.limit(1)).first() is None:
-        connection.execute(insert(schema.findings).values({**values, **named}).on_conflict_do_nothing())
-        tell_finding(connection, task_id, rule, message[:1000], at)
+        connection.execute(upsert(connection, schema.findings).values({**values, **named}).on_conflict_do_nothing())
+        tell_finding(connection, task_id, rule, message, at)
+
+
+def cut(message: str) -> str:
+    """As much of a message as an index of PostgreSQL takes."""
+    return message[:1000].encode()[:2000].decode(errors="ignore")
 
 
 def observation_values(o: Observation) -> dict[str, Any]:

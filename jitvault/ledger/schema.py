@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.lifecycle import OVER, EndReason, State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.ports.ledger import OpState
 
@@ -54,6 +55,10 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         found: datetime = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return found
+
+
+# as the index says it, word for word: a query has to say the same for the index to be used
+IS_OPEN = text(f"state NOT IN ({', '.join(repr(state.value) for state in sorted(OVER))})")
 
 
 def _one_of(column: str, values: type[State | EndReason | Verdict | Kind | OpState]) -> CheckConstraint:
@@ -102,7 +107,7 @@ tasks = Table(
     Column("claim_until", Float, nullable=False, server_default=text("0")),
     _one_of("state", State),
     _one_of("end_reason", EndReason),
-    Index("ix_tasks_due", "state", "due_at"),
+    Index("ix_tasks_open", "state", "due_at", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
 )
 
 revisions = Table(
@@ -258,7 +263,7 @@ observations = Table(
     Column("line", String(64), primary_key=True),
     Column("source", String(255), nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("offset", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("closing", Boolean(create_constraint=True, name="closing"), nullable=False),
     Column("kind", String(20), nullable=False),
@@ -289,7 +294,7 @@ canaries = Table(
     metadata,
     Column("source", String(255), primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("offset", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
     Column("at", UtcTime, nullable=False),
 )
 
@@ -298,7 +303,7 @@ audit_sources = Table(
     metadata,
     Column("name", String(255), primary_key=True),
     Column("identity", String(500), nullable=False),
-    Column("offset", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     # whether a canary of ours was found in it: until then its lines are not believed
     Column("vouched", Boolean(create_constraint=True, name="vouched"), nullable=False),

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from jitvault.domain.evidence import Canary, done
 from jitvault.domain.lease import Issued, issued
@@ -16,6 +15,7 @@ from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
+from jitvault.ledger.dialect import upsert
 from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
@@ -42,8 +42,8 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
     stands_for = _aliases(connection, new)
-    # a token that Vault does not know is anybody's; those that stood for a task's token are kept
-    new = [o for o in new if o.kind is not Kind.REFUSED or o.token in stands_for]
+    # a token that Vault does not know, or that is named in a body, is anybody's; what stood for a task's token is kept
+    new = [o for o in new if not _only_names_a_token(o) or o.token in stands_for]
     sessions = _sessions(connection, new)
     new = _without_noise(connection, new, sessions)
     if not new:
@@ -68,8 +68,12 @@ def keep_canary(connection: Connection, source: str, expected: str) -> Canary | 
         return None
     place = Place(source, row["epoch"], row["offset"])
     values = {"source": source, "epoch": place.epoch, "offset": place.offset, "at": row["at"]}
-    connection.execute(upsert(schema.canaries).values(values).on_conflict_do_nothing())
+    connection.execute(upsert(connection, schema.canaries).values(values).on_conflict_do_nothing())
     return Canary(place, row["at"])
+
+
+def _only_names_a_token(o: Observation) -> bool:
+    return o.kind is Kind.REFUSED or (o.kind is Kind.RENEWED and not o.subject)
 
 
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
@@ -131,7 +135,7 @@ def _alarm(
     for trip in trips:
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
-        connection.execute(upsert(schema.freezes).values(values).on_conflict_do_nothing())
+        connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
 
 
 def _used_again(connection: Connection, ops: Sequence[str], sessions: frozenset[str]) -> set[str]:
@@ -184,7 +188,7 @@ def _tell_tasks(
     for grant, line in linked(lines, grants, stands_for):
         by_task.setdefault(grant.task_id, []).append((grant, line))
     for task_id, told in sorted(by_task.items()):
-        query = select(schema.tasks).where(schema.tasks.c.task_id == task_id)
+        query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
         task = get(connection.execute(query).mappings().one(), TaskRow)
         rows = _new_leases(connection, told, at)
         body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
@@ -194,9 +198,14 @@ def _tell_tasks(
 def _due(
     task: TaskRow, told: Iterable[tuple[GrantRow, Observation]], rows: Sequence[LeaseRow], at: datetime
 ) -> dict[str, datetime]:
-    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed."""
+    """A task that is held has to be looked at when its token is unwrapped, and for each new lease that is renewed or
+    has nobody.
+    """
+    told = list(told)
     unwrapped = any(o.kind is Kind.UNWRAPPED and done(o) for _, o in told)
-    news = unwrapped or any(row.renew_at is not None for row in rows)
+    # what comes of a token that another one has replaced is to be ended
+    replaced = {grant.grant_id for grant, _ in told if grant.settled}
+    news = unwrapped or any(row.renew_at is not None or row.grant_id in replaced for row in rows)
     return {"due_at": at} if news and task.state in (State.ISSUED, State.ACTIVE) else {}
 
 
@@ -220,7 +229,7 @@ def _new_leases(
             verdict=Verdict.LIVE,
             dead_at=None,
             # at once: its role may have given it longer than a step
-            renew_at=at if grant.rolling else None,
+            renew_at=at if grant.rolling and not grant.settled else None,
         )
         for grant, lease in shown.values()
         if lease.lease_id not in known

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from jitvault.domain.question import Load
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """What a grant has been decided on and has to be so still in the very transaction that begins it.
+
+    `judge` gets the loads as `Admission.load` gives them and the revisions of those of the parent's children, besides
+    this task, of which something may be alive. It raises to refuse, and does nothing else that takes time.
+    """
+
+    task_id: str
+    agent: str
+    owner: str
+    templates: Sequence[str]
+    since: datetime
+    parent: str | None
+    judge: Callable[[Mapping[str, Load], Sequence[bytes]], None]
 
 
 class Admission(Protocol):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 
 Read = Callable[[str], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A probe's own identity at its target: what it may do there, and what of that no probe needs."""
+
+    role: str
+    rights: tuple[str, ...]
+    excess: tuple[str, ...]
 
 
 class Used(Protocol):
@@ -65,6 +75,10 @@ class Engine(Protocol):
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         """What the probe's own identity lacks at the target to look and to end what is open. Raises JitvaultError."""
+        ...
+
+    def standing(self, where: Mapping[str, Any]) -> Login | None:
+        """The probe's own identity at the target; None where it has none. Raises JitvaultError."""
         ...
 
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> AbstractContextManager[Used]:

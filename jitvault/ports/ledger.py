@@ -5,7 +5,7 @@ One function changes a task (`apply`); everything it writes is in one `Change`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.ports.admission import Admission
+from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
@@ -206,12 +206,29 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
         """The exclusive right to change a task for 30 s; gives the claim's epoch. Waits for another's claim."""
         ...
 
+    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
+        """Claim up to `limit` of the due tasks that nobody works on, and none of `besides`; gives them as `due` does.
+
+        No two workers get the same one, and none waits for another. `claim` goes on with what was taken here; what is
+        not looked after is given back. Whatever is left lying is free for others after 30 s.
+        """
+        ...
+
+    def give_back(self, task_id: str) -> None:
+        """Let others have at once what `take_due` took and `claim` was not asked for."""
+        ...
+
     def extend(self, task_id: str, claim: int) -> None:
         """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         ...
 
-    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
-        """Write `change` and its event at once. Raises WrongState when the claim was lost."""
+    def apply(
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+    ) -> TaskRow:
+        """Write `change` and its event at once, if `admission` holds in that transaction.
+
+        Raises WrongState when the claim was lost, and what the admission's judge raises.
+        """
         ...
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:

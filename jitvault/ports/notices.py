@@ -11,6 +11,10 @@ from jitvault.domain.notice import Notice
 class Notices(Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
+    def begin_notices(self, at: datetime) -> None:
+        """Notices are told from now on: of what was before `at` nobody hears, the first time that this is called."""
+        ...
+
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
         """What has to be told now, the oldest first. What is older than a day is not told any more."""
         ...

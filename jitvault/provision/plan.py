@@ -165,8 +165,8 @@ def _token_role(item: TokenRole, live: Live) -> Step:
     if KV_MOUNT not in live.mounts:
         # roles carry no marker: where the mount is not ours either, nothing says that the role is
         raise _foreign(f"the token role {item.name}", f"there is a role of this name and no mount {KV_MOUNT}/")
-    changed = tuple(_changed(found, wanted))
-    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
+    other = tuple(changed(found, wanted))
+    return Step("update" if other else "keep", kind, item.name, other, item=item)
 
 
 def _group(item: Group, live: Live) -> Step:
@@ -179,8 +179,8 @@ def _group(item: Group, live: Live) -> Step:
     if found.get("type") != "internal":
         raise _foreign(f"the identity group {item.name}", f"it is {found.get('type')}, expected internal")
     now = {"policies": sorted(found.get("policies") or ())}
-    changed = tuple(_changed(now, {"policies": [item.policy]}))
-    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
+    other = tuple(changed(now, {"policies": [item.policy]}))
+    return Step("update" if other else "keep", kind, item.name, other, item=item)
 
 
 def _signing_key(item: SigningKey, live: Live) -> Step:
@@ -240,7 +240,8 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
         yield f"the token role {name} belongs to no network any more; remove it when no task uses it"
 
 
-def _changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+def changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    """What of `found` is not as wanted, a line for each: now → wanted."""
     for name, value in wanted.items():
         if found[name] != value:
             yield f"{name}: {_shown(found[name])} → {_shown(value)}"

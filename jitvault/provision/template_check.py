@@ -41,7 +41,7 @@ def unchecked(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Ma
     """What an administrator has to know of each template that nothing is granted by until its check passes."""
     found = []
     for name, template in sorted(templates.items()):
-        if template.spec.confirm == "target" and (why := _why_unchecked(vault, engines, template)):
+        if template.spec.confirm == "target" and (why := why_unchecked(vault, engines, template)):
             found.append(f"template {name} is not granted: {why}; `jitvault templates check {name}` tries it")
     return tuple(found)
 
@@ -51,7 +51,8 @@ def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
     return Documents(vault).get(f"{FOLDER}/{name}")
 
 
-def _why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> str | None:
+def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> str | None:
+    """Why nothing is granted by the template, as everything is in Vault now; None where something is."""
     try:
         document, installation = recorded(vault, template.name), _installation(vault)
         for choices in template.all_choices():

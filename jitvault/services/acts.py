@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
+from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row
 from jitvault.services.context import Worker, new_id
 
@@ -46,18 +47,19 @@ def act(
     *,
     rows: Sequence[Row] = (),
     op_id: str | None = None,
+    admission: Admit | None = None,
     **task: Any,
 ) -> tuple[T, OperationRow]:
     """Do one act: `call(op id)`. Gives its answer, and the operation, answered but not yet committed as such.
 
     The caller commits the operation together with what the answer means. `rows` and `task` (state and
-    columns of the task) are committed with the intent.
+    columns of the task) are committed with the intent, where `admission` lets them.
     """
     op = intended(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     body = {"op": op.op_id, "subject": subject}
     intent = Change(f"{kind}_intended", body, state=state, fields=task, rows=(*rows, op))
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:

@@ -14,11 +14,13 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
 from jitvault.domain.quiet import QUIET, settles_at
+from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
     AuditUntrusted,
     InvalidInput,
     JitvaultError,
+    Overtaken,
     SecurityFinding,
     VaultBusy,
     VaultRefused,
@@ -28,22 +30,33 @@ from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import confirmed, still_proven, tokens_of
 from jitvault.services.consider import consider, enter, still_grantable
 from jitvault.services.context import Worker
-from jitvault.services.decide import Standing
+from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due
-from jitvault.services.family import prove_below, take_all_back, unproven
+from jitvault.services.extend import extend, is_old_open, put_next_token
+from jitvault.services.family import prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.keep import keep
 from jitvault.services.late import BACK, begin_again, check_not_back, end_late
+from jitvault.services.lineage import is_replaced
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.observe import canary, observe
 from jitvault.services.papers import end_request, force_request, wants_grant
 from jitvault.services.publish import publish
-from jitvault.services.reasons import ended_above, entitled, frozen, keep_reasons, unwrapped, why_end, why_end_blind
+from jitvault.services.reasons import (
+    ended_above,
+    entitled,
+    frozen,
+    keep_reasons,
+    unwrapped,
+    why_end,
+    why_end_blind,
+    why_end_replacing,
+)
 from jitvault.services.reconcile import reconcile
 from jitvault.services.recover import settle_attempt
-from jitvault.services.revoke import Why
+from jitvault.services.revoke import Why, end_ownerless
 from jitvault.services.seal import late, seal
 from jitvault.services.watch import check_not_frozen, watch
 
@@ -115,6 +128,11 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """
     try:
         return _turn(worker, task_id, claim, last)
+    except Overtaken:
+        # nothing was begun: what is to be had now is found out anew
+        if (again := _again(worker, last)) is None:
+            raise
+        return again
     except VaultUnavailable as error:
         state = _file(worker, task_id).task.state
         # an issue that did not finish is not begun again at once: each attempt makes a token
@@ -163,7 +181,7 @@ def _why_blind(worker: Worker) -> AuditUntrusted | None:
 
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
-    if file.task.state in (State.ISSUED, State.ACTIVE):
+    if file.task.state in (State.ISSUED, State.ACTIVE) or is_old_open(file):
         ending = why_end_blind(worker, file)
         if ending is not None:
             take_all_back(worker, file, claim, why=ending)
@@ -177,7 +195,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim)
         case State.ISSUING:
-            return _issuing(worker, file, claim)
+            return _replacing(worker, file, claim, trips) if is_replaced(file.task) else _issuing(worker, file, claim)
         case State.ISSUED | State.ACTIVE:
             return _holding(worker, file, claim, trips)
         case State.ENDING:
@@ -194,7 +212,7 @@ def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequenc
 def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, "cancelled", {"by": ended.by.id, "note": ended.note}, State.CANCELLED)
+        _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
         return Step()
     found = consider(worker, file, claim)
     if found is None:
@@ -212,9 +230,10 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int) -> Step:
     canary(worker)
     check_not_frozen(worker, file)
     try:
-        issue(worker, file, claim, standing.decision.obligations)
+        ground = admission(worker, Revision.of(file.revision.body), standing)
+        issue(worker, file, claim, standing.decision.obligations, admission=ground)
     except InvalidInput:
-        # between the intent and the create its parent ended, or another child of it was issued
+        # between the intent and the create its parent ended
         if (begun := _file(worker, file.task.task_id)).task.state is State.ISSUING:
             _issuing(worker, begun, claim)
         raise
@@ -232,12 +251,22 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
     if standing is None:
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
-        note = {"note": ended.note if ended else "could not be delivered"}
-        return _ending(worker, file, claim, Step(), (reason, note))
+        said = ended.said() if ended else {"note": "could not be delivered"}
+        return _ending(worker, file, claim, Step(), (reason, said))
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)
     return Step()
+
+
+def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
+    """An extension put an end to the task's token: the next one, unless the task ends by something else."""
+    if not is_old_open(file):
+        # as for any attempt: what was made and nobody knows of has to be found before anything else is said
+        settle_attempt(worker, file, claim)
+        file = _file(worker, file.task.task_id)
+    why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
+    return Step() if why is None else _ending(worker, _file(worker, file.task.task_id), claim, Step(), why)
 
 
 def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
@@ -253,6 +282,11 @@ def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) 
         if file.task.state is State.ISSUED and unwrapped(worker, file):
             _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
             file = _file(worker, file.task.task_id)
+        extend(worker, file, claim)
+        file = _file(worker, file.task.task_id)
+        if is_replaced(file.task):
+            return _replacing(worker, file, claim, trips)
+        end_ownerless(worker, file, claim)
         why = keep(worker, file, claim)
         file = _file(worker, file.task.task_id)
     if why is not None:
@@ -315,6 +349,11 @@ def _settling(worker: Worker, file: TaskFile, claim: int) -> Step:
     if settled and worker.now() + _SKEW < settled:
         # not yet by any clock; by whose it counts, `seal` says
         return Step()
+    seal_below(worker, file.task.task_id, claim, advance)
+    if open_ := unproven(worker, file.task.task_id):
+        why = f"what it handed on to {', '.join(open_)} is not proven any more"
+        begin_again(worker, file, claim, "unproven", why)
+        return Step(go_on=True)
     newest = canary(worker)
     if reconcile(worker, _file(worker, file.task.task_id), claim, newest):
         newest = canary(worker)

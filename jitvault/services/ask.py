@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.delegation import as_whom
-from jitvault.domain.policy import highest
+from jitvault.domain.policy import AGENTS, highest
 from jitvault.domain.question import Action, Kind, Load, Moment, Principal, Question
 from jitvault.domain.revision import Revision
 from jitvault.domain.spec import TaskSpec
 from jitvault.ports.vault import Entity
 from jitvault.services.context import Worker
 
-_FINDINGS_COUNT_FOR = timedelta(days=1)
+FINDINGS_COUNT_FOR = timedelta(days=1)
 TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 """What has to be permitted before anything is issued: that they ask for it, and that it is issued now."""
 
@@ -36,6 +36,8 @@ class Asked:
     depth: int
     at: datetime
     delegator: Principal | None = None
+    window_s: int | None = None
+    """The whole window of what is extended; otherwise it is the spec's."""
 
     def to_issue(self) -> list[Question]:
         """All that has to be permitted before anything is issued."""
@@ -85,6 +87,8 @@ class Asked:
         )
 
     def _window_s(self) -> int:
+        if self.window_s is not None:
+            return self.window_s
         window = self.spec.window
         start = max(filter(None, (self.at, window.not_before)))
         return int((window.for_ or window.closes_at(start) - start).total_seconds())
@@ -119,20 +123,32 @@ def asked_about(
 ) -> Asked:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
-    since = worker.now() - _FINDINGS_COUNT_FOR
+    since = worker.now() - FINDINGS_COUNT_FOR
     loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
     return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
 
 
 def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:
-    """An entity with those of its groups that policies speak of."""
-    groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups))
+    """An entity with those of its groups that policies speak of; an agent also with the one that makes it one.
+
+    What an agent was granted ends when it leaves one of them, so its own has to be known whatever the policies say.
+    """
+    own = {AGENTS} if kind == "Agent" else set()
+    groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups | own))
     return Principal(kind, entity.id, entity.name, groups)
 
 
 def labels_of(labels: Mapping[str, str]) -> tuple[str, ...]:
     """Each label as its name alone, and with its value: policies ask for one or the other."""
     return tuple(sorted({*labels, *(f"{name}={value}" for name, value in labels.items())}))
+
+
+def who_extends(worker: Worker, revision: Revision, entity: Entity) -> Principal:
+    """As what somebody asks for more time: the agent as itself, who handed the access on as they did that."""
+    if entity.id != revision.content["requester"]["entity"]:
+        return principal_of(worker, "Agent", entity)
+    kind = as_whom(revision) if revision.delegation else "Operator"
+    return principal_of(worker, kind or "Agent", entity)
 
 
 def _principal(worker: Worker, kind: Kind, party: Mapping[str, str]) -> Principal:

@@ -261,6 +261,8 @@ def _said(task_id: str, standing: Standing) -> dict[str, object]:
         "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
         "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
         "missing": standing.tally.missing_json(),
+        "refused": [refusal.as_json() for refusal in standing.tally.refused],
+        "why": standing.why_denied if standing.state is State.DENIED else "",
         "agent_groups": list(standing.agent_groups),
         "votes": votes_digest(_votes(task_id, standing)),
     }

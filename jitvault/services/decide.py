@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.domain.access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.domain.approval import Tally, Vote, count
-from jitvault.domain.delegation import handed_on, widened
+from jitvault.domain.delegation import handed_on, over_budget, widened
+from jitvault.domain.extension import Extension, decision_path
 from jitvault.domain.lifecycle import State
 from jitvault.domain.policy import Decision, Obligations
-from jitvault.domain.question import Action, Principal
+from jitvault.domain.question import Action, Load, Principal
 from jitvault.domain.revision import Party, Resolved, Revision, build, terms
 from jitvault.domain.spec import AccessEntry, TaskSpec
 from jitvault.domain.template import AccessTemplate
-from jitvault.errors import InvalidInput, VaultRejected
+from jitvault.errors import InvalidInput, Overtaken, VaultRejected
+from jitvault.ports.admission import Admit
 from jitvault.ports.engine import Engine
 from jitvault.ports.vault import Entity
-from jitvault.services.ask import Asked, asked
+from jitvault.services.ask import FINDINGS_COUNT_FOR, Asked, asked, who_extends
 from jitvault.services.context import Worker
 from jitvault.services.lineage import bounded, check_above, check_window, parent_of
 from jitvault.services.papers import Submission, votes
@@ -36,6 +38,7 @@ class Standing:
     decision: Decision
     tally: Tally
     agent_groups: tuple[str, ...]
+    asked: Asked
 
     @property
     def state(self) -> State:
@@ -104,16 +107,66 @@ def stand(worker: Worker, revision: Revision) -> Standing:
     decision = worker.authorizer.decide(found.to_issue())
     if revision.delegation and found.delegator is None:
         decision = _not_theirs(decision, revision)
+    return _counted(worker, revision, found, decision)
+
+
+def stand_extended(worker: Worker, revision: Revision, extension: Extension, by: Entity) -> Standing:
+    """The same for an extension that `by` asks for: it is permitted to them, and to whoever answers for the task."""
+    found = replace(asked(worker, revision), window_s=extension.window_s)
+    people = dict.fromkeys((found.requester, who_extends(worker, revision, by)))
+    questions = [question for person in people for question in found.questions((Action.EXTEND,), person)]
+    return _counted(worker, revision, found, worker.authorizer.decide(questions), extension)
+
+
+def _counted(
+    worker: Worker, revision: Revision, found: Asked, decision: Decision, extension: Extension | None = None
+) -> Standing:
     _check_groups(worker, decision)
-    cast = votes(worker, revision.spec.id, decision.obligations.deciders)
-    forbidden = _not_permitted(worker, found, cast)
-    counted = count(revision, cast, decision.obligations, forbidden=forbidden, now=worker.now())
-    return Standing(decision, counted, found.agent.groups)
+    below = decision_path(extension.digest) if extension else ""
+    cast = votes(worker, revision.spec.id, decision.obligations.deciders, below=below)
+    counted = count(
+        revision,
+        cast,
+        decision.obligations,
+        forbidden=_not_permitted(worker, found, cast),
+        now=worker.now(),
+        extension=extension,
+    )
+    return Standing(decision, counted, found.agent.groups, found)
 
 
-def why_not_renewed(worker: Worker, revision: Revision) -> str | None:
-    """Why policy does not permit that what was granted goes on; None while it does."""
-    decision = worker.authorizer.decide(asked(worker, revision).questions((Action.RENEW,)))
+def admission(worker: Worker, revision: Revision, standing: Standing) -> Admit:
+    """What the decision to issue rests on in the ledger: it is judged once more in the transaction that begins it, so
+    that of two that would be too much together the first one is issued, and the other one is decided anew.
+    """
+    found, parent = standing.asked, parent_of(worker, revision.spec)
+
+    def judge(loads: Mapping[str, Load], siblings: Sequence[bytes]) -> None:
+        now = standing.decision
+        if loads != found.loads:
+            now = worker.authorizer.decide(replace(found, loads=loads).to_issue())
+        same = now.permitted and now.obligations == standing.decision.obligations
+        others = [Revision.of(body) for body in siblings]
+        if not same or (parent is not None and over_budget(revision, parent, others)):
+            raise Overtaken(f"task {revision.spec.id}: another task took what it was to have")
+
+    return Admit(
+        task_id=revision.spec.id,
+        agent=found.agent.entity,
+        owner=found.owner.entity,
+        templates=sorted(found.loads),
+        since=found.at - FINDINGS_COUNT_FOR,
+        parent=revision.spec.spec.parent,
+        judge=judge,
+    )
+
+
+def why_not_renewed(worker: Worker, revision: Revision, window_s: int | None) -> str | None:
+    """Why policy does not permit that what was granted goes on; None while it does. `window_s` is that of a task that
+    was extended.
+    """
+    found = replace(asked(worker, revision), window_s=window_s)
+    decision = worker.authorizer.decide(found.questions((Action.RENEW,)))
     return None if decision.permitted else decision.why_denied
 
 

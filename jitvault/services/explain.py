@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
-from jitvault.domain.policy import OPERATORS, Decision, Level
-from jitvault.domain.question import Load
+from jitvault.domain.cases import CaseTemplate, Request, Who
+from jitvault.domain.policy import OPERATORS, Decision, Level, highest
+from jitvault.domain.question import Action, Load
 from jitvault.domain.spec import TaskSpec
 from jitvault.domain.template import AccessTemplate
 from jitvault.domain.windows import format_duration, format_instant
@@ -16,6 +18,8 @@ from jitvault.ports.policy import Authorizer
 from jitvault.services.ask import Asked
 
 _WEEK_H = 7 * 24
+_SHORT = timedelta(minutes=1)
+_KEPT = (Action.GRANT, Action.RENEW)
 _WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 30, 15))
 
 
@@ -33,6 +37,45 @@ def explain(authorizer: Authorizer, asked: Asked) -> Explanation:
     if decision.permitted:
         return Explanation(decision, ())
     return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked) if other))
+
+
+def not_renewed(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
+    """What can be granted to an operator's task and is not permitted to go on, by template and criticality, in words.
+
+    Each is asked on a working day at noon, for the template's whole window and for a minute of it, without labels, as a
+    member of the operators alone and of every group that the policies speak of.
+    """
+    found = []
+    for template in templates:
+        levels = [level.value for level in Level if _ends_at_once(authorizer, template, level.value)]
+        if levels:
+            found.append(
+                f"{template.name} can be granted and not renewed (criticality {', '.join(levels)}): "
+                "such a task ends as policy at its next look"
+            )
+    return found
+
+
+def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) -> bool:
+    """Whether something is granted by the template, and not permitted to live on."""
+    body, groups = template.spec, {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
+    asked_for = CaseTemplate(
+        name=template.name,
+        tier=body.tier,
+        data_domains=body.data_domains,
+        owner=template.metadata.owner,
+        lease_budget=body.lease_budget,
+    )
+    for one, window in product(sorted(groups), (body.max_window, _SHORT)):
+        who = Who(name="operator", groups=one)
+        asked = Request(principal=who, template=asked_for).question()
+        asked = replace(
+            asked, criticality=level, risk=highest([body.tier, level]).value, window_s=window // timedelta(seconds=1)
+        )
+        permitted = [authorizer.decide([replace(asked, action=action)]).permitted for action in _KEPT]
+        if permitted == [True, False]:
+            return True
+    return False
 
 
 def access_of(template: AccessTemplate) -> Mapping[str, Any]:

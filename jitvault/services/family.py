@@ -7,9 +7,9 @@ ledger's states say what is left, and the next run begins with exactly that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
@@ -57,6 +57,26 @@ def unproven(worker: Worker, task_id: str) -> list[str]:
     return _below_in(worker, task_id, LIVING | {State.UNVERIFIED})
 
 
+def unsealed(worker: Worker, task_id: str) -> list[str]:
+    """Those below the task that were granted and are not sealed; leaves first."""
+    return _below_in(worker, task_id, LIVING | {State.CONFIRMED, State.UNVERIFIED})
+
+
+def handed_on_to(worker: Worker, task_id: str) -> list[dict[str, Any]]:
+    """What the task handed a part of its access on to, as a receipt names it: each has a receipt of its own."""
+    rows = (worker.ledger.task(name) for name in worker.ledger.children(task_id))
+    return [
+        {
+            "task": row.task_id,
+            "digest": row.digest,
+            "state": row.state.value,
+            "chain": {"events": row.seq, "head": row.head},
+        }
+        for row in rows
+        if row is not None
+    ]
+
+
 def take_all_back(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
     """Revoke the task's credentials, and those of everything below it: all tokens, then the leases from the leaves up.
 
@@ -88,10 +108,21 @@ def prove_below(worker: Worker, task_id: str, claim: int, go_on: GoOn) -> None:
     tree = alive(worker, task_id)
     # the quiet second of each passes while the others are looked at
     for deadline in (worker.clock.monotonic(), None)[len(tree) < 2 :]:
-        for name in tree:
-            worker.ledger.extend(task_id, claim)
-            with suppress(JitvaultError):
-                go_on(worker, name, deadline=deadline)
+        _go_on_with(worker, tree, task_id, claim, go_on, deadline)
+
+
+def seal_below(worker: Worker, task_id: str, claim: int, go_on: GoOn) -> None:
+    """Seal what is below the task, leaves first; what cannot be sealed yet keeps the task from it."""
+    _go_on_with(worker, unsealed(worker, task_id), task_id, claim, go_on, None)
+
+
+def _go_on_with(
+    worker: Worker, tree: Sequence[str], task_id: str, claim: int, go_on: GoOn, deadline: float | None
+) -> None:
+    for name in tree:
+        worker.ledger.extend(task_id, claim)
+        with suppress(JitvaultError):
+            go_on(worker, name, deadline=deadline)
 
 
 def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, int], Verdicts]) -> Verdicts | None:

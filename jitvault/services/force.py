@@ -16,6 +16,7 @@ from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpSt
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
+from jitvault.services.family import handed_on_to
 from jitvault.services.lookups import gone_lookups
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
@@ -33,8 +34,7 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     task_id = file.task.task_id
     ops = [intended(worker, FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
-        "by": wish.by.id,
-        "note": wish.note,
+        **wish.said(),
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
@@ -75,10 +75,12 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
         grants=tuple(row for row in rows if isinstance(row, GrantRow)),
         leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
     )
-    receipt = worker.signer.sign(receipt_of(worker.installation, unproven, now), RECEIPT_TYPE, key=RECEIPT_KEY)
+    below = handed_on_to(worker, file.task.task_id)
+    told = receipt_of(worker.installation, unproven, now, children=below)
+    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "unverified",
-        {"head": file.task.head, "by": wish.by.id, "note": wish.note},
+        {"head": file.task.head, **wish.said()},
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
         rows=rows,

@@ -15,7 +15,8 @@ from jitvault.ports.ledger import GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.inventory import Inventory, is_older, owned_lease, owned_token
 
-_BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE, Verdict.UNVERIFIABLE})
+# of what was closed without proof nobody believes anything: a sweep names it and goes on
+_BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
 
 
 def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[Found]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jitvault.domain.approval import count
+from jitvault.domain.approval import Tally, count
+from jitvault.domain.extension import Extension, decision_path, extended
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile
@@ -11,15 +12,16 @@ from jitvault.services.papers import votes
 from jitvault.services.proof import last_said
 
 
-def why_not_held(worker: Worker, file: TaskFile) -> str | None:
-    """Why the decisions by which the task was granted do not carry it any more; None while they do.
+def why_not_held(worker: Worker, file: TaskFile) -> dict[str, object] | None:
+    """Why the decisions by which the task was granted do not carry it any more, as the chain keeps it; None while they
+    do.
 
     Looked at are signature and digest, denials and withdrawals, that agent and approvers are enabled and in their
     groups, and that the approvers are registered. Expiry bounds the first issue only and is not.
     """
     said, revision = last_said(file), Revision.of(file.revision.body)
     if why := _why_not_agent(worker, revision.content["agent"], said.get("agent_groups", ())):
-        return why
+        return {"note": why}
     obligations = Obligations.of(said["obligations"])
     found = count(
         revision,
@@ -28,12 +30,33 @@ def why_not_held(worker: Worker, file: TaskFile) -> str | None:
         forbidden={},
         now=None,
     )
+    return _why_short(found) or _why_not_extended(worker, file, revision)
+
+
+def _why_not_extended(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, object] | None:
+    """The same of each extension: without it the task would be over, or will be later than it may."""
+    for event in extended(file.events):
+        obligations, extension = Obligations.of(event.body["obligations"]), Extension.of(event.body["extension"])
+        if not obligations.approvals:
+            continue
+        cast = votes(worker, file.task.task_id, obligations.deciders, below=decision_path(extension.digest))
+        found = count(revision, cast, obligations, forbidden={}, now=None, extension=extension)
+        if said := _why_short(found):
+            return {**said, "note": f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {said['note']}"}
+    return None
+
+
+def _why_short(found: Tally) -> dict[str, object] | None:
+    """What is missing now of the approvals that there were."""
+    refused = [refusal.as_json() for refusal in found.refused]
     if found.denied_by is not None:
-        return f"{found.denied_by.name} denied it: {found.denied_by.reason or 'no reason given'}"
+        why = f"{found.denied_by.name} denied it: {found.denied_by.reason or 'no reason given'}"
+        return {"note": why, "refused": refused}
     if found.missing:
         short = ", ".join(f"{needed.count} of {needed.group}" for needed in found.missing)
-        refused = "; ".join(f"{refusal.name} {refusal.why}" for refusal in found.refused)
-        return f"approvals do not hold any more: {short}" + (f" ({refused})" if refused else "")
+        names = "; ".join(f"{refusal.name} {refusal.why}" for refusal in found.refused)
+        note = f"approvals do not hold any more: {short}" + (f" ({names})" if names else "")
+        return {"note": note, "refused": refused}
     return None
 
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from jitvault.domain.access import CAPS, ROLE_PREFIX
 from jitvault.domain.evidence import Canary
 from jitvault.domain.lease import is_token_lease, issued
+from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind
 from jitvault.domain.sweep import Books, Issue, Listed, Open, Owned
 from jitvault.errors import VaultRefused
@@ -29,6 +30,8 @@ MOST = 10_000
 RULES = ("orphan_token", "orphan_lease", "unlinked_token", "unlinked_lease")
 
 TOKENS = "auth/token/create/"
+# what was closed without proof was looked up then and was gone: Vault must not have it any more either
+_OVER = DEAD | {Verdict.UNVERIFIABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +132,14 @@ def owned_token(grant: GrantRow) -> Owned:
         path=TOKENS + grant.role,
         task_id=grant.task_id,
         issued_at=grant.issued_at,
-        dead=grant.verdict in DEAD,
+        dead=grant.verdict in _OVER,
         token_lease=grant.token_lease,
         wrap_ttl=timedelta(seconds=grant.wrap_ttl_s),
     )
 
 
 def owned_lease(lease: LeaseRow) -> Owned:
-    dead = lease.verdict in DEAD
+    dead = lease.verdict in _OVER
     return Owned(lease.lease_id, "lease", lease.path, lease.task_id, lease.issued_at, dead=dead)
 
 

@@ -16,6 +16,7 @@ from jitvault.domain.lifetime import least, next_look, renew_at, rolls
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision, Terms, terms
 from jitvault.errors import SecurityFinding, WrongState
+from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import Change, GrantRow, TaskFile
 from jitvault.ports.vault import TokenFacts, WrappedToken
 from jitvault.services.acts import act
@@ -27,17 +28,20 @@ from jitvault.services.selftest import check_selftested
 MAX_ATTEMPTS = 3
 
 
-def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) -> None:
+def issue(
+    worker: Worker, file: TaskFile, claim: int, obligations: Obligations, *, admission: Admit | None = None
+) -> None:
     """Create, check and deliver the task's token; the task is `issued` afterwards.
 
-    `obligations` are those of the decision that permits it. Raises InvalidInput, before anything is done, when a
-    template has not passed its check, policy's caps leave too little time, or what its parent has does not.
+    `obligations` are those of the decision that permits it, `admission` what it was decided on, for a task that held
+    nothing before. Raises, before anything is done, InvalidInput when a template has not passed its check, policy's
+    caps leave too little time, or what its parent has does not, and Overtaken when others were first.
     """
     revision = Revision.of(file.revision.body)
     check_selftested(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
-    granted = terms(revision, now, bounded(worker, revision, now, obligations))
+    granted = terms(revision, now, bounded(worker, revision, now, obligations), until=file.task.ends_at)
     grant = _intended(worker, file, revision, granted, now)
     wrapped, operation = act(
         worker,
@@ -48,6 +52,7 @@ def issue(worker: Worker, file: TaskFile, claim: int, obligations: Obligations) 
         lambda op: _create(worker, revision, grant, op),
         op_id=grant.create_op,
         rows=(grant,),
+        admission=admission,
         state=State.ISSUING,
         due_at=now + timedelta(seconds=grant.step_s),
     )
@@ -107,10 +112,9 @@ def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms
 
 def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
     content = revision.content
-    # once more, now that the intent can be seen: whoever ends a parent, or issues another child of it, looks after
-    # their own commit, so that of two who meet at least one sees the other
+    # once more, now that the intent can be seen: whoever ends a parent looks after their own commit, so that of two
+    # who meet at least one sees the other
     check_above(worker, revision)
-    check_room(worker, revision)
     return worker.tokens.create_wrapped(
         grant.role,
         policies=sorted({entry["policy"] for entry in revision.access}),

@@ -10,7 +10,8 @@ import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 
 from jitvault.domain.access import ROLE_PREFIX
@@ -18,7 +19,14 @@ from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
-from jitvault.errors import Denied, JitvaultError, LedgerUnavailable, NotConfirmed, NotFound, SecurityFinding
+from jitvault.errors import (
+    Denied,
+    JitvaultError,
+    LedgerUnavailable,
+    NotConfirmed,
+    NotFound,
+    SecurityFinding,
+)
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.advance import advance
@@ -52,6 +60,22 @@ class Result:
     @property
     def proven(self) -> bool:
         return self.error is None and self.state in PROVEN
+
+
+@dataclass
+class _Hanging:
+    """The tasks whose leases hang, and until when they are waited for, by `time.monotonic()`."""
+
+    until: float
+    tasks: set[str] = field(default_factory=set)
+
+    def bounded(self, worker: Worker) -> Worker:
+        """The same worker; once something hangs one that begins nothing when the time is over."""
+        return replace(worker, deadline=self.until) if self.tasks else worker
+
+    def patience_s(self, task_id: str) -> float:
+        left_s = max(0.0, self.until - time.monotonic())
+        return min(_PATIENCE_S, left_s) if task_id in self.tasks else _PATIENCE_S
 
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
@@ -155,12 +179,15 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
     """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
 
     What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
-    target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation").
+    target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault gives
+    no answer nothing is begun later than `wait` seconds from now; that there is much to do cuts nothing off.
     """
     crew = Crew(hire, tell)
     failed: dict[str, JitvaultError] = {}
     behind: dict[str, Doomed] = {}
-    close, end = partial(_close_door, behind=behind), partial(_end_leases, behind=behind)
+    hanging = _Hanging(time.monotonic() + wait)
+    end = partial(_end_leases, behind=behind, hanging=hanging)
+    close = partial(_close_door, behind=behind)
     for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # the quiet second of each passes while the others are worked on
@@ -168,12 +195,12 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
     proofs: dict[str, State] = {}
 
     def prove(hand: Hand, task_id: str, note: str) -> bool:
-        proofs[task_id] = _prove(hand, task_id, note, patience_s=_PATIENCE_S).task.state
+        proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id)).task.state
         return proofs[task_id] in PROVEN
 
     unproven = crew.each("proven", prove, tasks, note)
     deadline = time.monotonic() + wait
-    while left := [task for task in tasks if proofs.get(task) not in PROVEN]:
+    while left := [task for task in tasks if proofs.get(task) not in PROVEN and hanging.patience_s(task)]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
         time.sleep(_PAUSE_S)
@@ -207,9 +234,19 @@ def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doomed]) -> bool:
+def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doomed], hanging: _Hanging) -> bool:
     """Gives whether Vault says of every lease that it ended it."""
-    worker, doomed = hand.worker, behind.pop(task_id, None)
+    worker, begun, done = hanging.bounded(hand.worker), hand.worker.now(), False
+    try:
+        done = _end_behind(replace(hand, worker=worker), task_id, behind.pop(task_id, None))
+    finally:
+        if not done and (worker.is_late() or _is_unanswered(worker, task_id, begun)):
+            hanging.tasks.add(task_id)
+    return done
+
+
+def _end_behind(hand: Hand, task_id: str, doomed: Doomed | None) -> bool:
+    worker = hand.worker
     if doomed is not None:
         with worker.ledger.claim(task_id) as claim:
             task = worker.ledger.task(task_id)
@@ -217,6 +254,13 @@ def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doome
                 return end_doomed(worker, doomed, claim) <= _ANSWERED
     # somebody else has worked on it since
     return _take(hand, task_id, end_leases, _ANSWERED)
+
+
+def _is_unanswered(worker: Worker, task_id: str, since: datetime) -> bool:
+    """Whether Vault gave no answer to the end of one of its leases: what hangs is behind it."""
+    file = worker.ledger.file(task_id)
+    lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
+    return any(op.kind == "revoke_lease" and op.answered_at and op.answered_at >= since for op in lost)
 
 
 def _look_up(hand: Hand, task_id: str, _note: str) -> bool:

@@ -12,6 +12,7 @@ from jitvault.domain.lifecycle import HOLDING, State
 from jitvault.domain.policy import NO_OBLIGATIONS, Obligations
 from jitvault.domain.revision import Revision
 from jitvault.domain.spec import TaskSpec
+from jitvault.domain.windows import format_instant
 from jitvault.errors import InvalidInput
 from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
@@ -57,13 +58,29 @@ def over(worker: Worker, revision: Revision) -> str | None:
         name, task = link["task"], worker.ledger.task(link["task"])
         if task is None or task.digest != link["digest"]:
             return f"task {name} is not the one that handed it on"
-        if task.state not in _HAS_ACCESS:
+        # while its token is put in another one's place it holds what it had
+        if task.state not in _HAS_ACCESS and not is_replaced(task):
             return f"task {name} is {task.state}"
         if (end := _ends_at(task)) is not None and worker.now() >= end:
             return f"the time of task {name} is over"
         if end_request(worker, name, entitled=may_end(link)) is not None:
             return f"the end of task {name} was asked for"
     return None
+
+
+def is_replaced(task: TaskRow) -> bool:
+    """Whether a task that held access is between its token and the next one, by an extension."""
+    return task.state is State.ISSUING and task.ends_at is not None
+
+
+def check_extends(worker: Worker, revision: Revision, until: datetime) -> None:
+    """Raise InvalidInput where a task would end later than something above it."""
+    end = _first_end(worker, revision)
+    if end is not None and until > end:
+        raise InvalidInput(
+            f"task {revision.content['task']}: its parent ends at {format_instant(end)}, and it cannot end later",
+            hint="Have the parent extended first.",
+        )
 
 
 def check_window(worker: Worker, revision: Revision) -> None:

@@ -29,13 +29,19 @@ class Teller:
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
         self._ledger, self._clock, self._messengers = ledger, clock, messengers
         self._timeout_s = timeout.total_seconds()
+        self._since, self._begun = clock.now(), False
 
-    def tell(self, said: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Tell everything that is due now; gives how many notices arrived. `said` hears why one did not.
+    def tell(
+        self, refused: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Tell everything that is due now; gives how many notices arrived. `refused` hears why one did not.
 
         Raises LedgerUnavailable.
         """
         arrived = 0
+        if self._messengers and not self._begun:
+            self._ledger.begin_notices(self._since)
+            self._begun = True
         for notice in self._ledger.due_notices(self._clock.now(), _AT_ONCE) if self._messengers else ():
             if stopped():
                 break
@@ -45,10 +51,10 @@ class Teller:
             if not self._ledger.take_notice(notice, until):
                 continue
             body = json.dumps(self._body(notice), sort_keys=True).encode()
-            refused = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
-            if refused:
+            whys = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
+            if whys:
                 self._ledger.put_off(notice, self._clock.now() + next_pause(notice.tries))
-                said(f"notice {notice.id} ({notice.kind} {notice.task_id or ''}) was not taken: {'; '.join(refused)}")
+                refused("; ".join(whys))
                 continue
             self._ledger.told(notice, self._clock.now())
             arrived += 1
@@ -66,19 +72,29 @@ class Teller:
         over.set()
 
     def tell_on(self, stopped: Event, said: Callable[[str], None]) -> Thread:
-        """Tell whatever becomes due until `stopped`, in a thread of its own."""
+        """Tell whatever becomes due until `stopped`, in a thread of its own.
 
-        def run() -> None:
-            while not stopped.wait(_LOOK_AGAIN_S):
-                try:
-                    self.tell(said, stopped=stopped.is_set)
-                except JitvaultError as error:
-                    said(f"notices could not be told: {error}")
-
-        thread = Thread(target=run, daemon=True)
+        `said` hears why nobody takes it, once until that changes.
+        """
+        thread = Thread(target=self._on, args=(stopped, said), daemon=True)
         if self._messengers:
             thread.start()
         return thread
+
+    def _on(self, stopped: Event, said: Callable[[str], None]) -> None:
+        known = ""
+        while not stopped.wait(_LOOK_AGAIN_S):
+            whys: list[str] = []
+            try:
+                arrived = self.tell(whys.append, stopped=stopped.is_set)
+            except JitvaultError as error:
+                arrived, whys = 0, [str(error)]
+            if whys and whys[-1] != known:
+                known = whys[-1]
+                said(f"notices are not taken, and told again for a day: {known}")
+            elif known and arrived and not whys:
+                known = ""
+                said("notices are taken again")
 
     def _quietly(self, over: Event) -> None:
         try:

@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from jitvault.domain.approval import Vote
-from jitvault.domain.approver import Registry, void
+from jitvault.domain.approver import Registry, is_withdrawn, void
 from jitvault.domain.canonical import canonical_bytes, digest_of
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import (
     DecisionPaper,
     EndPaper,
+    ExtendPaper,
     FreezePaper,
     GrantPaper,
     Paper,
@@ -62,6 +63,21 @@ class EndRequest:
     by: Entity
     reason: EndReason | None
     note: str
+
+    def said(self) -> dict[str, object]:
+        """What the chain keeps of it. The name is the one of then: who reads it later cannot ask Vault for it."""
+        return {"by": self.by.id, "name": self.by.name, "note": self.note}
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionRequest:
+    """A verified wish for more time. `written_at` is Vault's time of it, `nonce` tells it from one that is repeated."""
+
+    by: Entity
+    seconds: int
+    reason: str
+    nonce: str
+    written_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +171,32 @@ def force_request(worker: Worker, task_id: str, *, after: datetime | None) -> En
     return None
 
 
-def votes(worker: Worker, task_id: str, groups: Sequence[str]) -> list[Vote]:
+def extension_requests(
+    worker: Worker, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
+) -> list[ExtensionRequest]:
+    """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
+    found = []
+    for entity_id in dict.fromkeys(entities):
+        stored = _read(worker, ExtendPaper, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
+        # one about another deadline was granted before, or is put back
+        if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
+            continue
+        entity = worker.identity.by_id(entity_id)
+        if entity is not None and not entity.disabled:
+            paper = stored.paper
+            found.append(ExtensionRequest(entity, paper.seconds, paper.reason, paper.nonce, stored.written_at))
+    return found
+
+
+def votes(worker: Worker, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
     """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
-    author is in, is registered for and signed for.
+    author is in, is registered for and signed for; `below` its path those about something else of the task.
 
     Its author may let an approval expire early, never later than its life after Vault wrote it.
     """
     found = []
     for entity_id in _authors(worker, "decisions/"):
-        stored = _read(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}", entity_id, task_id)
+        stored = _read(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
         if stored is not None and entity is not None:
             found.append((entity, stored))
@@ -181,7 +214,12 @@ def _vote(
     stored: _Found[DecisionPaper],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
-    withdrawn = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
+    taken_back = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
+    withdrawals = [(taken_back.paper.at, taken_back.written_at)] if taken_back else []
+    withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    if withdrawn and taken_back and taken_back.paper.reason:
+        why_void = f"{why_void}: {taken_back.paper.reason}"
     counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
     member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
     return Vote(
@@ -196,12 +234,9 @@ def _vote(
         written_at=written_at,
         revision=paper.revision,
         requester=paper.requester,
-        void=void(
-            signed_at=paper.at,
-            written_at=written_at,
-            withdrawals=[(withdrawn.paper.at, withdrawn.written_at)] if withdrawn else [],
-        ),
+        void=why_void,
         barred=approvers.why_not(entity.id, written_at),
+        withdrawn=withdrawn,
     )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import NAMES
+from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.services.ended import forced_of
+
+_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
 def proof_of(file: TaskFile) -> dict[str, Any] | None:
-    """`{task_id, state, end_reason, confirmed, forced, dead_ms, confirmed_ms, leases, token}`; None before the end."""
+    """The proof as docs/reference.md has it for `jitvault complete`; None before the end."""
     task = file.task
     if task.state not in ENDED:
         return None
@@ -26,7 +30,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
         "confirmed": task.state in PROVEN,
-        "forced": _forced(file),
+        "forced": forced_of(file),
         "dead_ms": task.dead_ms,
         "confirmed_ms": task.confirmed_ms,
         "leases": [
@@ -46,6 +50,12 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
                 *checks_of(file, task.task_id),
             ],
         },
+        # the ones before it: an extension replaced them, or they were never delivered
+        "earlier_tokens": [
+            {"verdict": grant.verdict.value, "checks": checks_of(file, grant.accessor_hmac)}
+            for grant in file.grants[:-1]
+            if grant.accessor_hmac
+        ],
     }
 
 
@@ -66,7 +76,10 @@ def votes_digest(rows: Iterable[DecisionRow]) -> str:
 
 def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
     """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
-    return needed_rung(str(entry.get("confirm") or Rung.TARGET), obliged_rung(last_said(file)))
+    rung = str(entry.get("confirm") or Rung.TARGET)
+    for said in (last_said(file), *(event.body for event in extended(file.events))):
+        rung = needed_rung(rung, obliged_rung(said))
+    return rung
 
 
 def _error(file: TaskFile, lease: LeaseRow) -> str | None:
@@ -75,12 +88,6 @@ def _error(file: TaskFile, lease: LeaseRow) -> str | None:
         return None
     asked = [op for op in file.operations if op.kind == "revoke_lease" and op.subject == lease.lease_id]
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
-
-
-def _forced(file: TaskFile) -> dict[str, Any] | None:
-    """Who had Vault forget what it could not revoke, or had the task closed without proof, and why."""
-    said = [e.body for e in file.events if e.kind in ("force_intended", "unverified")]
-    return {"by": said[-1]["by"], "reason": said[-1]["note"]} if said else None
 
 
 def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:
@@ -97,8 +104,43 @@ def lifetime_of(grant: GrantRow) -> dict[str, int]:
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
 
 
-def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[str, Any]:
-    """What the receipt says: who asked, who approved, what was given, and how each credential ended."""
+def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
+    """Each extension that came about: what was signed, by whom, and the grant whose token it replaced, if any."""
+    return [
+        {
+            **{key: event.body["extension"][key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
+            **{key: event.body[key] for key in ("digest", "approved_by", "rules", "policy_digest", "replaces")},
+            "at": event.at,
+        }
+        for event in extended(file.events)
+    ]
+
+
+def last_asked(file: TaskFile) -> dict[str, Any] | None:
+    """What was asked last of more time, and what came of it; None where nobody asked."""
+    said = said_of(file.events)
+    if not said:
+        return None
+    state, body = said[-1].kind.removeprefix("extension_"), said[-1].body
+    return {
+        "state": state,
+        "request": body["request"],
+        "digest": body["digest"],
+        "content": dict(body["extension"]),
+        "replaces": bool(body.get("replaces")),
+        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
+        "approved_by": list(body.get("approved_by", ())),
+        **{key: list(body.get(key, ())) for key in ("missing", "open_to", "refused")},
+        "error": body.get("error"),
+    }
+
+
+def receipt_of(
+    installation: str, file: TaskFile, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the receipt says: who asked, who approved, what was given, how each credential ended, and where what was
+    handed on is now (`children`).
+    """
     task, content = file.task, Revision.of(file.revision.body).content
     return {
         "kind": "Receipt",
@@ -110,6 +152,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
         "agent": content["agent"],
         "owner": content["owner"],
         "delegation": content.get("delegation", []),
+        "children": list(children),
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
         "approved_by": list(last_said(file).get("approved_by", ())),
@@ -127,6 +170,7 @@ def receipt_of(installation: str, file: TaskFile, sealed_at: datetime) -> dict[s
             }
             for grant in file.grants
         ],
+        "extensions": extensions_of(file),
         "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": proof_of(file),
         "chain": {"events": task.seq, "head": task.head},

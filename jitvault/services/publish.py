@@ -15,8 +15,9 @@ from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.ended import ended_of
 from jitvault.services.papers import Submission
-from jitvault.services.proof import lifetime_of, proof_of
+from jitvault.services.proof import last_asked, lifetime_of, proof_of
 
 _FINDINGS = 100
 
@@ -47,11 +48,13 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         "missing": standing.tally.missing_json() if standing and task.state == "pending_approval" else [],
         "refused": [refusal.as_json() for refusal in standing.tally.refused] if standing else [],
         "decisions": [{"entity": d.entity_id, "decision": d.decision, "digest": d.digest} for d in file.decisions],
+        "ended": ended_of(file),
         "why_denied": _why_denied(file, standing) if task.state is State.DENIED else None,
         "grant_id": grant.grant_id if grant else None,
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "ttl": lifetime_of(grant) if grant else None,
+        "extension": last_asked(file),
         "proof": _packed(proof_of(file)),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": None,

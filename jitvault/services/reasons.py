@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jitvault.domain.extension import extended
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
@@ -47,7 +48,7 @@ def _asked_to_end(worker: Worker, file: TaskFile) -> Why | None:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None:
         # cancelling what was granted in the meantime ends it
-        return ended.reason or EndReason.OPERATOR, {"by": ended.by.id, "note": ended.note}
+        return ended.reason or EndReason.OPERATOR, ended.said()
     end = file.task.ends_at
     if end is not None and worker.now() >= end:
         return EndReason.DEADLINE, {"deadline": end.isoformat()}
@@ -62,6 +63,12 @@ def why_end(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None
 def why_end_blind(worker: Worker, file: TaskFile) -> Why | None:
     """The reasons that need no evidence from the stream."""
     return frozen(worker, file) or ended_above(worker, file) or _asked_to_end(worker, file)
+
+
+def why_end_replacing(worker: Worker, file: TaskFile, trips: Sequence[Trip]) -> Why | None:
+    """The first reason that holds while an extension puts one token in another's place."""
+    above = frozen(worker, file) or _tripped(trips) or ended_above(worker, file)
+    return above or _asked_to_end(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
 
 
 def _over(worker: Worker, file: TaskFile) -> Why | None:
@@ -98,7 +105,11 @@ def _forbidden(worker: Worker, file: TaskFile) -> Why | None:
     entity = worker.identity.by_id(requester["entity"])
     if entity is None or entity.disabled:
         return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
-    why = why_not_held(worker, file) or why_not_renewed(worker, revision)
+    if said := why_not_held(worker, file):
+        return EndReason.POLICY, said
+    longer = extended(file.events)
+    window_s = longer[-1].body["extension"]["window_s"] if longer else None
+    why = why_not_renewed(worker, revision, window_s)
     return (EndReason.POLICY, {"note": why}) if why else None
 
 
@@ -113,8 +124,7 @@ def keep_reasons(worker: Worker, file: TaskFile, claim: int) -> None:
     known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
     for wish in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (wish.by.id, wish.note) not in known:
-            change = Change("noted", {"by": wish.by.id, "note": wish.note})
-            worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+            worker.ledger.apply(file.task.task_id, Change("noted", wish.said()), claim=claim, at=worker.now())
 
 
 def unwrapped(worker: Worker, file: TaskFile) -> bool:

@@ -38,6 +38,7 @@ class Doomed:
 
 
 DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED})
+_GONE = frozenset({Verdict.GONE})
 
 
 def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
@@ -73,6 +74,16 @@ def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = 
 def end_leases(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     """The second half of `revoke`: the leases. Those that Vault says it ended are not looked up yet."""
     return _take_back(worker, file, claim, _leases(worker, file), look=False)
+
+
+def end_ownerless(worker: Worker, file: TaskFile, claim: int) -> None:
+    """End the leases that came to a token when another one had taken its place: a read in flight gets one all the same.
+
+    The task goes on; what Vault could not do is tried at the next look.
+    """
+    replaced = {grant.grant_id for grant in file.grants if grant.settled}
+    left_over = [lease for lease in file.leases if lease.grant_id in replaced and lease.verdict not in DEAD | _GONE]
+    _take_back(worker, file, claim, [handles.lease(worker, lease) for lease in left_over])
 
 
 def close_door_first(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> tuple[Verdicts, Doomed]:

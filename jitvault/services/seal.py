@@ -16,6 +16,7 @@ from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import tokens_of
 from jitvault.services.context import Worker
+from jitvault.services.family import handed_on_to, unsealed
 from jitvault.services.observe import canary as fresh_canary
 from jitvault.services.proof import receipt_of
 from jitvault.services.reconcile import suspects
@@ -29,7 +30,11 @@ def late(file: TaskFile) -> bool:
 
 
 def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
-    """Seal the task if its settle window is over; False while it is not, or a lease is listed still."""
+    """Seal the task if its settle window is over; False while it is not, a lease is listed still, or something that was
+    handed on is not sealed: a late lease there would make what its receipt says of the tree untrue.
+    """
+    if unsealed(worker, file.task.task_id):
+        return False
     trail = worker.ledger.trail(file)
     settled = settles_at(tokens_of(file), trail, worker.settle_window)
     if settled is not None and canary.at < settled:
@@ -41,7 +46,8 @@ def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
     if not _accounted_for(worker, file, sorted(listed), until=settled or canary.at):
         return False
     sealed_at = worker.now()
-    receipt = worker.signer.sign(receipt_of(worker.installation, file, sealed_at), RECEIPT_TYPE, key=RECEIPT_KEY)
+    told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))
+    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
     change = Change(
         "sealed",
         {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},

@@ -2,8 +2,10 @@
 
     requests/<entity id>/<task>/submit   the spec
     requests/<entity id>/<task>/grant    issue it now
+    requests/<entity id>/<task>/extend   move its deadline
     requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
     decisions/<entity id>/<task>         approve or deny one digest
+    decisions/<entity id>/<task>/extend/<digest>  the same of an extension
     decisions/<entity id>/<task>/withdraw  the approvals given until then count no more
     freezes/<entity id>/<scope>          grant nothing more of a scope, or lift that
 
@@ -16,12 +18,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jitvault.domain.canonical import digest_of
+from jitvault.domain.extension import Extension, decision_path
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import check_note
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
 from jitvault.domain.spec import TaskSpec
+from jitvault.errors import InvalidInput
 from jitvault.services.context import Person, new_id
 from jitvault.services.papers import APPROVAL_LIFE
 
@@ -35,6 +39,18 @@ def sign_grant_wish(person: Person, spec: TaskSpec) -> None:
     _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
 
 
+def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
+    """Ask that the deadline `ends_at` of a granted revision is moved by `seconds`; gives the request's nonce.
+
+    Raises InvalidInput.
+    """
+    if not check_note(reason):
+        raise InvalidInput("--reason: expected a reason", hint="It is what approvers read.")
+    task_id = revision.spec.id
+    fields = {"digest": revision.digest, "ends_at": ends_at.isoformat(), "seconds": seconds, "reason": reason}
+    return _sign(person, f"requests/{person.entity}/{task_id}/extend", "extend", task_id, **fields)
+
+
 def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str, force: bool = False) -> None:
     """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput.
 
@@ -44,19 +60,30 @@ def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: st
     _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
 
 
-def sign_decision(person: Person, revision: Revision, *, decision: str, groups: Sequence[str], reason: str) -> datetime:
-    """Sign `approve` or `deny` for one revision in the name of `groups`; gives the time until which an approval can
-    be used. Raises InvalidInput.
+def sign_decision(
+    person: Person,
+    revision: Revision,
+    *,
+    decision: str,
+    groups: Sequence[str],
+    reason: str,
+    extension: Extension | None = None,
+) -> datetime:
+    """Sign `approve` or `deny` for one revision, or an extension of it, in the name of `groups`; gives the time until
+    which an approval can be used. Raises InvalidInput.
     """
     expires, task_id = person.clock.now() + APPROVAL_LIFE, revision.spec.id
+    extends = {"digest": extension.digest, "requester": extension.by.entity} if extension else {}
+    below = decision_path(extension.digest) if extension else ""
     fields = {
         **_about(revision),
+        **extends,
         "decision": decision,
         "groups": sorted(groups),
         "reason": check_note(reason),
         "expires_at": expires.isoformat(),
     }
-    _sign(person, f"decisions/{person.entity}/{task_id}", "decision", task_id, **fields)
+    _sign(person, f"decisions/{person.entity}/{task_id}{below}", "decision", task_id, **fields)
     return expires
 
 
@@ -83,13 +110,16 @@ def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> 
     _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
 
 
-def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> None:
+def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> str:
+    """Sign and write it; gives its nonce."""
+    nonce = new_id()
     payload = {
         "kind": kind,
         "task": task_id,
         "entity": person.entity,
-        "nonce": new_id(),
+        "nonce": nonce,
         "at": person.clock.now().isoformat(),
         **fields,
     }
     person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))
+    return nonce

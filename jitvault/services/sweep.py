@@ -7,11 +7,11 @@ orphans are listed: below a template's path others may have leases of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.domain.ghost import Ghost, How
-from jitvault.domain.lifecycle import OVER, Verdict
+from jitvault.domain.lifecycle import OVER, State, Verdict
 from jitvault.domain.sweep import Class, Found, compare
 from jitvault.errors import AuditUntrusted, JitvaultError
 from jitvault.ports.ledger import OperationRow
@@ -19,6 +19,7 @@ from jitvault.ports.orphans import FindingRow, OrphanRow
 from jitvault.ports.record import Freeze
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
+from jitvault.services.ended import forced_of
 from jitvault.services.ghosts import ghosts_of
 from jitvault.services.inventory import Inventory, take
 from jitvault.services.orphans import end, look_up, prove
@@ -28,6 +29,19 @@ PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED})
 _QUEUE_S, _QUEUE_LOOKS, _QUEUE_MOST = 0.3, 5, 100
 # for one task: with an act that is under way then, within the claim's 30 s
 _PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A task that somebody had closed without proof: `by` (a name) and why.
+
+    `unproven` are the ids of its leases and the HMACs of its tokens' accessors that nobody has proven dead.
+    """
+
+    task_id: str
+    by: str
+    reason: str
+    unproven: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class Swept:
     unlinked: tuple[Found, ...]
     irrevocable: tuple[Found, ...]
     waiting: tuple[Found, ...]
+    closed: tuple[Closed, ...]
     advanced: Mapping[str, str]
     failure: AuditUntrusted | None
     freeze: Freeze | None
@@ -95,10 +110,22 @@ def _look(worker: Worker, claim: int | None) -> Swept:
         unlinked=tuple(unlinked),
         irrevocable=tuple(by_class[Class.IRREVOCABLE]),
         waiting=(*by_class[Class.WAITING], *more_waiting),
+        closed=tuple(_closed(worker, inventory)),
         advanced={},
         failure=None,
         freeze=worker.ledger.freeze(),
     )
+
+
+def _closed(worker: Worker, inventory: Inventory) -> Iterator[Closed]:
+    """What was closed without proof stays to be seen, and is nobody's to end: what Vault has of it is an orphan."""
+    for task in inventory.tasks.values():
+        file = worker.ledger.file(task.task_id) if task.state is State.UNVERIFIED else None
+        forced = forced_of(file) if file else None
+        if file and forced:
+            tokens = [g.accessor_hmac or g.grant_id for g in file.grants if g.verdict is Verdict.UNVERIFIABLE]
+            leases = [lease.lease_id for lease in file.leases if lease.verdict is Verdict.UNVERIFIABLE]
+            yield Closed(task.task_id, forced["name"], forced["reason"], (*tokens, *leases))
 
 
 def _row(worker: Worker, one: Found, known: Mapping[str, OrphanRow]) -> OrphanRow:

@@ -54,6 +54,10 @@ def as_json(swept: Swept) -> dict[str, Any]:
             for one in swept.irrevocable
         ],
         "waiting": [{**_listed(one), "why": one.why} for one in swept.waiting],
+        "closed": [
+            {"task_id": one.task_id, "by": one.by, "reason": one.reason, "unproven": list(one.unproven)}
+            for one in swept.closed
+        ],
         "advanced": dict(swept.advanced),
         "frozen": swept.freeze and {"why": swept.freeze.reason, "at": swept.freeze.at.isoformat()},
     }
@@ -77,7 +81,7 @@ def outcome(swept: Swept) -> JitvaultError | None:
     open_ = {"orphans": len(swept.unproven), "ghosts": gone, "irrevocable leases": len(swept.irrevocable)}
     if any(open_.values()):
         said = ", ".join(f"{n} {what}" for what, n in open_.items() if n)
-        return NotConfirmed(f"not proven dead: {said}", hint="Run `jitvault sweep --fix`, which proves what it can.")
+        return NotConfirmed(f"not proven dead: {said}", hint=_hint_of_unproven(swept))
     if swept.inventory.unread:
         return VaultRefused(
             f"the worker may not list {', '.join(swept.inventory.unread)}: what is there was not looked at",
@@ -96,6 +100,19 @@ def _hint(swept: Swept) -> str:
     if not swept.fix and any(row.kind == "token" for row in swept.remaining):
         return "Run `jitvault sweep --fix`, which ends the tokens. For leases an administrator runs the commands above."
     return "Find out who made these. An administrator ends what is still there with the commands above."
+
+
+def _hint_of_unproven(swept: Swept) -> str:
+    if not swept.fix:
+        return "Run `jitvault sweep --fix`, which proves what it can."
+    tasks = [*(ghost.owned.task_id for ghost in swept.ghosts), *(one.task_id for one in swept.irrevocable)]
+    left = next((task for task in tasks if task and not _is_done(swept, task)), None)
+    if left is None:
+        return "The next `jitvault sweep --fix` goes on with it."
+    return (
+        f"`jitvault status {left}` shows what is missing, and `jitvault revoke {left} --reason WHY` ends what goes on. "
+        f"If it can never be proven, `jitvault revoke {left} --force --reason WHY` closes it without proof."
+    )
 
 
 def _is_done(swept: Swept, task_id: str) -> bool:

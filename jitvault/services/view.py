@@ -13,7 +13,8 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
-from jitvault.services.proof import checks_of, lifetime_of, proof_of
+from jitvault.services.ended import ended_of, forced_of, uncounted_of, withdrawn_by
+from jitvault.services.proof import checks_of, extensions_of, last_asked, lifetime_of, proof_of
 from jitvault.services.revoke import DEAD
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -38,6 +39,11 @@ REPORT_COLUMNS = (
     "parent",
     "delegation",
     "approved_by",
+    "withdrawn_by",
+    "ended_by",
+    "end_note",
+    "forced_by",
+    "forced_reason",
     "template",
     "path",
     "lease_id",
@@ -45,6 +51,8 @@ REPORT_COLUMNS = (
     "dead_at",
     "requested_ttl_s",
     "ttl_s",
+    "ends_at",
+    "extended_s",
     "verdict",
     "checks",
     "token_verdict",
@@ -57,6 +65,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     grant = file.grants[-1] if file.grants else None
+    uncounted = uncounted_of(file)
     return {
         **summary_of(task),
         "delegation": above_of(content),
@@ -72,7 +81,10 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
                 "reason": d.reason,
             }
             for d in file.decisions
+            if d.entity_id not in {one["entity"] for one in uncounted}
         ],
+        "refused": uncounted,
+        "ended": ended_of(file),
         "grant": grant
         and {
             "grant_id": grant.grant_id,
@@ -95,6 +107,8 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
             }
             for lease in file.leases
         ],
+        "extension": last_asked(file),
+        "extensions": extensions_of(file),
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
         "findings": [_finding(found) for found in file.findings],
@@ -154,6 +168,17 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
     }
 
 
+def _ended(file: TaskFile) -> dict[str, Any]:
+    """Who ended the task, and who had it closed without proof, in the columns of a report."""
+    ended, forced = ended_of(file) or {}, forced_of(file) or {}
+    return {
+        "ended_by": ended.get("name"),
+        "end_note": ended.get("note") or None,
+        "forced_by": forced.get("name"),
+        "forced_reason": forced.get("reason"),
+    }
+
+
 def _dead_at(lease: LeaseRow) -> str | None:
     """When it was found gone; that Vault was made to forget it is nobody's death."""
     gone = lease.verdict in DEAD or lease.verdict is Verdict.GONE
@@ -179,9 +204,13 @@ def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
             "parent": task.parent,
             "delegation": above_of(content),
             "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
+            "withdrawn_by": withdrawn_by(file),
+            **_ended(file),
             "token_verdict": token.verdict.value if token else None,
             "requested_ttl_s": token.requested_ttl_s if token else None,
             "ttl_s": token.ttl_s if token else None,
+            "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+            "extended_s": sum(one["seconds"] for one in extensions_of(file)),
             "findings": [found["rule"] for found in file.findings],
         }
         none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))

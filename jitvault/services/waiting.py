@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.domain.approver import Registered, registered
-from jitvault.domain.lifecycle import State
+from jitvault.domain.extension import Extension, in_words
+from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, State
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision, difference, in_plain_words
 from jitvault.errors import Denied
@@ -19,6 +20,54 @@ Published = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Matter:
+    """What there is to decide about a task: its revision, or an extension of what was granted by it.
+
+    `said` is what the worker published of that: the decision of policy, who decided, and who is missing.
+    """
+
+    revision: Revision
+    extension: Extension | None
+    said: Published
+
+    @property
+    def digest(self) -> str:
+        """What an approver signs: taken over what is shown, never believed from the document."""
+        return self.extension.digest if self.extension else self.revision.digest
+
+    @property
+    def decision(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.said["decision"]
+        return found
+
+    @property
+    def obligations(self) -> Obligations:
+        return Obligations.of(self.decision["obligations"])
+
+    @property
+    def words(self) -> list[str]:
+        more = in_words(self.extension, replaces=self.said["replaces"]) if self.extension else []
+        return [*more, *in_plain_words(self.revision)]
+
+    def is_decided_by(self, entity: str, decision: str) -> bool:
+        """Whether that decision of `entity` counts."""
+        if self.extension is not None:
+            return decision == "approve" and entity in {one["entity"] for one in self.said["approved_by"]}
+        return {"entity": entity, "decision": decision, "digest": self.digest} in self.said["decisions"]
+
+
+def matter_of(document: Published) -> Matter | None:
+    """What can be decided about a published task, None where nothing can."""
+    state, said = document["state"], document.get("extension")
+    revision = Revision.of(base64.b64decode(document["body"]))
+    if state in BEFORE_GRANT:
+        return Matter(revision, None, document)
+    if state in HOLDING and said is not None and said["state"] == "pending":
+        return Matter(revision, Extension.of(said["content"]), said)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A task that an approval of the caller's would bring further. `groups` are those in whose name they can decide.
 
@@ -26,24 +75,24 @@ class Waiting:
     """
 
     task_id: str
-    revision: Revision
+    matter: Matter
     groups: tuple[str, ...]
     missing: Sequence[Mapping[str, Any]]
-    decision: Mapping[str, Any]
     changes: list[str] | None
 
     def as_json(self) -> dict[str, Any]:
-        content = self.revision.content
+        content, extension = self.matter.revision.content, self.matter.extension
         return {
             "task_id": self.task_id,
             "revision": content["revision"],
-            "digest": self.revision.digest,
+            "digest": self.matter.digest,
+            "extends_until": extension.until.isoformat() if extension else None,
             "requester": content["requester"]["name"],
             "agent": content["agent"]["name"],
             "owner": content["owner"]["name"],
             "groups": list(self.groups),
             "missing": list(self.missing),
-            "words": in_plain_words(self.revision),
+            "words": self.matter.words,
             "changes": self.changes,
         }
 
@@ -79,19 +128,16 @@ def may_decide(revision: Revision, entity: str, obligations: Obligations) -> str
 
 
 def _waits(document: Published, mine: Registered) -> Waiting | None:
-    if document.get("state") != State.PENDING_APPROVAL.value:
+    if document.get("state") not in {State.PENDING_APPROVAL, *HOLDING} or (matter := matter_of(document)) is None:
         return None
-    revision = Revision.of(base64.b64decode(document["body"]))
-    groups = tuple(group for group in document["open_to"] if group in mine.registration.groups)
-    decided = {"entity": mine.entity, "decision": "approve", "digest": revision.digest} in document["decisions"]
-    obligations = Obligations.of(document["decision"]["obligations"])
-    if not groups or decided or may_decide(revision, mine.entity, obligations):
+    groups = tuple(group for group in matter.said["open_to"] if group in mine.registration.groups)
+    barred = may_decide(matter.revision, mine.entity, matter.obligations)
+    if not groups or barred or matter.is_decided_by(mine.entity, "approve"):
         return None
     return Waiting(
         task_id=document["task_id"],
-        revision=revision,
+        matter=matter,
         groups=groups,
-        missing=document["missing"],
-        decision=document["decision"],
-        changes=changes(document, revision),
+        missing=matter.said["missing"],
+        changes=changes(document, matter.revision) if matter.extension is None else None,
     )

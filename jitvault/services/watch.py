@@ -68,4 +68,5 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
         grace=worker.settle_window,
         lease_budget=sum(entry["lease_budget"] for entry in revision.access),
         denied_limit=worker.denied_limit,
+        workers=trail.worker_accessors,
     )

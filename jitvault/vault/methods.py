@@ -238,7 +238,8 @@ def described(vault: Vault, token: Secret, variable: str) -> Session:
     except VaultRefused as error:
         raise VaultRefused(
             f"the worker's token in {variable} was refused ({error})",
-            hint="Log in as the worker again: it has expired, was revoked, or belongs to somebody else.",
+            hint="Log in as the worker again: it has expired, was revoked, or its entity is disabled. Without "
+            f"{variable} (`unset` it) a command signs its request and leaves it to a worker.",
         ) from None
     data = answer["data"]
     return Session(token, int(data.get("ttl") or 0), bool(data.get("renewable")))

@@ -16,6 +16,11 @@ path "jitvault/data/requests/{{identity.entity.id}}/+/grant" {
   capabilities = ["create", "update", "read"]
 }
 
+# More time for a task that the agent has; the worker's policies permit it only where they name agents.
+path "jitvault/data/requests/{{identity.entity.id}}/+/extend" {
+  capabilities = ["create", "update", "read"]
+}
+
 # What the worker delivered to this agent, and its removal once it is fetched.
 path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]

@@ -538,8 +538,9 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         f"sqlite:///{tmp_path / 'garbage.db'}": "file is not a database",
         f"sqlite:///{tmp_path / 'old.db'}": "schema version 0000",
         "sqlite://": "in memory would be forgotten",
-        "postgresql://jitvault:hunter2@127.0.0.1:9/ledger": "postgresql is not supported",
-        "banana": "is not a database URL",
+        "postgresql://jitvault:hunter2@127.0.0.1:9/ledger": "cannot be used",
+        "mysql://jitvault:hunter2@127.0.0.1:9/ledger": "a SQLite file or a PostgreSQL database",
+        "banana": "is not a path or a database URL",
     }
     for url, said in wrong.items():
         refused = quick("operator", "grant", spec(), code=11, extra={"JITVAULT_LEDGER": url})

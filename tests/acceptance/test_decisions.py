@@ -146,14 +146,6 @@ def test_a_denial_wins_over_approvals(cli: Cli, spec: Callable[..., Path]) -> No
     assert refused.error["message"] == f"task {file.stem} is denied: approver-2 denied it: Not today."
 
 
-def test_a_denial_is_final_for_its_revision(cli: Cli, spec: Callable[..., Path]) -> None:
-    file = spec(criticality="medium")
-    pending(cli, file, 1)
-    cli("approver-1", "deny", file.stem, "--yes")
-    cli("approver-1", "approve", file.stem, "--yes", code=None)
-    cli("operator", "grant", file.stem, code=3)
-
-
 # -- one id, one request -----------------------------------------------------------------------------
 
 

@@ -74,7 +74,7 @@ def _python() -> str:
     return sys.executable
 
 
-_GROUPS = ("spec", "templates", "audit", "policy", "approvers")
+_GROUPS = ("spec", "templates", "audit", "policy", "approvers", "ledger")
 
 
 def commands(cli: Cli) -> list[str]:

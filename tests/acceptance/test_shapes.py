@@ -36,12 +36,21 @@ GRANTED = {
     "ttl": TTL,
     "wrapping": [WRAPPING],
 }
+EXTENDED = {
+    **{"task_id": str, "grant_id": HEX_32, "state": str, "ends_at": TIME, "replaces": bool, "missing": MISSING},
+    "extension": {
+        **{"state": str, "digest": DIGEST, "by": {"entity": ENTITY, "name": str}, "reason": str},
+        **{"since": TIME, "seconds": int, "until": TIME, "window_s": int},
+    },
+    "wrapping": [WRAPPING],
+}
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
     **{"dead_ms": int, "confirmed_ms": int},
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
+    "earlier_tokens": [{"verdict": str, "checks": CHECKS}],
 }
 SUMMARY = {
     **{"task_id": str, "state": str, "end_reason": (str, NOTHING), "digest": DIGEST},
@@ -54,6 +63,8 @@ STATUS = {
     "revision": {"number": int, "digest": DIGEST, "content": dict},
     "decision": dict,
     "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
+    "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
+    "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
     "grant": {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
@@ -64,6 +75,11 @@ STATUS = {
             **{"verdict": str, "checks": CHECKS},
         }
     ],
+    "extension": {
+        **{"state": str, "request": HEX_32, "digest": DIGEST, "content": dict, "replaces": bool, "decision": dict},
+        **{"approved_by": [dict], "missing": MISSING, "open_to": [str], "refused": [dict], "error": NOTHING},
+    },
+    "extensions": [dict],
     "proof": ENDED,
     "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
     "frozen": NOTHING,
@@ -74,8 +90,10 @@ STATUS = {
 ROW = {
     **{"task_id": str, "revision": int, "digest": DIGEST, "state": str, "end_reason": str},
     **{"requester": str, "agent": str, "owner": str, "parent": NOTHING, "delegation": [str]},
-    **{"approved_by": [str], "template": str, "path": str},
+    **{"approved_by": [str], "withdrawn_by": [str], "ended_by": str, "end_note": NOTHING},
+    **{"forced_by": NOTHING, "forced_reason": NOTHING, "template": str, "path": str},
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
+    **{"ends_at": TIME, "extended_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
     **{"token_verdict": str, "findings": [str]},
 }
@@ -86,6 +104,12 @@ CHECKED = {
     "paths": [
         {"path": str, "with": dict, "passed": bool, "ms": int, "steps": STEPS, "left_behind": [str]},
     ],
+}
+
+CHECK_UP = {
+    **{"at": TIME, "vault": str, "can": {"grant": bool, "revoke": bool, "prove": bool}},
+    "counts": {"ok": int, "warn": int, "fail": int, "skipped": int},
+    "checks": [{"area": str, "name": str, "status": str, "seen": str, "mend": str, "needed_to": [str]}],
 }
 
 
@@ -148,6 +172,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("grant again", "operator", "grant", task)
     run("published", "agent", "status", task, worker=False)
     run("unwrap --read", "agent", "unwrap", "-", "--read", given=it.json["grant"].stdout)
+    run("extend", "operator", "extend", task, "--for", "15m", "--reason", "It is slow.", code=4)
     run("complete", "operator", "complete", task)
     show("complete", "operator", "complete", task)
     run("status", "auditor", "status", task)
@@ -171,6 +196,8 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     run("templates check", "admin", "templates", "check", "postgres-readonly")
     show("templates check", "admin", "templates", "check", "postgres-readonly")
     run("init --plan", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+    run("doctor", "operator", "doctor")
+    show("doctor", "operator", "doctor")
     show("grant", "operator", "grant", file("shapes-4", "low"))
     yield it
 
@@ -186,6 +213,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("grant again", {**GRANTED, "wrapping": [dict]}),
         ("grant --out", {**GRANTED, "wrapping": [{k: v for k, v in WRAPPING.items() if k != "token"}]}),
         ("unwrap", {"task_id": str, "token": TOKEN, "expires_at": TIME, "reads": [str], "sends": {}}),
+        ("extend", EXTENDED),
         ("complete", ENDED),
         ("revoke", ENDED),
         ("status", STATUS),
@@ -196,6 +224,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING}),
         ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str}),
         ("templates check", CHECKED),
+        ("doctor", CHECK_UP),
         ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str], "sends": {}}),
     ],
 )
@@ -210,6 +239,14 @@ def test_a_template_shows_its_check_to_whoever_may_see_it(story: Story) -> None:
     shown = story.human["templates check"].stdout.splitlines()
     assert re.fullmatch(r"database/creds/app-readonly passed in \d+ ms", shown[0])
     assert shown[1:] == ["  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✓ 9✓ 10✓ 11✓"]
+
+
+def test_a_check_up_says_the_same_to_people_and_fits_80_columns(story: Story) -> None:
+    lines = story.human["doctor"].stdout.splitlines()
+    assert {"vault", "identity", "provisioned", "ledger", "audit", "probes", "tasks"} <= set(lines)
+    assert lines[-1] == "Can it grant: yes, revoke: yes, prove: yes"
+    # an id is never folded, and a digest is longer than that
+    assert [line for line in lines if len(line) > 80 and "sha256:" not in line and "/" not in line] == []
 
 
 def test_unwrap_read_gives_each_secret_with_its_lease(story: Story) -> None:
@@ -276,7 +313,7 @@ def test_report_csv_has_the_same_rows_under_the_same_names(story: Story) -> None
 def test_results_are_on_stdout_and_everything_else_on_stderr(story: Story) -> None:
     for name, result in story.json.items():
         json.loads(result.stdout)  # nothing but the result
-        if name not in ("submit", "submit high", "approve", "deny", "grant again", "grant --out"):
+        if name not in ("submit", "submit high", "approve", "deny", "grant again", "grant --out", "extend"):
             assert result.stderr == "", name
     assert story.json["submit"].error["exit_code"] == 4
     assert "Digest: sha256:" in story.json["approve"].stderr
@@ -319,7 +356,10 @@ def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
         assert story.task in _unfolded(shown), name
     for name in ("status", "complete"):
         assert lease in _unfolded(story.human[name].stdout), name
-    assert story.json["grant"].json["digest"] in _unfolded(story.human["status"].stdout)
+    (digest,) = re.findall(r"^ +(sha256:\S+)$", story.human["status"].stdout, re.MULTILINE)
+    assert digest == story.json["grant"].json["digest"]
+    # of what is written into a line, nothing is left to a terminal to break
+    assert max(map(len, story.human["status"].stdout.splitlines())) <= 80
     assert re.search(r"jitvault unwrap (hv)?s\.\w{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
 
 

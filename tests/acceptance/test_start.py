@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,11 @@ def test_help_of_every_command_says_what_it_does_and_explains_every_option() -> 
         for line in words:
             if line.startswith("--"):
                 assert len(line.split(maxsplit=1)) == 2, (name, line)
+        # what stands before the options goes on to the edge of the terminal: no line ends where its source does
+        said = text.split("╭")[0].splitlines()
+        for line, following in pairwise(said):
+            if line.strip() and following.strip():
+                assert len(f" {line.strip()} {following.split()[0]}") > 79, (name, line)
 
 
 def test_every_command_is_in_the_help() -> None:

@@ -116,6 +116,36 @@ def test_status_and_list_fall_back_to_what_is_published(quick: Cli, spec: Callab
     assert f"Task {file.stem} is issued" in quick("agent", "status", file.stem, worker=False).stdout
 
 
+def test_a_worker_that_is_refused_is_told_how_to_do_without_and_status_still_shows_what_is_known(
+    quick: Cli, spec: Callable[..., Path]
+) -> None:
+    file, refused = spec(), {"JITVAULT_WORKER_TOKEN": "s.expired"}
+    quick("operator", "grant", file)
+    shown = quick("operator", "status", file.stem, "--json", code=10, extra=refused)
+    assert shown.json["state"] == "issued" and "`unset` it" in shown.error["hint"]
+    assert "`unset` it" in quick("operator", "complete", file.stem, "--json", code=10, extra=refused).error["hint"]
+    unset = quick("operator", "complete", file.stem, "--wait", "0", "--json", code=13, worker=False)
+    assert "The request is written" in unset.error["hint"]
+
+
+@pytest.mark.parametrize("command", ["submit", "grant", "grant again"])
+def test_a_hint_names_the_task_that_it_is_about(quick: Cli, spec: Callable[..., Path], command: str) -> None:
+    file = spec(criticality="medium")
+    quick("operator", "submit", file, code=4)
+    what = file.stem if command == "grant again" else file
+    hint = quick("operator", command.split(maxsplit=1)[0], what, "--json", code=4).error["hint"]
+    assert f"`jitvault approve {file.stem}`" in hint and f"`jitvault grant {file.stem}`" in hint
+    early = quick("approver-1", "withdraw", file.stem, "--json", code=9)
+    assert f"`jitvault status {file.stem}`" in early.error["hint"] and "TASK" not in early.error["hint"]
+
+
+def test_whoever_named_a_ledger_that_is_not_there_is_told(quick: Cli, tmp_path: Path) -> None:
+    missing = {"JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'nowhere' / 'ledger.db'}"}
+    said = quick("auditor", "list", "--json", extra=missing)
+    assert said.json["tasks"] and "there is no ledger where JITVAULT_LEDGER says" in said.stderr
+    assert quick("auditor", "list", worker=False).stderr == ""
+
+
 def test_a_command_without_the_workers_identity_makes_no_ledger(
     quick: Cli, spec: Callable[..., Path], tmp_path: Path
 ) -> None:

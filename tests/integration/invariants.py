@@ -284,7 +284,7 @@ def files(rig: Rig) -> list[TaskFile]:
 
 
 def _tasks(rig: Rig) -> list[str]:
-    if not rig.ledger_path.exists() or not rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+    if not rig.has_table("tasks"):
         return []
     return [str(task) for (task,) in rig.rows("SELECT task_id FROM tasks ORDER BY task_id")]
 

@@ -93,10 +93,9 @@ def new_rig(world: World, variables: dict[str, str], directory: Path, name: str)
 
 def time_passes(rig: Rig) -> None:
     """A dead process keeps its claims for 30 s by the database's clock; here they are over at once."""
-    if rig.ledger_path.exists():
-        for table in ("tasks", "audit_sources"):
-            if rig.rows("SELECT 1 FROM sqlite_master WHERE name = ?", table):
-                rig.sql(f"UPDATE {table} SET claim_until = 0")
+    for table in ("tasks", "audit_sources"):
+        if rig.has_table(table):
+            rig.sql(f"UPDATE {table} SET claim_until = 0")
 
 
 def until_done(rig: Rig, *arguments: str | Path) -> dict[str, Any]:

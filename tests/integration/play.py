@@ -73,7 +73,7 @@ class Play:
 
     def _task(self, n: int, criticality: str) -> Played:
         name = f"p{time.time_ns()}-{n}"
-        file = self.rig.ledger_path.parent / f"{name}.yaml"
+        file = self.rig.cli.home / f"{name}.yaml"
         fields = {"intent": "Count.", "template": "postgres-readonly", "window": "15m", "more": ""}
         file.write_text(SPEC.format(id=name, criticality=criticality, **fields))
         return Played(file)
@@ -200,7 +200,7 @@ class Play:
         for task in self.tasks:
             if len(alive := live_wrappings(self.rig, *task.printed)) > 1:
                 wrong.append(f"{task.name}: {len(alive)} wrapping tokens that were printed can be unwrapped")
-        if self.rig.ledger_path.exists() and self.rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'freezes'"):
+        if self.rig.has_table("freezes"):
             wrong += [f"frozen: {row}" for row in self.rig.rows("SELECT * FROM freezes")]
         assert not wrong, wrong
 
@@ -239,7 +239,7 @@ class Play:
         raise AssertionError(f"task {n} is stuck in {self._state(n)}")
 
     def _state(self, n: int) -> State | None:
-        if not self.rig.ledger_path.exists():
+        if not self.rig.has_table("tasks"):
             return None
         (row,) = self.rig.rows("SELECT max(state) FROM tasks WHERE task_id = ?", self.tasks[n].name)
         return State(row[0]) if row[0] else None

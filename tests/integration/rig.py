@@ -18,12 +18,16 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+import pytest
 from commands import PEOPLE, Cli, Quick, Result, without_limits
+from ledgers import LedgerPlace, address, ask, has_table, kind_of, new_place
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.domain.chain import Event, breaks, link
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.ledger.dialect import guards
+from jitvault.ledger.schema import APPEND_ONLY
 from jitvault.ports.ledger import TaskFile
 from jitvault.provision import template_check
 from jitvault.provision.outcome import STEPS, Outcome, Step
@@ -64,7 +68,14 @@ class Rig:
 
     world: World
     cli: Cli
-    ledger_path: Path
+    place: LedgerPlace
+
+    @property
+    def ledger_path(self) -> Path:
+        """Its file, for tests that lay hands on it; those are of SQLite alone."""
+        if not isinstance(self.place, Path):
+            pytest.skip("lays hands on the file of a SQLite ledger")
+        return self.place
 
     @property
     def admin(self) -> Vault:
@@ -164,17 +175,17 @@ class Rig:
 
     def sql(self, statement: str, *values: object) -> int:
         """Edit the ledger behind jitvault's back; gives the number of changed rows."""
-        with contextlib.closing(sqlite3.connect(self.ledger_path)) as connection, connection:
-            connection.execute("PRAGMA foreign_keys = OFF")
-            return connection.execute(statement, values).rowcount
+        return ask(self.place, statement, values, keys=False)[1]
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(self.ledger_path)) as connection:
-            return connection.execute(query, values).fetchall()
+        return ask(self.place, query, values)[0]
+
+    def has_table(self, table: str) -> bool:
+        return has_table(self.place, table)
 
     def drop_triggers(self) -> None:
-        for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
-            self.sql(f"DROP TRIGGER {name}")
+        for name in sorted(guards("sqlite", APPEND_ONLY)) if isinstance(self.place, Path) else ():
+            self.sql(f"DROP TRIGGER IF EXISTS {name}")
 
     def forget(self, task: str) -> None:
         """Take every row of the task out of the ledger, with its history."""
@@ -250,6 +261,7 @@ class Rig:
 
 def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
     """A rig whose ledger lies in `directory` and belongs to one test, with policies that count nothing."""
-    ledger = directory / "own-ledger.db"
-    own = {"JITVAULT_LEDGER": f"sqlite:///{ledger}", "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
+    kind = kind_of(variables["JITVAULT_LEDGER"])
+    ledger = new_place(world.servers.postgres, directory / "own-ledger.db", kind)
+    own = {"JITVAULT_LEDGER": address(ledger), "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
     return Rig(world, Cli({**variables, **own}, directory), ledger)

@@ -123,6 +123,12 @@ def test_only_an_administrator_registers(rig: Rig, colleague: Colleague) -> None
         rig(None, "approvers", "remove", colleague.name, code=10, extra=admin)
 
 
+def test_what_waits_is_shown_to_approvers_and_nobody_is_told_of_a_write(rig: Rig) -> None:
+    refused = rig("operator", "approvals", code=10).error
+    assert refused["message"].startswith("Vault does not let you see what waits for approval (")
+    assert "members of jitvault-approvers" in refused["hint"]
+
+
 # -- what the registration is for --------------------------------------------------------------------------
 
 
@@ -194,6 +200,21 @@ def test_who_is_registered_for_one_group_does_not_count_in_another(rig: Rig, spe
     assert rig("approver-2", "approve", task, "--yes").json["state"] == "approved"
 
 
+def test_a_denial_is_final_for_its_revision_and_no_hint_says_otherwise(
+    rig: Rig, spec: Spec, colleague: Colleague
+) -> None:
+    task = pending(rig, spec)
+    colleague("deny", task, "--yes", "--reason", "Not now.")
+    final = f"task {task} is denied: {colleague.name} denied it: Not now."
+    for refused in (rig("operator", "grant", task, code=3), colleague("approve", task, "--yes", code=9)):
+        assert refused.error["message"] == final and "--revise" in refused.error["hint"]
+        assert "again" not in refused.error["hint"]
+    assert "cancel" not in rig("operator", "complete", task, code=9).error["hint"]
+    # nor does their own yes take it back, however it is signed
+    sign(colleague, task, decision="approve", groups=["jitvault-approvers"])
+    assert state(rig, task) == "denied"
+
+
 # -- withdrawing -------------------------------------------------------------------------------------------
 
 
@@ -204,9 +225,14 @@ def test_a_withdrawn_approval_counts_as_absent_until_a_new_one(rig: Rig, spec: S
     rig("approver-2", "withdraw", task, "--yes", code=9)
     withdrawn = rig("approver-1", "withdraw", task, "--yes", "--reason", "Too soon.").json
     assert (withdrawn["state"], withdrawn["decision"]) == ("pending_approval", "withdraw")
+    # once more would put another reason in the place of the first
+    assert "already" in rig("approver-1", "withdraw", task, "--yes", code=9).error["message"]
     rig("operator", "grant", task, code=4)
     told = rig.document(f"tasks/{task}")
-    assert told["refused"][0]["why"] == "withdrew the approval" and told["decisions"] == []
+    assert told["refused"][0]["why"] == "withdrew the approval: Too soon." and told["decisions"] == []
+    shown = rig("operator", "status", task).json
+    assert [(one["name"], one["withdrawn"]) for one in shown["refused"]] == [("approver-1", True)]
+    assert "approver-1 withdrew the approval: Too soon." in rig.cli("operator", "status", task).stdout
     seq = rig.file(task).task.seq
     state(rig, task)
     assert rig.file(task).task.seq == seq, "it is told once"
@@ -229,10 +255,15 @@ def test_a_task_that_holds_access_ends_when_an_approval_is_withdrawn(rig: Rig, s
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
     held = rig.use(rig.granted(Path(task)))
-    ended = rig("approver-1", "withdraw", task, "--yes").json
-    assert ended["state"] == "confirmed" and not rig.is_live(held.token)
+    ended = rig.cli("approver-1", "withdraw", task, "--yes", "--reason", "Wrong table.")
+    assert ended.stdout.startswith(f"You withdrew your approval of task {task}; its access is taken back, and")
+    assert not rig.is_live(held.token)
     shown = rig("operator", "status", task).json
-    assert shown["end_reason"] == "policy"
+    assert (shown["end_reason"], shown["decisions"]) == ("policy", [])
+    assert "(approver-1 withdrew the approval: Wrong table.)" in shown["ended"]["note"]
+    (row,) = rig("auditor", "report", task).json["leases"]
+    assert (row["approved_by"], row["withdrawn_by"]) == (["approver-1"], ["approver-1"])
+    assert (row["ended_by"], row["end_note"]) == (None, shown["ended"]["note"])
 
 
 # -- what carries a task that holds access -----------------------------------------------------------------

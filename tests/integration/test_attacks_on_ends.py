@@ -14,7 +14,7 @@ from hands import without_a_token
 from rig import PREFIX, Rig, own_rig
 from stage import Stage, claims_run_out
 
-from jitvault.ledger import database
+from jitvault.ledger import sqlite
 from jitvault.sandbox.world import World
 from jitvault.services import advance
 
@@ -107,7 +107,7 @@ def test_a_ledger_that_takes_no_writes_stops_no_kill_switch(
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
     with locked(rig):
         rig("operator", *command, code=11)
         assert not rig.is_live(held.token)
@@ -189,7 +189,7 @@ def test_a_ledger_that_was_edited_and_takes_no_writes_ends_nobody_elses_token(
     somebody = rig.admin.write("auth/token/create", {"policies": ["default"], "ttl": "5m"})["auth"]
     rig.drop_triggers()
     rig.sql("UPDATE grants SET wrapped_accessor = ? WHERE task_id = ?", somebody["accessor"], file.stem)
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
     with locked(rig):
         rig("operator", "revoke", file.stem, code=None)
     assert rig.is_live(somebody["client_token"]), "the worker revoked a token that is no task's"

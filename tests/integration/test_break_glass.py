@@ -31,7 +31,7 @@ BLOCKS = [
     (set(names.split()), text)
     for names, text in re.findall(r"^```console(.*)\n((?:(?!```).*\n)*)```$", PAGE, re.MULTILINE)
 ]
-SCENARIOS = {"jitvault", "gone", "back", "force", "stolen"}
+SCENARIOS = {"practise", "jitvault", "gone", "back", "force", "stolen"}
 
 
 @pytest.fixture
@@ -71,29 +71,33 @@ def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]
 
 
 def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, **more: str) -> str:
-    """Run all blocks of a scenario in one shell; what each line `# see:` promises has to be printed, in that order."""
+    """Run all blocks of a scenario in one shell, and see that each keeps what it promises."""
     blocks = [text for names, text in BLOCKS if scenario in names]
     script = "\n".join(f"{text}\necho '@@'" for text in blocks)
     environment = {**_environment(rig, directory, jitvault=jitvault), **more}
-    done = subprocess.run(
-        ["sh", "-c", f"exec 2>&1\n{script}"],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    printed = done.stdout.split("@@\n")
-    assert len(printed) == len(blocks) + 1, done.stdout
+    printed = _in_a_shell(script, environment).split("@@\n")
+    assert len(printed) == len(blocks) + 1, printed
     for text, said in zip(blocks, printed, strict=False):
-        rest = said
-        for promise in re.findall(r"^# see: (.*)$", text, re.MULTILINE):
-            # as a whole: `jitvault-15m` is not kept by what is said of `jitvault-15m-loopback`
-            kept = re.search(re.escape(promise) + r"(?![\w-])", rest)
-            assert kept, f"{promise!r} is not in what came then:\n{rest}\n-- of all:\n{said}"
-            rest = rest[kept.end() :]
+        _check_kept(text, said)
+    return "".join(printed)
+
+
+def _in_a_shell(script: str, environment: dict[str, str]) -> str:
+    argv = ["sh", "-c", f"exec 2>&1\n{script}"]
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
     return done.stdout
+
+
+def _check_kept(text: str, said: str) -> None:
+    """What each line `# see:` of a block promises was printed, in that order."""
+    rest = said
+    for promise in re.findall(r"^# see: (.*)$", text, re.MULTILINE):
+        # as a whole: `jitvault-15m` is not kept by what is said of `jitvault-15m-loopback`
+        kept = re.search(re.escape(promise) + r"(?![\w-])", rest)
+        assert kept, f"{promise!r} is not in what came then:\n{rest}\n-- of all:\n{said}"
+        rest = rest[kept.end() :]
 
 
 def _is_over(rig: Rig, *held: Held) -> None:
@@ -113,6 +117,21 @@ def test_every_block_belongs_to_a_scenario_and_promises_something() -> None:
     assert all(names for names, _ in BLOCKS)
     assert PAGE.count("```") == 2 * len(BLOCKS)
     assert all("# see: " in text for _, text in BLOCKS)
+
+
+def test_the_sandbox_has_everything_to_practise_with(rig: Rig, tmp_path: Path) -> None:
+    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in rig.cli.variables.items())
+    (tmp_path / "dev.env").write_text("".join(exports))
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (block,) = (text for names, text in BLOCKS if "practise" in names)
+    script = f"cd {shlex.quote(str(tmp_path))}\n{block}\nfor P in bao psql jitvault; do command -v $P; done"
+    # nothing but the system's own programs and what the sandbox brought
+    said = _in_a_shell(script, {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    _check_kept(block, said)
+    found = said.splitlines()[-3:]
+    assert [Path(one).name for one in found] == ["bao", "psql", "jitvault"], said
+    assert all(one.startswith(f"{tmp_path}/.venv/") for one in found), said
+    assert "password" not in said
 
 
 def test_the_kill_switch(rig: Rig, spec: Spec, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def rig(world: World, cluster: Cluster, variables: dict[str, str], tmp_path: Pat
 def at(node: Node, rig: Rig) -> Rig:
     """The same ledger and the same people, who all speak to this node."""
     variables = {**rig.cli.variables, "VAULT_ADDR": node.address}
-    return Rig(replace(rig.world, address=node.address), Cli(variables, rig.cli.home), rig.ledger_path)
+    return Rig(replace(rig.world, address=node.address), Cli(variables, rig.cli.home), rig.place)
 
 
 def outcome(rig: Rig, task: str) -> dict[str, Any]:
@@ -369,6 +369,19 @@ def test_a_sweep_holds_vault_against_the_files_of_all_nodes(rig: Rig, spec: Spec
     rig.settle()
     assert swept(other) == {}
     other("operator", "unfreeze", "--reason", "it was the test", code=None)
+
+
+def test_a_check_up_says_which_node_it_asked_and_which_is_active(rig: Rig, cluster: Cluster) -> None:
+    rig("operator", "submit", EXAMPLE)
+
+    def node(asked: Node) -> dict[str, Any]:
+        found = at(asked, rig)("operator", "doctor", code=None)
+        assert found.json["can"] == {"grant": True, "revoke": True, "prove": True}, found
+        return next(dict(check) for check in found.json["checks"] if check["name"] == "node")
+
+    assert node(cluster.active)["seen"] == "it is the active node"
+    standby = node(cluster.standbys[0])
+    assert (standby["status"], cluster.active.address in standby["seen"]) == ("ok", True)
 
 
 # -- a process that runs on -------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def test_what_vault_was_made_to_forget_is_unverifiable_and_stays_so(rig: Rig, st
     assert "closed without proof: the owner keeps the schema" in closed.error["message"]
     proof = closed.json
     assert (proof["state"], proof["confirmed"]) == ("unverified", False)
-    assert proof["forced"] == {"by": rig.entity("operator"), "reason": "the owner keeps the schema"}
+    by = rig.entity("operator")
+    assert proof["forced"] == {"by": by, "name": "operator", "reason": "the owner keeps the schema"}
     assert [lease["verdict"] for lease in proof["leases"]] == ["unverifiable"]
     # its token was proven dead before, and that is not taken back
     assert proof["token"]["verdict"] == "audit_confirmed"
@@ -62,7 +63,16 @@ def test_what_vault_was_made_to_forget_is_unverifiable_and_stays_so(rig: Rig, st
     assert receipt["proof"]["state"] == "unverified"
     assert not receipt["proof"]["confirmed"]
 
-    assert rig("operator", "status", task).json["state"] == "unverified"
+    shown = rig("operator", "status", task).json
+    assert shown["state"] == "unverified"
+    # it was ended before, and without a word
+    assert (shown["ended"]["by"], shown["ended"]["name"], shown["ended"]["note"]) == (by, "operator", "")
+    printed = rig.cli("auditor", "status", task).stdout
+    assert "by operator: the owner keeps the schema" in printed
+    assert "closed without proof by operator (the owner keeps the schema)" in printed
+    (row,) = rig("auditor", "report", task).json["leases"]
+    assert (row["ended_by"], row["forced_by"]) == ("operator", "operator")
+    assert row["forced_reason"] == "the owner keeps the schema"
     assert rig("operator", "complete", task, code=6).json["state"] == "unverified"
     rows = rig("auditor", "list").json["tasks"]
     assert [row["state"] for row in rows if row["task_id"] == task] == ["unverified"]

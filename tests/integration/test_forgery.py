@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -340,19 +341,21 @@ def _for_another_task(rig: Rig, _task: str, digest: str) -> dict[str, Any]:
 
 
 def _decision(rig: Rig, task: str, digest: str, *, entity: str, signer: str = "approver-1") -> dict[str, Any]:
+    # all but the one thing that is wrong about it is right
+    now = datetime.now(UTC)
     payload = {
         "kind": "decision",
         "task": task,
         "entity": entity,
         "nonce": "0" * 32,
-        "at": "2030-01-01T00:00:00+00:00",
+        "at": now.isoformat(),
         "digest": digest,
         "revision": 1,
         "requester": rig.entity("operator"),
         "groups": ["jitvault-approvers", "jitvault-security"],
         "decision": "approve",
         "reason": "",
-        "expires_at": "2030-01-01T00:30:00+00:00",
+        "expires_at": (now + timedelta(minutes=10)).isoformat(),
     }
     return _signed(rig, payload, signer)
 

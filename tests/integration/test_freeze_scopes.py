@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,11 @@ def test_only_operators_freeze_and_what_others_sign_counts_for_nothing(rig: Rig,
     rig("operator", "freeze", *TEMPLATE, *WHY)
     path, key = f"freezes/{rig.entity('operator')}", Scope(template=TEMPLATE[1]).key
     signed = rig.document(f"{path}/{key}")
+    (shown,) = rig("operator", "freezes").json["freezes"]
+    assert (shown["scope"], shown["by"], shown["reason"]) == ({"template": TEMPLATE[1]}, "operator", WHY[1])
+    for who, by in (("operator", "you"), ("auditor", rig.entity("operator"))):
+        seen = json.loads(rig.cli(who, "freezes", "--json", worker=False).stdout)["freezes"]
+        assert seen == [{**shown, "by": by}]
     rig("operator", "unfreeze", *TEMPLATE, "--reason", "it is fine")
     lifted = rig.document(f"{path}/{key}")
     # somebody else's place, an edited document, and a lift by who is no operator any more

@@ -22,7 +22,7 @@ from test_order import not_revocable
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.revision import Revision, in_plain_words
 from jitvault.domain.signing import payload_of
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.sandbox.world import World, env
 from jitvault.services import advance, family, issue
 from jitvault.services.emergency import Taken, take_back
@@ -132,6 +132,60 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
     assert [(link["task"], link["digest"]) for link in receipt["delegation"]] == [
         (name, rig.file(name).task.digest) for name in names[:2]
     ]
+
+
+def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(rig: Rig, spec: Spec, child: Any) -> None:
+    (top, middle, leaf), _ = tree(rig, spec, child)
+    rig("operator", "complete", top)
+    rig.settle()
+    # a request about the leaf's dead token, and its settle window begins anew
+    with pytest.raises(VaultRefused):
+        rig.admin.write("auth/token/renew-accessor", {"accessor": rig.file(leaf).grants[-1].wrapped_accessor})
+    for _ in range(2):
+        assert rig("operator", "status", top).json["state"] == "confirmed"
+        assert [state(rig, name)[0] for name in (middle, leaf)] == ["confirmed", "confirmed"]
+    rig.settle()
+    # one command is enough, from the leaves up
+    assert rig("operator", "status", top).json["state"] == "sealed"
+    sealed = [next(e.at for e in rig.file(name).events if e.kind == "sealed") for name in (leaf, middle, top)]
+    assert sealed == sorted(sealed)
+    for above, below in ((top, middle), (middle, leaf)):
+        row = rig.file(below).task
+        receipt = payload_of(rig.file(above).task.receipt or {})
+        assert receipt["children"] == [
+            {
+                **{"task": below, "digest": row.digest, "state": "sealed"},
+                "chain": {"events": row.seq, "head": row.head},
+            }
+        ]
+    assert payload_of(rig.file(leaf).task.receipt or {})["children"] == []
+
+
+def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, child: Any, hurried: None) -> None:
+    top = spec()
+    rig.active(top)
+    below = child(top.stem)
+    lease_id = rig.active(below).lease_id
+    rig("operator", "complete", top.stem)
+    assert [state(rig, file.stem)[0] for file in (top, below)] == ["confirmed", "confirmed"]
+    probe = rig.document("probes/postgres")
+    (line,) = [line for line in rig.world.audit_file.read_text().splitlines() if f'"lease_id":"{lease_id}"' in line]
+    with rig.world.audit_file.open("a") as audit:
+        audit.write(line.replace(lease_id, lease_id + "x") + "\n")
+    rig.settle()
+    try:
+        # the late one cannot be proven
+        rig.put("probes/postgres", {"dsn": probe["dsn"].replace("password=", "password=wrong")})
+        rig("operator", "status", top.stem, code=None)
+        assert [state(rig, file.stem)[0] for file in (top, below)] == ["ending", "ending"]
+    finally:
+        rig.put("probes/postgres", probe)
+        rig.vouch()
+    (why,) = [e.body["why"] for e in rig.file(top.stem).events if e.kind == "unproven"]
+    assert why == f"what it handed on to {below.stem} is not proven any more"
+    # and it is proven again with what is below it
+    rig("operator", "status", top.stem)
+    assert [state(rig, file.stem)[0] for file in (top, below)] == ["confirmed", "confirmed"]
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -355,8 +409,9 @@ def test_two_children_that_are_issued_at_once_never_hold_more_than_their_parent(
     rig.active(top)
     files = [child(top.stem) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda file: rig.cli("operator", "grant", file, code=None), files))
-    assert sum(len(rig.task_tokens(file.stem)) for file in files) <= 1
+        codes = list(pool.map(lambda file: rig.cli("operator", "grant", file, code=None).code, files))
+    assert sorted(codes) == [0, 8, 8]
+    assert sum(len(rig.task_tokens(file.stem)) for file in files) == 1
     check(rig)
 
 

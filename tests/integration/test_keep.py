@@ -264,15 +264,25 @@ def test_nothing_is_renewed_for_or_by_somebody_who_is_disabled(rig: Rig, spec: S
         ends(rig, file.stem, "policy")
 
 
-def test_nothing_is_renewed_when_the_approver_left_the_group(rig: Rig, spec: Spec) -> None:
+@pytest.mark.parametrize(
+    ("who", "group"),
+    [
+        ("approver-1", "jitvault-approvers"),
+        ("operator", "jitvault-operators"),
+        ("research-agent", "jitvault-agents"),
+    ],
+)
+def test_nothing_is_renewed_when_somebody_left_their_group(rig: Rig, spec: Spec, who: str, group: str) -> None:
+    # without these the policies say nothing of agents' groups
+    (Path(rig.cli.variables["JITVAULT_POLICIES"]) / "delegate.cedar").unlink()
     file = approved(rig, spec)
-    members = rig.admin.read("identity/group/name/jitvault-approvers")["data"]["member_entity_ids"]
-    left = [one for one in members if one != rig.entity("approver-1")]
-    rig.admin.write("identity/group/name/jitvault-approvers", {"member_entity_ids": left})
+    members = rig.admin.read(f"identity/group/name/{group}")["data"]["member_entity_ids"]
+    left = [one for one in members if one != rig.entity(who)]
+    rig.admin.write(f"identity/group/name/{group}", {"member_entity_ids": left})
     try:
         ends(rig, file.stem, "policy")
     finally:
-        rig.admin.write("identity/group/name/jitvault-approvers", {"member_entity_ids": members})
+        rig.admin.write(f"identity/group/name/{group}", {"member_entity_ids": members})
 
 
 def test_nothing_is_renewed_after_the_approval_is_taken_away(rig: Rig, spec: Spec) -> None:

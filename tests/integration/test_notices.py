@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,36 @@ def test_findings_and_what_cannot_be_proven_are_told_once(rig: Rig, spec: Spec, 
             target.execute("DROP SCHEMA kept")
     rig.wiring().ledger.finding(file.stem, "ledger_edited", "somebody edited it", rig.wiring().worker.now())
     rig("operator", "complete", file.stem, code=12, extra=hook.extra)
-    assert sorted(hook.events(file.stem)) == ["approved", "ended", "finding", "unconfirmed"]
+    assert sorted(hook.events(file.stem)) == ["ended", "finding", "unconfirmed"]
     (found,) = (one for one in hook.taken if one["event"] == "finding")
     assert (found["rule"], found["message"]) == ("ledger_edited", "somebody edited it")
+
+
+def test_a_task_that_is_closed_without_proof_is_told_as_ended_and_not_as_unconfirmed_again(
+    rig: Rig, spec: Spec, hook: Hook
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(sql.SQL("CREATE SCHEMA closed AUTHORIZATION {}").format(sql.Identifier(held.login["user"])))
+        rig("operator", "revoke", file.stem, code=6, extra=hook.extra)
+        rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "Kept.", code=6, extra=hook.extra)
+        target.execute(sql.SQL("DROP SCHEMA closed; DROP ROLE {}").format(sql.Identifier(held.login["user"])))
+    assert hook.events(file.stem) == ["ended", "unconfirmed", "ended"]
+    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("unverified", "Kept.")
+
+
+def test_notices_begin_when_they_are_switched_on_and_a_denial_says_why(rig: Rig, spec: Spec, hook: Hook) -> None:
+    before, file = spec(criticality="medium"), spec(criticality="medium")
+    rig("operator", "grant", before, code=4)
+    rig("operator", "grant", file, code=4, extra=hook.extra)
+    rig("approver-1", "deny", file.stem, "--yes", "--reason", "Too many rows.", extra=hook.extra)
+    assert [(one["task_id"], one["event"]) for one in hook.taken] == [(file.stem, "pending"), (file.stem, "ended")]
+    assert (hook.taken[-1]["state"], hook.taken[-1]["message"]) == ("denied", "approver-1 denied it: Too many rows.")
+    # from now on also what comes of a process that tells nobody
+    rig("approver-1", "approve", before.stem, "--yes")
+    rig("operator", "grant", before.stem, extra=hook.extra)
+    assert hook.events(before.stem) == ["approved"]
 
 
 def test_a_webhook_that_is_down_costs_nothing_and_hears_it_later(rig: Rig, spec: Spec, hook: Hook) -> None:
@@ -219,28 +247,39 @@ def test_what_is_not_set_up_as_a_whole_is_refused_before_the_worker_does_anythin
 
 
 @contextmanager
-def following(rig: Rig, extra: dict[str, str]) -> Iterator[None]:
+def following(rig: Rig, extra: dict[str, str], says: Path) -> Iterator[None]:
+    """A follower that tells, from when on notices are told."""
+    rig("operator", "audit", "status")
     argv = [sys.executable, "-m", "jitvault", "audit", "follow"]
     environment = {**rig.cli.environment(None), **extra}
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with says.open("w") as stderr:
+        process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
+        until(lambda: bool(rig.rows("SELECT 1 FROM notices WHERE kind = 'begun'")))
         yield
     finally:
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(20) == 0
 
 
-def test_a_follower_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook) -> None:
+def test_a_follower_tells_on_while_the_webhook_comes_and_goes(rig: Rig, spec: Spec, hook: Hook, tmp_path: Path) -> None:
     hook.down()
-    file = spec(criticality="medium")
-    with following(rig, hook.extra):
-        rig("operator", "grant", file, code=4)
-        until(lambda: notices(rig, file.stem)[0][1] > 0)
+    file, others = spec(criticality="medium"), [spec(criticality="medium") for _ in range(3)]
+    says = tmp_path / "says"
+    with following(rig, hook.extra, says):
+        for one in (file, *others):
+            rig("operator", "grant", one, code=4)
+        until(lambda: notices(rig, file.stem)[0][1] > 1)
         hook.status = 500
         hook.up()
         until(lambda: bool(hook.seen))
         hook.status = 204
         until(lambda: hook.events(file.stem) == ["pending"])
+        until(lambda: "taken again" in says.read_text())
+    # once for each reason, however many there are and however often they are tried
+    told = [line.rsplit(": ", 1)[-1] for line in says.read_text().splitlines() if line.startswith("notices ")]
+    assert told[0] == "ConnectionError" and told[-1] == "notices are taken again"
+    assert len(told) <= 5 and all(one != other for one, other in pairwise(told)), told
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> None:
@@ -264,10 +303,11 @@ class Slow:
 
 def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> None:
     file = spec(criticality="medium")
-    rig("operator", "grant", file, code=4)
+    rig("operator", "audit", "status")
     wiring, messenger = rig.wiring(), Slow()
     messengers: list[Messenger] = [messenger]
     tellers = [Teller(wiring.ledger, wiring.clock, messengers, timedelta(seconds=5)) for _ in range(4)]
+    rig("operator", "grant", file, code=4)
     threads = [threading.Thread(target=teller.tell) for teller in tellers]
     for thread in threads:
         thread.start()
@@ -278,7 +318,10 @@ def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> Non
 
 def test_what_is_older_than_a_day_is_not_told_any_more(rig: Rig, spec: Spec, hook: Hook) -> None:
     file = spec(criticality="medium")
-    rig("operator", "grant", file, code=4)
+    hook.down()
+    rig("operator", "grant", file, code=4, extra=hook.extra)
     assert rig.sql("UPDATE notices SET at = '2020-01-01 00:00:00' WHERE task_id = ?", file.stem) == 1
+    hook.up()
+    due_now(rig)
     rig("operator", "grant", file.stem, code=4, extra=hook.extra)
-    assert hook.taken == [] and notices(rig, file.stem) == [("pending", 0, False)]
+    assert hook.taken == [] and notices(rig, file.stem) == [("pending", 1, False)]

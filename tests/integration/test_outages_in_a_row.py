@@ -56,7 +56,7 @@ class Misfortune:
         self.disk.free()
         self.stage.mend()
         self.rig.admin.delete("sys/quotas/rate-limit/misfortune")
-        if self.rig.ledger_path.exists() and self.rig.rows("SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+        if self.rig.has_table("tasks"):
             claims_run_out(self.rig)
 
     def _limit(self) -> None:

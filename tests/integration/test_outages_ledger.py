@@ -22,7 +22,7 @@ from invariants import at_target, check, check_over, live_tokens, unknown_tokens
 from rig import Rig
 from stage import ALL, Stage, claims_run_out, hasty, sealed, staged, until_done
 
-from jitvault.ledger import database
+from jitvault.ledger import sqlite
 from jitvault.sandbox.openbao import OpenBao
 
 Spec = Callable[..., Path]
@@ -158,14 +158,14 @@ def test_a_ledger_that_may_not_grow_is_full(rig: Rig, spec: Spec, monkeypatch: p
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    connect = database._on_connect
+    connect = sqlite._on_connect
 
     def limited(connection: Any, record: object) -> None:
         connect(connection, record)
         connection.execute("PRAGMA max_page_count = 1")
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, "_on_connect", limited)
+        patch.setattr(sqlite, "_on_connect", limited)
         results = [rig("operator", "complete", file.stem, code=None) for _ in range(3)]
     assert results[-1].code == 11, results
     assert "is full" in results[-1].error["message"]

@@ -144,6 +144,24 @@ def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: R
     check_over(rig, file.stem)
 
 
+def test_a_kill_switch_waits_for_what_hangs_no_longer_than_it_is_told(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """Five tasks by four threads: what hangs takes a time-out in each, and is not tried again in every phase."""
+    held = {file.stem: active(rig, file) for file in (spec() for _ in range(5))}
+    stage.pause_target()
+    begun = time.monotonic()
+    kill = ("revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait")
+    first = rig("operator", *kill, "1", code=None)
+    took = time.monotonic() - begun
+    assert first.code in (5, 6, 13) and first.json["proven"] == 0, first
+    assert not any(rig.is_live(one.token) for one in held.values())
+    assert took < 9, took
+    thaw(stage.postgres)
+    check(rig, first)
+    until_done(rig, *kill, "20", watch=lambda result: check(rig, result))
+    for task in held:
+        check_over(rig, task)
+
+
 def test_no_time_at_all_still_closes_the_door(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = active(rig, file)

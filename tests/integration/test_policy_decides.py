@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from commands import Cli, Result, without_limits
+from ledgers import place_of
 from rig import Rig
 
 from jitvault import shipped
@@ -27,7 +28,7 @@ GRANT = 'permit (principal, action == Action::"grant", resource);\n'
 
 @pytest.fixture
 def rig(variables: dict[str, str], world: Any, tmp_path: Path) -> Rig:
-    return Rig(world, Cli(variables, tmp_path), Path(variables["JITVAULT_LEDGER"].removeprefix("sqlite:///")))
+    return Rig(world, Cli(variables, tmp_path), place_of(variables["JITVAULT_LEDGER"]))
 
 
 @pytest.fixture
@@ -114,6 +115,31 @@ def test_a_group_that_is_not_there_is_refused(rig: Rig, spec: Spec, policies: Ca
     text = SUBMIT + APPROVE + f'@id("p") @approvals("1") @approver_group("jitvault-nobody") {GRANT}'
     refused = rig("operator", "grant", file, code=8, extra=policies(text))
     assert "there is no Vault group jitvault-nobody" in refused.error["message"]
+    assert rig.task_tokens(file.stem) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("permit (", "own.cedar"),
+        (f'@id("p") {GRANT[:-2]} when {{ context.nothing == 1 }};', "does not validate"),
+        ('@id("p") permit (principal, action == Action::"take", resource);', "does not validate"),
+        (f'@id("p") @approvals("many") {GRANT}', "@approvals"),
+        (f'@id("p") @approvals("1") @approver_group("admins") {GRANT}', "expected a Vault group named jitvault-"),
+        (f'@id("p") @max_ttl("for ever") {GRANT}', "@max_ttl"),
+        (f'@id("p") @aprovals("2") {GRANT}', "unknown annotation @aprovals"),
+    ],
+    ids=["no Cedar", "not in the schema", "unknown action", "number", "group", "duration", "misspelt"],
+)
+def test_by_a_set_that_is_wrong_nothing_is_decided(
+    rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]], text: str, said: str
+) -> None:
+    file = spec()
+    for command in ("submit", "grant"):
+        refused = rig("operator", command, file, code=8, extra=policies(SUBMIT + text))
+        assert said in refused.error["message"]
+    assert rig.task_tokens(file.stem) == []
+    assert rig.wiring().ledger.task(file.stem) is None
 
 
 def test_policy_can_forbid_an_approval(rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]) -> None:

@@ -333,6 +333,36 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
     assert (ghost["kind"], ghost["how"]) == ("token", "expired")
 
 
+def test_what_was_closed_without_proof_is_shown_and_fails_no_later_sweep(rig: Rig, spec: Spec) -> None:
+    """Until something of it is there again, as after a Vault that was restored; here the ledger is made to say so."""
+    closed, held = spec(), spec()
+    rig.active(closed)
+    grant = rig.file(closed.stem).grants[0]
+    (own,) = tokens_in_vault(rig)
+    # nobody can prove the end of what Vault was made to forget
+    rig.admin.write(f"sys/leases/revoke-force/{own}")
+    rig("operator", "revoke", closed.stem, code=6)
+    rig("operator", "revoke", closed.stem, "--force", "--yes", "--reason", "forgotten by hand", code=6)
+    rig.settle()
+    for fix in ((), ("--fix",), ()):
+        found = swept(rig, *fix)
+        assert (classes(found), found["advanced"]) == ({}, {}), found
+        (one,) = found["closed"]
+        assert (one["task_id"], one["by"], one["reason"]) == (closed.stem, "operator", "forgotten by hand")
+        assert grant.accessor_hmac in one["unproven"]
+    assert "Closed without proof" in rig.cli("operator", "sweep").stdout
+    still = rig.active(held)
+    rig("operator", "audit", "status")
+    rig.sql("UPDATE leases SET verdict = 'unverifiable' WHERE task_id = ?", held.stem)
+    rig.sql("UPDATE grants SET verdict = 'unverifiable', settled = 1 WHERE task_id = ?", held.stem)
+    rig.sql("UPDATE tasks SET state = 'unverified' WHERE task_id = ?", held.stem)
+    rig.settle()
+    found = swept(rig, code=12)
+    assert {(one["kind"], one["task_id"]) for one in found["orphans"]} == {("token", held.stem), ("lease", held.stem)}
+    swept(rig, "--fix", code=None)  # type: ignore[arg-type]
+    assert not rig.is_live(still.token) and not rig.lease_is_live(still.lease_id)
+
+
 # -- what is open, and what the ledger forgot ------------------------------------------------------------------
 
 

@@ -103,6 +103,33 @@ def test_a_second_unwrap_by_somebody_else_is_an_interception(rig: Rig, spec: Spe
     untouched(rig, other.stem)
 
 
+@pytest.mark.parametrize("path", ["auth/token/renew", "auth/token/renew-accessor"])
+def test_a_renewal_by_an_administrator_is_told_and_ends_the_task(rig: Rig, spec: Spec, path: str) -> None:
+    """Whoever renews in the worker's place looks at nothing before it: not at policy, freezes or the heartbeat."""
+    file, other = spec(), spec()
+    held = rig.active(file)
+    rig.active(other)
+    (facts,) = rig.task_tokens(file.stem)
+    body = {"token": held.token} if path == "auth/token/renew" else {"accessor": facts["accessor"]}
+    status, _ = ask(rig, "PUT", path, rig.world.admin_token.reveal(), {**body, "increment": 600}, source=THIEF)
+    assert status == 200
+    tripped(rig, file.stem, "renewed_by_others", path=path)
+    untouched(rig, other.stem)
+
+
+def test_renewals_of_other_tokens_do_not_enter_the_ledger(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig.active(file)
+    made = rig.admin.write("auth/token/create", {"policies": ["default"], "ttl": "5m"})["auth"]
+    rig.admin.write("auth/token/renew", {"token": made["client_token"]})
+    rig.vault(made["client_token"]).write("auth/token/renew-self")
+    untouched(rig, file.stem)
+    assert (
+        rig.rows("SELECT path FROM observations WHERE path LIKE 'auth/token/renew%' AND path NOT LIKE '%accessor'")
+        == []
+    )
+
+
 def test_the_agents_own_command_says_that_somebody_was_first_and_ends_the_task(rig: Rig, spec: Spec) -> None:
     """The thief opens the wrapping; the agent finds it spent, and that alone tells everybody."""
     file = spec()

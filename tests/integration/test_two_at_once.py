@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from commands import Cli, Result
+from commands import Cli, Result, without_limits
+from invariants import check
 from rig import Rig
 
 from jitvault.domain.chain import breaks
+from jitvault.domain.spec import parse_spec
+from jitvault.errors import JitvaultError
+from jitvault.services import advance
+from jitvault.services.sign import sign_grant_wish
 
 Spec = Callable[..., Path]
 
@@ -72,3 +78,48 @@ def test_two_processes_that_find_no_ledger_both_do_their_work(
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda file: cli("operator", "grant", file, "--json", extra=new), files))
     assert [result.json["state"] for result in done] == ["issued", "issued"]
+
+
+ONE_AT_A_TIME = '@id("one") forbid (principal, action == Action::"grant", resource) when { context.owner_leases > 0 };'
+
+
+@pytest.mark.parametrize("siblings", [False, True], ids=["budget", "siblings"])
+def test_of_three_that_are_decided_at_once_and_are_too_much_together_one_is_granted(
+    rig: Rig, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siblings: bool
+) -> None:
+    more = ""
+    if siblings:
+        top = spec()
+        rig.active(top)
+        more = f"  parent: {top.stem}\n"
+    else:
+        policies = without_limits(tmp_path / "one")
+        (policies / "one.cedar").write_text(ONE_AT_A_TIME)
+        rig.cli.variables = {**rig.cli.variables, "JITVAULT_POLICIES": str(policies)}
+    files = [spec(window="5m", more=more) for _ in range(3)]
+    for file in files:
+        rig("operator", "submit", file)
+        sign_grant_wish(rig.wiring().person, parse_spec(file.read_bytes()))
+    workers = {file.stem: rig.wiring().worker for file in files}
+    decided, met = threading.Barrier(3), set[str]()
+
+    def together(worker: object, found: advance.TaskFile) -> None:
+        if found.task.task_id not in met:
+            met.add(found.task.task_id)
+            decided.wait(timeout=30)
+
+    monkeypatch.setattr(advance, "check_not_frozen", together)
+
+    def grant(task: str) -> str:
+        try:
+            return advance.advance(workers[task], task).task.state.value
+        except JitvaultError as error:
+            return str(error.exit_code)
+
+    with ThreadPoolExecutor(3) as pool:
+        came = sorted(pool.map(grant, workers))
+    # who lost was decided anew: a denial, or what its parent has left
+    assert came == (["8", "8", "issued"] if siblings else ["denied", "denied", "issued"])
+    assert met == workers.keys()
+    assert sum(len(rig.task_tokens(task)) for task in workers) == 1
+    check(rig)

@@ -1,4 +1,9 @@
-"""The schema's history. `upgrade` brings an empty database to the present; nothing does it silently."""
+"""The schema's history, for both databases. Nothing goes through it silently.
+
+A migration that only adds (tables, nullable columns, columns with a default, indexes) counts up the last two digits of
+its revision, and workers of the version before go on beside it. One that old workers could not work with counts up the
+first two: they are refused.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,17 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
-    """Run every migration inside the caller's transaction."""
+def config_for(connection: Connection) -> Config:
+    """How Alembic works on the caller's connection, in the caller's transaction."""
+    here = Path(__file__).parent
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(here))
+    config.set_main_option("path_separator", "space")
+    config.set_main_option("version_locations", str(here / "versions"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config
+
+
+def upgrade(connection: Connection) -> None:
+    """Run every migration that is missing inside the caller's transaction."""
+    command.upgrade(config_for(connection), "head")

@@ -58,6 +58,41 @@ def test_tries_are_one_line_for_each_outcome_with_how_often_and_until_when() -> 
     ]
 
 
+def test_a_listing_in_each_try_is_folded_by_what_it_found() -> None:
+    left, none = ("listed", {"answer": "not accounted for", "suspects": ["a"]}), {"answer": "accounted", "suspects": []}
+    tried = ["revoke_intended", "listing_intended", left] * 2
+    shown = [what for _, what in rows(events("ending", *tried, "listing_intended", ("listed", none)))]
+    assert shown[1:] == [
+        "revoke intended (2 times, last at 00:00:04)",
+        "listing intended (3 times, last at 00:00:07)",
+        "listed: not accounted for, 1 of nobody (2 times, last at 00:00:06)",
+        "listed: accounted",
+    ]
+
+
+def test_who_did_it_and_why_is_told() -> None:
+    by = {"by": "an-entity", "name": "olive", "note": "enough"}
+    refused = [{"entity": "e", "name": "adam", "why": "withdrew the approval: too soon", "withdrawn": True}]
+    shown = rows(
+        events(
+            ("decided", {"state": "pending_approval", "refused": refused, "why": ""}),
+            ("decided", {"state": "denied", "refused": [], "why": "adam denied it: no"}),
+            ("ending", {"reason": "operator", **by}),
+            ("noted", by),
+            ("unverified", by),
+            ("cancelled", {**by, "note": ""}),
+        )
+    )
+    assert [what for _, what in shown] == [
+        "decided: pending_approval (adam withdrew the approval: too soon)",
+        "decided: denied (adam denied it: no)",
+        "ending: operator, asked for by olive (enough)",
+        "noted by olive (enough)",
+        "closed without proof by olive (enough)",
+        "cancelled by olive",
+    ]
+
+
 def test_tries_before_and_after_something_else_are_not_mixed() -> None:
     shown = rows(events("revoke_intended", "unproven", "revoke_intended"))
     assert [what for _, what in shown] == ["revoke intended", "unproven", "revoke intended"]

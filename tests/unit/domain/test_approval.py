@@ -70,6 +70,7 @@ def test_whoever_is_involved_never_approves(entity: str) -> None:
             "entity": entity,
             "name": f"name of {entity}",
             "why": INVOLVED[entity],
+            "withdrawn": False,
         }
     ]
 

@@ -511,7 +511,7 @@ def test_a_token_expires_at_its_instant_and_not_before() -> None:
 
 
 def renewed(story: Story, seconds: object = 5, **how: Any) -> Story:
-    return story.add(Kind.RENEWED, TOKEN, **{"detail": {"increment_s": seconds}, **how})
+    return story.add(Kind.RENEWED, how.pop("subject", TOKEN), **{"detail": {"increment_s": seconds}, **how})
 
 
 def test_a_renewed_token_is_over_when_its_last_renewal_is() -> None:
@@ -543,6 +543,14 @@ def test_a_renewal_without_an_answer_may_still_be_under_way() -> None:
     assert judge_token(story.token_looked_up().canary(), expiring).verdict is Verdict.EXPIRED
     answered = renewed(renewed(Story().canary().created(), closing=False, request_id="r"), request_id="r")
     assert judge_token(answered.wait(6).canary(), expiring).verdict is Verdict.EXPIRED
+
+
+@pytest.mark.parametrize(("named", "proven"), [("hmac-sha256:itself", False), ("hmac-sha256:another", True)])
+def test_a_renewal_that_names_the_token_itself_counts_as_well(named: str, proven: bool) -> None:
+    expiring = token(expires_at=START + timedelta(seconds=5))
+    story = Story().canary().created().add(Kind.UNWRAPPED, TOKEN, alias="hmac-sha256:itself")
+    story = renewed(story, closing=False, request_id="r", subject="", token=named).wait(60).canary()
+    assert (judge_token(story, expiring).verdict is Verdict.EXPIRED) is proven
 
 
 def test_an_expiry_needs_its_issue_line_and_an_unbroken_stretch() -> None:

@@ -41,6 +41,9 @@ ALLOWED = {
     # a grant ends from every state in which a credential may be live
     ("issuing", "ending"),
     ("issued", "ending"),
+    # an extension past what the token can live
+    ("issued", "issuing"),
+    ("active", "issuing"),
     # a late lease
     ("confirmed", "ending"),
     # a new revision, or an approval that no longer holds, is decided again

@@ -12,6 +12,12 @@ from jitvault.domain.notice import LONGEST_PAUSE, Kind, next_pause, notice_id, o
 MOVES = [(before, after) for before, edges in EDGES.items() for after in edges]
 
 
+def test_more_time_that_waits_for_an_approval_is_told() -> None:
+    body = {"missing": [{"group": "jitvault-approvers", "count": 1}]}
+    assert of_change(State.ACTIVE, State.ACTIVE, "extension_pending", body) is Kind.PENDING
+    assert of_change(State.ACTIVE, State.ACTIVE, "extension_pending", {"missing": []}) is None
+
+
 @pytest.mark.parametrize(
     ("before", "after", "event", "kind"),
     [
@@ -25,7 +31,7 @@ MOVES = [(before, after) for before, edges in EDGES.items() for after in edges]
         (State.APPROVED, State.CANCELLED, "cancelled", Kind.ENDED),
         (State.ACTIVE, State.ENDING, "ending", Kind.ENDED),
         (State.ENDING, State.CONFIRMED, "confirmed", None),
-        (State.ENDING, State.UNVERIFIED, "unverified", Kind.UNCONFIRMED),
+        (State.ENDING, State.UNVERIFIED, "unverified", Kind.ENDED),
         (State.CONFIRMED, State.ENDING, "late_lease", Kind.UNCONFIRMED),
         (State.ACTIVE, State.ACTIVE, "observed", None),
     ],

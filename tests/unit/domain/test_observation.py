@@ -279,6 +279,27 @@ def test_a_renewal_of_a_token_names_its_accessor() -> None:
     assert kind_of(entry("auth/token/renew-accessor", data={"accessor": AGENT})) == (Kind.RENEWED, AGENT)
 
 
+def test_a_renewal_that_names_its_token_is_about_whose_token_it_is() -> None:
+    named = {"token": "hmac-sha256:f9", "increment": 3600}
+    by, inside = auth(THIRD, "root"), auth(AGENT, "jitvault-access-0123456789abcdef")
+    answer = seen(entry("auth/token/renew", by=by, data=named, response={"auth": inside}))
+    assert answer is not None
+    assert (answer.kind, answer.subject, answer.actor, answer.token) == (Kind.RENEWED, AGENT, THIRD, "hmac-sha256:f9")
+    assert answer.detail["increment_s"] == 3600
+    # the request and a failure show the token alone; whose it is, the lines say that it stands for
+    for line in (
+        entry("auth/token/renew", by=by, data=named, kind="request"),
+        entry("auth/token/renew", by=by, data=named, error="1 error occurred: other"),
+        entry("auth/token/renew", by=by, data=named, response={"auth": auth(AGENT, "app")}),
+    ):
+        o = seen(line)
+        assert o is not None and (o.kind, o.subject, o.token) == (Kind.RENEWED, "", "hmac-sha256:f9")
+    # a task's token that tries it is denied, and one that Vault does not know is refused
+    assert kind_of(entry("auth/token/renew", by=TASK_TOKEN, data=named, error=DENIED)) == (Kind.DENIED, AGENT)
+    unknown = entry("auth/token/renew", by={}, data=named, error=DENIED, client_token="hmac-sha256:7a")
+    assert kind_of(unknown) == (Kind.REFUSED, "")
+
+
 @pytest.mark.parametrize(
     ("increment", "detail"),
     [(120, {"increment_s": 120}), (0, {"increment_s": 0}), ("hmac-sha256:f1", {}), (True, {}), (1.5, {}), (None, {})],

@@ -270,6 +270,9 @@ def test_no_ttl_exceeds_any_bound(
     cap = data.draw(st.none() | st.integers(1, 8 * 3600), label="policy's cap")
     parent = data.draw(st.none() | st.integers(1, 8 * 3600), label="what is left of the parent")
     level = data.draw(st.sampled_from(["low", "medium", "high", "critical"]))
+    more = data.draw(st.none() | st.integers(0, 3600), label="extended by")
+    until = closes + timedelta(seconds=more) if more is not None else None
+    closes = until or closes
     spec = set_in(
         set_in(SPEC, "spec.window", {**end, **({"ttl": f"{asked}s"} if asked else {})}), "spec.criticality", level
     )
@@ -286,7 +289,7 @@ def test_no_ttl_exceeds_any_bound(
         *([cap] if cap else []),
     ]
     try:
-        given_ = terms(found, start, bounds_of(cap, start, parent_ends))
+        given_ = terms(found, start, bounds_of(cap, start, parent_ends), until=until)
     except InvalidInput:
         # too little is left to unwrap for 5 s and then work for 5 s
         assert min(bounds) < 10

@@ -30,6 +30,7 @@ BOUNDS = Bounds(
     grace=timedelta(seconds=90),
     lease_budget=2,
     denied_limit=2,
+    workers=frozenset({WORKER}),
 )
 
 
@@ -162,6 +163,7 @@ def everything() -> tuple[list[Observation], dict[str, Any]]:
         *both(denied(16.5), 16),
         denied(17),
         denied(17.5),
+        line(Kind.RENEWED, 17.8, subject=TOKEN, actor=OTHER, path="auth/token/renew"),
         *[o for n in (18, 19, 20, 21) for o in both(lease(n + 0.5), n)],
         refused(40),
         used(41),
@@ -595,6 +597,24 @@ def test_leases_that_were_unwrapped_count_for_the_token_that_read_them() -> None
 def test_without_a_budget_every_lease_is_too_many() -> None:
     assert rules(lease(1), lease_budget=0) == rules(lease(1), lease_budget=-1) == [Rule.OVER_BUDGET]
     assert rules(lease_budget=0) == []
+
+
+# -- renewed_by_others --------------------------------------------------------------------------------------
+
+
+def renewed(n: float = 1, **how: Any) -> Observation:
+    return line(Kind.RENEWED, n, **{"subject": TOKEN, "actor": OTHER, "path": "auth/token/renew-accessor", **how})
+
+
+def test_a_renewal_by_anybody_but_the_worker_trips() -> None:
+    (trip,) = trips(renewed())
+    assert (trip.rule, trip.reason, trip.freezes) == (Rule.RENEWED_BY_OTHERS, EndReason.TRIPWIRE, False)
+    assert rules(renewed(actor=WORKER)) == []
+    assert rules(renewed(failed=True)) == rules(renewed(closing=False)) == []
+    assert rules(renewed(subject=OTHER)) == rules(renewed(subject="database/creds/app-ro/x")) == []
+    # by the token in the body: its answer names the accessor, a line without one only what stands for it
+    assert rules(renewed(subject="", token="t-token")) == [Rule.RENEWED_BY_OTHERS]
+    assert rules(renewed(subject="", token="w-other")) == []
 
 
 # -- unknown_token, unwrap_by_worker ----------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from ledgers import LedgerPlace, ask
 
 from jitvault.domain.chain import breaks
 from jitvault.domain.evidence import Canary
@@ -103,21 +104,32 @@ def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
     return breaks(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
 
 
-def as_is(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """What somebody with the file and the sqlite3 program can do."""
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA foreign_keys = ON")
-        found = connection.execute(statement, values).fetchall()
-        connection.commit()
-        return found
-    finally:
-        connection.close()
+def as_is(place: LedgerPlace, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """What somebody with the database and a program for it can do."""
+    return ask(place, statement, values)[0]
 
 
-def lose(path: Path, table: str = "tasks") -> None:
+def lose(place: LedgerPlace, table: str = "tasks") -> None:
     """Let every claim's time be over, as if its holder had been paused for longer."""
-    as_is(path, f"UPDATE {table} SET claim_until = 1")
+    as_is(place, f"UPDATE {table} SET claim_until = 1")
+
+
+def on_event(place: LedgerPlace, name: str, sqlite: str, postgresql: str) -> None:
+    """Do a statement with each event that is written."""
+    if isinstance(place, Path):
+        as_is(place, f"CREATE TRIGGER {name} AFTER INSERT ON events BEGIN {sqlite}; END")
+        return
+    body = f"$$ BEGIN {postgresql}; RETURN NULL; END $$"
+    as_is(place, f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS {body}")
+    as_is(place, f"CREATE TRIGGER {name} AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION {name}()")
+
+
+def refuse_events(place: LedgerPlace) -> None:
+    on_event(place, "refuse", "SELECT RAISE(ABORT, 'refused')", "RAISE EXCEPTION 'refused'")
+
+
+def drop_trigger(place: LedgerPlace, name: str, table: str) -> None:
+    as_is(place, f"DROP TRIGGER {name}" + ("" if isinstance(place, Path) else f" ON {table}"))
 
 
 def seen(n: int, kind: Kind, subject: str = "", **how: Any) -> Observation:

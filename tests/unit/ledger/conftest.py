@@ -1,21 +1,36 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ledgers import LedgerPlace, Shelf, address
 
 from jitvault.ledger.database import Database, opened
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.sandbox.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield Shelf(server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> LedgerPlace:
+    """Where one test's ledger is: each test of the ledger runs on both databases."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.db"
+    shelf: Shelf = request.getfixturevalue("shelf")
+    return shelf.new()
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def database(path: Path) -> Database:
-    return opened(f"sqlite:///{path}", create=True)
+def database(place: LedgerPlace) -> Iterator[Database]:
+    made = opened(address(place), create=True)
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture

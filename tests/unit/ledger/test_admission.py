@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from builders import NOW, as_is, change, file_of, revision, task
+from ledgers import LedgerPlace
 
 from jitvault.domain.lifecycle import State
 from jitvault.domain.question import Load
@@ -26,8 +26,8 @@ def enter(ledger: SqlLedger, task_id: str, *, agent: str = "e-agent", owner: str
     ledger.create(replace(task(task_id), agent=agent), Change("submitted", {}, rows=(revision(task_id), *rows)), at=NOW)
 
 
-def put(path: Path, task_id: str, state: State) -> None:
-    as_is(path, "UPDATE tasks SET state = ? WHERE task_id = ?", state.value, task_id)
+def put(place: LedgerPlace, task_id: str, state: State) -> None:
+    as_is(place, "UPDATE tasks SET state = ? WHERE task_id = ?", state.value, task_id)
 
 
 def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> Load:
@@ -35,35 +35,37 @@ def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", own
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_task_counts_with_its_budget_while_it_may_hold_something(ledger: SqlLedger, path: Path, state: State) -> None:
+def test_a_task_counts_with_its_budget_while_it_may_hold_something(
+    ledger: SqlLedger, place: LedgerPlace, state: State
+) -> None:
     enter(ledger, "t-1", pg=5)
-    put(path, "t-1", state)
+    put(place, "t-1", state)
     assert load(ledger) == (Load(5, 5, 5) if state in HELD else Load())
 
 
-def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, path: Path) -> None:
+def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5, pki=2)
     enter(ledger, "t-2", agent="e-other", pg=30)
     enter(ledger, "t-3", owner="e-another", pki=400)
     for name in ("t-1", "t-2", "t-3"):
-        put(path, name, State.ACTIVE)
+        put(place, name, State.ACTIVE)
     assert load(ledger) == Load(agent_leases=407, owner_leases=37, template_leases=35)
     both = ledger.load("e-other", "e-another", ["pg", "pki", "none"], besides="new", since=NOW)
     assert both == {"pg": Load(30, 400, 35), "pki": Load(30, 400, 402), "none": Load(30, 400, 0)}
 
 
-def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: SqlLedger, path: Path) -> None:
+def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: SqlLedger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5)
-    put(path, "t-1", State.ISSUING)
+    put(place, "t-1", State.ISSUING)
     assert load(ledger, besides="t-1") == Load()
 
 
-def test_only_the_current_revision_counts(ledger: SqlLedger, path: Path) -> None:
+def test_only_the_current_revision_counts(ledger: SqlLedger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5)
     second = replace(revision(), revision=2)
     rows = (second, AccessRow("t-1", 2, "pg", "e-agent", "e-owner", 7))
     change(ledger, Change("revised", {}, fields={"revision": 2}, rows=rows))
-    put(path, "t-1", State.ACTIVE)
+    put(place, "t-1", State.ACTIVE)
     assert load(ledger) == Load(7, 7, 7)
 
 
@@ -77,7 +79,16 @@ def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: SqlLedger, rul
 
 
 @pytest.mark.parametrize(
-    "rule", [*sorted(FREEZING), "forged_document", "not_entitled", "ledger_edited", "unaccounted_lease", "ghost"]
+    "rule",
+    [
+        *sorted(FREEZING),
+        "renewed_by_others",
+        "forged_document",
+        "not_entitled",
+        "ledger_edited",
+        "unaccounted_lease",
+        "ghost",
+    ],
 )
 def test_what_others_do_or_a_listing_shows_shuts_no_agent_out(ledger: SqlLedger, rule: str) -> None:
     enter(ledger, "t-1")
@@ -93,7 +104,7 @@ def test_a_finding_counts_for_a_day(ledger: SqlLedger) -> None:
     assert load(ledger).findings == 1
 
 
-def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: SqlLedger, path: Path) -> None:
+def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: SqlLedger, place: LedgerPlace) -> None:
     enter(ledger, "t-1")
     enter(ledger, "t-2", agent="e-other")
     for name in ("t-1", "t-2"):
@@ -108,4 +119,4 @@ def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: SqlLedger, p
     assert load(ledger).findings == 0
     ledger.finding("t-1", TRIPPED, "it happened another time", NOW)
     assert load(ledger).findings == 1
-    assert as_is(path, "SELECT closed_why FROM findings WHERE closed_at IS NOT NULL") == [("looked into",)]
+    assert as_is(place, "SELECT closed_why FROM findings WHERE closed_at IS NOT NULL") == [("looked into",)]

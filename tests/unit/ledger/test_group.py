@@ -18,9 +18,25 @@ from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger.database import Database, opened
 from jitvault.ledger.group import _AT_ONCE, _Turn
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.sqlite import SqliteStore
 from jitvault.ports.ledger import Change
 
 Unit = Callable[[Connection], object]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def path(place: Path) -> Path:
+    return place
+
+
+def store_of(database: Database) -> SqliteStore:
+    assert isinstance(database.store, SqliteStore)
+    return database.store
 
 
 def _note(n: int) -> Unit:
@@ -51,7 +67,7 @@ def _behind_one(database: Database, *units: Unit) -> list[Future[object]]:
         first = pool.submit(database.write, slow)
         assert inside.wait(10)
         rest = [pool.submit(database.write, unit) for unit in units]
-        while len(database._group._waiting) < len(units):
+        while len(store_of(database).group._waiting) < len(units):
             pass
         go_on.set()
         first.result(10)
@@ -160,7 +176,7 @@ def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> objec
 
 def test_a_database_that_another_process_holds_is_waited_for_together(path: Path, monkeypatch: Any) -> None:
     """Each by itself would wait the whole time, one after the other, while access that is to be ended lives."""
-    monkeypatch.setattr("jitvault.ledger.database.BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr("jitvault.ledger.sqlite.BUSY_TIMEOUT_MS", 100)
     database = opened(f"sqlite:///{path}", create=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -176,7 +192,7 @@ def test_a_database_that_another_process_holds_is_waited_for_together(path: Path
 
 
 def test_a_unit_whose_caller_was_interrupted_while_it_waited_is_not_written_later(database: Database) -> None:
-    group = database._group
+    group = store_of(database).group
 
     def stopped(_: Callable[[], bool]) -> bool:
         raise KeyboardInterrupt
@@ -212,7 +228,7 @@ def test_more_than_fit_in_one_group_are_all_written_once(database: Database, cou
 
 
 def test_who_leads_from_the_end_of_a_long_queue_is_written_once(database: Database) -> None:
-    group = database._group
+    group = store_of(database).group
     # those before it wait for the same lock, and any of them can be the first to get it
     waiting = [_Turn(_note(n)) for n in range(2 * _AT_ONCE)]
     group._waiting.extend(waiting)

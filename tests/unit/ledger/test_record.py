@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from builders import (
     read,
     seen,
 )
+from ledgers import LedgerPlace, address
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind, Place
@@ -80,7 +80,7 @@ def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: SqlLedger) -
     assert ledger.readings()["audit"].vouched
 
 
-def test_lines_and_position_are_committed_together(ledger: SqlLedger, path: Path) -> None:
+def test_lines_and_position_are_committed_together(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
     assert position(ledger) == Position("1:2", 200, 1)
@@ -90,16 +90,16 @@ def test_lines_and_position_are_committed_together(ledger: SqlLedger, path: Path
     with pytest.raises(Exception, match="unsupported"):
         read(ledger, bad, gaps=("cut off",), at=NOW + SECOND)
     assert (file_of(ledger), ledger.readings()) == before
-    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(1,)]
     assert ledger.gaps() == []
 
 
-def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, path: Path) -> None:
+def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     ledger.start_source("audit", Position("1:2", 0, 1))
     before = ledger.readings()
     with ledger.claim_source("audit") as old:
-        lose(path, "audit_sources")
+        lose(place, "audit_sources")
         with ledger.claim_source("audit"):
             late = batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)], gaps=("cut off",))
             with pytest.raises(WrongState, match="another process reads audit source audit"):
@@ -108,7 +108,7 @@ def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, path: Path)
                 ledger.vouch("audit", claim=old)
     assert ledger.readings() == before
     assert ledger.gaps() == []
-    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
 
 
 def test_the_claim_of_another_source_is_none_of_this_one(ledger: SqlLedger) -> None:
@@ -174,7 +174,9 @@ def test_where_there_is_no_source_there_is_nothing_to_break(ledger: SqlLedger) -
     assert (ledger.gaps(), ledger.readings()) == ([], {})
 
 
-def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(ledger: SqlLedger, path: Path) -> None:
+def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
+    ledger: SqlLedger, place: LedgerPlace
+) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
         ledger.break_stretches("made anew", NOW)
@@ -183,7 +185,7 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
         with pytest.raises(WrongState):
             ledger.vouch("audit", claim=claim)
     assert position(ledger) == Position("1:2", 0, 2)
-    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
 
 
 def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
@@ -200,17 +202,17 @@ def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
 # -- salts ------------------------------------------------------------------------------------------------
 
 
-def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: SqlLedger, path: Path) -> None:
+def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: SqlLedger, place: LedgerPlace) -> None:
     assert ledger.salt("hmac-1", NOW) is False
     assert ledger.salt("hmac-1", NOW + SECOND) is False
     assert ledger.salt("hmac-2", NOW + 2 * SECOND) is True
     assert ledger.salt("hmac-2", NOW + 3 * SECOND) is False
-    firsts = as_is(path, "SELECT mark, substr(first_at, 18, 2) FROM audit_salts ORDER BY 1")
+    firsts = as_is(place, "SELECT mark, substr(CAST(first_at AS TEXT), 18, 2) FROM audit_salts ORDER BY 1")
     assert firsts == [("hmac-1", "00"), ("hmac-2", "02")]
 
 
-def test_of_two_processes_that_find_a_new_salt_one_is_told(ledger: SqlLedger, path: Path) -> None:
-    other = SqlLedger(opened(f"sqlite:///{path}", create=False))
+def test_of_two_processes_that_find_a_new_salt_one_is_told(ledger: SqlLedger, place: LedgerPlace) -> None:
+    other = SqlLedger(opened(address(place), create=False))
     ledger.salt("hmac-1", NOW)
     assert [ledger.salt("hmac-2", NOW), other.salt("hmac-2", NOW)] == [True, False]
 
@@ -225,21 +227,23 @@ NONCE_LINES = [
 ]
 
 
-def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, path: Path) -> None:
+def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     found = Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
     for _ in range(2):
         assert ledger.keep_canary("audit", "hmac-nonce") == found
-    assert as_is(path, "SELECT source, epoch, offset FROM canaries") == [("audit", 1, 200)]
+    assert as_is(place, 'SELECT source, epoch, "offset" FROM canaries') == [("audit", 1, 200)]
 
 
 @pytest.mark.parametrize(
     ("source", "expected"), [("audit", "hmac-x"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")]
 )
-def test_what_is_no_line_of_the_canary_is_not_kept(ledger: SqlLedger, path: Path, source: str, expected: str) -> None:
+def test_what_is_no_line_of_the_canary_is_not_kept(
+    ledger: SqlLedger, place: LedgerPlace, source: str, expected: str
+) -> None:
     read(ledger, NONCE_LINES)
     assert ledger.keep_canary(source, expected) is None
-    assert as_is(path, "SELECT * FROM canaries") == []
+    assert as_is(place, "SELECT * FROM canaries") == []
 
 
 def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
@@ -253,7 +257,7 @@ def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
             assert given == found
 
 
-def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLedger, path: Path) -> None:
+def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLedger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     ledger.start_source("node-2", Position("1:2", 0, 1))
     with ledger.claim_source("node-2") as claim:
@@ -261,7 +265,7 @@ def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLe
         copies = [replace(o, place=replace(o.place, source="node-2")) for o in NONCE_LINES]
         assert ledger.observe("node-2", batch(copies), claim=claim, at=NOW, expected="hmac-nonce") is None
     assert ledger.keep_canary("node-2", "hmac-nonce") is None
-    assert as_is(path, "SELECT * FROM canaries") == []
+    assert as_is(place, "SELECT * FROM canaries") == []
 
 
 def test_the_newest_canary_of_each_source_by_vaults_time(ledger: SqlLedger) -> None:
@@ -277,10 +281,10 @@ def test_the_newest_canary_of_each_source_by_vaults_time(ledger: SqlLedger) -> N
 # -- sessions and operations ------------------------------------------------------------------------------
 
 
-def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, path: Path) -> None:
+def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, place: LedgerPlace) -> None:
     ledger.session(WORKER, NOW)
     ledger.session(WORKER, NOW + timedelta(hours=1))
-    ((first, last),) = as_is(path, "SELECT first_at, last_at FROM worker_sessions")
+    ((first, last),) = as_is(place, "SELECT CAST(first_at AS TEXT), CAST(last_at AS TEXT) FROM worker_sessions")
     assert (first[11:16], last[11:16]) == ("09:00", "10:00")
 
 
@@ -367,7 +371,7 @@ def test_nothing_is_frozen_until_a_line_says_so(ledger: SqlLedger) -> None:
     assert ledger.lift_freezes("for nothing", NOW) == 0
 
 
-def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: SqlLedger, path: Path) -> None:
+def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: SqlLedger, place: LedgerPlace) -> None:
     steal(ledger, 1)
     steal(ledger, 2, at=NOW + SECOND)
     frozen = ledger.freeze()
@@ -377,7 +381,7 @@ def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: SqlLedger, path:
     assert ledger.lift_freezes("w" * 600, NOW + 2 * SECOND) == 2
     assert ledger.freeze() is None
     assert ledger.lift_freezes("again", NOW + 3 * SECOND) == 0
-    kept = as_is(path, "SELECT line, substr(lifted_at, 18, 2), lifted_why FROM freezes ORDER BY id")
+    kept = as_is(place, "SELECT line, substr(CAST(lifted_at AS TEXT), 18, 2), lifted_why FROM freezes ORDER BY id")
     assert kept == [(f"{n:064x}", "02", "w" * 500) for n in (1, 2)]
 
 
@@ -403,10 +407,10 @@ def test_a_finding_names_its_line_and_its_request(ledger: SqlLedger) -> None:
     assert found == {"denied": ("ab" * 32, "r" * 64), "ledger_edited": (None, None)}
 
 
-def test_a_finding_of_no_task_is_kept_once_as_well(ledger: SqlLedger, path: Path) -> None:
+def test_a_finding_of_no_task_is_kept_once_as_well(ledger: SqlLedger, place: LedgerPlace) -> None:
     for _ in range(2):
         ledger.finding(None, "unknown_token", "no", NOW, line="ab" * 32)
-    assert as_is(path, "SELECT count(*) FROM findings") == [(1,)]
+    assert as_is(place, "SELECT count(*) FROM findings") == [(1,)]
 
 
 def test_known_leases_are_those_of_any_task(ledger: SqlLedger) -> None:

@@ -19,23 +19,28 @@ from builders import (
     WORKER,
     as_is,
     change,
+    drop_trigger,
     file_of,
     grant,
     issued,
     leases_of,
     make,
     read,
+    refuse_events,
     seen,
     two_tasks,
     whole,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledgers import LedgerPlace, address
+from sqlalchemy import select
 
 from jitvault.domain.chain import breaks
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
+from jitvault.ledger import schema
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change, LeaseRow
@@ -43,7 +48,7 @@ from jitvault.ports.ledger import Change, LeaseRow
 # -- lines and tasks --------------------------------------------------------------------------------------
 
 
-def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, path: Path) -> None:
+def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     lines = [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)]
     read(ledger, lines)
@@ -54,13 +59,13 @@ def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, path: Path
     read(ledger, [*lines, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
     assert len(file_of(ledger).events) == len(once.events) + 1
     assert file_of(ledger).events[-1].body["lines"] == [f"{3:064x}"]
-    assert as_is(path, "SELECT count(*) FROM observations") == [(3,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(3,)]
 
 
-def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, path: Path) -> None:
+def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)] * 2)
-    assert as_is(path, "SELECT count(*) FROM observations") == [(1,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(1,)]
 
 
 def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
@@ -133,21 +138,23 @@ def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: SqlLedger) 
     assert len(file_of(ledger).events) == 2
 
 
-def test_500_lines_are_one_batch(ledger: SqlLedger, path: Path) -> None:
+def test_500_lines_are_one_batch(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(n, Kind.LEASE_ISSUED, f"{LEASE}-{n}", actor=TOKEN) for n in range(1, 501)])
     assert len(file_of(ledger).leases) == 500
     assert len(file_of(ledger).events) == 3
-    assert as_is(path, "SELECT count(*) FROM observations") == [(500,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(500,)]
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "\u202e'; DROP TABLE tasks; --", "x" * 5000, "\U0001f600"])
-def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, odd: str) -> None:
+def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, place: LedgerPlace, odd: str) -> None:
     issued(ledger)
     line = seen(1, Kind.USED, TOKEN, actor=TOKEN, path=odd, request_id=odd, error=odd, remote=odd, detail={"e": odd})
     read(ledger, [line])
     (found,) = ledger.trail(file_of(ledger)).observations
-    assert (found.path, found.detail) == (odd[:1024], {"e": odd})
+    # the one character that PostgreSQL has not
+    path = odd if isinstance(place, Path) else odd.replace("\0", "\ufffd")
+    assert (found.path, found.detail) == (path[:1024], {"e": odd})
 
 
 # -- what Vault does not know -----------------------------------------------------------------------------
@@ -192,50 +199,52 @@ def opened_read(n: int = 15, lease: str = LEASE, **how: Any) -> Observation:
 CREATE, UNWRAP = "auth/token/create/jitvault-15m", "sys/wrapping/unwrap"
 
 
-def lines_of(path: Path, kind: Kind) -> list[str]:
-    return [line for (line,) in as_is(path, "SELECT line FROM observations WHERE kind = ? ORDER BY line", kind.value)]
+def lines_of(place: LedgerPlace, kind: Kind) -> list[str]:
+    return [line for (line,) in as_is(place, "SELECT line FROM observations WHERE kind = ? ORDER BY line", kind.value)]
 
 
 @pytest.mark.parametrize("token", ["hmac-strangers", "", TOKEN, "op-1"])
-def test_a_token_that_vault_does_not_know_is_anybodys_and_left_out(ledger: SqlLedger, path: Path, token: str) -> None:
+def test_a_token_that_vault_does_not_know_is_anybodys_and_left_out(
+    ledger: SqlLedger, place: LedgerPlace, token: str
+) -> None:
     issued(ledger)
     before = file_of(ledger)
     read(ledger, [refused(1, token), seen(2, Kind.USED, "hmac-strangers", actor="hmac-strangers")])
-    assert lines_of(path, Kind.REFUSED) == []
+    assert lines_of(place, Kind.REFUSED) == []
     assert file_of(ledger) == before
 
 
 @pytest.mark.parametrize("token", [WRAPPING, AGENT, READ])
 @pytest.mark.parametrize("batches", [1, 2])
 def test_a_token_that_stood_for_a_tasks_token_is_kept_when_vault_forgot_it(
-    ledger: SqlLedger, path: Path, token: str, batches: int
+    ledger: SqlLedger, place: LedgerPlace, token: str, batches: int
 ) -> None:
     issued(ledger)
     before = [created(), unwrapped(), wrapped_read()]
     for part in ([[*before, refused(20, token)]], [before, [refused(20, token)]])[batches - 1]:
         read(ledger, part)
-    assert lines_of(path, Kind.REFUSED) == [f"{20:064x}"]
+    assert lines_of(place, Kind.REFUSED) == [f"{20:064x}"]
     assert f"{20:064x}" in file_of(ledger).events[-1].body["lines"]
 
 
-def test_it_does_not_matter_where_in_a_batch_the_token_is_introduced(ledger: SqlLedger, path: Path) -> None:
+def test_it_does_not_matter_where_in_a_batch_the_token_is_introduced(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [refused(1, AGENT), refused(2, "hmac-strangers"), created(), unwrapped()])
-    assert lines_of(path, Kind.REFUSED) == [f"{1:064x}"]
+    assert lines_of(place, Kind.REFUSED) == [f"{1:064x}"]
 
 
-def test_a_wrapping_that_was_made_anew_stands_for_the_same_token(ledger: SqlLedger, path: Path) -> None:
+def test_a_wrapping_that_was_made_anew_stands_for_the_same_token(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [created(), rewrapped(11, WRAPPING, "hmac-w2")])
     read(ledger, [rewrapped(12, "hmac-w2", "hmac-w3"), rewrapped(13, "hmac-other", "hmac-other-2")])
     read(ledger, [refused(20, "hmac-w3"), refused(21, "hmac-other-2")])
-    assert lines_of(path, Kind.REFUSED) == [f"{20:064x}"]
+    assert lines_of(place, Kind.REFUSED) == [f"{20:064x}"]
 
 
-def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: SqlLedger, path: Path) -> None:
+def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: SqlLedger, place: LedgerPlace) -> None:
     read(ledger, [refused(1, "hmac-strangers")])
     assert ledger.readings()["audit"].position.offset == 200
-    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+    assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
 
 
 # -- leases that only an unwrap shows ---------------------------------------------------------------------
@@ -340,19 +349,19 @@ def test_an_unwrap_of_something_else_shows_no_lease_of_ours(ledger: SqlLedger, h
 # -- what freezes everything ------------------------------------------------------------------------------
 
 
-def alarms(path: Path) -> list[tuple[Any, ...]]:
-    return as_is(path, "SELECT task_id, rule, line, request_id FROM findings ORDER BY id")
+def alarms(place: LedgerPlace) -> list[tuple[Any, ...]]:
+    return as_is(place, "SELECT task_id, rule, line, request_id FROM findings ORDER BY id")
 
 
 def canary_line(n: int = 1, remote: str = "10.1.1.1", **how: Any) -> Observation:
     return seen(n, Kind.CANARY, "hmac-nonce", remote=remote, **how)
 
 
-def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: SqlLedger, path: Path) -> None:
+def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [created()])
-    assert (ledger.freeze(), alarms(path)) == (None, [])
+    assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -368,14 +377,14 @@ def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: SqlLedger, path: Path
     ids=str,
 )
 def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
-    ledger: SqlLedger, path: Path, how: dict[str, Any]
+    ledger: SqlLedger, place: LedgerPlace, how: dict[str, Any]
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     line = created(10, "hmac-unknown", request_id="r-x", remote="10.9.9.9", **how)
     for _ in range(2):
         read(ledger, [replace(line, line=f"{9:064x}", closing=False), line], at=NOW + timedelta(seconds=5))
-    assert alarms(path) == [(None, "unknown_token", line.line, "r-x")]
+    assert alarms(place) == [(None, "unknown_token", line.line, "r-x")]
     frozen = ledger.freeze()
     assert frozen is not None
     assert (frozen.line, frozen.at) == (line.line, NOW + timedelta(seconds=5))
@@ -385,25 +394,25 @@ def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
 
 
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)
-def test_a_token_that_was_not_made_is_no_alarm(ledger: SqlLedger, path: Path, how: dict[str, Any]) -> None:
+def test_a_token_that_was_not_made_is_no_alarm(ledger: SqlLedger, place: LedgerPlace, how: dict[str, Any]) -> None:
     read(ledger, [created(actor="hmac-thief", **how)])
-    assert (ledger.freeze(), alarms(path)) == (None, [])
+    assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
-def test_an_alarm_its_lines_and_what_they_mean_are_committed_together(ledger: SqlLedger, path: Path) -> None:
+def test_an_alarm_its_lines_and_what_they_mean_are_committed_together(ledger: SqlLedger, place: LedgerPlace) -> None:
     issued(ledger)
     lines = [created(actor="hmac-thief"), seen(3, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)]
     # the last thing that is written of a batch is refused
-    as_is(path, "CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'refused'); END")
+    refuse_events(place)
     with pytest.raises(LedgerUnavailable, match="refused"):
         read(ledger, lines)
-    assert (ledger.freeze(), alarms(path), leases_of(ledger)) == (None, [], [])
-    assert as_is(path, "SELECT count(*) FROM observations") == [(0,)]
+    assert (ledger.freeze(), alarms(place), leases_of(ledger)) == (None, [], [])
+    assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
     assert ledger.readings()["audit"].position.offset == 0
-    as_is(path, "DROP TRIGGER refuse")
+    drop_trigger(place, "refuse", "events")
     read(ledger, lines)
     assert ledger.freeze() is not None
-    assert (len(alarms(path)), leases_of(ledger)) == (1, [LEASE])
+    assert (len(alarms(place)), leases_of(ledger)) == (1, [LEASE])
 
 
 OPENED = [
@@ -419,23 +428,25 @@ OURS = [seen(10, Kind.USED, TOKEN, actor=TOKEN, alias=READ), seen(11, Kind.UNWRA
 
 
 @pytest.mark.parametrize("line", OPENED[1:], ids=lambda o: f"{o.kind} {o.remote}")
-def test_what_others_unwrap_on_the_workers_host_is_theirs(ledger: SqlLedger, path: Path, line: Observation) -> None:
+def test_what_others_unwrap_on_the_workers_host_is_theirs(
+    ledger: SqlLedger, place: LedgerPlace, line: Observation
+) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [line])
-    assert (ledger.freeze(), alarms(path)) == (None, [])
+    assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
 @pytest.mark.parametrize("line", OPENED, ids=lambda o: f"{o.kind} {o.remote}")
 def test_an_unwrap_from_the_workers_own_address_freezes_everything(
-    ledger: SqlLedger, path: Path, line: Observation
+    ledger: SqlLedger, place: LedgerPlace, line: Observation
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line(), *OURS])
     read(ledger, [line])
-    assert alarms(path) == [(None, "unwrap_by_worker", line.line, line.request_id)]
+    assert alarms(place) == [(None, "unwrap_by_worker", line.line, line.request_id)]
     frozen = ledger.freeze()
     assert frozen is not None
     assert frozen.line == line.line
@@ -460,11 +471,11 @@ def test_the_address_can_be_learnt_in_the_same_batch(ledger: SqlLedger) -> None:
     ],
 )
 def test_an_unwrap_that_is_no_alarm(
-    ledger: SqlLedger, path: Path, learnt: str, how: dict[str, Any], shared: tuple[str, ...]
+    ledger: SqlLedger, place: LedgerPlace, learnt: str, how: dict[str, Any], shared: tuple[str, ...]
 ) -> None:
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line(), replace(OPENED[0], **how)], shared=shared)
-    assert (ledger.freeze(), alarms(path)) == (None, []), learnt
+    assert (ledger.freeze(), alarms(place)) == (None, []), learnt
 
 
 @pytest.mark.parametrize(
@@ -479,11 +490,13 @@ def test_an_unwrap_that_is_no_alarm(
     ],
     ids=lambda o: f"{o.kind} {o.actor} {o.remote}",
 )
-def test_an_address_is_learnt_from_our_own_canaries_alone(ledger: SqlLedger, path: Path, teacher: Observation) -> None:
+def test_an_address_is_learnt_from_our_own_canaries_alone(
+    ledger: SqlLedger, place: LedgerPlace, teacher: Observation
+) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [teacher, OPENED[0]])
-    assert (ledger.freeze(), alarms(path)) == (None, [])
+    assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
 def test_where_a_worker_acts_from_now_is_what_counts(ledger: SqlLedger) -> None:
@@ -533,41 +546,69 @@ class Entered:
     freezes: frozenset[tuple[Any, ...]]
 
 
-COLUMNS = "line, at, closing, kind, request_id, path, subject, actor, op, remote, failed, error, token, alias, detail"
+COLUMNS = [
+    "line",
+    "at",
+    "closing",
+    "kind",
+    "request_id",
+    "path",
+    "subject",
+    "actor",
+    "op",
+    "remote",
+    "failed",
+    "error",
+    "token",
+    "alias",
+    "detail",
+]
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger with two tasks and a session of the worker, to be copied."""
     path = tmp_path_factory.mktemp("begun") / "ledger.db"
-    database = opened(f"sqlite:///{path}", create=True)
+    fill(path)
+    assert [p.name for p in path.parent.iterdir()] == ["ledger.db"]
+    return path
+
+
+def fill(place: LedgerPlace) -> None:
+    database = opened(address(place), create=True)
     ledger = SqlLedger(database)
     two_tasks(ledger)
     ledger.session(WORKER, NOW)
     database.engine.dispose()
-    assert [p.name for p in path.parent.iterdir()] == ["ledger.db"]
-    return path
 
 
 def entered(begun: Path, batches: Iterable[tuple[str, Sequence[Observation]]]) -> Entered:
     """What a copy of `begun` holds after it read `batches`, each of a source."""
     path = begun.with_name("copy.db")
     shutil.copy(begun, path)
-    database = opened(f"sqlite:///{path}", create=False)
+    return entered_into(path, batches)
+
+
+def entered_into(place: LedgerPlace, batches: Iterable[tuple[str, Sequence[Observation]]]) -> Entered:
+    database = opened(address(place), create=False)
     ledger = SqlLedger(database)
     for source, lines in batches:
         read(ledger, [replace(o, place=replace(o.place, source=source)) for o in lines], source=source)
     files = [file_of(ledger, name) for name in ("t-1", "t-2")]
+    with database.read() as connection:
+        columns = [schema.observations.c[name] for name in COLUMNS]
+        rows = [tuple(row) for row in connection.execute(select(*columns))]
+        freezes = [tuple(row) for row in connection.execute(select(schema.freezes.c.reason, schema.freezes.c.line))]
     database.engine.dispose()
     for file in files:
         assert breaks(file.events, head=file.task.head) == []
         told = [lease for event in file.events for lease in event.body.get("leases", ())]
         assert sorted(told) == sorted(lease.lease_id for lease in file.leases)
     return Entered(
-        observations=frozenset(as_is(path, f"SELECT {COLUMNS} FROM observations")),
+        observations=frozenset((*row[:-1], str(row[-1])) for row in rows),
         leases=tuple(lease for file in files for lease in file.leases),
         tasks=tuple((f.task.state, f.task.end_reason, f.grants, f.operations) for f in files),
-        freezes=frozenset(as_is(path, "SELECT reason, line FROM freezes")),
+        freezes=frozenset(freezes),
     )
 
 
@@ -623,6 +664,12 @@ def at_once_with_refusals(begun: Path) -> Entered:
 def test_what_the_laws_compare_with_has_everything_in_it(at_once: Entered, at_once_with_refusals: Entered) -> None:
     assert (len(at_once.observations), len(at_once.leases), len(at_once.freezes)) == (len(STORY), 4, 1)
     assert len(at_once_with_refusals.observations) == len(STORY) + 3
+
+
+def test_both_databases_mean_the_same(place: LedgerPlace, at_once_with_refusals: Entered) -> None:
+    fill(place)
+    halves = [("audit", [*STORY[::2], *REFUSALS]), ("node-2", STORY[1::2]), ("audit", [*STORY, *REFUSALS])]
+    assert entered_into(place, halves) == at_once_with_refusals
 
 
 @LAW

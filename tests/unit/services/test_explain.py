@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from jitvault import shipped
 from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.domain.question import Action, Load, Principal
 from jitvault.domain.spec import parse_spec
+from jitvault.domain.template import load_templates
 from jitvault.services.ask import Asked
-from jitvault.services.explain import explain
+from jitvault.services.explain import explain, not_renewed
 
 SHIPPED = Path(__file__).parents[3] / "policies" / "cedar"
 POLICIES = CedarAuthorizer(
@@ -114,3 +116,25 @@ def test_a_shorter_window_is_named_where_that_does() -> None:
 def test_where_no_single_change_does_none_is_told() -> None:
     held = {"pg": Load(agent_leases=200, findings=1)}
     assert explain(POLICIES, asked(loads=held)).instead == ()
+
+
+TEMPLATES = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
+GRANT = '@id("g") permit (principal, action == Action::"grant", resource);'
+RENEW = '@id("r") permit (principal, action == Action::"renew", resource) when {{ {} }};'
+
+
+@pytest.mark.parametrize(
+    ("renew", "warned"),
+    [
+        ("true", []),
+        ("", ["pki-service", "postgres-readonly", "postgres-readwrite"]),
+        ('resource.tier == "low"', ["pki-service", "postgres-readwrite"]),
+        ("context.window_s < 3600", ["pki-service", "postgres-readonly", "postgres-readwrite"]),
+        ('principal in Group::"jitvault-operators"', []),
+    ],
+)
+def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: list[str]) -> None:
+    schema = (SHIPPED / "jitvault.cedarschema").read_text()
+    own = CedarAuthorizer({"a.cedar": GRANT + (RENEW.format(renew) if renew else "")}, schema)
+    assert [words.split()[0] for words in not_renewed(own, TEMPLATES.values())] == warned
+    assert not_renewed(POLICIES, TEMPLATES.values()) == []

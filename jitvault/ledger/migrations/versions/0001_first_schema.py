@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from jitvault.ledger.dialect import append_only
 from jitvault.ledger.schema import APPEND_ONLY, UtcTime
 
 revision = "0001"
@@ -31,11 +32,8 @@ def upgrade() -> None:
     _revisions()
     _leases()
     for table in APPEND_ONLY:
-        for act in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-            )
+        for statement in append_only(op.get_bind().dialect.name, table):
+            op.execute(statement)
 
 
 def _audit_gaps() -> None:
@@ -63,7 +61,7 @@ def _audit_sources() -> None:
         "audit_sources",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("identity", sa.String(length=500), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("vouched", sa.Boolean(create_constraint=True, name="vouched"), nullable=False),
         sa.Column("read_at", UtcTime(), nullable=True),
@@ -78,7 +76,7 @@ def _canaries() -> None:
         "canaries",
         sa.Column("source", sa.String(length=255), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("source", "epoch", "offset", name=op.f("pk_canaries")),
     )
@@ -133,7 +131,7 @@ def _observations() -> None:
         sa.Column("line", sa.String(length=64), nullable=False),
         sa.Column("source", sa.String(length=255), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("offset", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
         sa.Column("closing", sa.Boolean(create_constraint=True, name="closing"), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),

@@ -1,0 +1,1 @@
+"""What `jitvault doctor` looks at: each module judges the facts of one area, and knows no client."""

@@ -1,0 +1,182 @@
+"""The ledger and what it says of tasks: is it whole, has it room, and is anything left undone?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jitvault.domain.checkup.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.errors import LedgerUnavailable, NotConfirmed, SecurityFinding, WaitTimedOut
+
+_WORK = frozenset({Ability.GRANT, Ability.PROVE})
+LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
+CHAINS = About("ledger", "chains", SecurityFinding, frozenset({Ability.PROVE}))
+ROOM = About("ledger", "room", LedgerUnavailable)
+LOG = About("ledger", "write-ahead log", LedgerUnavailable)
+FINDINGS = About("tasks", "findings", SecurityFinding)
+OVERDUE = About("tasks", "overdue", WaitTimedOut)
+UNPROVEN = About("tasks", "ending", NotConfirmed)
+IRREVOCABLE = About("tasks", "not revocable", NotConfirmed)
+OUTLIVING = About("tasks", "outliving leases", NotConfirmed)
+
+MB = 1024 * 1024
+LEAST_ROOM, LITTLE_ROOM, LONG_LOG = 64 * MB, 1024 * MB, 256 * MB
+LATE, LONG = timedelta(minutes=1), timedelta(minutes=5)
+RECENT = timedelta(days=1)
+_MENDS_END = "`jitvault status TASK` says what keeps it; the last resort is `jitvault revoke --force`."
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes free on the ledger's disk, and in its write-ahead log."""
+
+    free: int
+    log: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    task_id: str | None
+    rule: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What stands in the ledger. `broken` are the tasks whose chain is not whole, of the `looked_at` that were read.
+
+    `overdue` are tasks and since when, `ending` those that are being ended and since when, `stuck` are leases that
+    could not be revoked, with their tasks.
+    """
+
+    schema: str
+    installation: str | None
+    tasks: int
+    looked_at: int
+    broken: Sequence[str]
+    room: Room | None
+    findings: Sequence[Finding]
+    overdue: Sequence[tuple[str, datetime]]
+    ending: Sequence[tuple[str, datetime]]
+    stuck: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outliving:
+    """A live lease that Vault will keep longer than its task may hold access."""
+
+    lease_id: str
+    task_id: str
+    expires_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """There is a ledger, and it cannot be used."""
+
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoneYet:
+    """There is no ledger where the worker would make one. `published` is how many tasks Vault knows of."""
+
+    published: int
+    room: Room | None
+
+
+def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
+    if isinstance(record, Record):
+        yield LEDGER.ok(f"schema {record.schema}, {record.tasks} tasks")
+        yield _chains(record)
+        yield from _room(record.room)
+    elif isinstance(record, NoneYet):
+        yield _none_yet(record)
+        yield CHAINS.ok("there is nothing yet")
+        yield from _room(record.room)
+    else:
+        yield LEDGER.skipped(record) if isinstance(record, Unknown) else LEDGER.fail(record.why, record.mend)
+        unknown = Unknown(record.why, record.mend)
+        yield from (about.skipped(unknown) for about in (CHAINS, ROOM, LOG))
+
+
+def _none_yet(found: NoneYet) -> Check:
+    if found.published:
+        return LEDGER.fail(
+            f"there is none, and Vault knows of {found.published} tasks: it was lost, or JITVAULT_LEDGER names another",
+            "Put it back from its backup, then run `jitvault sweep`.",
+        )
+    return LEDGER.warn("there is none yet", "The worker makes it with its first task.")
+
+
+def judge_tasks(record: Known[Record | Unusable | NoneYet], now: datetime) -> Iterator[Check]:
+    if isinstance(record, NoneYet):
+        yield from (about.ok("there is no task yet") for about in (FINDINGS, OVERDUE, UNPROVEN, IRREVOCABLE))
+        return
+    if not isinstance(record, Record):
+        unknown = Unknown(record.why, record.mend)
+        yield from (about.skipped(unknown) for about in (FINDINGS, OVERDUE, UNPROVEN, IRREVOCABLE))
+        return
+    yield _findings(record.findings, now)
+    late = [f"{task} since {_clock(at)}" for task, at in record.overdue if now - at > LATE]
+    if late:
+        yield OVERDUE.fail(listed(late), "Nobody does what is due: is `jitvault audit follow` running?")
+    else:
+        yield OVERDUE.ok("nothing waits for longer than a minute")
+    long = [f"{task} since {_clock(at)}" for task, at in record.ending if now - at > LONG]
+    yield UNPROVEN.fail(listed(long), _MENDS_END) if long else UNPROVEN.ok("no end has been unproven for 5 min")
+    stuck = [f"{lease} of {task}" for lease, task in record.stuck]
+    if stuck:
+        yield IRREVOCABLE.fail(listed(stuck), "Vault could not revoke them: mend its connection to the target.")
+    else:
+        yield IRREVOCABLE.ok("no lease resists")
+
+
+def judge_outliving(found: Known[tuple[int, Sequence[Outliving]]]) -> Check:
+    """`found` is how many live leases were looked at, and those that will outlive their task."""
+    if isinstance(found, Unknown):
+        return OUTLIVING.skipped(found)
+    looked_at, leases = found
+    if leases:
+        told = [f"{o.lease_id} of {o.task_id} until {_clock(o.expires_at)}, task {_clock(o.ends_at)}" for o in leases]
+        return OUTLIVING.warn(listed(told), "They end with their token and are revoked; without both they live on.")
+    return OUTLIVING.ok(f"none of {looked_at} live leases")
+
+
+def _chains(record: Record) -> Check:
+    if record.broken:
+        return CHAINS.fail(f"changed by hand: {listed(record.broken)}", "Treat it as an incident; restore the ledger.")
+    return CHAINS.ok(f"whole, of {record.looked_at} of {record.tasks} tasks that were read")
+
+
+def _room(room: Room | None) -> Iterator[Check]:
+    if room is None:
+        elsewhere = Unknown("the ledger is a database server's", "Look at that server's own monitoring.")
+        yield from (about.skipped(elsewhere) for about in (ROOM, LOG))
+        return
+    seen, mend = f"{room.free // MB} MB are free on its disk", "Free space: a full ledger grants nothing."
+    if room.free < LEAST_ROOM:
+        yield ROOM.fail(seen, mend)
+    else:
+        yield ROOM.warn(seen, mend) if room.free < LITTLE_ROOM else ROOM.ok(seen)
+    told = f"{room.log // MB} MB"
+    mend = "A reader has held it open for long: look for a command that hangs."
+    yield LOG.warn(told, mend) if room.log > LONG_LOG else LOG.ok(told)
+
+
+def _findings(findings: Sequence[Finding], now: datetime) -> Check:
+    fresh = [finding for finding in findings if now - finding.at <= RECENT]
+    told = listed([f"{finding.rule} ({finding.task_id or 'no task'})" for finding in fresh or findings])
+    mend = (
+        "`jitvault status TASK` has the evidence; `jitvault close-findings AGENT --reason WHY` once it is understood."
+    )
+    if fresh:
+        return FINDINGS.fail(f"{len(fresh)} of the last day: {told}", mend)
+    return FINDINGS.warn(f"{len(findings)} older: {told}", mend) if findings else FINDINGS.ok("none is open")
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,95 @@
+"""The Vault server itself: is it there, open, the active node, and does its clock agree with ours?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from jitvault.domain.checkup.check import EVERYTHING, Ability, About, Check, Known, Unknown
+from jitvault.errors import AuditUntrusted, VaultUnavailable
+
+MEASURED_ON = (2, 7)
+MAX_SKEW, NOTABLE_SKEW = timedelta(seconds=30), timedelta(seconds=5)
+
+REACHABLE = About("vault", "reachable", VaultUnavailable, EVERYTHING)
+OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
+VERSION = About("vault", "version", VaultUnavailable)
+CLOCK = About("vault", "clock", AuditUntrusted, frozenset({Ability.GRANT, Ability.PROVE}))
+NODE = About("vault", "node", VaultUnavailable)
+
+AWAY = Unknown("Vault does not answer, or is sealed", "Mend `reachable` and `unsealed` first.")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What `sys/health` and `sys/leader` said. `skew` is Vault's clock less ours; `leader` the active node's address,
+    None where nobody says; `clustered` whether there can be several nodes.
+    """
+
+    address: str
+    initialised: bool
+    sealed: bool
+    version: str
+    skew: timedelta
+    clustered: bool
+    is_active: bool
+    leader: str | None
+
+    @property
+    def serves(self) -> bool:
+        return self.initialised and not self.sealed
+
+
+def judge(server: Known[Server]) -> Iterator[Check]:
+    """All checks of this area."""
+    if isinstance(server, Unknown):
+        yield REACHABLE.fail(server.why, server.mend)
+        yield from (about.skipped(AWAY) for about in (OPEN, VERSION, CLOCK, NODE))
+        return
+    yield REACHABLE.ok(f"{server.address} answers")
+    yield _open(server)
+    yield _version(server.version)
+    yield _clock(server.skew)
+    yield _node(server) if server.serves else NODE.skipped(AWAY)
+
+
+def _open(server: Server) -> Check:
+    if not server.initialised:
+        return OPEN.fail("it was never initialised", "Initialise it, then `jitvault init`.")
+    if server.sealed:
+        return OPEN.fail("it is sealed: leases neither end nor are revoked", "Unseal it: `bao operator unseal`.")
+    return OPEN.ok("it is unsealed")
+
+
+def _version(version: str) -> Check:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    measured = ".".join(map(str, MEASURED_ON))
+    if found and (int(found[1]), int(found[2])) == MEASURED_ON:
+        return VERSION.ok(version)
+    return VERSION.warn(
+        f"{version or 'none told'}; what jitvault knows was measured on OpenBao {measured}",
+        "Read docs/vault-facts.md, and run the tests against this version.",
+    )
+
+
+def _clock(skew: timedelta) -> Check:
+    if abs(skew) <= timedelta(seconds=1):
+        # Vault tells whole seconds
+        return CLOCK.ok("Vault's and ours agree")
+    way = "ahead of" if skew > timedelta(0) else "behind"
+    seen, mend = f"Vault's is {abs(skew).total_seconds():.0f} s {way} ours", "Set both by NTP."
+    if abs(skew) > MAX_SKEW:
+        return CLOCK.fail(f"{seen}: nothing is granted or confirmed", mend)
+    return CLOCK.warn(seen, mend) if abs(skew) > NOTABLE_SKEW else CLOCK.ok(seen)
+
+
+def _node(server: Server) -> Check:
+    if not server.clustered:
+        return NODE.ok("it stands alone")
+    if server.is_active:
+        return NODE.ok("it is the active node")
+    if server.leader is None:
+        return NODE.fail("it is a standby, and no node is active", "`bao operator raft list-peers`")
+    return NODE.ok(f"it is a standby; commands go to {server.leader}, the active node")

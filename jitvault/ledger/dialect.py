@@ -1,0 +1,101 @@
+"""What SQLite and PostgreSQL say in different words. The rest of the ledger is the same statements for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Float, String, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+Upsert = sqlite.Insert | postgresql.Insert
+
+
+class now_s(FunctionElement[float]):  # noqa: N801 - it is written like a function of SQL
+    """Seconds since 1970 by the database's own clock, at this moment and not when the transaction began."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now_s, "sqlite")
+def _now_on_sqlite(_element: now_s, _compiler: Any, **_kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now_s, "postgresql")
+def _now_on_postgresql(_element: now_s, _compiler: Any, **_kw: Any) -> str:
+    return "extract(epoch FROM clock_timestamp())::float8"
+
+
+@compiles(String, "postgresql")
+def _text_on_postgresql(_type: String, _compiler: Any, **_kw: Any) -> str:
+    # SQLite holds to no length. What is too long is cut where it is entered, and not refused on one of the two alone
+    return "TEXT"
+
+
+def upsert(connection: Connection, table: Table) -> Upsert:
+    """An INSERT that can say what happens where the row is there already."""
+    return upsert_on(connection.dialect.name, table)
+
+
+def upsert_on(dialect: str, table: Table) -> Upsert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def take_time(connection: Connection) -> None:
+    """Let the statements of this transaction last as long as they do: a large table gets a new index."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
+# -- append-only tables ------------------------------------------------------------------------------------
+
+
+def append_only(dialect: str, table: str) -> list[str]:
+    """The statements that keep a table append-only, by triggers of the names that `guards` gives."""
+    if dialect != "postgresql":
+        return [
+            f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            for act in ("update", "delete")
+        ]
+    refuse = (
+        "CREATE OR REPLACE FUNCTION jitvault_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation'; "
+        "END $$"
+    )
+    return [
+        refuse,
+        *(
+            f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
+            f"FOR EACH {'STATEMENT' if act == 'truncate' else 'ROW'} EXECUTE FUNCTION jitvault_append_only()"
+            for act in ("update", "delete", "truncate")
+        ),
+    ]
+
+
+def guards(dialect: str, tables: Iterable[str]) -> set[str]:
+    """The names of the triggers that keep `tables` append-only."""
+    acts = ("update", "delete", "truncate") if dialect == "postgresql" else ("update", "delete")
+    return {f"{table}_no_{act}" for table in tables for act in acts}
+
+
+def triggers(connection: Connection) -> set[str]:
+    """The names of all triggers that are there and work."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    if connection.dialect.name == "postgresql":
+        query = (
+            "SELECT tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid "
+            "WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND relnamespace = current_schema()::regnamespace"
+        )
+    return set(connection.execute(text(query)).scalars())
+
+
+def set_numbers(connection: Connection, table: str) -> None:
+    """Let the numbers that the database gives to new rows of `table` go on after those that were copied into it."""
+    if connection.dialect.name == "postgresql":
+        newest = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0"  # noqa: S608 - a table of ours
+        connection.execute(text(newest))

@@ -1,0 +1,226 @@
+"""A ledger in a PostgreSQL database: any number of workers on any number of machines.
+
+What SQLite gives by having one writer at a time is had here by two kinds of transactions. Those that change a task lock
+its row and run beside each other; those that enter what was read of the audit stream, or look whether something is
+there before they write it, run alone: nobody's change can be missed by them, and none can miss theirs.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.ledger.store import to_json
+
+# how long a server that went away is waited for, and a lock each time
+PATIENCE_S = 10.0
+LOCK_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 60_000
+# a process that is paused within a transaction would hold up all others
+IDLE_TIMEOUT_MS = 15_000
+_TRIES = 8
+_FIRST_PAUSE_S = 0.02
+# of all advisory locks in this database the one of the ledger's own
+_LOCK = 0x6A69_7476
+# serialization failure, deadlock; a row that another transaction entered while this one looked whether it is there
+_AGAIN = frozenset({"40001", "40P01", "23505"})
+_LOCKED = "55P03"
+_FULL = frozenset({"53100", "53200"})
+# connections are refused or ended: shutting down, starting up, failed over, too many of them
+_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "53300"})
+
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """`jitvault.ledger.store.Store`."""
+
+    def __init__(self, url: URL) -> None:
+        self._secret = url.password
+        self._known = False
+        settings = {
+            "timezone": "UTC",
+            "lock_timeout": LOCK_TIMEOUT_MS,
+            "statement_timeout": STATEMENT_TIMEOUT_MS,
+            "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        given = url.query.get("options", "")
+        arguments = {
+            "connect_timeout": 10,
+            "application_name": "jitvault",
+            # a server that is gone without a word is noticed
+            "keepalives_idle": 10,
+            "tcp_user_timeout": 20_000,
+            **{name: value for name, value in url.query.items() if name != "options"},
+            "options": f"{options} {given if isinstance(given, str) else ' '.join(given)}".strip(),
+            # no plan of one connection is kept for another: a pooler may stand between
+            "prepare_threshold": None,
+        }
+        self.engine = create_engine(
+            url.set(drivername="postgresql+psycopg", query={}),
+            connect_args=arguments,
+            json_serializer=to_json,
+            pool_size=4,
+            max_overflow=28,
+            pool_timeout=PATIENCE_S,
+        )
+        event.listen(self.engine, "connect", _on_connect)
+        event.listen(self.engine, "checkout", _on_checkout)
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
+        """A unit that another transaction got in the way of is run again whole, also after the server went away.
+
+        What a lost answer to a commit means is asked of the server itself, by the transaction's number.
+        """
+        began, tries = time.monotonic(), 0
+        while True:
+            tries += 1
+            try:
+                return self._written(unit, alone=alone)
+            except (DBAPIError, PoolTimeout) as error:
+                if not self._passes(error, tries, time.monotonic() - began):
+                    raise self._translated(error) from None
+            time.sleep(min(1.0, _FIRST_PAUSE_S * 2**tries) * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+    def _written(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
+        kind = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        first = text(f"SELECT {kind}({_LOCK}), pg_current_xact_id()::text")
+        with self.engine.connect() as connection:
+            number: str = connection.execute(first).one()[1]
+            value = unit(connection)
+            try:
+                connection.commit()
+            except DBAPIError as error:
+                if not _is_lost(error):
+                    raise
+                unanswered = error
+            else:
+                return value
+        if not self._was_committed(number):
+            raise unanswered
+        return value
+
+    def _was_committed(self, number: str) -> bool:
+        """What became of a transaction whose commit was sent and not answered. Raises LedgerUnavailable: unknown."""
+        query = text("SELECT pg_xact_status(CAST(:number AS xid8))")
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                with self.engine.connect() as connection:
+                    found = connection.execute(query, {"number": number}).scalar()
+            except DBAPIError:
+                found = None
+            if found in ("committed", "aborted"):
+                return bool(found == "committed")
+            time.sleep(0.1)
+        raise LedgerUnavailable(
+            "the ledger's server went away while a change was being written: it may have been written or not",
+            hint="Run the command again: it goes on from what the ledger has.",
+        )
+
+    def _passes(self, error: Exception, tries: int, waited_s: float) -> bool:
+        code = _code(error)
+        if code in _AGAIN:
+            return tries < _TRIES
+        if code == _LOCKED:
+            return tries < 3
+        return self._known and waited_s < PATIENCE_S and (_is_lost(error) or code in _AWAY)
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        try:
+            with self._connected() as connection, connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+        except (DBAPIError, PoolTimeout) as error:
+            raise self._translated(error) from None
+
+    def _connected(self) -> Connection:
+        """A connection with a view of its own that does not change. A server that went away is waited for."""
+        began = time.monotonic()
+        while True:
+            try:
+                connection = self.engine.connect()
+            except DBAPIError:
+                if not self._known or time.monotonic() - began > PATIENCE_S:
+                    raise
+                time.sleep(0.1)
+            else:
+                self._known = True
+                return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def _translated(self, error: Exception) -> LedgerUnavailable:
+        code, cause = _code(error), getattr(error, "orig", None)
+        if code in _FULL:
+            return LedgerFull("the ledger is full: its server has no room")
+        # the details of a refusal show rows
+        said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
+        if self._secret:
+            said = said.replace(str(self._secret), "***")
+        return LedgerUnavailable(
+            f"the ledger cannot be used: {said:.200}",
+            hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",
+        )
+
+
+def checked(url: URL) -> URL:
+    """Raises LedgerUnavailable for what cannot be a ledger."""
+    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise LedgerUnavailable("a ledger on PostgreSQL has no driver of its own", hint="Write postgresql://…")
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise LedgerUnavailable(
+            "a ledger on PostgreSQL needs psycopg", hint="Install jitvault with its extra `postgres`."
+        ) from None
+    return url
+
+
+def _code(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether there is no connection any more, or none could be had."""
+    code = _code(error)
+    return getattr(error, "connection_invalidated", False) or (
+        type(getattr(error, "orig", None)).__name__ == "OperationalError" and (code is None or code.startswith("08"))
+    )
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.adapters.register_dumper(str, _text_dumper())
+
+
+def _text_dumper() -> type:
+    from psycopg.types.string import StrDumper
+
+    class Text(StrDumper):
+        """Text of an audit line can hold the one character that PostgreSQL cannot."""
+
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\ufffd"))
+
+    return Text
+
+
+def _on_checkout(connection: Any, _record: object, _proxy: object) -> None:
+    """A server that ended the connection has said so: nothing else comes unasked. It costs no round trip to see."""
+    ready, _, _ = select.select([connection.pgconn.socket], [], [], 0)
+    if ready:
+        raise DisconnectionError("the server ended this connection")

@@ -1,0 +1,124 @@
+"""A ledger in a SQLite file: one machine, and one writer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool, Pool
+
+from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.ledger.group import GroupCommit
+from jitvault.ledger.store import to_json
+
+BUSY_TIMEOUT_MS = 10_000
+_TRIES = 3
+_WRITE = "jitvault_write"
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """`jitvault.ledger.store.Store`; `exclusive` where nobody else may have the file open."""
+
+    def __init__(self, url: URL, *, exclusive: bool = False) -> None:
+        pool: dict[str, type[Pool]] = {"poolclass": NullPool} if exclusive else {}
+        timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
+        self.engine = create_engine(url, connect_args=timeout, json_serializer=to_json, **pool)
+        if exclusive:
+            event.listen(self.engine, "connect", _exclusive)
+        event.listen(self.engine, "connect", _on_connect)
+        event.listen(self.engine, "begin", _on_begin)
+        self.group = GroupCommit(self._transaction)
+
+    def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
+        """A deferred transaction that turns into a writer fails when another wrote in between, so SQLite begins
+        IMMEDIATE; a unit that still meets a busy database is run again whole, from its reads.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return self.group.write(unit)
+            except OperationalError as error:
+                if "locked" in str(error.orig) and attempt < _TRIES:
+                    continue
+                raise _translated(error) from None
+            except (DatabaseError, PoolTimeout) as error:
+                raise _translated(error) from None
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection, connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+        except (DatabaseError, PoolTimeout) as error:
+            raise _translated(error) from None
+
+
+def checked(url: URL) -> URL:
+    """Raises LedgerUnavailable for what cannot be a ledger."""
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
+        # an option can make it a ledger in memory, or change how long a writer waits
+        raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
+    if not url.database or url.database == ":memory:":
+        raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
+    return url
+
+
+def prepare(file: Path, *, create: bool) -> None:
+    """See that there is a file that only its owner can read."""
+    try:
+        if file.exists() and file.stat().st_size > 0:
+            return
+        if not create:
+            raise LedgerUnavailable(
+                f"there is no ledger at {file}",
+                hint="The worker makes it with its first task. Auditors get JITVAULT_LEDGER from who runs the worker.",
+            )
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise LedgerUnavailable(f"the ledger {file} cannot be created: {error.strerror}") from None
+
+
+def _exclusive(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    # the driver must not begin by itself: _on_begin says how
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # NORMAL would lose committed intents when the power fails
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    # without it REPLACE passes by the triggers that keep tables append-only
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _translated(error: Exception) -> LedgerUnavailable:
+    reason = str(getattr(error, "orig", None) or error)
+    # SHMSIZE: there is no room for the index of SQLite's log
+    if "full" in reason or getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
+        return LedgerFull(f"the ledger is full: {reason}")
+    return LedgerUnavailable(f"the ledger cannot be used: {reason:.200}")

@@ -1,0 +1,69 @@
+"""The freezes in force, for people: what operators signed and nobody lifted, and what a tripwire froze."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from jitvault.domain.papers import FreezePaper, accepted
+from jitvault.domain.scope import Scope, Word, in_force
+from jitvault.domain.signing import payload_of
+from jitvault.errors import SecurityFinding
+from jitvault.ports.record import Freeze
+from jitvault.ports.vault import Documents
+from jitvault.services.context import Worker
+from jitvault.services.papers import freezes
+
+
+def frozen_by_all(worker: Worker) -> list[dict[str, Any]]:
+    """Every freeze as the worker goes by it, verified, the oldest first: `{kind, scope, by, at, reason, line}`."""
+    tripped = worker.ledger.freeze()
+    return [*([_tripped(tripped)] if tripped else []), *map(_signed, freezes(worker))]
+
+
+def frozen_by_operators(documents: Documents, *, own: str, tripped: Freeze | None) -> list[dict[str, Any]]:
+    """The same as far as somebody without the worker's identity can see it: `by` is an entity, or `you`, and whether
+    its author still is an operator the worker decides.
+    """
+    signed = in_force(word for entity in _authors(documents) for word in _words(documents, entity, own))
+    return [*([_tripped(tripped)] if tripped else []), *map(_signed, signed)]
+
+
+def _authors(documents: Documents) -> list[str]:
+    return sorted(name.rstrip("/") for name in documents.names("freezes/"))
+
+
+def _words(documents: Documents, entity: str, own: str) -> Iterator[Word]:
+    for key in documents.names(f"freezes/{entity}/"):
+        # what is no proper document counts for nothing
+        with suppress(SecurityFinding):
+            stored = documents.read(f"freezes/{entity}/{key}")
+            if stored is None:
+                continue
+            paper = accepted(FreezePaper, payload_of(stored.document), task=key, entity=entity)
+            scope = Scope(paper.agent, paper.template, paper.owner)
+            if scope.key == key:
+                yield Word(scope, paper.freezes, "you" if entity == own else entity, paper.reason, stored.written_at)
+
+
+def _signed(word: Word) -> dict[str, Any]:
+    return {
+        "kind": "operator",
+        "scope": word.scope.as_json(),
+        "by": word.by,
+        "at": word.at.isoformat(),
+        "reason": word.reason,
+        "line": None,
+    }
+
+
+def _tripped(freeze: Freeze) -> dict[str, Any]:
+    return {
+        "kind": "tripwire",
+        "scope": {},
+        "by": None,
+        "at": freeze.at.isoformat(),
+        "reason": freeze.reason,
+        "line": freeze.line,
+    }

@@ -1,0 +1,437 @@
+"""`jitvault doctor` on real servers: all well with each identity, and everything that it has to notice, broken once."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from commands import SPEC, Quick, Result
+from rig import Rig
+
+from jitvault import shipped
+from jitvault.provision import init
+from jitvault.provision.desired import TokenRole
+from jitvault.provision.plan import role_body
+from jitvault.sandbox.world import shipped_want
+from jitvault.services import observe
+
+pytestmark = pytest.mark.usefixtures("lab")
+
+WORKER = {"JITVAULT_ADMIN_TOKEN": ""}
+SKIPS_FOR_ADMINS = {
+    *("mount", "audited header", "access policy", "policy", "group", "mount tuning", "as a whole", "devices"),
+    *("secrets in the log",),
+}
+Environment = dict[str, str]
+Break = Callable[[Rig], contextlib.AbstractContextManager[Environment]]
+
+
+def doctor(rig: Rig, who: str | None = "admin", extra: Environment | None = None) -> Result:
+    return rig(who, "doctor", code=None, extra=extra)
+
+
+def checks(result: Result) -> dict[str, dict[str, Any]]:
+    """The checks by name; `area, name` where two areas have the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for check in result.json["checks"]:
+        found[f"{check['area']}, {check['name']}"] = found[check["name"]] = check
+    return found
+
+
+def status(result: Result, status: str) -> set[str]:
+    return {check["name"] for check in result.json["checks"] if check["status"] == status}
+
+
+# -- all well ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "worker", "code", "skipped"),
+    [
+        ("admin", True, 0, {"in use"}),
+        (None, True, 0, SKIPS_FOR_ADMINS | {"in use", "person"}),
+        ("operator", True, 0, SKIPS_FOR_ADMINS | {"in use"}),
+    ],
+    ids=["administrator", "worker", "operator with the worker's"],
+)
+def test_all_is_well_for_whoever_has_the_worker_s_identity(
+    rig: Rig, who: str | None, worker: bool, code: int, skipped: set[str]
+) -> None:
+    result = doctor(rig, who, None if who == "admin" else WORKER)
+    assert result.code == code, result
+    assert status(result, "fail") == set()
+    assert status(result, "skipped") == skipped
+    assert result.json["can"] == {"grant": True, "revoke": True, "prove": True}
+    # the sandbox has one audit device, this test has no ledger yet, and a root token is nobody
+    assert status(result, "warn") == {"usable"} | ({"devices", "person"} if who == "admin" else set())
+
+
+@pytest.mark.parametrize("who", ["operator", "approver-1", "agent", None])
+def test_a_person_alone_is_told_what_could_not_be_looked_at(rig: Rig, who: str | None) -> None:
+    result = Quick(rig.cli.variables, rig.cli.home)(who, "doctor", "--json", code=2, worker=False, extra=WORKER)
+    assert status(result, "fail") == set()
+    assert result.json["can"] == {"grant": None, "revoke": None, "prove": None}
+    found = checks(result)
+    assert found["trust"]["status"] == found["worker token"]["status"] == "skipped"
+    assert all(check["mend"] for check in result.json["checks"] if check["status"] == "skipped")
+    assert "not known" in result.error["message"]
+
+
+def test_it_changes_nothing(rig: Rig) -> None:
+    """Neither in Vault nor in a ledger, which it does not even make."""
+    doctor(rig)
+    assert not rig.ledger_path.exists()
+    before = rig.world.audit_file.stat().st_size
+    doctor(rig)
+    lines = rig.world.audit_file.read_bytes()[before:].decode().splitlines()
+    written = {line.split('"path":"', 1)[1].split('"', 1)[0] for line in lines if '"operation":"update"' in line}
+    assert written == {"sys/audit-hash/jitvault"}
+
+
+def test_no_secret_is_in_what_it_prints(rig: Rig) -> None:
+    rig.granted(_spec(rig, "no-secret"))
+    said = doctor(rig)
+    people = rig.cli(*("admin", "doctor"), code=0)
+    dsn = rig.document("probes/postgres")["dsn"]
+    tokens = [value for name, value in rig.cli.variables.items() if name.endswith("_TOKEN")]
+    for text in (said.stdout, said.stderr, people.stdout, people.stderr):
+        assert not [s for s in [*tokens, dsn, dsn.partition("password=")[2].split()[0]] if s in text]
+    assert "Can it grant: yes, revoke: yes, prove: yes" in people.stdout
+
+
+# -- what is broken --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def header_gone(rig: Rig) -> Iterator[Environment]:
+    rig.admin.delete("sys/config/auditing/request-headers/X-Jitvault-Op")
+    yield {}
+    rig.admin.write("sys/config/auditing/request-headers/X-Jitvault-Op", {"hmac": False})
+
+
+@contextlib.contextmanager
+def provisioned_again(rig: Rig) -> Iterator[None]:
+    yield
+    init.apply(rig.admin, init.plan(rig.admin, shipped_want()))
+
+
+@contextlib.contextmanager
+def role_edited(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        rig.admin.write("auth/token/roles/jitvault-15m", {**role_body(TokenRole("jitvault-15m", 86_400, ()))})
+        yield WORKER
+
+
+@contextlib.contextmanager
+def network_widened(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        body = role_body(TokenRole("jitvault-1h-loopback", 3600, ("10.0.0.0/8", "127.0.0.0/8")))
+        rig.admin.write("auth/token/roles/jitvault-1h-loopback", body)
+        yield {}
+
+
+@contextlib.contextmanager
+def worker_policy_wider(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        text = rig.admin.read("sys/policies/acl/jitvault-worker") or {}
+        more = text["data"]["policy"] + 'path "secret/*" { capabilities = ["read"] }\n'
+        rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": more})
+        yield {}
+
+
+@contextlib.contextmanager
+def key_deletable(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        rig.admin.write("jitvault-transit/keys/jitvault-receipts/config", {"deletion_allowed": True})
+        yield {}
+
+
+@contextlib.contextmanager
+def worker_has_more(rig: Rig) -> Iterator[Environment]:
+    made = rig.admin.write("auth/token/create", {"policies": ["jitvault-worker", "jitvault-operator"], "ttl": "10m"})
+    yield {**WORKER, "JITVAULT_WORKER_TOKEN": made["auth"]["client_token"]}
+
+
+@contextlib.contextmanager
+def worker_revoked(rig: Rig) -> Iterator[Environment]:
+    made = rig.admin.write("auth/token/create", {"policies": ["jitvault-worker"], "ttl": "10m"})["auth"]
+    rig.admin.write("auth/token/revoke-accessor", {"accessor": made["accessor"]})
+    yield {**WORKER, "JITVAULT_WORKER_TOKEN": made["client_token"]}
+
+
+@contextlib.contextmanager
+def worker_disabled(rig: Rig) -> Iterator[Environment]:
+    rig.admin.write("identity/entity/name/worker", {"disabled": True})
+    yield WORKER
+    rig.admin.write("identity/entity/name/worker", {"disabled": False})
+
+
+@contextlib.contextmanager
+def audit_file_gone(rig: Rig) -> Iterator[Environment]:
+    yield {"JITVAULT_AUDIT_FILE": str(rig.cli.home / "nowhere.log")}
+
+
+@contextlib.contextmanager
+def audit_file_of_another(rig: Rig) -> Iterator[Environment]:
+    """Lines stop to come, as from a device that writes elsewhere now."""
+    copy = rig.cli.home / "copy.log"
+    shutil.copy(rig.world.audit_file, copy)
+    yield {**WORKER, "JITVAULT_AUDIT_FILE": str(copy)}
+
+
+@contextlib.contextmanager
+def another_device_is_read(rig: Rig) -> Iterator[Environment]:
+    yield {"JITVAULT_AUDIT_DEVICE": "elsewhere"}
+
+
+@contextlib.contextmanager
+def schema_old(rig: Rig) -> Iterator[Environment]:
+    rig.sql("UPDATE alembic_version SET version_num = '0000'")
+    yield WORKER
+
+
+@contextlib.contextmanager
+def ledger_lost(rig: Rig) -> Iterator[Environment]:
+    yield {**WORKER, "JITVAULT_LEDGER": f"sqlite:///{rig.cli.home / 'another.db'}"}
+
+
+@contextlib.contextmanager
+def ledger_of_another(rig: Rig) -> Iterator[Environment]:
+    rig.sql("UPDATE installation SET id = ?", "0" * 32)
+    yield WORKER
+
+
+@contextlib.contextmanager
+def event_edited(rig: Rig) -> Iterator[Environment]:
+    rig.drop_triggers()
+    assert rig.sql("UPDATE events SET body = '{}' WHERE seq = 1") == 1
+    yield WORKER
+
+
+def _policies(rig: Rig, more: str) -> str:
+    directory = rig.cli.home / "other-policies"
+    shutil.copytree(shipped.policies_dir() / "cedar", directory)
+    (directory / "more.cedar").write_text(more)
+    return str(directory)
+
+
+@contextlib.contextmanager
+def policies_invalid(rig: Rig) -> Iterator[Environment]:
+    yield {**WORKER, "JITVAULT_POLICIES": _policies(rig, "permit (principal, action, resource) when { nonsense };")}
+
+
+@contextlib.contextmanager
+def templates_invalid(rig: Rig) -> Iterator[Environment]:
+    directory = rig.cli.home / "bad-templates"
+    directory.mkdir()
+    (directory / "one.yaml").write_text("apiVersion: jitvault.dev/v1\nkind: Nothing\n")
+    yield {**WORKER, "JITVAULT_TEMPLATES": str(directory)}
+
+
+@contextlib.contextmanager
+def probe_without_right(rig: Rig) -> Iterator[Environment]:
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute("REVOKE pg_signal_backend FROM jitvault_probe")
+        yield WORKER
+        target.execute("GRANT pg_signal_backend TO jitvault_probe")
+
+
+@contextlib.contextmanager
+def probe_written_wrong(rig: Rig) -> Iterator[Environment]:
+    before = rig.document("probes/postgres")
+    rig.put("probes/postgres", {"dsn": before["dsn"].replace("password=", "password=wrong")})
+    yield WORKER
+    rig.put("probes/postgres", before)
+    rig.vouch()
+
+
+@contextlib.contextmanager
+def everything_frozen_by_people(rig: Rig) -> Iterator[Environment]:
+    rig("operator", "freeze", "--all", "--reason", "fire drill")
+    yield WORKER
+    rig("operator", "unfreeze", "--all", "--reason", "over")
+
+
+@contextlib.contextmanager
+def everything_frozen_by_a_tripwire(rig: Rig) -> Iterator[Environment]:
+    rig.sql("INSERT INTO freezes (reason, line, at) VALUES ('a stolen worker', 'l', '2026-01-01 00:00:00')")
+    yield WORKER
+
+
+@contextlib.contextmanager
+def finding_open(rig: Rig) -> Iterator[Environment]:
+    # somebody else takes the token first, and the agent's own unwrap is refused
+    spec = _spec(rig, "intercepted")
+    granted = rig.granted(spec)
+    rig.use(granted, read=False)
+    rig("agent", "unwrap", granted["wrapping"][0]["token"], code=9)
+    rig("operator", "status", spec.stem, code=None)
+    yield WORKER
+
+
+@contextlib.contextmanager
+def nobody_does_what_is_due(rig: Rig) -> Iterator[Environment]:
+    rig.granted(_spec(rig, "overdue"))
+    assert rig.sql("UPDATE tasks SET due_at = datetime('now', '-5 minutes') WHERE state = 'issued'") == 1
+    yield WORKER
+
+
+@contextlib.contextmanager
+def end_unproven_for_long(rig: Rig) -> Iterator[Environment]:
+    rig.active(_spec(rig, "unproven"))
+    past = "datetime('now', '-1 hours')"
+    rig.sql(f"UPDATE tasks SET state = 'ending', end_reason = 'operator', ending_at = {past} WHERE state = 'issued'")
+    yield WORKER
+
+
+@contextlib.contextmanager
+def lease_resists(rig: Rig) -> Iterator[Environment]:
+    spec = _spec(rig, "resists")
+    rig.active(spec)
+    rig("operator", "status", spec.stem)
+    assert rig.sql("UPDATE leases SET verdict = 'irrevocable'") == 1
+    yield WORKER
+
+
+def _spec(rig: Rig, task: str, window: str = "15m") -> Path:
+    """A spec whose task's id begins with `task`: Vault remembers those of other tests."""
+    task = f"{task}-{secrets.token_hex(4)}"
+    path = rig.cli.home / f"{task}.yaml"
+    more = {"id": task, "criticality": "low", "template": "postgres-readonly", "window": window}
+    path.write_text(SPEC.format(**more, intent="Count the orders.", more=""))
+    return path
+
+
+BROKEN: list[tuple[Break, str, int, str]] = [
+    (header_gone, "audited header", 9, "X-Jitvault-Op is missing"),
+    (role_edited, "token role", 9, "jitvault-15m is another (token_explicit_max_ttl: 86400 → 900)"),
+    (network_widened, "token role", 9, "jitvault-1h-loopback is another"),
+    (worker_policy_wider, "policy", 9, "jitvault-worker is another"),
+    (key_deletable, "signing key", 9, "jitvault-receipts is another (deletion_allowed: true → false)"),
+    (worker_has_more, "worker policies", 10, "more than jitvault-worker: default, jitvault-operator"),
+    (worker_revoked, "worker token", 10, "permission denied"),
+    (worker_disabled, "worker token", 10, "permission denied"),
+    (audit_file_gone, "files", 7, "No such file or directory"),
+    (audit_file_of_another, "trust", 7, "does not show what Vault was just asked"),
+    (another_device_is_read, "devices", 7, "there is no audit device elsewhere"),
+    (schema_old, "usable", 11, "schema version 0000"),
+    (ledger_lost, "usable", 11, "it was lost"),
+    (ledger_of_another, "usable", 11, "another installation"),
+    (event_edited, "chains", 12, "changed by hand: any-"),
+    (policies_invalid, "set", 8, "more.cedar"),
+    (templates_invalid, "granted", 8, "one.yaml"),
+    (probe_without_right, "postgres", 6, "it lacks pg_signal_backend"),
+    (probe_written_wrong, "postgres", 6, "could not be asked"),
+    (everything_frozen_by_people, "by operators", 3, "everything by operator"),
+    (everything_frozen_by_a_tripwire, "by a tripwire", 12, "a stolen worker"),
+    (finding_open, "findings", 12, "unwrap_refused (intercepted-"),
+    (nobody_does_what_is_due, "overdue", 13, "overdue-"),
+    (end_unproven_for_long, "ending", 6, "unproven-"),
+    (lease_resists, "not revocable", 6, "of resists-"),
+]
+
+
+@pytest.fixture
+def used(rig: Rig) -> None:
+    """The rig's ledger is there: Vault knows of the tasks of other tests, and without one it would be a lost ledger."""
+    rig("operator", "submit", _spec(rig, "any"))
+
+
+@pytest.mark.usefixtures("used")
+@pytest.mark.parametrize(("broken", "name", "code", "seen"), BROKEN, ids=[one[0].__name__ for one in BROKEN])
+def test_what_is_broken_is_told_and_nothing_else(
+    rig: Rig, broken: Break, name: str, code: int, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in ("files", "trust", "devices"):
+        # the line that will not come is not waited for
+        monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
+    with broken(rig) as extra:
+        who = "operator" if extra.get("JITVAULT_ADMIN_TOKEN") == "" else "admin"
+        result = doctor(rig, who, extra)
+    found = checks(result)[name]
+    assert (found["status"], result.code) == ("fail", code), result
+    assert seen in found["seen"] and found["mend"]
+    assert found["seen"] in result.error["message"]
+    # what rests on it is skipped or fails for the same reason; nothing else fails
+    also = {"files": {"trust"}, "devices": {"trust"}, "policy": {"worker policies"}}.get(name, set())
+    assert status(result, "fail") <= {name} | also
+    for ability in found["needed_to"]:
+        assert result.json["can"][ability] is False
+
+
+@pytest.mark.usefixtures("used")
+def test_the_stream_is_judged_without_a_ledger_or_policies_that_can_be_used(rig: Rig) -> None:
+    extra: Environment = {}
+    with schema_old(rig) as one, policies_invalid(rig) as two, templates_invalid(rig) as three:
+        for more in (one, two, three):
+            extra |= more
+            found = checks(doctor(rig, "operator", extra))
+            assert found["trust"]["status"] == "ok", found
+            assert found["by operators"]["status"] == "ok", found
+
+
+def test_a_set_that_is_refused_leaves_the_last_good_one_and_it_is_named(rig: Rig) -> None:
+    rig("operator", "submit", _spec(rig, "decided"))
+    with policies_invalid(rig) as extra:
+        found = checks(doctor(rig, "operator", extra))
+    decided = rig.rows("SELECT body FROM events")[0][0]
+    assert found["in use"]["status"] == "warn"
+    assert found["in use"]["seen"].rpartition(" ")[2] in decided
+
+
+# -- what is worth a word --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("used")
+def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
+    rig.active(_spec(rig, "outliving", window="60s"))
+    rig("operator", "freeze", "--agent", "somebody", "--reason", "on leave")
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute("ALTER ROLE jitvault_probe CREATEDB")
+        result = doctor(rig, "operator", WORKER)
+        target.execute("ALTER ROLE jitvault_probe NOCREATEDB")
+    rig("operator", "unfreeze", "--agent", "somebody", "--reason", "back")
+    assert result.code == 0, result
+    found = checks(result)
+    assert status(result, "warn") == {"postgres", "by operators", "outliving leases"}
+    assert "no probe needs CREATEDB" in found["postgres"]["seen"]
+    assert "agent somebody by operator" in found["by operators"]["seen"]
+    assert "of outliving-" in found["outliving leases"]["seen"]
+
+
+@pytest.mark.usefixtures("used")
+def test_a_template_whose_role_changed_is_told_and_the_others_go_on(rig: Rig) -> None:
+    role = dict((rig.admin.read("database/roles/app-readwrite") or {})["data"])
+    rig.admin.write("database/roles/app-readwrite", {**role, "max_ttl": "2h"})
+    result = doctor(rig, "operator", WORKER)
+    rig.admin.write("database/roles/app-readwrite", role)
+    assert result.code == 0, result
+    found = checks(result)
+    assert found["postgres-readwrite"]["status"] == "warn"
+    assert "changed since" in found["postgres-readwrite"]["seen"]
+    assert (found["granted"]["status"], found["granted"]["seen"]) == ("ok", "2 of 3 are granted")
+
+
+# -- Vault away; the servers are this module's own, and nothing comes after this ---------------------------
+
+
+def test_a_sealed_vault_and_one_that_is_away_are_told_with_all_that_needs_none(rig: Rig) -> None:
+    rig("operator", "submit", _spec(rig, "before-the-seal"))
+    rig.admin.write("sys/seal")
+    sealed = doctor(rig)
+    rig.world.servers.openbao.kill()
+    away = doctor(rig)
+    for result, name in ((sealed, "unsealed"), (away, "reachable")):
+        found = checks(result)
+        assert (result.code, found[name]["status"]) == (5, "fail"), result
+        assert status(result, "fail") == {name}
+        assert result.json["can"] == {"grant": False, "revoke": False, "prove": False}
+        # what lies on this machine is looked at all the same
+        assert {"usable", "chains", "set", "files", "overdue"} <= status(result, "ok")
+        assert {"worker token", "trust", "token role", "postgres"} & status(result, "ok") == set()

@@ -1,0 +1,343 @@
+"""More time for a task that holds access: decided anew, by the same token or by the next one, and never by two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import without_limits
+from hands import without_a_token
+from rig import Rig
+
+from jitvault.domain.extension import extended
+from jitvault.domain.revision import Revision
+from jitvault.domain.scope import Scope
+from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.errors import VaultRefused, VaultUnavailable
+from jitvault.services import advance
+from jitvault.services.sign import sign_extension, sign_freeze
+
+Spec = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("lab")
+
+
+def extend(rig: Rig, task: str, how_long: str = "5m", who: str = "operator", **how: Any) -> Any:
+    return rig(who, "extend", task, "--for", how_long, "--reason", "the import is slow", **how)
+
+
+def ends_at(rig: Rig, task: str) -> datetime:
+    found = rig.file(task).task.ends_at
+    assert found is not None
+    return found
+
+
+def test_within_the_roles_cap_the_same_token_lives_on(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    held = rig.active(file)
+    before = ends_at(rig, file.stem)
+    told = extend(rig, file.stem, "7m").json
+    assert (told["replaces"], told["wrapping"], told["extension"]["state"]) == (False, [], "extended")
+    assert ends_at(rig, file.stem) == before + timedelta(minutes=7) == datetime.fromisoformat(told["ends_at"])
+    assert told["extension"]["window_s"] == 12 * 60
+    assert rig.is_live(held.token) and rig.lease_is_live(held.lease_id)
+    (grant,) = rig.file(file.stem).grants
+    assert grant.renew_at is not None
+    shown = rig("operator", "status", file.stem).json
+    assert [(e["seconds"], e["by"]["name"], e["reason"]) for e in shown["extensions"]] == [
+        (420, "operator", "the import is slow")
+    ]
+    rig("operator", "complete", file.stem)
+    (row,) = rig("auditor", "report", file.stem).json["leases"]
+    assert (row["extended_s"], row["ends_at"]) == (420, told["ends_at"])
+
+
+def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dead(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    told = extend(rig, file.stem, "10m").json
+    assert told["replaces"] and len(told["wrapping"]) == 1
+    old, new = rig.file(file.stem).grants
+    (lease,) = rig.file(file.stem).leases
+    assert (old.verdict, old.settled, lease.verdict) == ("audit_confirmed", True, "target_confirmed")
+    assert (new.role, new.settled, rig.file(file.stem).task.state) == ("jitvault-1h", False, "issued")
+    assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+    # nobody told the agent: what it does with the old one is no finding
+    with pytest.raises(VaultRefused):
+        rig.vault(held.token).read("database/creds/app-readonly")
+    again = rig.use(told)
+    assert rig.is_live(again.token) and rig.lease_is_live(again.lease_id)
+    rig("operator", "status", file.stem)
+    assert rig.file(file.stem).task.state == "active"
+    proof = rig("operator", "complete", file.stem).json
+    assert proof["confirmed"] and [x["verdict"] for x in proof["leases"]] == ["target_confirmed"] * 2
+    assert rig.findings(file.stem) == []
+    assert len(extended(rig.file(file.stem).events)) == 1
+    rig.settle()
+    assert rig("operator", "status", file.stem).json["state"] == "sealed"
+
+
+def approved(rig: Rig, spec: Spec, window: str = "5m", more: str = "") -> str:
+    """A task that an approver agreed to, and whose token its agent has."""
+    file = spec(criticality="medium", window=window, more=more)
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    rig.use(dict(rig("operator", "grant", file.stem).json), read=False)
+    return file.stem
+
+
+def unchanged(rig: Rig, task: str, before: datetime) -> None:
+    file = rig.file(task)
+    assert (file.task.state, file.task.ends_at, len(file.grants)) == ("active", before, 1)
+
+
+# -- who has to agree -----------------------------------------------------------------------------------------------
+
+
+def test_an_approver_sees_by_how_much_and_signs_exactly_that(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    before = ends_at(rig, task)
+    waits = extend(rig, task, code=4).json
+    unchanged(rig, task, before)
+    (waiting,) = [one for one in rig("approver-1", "approvals").json["tasks"] if one["task_id"] == task]
+    assert waiting["digest"] == waits["extension"]["digest"] != rig.file(task).task.digest
+    assert "asks for 5m more" in waiting["words"][0] and "10m in all" in waiting["words"][0]
+    assert waiting["extends_until"] == (before + timedelta(minutes=5)).isoformat()
+    # the approval of the revision is none of more time, and neither is one of another length
+    assert "not sha256:" in rig("approver-1", "approve", task, "--digest", rig.file(task).task.digest, code=9).stderr
+    extend(rig, task, "6m", code=4)
+    rig("approver-1", "approve", task, "--yes", "--digest", waits["extension"]["digest"], code=9)
+    assert rig("approver-1", "approve", task, "--yes").json["missing"] == []
+    assert ends_at(rig, task) == before + timedelta(minutes=6)
+    assert rig("approver-1", "approve", task, "--yes", code=9)
+    # what carried it carries the task from then on
+    rig("approver-1", "withdraw", task, "--yes", code=None)
+    assert rig.file(task).task.end_reason == "policy"
+
+
+def test_an_approval_of_more_time_alone_can_be_taken_back(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec, window="55m")
+    extend(rig, task, code=4)
+    rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
+    assert len(extended(rig.file(task).events)) == 1
+    rig("operator", "status", task)
+    assert rig.file(task).task.state == "active"
+    rig("approver-2", "withdraw", task, "--yes", code=None)
+    file = rig.file(task)
+    assert file.task.end_reason == "policy"
+    assert "its extension until" in str([e.body for e in file.events if e.kind == "ending"])
+
+
+def test_a_new_token_waits_for_who_takes_it(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec, window="15m")
+    extend(rig, task, "30m", code=4)
+    rig("approver-1", "approve", task, "--yes")
+    # approved, and nobody of the requester's is there to take it
+    assert rig.file(task).task.state == "active" and not extended(rig.file(task).events)
+    told = extend(rig, task, "30m").json
+    assert told["replaces"] and rig.use(told).secrets
+    rig("operator", "complete", task)
+
+
+def test_a_denial_of_more_time_leaves_the_task_as_it_was(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec)
+    before = ends_at(rig, task)
+    extend(rig, task, code=4)
+    rig("approver-2", "deny", task, "--yes", "--reason", "long enough")
+    unchanged(rig, task, before)
+    assert "long enough" in extend(rig, task, code=3).stderr
+    unchanged(rig, task, before)
+    rig("operator", "complete", task)
+
+
+def test_an_agent_extends_nothing_for_itself_unless_policy_says_so(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file = spec(window="5m")
+    rig.active(file)
+    before = ends_at(rig, file.stem)
+    assert "is not extended" in extend(rig, file.stem, who="agent", code=3).stderr
+    unchanged(rig, file.stem, before)
+    assert "only the requester" in extend(rig, file.stem, who="approver-1", code=3).stderr
+    own = without_limits(tmp_path / "own")
+    (own / "agents.cedar").write_text(
+        '@id("agents") permit (principal is Agent, action == Action::"extend", resource);'
+    )
+    extend(rig, file.stem, who="agent", extra={"JITVAULT_POLICIES": str(own)})
+    assert ends_at(rig, file.stem) == before + timedelta(minutes=5)
+    rig("operator", "complete", file.stem)
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "said"),
+    [
+        ('@id("x") @max_window("8m") permit (principal, action == Action::"extend", resource);', 3, "policy allows 8m"),
+        ('@id("x") forbid (principal, action == Action::"extend", resource);', 3, "forbidden by x"),
+        (
+            '@id("x") forbid (principal, action == Action::"extend", resource) when { context.window_s > 599 };',
+            3,
+            "forbidden by x",
+        ),
+        ("", 8, "its templates allow 1h"),
+    ],
+    ids=["window", "forbidden", "whole-window", "template"],
+)
+def test_what_policy_and_templates_do_not_allow_changes_nothing(
+    rig: Rig, spec: Spec, tmp_path: Path, rule: str, code: int, said: str
+) -> None:
+    file = spec(window="5m")
+    rig.active(file)
+    before = ends_at(rig, file.stem)
+    own = without_limits(tmp_path / "own")
+    (own / "more.cedar").write_text(rule)
+    found = extend(rig, file.stem, "5m" if rule else "56m", code=code, extra={"JITVAULT_POLICIES": str(own)})
+    assert said in found.stderr
+    unchanged(rig, file.stem, before)
+    # a request that was refused is not looked at again, when nobody waits for it
+    rig("operator", "status", file.stem)
+    unchanged(rig, file.stem, before)
+    rig("operator", "complete", file.stem)
+    assert "there is no deadline to move" in extend(rig, file.stem, code=9).stderr
+
+
+def test_what_is_frozen_is_not_extended(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    rig.active(file)
+    scope = Scope(agent="research-agent")
+    sign_freeze(rig.wiring().person, scope, freezes=True, reason="look first")
+    try:
+        assert "frozen" in extend(rig, file.stem, code=3).stderr
+    finally:
+        sign_freeze(rig.wiring().person, scope, freezes=False, reason="looked")
+    assert rig.file(file.stem).task.end_reason == "frozen"
+    assert not extended(rig.file(file.stem).events)
+
+
+def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    rig.active(file)
+    place, person = f"requests/{rig.entity('operator')}/{file.stem}/extend", rig.wiring().person
+    # one that was written over before anybody looked at it
+    revision = Revision.of(rig.file(file.stem).revision.body)
+    sign_extension(person, revision, ends_at=ends_at(rig, file.stem), seconds=120, reason="it is slow")
+    unseen = rig.document(place)
+    extend(rig, file.stem, "1m")
+    before, used = ends_at(rig, file.stem), rig.document(place)
+    # as it was
+    rig("operator", "status", file.stem)
+    unchanged(rig, file.stem, before)
+    wanted = {
+        "kind": "extend",
+        "task": file.stem,
+        "entity": rig.entity("operator"),
+        "nonce": "1" * 32,
+        "at": datetime.now(UTC).isoformat(),
+        "digest": rig.file(file.stem).task.digest,
+        "ends_at": before.isoformat(),
+        "seconds": 60,
+        "reason": "more",
+    }
+    approver = rig.wiring("approver-1").person.signer
+    rig.put(place, approver.sign(wanted, DOCUMENT_TYPE, key=signer_key(rig.entity("approver-1"))))
+    rig("operator", "status", file.stem, code=12)
+    unchanged(rig, file.stem, before)
+    assert rig.findings(file.stem) == ["forged_document"]
+    for old in (used, unseen):
+        rig.put(place, old)
+        rig("operator", "status", file.stem, code=12)
+        unchanged(rig, file.stem, before)
+    # signed by who may, it counts: the test can fail
+    rig.put(place, person.signer.sign(wanted, DOCUMENT_TYPE, key=signer_key(person.entity)))
+    rig("operator", "status", file.stem, code=12)
+    assert ends_at(rig, file.stem) == before + timedelta(seconds=60)
+    rig("operator", "complete", file.stem, code=12)
+
+
+# -- families, delivery, what was in flight ---------------------------------------------------------------------------
+
+
+def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = spec(window="15m")
+    parent = rig.active(top)
+    child = spec(window="10m", more=f"  parent: {top.stem}\n")
+    held = rig.active(child)
+    before = ends_at(rig, child.stem)
+    assert "cannot end later" in extend(rig, child.stem, "10m", code=8).stderr
+    unchanged(rig, child.stem, before)
+    with monkeypatch.context() as between:
+
+        def away(*_: object) -> None:
+            raise VaultUnavailable("Vault is away")
+
+        # between its two tokens the parent is held all the same
+        between.setattr(advance, "put_next_token", away)
+        extend(rig, top.stem, "20m", code=5)
+        assert rig.file(top.stem).task.state == "issuing"
+        rig("operator", "status", child.stem)
+    rig.use(dict(rig("operator", "grant", top.stem).json), read=False)
+    assert not rig.is_live(parent.token)
+    rig("operator", "status", child.stem)
+    assert rig.is_live(held.token) and rig.file(child.stem).task.state == "active"
+    extend(rig, child.stem, "5m")
+    assert ends_at(rig, child.stem) == before + timedelta(minutes=5)
+    rig("operator", "complete", top.stem)
+    assert rig.file(child.stem).task.end_reason == "parent"
+
+
+def test_an_agents_new_token_lies_in_its_inbox(rig: Rig, spec: Spec) -> None:
+    file = spec(more="  deliver: agent\n")
+    rig("operator", "grant", file)
+    rig("agent", "unwrap", file.stem)
+    assert extend(rig, file.stem, "20m").json["wrapping"] == []
+    rig("agent", "unwrap", file.stem)
+    rig("operator", "status", file.stem)
+    assert rig.file(file.stem).task.state == "active"
+    rig("operator", "complete", file.stem)
+
+
+def test_a_lease_that_comes_to_the_old_token_is_ended(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig.use(extend(rig, file.stem, "20m").json)
+    late, _ = without_a_token(rig, held)
+    rig("operator", "status", file.stem)
+    assert not rig.lease_is_live(late)
+    assert rig.file(file.stem).task.state == "active"
+    rig("operator", "complete", file.stem)
+
+
+def test_what_needed_no_renewal_is_renewed_from_then_on(rig: Rig, spec: Spec) -> None:
+    file = spec(window="90s")
+    held = rig.active(file)
+    assert not rig.file(file.stem).grants[-1].rolling
+    # on a machine without the worker's identity it is only signed
+    alone = ("--for", "4m", "--reason", "slow", "--wait", "0.5", "--json")
+    rig.cli("operator", "extend", file.stem, *alone, worker=False, code=13)
+    rig("operator", "status", file.stem)
+    (grant,) = rig.file(file.stem).grants
+    assert grant.rolling and grant.renew_at is not None
+    assert [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_token"] == ["ok"]
+    assert rig.is_live(held.token)
+    rig("operator", "complete", file.stem)
+
+
+def test_while_the_old_lease_cannot_be_ended_there_is_no_new_token(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig.world.servers.postgres.stop()
+    try:
+        assert "not proven dead yet" in extend(rig, file.stem, "20m", code=6).stderr
+        shown = rig("operator", "status", file.stem, code=6).json
+        assert (shown["state"], rig.task_tokens(file.stem)) == ("issuing", [])
+        assert not all(check["ok"] for check in shown["leases"][0]["checks"])
+    finally:
+        rig.world.servers.postgres.start()
+    rig("operator", "status", file.stem)
+    assert not rig.lease_is_live(held.lease_id)
+    rig.use(dict(rig("operator", "grant", file.stem).json))
+    rig("operator", "complete", file.stem)

@@ -1,0 +1,116 @@
+"""Where tests keep their ledgers: in a file of SQLite's, or in a database of a real PostgreSQL, one for each test.
+
+A place is the file's path, or the database's URL.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from jitvault.ledger.database import raw, upgrade
+from jitvault.sandbox.postgres import Postgres
+
+LedgerPlace = Path | str
+WANTED = os.environ.get("JITVAULT_TEST_LEDGER", "sqlite")
+"""Where the tests of the whole product keep them; those of the ledger itself run on both."""
+
+_MADE = "jitvault_ledger"
+
+
+class Shelf:
+    """Ledgers on one PostgreSQL. Each is a copy of one that was made once, which takes a fifth of the time."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+        self._has_one = False
+
+    def new(self) -> str:
+        """The URL of a new ledger with nothing in it."""
+        if not self._has_one:
+            self._run(f"CREATE DATABASE {_MADE}")
+            database = raw(self._url(_MADE), create=True)
+            upgrade(database)
+            database.engine.dispose()
+            self._has_one = True
+        return self.copy(self._url(_MADE))
+
+    def copy(self, url: str) -> str:
+        """The URL of a new ledger that holds what the one at `url` does, which nobody has open."""
+        name = f"ledger_{secrets.token_hex(6)}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {url.rpartition('/')[2].partition('?')[0]}")
+        return self._url(name)
+
+    def empty(self) -> str:
+        """The URL of a new database without a ledger."""
+        name = f"empty_{secrets.token_hex(6)}"
+        self._run(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def _url(self, name: str) -> str:
+        server = self.server
+        # sent in plain, so that a test can see what goes over the wire
+        login = f"{server.superuser}:{server.superuser_password}"
+        return f"postgresql://{login}@{server.host}:{server.port}/{name}?sslmode=disable"
+
+    def _run(self, statement: str) -> None:
+        with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@cache
+def shelf_of(server: Postgres) -> Shelf:
+    return Shelf(server)
+
+
+def new_place(server: Postgres, file: Path, kind: str = WANTED) -> LedgerPlace:
+    """Where a new ledger is kept: in `file`, which is not made, or on `server`, where it is made."""
+    return shelf_of(server).new() if kind == "postgresql" else file
+
+
+def kind_of(ledger: str) -> str:
+    """By what JITVAULT_LEDGER says; where it says nothing the tests' own choice."""
+    return "postgresql" if ledger.startswith("postgresql:") else WANTED
+
+
+def has_table(place: LedgerPlace, table: str) -> bool:
+    if isinstance(place, Path):
+        return place.exists() and bool(ask(place, "SELECT 1 FROM sqlite_master WHERE name = ?", [table])[0])
+    return bool(ask(place, "SELECT 1 FROM pg_tables WHERE tablename = ?", [table])[0])
+
+
+def address(place: LedgerPlace) -> str:
+    """What JITVAULT_LEDGER says of it."""
+    return place if isinstance(place, str) else f"sqlite:///{place}"
+
+
+def place_of(ledger: str) -> LedgerPlace:
+    """Where JITVAULT_LEDGER says that it is."""
+    return Path(ledger.removeprefix("sqlite:///")) if ledger.startswith("sqlite:") else ledger
+
+
+def ask(
+    place: LedgerPlace, statement: str, values: Sequence[object] = (), *, keys: bool = True
+) -> tuple[list[Any], int]:
+    """What somebody with the database and a program for it can do: gives the rows and the number of those that changed.
+
+    `?` stands for a value. Without `keys` what refers to a row that is not there is taken as well.
+    """
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place)) as file, file:
+            file.execute(f"PRAGMA foreign_keys = {'ON' if keys else 'OFF'}")
+            done = file.execute(statement, values)
+            return done.fetchall(), done.rowcount
+    with psycopg.connect(place, options="-c timezone=UTC") as connection:
+        if not keys:
+            connection.execute("SET session_replication_role = replica")
+        cursor = connection.execute(statement.replace("?", "%s").encode(), values or None)
+        return (cursor.fetchall() if cursor.description else []), cursor.rowcount

@@ -1,0 +1,324 @@
+"""What is particular about a ledger on PostgreSQL: a server that can go away, and writers beside each other."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from builders import LEASE, NOW, TOKEN, as_is, change, file_of, issued, make, read, seen, task, whole
+from ledgers import Shelf
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+from together import child, run_together
+from wire import Cut, wired
+
+from jitvault.domain.observation import Kind
+from jitvault.errors import LedgerUnavailable, WrongState
+from jitvault.ledger import postgres
+from jitvault.ledger.database import HEAD, Database, opened, raw
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.ledger import Change
+
+LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
+
+
+@pytest.fixture
+def place(shelf: Shelf) -> str:
+    return shelf.new()
+
+
+# -- a server that goes away --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_whose_answer_was_lost_is_written_once(ledger: SqlLedger, place: str, when: Cut) -> None:
+    make(ledger)
+    with wired(place) as (wire, url):
+        cut_off = SqlLedger(opened(url, create=False))
+        with cut_off.claim("t-1") as claim:
+            wire.cut(when)
+            written = cut_off.apply("t-1", Change("once"), claim=claim, at=NOW)
+        assert wire.cuts == 1
+    assert [event.kind for event in file_of(ledger).events] == ["submitted", "once"]
+    assert ledger.task("t-1") == written
+    assert whole(ledger)
+
+
+def test_what_became_of_a_commit_is_said_to_be_unknown_where_nobody_can_say(
+    ledger: SqlLedger, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    monkeypatch.setattr(postgres, "PATIENCE_S", 0.3)
+    with wired(place) as (wire, url):
+        cut_off = SqlLedger(opened(url, create=False))
+        with pytest.raises(LedgerUnavailable, match="may have been written or not"), cut_off.claim("t-1") as claim:
+            wire.cut("after")
+            # nor does anybody else get through
+            wire.close()
+            cut_off.apply("t-1", Change("once"), claim=claim, at=NOW)
+    assert [event.kind for event in file_of(ledger).events] == ["submitted", "once"]
+
+
+def test_a_server_that_was_restarted_in_between_is_found_again(ledger: SqlLedger, shelf: Shelf) -> None:
+    make(ledger)
+    shelf.server.restart()
+    assert ledger.task("t-1") is not None
+    shelf.server.restart()
+    change(ledger, Change("next"))
+    assert whole(ledger)
+
+
+def test_a_server_that_is_away_for_a_moment_is_waited_for(ledger: SqlLedger, shelf: Shelf) -> None:
+    make(ledger)
+    shelf.server.kill()
+    # its sessions need some milliseconds to notice; whoever is in the middle of reading then is refused
+    time.sleep(0.3)
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(ledger.task, "t-1")
+        writing = pool.submit(change, ledger, Change("next"))
+        shelf.server.start()
+        assert reading.result(20) is not None
+        assert writing.result(20).seq == 2
+    assert whole(ledger)
+
+
+def test_a_server_that_stays_away_is_unavailable(
+    ledger: SqlLedger, place: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    monkeypatch.setattr(postgres, "PATIENCE_S", 0.2)
+    shelf.server.kill()
+    try:
+        for act in (ledger.tasks, lambda: make(ledger, "t-2"), lambda: opened(place, create=True)):
+            with pytest.raises(LedgerUnavailable, match="cannot be used") as caught:
+                act()
+            assert make_url(place).password not in str(caught.value)
+    finally:
+        shelf.server.start()
+    assert [row.task_id for row in ledger.tasks()] == ["t-1"]
+
+
+def test_a_wrong_password_and_a_database_that_is_not_there_are_told_without_the_password(place: str) -> None:
+    url = make_url(place)
+    wrong = secrets.token_urlsafe(16)
+    for other in (url.set(password=wrong), url.set(database="nowhere")):
+        with pytest.raises(LedgerUnavailable) as caught:
+            opened(other.render_as_string(hide_password=False), create=True)
+        said = f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+        assert wrong not in said and str(url.password) not in said
+        assert "failed" in said
+
+
+# -- beside each other ----------------------------------------------------------------------------------------
+
+
+def test_units_that_block_each_other_are_both_written(database: Database, ledger: SqlLedger) -> None:
+    make(ledger, "a")
+    make(ledger, "b")
+    both = threading.Barrier(2, timeout=10)
+    runs: list[str] = []
+
+    def unit(first: str, then: str) -> Any:
+        def crosswise(connection: Connection) -> None:
+            runs.append(first)
+            more = text("UPDATE tasks SET confirmed_ms = coalesce(confirmed_ms, 0) + 1 WHERE task_id = :id")
+            connection.execute(more, {"id": first})
+            if len(runs) <= 2:
+                both.wait()
+            connection.execute(more, {"id": then})
+
+        return lambda: database.write(crosswise)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(unit("a", "b")), pool.submit(unit("b", "a"))]:
+            done.result(20)
+    assert [row.confirmed_ms for row in ledger.tasks()] == [2, 2]
+    assert len(runs) == 3
+
+
+def test_a_lock_that_another_keeps_is_not_waited_for_without_end(
+    place: str, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT_MS", 50)
+    hurried = SqlLedger(opened(place, create=False))
+    with psycopg.connect(place) as other:
+        other.execute("SELECT 1 FROM tasks FOR UPDATE")
+        with pytest.raises(LedgerUnavailable, match="lock timeout"):
+            change(hurried, Change("x"))
+    change(hurried, Change("x"))
+
+
+def test_who_is_paused_within_a_transaction_holds_nobody_up(
+    place: str, database: Database, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    monkeypatch.setattr(postgres, "IDLE_TIMEOUT_MS", 100)
+    paused = opened(place, create=False)
+    inside, go_on = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def unit(connection: Connection) -> None:
+        connection.execute(text("UPDATE tasks SET confirmed_ms = coalesce(confirmed_ms, 0) + 1"))
+        runs.append(1)
+        if len(runs) == 1:
+            inside.set()
+            assert go_on.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(paused.write, unit, alone=True)
+        assert inside.wait(10)
+        change(ledger, Change("next"))
+        go_on.set()
+        done.result(20)
+    assert (len(runs), ledger.tasks()[0].confirmed_ms) == (2, 1)
+
+
+def test_what_looks_before_it_writes_misses_nobody(database: Database, ledger: SqlLedger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda _: ledger.finding(None, "unknown_token", "the same", NOW), range(8)))
+        ledger.salt("hmac-1", NOW)
+        changed = list(pool.map(lambda _: ledger.salt("hmac-2", NOW), range(8)))
+    assert len(told) == 8
+    assert changed.count(True) == 1
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM findings")).scalar() == 1
+
+
+def test_lines_are_entered_while_nobody_changes_a_task(database: Database, ledger: SqlLedger, place: str) -> None:
+    issued(ledger)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(_: Connection) -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        changing = pool.submit(database.write, slow)
+        assert inside.wait(10)
+        entering = pool.submit(read, ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while as_is(place, waiting) == [(0,)]:
+            assert not entering.done()
+        go_on.set()
+        changing.result(10)
+        entering.result(10)
+    assert [lease.lease_id for lease in file_of(ledger).leases] == [LEASE]
+
+
+def test_two_readers_of_the_same_lines_in_two_sources_enter_each_once(ledger: SqlLedger, place: str) -> None:
+    issued(ledger)
+    lines = [seen(n, Kind.USED, TOKEN, actor=TOKEN) for n in range(200)]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(read, ledger, lines, source=name) for name in ("audit", "node-2")]:
+            done.result(30)
+    assert as_is(place, "SELECT count(*) FROM observations") == [(200,)]
+    assert whole(ledger)
+
+
+def test_an_insert_that_another_was_before_is_run_again(database: Database) -> None:
+    runs: list[int] = []
+    insert = text("INSERT INTO audit_salts (mark, first_at) VALUES (:mark, now())")
+
+    def unit(connection: Connection) -> int:
+        runs.append(1)
+        known = connection.execute(text("SELECT count(*) FROM audit_salts")).scalar_one()
+        if len(runs) == 1:
+            database.write(lambda other: other.execute(insert, {"mark": "0"}))
+        connection.execute(insert, {"mark": str(known)})
+        return int(known)
+
+    assert database.write(unit) == 1
+    assert len(runs) == 2
+
+
+def test_a_worker_passes_by_what_another_is_taking(ledger: SqlLedger, place: str) -> None:
+    for name in ("a", "b"):
+        make(ledger, name)
+        change(ledger, Change("noted", fields={"due_at": NOW}), name)
+    with psycopg.connect(place) as other:
+        other.execute("SELECT 1 FROM tasks WHERE task_id = 'a' FOR UPDATE")
+        began = time.monotonic()
+        assert ledger.take_due(NOW, 9) == ["b"]
+        assert time.monotonic() - began < 5
+
+
+def test_two_that_create_the_same_task_make_one(ledger: SqlLedger) -> None:
+    def create(_: int) -> bool:
+        try:
+            ledger.create(task(), Change("submitted"), at=NOW)
+        except WrongState:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(create, range(4))) == [False, False, False, True]
+
+
+# -- the database -----------------------------------------------------------------------------------------------
+
+
+def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: Shelf) -> None:
+    url = shelf.empty()
+    with pytest.raises(LedgerUnavailable, match="no ledger in this database") as caught:
+        opened(url, create=True)
+    assert "ledger upgrade" in caught.value.hint
+    code = "from jitvault.ledger.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
+    said = run_together(*(child(code, url, begin="") for _ in range(3)))
+    assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
+    make(SqlLedger(opened(url, create=False)))
+
+
+@pytest.fixture
+def worker_url(place: str, shelf: Shelf) -> Iterator[str]:
+    """A login that may do what a worker does, and not change the tables."""
+    password, name = secrets.token_urlsafe(16), f"worker_{secrets.token_hex(4)}"
+    block = LEDGER_DOC.read_text().partition("```sql\n")[2].partition("```")[0]
+    with psycopg.connect(place, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'".encode())
+        owner.execute(block.replace("jitvault_worker", name).encode())
+    yield make_url(place).set(username=name, password=password).render_as_string(hide_password=False)
+    with psycopg.connect(place, autocommit=True) as owner:
+        owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+def test_a_worker_needs_no_right_to_change_or_delete_what_is_written(worker_url: str) -> None:
+    worker = SqlLedger(opened(worker_url, create=False))
+    issued(worker)
+    read(worker, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    worker.finding("t-1", "denied", "no", NOW)
+    assert len(file_of(worker).leases) == 1
+    forbidden = [
+        "DROP TRIGGER events_no_delete ON events",
+        "DELETE FROM findings",
+        "TRUNCATE events",
+        "DROP TABLE tasks",
+    ]
+    for statement in [*forbidden, "SET session_replication_role = replica", "UPDATE events SET kind = kind"]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            as_is(worker_url, statement)
+
+
+def test_a_message_that_no_index_would_take_is_cut(ledger: SqlLedger) -> None:
+    make(ledger)
+    long = "".join(chr(0x10000 + n * 37) for n in range(1000))
+    for _ in range(2):
+        ledger.finding("t-1", "denied", long, NOW)
+    (found,) = file_of(ledger).findings
+    assert found["message"] == long[:500]
+
+
+def test_options_of_the_url_are_those_of_postgresql(place: str) -> None:
+    url = make_url(place).update_query_dict({"options": "-c search_path=elsewhere", "application_name": "night"})
+    database = raw(url.render_as_string(hide_password=False), create=False)
+    with database.read() as connection:
+        names = ("search_path", "application_name", "timezone", "lock_timeout", "transaction_read_only")
+        found = [connection.execute(text(f"SHOW {name}")).scalar() for name in names]
+    assert found == ["elsewhere", "night", "UTC", "10s", "on"]
