@@ -1,6 +1,6 @@
 """The settings: the only place where the environment becomes settings.
 
-As Vault's own CLI, and BAO_* as OpenBao's; where both are set they have to agree:
+As Vault's own CLI, and BAO_* as OpenBao's; where both are set they have to agree, but for the token:
 VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE
 VAULT_CACERT, VAULT_CAPATH          whom to believe about Vault's certificate
 VAULT_CLIENT_CERT, VAULT_CLIENT_KEY our own certificate
@@ -56,8 +56,9 @@ from jitvault.domain.windows import parse_duration
 from jitvault.errors import JitvaultError, UsageError
 
 _ADDRESS = r"^https?://[^/\s]+"
+# two tokens are two people, as in the break-glass page: VAULT_TOKEN is jitvault's then, BAO_TOKEN that of `bao` beside it
 _SHARED = (
-    *("ADDR", "TOKEN", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
+    *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
     "SKIP_VERIFY",
 )
 # what Go takes for a truth, which Vault's own CLI goes by

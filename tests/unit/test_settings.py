@@ -124,7 +124,7 @@ def test_of_several_bad_values_one_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     "name",
-    ["ADDR", "TOKEN", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME", "SKIP_VERIFY"],
+    ["ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME", "SKIP_VERIFY"],
 )
 def test_two_spellings_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(UsageError, match=f"VAULT_{name} and BAO_{name} are both set") as caught:
@@ -154,3 +154,8 @@ def test_more_nodes_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.nodes == ("https://a:8200", "https://b:8200")
     with pytest.raises(UsageError, match=r"^JITVAULT_NODES: "):
         loaded(monkeypatch, JITVAULT_NODES="a:8200")
+
+
+def test_of_two_tokens_the_first_spelling_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(monkeypatch, VAULT_TOKEN="operator", BAO_TOKEN="administrator").person
+    assert found is not None and found.reveal() == "operator"
