@@ -56,7 +56,7 @@ from jitvault.domain.windows import parse_duration
 from jitvault.errors import JitvaultError, UsageError
 
 _ADDRESS = r"^https?://[^/\s]+"
-# two tokens are two people, as in the break-glass page: VAULT_TOKEN is jitvault's then, BAO_TOKEN that of `bao` beside it
+# two tokens are two people, as in the break-glass page: VAULT_TOKEN is ours then, BAO_TOKEN that of `bao` beside it
 _SHARED = (
     *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
     "SKIP_VERIFY",
