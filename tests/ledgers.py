@@ -5,6 +5,7 @@ A place is the file's path, or the database's URL.
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sqlite3
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -71,9 +73,21 @@ def shelf_of(server: Postgres) -> Shelf:
     return Shelf(server)
 
 
+@cache
+def _own_server() -> Postgres:
+    """One that is no test's target, which tests stop: for a run in which all ledgers are on PostgreSQL."""
+    directory = TemporaryDirectory(prefix="jitvault-ledgers-", ignore_cleanup_errors=True)
+    server = Postgres(Path(directory.name))
+    server.start()
+    atexit.register(lambda: (server.stop(), directory.cleanup()))
+    return server
+
+
 def new_place(server: Postgres, file: Path, kind: str = WANTED) -> LedgerPlace:
     """Where a new ledger is kept: in `file`, which is not made, or on `server`, where it is made."""
-    return shelf_of(server).new() if kind == "postgresql" else file
+    if kind != "postgresql":
+        return file
+    return shelf_of(_own_server() if WANTED == "postgresql" else server).new()
 
 
 def kind_of(ledger: str) -> str:

@@ -11,8 +11,8 @@ import pytest
 from rig import Rig
 
 from jitvault.services import follow as following
+from jitvault.services.answers import LATEST
 from jitvault.services.follow import follow
-from jitvault.services.revoke import LATEST
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
