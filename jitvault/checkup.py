@@ -34,9 +34,10 @@ from jitvault.provision.init import Want
 from jitvault.services.checkup import outliving, stream_of
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
-from jitvault.vault.client import Connection, Vault
+from jitvault.vault.client import Vault
 from jitvault.vault.condition import server_at
 from jitvault.vault.kv import Documents
+from jitvault.vault.login import Login
 from jitvault.wiring import Wiring
 
 T = TypeVar("T")
@@ -82,8 +83,7 @@ class _Look:
 
     @cached_property
     def server(self) -> Known[Server]:
-        s = self.settings
-        return server_at(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert), self.wiring.clock)
+        return server_at(self.wiring.given_node, self.wiring.clock)
 
     @property
     def away(self) -> Unknown | None:
@@ -95,7 +95,7 @@ class _Look:
 
     @cached_property
     def worker(self) -> Known[Holder | Refused]:
-        return self._as(self.settings.worker, NO_WORKER, doctor.holder)
+        return self._as(self.wiring.login_if_any, NO_WORKER, doctor.holder)
 
     @property
     def no_worker(self) -> Unknown | None:
@@ -108,7 +108,7 @@ class _Look:
     def devices(self) -> Known[Sequence[Device]]:
         return self._as(self.settings.admin, NO_ADMIN, doctor.devices)
 
-    def _as(self, token: Secret | None, nobody: Unknown, look: Callable[[Vault], T]) -> Known[T]:
+    def _as(self, token: Secret | Login | None, nobody: Unknown, look: Callable[[Vault], T]) -> Known[T]:
         if token is None or self.away is not None:
             return nobody if token is None else self.away or AWAY
         return known(lambda: look(self.wiring.vault(token)))
@@ -121,7 +121,7 @@ class _Look:
     @cached_property
     def deputy(self) -> Vault | None:
         """Who sees what a template's check and a probe rest on."""
-        return self.admin or (None if self.no_worker else self.wiring.vault(self.settings.worker))
+        return self.admin or (None if self.no_worker else self.wiring.vault(self.wiring.login))
 
     @cached_property
     def anybody(self) -> Vault | None:
@@ -150,8 +150,8 @@ class _Look:
 
     def _none_yet(self) -> Known[NoneYet]:
         if self.no_worker:
-            return _NO_LEDGER if self.settings.worker is None else self.no_worker
-        tasks = known(lambda: Documents(self.wiring.vault(self.settings.worker)).names("tasks/"))
+            return _NO_LEDGER if not self.settings.has_worker else self.no_worker
+        tasks = known(lambda: Documents(self.wiring.vault(self.wiring.login)).names("tasks/"))
         return (
             tasks
             if isinstance(tasks, Unknown)

@@ -10,6 +10,7 @@ ever carries a secret: no token, no password, no response body.
     ├── ApprovalMissing          4   somebody has to approve first
     ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers garbage
     │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
+    │   ├── VaultNotServing      5   nothing was done: no connection, sealed, or no node is active
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
     ├── NotConfirmed             6   revoked, but not proven
     │   └── StillTaken           6   the target itself says that it takes the credential
@@ -70,6 +71,10 @@ class VaultUnavailable(JitvaultError):
 
 class VaultBusy(VaultUnavailable):
     default_hint = "A rate limit of Vault's was reached. Nothing is lost: run the same command again in a moment."
+
+
+class VaultNotServing(VaultUnavailable):
+    """Not sent, or refused before anything was done."""
 
 
 class OutcomeUnknown(VaultUnavailable):

@@ -1,7 +1,23 @@
 """The settings: the only place where the environment becomes settings.
 
-VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, VAULT_CACERT   as Vault's own CLI; BAO_* as OpenBao's
-JITVAULT_WORKER_TOKEN    the worker's identity: a command that has it does the acts itself
+As Vault's own CLI, and BAO_* as OpenBao's; where both are set they have to agree, but for the token:
+VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE
+VAULT_CACERT, VAULT_CAPATH          whom to believe about Vault's certificate
+VAULT_CLIENT_CERT, VAULT_CLIENT_KEY our own certificate
+VAULT_TLS_SERVER_NAME               what Vault's certificate is made out to
+VAULT_SKIP_VERIFY                   refused
+
+JITVAULT_NODES           more nodes of the cluster, asked who is active where VAULT_ADDR does not answer
+
+The worker's identity; a command that has it does the acts itself. One of these three:
+JITVAULT_WORKER_TOKEN    a token
+JITVAULT_WORKER_TOKEN_FILE  a file with one, read again when it changes
+JITVAULT_WORKER_LOGIN    approle, jwt or cert, with
+  JITVAULT_WORKER_LOGIN_MOUNT, _ROLE, _NAMESPACE
+  JITVAULT_WORKER_ROLE_ID, JITVAULT_WORKER_SECRET_ID   or a file of each: …_FILE
+  JITVAULT_WORKER_SECRET_ID_WRAPPED_FROM               where the wrapping of the secret id has to come from
+  JITVAULT_WORKER_JWT_FILE
+
 JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
 JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can be left to
                          PGPASSWORD, PGPASSFILE and what else PostgreSQL's own programs look at
@@ -23,11 +39,13 @@ JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, inste
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +54,16 @@ from jitvault import shipped
 from jitvault.domain.secret import Secret
 from jitvault.domain.windows import parse_duration
 from jitvault.errors import JitvaultError, UsageError
+
+_ADDRESS = r"^https?://[^/\s]+"
+# two tokens are two people, as in the break-glass page: VAULT_TOKEN is ours then, BAO_TOKEN that of `bao` beside it
+_SHARED = (
+    *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
+    "SKIP_VERIFY",
+)
+# what Go takes for a truth, which Vault's own CLI goes by
+_FALSE = ("", "0", "f", "false")
+KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 def _duration(value: object) -> object:
@@ -70,6 +98,15 @@ def _networks(value: object) -> object:
         raise ValueError("expected networks such as 10.0.0.0/8, with commas between") from None
 
 
+def _addresses(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(re.match(_ADDRESS, address) for address in found):
+        raise ValueError("expected URLs such as https://vault-2.example:8200, with commas between")
+    return found
+
+
 def _either(name: str) -> AliasChoices:
     return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
 
@@ -83,11 +120,27 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JITVAULT_", frozen=True, env_ignore_empty=True)
 
-    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"), pattern=r"^https?://[^/\s]+")
+    vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"), pattern=_ADDRESS)
     vault_token: SecretStr | None = Field(None, validation_alias=_either("TOKEN"))
     vault_namespace: str | None = Field(None, validation_alias=_either("NAMESPACE"))
-    vault_cacert: str | None = Field(None, validation_alias=_either("CACERT"))
+    vault_cacert: Path | None = Field(None, validation_alias=_either("CACERT"))
+    vault_capath: Path | None = Field(None, validation_alias=_either("CAPATH"))
+    vault_client_cert: Path | None = Field(None, validation_alias=_either("CLIENT_CERT"))
+    vault_client_key: Path | None = Field(None, validation_alias=_either("CLIENT_KEY"))
+    vault_tls_server_name: str | None = Field(None, validation_alias=_either("TLS_SERVER_NAME"))
+    nodes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)] = ()
     worker_token: SecretStr | None = None
+    worker_token_file: Path | None = None
+    worker_login: Literal["approle", "jwt", "cert"] | None = None
+    worker_login_mount: str | None = None
+    worker_login_role: str | None = None
+    worker_login_namespace: str | None = None
+    worker_role_id: SecretStr | None = None
+    worker_role_id_file: Path | None = None
+    worker_secret_id: SecretStr | None = None
+    worker_secret_id_file: Path | None = None
+    worker_secret_id_wrapped_from: str | None = None
+    worker_jwt_file: Path = KUBERNETES_JWT
     admin_token: SecretStr | None = None
     # it can hold a password
     ledger: SecretStr = Field(default_factory=_default_ledger)
@@ -116,8 +169,9 @@ class Settings(BaseSettings):
         return Secret(left) if left else None
 
     @property
-    def worker(self) -> Secret | None:
-        return Secret(self.worker_token.get_secret_value()) if self.worker_token else None
+    def has_worker(self) -> bool:
+        """Whether the worker's identity is here."""
+        return any((self.worker_token, self.worker_token_file, self.worker_login))
 
     @property
     def admin(self) -> Secret | None:
@@ -126,6 +180,7 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """The settings of this process. Raises UsageError that names the variable and not its value."""
+    _check_shared(os.environ)
     try:
         return Settings()
     except ValidationError as error:
@@ -137,3 +192,21 @@ def load() -> Settings:
         variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{variable}: {said}", hint=f"Correct {variable} or unset it.") from None
+
+
+def _check_shared(environment: Mapping[str, str]) -> None:
+    """Both spellings agree, and nobody asked for a connection that anybody can stand in. Raises UsageError."""
+    for name in _SHARED:
+        vaults, baos = environment.get(f"VAULT_{name}"), environment.get(f"BAO_{name}")
+        if vaults and baos and vaults != baos:
+            # Vault's CLI would go by the one and OpenBao's by the other: nobody can say which was meant
+            raise UsageError(
+                f"VAULT_{name} and BAO_{name} are both set, and differ", hint="Unset the one that is not meant."
+            )
+    for variable in ("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"):
+        if environment.get(variable, "").lower() not in _FALSE:
+            raise UsageError(
+                f"{variable}: jitvault speaks to nobody whose certificate it does not verify, since every proof rests "
+                "on what Vault answers",
+                hint=f"Unset {variable}, and name the authority of Vault's certificate in VAULT_CACERT.",
+            )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from jitvault import shipped
 from jitvault.audit.sources import ConfiguredSources
@@ -16,7 +19,7 @@ from jitvault.authorize.current import CurrentPolicies
 from jitvault.domain.current import CurrentMapping
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
-from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, VaultRefused, VaultRejected, WrongState
+from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.ledger.database import ledger_exists, opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.notification import Command, Webhook, shared_key
@@ -27,10 +30,14 @@ from jitvault.services.notify import Teller
 from jitvault.services.observe import identify
 from jitvault.settings import Settings
 from jitvault.vault.audithash import AuditHash
-from jitvault.vault.client import Connection, Vault, at_active_node
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.cluster import ActiveNode
 from jitvault.vault.identity import Identity
 from jitvault.vault.kv import Documents
 from jitvault.vault.leases import Leases
+from jitvault.vault.login import Login
+from jitvault.vault.methods import AppRole, Certificate, FromFile, Given, GivenToken, Jwt, Method, TokenFile
+from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 from jitvault.vault.transit import Transit
 
@@ -59,19 +66,41 @@ class Wiring:
         self.clock = SystemClock()
 
     def for_thread(self) -> Wiring:
-        """The same for another thread: with its own connections to Vault. The rest is shared, the ledger above all."""
+        """The same for another thread: with its own connections to Vault. The rest is shared, the login and the ledger
+        above all."""
         other = Wiring(self.settings, self.closing)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
         other.ledger = self.ledger
+        other._connection = self._connection
+        if self.has_worker:
+            other.login = self.login
         return other
+
+    def close(self) -> None:
+        """End the worker's login, if there was one: nothing of it is left behind."""
+        if "login" in self.__dict__:
+            self.login.close()
+
+    @property
+    def given_node(self) -> Connection:
+        """The node that VAULT_ADDR names, active or not."""
+        s = self.settings
+        tls = Tls(s.vault_cacert, s.vault_capath, s.vault_client_cert, s.vault_client_key, s.vault_tls_server_name)
+        return Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls, closing=self.closing)
 
     @cached_property
     def _connection(self) -> Connection:
-        s = self.settings
-        return at_active_node(Connection(s.vault_addr, s.vault_namespace, s.vault_cacert, closing=self.closing))
+        return replace(self.given_node, node=ActiveNode(self.given_node, self.settings.nodes))
 
-    def vault(self, token: Secret | None) -> Vault:
+    def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)
+
+    @cached_property
+    def login(self) -> Login:
+        """The worker's identity, shared by all threads. Raises UsageError."""
+        s = self.settings
+        namespace = s.worker_login_namespace or s.vault_namespace
+        return Login(self._connection, _method(s), namespace=None if namespace in ("root", "/") else namespace)
 
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
@@ -104,7 +133,11 @@ class Wiring:
 
     @property
     def has_worker(self) -> bool:
-        return self.settings.worker is not None
+        return self.settings.has_worker
+
+    @property
+    def login_if_any(self) -> Login | None:
+        return self.login if self.has_worker else None
 
     @property
     def has_ledger(self) -> bool:
@@ -119,18 +152,21 @@ class Wiring:
     @cached_property
     def worker(self) -> Worker:
         """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
-        identify(self.nameless_worker)
-        return self.nameless_worker
+        nameless = self.nameless_worker
+        self.login.introduce(
+            lambda vault: identify(
+                replace(nameless, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))
+            )
+        )
+        return nameless
 
     @cached_property
     def nameless_worker(self) -> Worker:
         """The same without a word in a ledger that is there, for when that takes none."""
         s = self.settings
-        if s.worker is None:
-            raise UsageError("this needs the worker's identity: JITVAULT_WORKER_TOKEN is not set")
+        vault = self.vault(self.login)
         if not s.audit_file:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
-        vault = self.vault(s.worker)
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
@@ -186,16 +222,7 @@ class Wiring:
 
     def _installation(self, documents: Documents) -> str:
         """The installation that `init` made in this Vault; a ledger belongs to one for good."""
-        try:
-            found = documents.get("installation")
-        except VaultRejected:
-            raise
-        except VaultRefused as error:
-            raise VaultRefused(
-                f"the worker's token in JITVAULT_WORKER_TOKEN was refused ({error})",
-                hint="Log in as the worker again: it has expired, was revoked, or its entity is disabled. Without "
-                "JITVAULT_WORKER_TOKEN (`unset` it) a command signs its request and leaves it to a worker.",
-            ) from None
+        found = documents.get("installation")
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
         installation = str(found["id"])
@@ -217,3 +244,44 @@ def _text(name: str, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise InvalidInput(f"{name}: expected UTF-8") from None
+
+
+def _method(s: Settings) -> Method:
+    """How the worker proves who it is. Raises UsageError for none, for two, and for half of one."""
+    ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
+    if not ways:
+        raise UsageError(
+            "this needs the worker's identity: neither JITVAULT_WORKER_LOGIN nor JITVAULT_WORKER_TOKEN is set"
+        )
+    if len(ways) > 1:
+        said = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)
+        raise UsageError(f"{said} are both set", hint="The worker has one identity: unset the other.")
+    if s.worker_token is not None:
+        return GivenToken(Secret(s.worker_token.get_secret_value()))
+    if s.worker_token_file is not None:
+        return TokenFile(FromFile(s.worker_token_file, "JITVAULT_WORKER_TOKEN_FILE"))
+    mount = (s.worker_login_mount or s.worker_login or "").strip("/")
+    if s.worker_login == "cert":
+        if s.vault_client_cert is None:
+            raise UsageError("JITVAULT_WORKER_LOGIN=cert needs VAULT_CLIENT_CERT and VAULT_CLIENT_KEY")
+        return Certificate(mount, s.worker_login_role)
+    if s.worker_login == "jwt":
+        if not s.worker_login_role:
+            raise UsageError("JITVAULT_WORKER_LOGIN=jwt needs JITVAULT_WORKER_LOGIN_ROLE")
+        return Jwt(mount, s.worker_login_role, FromFile(s.worker_jwt_file, "JITVAULT_WORKER_JWT_FILE"))
+    return AppRole(
+        mount,
+        _source("JITVAULT_WORKER_ROLE_ID", s.worker_role_id, s.worker_role_id_file),
+        _source("JITVAULT_WORKER_SECRET_ID", s.worker_secret_id, s.worker_secret_id_file),
+        s.worker_secret_id_wrapped_from,
+    )
+
+
+def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | Given:
+    """A value from the environment or from a file. Raises UsageError for none and for both."""
+    if (value is None) == (path is None):
+        raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
+    if path is not None:
+        return FromFile(path, f"{variable}_FILE")
+    assert value is not None  # noqa: S101 (for the type checker)
+    return Given(Secret(value.get_secret_value()))

@@ -84,8 +84,8 @@ class Cli:
         shared = {k: v for k, v in self.variables.items() if k not in people}
         if not worker:
             # a person's own machine: no worker's identity, no ledger, no audit file
-            for name in ("JITVAULT_WORKER_TOKEN", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE"):
-                shared.pop(name)
+            own = ("JITVAULT_WORKER_", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
+            shared = {name: value for name, value in shared.items() if not name.startswith(own)}
         base = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}

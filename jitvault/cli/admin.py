@@ -15,6 +15,13 @@ def init(
         list[str] | None,
         typer.Option("--network", metavar="NAME=CIDR,…", help="A named network that tasks can be bound to."),
     ] = None,
+    worker_approle: Annotated[
+        bool, typer.Option("--worker-approle", help="Make an AppRole jitvault-worker for the worker to log in by.")
+    ] = False,
+    worker_cidr: Annotated[
+        list[str] | None,
+        typer.Option("--worker-cidr", metavar="CIDR", help="With it: where the worker may log in and act from."),
+    ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -27,12 +34,18 @@ def init(
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
     from jitvault.provision.template_check import unchecked
+    from jitvault.provision.worker_login import worker_login
 
+    if worker_cidr and not worker_approle:
+        raise UsageError("--worker-cidr goes with --worker-approle")
     wiring = session.wired()
     token = wiring.settings.admin
     if token is None:
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
-    want = provision.Want(wiring.templates, wiring.engines, shipped.vault_policies(), _networks(network or []))
+    login = worker_login(tuple(worker_cidr or ())) if worker_approle else None
+    want = provision.Want(
+        wiring.templates, wiring.engines, shipped.vault_policies(), _networks(network or []), worker_login=login
+    )
     vault = wiring.vault(token)
     found = provision.plan(vault, want)
     if not plan:

@@ -31,6 +31,7 @@ from jitvault.cli import (
     trust,
     worker,
 )
+from jitvault.cli.closing import at_end
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -117,6 +118,11 @@ _in_paragraphs(app)
 
 def main() -> None:
     """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
+    with at_end:
+        _run()
+
+
+def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
     # what words of a hint stand for, once a command knows it

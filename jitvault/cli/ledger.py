@@ -95,7 +95,7 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     from jitvault.services.heads import published_heads
     from jitvault.vault.kv import Documents
 
-    token = wiring.settings.worker or wiring.settings.person
+    token = wiring.login_if_any or wiring.settings.person
     if token is None:
         return {"compared": None, "missing": [], "said": "Not compared with Vault: there is no token."}
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import State
 from jitvault.errors import (
@@ -43,7 +44,10 @@ HELD = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 
 
 def wired() -> Wiring:
-    return Wiring(load())
+    """What this command can reach, until it ends."""
+    wiring = Wiring(load())
+    at_end.callback(wiring.close)
+    return wiring
 
 
 def published(wiring: Wiring, task_id: str) -> Published | None:

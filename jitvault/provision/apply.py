@@ -9,6 +9,7 @@ from typing import Any
 
 from jitvault.domain.access import AccessPolicy
 from jitvault.errors import VaultRejected
+from jitvault.provision import worker_login
 from jitvault.provision.desired import (
     INSTALLATION,
     MARKER,
@@ -24,6 +25,7 @@ from jitvault.provision.desired import (
 )
 from jitvault.provision.live import Live
 from jitvault.provision.plan import GROUP_METADATA, Step, role_body
+from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
 
 _UPGRADE_WAIT_S = 10.0
@@ -56,6 +58,8 @@ def carry_out(vault: Vault, step: Step) -> None:
             # read again: keys that others need on this mount stay
             keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})
             vault.write(f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post")
+        case WorkerLogin() as login:
+            worker_login.write(vault, login)
 
 
 def _write_group(vault: Vault, group: Group, step: Step) -> None:

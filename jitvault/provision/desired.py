@@ -18,6 +18,7 @@ from jitvault.domain.signing import RECEIPT_KEY, signer_key
 from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.errors import InvalidInput
 from jitvault.ports.engine import Engine
+from jitvault.provision.worker_login import WorkerLogin
 
 MARKER = "managed by jitvault"
 MARKER_LINE = f"# {MARKER}"
@@ -97,7 +98,18 @@ class PlainKeys:
     keys: tuple[str, ...]
 
 
-Item = Mount | Installation | AccessPolicy | MarkedPolicy | TokenRole | Group | SigningKey | AuditedHeader | PlainKeys
+Item = (
+    Mount
+    | Installation
+    | AccessPolicy
+    | MarkedPolicy
+    | TokenRole
+    | Group
+    | SigningKey
+    | AuditedHeader
+    | PlainKeys
+    | WorkerLogin
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,7 @@ def desired(
     networks: Mapping[str, Sequence[str]],
     policies: Mapping[str, str],
     signers: Iterable[str],
+    worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
     """All that jitvault wants in Vault, in the order in which it is made.
 
@@ -137,6 +150,7 @@ def desired(
         SigningKey(RECEIPT_KEY),
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
         *_plain_keys(templates, engines),
+        *((worker_login,) if worker_login else ()),
     )
 
 

@@ -15,6 +15,7 @@ from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import desired
 from jitvault.provision.live import Live
 from jitvault.provision.plan import Plan, Step, difference
+from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
 
 __all__ = ["Plan", "Step", "Want", "apply", "plan"]
@@ -23,13 +24,14 @@ __all__ = ["Plan", "Step", "Want", "apply", "plan"]
 @dataclass(frozen=True, slots=True)
 class Want:
     """What to provision for: `policies` maps the file names of `policies/vault` to their texts,
-    `networks` maps names to CIDRs.
+    `networks` maps names to CIDRs. With `worker_login` the worker's AppRole, too.
     """
 
     templates: Mapping[str, AccessTemplate]
     engines: Mapping[str, Engine]
     policies: Mapping[str, str]
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    worker_login: WorkerLogin | None = None
 
 
 def plan(vault: Vault, want: Want) -> Plan:
@@ -46,6 +48,7 @@ def plan(vault: Vault, want: Want) -> Plan:
         networks=want.networks,
         policies=want.policies,
         signers=live.signers(),
+        worker_login=want.worker_login,
     )
     return difference(items, live)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from jitvault.errors import VaultUnavailable
 from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
+from jitvault.provision.worker_login import WorkerLogin, changes
 from jitvault.vault.client import Vault
 
 _ROLE_LISTS = (
@@ -64,6 +65,9 @@ class Live:
     def role(self, name: str) -> dict[str, Any] | None:
         answer = self._vault.read(f"auth/token/roles/{name}") if name in self.token_roles else None
         return None if answer is None else normal_role(answer["data"])
+
+    def changes_of(self, login: WorkerLogin) -> tuple[str, ...] | None:
+        return changes(self._vault, login)
 
     def group(self, name: str) -> dict[str, Any] | None:
         answer = self._vault.read(f"identity/group/name/{name}")

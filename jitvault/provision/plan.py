@@ -29,6 +29,7 @@ from jitvault.provision.desired import (
     TokenRole,
 )
 from jitvault.provision.live import Live, normal_role
+from jitvault.provision.worker_login import WorkerLogin
 
 Action = Literal["create", "update", "keep"]
 GROUP_METADATA = {"managed-by": "jitvault"}
@@ -87,6 +88,8 @@ def _step(item: Item, live: Live) -> Step | None:
             return _audited_header(item, live)
         case PlainKeys():
             return _plain_keys(item, live)
+        case WorkerLogin():
+            return _worker_login(item, live)
 
 
 def _mount(item: Mount, live: Live) -> Step:
@@ -212,6 +215,13 @@ def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
     added = sorted(set(item.keys) - set(live.plain_response_keys(item.mount)))
     detail = tuple(f"audit_non_hmac_response_keys: add {key}" for key in added)
     return Step("update" if added else "keep", "mount tuning", f"{item.mount}/", detail, item=item)
+
+
+def _worker_login(item: WorkerLogin, live: Live) -> Step:
+    changed, kind = live.changes_of(item), "worker's AppRole"
+    if changed is None:
+        return Step("create", kind, item.name, (f"from {', '.join(item.cidrs) or 'anywhere'}",), item=item)
+    return Step("update" if changed else "keep", kind, item.name, changed, item=item)
 
 
 def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:

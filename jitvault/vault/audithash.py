@@ -23,5 +23,5 @@ class AuditHash:
         except VaultRefused as error:
             raise AuditUntrusted(
                 f"Vault does not let the worker use an audit device named {self.device} ({error})",
-                hint="Check JITVAULT_AUDIT_DEVICE, and whether JITVAULT_WORKER_TOKEN is still valid.",
+                hint="Check JITVAULT_AUDIT_DEVICE, and whether the worker's identity is still valid.",
             ) from None

@@ -37,11 +37,19 @@ class Wrapping:
 
     def unwrap(self, token: Secret) -> Unwrapped | None:
         """The task token, or None when somebody unwrapped it first or its time is over."""
+        answer = self._taken_out(token)
+        return _unwrapped(answer) if answer is not None else None
+
+    def unwrap_data(self, token: Secret) -> dict[str, Any] | None:
+        """The fields of a wrapped answer that is no token, or None as above."""
+        answer = self._taken_out(token)
+        return None if answer is None else answer.get("data") or {}
+
+    def _taken_out(self, token: Secret) -> dict[str, Any] | None:
         try:
-            answer = self._vault.with_token(token).write("sys/wrapping/unwrap")
+            return self._vault.with_token(token).write("sys/wrapping/unwrap")
         except VaultRejected:
             return None
-        return _unwrapped(answer)
 
 
 def _unwrapped(answer: dict[str, Any]) -> Unwrapped:

@@ -91,6 +91,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
                 started.reload()
         log.info("ending")
         left = supervisor.join(GRACE_S)
+        started.wiring.close()
     if left:
         log.warning("left in the middle of a request; what it did is in the ledger as intended", threads=left)
     if supervisor.death is not None:
@@ -99,7 +100,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
 
 
 def hiring(wiring: Wiring) -> Callable[[], Worker]:
-    """Gives a Worker for one thread, with its own connections, which finds the active node of the moment."""
+    """Gives a Worker for one thread, with its own connections; login and active node are shared."""
     return lambda: replace(wiring.for_thread().nameless_worker, waits=False)
 
 

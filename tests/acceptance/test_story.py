@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,6 +17,27 @@ from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 
 VERIFY = Path(__file__).parent.parent.parent / "docs" / "examples" / "verify_receipt.py"
+
+
+@pytest.fixture(scope="module")
+def variables(
+    variables: dict[str, str], world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Each command that does the worker's acts logs in for it, by the AppRole that `init` makes, and nothing more."""
+    admin, home = Vault(Connection(world.address), world.admin_token), tmp_path_factory.mktemp("home")
+    where = ("--network", "loopback=127.0.0.0/8", "--worker-approle", "--worker-cidr", "127.0.0.0/8")
+    Cli(variables, home)("admin", "init", *where)
+    role, secret = "auth/approle/role/jitvault-worker", home / "secret-id"
+    secret.write_text(admin.write(f"{role}/secret-id")["data"]["secret_id"])
+    login = {
+        "JITVAULT_WORKER_LOGIN": "approle",
+        "JITVAULT_WORKER_ROLE_ID": (admin.read(f"{role}/role-id") or {})["data"]["role_id"],
+        "JITVAULT_WORKER_SECRET_ID_FILE": str(secret),
+    }
+    yield {**{name: value for name, value in variables.items() if name != "JITVAULT_WORKER_TOKEN"}, **login}
+    # every command ended its own token
+    assert admin.list("sys/leases/lookup/auth/approle/login/") == []
+    admin.close()
 
 
 def test_one_task_goes_from_spec_to_sealed_proof(cli: Cli, spec: Callable[..., Path], world: World) -> None:

@@ -7,6 +7,8 @@ What a standby writes is in docs/vault-facts.md, "Several nodes". To be run alon
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -21,9 +23,16 @@ from rig import PREFIX, ROLE, Held, Rig, own_rig
 from test_trust import Mirror
 
 from jitvault.domain.access import access_policy
-from jitvault.errors import JitvaultError, VaultRejected
+from jitvault.domain.lifecycle import State
+from jitvault.domain.secret import Secret
+from jitvault.errors import AuditUntrusted, JitvaultError, VaultRejected, VaultUnavailable, WrongState
 from jitvault.sandbox.servers import Servers
 from jitvault.sandbox.world import World, env, provisioned
+from jitvault.services.advance import advance
+from jitvault.settings import load
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.cluster import LOOK_AGAIN_S, ActiveNode
+from jitvault.wiring import Wiring
 
 Spec = Callable[..., Path]
 
@@ -373,3 +382,74 @@ def test_a_check_up_says_which_node_it_asked_and_which_is_active(rig: Rig, clust
     assert node(cluster.active)["seen"] == "it is the active node"
     standby = node(cluster.standbys[0])
     assert (standby["status"], cluster.active.address in standby["seen"]) == ("ok", True)
+
+
+# -- a process that runs on -------------------------------------------------------------------------------------
+
+
+def test_one_client_follows_the_active_node(cluster: Cluster) -> None:
+    standby = cluster.standbys[0]
+    connection = Connection(standby.address)
+    node = ActiveNode(connection)
+    vault = Vault(replace(connection, node=node), Secret(standby.root_token))
+    with closing(vault):
+        vault.write("cubbyhole/x", {"n": 1})
+        assert node.address() == cluster.active.address
+        # what steps down answers all the same, as a standby
+        cluster.step_down()
+        time.sleep(LOOK_AGAIN_S)
+        assert node.address() == cluster.active.address
+        # while nobody is active it waits for the next one, and sends what was not taken to that
+        victim = next(n for n in cluster.nodes if n.address == node.address())
+        victim.kill()
+        vault.write("cubbyhole/x", {"n": 2})
+        assert node.address() == cluster.active.address != victim.address
+    # the first address may be the one that is dead
+    dead = ActiveNode(Connection(victim.address), [n.address for n in cluster.nodes])
+    assert dead.lost(victim.address)
+    assert dead.address() == cluster.active.address
+    alone = ActiveNode(Connection(victim.address))
+    assert (alone.address(), alone.lost(victim.address)) == (victim.address, False)
+
+
+def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster: Cluster) -> None:
+    cluster.step_down()
+    standby = cluster.standbys[0]
+    rig = at(cluster.active, rig)
+    tasks = [spec() for _ in range(4)]
+    for file in tasks:
+        rig.active(file)
+        nobody = {"JITVAULT_WORKER_TOKEN": ""}
+        rig("operator", "complete", file.stem, "--wait", "0", extra=nobody, code=13)
+    waiting, confirmed = deque(file.stem for file in tasks), list[str]()
+    with at(standby, rig).environment(None):
+        wiring = Wiring(load())
+    wiring.worker.tokens.lookup_self()
+    deadline = time.monotonic() + 90
+
+    def end_them(own: Wiring) -> None:
+        while time.monotonic() < deadline:
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                state = advance(own.worker, task, hint=rig.entity("operator")).task.state
+            except (VaultUnavailable, AuditUntrusted, WrongState):
+                time.sleep(0.2)
+                state = State.ENDING
+            (confirmed if state in (State.CONFIRMED, State.SEALED) else waiting).append(task)
+
+    threads = [threading.Thread(target=end_them, args=(wiring.for_thread(),)) for _ in range(2)]
+    with closing(wiring):
+        for thread in threads:
+            thread.start()
+        while not any(rig.file(file.stem).task.state is State.ENDING for file in tasks):
+            time.sleep(0.01)
+        cluster.active.kill()
+        for thread in threads:
+            thread.join()
+    assert (sorted(confirmed), list(waiting)) == (sorted(file.stem for file in tasks), [])
+    for file in tasks:
+        assert rig.findings(file.stem) == []
+        assert at(cluster.active, rig).task_tokens(file.stem) == []

@@ -17,6 +17,7 @@ from jitvault.errors import InvalidInput, VaultRefused, WrongState
 from jitvault.provision import init
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import GROUPS, MARKER, MARKER_LINE, checked_access_path
+from jitvault.provision.worker_login import worker_login
 from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.world import shipped_want
 from jitvault.vault.client import Connection, Vault
@@ -165,6 +166,40 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     assert changes(vault, want) == []
     assert data(vault, "sys/mounts/database/tune")["audit_non_hmac_response_keys"] == ["other", "username"]
     assert data(vault, "jitvault/data/installation") == installation
+
+
+def test_the_worker_gets_a_login_where_that_is_asked_for(vault: Vault, want: init.Want) -> None:
+    ready(vault, want)
+    cidrs = ("127.0.0.1", "127.0.0.64/26")
+    asked = replace(want, worker_login=worker_login(cidrs))
+    assert changes(vault, asked) == [("create", "worker's AppRole", "jitvault-worker")]
+    ready(vault, asked)
+    assert changes(vault, asked) == changes(vault, want) == []
+    role = "auth/approle/role/jitvault-worker"
+    ids = {
+        "role_id": data(vault, f"{role}/role-id")["role_id"],
+        "secret_id": vault.write(f"{role}/secret-id")["data"]["secret_id"],
+    }
+    auth = Vault(vault.connection, None).write("auth/approle/login", ids)["auth"]
+    assert (auth["policies"], auth["lease_duration"]) == (["jitvault-worker"], 3600)
+    # whom break-glass disables
+    assert auth["entity_id"] == data(vault, "identity/entity/name/jitvault-worker")["id"]
+
+    vault.write(role, {"token_policies": ["jitvault-worker", "root"], "token_bound_cidrs": [], "secret_id_ttl": 0})
+    vault.delete("identity/entity/name/jitvault-worker")
+    (step,) = init.plan(vault, asked).changes
+    assert [line.partition(":")[0] for line in step.detail] == [
+        *("secret_id_ttl", "token_bound_cidrs", "token_policies"),
+        "its entity jitvault-worker",
+    ]
+    ready(vault, asked)
+    assert changes(vault, asked) == []
+    with pytest.raises(InvalidInput, match="--worker-cidr"):
+        worker_login(("10.0.0.1/8",))
+    vault.delete("sys/auth/approle")
+    vault.write("sys/auth/approle", {"type": "userpass"}, method="post")
+    with pytest.raises(WrongState, match="expected approle"):
+        init.plan(vault, asked)
 
 
 def test_members_get_signing_keys_also_through_groups(vault: Vault, want: init.Want) -> None:

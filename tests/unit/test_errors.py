@@ -29,6 +29,7 @@ CODES = {
 KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
     "VaultBusy": "VaultUnavailable",
+    "VaultNotServing": "VaultUnavailable",
     "StillTaken": "NotConfirmed",
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",

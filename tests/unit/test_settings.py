@@ -30,7 +30,7 @@ def test_without_an_environment_there_are_defaults() -> None:
     found = load()
     assert (found.audit_file, found.shared_hosts, found.denied_limit) == ((), (), 1)
     assert found.settle_window == timedelta(seconds=90)
-    assert (found.worker, found.person, found.admin) == (None, None, None)
+    assert (found.has_worker, found.person, found.admin) == (False, None, None)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,42 @@ def test_a_value_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch, var
 def test_of_several_bad_values_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"^JITVAULT_\w+: "):
         loaded(monkeypatch, JITVAULT_DENIED_LIMIT="x", JITVAULT_SHARED_HOSTS="y")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME", "SKIP_VERIFY"],
+)
+def test_two_spellings_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(UsageError, match=f"VAULT_{name} and BAO_{name} are both set") as caught:
+        loaded(monkeypatch, **{f"VAULT_{name}": "https://secret-a", f"BAO_{name}": "https://secret-b"})
+    assert "secret" not in str(caught.value) + caught.value.hint
+    if name != "SKIP_VERIFY":
+        loaded(monkeypatch, **{f"VAULT_{name}": "https://a", f"BAO_{name}": "https://a"})
+
+
+@pytest.mark.parametrize("name", ["CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME", "NAMESPACE"])
+def test_either_spelling_counts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    found = loaded(monkeypatch, **{f"BAO_{name}": "there"})
+    assert str(getattr(found, f"vault_{name.lower()}")) == "there"
+
+
+@pytest.mark.parametrize("prefix", ["VAULT", "BAO"])
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "t"])
+def test_nobody_is_spoken_to_unverified(monkeypatch: pytest.MonkeyPatch, prefix: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"^{prefix}_SKIP_VERIFY: "):
+        loaded(monkeypatch, **{f"{prefix}_SKIP_VERIFY": value})
+    for harmless in ("", "0", "false", "F"):
+        loaded(monkeypatch, **{f"{prefix}_SKIP_VERIFY": harmless})
+
+
+def test_more_nodes_are_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(monkeypatch, JITVAULT_NODES="https://a:8200, https://b:8200,")
+    assert found.nodes == ("https://a:8200", "https://b:8200")
+    with pytest.raises(UsageError, match=r"^JITVAULT_NODES: "):
+        loaded(monkeypatch, JITVAULT_NODES="a:8200")
+
+
+def test_of_two_tokens_the_first_spelling_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(monkeypatch, VAULT_TOKEN="operator", BAO_TOKEN="administrator").person
+    assert found is not None and found.reveal() == "operator"

@@ -1,0 +1,106 @@
+"""The worker's AppRole, which `init` makes where it is asked to: auth method, role, and one entity of a known name.
+
+The other ways in need what only the administrator knows (an issuer's keys, an authority): docs/operations/
+worker-identity.md has the commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from jitvault.errors import InvalidInput, WrongState
+from jitvault.vault.client import Vault
+
+MOUNT = "approle"
+NAME = "jitvault-worker"
+_ROLE, _ENTITY = f"auth/{MOUNT}/role/{NAME}", f"identity/entity/name/{NAME}"
+_CIDRS = ("secret_id_bound_cidrs", "token_bound_cidrs")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLogin:
+    """The AppRole that the worker logs in by, and acts from `cidrs` alone (none: from anywhere)."""
+
+    cidrs: tuple[str, ...]
+    name: str = NAME
+
+
+def worker_login(cidrs: tuple[str, ...]) -> WorkerLogin:
+    """Raises InvalidInput for what is no network."""
+    try:
+        return WorkerLogin(tuple(sorted({str(ip_network(cidr)) for cidr in cidrs})))
+    except ValueError as error:
+        raise InvalidInput(f"--worker-cidr: {error}; expected a CIDR such as 10.0.0.5/32") from None
+
+
+def role_body(item: WorkerLogin) -> dict[str, Any]:
+    """The role as it is written: a token lives for an hour, renewed for a day at most, and a secret id for 90 days."""
+    return {
+        "bind_secret_id": True,
+        "secret_id_bound_cidrs": list(item.cidrs),
+        "secret_id_num_uses": 0,
+        "secret_id_ttl": 90 * 86400,
+        "token_bound_cidrs": list(item.cidrs),
+        "token_explicit_max_ttl": 0,
+        "token_max_ttl": 86400,
+        "token_no_default_policy": True,
+        "token_num_uses": 0,
+        "token_period": 0,
+        "token_policies": ["jitvault-worker"],
+        "token_ttl": 3600,
+        "token_type": "service",
+    }
+
+
+def changes(vault: Vault, item: WorkerLogin) -> tuple[str, ...] | None:
+    """What has to change, in lines; None where the role is not there. Raises WrongState for another auth method."""
+    method = ((vault.read("sys/auth") or {})["data"]).get(f"{MOUNT}/")
+    if method is None:
+        return None
+    if method.get("type") != "approle":
+        raise WrongState(f"the auth method at auth/{MOUNT}/ is {method.get('type')}, expected approle")
+    found = vault.read(_ROLE)
+    if found is None:
+        return None
+    return (*_changed(found["data"], role_body(item)), *_entity_missing(vault, method))
+
+
+def write(vault: Vault, item: WorkerLogin) -> None:
+    """Make all of it as it is wanted. Raises what `Vault.write` raises."""
+    methods = (vault.read("sys/auth") or {})["data"]
+    if f"{MOUNT}/" not in methods:
+        vault.write(f"sys/auth/{MOUNT}", {"type": "approle"}, method="post")
+        methods = (vault.read("sys/auth") or {})["data"]
+    vault.write(_ROLE, role_body(item), method="post")
+    if any(_entity_missing(vault, methods[f"{MOUNT}/"])):
+        vault.write(_ENTITY)
+        entity = (vault.read(_ENTITY) or {})["data"]["id"]
+        alias = {"name": _role_id(vault), "mount_accessor": methods[f"{MOUNT}/"]["accessor"], "canonical_id": entity}
+        vault.write("identity/entity-alias", alias)
+
+
+def _changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    for name, value in wanted.items():
+        there = sorted(map(_network, found.get(name) or ())) if name in _CIDRS else found.get(name)
+        if there != value:
+            yield f"{name}: {there} → {value}"
+
+
+def _entity_missing(vault: Vault, method: dict[str, Any]) -> Iterator[str]:
+    """Without it the first login makes an entity of a random name, which nobody finds when it has to be disabled."""
+    entity = (vault.read(_ENTITY) or {}).get("data") or {}
+    aliases = {(alias["name"], alias["mount_accessor"]) for alias in entity.get("aliases") or ()}
+    if (_role_id(vault), method["accessor"]) not in aliases:
+        yield f"its entity {NAME}"
+
+
+def _role_id(vault: Vault) -> str:
+    return str((vault.read(f"{_ROLE}/role-id") or {})["data"]["role_id"])
+
+
+def _network(text: str) -> str:
+    """Vault leaves the `/32` of a single address out."""
+    return str(ip_network(text, strict=False))

@@ -1,0 +1,114 @@
+"""What Vault answered, or did not: one value, or the error that says whether the act may have been done.
+
+The kinds of failures are in `client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    VaultBusy,
+    VaultNotServing,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
+
+_MAX_REASON = 200
+# a standby's words while nobody is active: docs/vault-facts.md, "Several nodes"
+_NOBODY_ACTIVE = "active cluster node not found"
+
+
+def understood(address: str, method: str, path: str, answer: requests.Response) -> dict[str, Any]:
+    """The answer, if it is one that Vault gives: something else may listen at its address. Raises what it means."""
+    status, found = answer.status_code, _json_object(answer)
+    if status in (requests.codes.no_content, requests.codes.accepted) and method not in ("get", "list"):
+        return {"http_status_code": status}
+    if status == requests.codes.ok and _is_vaults(path, found):
+        return found
+    if status in (400, 403, 404, 405) and not isinstance(found.get("errors"), list) and "request_id" not in found:
+        raise _strange(address, method, path, status)
+    if status == requests.codes.ok or status < 400:
+        raise _strange(address, method, path, status)
+    raise _translated(address, path, status, _reasons(found))
+
+
+def unanswered(address: str, method: str, path: str, error: Exception) -> VaultUnavailable:
+    """What it means that there was no answer."""
+    kind = type(error).__name__
+    if isinstance(error, requests.exceptions.SSLError):
+        return VaultNotServing(
+            f"there is no TLS with Vault at {address} that both sides believe",
+            hint="Check VAULT_CACERT or VAULT_CAPATH, VAULT_TLS_SERVER_NAME, and the client's certificate if Vault "
+            "asks for one.",
+        )
+    if isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL) or _never_sent(error):
+        return VaultNotServing(f"Vault at {address} does not answer ({kind})")
+    # of a read that was lost nothing can have been done
+    lost = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
+    return lost(f"the answer of Vault to {path} was lost ({kind})")
+
+
+def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:
+    said = "; ".join(reasons) or "no reason given"
+    if status == requests.codes.forbidden:
+        return VaultRefused(f"Vault refused {path}: {said}")
+    if status in (400, 404, 405):
+        return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
+    if status == requests.codes.too_many_requests:
+        return VaultBusy(f"Vault at {address} takes no more requests for the moment (HTTP 429)")
+    if status in (472, 473, 501, 503):
+        why = "it is sealed or starting" if status == requests.codes.unavailable else f"HTTP {status}"
+        return VaultNotServing(f"Vault at {address} does not take requests: {why}")
+    if _NOBODY_ACTIVE in said:
+        return VaultNotServing(f"Vault at {address} does not take requests: no node is active")
+    return OutcomeUnknown(f"Vault at {address} answered {path} with HTTP {status}: {said}")
+
+
+def _strange(address: str, method: str, path: str, status: int) -> VaultUnavailable:
+    message = f"what answers {path} at {address} is not Vault (HTTP {status})"
+    if method in ("get", "list"):
+        return VaultUnavailable(message, hint="Check VAULT_ADDR, and what stands between here and Vault.")
+    return OutcomeUnknown(message)
+
+
+def _never_sent(error: Exception) -> bool:
+    """Whether the connection itself failed, so that no byte of the request was sent."""
+    found = isinstance(error, requests.ConnectionError)
+    return found and any(name in repr(error) for name in ("NewConnectionError", "NameResolutionError"))
+
+
+def _json_object(answer: requests.Response) -> dict[str, Any]:
+    """The JSON object in an answer; empty for anything else."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_vaults(path: str, found: Mapping[str, Any]) -> bool:
+    """Whether a 200 has what Vault's answers have: a request id, and something under it."""
+    if path.startswith("sys/health"):
+        return "sealed" in found
+    if path == "sys/leader":
+        return "ha_enabled" in found
+    inside = (found.get("data"), found.get("auth"), found.get("wrap_info"))
+    # a renewed lease's answer has nothing under it but the lease
+    said = bool(found.get("warnings") or found.get("lease_id"))
+    return "request_id" in found and (any(isinstance(i, dict) for i in inside) or said)
+
+
+def _reasons(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Vault's own reasons, one line and a bounded length each; nothing else of the body."""
+    errors = found.get("errors")
+    if not isinstance(errors, list):
+        return ()
+    cleaned = (" ".join(str(r).replace("1 error occurred:", "").replace("*", " ").split()) for r in errors)
+    return tuple(reason[:_MAX_REASON] for reason in cleaned if reason)
