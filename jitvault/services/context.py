@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jitvault.domain.template import AccessTemplate
+from jitvault.errors import JitvaultError
 from jitvault.ports.audit import Sources
 from jitvault.ports.clock import Clock
 from jitvault.ports.engine import Engine
-from jitvault.ports.ledger import Ledger
+from jitvault.ports.ledger import Ledger, TaskFile
 from jitvault.ports.policy import Authorizer
 from jitvault.ports.vault import (
     Documents,
@@ -60,6 +61,13 @@ class Worker:
 
     def now(self) -> datetime:
         return self.clock.now()
+
+    def file(self, task_id: str) -> TaskFile:
+        """All that the ledger has of a task that it knows. Raises JitvaultError where it is gone."""
+        file = self.ledger.file(task_id)
+        if file is None:
+            raise JitvaultError(f"task {task_id} vanished from the ledger")
+        return file
 
     def is_late(self, after_s: float = 0.0) -> bool:
         """Whether the deadline is over, or will be in `after_s` seconds."""

@@ -1,0 +1,128 @@
+"""The last part of a task's story: take all of it back, prove that, and seal what was proven.
+
+One turn of it does what can be done now. What Vault does not take, and what only time brings, is left to the next one.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from jitvault.domain.quiet import QUIET, settles_at
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.confirm import confirmed, still_proven, tokens_of
+from jitvault.services.consider import Considered
+from jitvault.services.context import Worker
+from jitvault.services.decide import Standing
+from jitvault.services.family import GoOn, prove_below, seal_below, take_all_back, unproven
+from jitvault.services.force import close, force
+from jitvault.services.late import BACK, begin_again
+from jitvault.services.lookups import is_there, proven_before
+from jitvault.services.observe import canary
+from jitvault.services.papers import force_request
+from jitvault.services.reconcile import reconcile
+from jitvault.services.revoke import Why
+from jitvault.services.seal import late, seal
+
+_TRIES = 4
+_FIRST_PAUSE_S = 0.2
+_QUIET_WAITS = 3
+_SKEW = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one turn of the story found, besides what it wrote. `entered`: what the task was taken in by, just now."""
+
+    go_on: bool = False
+    entered: Considered | None = None
+    standing: Standing | None = None
+    tries: int = 0
+    waits: int = 0
+    forced: bool = False
+
+
+FIRST = Step()
+
+
+def again_after_pause(worker: Worker, last: Step) -> Step | None:
+    """One try more, after a pause; None where there were enough or the time is over."""
+    pause_s = _FIRST_PAUSE_S * 2**last.tries * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+    if last.tries >= _TRIES or worker.is_late(pause_s):
+        return None
+    worker.clock.sleep(pause_s)
+    return replace(last, go_on=True, entered=None, tries=last.tries + 1)
+
+
+def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None, *, go_on: GoOn) -> Step:
+    """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
+    if why is None and not (last.tries or last.waits) and is_there(worker, proven_before(file)):
+        # before anything that can fail: a Vault that was restored has given it back
+        begin_again(worker, file, claim, "unproven", BACK)
+        file = worker.file(file.task.task_id)
+    take_all_back(worker, file, claim, why=why)
+    prove_below(worker, file.task.task_id, claim, go_on)
+    # the canary first: the leases that are read on the way to it have to be in the file
+    newest = canary(worker)
+    if reconcile(worker, worker.file(file.task.task_id), claim, newest):
+        newest = canary(worker)
+    outcome = confirmed(worker, worker.file(file.task.task_id), claim, newest)
+    if outcome.back:
+        begin_again(worker, worker.file(file.task.task_id), claim, "unproven", BACK)
+    if outcome.proven and outcome.quiet.ok:
+        return Step()
+    quiet_s = QUIET.total_seconds()
+    if outcome.proven and last.waits < _QUIET_WAITS and not unproven(worker, file.task.task_id):
+        # only time is missing, or the answer to a request that is in flight
+        if not worker.waits or worker.is_late(quiet_s):
+            return Step()
+        worker.clock.sleep(quiet_s)
+        return replace(last, go_on=True, waits=last.waits + 1)
+    if not outcome.proven and (again := again_after_pause(worker, last)):
+        return again
+    return _not_proven(worker, worker.file(file.task.task_id), claim, last)
+
+
+def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+    """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
+    worker.ledger.tell_unproven(file.task.task_id, worker.now())
+    wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
+    if wish is None:
+        return Step()
+    if not last.forced and force(worker, file, claim, wish):
+        return Step(go_on=True, tries=_TRIES, forced=True)
+    close(worker, file, claim, wish)
+    return Step()
+
+
+def _confirmed_before(file: TaskFile) -> datetime | None:
+    """When all of the task was proven last: a wish of before then had nothing to force, and is not kept for later."""
+    return max((datetime.fromisoformat(e.at) for e in file.events if e.kind == "confirmed"), default=None)
+
+
+def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
+    """Seal what was confirmed once its settle window is over and all of it is still so; else it ends anew."""
+    if late(file):
+        begin_again(worker, file, claim, "late_lease", "a lease appeared after the task was confirmed")
+        return Step(go_on=True)
+    settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
+    if settled and worker.now() + _SKEW < settled:
+        # not yet by any clock; by whose it counts, `seal` says
+        return Step()
+    seal_below(worker, file.task.task_id, claim, go_on)
+    if open_ := unproven(worker, file.task.task_id):
+        why = f"what it handed on to {', '.join(open_)} is not proven any more"
+        begin_again(worker, file, claim, "unproven", why)
+        return Step(go_on=True)
+    newest = canary(worker)
+    if reconcile(worker, worker.file(file.task.task_id), claim, newest):
+        newest = canary(worker)
+    file = worker.file(file.task.task_id)
+    if late(file):
+        return Step(go_on=True)
+    if not still_proven(worker, file, newest):
+        begin_again(worker, file, claim, "unproven", "the evidence does not carry it")
+        return Step(go_on=True)
+    seal(worker, file, claim, newest)
+    return Step()
