@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import State
@@ -19,7 +20,6 @@ from jitvault.errors import (
     AuditUntrusted,
     JitvaultError,
     LedgerUnavailable,
-    NotFound,
     SecurityFinding,
     UsageError,
     VaultRefused,
@@ -51,17 +51,20 @@ def wired() -> Wiring:
 
 
 def published(wiring: Wiring, task_id: str) -> Published | None:
-    """What the worker last said of the task, or None for a task that nobody took in."""
+    """What the worker last said of the task, and `published_at`, when that was by Vault's clock.
+
+    None for a task that nobody took in, and for one that was sealed so long ago that it was removed from Vault.
+    """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
-    document = documents.get(f"tasks/{task_id}")
-    return unpacked(document) if document is not None else None
+    stored = documents.read(f"tasks/{task_id}")
+    return {**unpacked(stored.document), "published_at": stored.written_at} if stored is not None else None
 
 
 def known(wiring: Wiring, task_id: str) -> Published:
     """The same, for a task that has to be there. Raises NotFound."""
     document = published(wiring, task_id)
     if document is None or document["state"] == "refused":
-        raise NotFound(f"there is no task {task_id}")
+        raise fallback.unknown_task(wiring, task_id, document)
     return document
 
 
@@ -78,13 +81,6 @@ def current(wiring: Wiring, task_id: str) -> Published:
             with suppress(AuditUntrusted):
                 advance(wiring.worker, task_id)
     return known(wiring, task_id)
-
-
-def tell_no_ledger(wiring: Wiring) -> None:
-    """Say on stderr that the ledger that was named is not there; without one nobody expects what only it has."""
-    if "ledger" in wiring.settings.model_fields_set:
-        said = "there is no ledger where JITVAULT_LEDGER says: this is what the worker published in Vault"
-        typer.echo(said, err=True)
 
 
 @contextmanager

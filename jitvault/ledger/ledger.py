@@ -23,6 +23,7 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
+from jitvault.ledger.retention import SqlRetention
 from jitvault.ledger.rows import get, of_task, put_finding
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
@@ -46,7 +47,7 @@ _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices):
+class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRetention):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
+from jitvault.ports.retention import Retention
 
 
 class OpState(StrEnum):
@@ -199,7 +200,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Notices, Protocol):
+class Ledger(Record, Orphans, Admission, Notices, Retention, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:

@@ -50,6 +50,7 @@ from jitvault.services.reasons import (
     why_end_replacing,
 )
 from jitvault.services.recover import settle_attempt
+from jitvault.services.retention import check_not_removed
 from jitvault.services.revoke import Why, end_ownerless
 from jitvault.services.seal import late
 from jitvault.services.watch import check_not_frozen, watch
@@ -70,6 +71,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         said = published(worker, task_id)
         file = worker.file(task_id)
         check_anchor(worker, file, said)
+        check_not_removed(worker, file, said)
         check_not_back(worker, file, said)
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered)
         try:
