@@ -110,12 +110,18 @@ def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | Non
 
 
 def _asked(wiring: Wiring, task_id: str) -> datetime | None:
-    """When the caller asked for the task, if they did: whoever may not ask for anything has not."""
+    """When the caller asked for the task, if they did and it can still begin something: whoever may not ask has not.
+
+    What was published of an older request may have been removed.
+    """
+    from jitvault.domain.intake import is_stale
+
     if wiring.settings.person is None:
         return None
     with suppress(JitvaultError):
         stored = wiring.person.documents.read(f"requests/{wiring.person.entity}/{task_id}/submit")
-        return stored.written_at if stored is not None else None
+        if stored is not None and not is_stale(stored.written_at, wiring.clock.now()):
+            return stored.written_at
     return None
 
 
