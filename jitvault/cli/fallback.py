@@ -131,4 +131,4 @@ def _age_s(wiring: Wiring, at: datetime) -> int:
 
 
 def _say(why: str) -> None:
-    typer.echo(f"{why}: this is what the worker published in Vault", err=True)
+    typer.echo(f"{why}: this is what lies in Vault", err=True)

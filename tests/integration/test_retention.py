@@ -69,6 +69,15 @@ def sealed(rig: Rig, file: Path) -> Held:
     return held
 
 
+def restored(rig: Rig, copy: Path) -> None:
+    """Put an older ledger in the place of this one. It reads of a token that it never meant to make, and freezes
+    everything; the operator knows why and lifts that.
+    """
+    rig.put_back(copy)
+    rig("operator", "audit", "status", code=None)
+    rig("operator", "unfreeze", "--reason", "the ledger was restored")
+
+
 def is_published(rig: Rig, task: str) -> bool:
     return rig.admin.read(f"jitvault/metadata/tasks/{task}") is not None
 
@@ -191,7 +200,7 @@ def test_a_ledger_from_before_the_request_does_not_take_it_in_again(rig: Rig, sp
     sealed(rig, file)
     with a_month_later():
         remove(rig.wiring().worker, [file.stem])
-        rig.put_back(copy)
+        restored(rig, copy)
         worker = rig.wiring().worker
         assert file.stem not in requested(worker, ungranted=True)
         with Attended(rig, list_s=0.1) as working:
@@ -216,7 +225,7 @@ def test_without_its_age_that_request_would_be_granted(rig: Rig, spec: Spec, tmp
     copy = rig.snapshot(tmp_path / "before.db")
     sealed(rig, file)
     remove(rig.wiring().worker, [file.stem])
-    rig.put_back(copy)
+    restored(rig, copy)
     assert requested(rig.wiring().worker, ungranted=False) == {file.stem: rig.entity("operator")}
     advance(rig.wiring().worker, file.stem)
     assert len(rig.task_tokens(file.stem)) == 1
@@ -232,7 +241,7 @@ def test_a_ledger_in_which_it_may_still_be_granted_does_not_grant_it_again(
     sealed(rig, file)
     with a_month_later():
         remove(rig.wiring().worker, [file.stem])
-        rig.put_back(copy)
+        restored(rig, copy)
         with pytest.raises(SecurityFinding, match="the ledger or Vault was restored"):
             advance(rig.wiring().worker, file.stem)
         assert rig("operator", "grant", file.stem, code=12).stdout == ""

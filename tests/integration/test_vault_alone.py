@@ -225,7 +225,7 @@ def test_a_ledger_that_does_not_answer_is_told_of_and_done_without(rig: Rig, per
     person("operator", "grant", file, "--json", *PATIENT, extra=away)
     for command in (("status", file.stem), ("list",), ("freezes",)):
         done = person("operator", *command, "--json", extra=away)
-        assert "the ledger cannot be used" in done.stderr and "what the worker published in Vault" in done.stderr
+        assert "the ledger cannot be used" in done.stderr and "this is what lies in Vault" in done.stderr
     assert person("operator", "status", file.stem, "--json", extra=away).json["published"]["age_s"] >= 0
     # with the worker's identity it is no fallback: nobody does its work without the ledger
     assert rig("auditor", "list", code=11, extra=away).error["exit_code"] == 11
