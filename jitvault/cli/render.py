@@ -319,12 +319,14 @@ def published(document: Published, now: datetime, *, as_json: bool) -> None:
     """What the worker published, for whoever has no ledger, and what is not known from it."""
     from jitvault.cli import fallback
 
-    shown = {k: v for k, v in document.items() if k not in ("body", "installation", "error")}
+    shown = {k: v for k, v in document.items() if k not in ("body", "installation")}
     if as_json:
         typer.echo(to_json(shown))
         return
     decided(document, as_json=False)
-    output.print_facts(output.console(), {**_ended(document), **fallback.facts(document, now)}, least=len("missing"))
+    held_up = {"held up": document["error"]["message"]} if document["error"] else {}
+    facts = {**_ended(document), **held_up, **fallback.facts(document, now)}
+    output.print_facts(output.console(), facts, least=len("missing"))
     _print_asked(output.console(), document["end_requested"])
     if document["proof"]:
         _print_proof(output.console(), document["proof"])

@@ -15,6 +15,7 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
     AuditUntrusted,
+    Frozen,
     InvalidInput,
     JitvaultError,
     Overtaken,
@@ -79,13 +80,11 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
                 if step.entered is None:
                     worker.ledger.extend(task_id, claim)
                 step = _patient_turn(worker, task_id, claim, step)
-        except SecurityFinding:
-            # what cannot be believed is not told either
-            raise
-        except JitvaultError:
-            # what was done until then is told as well, if Vault takes it
-            with contextlib.suppress(JitvaultError):
-                publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing)
+        except JitvaultError as error:
+            # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
+            if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
+                with contextlib.suppress(JitvaultError):
+                    publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing, error)
             raise
         file = _closed(worker, task_id, claim, begun=begun)
         publish(worker, file, step.standing)

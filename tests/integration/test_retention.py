@@ -226,7 +226,7 @@ def test_without_its_age_that_request_would_be_granted(rig: Rig, spec: Spec, tmp
     sealed(rig, file)
     remove(rig.wiring().worker, [file.stem])
     restored(rig, copy)
-    assert requested(rig.wiring().worker, ungranted=False) == {file.stem: rig.entity("operator")}
+    assert requested(rig.wiring().worker, ungranted=False)[file.stem] == rig.entity("operator")
     advance(rig.wiring().worker, file.stem)
     assert len(rig.task_tokens(file.stem)) == 1
     rig("operator", "revoke", file.stem)
