@@ -184,10 +184,12 @@ def test_what_is_too_much_for_one_pass_comes_first_in_the_next(rig: Rig, worker:
     rig.settle()
     for file in (first, second):
         assert rig("operator", "status", file.stem).json["state"] == "sealed"
-    with a_month_later(), mock.patch.object(retention, "_REMOVED", 1):
+    listing = mock.patch.object(Documents, "names", autospec=True, side_effect=Documents.names)
+    with a_month_later(), mock.patch.object(retention, "_REMOVED", 1), listing as listed:
         some = Removals(worker, NO_TIME)
         # all names are looked at in the first pass
         assert [some.some(), some.some()] == [1, 1]
+    assert listed.call_count == 1, "the rest of a round is not left to the next one"
 
 
 # -- nothing is granted again --------------------------------------------------------------------------------------
