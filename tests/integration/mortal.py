@@ -79,7 +79,8 @@ def points_of(names: list[str], acts: tuple[str, ...], sample: int = 0, *, befor
     if ALL:
         return list(range(1, len(names) + 1))
     around = [n for n, name in enumerate(names, 1) if name.startswith(acts)]
-    return sorted(set(around if before else around[1::2]) | {1 + round(n * (len(names) - 1) / (sample - 1)) for n in range(sample)})
+    even = {1 + round(n * (len(names) - 1) / (sample - 1)) for n in range(sample)}
+    return sorted(even.union(around if before else around[1::2]))
 
 
 def new_rig(world: World, variables: dict[str, str], directory: Path, name: str) -> tuple[Rig, Path]:
