@@ -36,16 +36,15 @@ from jitvault.domain.evidence import (
     shown,
     stretch,
 )
+from jitvault.domain.hazards import hazards, shown_act, written_to
 from jitvault.domain.lifecycle import Verdict
-from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.observation import Observation
 from jitvault.domain.traces import (
     Credential,
     alive_line,
     expiry,
-    is_below,
     issue_line,
     lookup_line,
-    prefix_of,
     revival,
     revocation_line,
 )
@@ -59,8 +58,8 @@ NAMES = {
     6: "target_refuses",
     7: "quiet",
 }
-
-
+LASTING = "nothing makes up for that"
+"""What the evidence of a check ends with that cannot come true any more."""
 _PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
 
 
@@ -146,14 +145,18 @@ def _judged(
     if target:
         # 6
         checks.append(_refused(probed))
-    return Proof(_verdict(credential, checks, expired=expired is not None), tuple(checks))
+    begun = Point.of(issue)
+    written = begun is None or last is None or written_to(credential, trail, begun, last) is not None
+    return Proof(_verdict(credential, checks, expired=expired is not None, written=written), tuple(checks))
 
 
-def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool) -> Verdict:
+def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool, written: bool) -> Verdict:
     ok = {check.n: check.ok for check in checks}
     if credential.forced and not expired:
-        # Vault was made to forget it, whatever became of it: of its words only that it was there counts
-        return Verdict.TARGET_CONFIRMED if all(ok.get(n) for n in (1, 3, 5, 6)) else Verdict.UNVERIFIABLE
+        # Vault was made to forget it, whatever became of it: of its words only that it was there counts; and where its
+        # mount was written to meanwhile, the target that was asked may not be the one that it was made at
+        proven = all(ok.get(n) for n in (1, 3, 5, 6)) and not written
+        return Verdict.TARGET_CONFIRMED if proven else Verdict.UNVERIFIABLE
     if all(ok[n] for n in (1, 2, 3, 4, 5)):
         if expired:
             return Verdict.EXPIRED
@@ -183,33 +186,13 @@ def _nothing_between(
     """
     if issue is None or last is None:
         return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
+    if (written := written_to(credential, trail, issue, last)) is not None:
+        return Check(4, ok=False, evidence=f"{shown_act(written)}: {LASTING}")
     alive = alive_line(credential, trail, before=end) if end else None
-    for hazard in trail.observations:
-        here = Point(hazard.place, hazard.at)
-        between = hazard.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
-        if not between or not touches(
-            hazard.path, credential.mount, credential.lease_path, token=credential.kind == "token"
-        ):
-            continue
-        survived = alive is not None and follows(alive, hazard) and not hazard.path.startswith(f"{credential.mount}/")
-        if not survived:
-            return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
+    for hazard in hazards(credential, trail, issue, last):
+        if alive is None or not follows(alive, hazard):
+            return Check(4, ok=False, evidence=shown_act(hazard))
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
-
-
-def touches(path: str, mount: str, lease_path: str, *, token: bool) -> bool:
-    """Whether a hazard at `path` is one for a credential of `mount` whose lease is `lease_path` (or below it)."""
-    forced, revoked = prefix_of(path, "revoke-force"), prefix_of(path, "revoke-prefix")
-    if lease_path and (prefix := forced or revoked):
-        # an ordinary revocation of a token is its end and nothing else; a lease's may not have reached its backend
-        if token:
-            return not revoked and (is_below(lease_path, prefix) or is_below(prefix, lease_path))
-        return is_below(lease_path, prefix)
-    if path.startswith("sys/mounts/"):
-        return (path.removeprefix("sys/mounts/") + "/").startswith(f"{mount}/")
-    if path.startswith(("sys/", "auth/")):
-        return True
-    return path.startswith(f"{mount}/")
 
 
 def _trusted(

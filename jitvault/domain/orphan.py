@@ -17,8 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from jitvault.domain.confirmation import Check, touches
+from jitvault.domain.confirmation import Check
 from jitvault.domain.evidence import Canary, Trail, canary_after, canary_before, done, follows, shown, stretch
+from jitvault.domain.hazards import touches
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 

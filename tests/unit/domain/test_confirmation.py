@@ -35,7 +35,7 @@ from story import (
     token,
 )
 
-from jitvault.domain.confirmation import Probed, Proof, confirm, is_proven
+from jitvault.domain.confirmation import LASTING, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import LADDER, Verdict
 from jitvault.domain.observation import Kind, Observation
@@ -292,6 +292,26 @@ def test_nothing_that_makes_a_revocation_look_done_may_happen_in_between(path: s
 def test_what_happens_to_another_mount_is_no_matter(path: str) -> None:
     story = Story().canary().issued().hazard(path).revoked().looked_up().canary()
     assert judge(story).verdict is Verdict.TARGET_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("database/roles/app-ro", True),
+        ("database/roles/app-rw", False),
+        ("database/roles/app-ro/x", True),
+        ("database/roles", True),
+        ("database/static-roles/app-rw", True),
+        ("database/config/other", True),
+        ("database/rotate-role/app-rw", True),
+    ],
+)
+def test_a_write_to_a_role_is_a_hazard_to_what_came_from_it(path: str, is_one: bool) -> None:
+    story = Story().canary().issued().hazard(path).revoked().looked_up().canary()
+    proof = judge(story, lease(lease_path="database/creds/app-ro/8Vc1"))
+    assert (failed(proof) == {4}) is unproven(proof) is is_one
+    said = next(check.evidence for check in proof.checks if check.n == 4)
+    assert said.endswith(LASTING) is is_one
 
 
 @pytest.mark.parametrize(

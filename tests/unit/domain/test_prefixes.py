@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from story import DEAD_TARGET, LEASE, STRANGER, Story, good, lease, token
 
-from jitvault.domain.confirmation import Probed, Proof, confirm, is_proven, touches
+from jitvault.domain.confirmation import Probed, Proof, confirm, is_proven
+from jitvault.domain.hazards import touches
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.traces import Credential, is_below, prefix_of
 
@@ -214,6 +215,16 @@ def test_of_what_was_forced_the_target_alone_can_say_that_it_is_dead() -> None:
     proof = confirm(lease(forced=True, lease_path=LEASE), forced.trail(), probed=DEAD_TARGET, target=True)
     assert failed(proof) == {2, 4}
     assert proof.verdict is Verdict.TARGET_CONFIRMED
+
+
+@pytest.mark.parametrize("path", ["database/config/app", "database/roles/app-ro"])
+@pytest.mark.parametrize("alive", [False, True])
+def test_where_its_mount_was_written_to_the_target_that_was_asked_may_be_another(path: str, alive: bool) -> None:
+    """Moved to another server and back, a mount makes its login there, and the one that is asked knows none."""
+    story = Story().canary().issued().hazard(path)
+    story = (story.alive() if alive else story).hazard(f"sys/leases/revoke-force/{LEASE}").looked_up().canary()
+    proof = confirm(lease(forced=True, lease_path=LEASE), story.trail(), probed=DEAD_TARGET, target=True)
+    assert proof.verdict is Verdict.UNVERIFIABLE
 
 
 @pytest.mark.parametrize("lost", ["issue", "lookup", "canary"])
