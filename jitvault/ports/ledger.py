@@ -19,6 +19,7 @@ from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
+from jitvault.ports.recovery import Recovery
 
 
 class OpState(StrEnum):
@@ -199,7 +200,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Notices, Protocol):
+class Ledger(Record, Orphans, Admission, Notices, Recovery, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:
@@ -227,7 +228,8 @@ class Ledger(Record, Orphans, Admission, Notices, Protocol):
     ) -> TaskRow:
         """Write `change` and its event at once, if `admission` holds in that transaction.
 
-        Raises WrongState when the claim was lost, and what the admission's judge raises.
+        Raises WrongState when the claim was lost, what the admission's judge raises, and Frozen for an issue while a
+        recovery is open.
         """
         ...
 

@@ -50,7 +50,7 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
             return None
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
-            hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
+            hint="The ledger was lost or restored: `jitvault ledger recover` takes the task in again, as far as it can.",
         )
     check_not_refused(published or {}, submitted)
     try:
