@@ -86,9 +86,10 @@ def said_of(task_id: str, document: Mapping[str, Any], installation: str, writte
         )
         # what the rest of the story reads of it has to be there
         complete = Revision.of(body).spec.id == task_id and all(entry["path"] for entry in Revision.of(body).access)
+        own = (content["installation"], content["task"], content["revision"]) == (installation, task_id, found.revision)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:
         raise InvalidInput(f"it is no document of the worker's ({type(error).__name__})") from None
-    if not complete or document.get("digest") != found.digest or found.revision < 1:
+    if not (complete and own) or document.get("digest") != found.digest or found.revision < 1:
         raise InvalidInput("it is no document of the worker's (it contradicts itself)")
     return found
 
@@ -239,9 +240,10 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What the ledger has of a task. `holds`: it has the published event; `told`: it says that it goes on from there."""
+    """What the ledger has of a task. `holds`: it has the published event; `told`: it says that it goes on from it."""
 
     state: State
+    requester: str
     digest: str
     grant_id: str | None
     holds: bool
@@ -270,7 +272,7 @@ def fate(said: Said, here: Here | None, evidence: Evidence) -> Fate:
         return Fate.KEPT
     if here is not None and here.told:
         return Fate.TOLD
-    if here is not None and _contradict(here.state, said.state):
+    if here is not None and (here.requester != said.requester or _contradict(here.state, said.state)):
         return Fate.CONTRADICTS
     if not evidence.requested:
         # nobody asked for it: whoever can write there made it up
@@ -292,9 +294,7 @@ def fate(said: Said, here: Here | None, evidence: Evidence) -> Fate:
 
 def _never_granted(said: Said, evidence: Evidence) -> bool:
     """What is granted was published as approved before; whether it was granted then only the stream says."""
-    return (
-        said.state in BEFORE_GRANT and not evidence.tokens and (said.state is not State.APPROVED or evidence.covered)
-    )
+    return said.state in BEFORE_GRANT and not evidence.tokens and (said.state is not State.APPROVED or evidence.covered)
 
 
 def _is_the_same_grant(said: Said, here: Here) -> bool:

@@ -139,7 +139,11 @@ class SqlRecord:
 
         def unit(connection: Connection) -> int:
             # the claim goes as well: whoever reads just now would write the old stretch back
-            change = update(table).where(which).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
+            change = (
+                update(table)
+                .where(which)
+                .values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
+            )
             broken = connection.execute(change.returning(table.c.name, table.c.epoch)).all()
             for source, epoch in broken:
                 _add_gap(connection, Gap(source, epoch, what, at))
@@ -165,7 +169,9 @@ class SqlRecord:
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes
-        lift = update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
+        lift = (
+            update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
+        )
         return self._db.write(lambda c: c.execute(lift).rowcount)
 
 

@@ -203,9 +203,13 @@ def _tell_tasks(
 def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], at: datetime) -> None:
     """Enter what the lines that are known already say of these tokens of a task."""
     line = schema.observations.c
-    query = select(schema.grants).where(schema.grants.c.task_id == task_id, schema.grants.c.accessor_hmac.in_(accessors))
+    query = select(schema.grants).where(
+        schema.grants.c.task_id == task_id, schema.grants.c.accessor_hmac.in_(accessors)
+    )
     grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
-    wanted = or_(line.actor.in_(accessors), line.subject.in_(accessors), line.token.in_(tokens_for(connection, accessors)))
+    wanted = or_(
+        line.actor.in_(accessors), line.subject.in_(accessors), line.token.in_(tokens_for(connection, accessors))
+    )
     rows = connection.execute(select(schema.observations).where(wanted)).mappings()
     lines = [get_observation(row) for row in rows]
     told = list(linked(lines, grants, aliases(lines)))
@@ -213,9 +217,7 @@ def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], a
         _tell(connection, task_id, told, at)
 
 
-def _tell(
-    connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, Observation]], at: datetime
-) -> None:
+def _tell(connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, Observation]], at: datetime) -> None:
     query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
     task = get(connection.execute(query).mappings().one(), TaskRow)
     rows = _new_leases(connection, told, at)

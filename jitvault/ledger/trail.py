@@ -110,8 +110,9 @@ def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
 
 def tokens_for(connection: Connection, accessors: Sequence[str]) -> set[str]:
     """The HMACs of all tokens that stood for the tokens with these accessors, in the lines that are known."""
-    named = set(connection.execute(_aliases_of(accessors)).scalars())
-    return named | _rewrapped(connection, accessors)
+    found = set(_rewrapped(connection, accessors))
+    found.update(row.alias for row in connection.execute(_aliases_of(accessors)))
+    return found
 
 
 def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:

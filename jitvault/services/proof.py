@@ -181,7 +181,7 @@ def receipt_of(
 
 
 def recovered_of(file: TaskFile) -> list[dict[str, Any]]:
-    """Each time that the task's record was made anew or corrected: when, from what was published, and what carries it."""
+    """Each time that the record was made anew or corrected: when, from what was published, by what signatures."""
     return [
         {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
         for event in file.events

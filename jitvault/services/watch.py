@@ -13,10 +13,10 @@ from jitvault.domain.scope import Word
 from jitvault.domain.trip import Bounds, Trip
 from jitvault.domain.tripwire import of_task
 from jitvault.errors import Denied, Frozen
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import Ledger, TaskFile
+from jitvault.ports.record import Freeze
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
-
 
 GO_ON = "`jitvault ledger recover` goes on with it, also after it was interrupted."
 
@@ -24,6 +24,12 @@ GO_ON = "`jitvault ledger recover` goes on with it, also after it was interrupte
 def being_rebuilt(since: datetime) -> str:
     """An open recovery in words."""
     return f"the ledger is being rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rebuilding(ledger: Ledger) -> Freeze | None:
+    """An open recovery as what keeps tasks from being granted; it ends nothing."""
+    since = ledger.recovering()
+    return Freeze(f"{being_rebuilt(since)}; until then nothing is granted", "", since) if since else None
 
 
 def watch(worker: Worker, file: TaskFile) -> list[Trip]:
