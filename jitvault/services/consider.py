@@ -72,11 +72,11 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
     return Considered(submitted, standing) if same else None
 
 
-def enter_again(worker: Worker, task_id: str, *, said: Said) -> None:
+def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
     """Take a task that was published, never granted, and that the ledger lost, in from its request in Vault.
 
     It has the number of the revision that was published: while it resolves to the same digest approvals of it count.
-    Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to whoever asked.
+    Gives where it stands. Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to whoever asked.
     """
     submitted = submission(worker, task_id, said.requester)
     if submitted is None:
@@ -90,9 +90,11 @@ def enter_again(worker: Worker, task_id: str, *, said: Said) -> None:
         refusal = InvalidInput(str(error), hint=_REFUSED)
         publish_refusal(worker, submitted, refusal)
         raise refusal from None
+    standing = stand(worker, revision)
     with suppress(WrongState):
         # a worker that took it in at the same moment did the same
-        _create(worker, submitted, revision, stand(worker, revision), recovered_from=said.chain)
+        _create(worker, submitted, revision, standing, recovered_from=said.chain)
+    return standing
 
 
 def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:

@@ -40,8 +40,9 @@ def take_in(worker: Worker, case: Case) -> TaskFile | None:
     task_id = case.said.task_id
     if case.fate in _SILENT:
         return None
+    standing = None
     if case.fate is Fate.ANEW:
-        enter_again(worker, task_id, said=case.said)
+        standing = enter_again(worker, task_id, said=case.said)
     elif case.fate is not Fate.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
@@ -53,7 +54,7 @@ def take_in(worker: Worker, case: Case) -> TaskFile | None:
             with worker.ledger.claim(task_id) as claim:
                 _go_on(worker, worker.file(task_id), case, claim)
     file = worker.file(task_id)
-    publish(worker, file, None)
+    publish(worker, file, standing)
     return file
 
 
