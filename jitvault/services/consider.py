@@ -76,7 +76,8 @@ def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
     """Take a task that was published, never granted, and that the ledger lost, in from its request in Vault.
 
     It has the number of the revision that was published: while it resolves to the same digest approvals of it count.
-    Gives where it stands. Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to whoever asked.
+    Gives where it stands. Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to
+    whoever asked.
     """
     submitted = submission(worker, task_id, said.requester)
     if submitted is None:
