@@ -145,10 +145,10 @@ def _timed_send(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def _timed_write(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(write: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(self: object, unit: Callable[..., Any]) -> Any:
+        def timed(self: object, unit: Callable[..., Any], **how: Any) -> Any:
             name, started = _who(1), time.perf_counter()
             try:
-                return write(self, unit)
+                return write(self, unit, **how)
             finally:
                 meter.add(COMMIT, name, time.perf_counter() - started)
 

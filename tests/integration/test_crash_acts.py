@@ -23,7 +23,7 @@ from jitvault.domain.lifecycle import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
-QUEUE = "jitvault.services.revoke:_queue"
+QUEUE = "jitvault.services.revoke:queue"
 FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 
