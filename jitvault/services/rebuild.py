@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from jitvault.domain.lifecycle import RECOVERED, State
@@ -19,12 +19,16 @@ from jitvault.ports.ledger import TaskFile
 from jitvault.ports.recovery import PAST, REBUILT
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
+from jitvault.services.family import on_its_claim
 from jitvault.services.observe import canary, observe
+from jitvault.services.revoke import close_door
 from jitvault.services.stocktake import Case, Files, Stock, take_stock
 from jitvault.services.sweep import Swept, sweep
 from jitvault.services.takein import take_in
 
 _PAUSE_S = 1.0
+# for one task: what hangs must not keep the doors of others open
+_DOOR_S = 5.0
 
 Tell = Callable[[str], None]
 
@@ -82,9 +86,9 @@ def rebuild(worker: Worker, *, wait_s: float, tell: Tell) -> Rebuilt:
     mine = _taken_in(worker)
     tell(f"{len(mine)} tasks are ended and proven")
     for task_id in mine:
-        # nothing but the first act on its token is done in no time; what fails is done again below, and told
+        # all doors before the rest of each; each is seen alive before, and what fails is done again below
         with suppress(JitvaultError):
-            advance(worker, task_id, deadline=worker.clock.monotonic())
+            on_its_claim(replace(worker, deadline=worker.clock.monotonic() + _DOOR_S), task_id, close_door)
     swept = _sweep(worker, deadline)
     for task_id in mine:
         try:

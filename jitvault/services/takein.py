@@ -81,16 +81,19 @@ def _create(worker: Worker, case: Case) -> None:
         receipt=said.receipt if case.receipt else None,
         parent=said.parent,
     )
+    decision = _decision(worker, case)
     grants, settled = _grants(worker, case, ())
     leases, checks = _leases_of(case, grants)
     change = Change(
         RECOVERED,
         {
-            **_body(worker, case, grants, settled, state),
+            **_body(case, grants, settled, said.digest),
+            **_decided(case, decision),
+            **_ended(case, state),
             "leases": [lease.lease_id for lease in leases],
             "ends_at": said.ends_at.isoformat() if said.ends_at else None,
         },
-        rows=(*_opened(worker, case), *grants, *leases, *checks),
+        rows=(*_opened(case, decision), *grants, *leases, *checks),
     )
     worker.ledger.create(task, change, at=now)
 
@@ -100,7 +103,8 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
     said, now = case.said, worker.now()
     if case.fate is Fate.GOES_ON:
         kept = _renewed(worker, file)
-        body = {**_body(worker, case, (), (), file.task.state), **_expiry(kept)}
+        # it stands as it was decided here
+        body = {**_body(case, (), (), file.task.digest), **_expiry(kept)}
         due: dict[str, Any] = {} if file.task.state in OVER else {"due_at": now}
         worker.ledger.apply(said.task_id, Change(RECOVERED, body, rows=kept, fields=due), claim=claim, at=now)
         return
@@ -116,10 +120,14 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
         fields |= {"receipt": said.receipt, **{key: _proof(case).get(key) for key in ("dead_ms", "confirmed_ms")}}
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
     settled = (*settled, *(grant.grant_id for grant in earlier if grant.settled))
-    rows: list[Row] = [*(_opened(worker, case) if said.digest != file.task.digest else ()), *earlier, *grants]
+    body = {**_body(case, grants, settled, said.digest), **_ended(case, state)}
+    rows: list[Row] = [*earlier, *grants]
+    if said.digest != file.task.digest:
+        decision = _decision(worker, case)
+        body |= _decided(case, decision)
+        rows += _opened(case, decision)
     if case.receipt:
         rows += _verdicts_of(case, file)
-    body = _body(worker, case, grants, settled, state)
     worker.ledger.apply(
         said.task_id, Change(RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
     )
@@ -128,14 +136,13 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
 # -- what the event says --------------------------------------------------------------------------------------
 
 
-def _body(
-    worker: Worker, case: Case, grants: Sequence[GrantRow], settled: Sequence[str], state: State
-) -> dict[str, Any]:
+def _body(case: Case, grants: Sequence[GrantRow], settled: Sequence[str], digest: str) -> dict[str, Any]:
+    """What every such event says; `digest` is the one that the task has from then on."""
     said, lines = case.said, {one.accessor: one.line for one in case.made}
-    body: dict[str, Any] = {
+    return {
         "from": said.chain,
         "revision": said.revision,
-        "digest": said.digest,
+        "digest": digest,
         "verified_by": list(case.verified_by),
         "grants": [
             {
@@ -152,12 +159,11 @@ def _body(
         "leases": [],
         "sealed_head": _chain_of(case).get("head"),
     }
-    if case.fate is Fate.GOES_ON:
-        # it stands as it was decided here
-        body["digest"] = _own_digest(worker, said)
-        return body
-    decision = _decision(worker, case)
-    body |= {
+
+
+def _decided(case: Case, decision: Decision) -> dict[str, Any]:
+    """The decision, where the ledger has none of its own about the revision."""
+    return {
         "policy": decision.policy_digest,
         "rules": list(decision.rules),
         "permitted": decision.permitted,
@@ -166,14 +172,10 @@ def _body(
         "denied_by": None,
         "votes": votes_digest(()),
     }
-    if state is State.ENDING:
-        body |= {"reason": _end_reason(said).value, "note": case.why or NOTE}
-    return body
 
 
-def _own_digest(worker: Worker, said: Said) -> str:
-    task = worker.ledger.task(said.task_id)
-    return task.digest if task else said.digest
+def _ended(case: Case, state: State) -> dict[str, Any]:
+    return {"reason": _end_reason(case.said).value, "note": case.why or NOTE} if state is State.ENDING else {}
 
 
 def _decision(worker: Worker, case: Case) -> Decision:
@@ -225,13 +227,13 @@ def _proof(case: Case) -> Mapping[str, Any]:
     return proof if isinstance(proof, Mapping) else {}
 
 
-def _opened(worker: Worker, case: Case) -> tuple[Row, ...]:
+def _opened(case: Case, decision: Decision) -> tuple[Row, ...]:
     said, revision = case.said, Revision.of(case.said.body)
     agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
     budgets: Counter[str] = Counter()
     for entry in revision.access:
         budgets[entry["template"]] += entry["lease_budget"]
-    row = RevisionRow(said.task_id, said.revision, said.digest, said.body, _decision(worker, case).as_json())
+    row = RevisionRow(said.task_id, said.revision, said.digest, said.body, decision.as_json())
     asked_for = (
         AccessRow(said.task_id, said.revision, name, agent, owner, budget) for name, budget in sorted(budgets.items())
     )
