@@ -81,10 +81,10 @@ def rebuild(worker: Worker, *, wait_s: float, tell: Tell) -> Rebuilt:
         worker.ledger.extend_sweep(claim)
         _learn_sessions(worker, stock.files)
         refused, failed = _take_all_in(worker, claim, stock)
-        tell(f"{len(stock.cases)} tasks were looked at; reading the audit files")
+        tell(f"tasks that Vault knows of: {len(stock.cases)}; reading the audit files into the ledger")
         _read(worker, claim, stock.files)
     mine = _taken_in(worker)
-    tell(f"{len(mine)} tasks are ended and proven")
+    tell(f"tasks to be ended and proven: {len(mine)}")
     for task_id in mine:
         # all doors before the rest of each; each is seen alive before, and what fails is done again below
         with suppress(JitvaultError):

@@ -167,7 +167,7 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     check_whole(rig)
 
     # the receipt is the same one, and so is what a report says
-    assert rig("auditor", "report", sealed.stem).json[0]["verdict"] == before[0]["verdict"]
+    assert rig("auditor", "report", sealed.stem).json["leases"][0]["verdict"] == before["leases"][0]["verdict"]
     rig("auditor", "report", sealed.stem, "--receipt", tmp_path / "after.json")
     assert (tmp_path / "before.json").read_text() == (tmp_path / "after.json").read_text()
     assert rig("operator", "status", sealed.stem).json["state"] == "sealed"
@@ -186,8 +186,9 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     assert len(rig.task_tokens(approved.stem)) == 1 and granted["state"] == "issued"
     assert rig("operator", "grant", pending, code=4).error
     rig("operator", "complete", approved.stem)
-    rig("operator", "revoke", confirmed.stem, "--force", "--yes", "--reason", "its lines are of before", code=6)
-    assert rig.file(confirmed.stem).task.state == "unverified"
+    for file in (confirmed, ending):
+        rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "its lines are of before", code=6)
+        assert rig.file(file.stem).task.state == "unverified"
 
     # a second time nothing changes
     heads = rig.rows("SELECT task_id, head FROM tasks ORDER BY task_id")
@@ -318,6 +319,8 @@ def test_what_somebody_wrote_into_vault_raises_no_verdict(rig: Rig, spec: Spec) 
     # nobody's, and ended as that
     assert not rig.is_live(thief["auth"]["client_token"])
     assert [row[0] for row in rig.rows("SELECT kind FROM orphans")] == ["token"]
+    assert rig("operator", "ledger", "check", code=12).json["heads"]["missing"] == [made_up]
+    rig.admin.delete(f"jitvault/metadata/tasks/{made_up}")
     check_whole(rig)
 
 
