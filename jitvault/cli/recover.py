@@ -92,7 +92,8 @@ def _show(console: Console, told: Mapping[str, Any], *, plan: bool) -> None:
 
 def _of(task: Mapping[str, Any]) -> str:
     alive = sum(1 for token in task["tokens"] if token["alive"])
-    tokens = f"{len(task['tokens'])} tokens, {alive} alive" if task["tokens"] else "no token known"
+    one = len(task["tokens"]) == 1
+    tokens = f"{len(task['tokens'])} token{'' if one else 's'}, {alive} alive" if task["tokens"] else "no token known"
     carried = "; ".join(task["verified_by"]) or "no signature carries its revision"
     now = f", now {task['state']}" if task["state"] else ""
     return f"was {task['published']}{now}; {tokens}; {carried}" + (f"; {task['why']}" if task["why"] else "")

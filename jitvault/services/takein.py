@@ -15,7 +15,7 @@ from typing import Any
 from jitvault.domain.access import CAPS, cap_of
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.lifecycle import OVER, RECOVERED, EndReason, State, Verdict
-from jitvault.domain.policy import NO_OBLIGATIONS, Decision, Obligations, Rung, needed_rung, obliged_rung
+from jitvault.domain.policy import NO_OBLIGATIONS, Decision, Obligations, Rung
 from jitvault.domain.recovery import Fate, Made, Said
 from jitvault.domain.revision import Revision
 from jitvault.errors import InvalidInput, JitvaultError
@@ -187,11 +187,10 @@ def _decision(worker: Worker, case: Case) -> Decision:
         obliged = Obligations.of(published["obligations"])
     except (KeyError, TypeError, ValueError):
         obliged = NO_OBLIGATIONS
-    now = _rung_now(worker, case)
-    rung = needed_rung(obliged.confirm or Rung.AUDIT, obliged_rung({"obligations": {"confirm": now}}))
+    higher = Rung.TARGET in (obliged.confirm, _rung_now(worker, case))
     return Decision(
         permitted=True,
-        obligations=replace(obliged, confirm=Rung(rung)),
+        obligations=replace(obliged, confirm=Rung.TARGET if higher else obliged.confirm),
         rules=tuple(str(rule) for rule in published.get("rules") or ()),
         policy_digest=str(published.get("policy_digest") or ""),
     )
