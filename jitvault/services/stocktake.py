@@ -12,21 +12,9 @@ from datetime import datetime
 
 from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import BEFORE_GRANT, RECOVERED, State
+from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.recovery import (
-    Alive,
-    Evidence,
-    Fate,
-    Here,
-    Made,
-    Said,
-    fate,
-    in_order,
-    made_of,
-    said_of,
-    sessions_of,
-    with_leases,
-)
+from jitvault.domain.recovery import Evidence, Fate, Here, Said, fate, in_order, said_of
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ports.ledger import TaskFile

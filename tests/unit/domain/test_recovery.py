@@ -14,22 +14,18 @@ from story import Story
 from test_revision import revision as a_revision
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, RECOVERED, State, check_move
+from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind
 from jitvault.domain.recovery import (
-    Alive,
     Evidence,
     Fate,
     Here,
-    Made,
     Said,
     fate,
     in_order,
-    made_of,
     packed_receipt,
     said_of,
-    sessions_of,
     unpacked_receipt,
-    with_leases,
 )
 from jitvault.errors import InvalidInput, WrongState
 
