@@ -24,6 +24,7 @@ ever carries a secret: no token, no password, no response body.
     ├── VaultRefused            10   Vault refused this token
     │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
+    │   ├── LedgerAway          11   its server does not answer
     │   └── LedgerFull          11   nothing can be written to it; what is there may be readable
     ├── SecurityFinding         12   something happened that must not happen
     │   └── Frozen              12   nothing is granted until somebody has looked into it
@@ -140,6 +141,10 @@ class VaultRejected(VaultRefused):
 class LedgerUnavailable(JitvaultError):
     exit_code = 11
     default_hint = "Check JITVAULT_LEDGER, the file's permissions and the free space on its disk."
+
+
+class LedgerAway(LedgerUnavailable):
+    """Nobody can say what is in it; who has Vault alone does without."""
 
 
 class LedgerFull(LedgerUnavailable):

@@ -25,6 +25,8 @@ JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directo
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
 JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+JITVAULT_RETENTION       how long what a worker published of a task stays in Vault after the task was sealed, or `never`
+                         for removing nothing
 JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer
 JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
@@ -51,6 +53,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jitvault import shipped
+from jitvault.domain.intake import REQUEST_LIFE
 from jitvault.domain.secret import Secret
 from jitvault.domain.windows import parse_duration
 from jitvault.errors import JitvaultError, UsageError
@@ -74,6 +77,18 @@ def _duration(value: object) -> object:
         return parse_duration(value)
     except JitvaultError:
         raise ValueError("expected a duration such as 90s or 2m") from None
+
+
+def _retention(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value == "never":
+        return None
+    days = re.fullmatch(r"([0-9]{1,4})d", value)
+    if days is None or timedelta(days=int(days[1])) < REQUEST_LIFE:
+        # beside a restored ledger Vault alone says what became of a request, for as long as that can begin something
+        raise ValueError(f"expected whole days such as 30d, at least {REQUEST_LIFE.days}d, or never")
+    return timedelta(days=int(days[1]))
 
 
 def _paths(value: object) -> object:
@@ -147,6 +162,7 @@ class Settings(BaseSettings):
     audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
+    retention: Annotated[timedelta | None, BeforeValidator(_retention)] = timedelta(days=30)
     rolling_step: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(minutes=2)
     denied_limit: int = Field(1, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()

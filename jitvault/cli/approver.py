@@ -156,16 +156,20 @@ def _tell(
 ) -> None:
     """Wait until the decision was counted, and say what came of it. Raises Denied where it does not count."""
     from jitvault.cli import render, session
+    from jitvault.domain.extension import decision_path
     from jitvault.errors import Denied
     from jitvault.services.waiting import matter_of
 
     me, name = wiring.person.entity, wiring.person.me.display_name
+    below = decision_path(matter.digest) if matter.extension else ""
+    written_at = session.written_at(wiring, f"decisions/{me}/{task}{below}")
 
     def counted(d: session.Published) -> bool:
         now = matter_of(d)
-        if now is None or now.digest != matter.digest:
+        if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
             return True
-        return now.is_decided_by(me, decision) or bool(_refusal(now.said, me))
+        # one that was published before is about an earlier decision of theirs
+        return bool(_refusal(now.said, me)) and (written_at is None or d["published_at"] >= written_at)
 
     document = session.settle(wiring, task, counted, wait)
     said = document["extension"] if matter.extension else document

@@ -22,9 +22,10 @@ class Format(StrEnum):
 def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
-    With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds.
+    With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds. Without a
+    ledger it shows what a worker last published in Vault, and how old that is.
     """
-    from jitvault.cli import render, session
+    from jitvault.cli import fallback, render, session
     from jitvault.errors import (
         AuditUntrusted,
         Frozen,
@@ -50,21 +51,21 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             if known is None:
                 raise
             file, failure = known, error
-    elif wiring.has_ledger:
+    elif fallback.has_ledger(wiring):
         found = wiring.ledger.file(task)
         if found is None:
             raise NotFound(f"there is no task {task}")
         file = found
     else:
-        session.tell_no_ledger(wiring)
         document = session.known(wiring, task)
-        render.published(session.with_ends_asked_for(wiring, document), as_json=json_)
+        shown = fallback.told(wiring, session.with_ends_asked_for(wiring, document))
+        render.published(shown, wiring.clock.now(), as_json=json_)
         session.check_findings(document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
     held_up = freeze or rebuilding(wiring.ledger)
     shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
-    render.status(shown, as_json=json_)
+    render.status({**shown, "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
@@ -72,25 +73,22 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """List all tasks with their states, and how many findings each has."""
-    from jitvault.cli import listings, session
+    """List all tasks with their states, and how many findings each has.
+
+    Without a ledger: those of which something is published in Vault, and how old that is.
+    """
+    from jitvault.cli import fallback, listings, session
     from jitvault.services.view import summary_of
 
     wiring = session.wired()
-    if wiring.has_ledger:
+    if has_ledger := fallback.has_ledger(wiring):
         findings = wiring.ledger.finding_counts()
         tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in wiring.ledger.tasks()]
     else:
-        session.tell_no_ledger(wiring)
-        documents = wiring.person.documents
-        names = documents.names("tasks/")
-        found = [document for name in names if (document := documents.get(f"tasks/{name}"))]
-        keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
-        tasks = [
-            {**{key: document.get(key) for key in keys}, "findings": len(document.get("findings") or ())}
-            for document in found
-        ]
-    listings.tasks(tasks, as_json=json_)
+        with session.allowed("list the tasks", "operators, approvers and auditors"):
+            names = wiring.person.documents.names("tasks/")
+        tasks = fallback.rows(wiring, names)
+    listings.tasks(tasks, published=not has_ledger, as_json=json_)
 
 
 def report(

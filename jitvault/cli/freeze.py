@@ -95,22 +95,26 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     """
     from rich.text import Text
 
-    from jitvault.cli import output, session
+    from jitvault.cli import fallback, output, session
     from jitvault.domain.scope import Scope
     from jitvault.services.frozen import frozen_by_all, frozen_by_operators
 
     wiring = session.wired()
+    known = wiring.has_worker or fallback.has_ledger(wiring)
     if wiring.has_worker:
         found = frozen_by_all(wiring.worker)
     else:
-        tripped = wiring.ledger.freeze() if wiring.has_ledger else None
+        tripped = wiring.ledger.freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
             found = frozen_by_operators(wiring.person.documents, own=wiring.person.entity, tripped=tripped)
     if json_:
-        typer.echo(output.to_json({"freezes": found}))
+        typer.echo(output.to_json({"freezes": found, "tripwires_known": known}))
         return
     table = output.new_table("what", "by", "since", "why")
     for one in found:
         by = one["by"] or ("jitvault ledger recover" if one["kind"] == "recovery" else "a tripwire")
         table.add_row(*map(Text, (str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])))
-    output.console().print(table if found else "Nothing is frozen.")
+    nothing = "Nothing is frozen." if known else "Nothing is frozen by operators."
+    output.console().print(table if found else nothing)
+    if not known:
+        typer.echo("Whether a tripwire froze everything is not known here: the ledger has it.")

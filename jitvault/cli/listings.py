@@ -19,21 +19,33 @@ if TYPE_CHECKING:
     from jitvault.services.waiting import Waiting
 
 
-def tasks(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool) -> None:
+    """`published`: they are what a worker left in Vault, and no ledger was read."""
     if as_json:
-        typer.echo(to_json({"tasks": list(rows)}))
+        typer.echo(to_json({"tasks": list(rows), "published": published}))
         return
+    from jitvault.cli.fallback import age
+
     # told where there is something to tell: most lists have none, and 80 columns are few
     told = any(row["findings"] for row in rows)
-    table = output.new_table("task", "state", "ended", "due", *(("findings",) if told else ()))
+    more = (*(("findings",) if told else ()), *(("as of",) if published else ()))
+    table = output.new_table("task", "state", "ended", "due", *more)
     for row in rows:
         # of what holds access its end is of interest, of what is ending when it is tried again
         at = row.get("due_at") if row["end_reason"] else row.get("ends_at") or row.get("due_at")
         cells = [row["task_id"], output.coloured(row["state"]), row["end_reason"] or ""]
         cells += [output.readable(at) if at else ""]
         cells += [f"[red]{row['findings']}[/red]" if row["findings"] else ""] if told else []
+        cells += [f"{age(row['age_s'])} ago"] if published else []
         table.add_row(*cells)
-    output.console().print(table if rows else "There are no tasks.")
+    console = output.console()
+    console.print(table if rows else "There are no tasks.")
+    if published:
+        console.print(
+            "This is what a worker last published in Vault of each. What it has not done or not published yet does not "
+            "show, nor does what was removed after its seal: the ledger has it.",
+            highlight=False,
+        )
 
 
 def killed(results: Sequence[Result], *, as_json: bool) -> None:

@@ -36,7 +36,8 @@ def submit(
     _check_free(wiring, read, revise=revise)
     with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
         sign_submission(wiring.person, read, revise=revise)
-    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait)
+    signed = session.Signed(*2 * [session.written_at(wiring, _own(wiring, read.id, "submit"))])
+    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait, signed)
     render.decided(document, as_json=json_)
     _raise_for(document)
 
@@ -60,7 +61,11 @@ def grant(
         read = _asked_for(wiring, what, revise=revise)
         speak_of(context, read.id)
         sign_grant_wish(wiring.person, read)
-        document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait)
+        signed = session.Signed(
+            at=session.written_at(wiring, _own(wiring, read.id, "grant")),
+            submitted=session.written_at(wiring, _own(wiring, read.id, "submit")),
+        )
+        document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
         _raise_for(document, as_json=json_)
         message = session.inbox(wiring, document)
         if message is None and file is not None:
@@ -165,8 +170,13 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
     if not is_task_id(task_id):
         return None
     person = wiring.person
-    document = person.documents.get(f"requests/{person.entity}/{task_id}/submit")
+    document = person.documents.get(_own(wiring, task_id, "submit"))
     return parse_spec(json.dumps(payload_of(document)["spec"]).encode(), task_id) if document else None
+
+
+def _own(wiring: Wiring, task_id: str, kind: str) -> str:
+    """Where the caller's request of that kind lies."""
+    return f"requests/{wiring.person.entity}/{task_id}/{kind}"
 
 
 def _is_file(what: str) -> bool:

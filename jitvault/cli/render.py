@@ -13,6 +13,8 @@ from jitvault.cli.decision import told
 from jitvault.cli.output import NewFile, text, to_json
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from jitvault.agent.unwrap import TaskToken
@@ -313,15 +315,18 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all", markup=False, highlight=False)
 
 
-def published(document: Published, *, as_json: bool) -> None:
-    """What the worker published, for whoever has no ledger."""
-    shown = {k: v for k, v in document.items() if k not in ("body", "installation", "error")}
+def published(document: Published, now: datetime, *, as_json: bool) -> None:
+    """What the worker published, for whoever has no ledger, and what is not known from it."""
+    from jitvault.cli import fallback
+
+    shown = {k: v for k, v in document.items() if k not in ("body", "installation")}
     if as_json:
         typer.echo(to_json(shown))
         return
     decided(document, as_json=False)
-    if facts := _ended(document):
-        output.print_facts(output.console(), facts)
+    held_up = {"held up": document["error"]["message"]} if document["error"] else {}
+    facts = {**_ended(document), **held_up, **fallback.facts(document, now)}
+    output.print_facts(output.console(), facts, least=len("missing"))
     _print_asked(output.console(), document["end_requested"])
     if document["proof"]:
         _print_proof(output.console(), document["proof"])

@@ -8,18 +8,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import typer
 
+from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import State
 from jitvault.errors import (
     AuditUntrusted,
+    Denied,
+    InvalidInput,
     JitvaultError,
     LedgerUnavailable,
-    NotFound,
     SecurityFinding,
     UsageError,
     VaultRefused,
@@ -36,6 +40,8 @@ from jitvault.wiring import Wiring
 Published = Mapping[str, Any]
 
 _FIRST_POLL_S, _POLL_S = 0.02, 0.2
+# denied (a freeze), invalid (a template lost its check), a security finding: somebody has to do something first
+_FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _TELL_S = 1.0
 BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -51,17 +57,20 @@ def wired() -> Wiring:
 
 
 def published(wiring: Wiring, task_id: str) -> Published | None:
-    """What the worker last said of the task, or None for a task that nobody took in."""
+    """What the worker last said of the task, and `published_at`, when that was by Vault's clock.
+
+    None for a task that nobody took in, and for one that was sealed so long ago that it was removed from Vault.
+    """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
-    document = documents.get(f"tasks/{task_id}")
-    return unpacked(document) if document is not None else None
+    stored = documents.read(f"tasks/{task_id}")
+    return {**unpacked(stored.document), "published_at": stored.written_at} if stored is not None else None
 
 
 def known(wiring: Wiring, task_id: str) -> Published:
     """The same, for a task that has to be there. Raises NotFound."""
     document = published(wiring, task_id)
     if document is None or document["state"] == "refused":
-        raise NotFound(f"there is no task {task_id}")
+        raise fallback.unknown_task(wiring, task_id, document)
     return document
 
 
@@ -78,13 +87,6 @@ def current(wiring: Wiring, task_id: str) -> Published:
             with suppress(AuditUntrusted):
                 advance(wiring.worker, task_id)
     return known(wiring, task_id)
-
-
-def tell_no_ledger(wiring: Wiring) -> None:
-    """Say on stderr that the ledger that was named is not there; without one nobody expects what only it has."""
-    if "ledger" in wiring.settings.model_fields_set:
-        said = "there is no ledger where JITVAULT_LEDGER says: this is what the worker published in Vault"
-        typer.echo(said, err=True)
 
 
 @contextmanager
@@ -108,8 +110,35 @@ def signing(what: str, who: str) -> Iterator[None]:
         yield
 
 
-def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float) -> Published:
-    """Advance the task here, or wait until a worker has: then `done` holds of what is published.
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """When the caller signed what they wait for, by Vault's clock: what was published before does not answer it.
+
+    `at` is the time of the newest document, `submitted` that of the request itself. None: it does not matter.
+    """
+
+    at: datetime | None = None
+    submitted: datetime | None = None
+
+    def is_answered_by(self, document: Published) -> bool:
+        """Whether that was published later; what is granted or over no request changes any more."""
+        since = self.submitted if document["state"] == "refused" else self.at
+        return since is None or document["state"] not in {"refused", *BEFORE} or document["published_at"] >= since
+
+
+NEVER = Signed()
+
+
+def written_at(wiring: Wiring, path: str) -> datetime | None:
+    """When the caller wrote that document; None with the worker's identity, which looks at everything itself."""
+    stored = None if wiring.has_worker else wiring.person.documents.read(path)
+    return stored.written_at if stored is not None else None
+
+
+def settle(
+    wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float, signed: Signed = NEVER
+) -> Published:
+    """Advance the task here, or wait until a worker has: then `done` holds of what is published after it was `signed`.
 
     Here nothing new is begun after `wait` seconds either. Raises WaitTimedOut, and whatever the worker could not do.
     """
@@ -125,14 +154,29 @@ def settle(wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait
         return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)
-        if document is not None and document["state"] == "refused":
-            raise refused(document["error"])
-        if document is not None and done(document):
-            return document
+        if document is not None and signed.is_answered_by(document):
+            if document["state"] == "refused":
+                raise refused(document["error"])
+            if done(document):
+                return document
+            check_not_final(document)
         if clock.monotonic() >= deadline:
-            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s")
+            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{_held_up(document)}")
         clock.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _POLL_S)
+
+
+def check_not_final(document: Published) -> None:
+    """Raise what kept a worker from granting the task when it looked last, unless that passes by itself."""
+    why = document["error"]
+    if document["state"] == State.APPROVED and why is not None and why["exit_code"] in _FINAL:
+        raise refused(why)
+
+
+def _held_up(document: Published | None) -> str:
+    """What a worker met when it looked last, where it got no further."""
+    why = document and document["error"]
+    return f": {why['message']}" if why else ""
 
 
 def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
@@ -12,6 +13,16 @@ _REQUEST = re.compile(rf"requests/{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
 _DECISION = re.compile(rf"decisions/{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
 _ENDS = frozenset({"end", "withdraw"})
 _GRANTS = frozenset({"submit", "grant"})
+
+REQUEST_LIFE = timedelta(days=7)
+"""So long after it was written, by Vault's clock, a request can begin something. What was published of a task stays for
+at least as long, so that a request which is taken in was never granted before, whatever the ledger remembers.
+"""
+
+
+def is_stale(written_at: datetime, now: datetime) -> bool:
+    """Whether a request is too old to begin anything."""
+    return now - written_at >= REQUEST_LIFE
 
 
 @dataclass(frozen=True, slots=True)

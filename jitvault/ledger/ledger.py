@@ -24,6 +24,7 @@ from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
+from jitvault.ledger.retention import SqlRetention
 from jitvault.ledger.rows import get, of_task, put_finding
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
@@ -47,7 +48,7 @@ _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery):
+class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------

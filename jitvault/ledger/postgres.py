@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.errors import LedgerAway, LedgerFull, LedgerUnavailable
 from jitvault.ledger.store import to_json
 
 # how long a server that went away is waited for, and a lock each time
@@ -172,7 +172,8 @@ class PostgresStore:
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
         if self._secret:
             said = said.replace(str(self._secret), "***")
-        return LedgerUnavailable(
+        kind = LedgerAway if code in _AWAY or _is_lost(error) else LedgerUnavailable
+        return kind(
             f"the ledger cannot be used: {said:.200}",
             hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",
         )

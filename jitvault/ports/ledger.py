@@ -20,6 +20,7 @@ from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
 from jitvault.ports.recovery import Recovery
+from jitvault.ports.retention import Retention
 
 
 class OpState(StrEnum):
@@ -200,7 +201,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Notices, Recovery, Protocol):
+class Ledger(Record, Orphans, Admission, Notices, Recovery, Retention, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:

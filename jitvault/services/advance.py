@@ -15,6 +15,7 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
     AuditUntrusted,
+    Frozen,
     InvalidInput,
     JitvaultError,
     Overtaken,
@@ -50,6 +51,7 @@ from jitvault.services.reasons import (
     why_end_replacing,
 )
 from jitvault.services.recover import settle_attempt
+from jitvault.services.retention import check_not_removed
 from jitvault.services.revoke import Why, end_ownerless
 from jitvault.services.seal import late
 from jitvault.services.watch import check_not_frozen, watch
@@ -70,6 +72,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         said = published(worker, task_id)
         file = worker.file(task_id)
         check_anchor(worker, file, said)
+        check_not_removed(worker, file, said)
         check_not_back(worker, file, said)
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered)
         try:
@@ -77,13 +80,11 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
                 if step.entered is None:
                     worker.ledger.extend(task_id, claim)
                 step = _patient_turn(worker, task_id, claim, step)
-        except SecurityFinding:
-            # what cannot be believed is not told either
-            raise
-        except JitvaultError:
-            # what was done until then is told as well, if Vault takes it
-            with contextlib.suppress(JitvaultError):
-                publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing)
+        except JitvaultError as error:
+            # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
+            if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
+                with contextlib.suppress(JitvaultError):
+                    publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing, error)
             raise
         file = _closed(worker, task_id, claim, begun=begun)
         publish(worker, file, step.standing)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
+from jitvault.domain.intake import REQUEST_LIFE, is_stale
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
 from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
+from jitvault.domain.windows import format_duration, format_instant
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.ports.ledger import AccessRow, Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
 from jitvault.services.context import Worker
@@ -22,6 +24,7 @@ from jitvault.services.proof import last_said, votes_digest
 from jitvault.services.publish import publish_refusal
 from jitvault.services.selftest import check_selftested
 
+_TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; under another id if it was granted before."
 _REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
 
 
@@ -55,13 +58,13 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
             hint="The ledger was lost or restored: `jitvault ledger recover` takes it in again, as far as it can.",
         )
     check_not_refused(published or {}, submitted)
+    if is_stale(submitted.written_at, worker.now()):
+        raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)
     try:
         revision = resolve(worker, submitted, number=1)
         check_grantable(worker, revision)
     except InvalidInput as error:
-        refusal = InvalidInput(str(error), hint=_REFUSED)
-        publish_refusal(worker, submitted, refusal)
-        raise refusal from None
+        raise _refused(worker, submitted, str(error), _REFUSED) from None
     standing = stand(worker, revision)
     try:
         _create(worker, submitted, revision, standing)
@@ -88,9 +91,7 @@ def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
             revision = resolve(worker, submitted, number=said.revision + 1)
         check_grantable(worker, revision)
     except InvalidInput as error:
-        refusal = InvalidInput(str(error), hint=_REFUSED)
-        publish_refusal(worker, submitted, refusal)
-        raise refusal from None
+        raise _refused(worker, submitted, str(error), _REFUSED) from None
     standing = stand(worker, revision)
     with suppress(WrongState):
         # a worker that took it in at the same moment did the same
@@ -102,7 +103,25 @@ def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> No
     """Raise the refusal again: what a person was told is refused is not granted later, when nobody looks."""
     same = (published.get("requester"), published.get("request")) == (submitted.requester.id, submitted.nonce)
     if published.get("state") == "refused" and same:
-        raise InvalidInput(str(published["error"]["message"]), hint=_REFUSED)
+        raise InvalidInput(str(published["error"]["message"]), hint=str(published["error"]["hint"]))
+
+
+def _refused(worker: Worker, submitted: Submission, why: str, hint: str) -> InvalidInput:
+    """The refusal of a request, which is told to whoever waits as well."""
+    refusal = InvalidInput(why, hint=hint)
+    publish_refusal(worker, submitted, refusal)
+    return refusal
+
+
+def _too_old(submitted: Submission) -> str:
+    """What was published of a task that is over is removed after a time, and a restored ledger does not know it: that a
+    request is young is all that tells one that nobody has taken in from one that was granted long ago.
+    """
+    written = format_instant(submitted.written_at)
+    return (
+        f"task {submitted.spec.id}: its request was written at {written}, and neither the ledger nor Vault says what "
+        f"became of it: a request begins nothing once it is {format_duration(REQUEST_LIFE)} old"
+    )
 
 
 def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:

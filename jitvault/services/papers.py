@@ -48,12 +48,13 @@ P = TypeVar("P", bound=Paper)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A verified request for access."""
+    """A verified request for access. `written_at` is Vault's time of it."""
 
     requester: Entity
     spec: TaskSpec
     revise: bool
     nonce: str
+    written_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def submission(worker: Worker, task_id: str, requester: str) -> Submission | Non
     entity = worker.identity.by_id(requester)
     if entity is None or entity.disabled:
         raise InvalidInput(f"task {task_id}: the requester's Vault entity does not exist or is disabled")
-    return Submission(entity, spec, found.paper.revise, found.paper.nonce)
+    return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at)
 
 
 def find_requester(worker: Worker, task_id: str, *, hint: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from jitvault.domain.intake import Wanted, wanted
+from jitvault.domain.intake import Wanted, is_stale, wanted
 from jitvault.services.context import Worker
 
 # one source may be behind another by so much: its lines are older than what was seen already
@@ -35,7 +35,7 @@ class Word:
 def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:
     """Every request that no task was made of, with who asks, and with `ungranted` every task that may still be granted.
 
-    What was refused is settled.
+    What was refused is settled, and what is too old begins nothing.
     """
     found: dict[str, str | None] = dict.fromkeys(worker.ledger.ungranted() if ungranted else ())
     for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
@@ -45,6 +45,12 @@ def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:
             if ask is None or task_id in found or worker.ledger.task(task_id) is not None:
                 continue
             said = worker.documents.get(f"tasks/{task_id}") or {}
-            if said.get("state") != "refused":
+            if said.get("state") != "refused" and not _begins_nothing(worker, author, task_id):
                 found[task_id] = author
     return found
+
+
+def _begins_nothing(worker: Worker, author: str, task_id: str) -> bool:
+    """Whether a request is too old. Beside a restored ledger there may be thousands: they are not even refused."""
+    stored = worker.documents.read(f"requests/{author}/{task_id}/submit")
+    return stored is None or is_stale(stored.written_at, worker.now())

@@ -23,8 +23,11 @@ from jitvault.services.proof import last_asked, lifetime_of, proof_of
 _FINDINGS = 100
 
 
-def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
-    """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof."""
+def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: JitvaultError | None = None) -> None:
+    """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof.
+
+    `error` is what kept it from going on, for whoever waits and has nothing but this.
+    """
     task = file.task
     content = Revision.of(file.revision.body).content
     grant = file.grants[-1] if file.grants else None
@@ -60,7 +63,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None) -> None:
         # so that who has lost the ledger still has it
         "receipt": packed_receipt(task.receipt),
         "findings": findings_of(worker, file)[:_FINDINGS],
-        "error": None,
+        "error": _told(error) if error else None,
     }
     worker.documents.put(f"tasks/{task.task_id}", document)
 
@@ -113,6 +116,10 @@ def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError)
         "state": "refused",
         "requester": submitted.requester.id,
         "request": submitted.nonce,
-        "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
+        "error": _told(error),
     }
     worker.documents.put(f"tasks/{submitted.spec.id}", document)
+
+
+def _told(error: JitvaultError) -> dict[str, object]:
+    return {"exit_code": error.exit_code, "message": str(error), "hint": error.hint}

@@ -53,6 +53,6 @@ class Documents:
         self._vault.write(f"{MOUNT}/metadata/{path}", {"max_versions": 1, "delete_version_after": INBOX_LIFE}, op=op)
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
 
-    def destroy(self, path: str) -> None:
+    def destroy(self, path: str, *, op: str | None = None) -> None:
         """Remove the document with all its versions."""
-        self._vault.delete(f"{MOUNT}/metadata/{path}")
+        self._vault.delete(f"{MOUNT}/metadata/{path}", op=op)

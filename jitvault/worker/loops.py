@@ -8,6 +8,7 @@
     due        whose time has come by the ledger; what touched a tripwire
     canary     whether the stream is trusted
     sweep      whether Vault, ledger and stream agree; told, and mended only where that was asked for
+    retention  what is published of tasks that were sealed long ago, out of Vault
     notices    what people outside are to hear
 """
 
@@ -21,11 +22,12 @@ from functools import partial
 from threading import Event
 
 from jitvault.domain.lifecycle import HOLDING
-from jitvault.errors import AuditUntrusted, JitvaultError, VaultUnavailable, WrongState
+from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused, VaultUnavailable, WrongState
 from jitvault.services.context import Worker
 from jitvault.services.notify import Teller
 from jitvault.services.observe import observe, read_on
 from jitvault.services.pending import Word, requested
+from jitvault.services.retention import Removals
 from jitvault.services.sweep import sweep
 from jitvault.services.swept import outcome
 from jitvault.services.trust import Trust, examine
@@ -52,6 +54,7 @@ class Pace:
     canary_s: float = 5.0
     list_s: float = 60.0
     sweep_s: float = 3600.0
+    remove_s: float = 60.0
     tell_s: float = 1.0
     retry_s: float = 1.0
 
@@ -68,11 +71,14 @@ class Loops:
     teller: Teller
     pace: Pace = field(default_factory=Pace)
     fix: bool = False
+    keep: timedelta | None = None
+    """How long what is published of a sealed task stays; None: for ever."""
     news: Event = field(default_factory=Event)
 
     def start(self) -> None:
         """Each gets its connections here: where Vault does not answer now, nothing begins."""
         loops = [self.sources, self.intake, self.due, self.canary, *([self.sweep] if self.pace.sweep_s else [])]
+        loops += [self.retention] if self.keep is not None else []
         for run in loops:
             self.supervisor.start(run.__name__, partial(run, self.hire()))
         self.supervisor.start("notices", self.notices)
@@ -190,6 +196,21 @@ class Loops:
                 self.log.warning("sweep", found=str(failure), hint=failure.hint)
 
         self._every("sweep", self.pace.sweep_s, look, at_once=False)
+
+    def retention(self, worker: Worker) -> None:
+        removals = Removals(worker, self.keep or timedelta.max)
+
+        def look() -> None:
+            try:
+                removed = removals.some()
+            except VaultRefused as error:
+                # a policy of an older version: nobody's access hangs on it
+                raise WrongState(f"what is published cannot be removed: {error}", hint=error.hint) from None
+            self.health.count("removed", removed)
+            if removed:
+                self.log.info("removed what was published of sealed tasks", tasks=removed)
+
+        self._every("retention", self.pace.remove_s, look)
 
     def notices(self) -> None:
         known = ""

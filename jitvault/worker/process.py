@@ -71,7 +71,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     worker = wiring.worker
     hire = hiring(wiring)
     pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log)
-    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix)
+    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention)
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()

@@ -83,6 +83,7 @@ STATUS = {
     "proof": ENDED,
     "uses": [{"act": str, "path": str, "count": int, "addresses": [str], "last_at": TIME}],
     "frozen": NOTHING,
+    "published": NOTHING,
     "findings": [{"rule": str, "message": str, "at": TIME, "line": str, "request_id": str}],
     "end_requested": [{"by": str, "at": TIME, "reason": str, "note": str}],
     "timeline": [{"seq": int, "at": TIME, "event": str, "body": dict}],
@@ -217,7 +218,7 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("complete", ENDED),
         ("revoke", ENDED),
         ("status", STATUS),
-        ("list", {"tasks": [{**SUMMARY, "findings": int}]}),
+        ("list", {"tasks": [{**SUMMARY, "findings": int}], "published": bool}),
         ("report", {"leases": [ROW]}),
         ("templates list", {"templates": [{**TEMPLATE, "check": NOTHING}]}),
         ("templates list by operator", {"templates": [{**TEMPLATE, "check": str}]}),
@@ -286,11 +287,12 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
         "end_requested": [dict],
+        "published": {"at": TIME, "age_s": int, "unknown": [str]},
     }
     found = story.json["published"].json
     check({key: found[key] for key in published}, published)
     rows = [row for row in story.json["published list"].json["tasks"] if row["task_id"] == story.task]
-    listed = {**SUMMARY, "findings": int}
+    listed = {**SUMMARY, "findings": int, "published_at": TIME, "age_s": int}
     check(rows, [{k: v for k, v in listed.items() if k not in ("created_at", "due_at")}])
     assert len(rows) == 1
 

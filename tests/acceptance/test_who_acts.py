@@ -102,7 +102,7 @@ def test_what_a_worker_refuses_reaches_whoever_waits_with_its_exit_code(quick: C
     file.write_text(file.read_text().replace("agent: research-agent", "agent: nobody-knows-it"))
     quick("operator", "grant", file, "--wait", "0", code=13, worker=False)
     refused = quick("operator", "grant", file, code=8).stderr
-    told = quick("operator", "grant", file, "--wait", "1", code=8, worker=False).stderr
+    told = quick("operator", "grant", file.stem, "--wait", "1", code=8, worker=False).stderr
     assert told == refused and "spec.agent: there is no enabled Vault entity named nobody-knows-it" in told
 
 

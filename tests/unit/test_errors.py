@@ -37,6 +37,7 @@ KINDS = {
     "NotFound": "WrongState",
     "Overtaken": "WrongState",
     "VaultRejected": "VaultRefused",
+    "LedgerAway": "LedgerUnavailable",
     "LedgerFull": "LedgerUnavailable",
 }
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")

@@ -77,6 +77,16 @@ def test_the_limit_of_denied_requests_is_a_number(monkeypatch: pytest.MonkeyPatc
     assert loaded(monkeypatch, JITVAULT_DENIED_LIMIT="").denied_limit == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "days"), [("", 30), ("7d", 7), ("30d", 30), ("365d", 365), ("9999d", 9999), ("never", None)]
+)
+def test_what_is_published_stays_for_whole_days_or_for_ever(
+    monkeypatch: pytest.MonkeyPatch, value: str, days: int | None
+) -> None:
+    expected = None if days is None else timedelta(days=days)
+    assert loaded(monkeypatch, JITVAULT_RETENTION=value).retention == expected
+
+
 BAD = [
     ("JITVAULT_SHARED_HOSTS", "secret-nonsense"),
     ("JITVAULT_SHARED_HOSTS", "10.0.0.1/8"),
@@ -88,6 +98,12 @@ BAD = [
     ("JITVAULT_DENIED_LIMIT", "1.5"),
     ("JITVAULT_SETTLE_WINDOW", "secret-soon"),
     ("JITVAULT_SETTLE_WINDOW", "90"),
+    # shorter than a request can begin something, or not to be read in two ways
+    ("JITVAULT_RETENTION", "6d"),
+    ("JITVAULT_RETENTION", "0d"),
+    ("JITVAULT_RETENTION", "720h"),
+    ("JITVAULT_RETENTION", "30"),
+    ("JITVAULT_RETENTION", "secret-for-ever"),
     ("VAULT_ADDR", "secret-vault.example"),
 ]
 

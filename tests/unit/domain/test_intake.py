@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.intake import Wanted, wanted
+from jitvault.domain.intake import REQUEST_LIFE, Wanted, is_stale, wanted
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,10 @@ def test_a_task_id_that_comes_out_is_one_part_of_a_path(path: str) -> None:
     for prefix in ("requests/e/", "decisions/e/", ""):
         found = wanted(prefix + path)
         assert found is None or (not set(found.task_id) & set("/\\ \n%?#") and ".." not in found.task_id)
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=4000)), st.timedeltas(timedelta(0), timedelta(days=4000)))
+def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: timedelta) -> None:
+    written = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+    assert is_stale(written, written + age) == (age >= REQUEST_LIFE)
+    assert is_stale(written, written + age + more) or not is_stale(written, written + age)

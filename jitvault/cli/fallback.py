@@ -1,0 +1,134 @@
+"""What is shown where no ledger can be read: what a worker last published in Vault, how old that is, and what nobody
+can know from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jitvault.errors import JitvaultError, LedgerAway, NotFound
+
+if TYPE_CHECKING:
+    from jitvault.wiring import Wiring
+
+UNKNOWN = ("uses", "timeline", "frozen", "children")
+"""What the ledger says of a task and no published document does: it is left out, never guessed."""
+_HELD = ("issuing", "issued", "active")
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def has_ledger(wiring: Wiring) -> bool:
+    """Whether a ledger can be read here; where the one that was named cannot, that is said on stderr.
+
+    Raises LedgerUnavailable for one that is there and cannot be used, and, with the worker's identity, for any: nobody
+    does the worker's work without it.
+    """
+    if not wiring.has_ledger:
+        # without one nobody expects what only it has
+        if "ledger" in wiring.settings.model_fields_set:
+            _say("there is no ledger where JITVAULT_LEDGER says")
+        return False
+    try:
+        _ = wiring.ledger
+    except LedgerAway as error:
+        if wiring.has_worker or wiring.settings.person is None:
+            raise
+        _say(str(error))
+        return False
+    return True
+
+
+def told(wiring: Wiring, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A published document with `published`: `{at, age_s, unknown}`, `age_s` by this machine's clock."""
+    at = document["published_at"]
+    about = {"at": at.isoformat(), "age_s": _age_s(wiring, at), "unknown": list(UNKNOWN)}
+    return {**{k: v for k, v in document.items() if k != "published_at"}, "published": about}
+
+
+def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
+    """For people: since when nothing newer is known, and what is not known at all."""
+    from jitvault.cli.output import readable
+
+    published, deadline, found = shown["published"], shown["ends_at"], {}
+    if shown["state"] in _HELD and deadline:
+        over = datetime.fromisoformat(deadline) <= now
+        found["deadline"] = readable(deadline) + (", which is over: its end is not published yet" if over else "")
+    ago = age(published["age_s"])
+    return {
+        **found,
+        "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
+        "unknown": "what its tokens did, its timeline, what it handed on, whether a tripwire froze everything since: "
+        "the ledger has it",
+    }
+
+
+def age(seconds: int) -> str:
+    """`40 s`, `3 min`, `26 h`, `12 d`: rounded down, so that no unit is below two of the next smaller one."""
+    for unit, size in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
+    """What is published of these tasks, as a list shows it; `published_at` and `age_s` say how old that is."""
+    keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
+    found = []
+    for name in names:
+        stored = wiring.person.documents.read(f"tasks/{name}")
+        if stored is None:
+            continue
+        row = {key: stored.document.get(key) for key in keys}
+        row["findings"] = len(stored.document.get("findings") or ())
+        row |= {"published_at": stored.written_at.isoformat(), "age_s": _age_s(wiring, stored.written_at)}
+        found.append(row)
+    return found
+
+
+def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | None) -> NotFound:
+    """That Vault has nothing of a task, and why that may be so."""
+    if document is not None:
+        why = document["error"]
+        return NotFound(f"there is no task {task_id}: its request was refused: {why['message']}", hint=why["hint"])
+    if (asked := _asked(wiring, task_id)) is not None:
+        from jitvault.cli.output import readable
+
+        return NotFound(
+            f"there is no task {task_id} yet: no worker has taken your request of {readable(asked.isoformat())} in",
+            hint="Is a worker running?",
+        )
+    return NotFound(
+        f"there is no task {task_id} in Vault",
+        hint="Run `jitvault list` to see the tasks there are. What was sealed long ago is removed from Vault, and kept "
+        "in the ledger.",
+    )
+
+
+def _asked(wiring: Wiring, task_id: str) -> datetime | None:
+    """When the caller asked for the task, if they did and it can still begin something: whoever may not ask has not.
+
+    What was published of an older request may have been removed.
+    """
+    from jitvault.domain.intake import is_stale
+
+    if wiring.settings.person is None:
+        return None
+    with suppress(JitvaultError):
+        stored = wiring.person.documents.read(f"requests/{wiring.person.entity}/{task_id}/submit")
+        if stored is not None and not is_stale(stored.written_at, wiring.clock.now()):
+            return stored.written_at
+    return None
+
+
+def _age_s(wiring: Wiring, at: datetime) -> int:
+    """By two clocks, so that a moment ago may seem to come."""
+    return max(0, int((wiring.clock.now() - at).total_seconds()))
+
+
+def _say(why: str) -> None:
+    typer.echo(f"{why}: this is what lies in Vault", err=True)

@@ -1,0 +1,44 @@
+"""What a database says of tasks whose published document is to be removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from jitvault.domain.lifecycle import State
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+from jitvault.ledger.rows import get, rfc3339
+from jitvault.ports.ledger import OperationRow, OpState
+
+_IN_ONE_QUERY = 500
+
+
+class SqlRetention:
+    """`jitvault.ports.retention.Retention` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def sealed_before(self, names: Sequence[str], at: datetime) -> dict[str, str]:
+        task, event = schema.tasks.c, schema.events.c
+        joined = schema.tasks.join(schema.events, event.task_id == task.task_id)
+        query = select(task.task_id, task.requester).select_from(joined)
+        query = query.where(task.state == State.SEALED.value, event.kind == "sealed")
+        # an event's time is text, of one width and in UTC, so that it is ordered as the times are
+        query = query.group_by(task.task_id, task.requester).having(func.max(event.at) < rfc3339(at))
+        found: dict[str, str] = {}
+        with self._db.read() as connection:
+            for n in range(0, len(names), _IN_ONE_QUERY):
+                some = query.where(task.task_id.in_(names[n : n + _IN_ONE_QUERY]))
+                found |= {row.task_id: row.requester for row in connection.execute(some)}
+        return found
+
+    def open_acts(self, kind: str) -> list[OperationRow]:
+        op = schema.operations.c
+        open_ = op.state.in_((OpState.INTENDED.value, OpState.UNKNOWN.value))
+        query = select(schema.operations).where(open_, op.task_id.is_(None), op.kind == kind)
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(op.sent_at, op.op_id)).mappings()
+            return [get(row, OperationRow) for row in rows]

@@ -1,0 +1,264 @@
+"""People whose machine reaches Vault and nothing else: each command under their own token and its policy.
+
+A worker runs elsewhere on a ledger that they cannot reach. Their environment is VAULT_ADDR and VAULT_TOKEN, their home
+is empty, and it stays so.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attended import Attended, wait_for
+from commands import EXAMPLE, PEOPLE, Quick
+from rig import Rig, own_rig
+
+from jitvault.sandbox.world import World, env
+
+Spec = Callable[..., Path]
+NOBODYS = "postgresql://nobody@127.0.0.1:1/nowhere"
+# a person waits for this worker as for any other; the machine may be busy
+PATIENT = ("--wait", "60")
+
+
+class Alone(Quick):
+    """The commands of one person's machine."""
+
+    def environment(self, who: str | None, *, worker: bool = True) -> dict[str, str]:
+        assert who
+        own = {"VAULT_ADDR": self.variables["VAULT_ADDR"], "VAULT_TOKEN": self.variables[PEOPLE[who]]}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.home), "COLUMNS": "80", **own}
+
+
+@pytest.fixture(scope="module")
+def rig(lab: World, tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    return own_rig(lab, env(lab, "", EXAMPLE), tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="module")
+def worker(rig: Rig) -> Iterator[Attended]:
+    with Attended(rig) as working:
+        yield working
+
+
+@pytest.fixture
+def alone(rig: Rig, tmp_path: Path) -> Iterator[Alone]:
+    home = tmp_path / "home"
+    home.mkdir()
+    yield Alone(rig.cli.variables, home)
+    assert list(home.iterdir()) == [], "a command left something behind"
+
+
+@pytest.fixture
+def person(alone: Alone, worker: Attended) -> Alone:
+    """The same while a worker runs elsewhere."""
+    return alone
+
+
+def state(rig: Rig, file: Path) -> str:
+    return rig.file(file.stem).task.state.value
+
+
+def granted(person: Alone, file: Path) -> dict[str, Any]:
+    return dict(person("operator", "grant", file, "--json", *PATIENT).json)
+
+
+def test_without_a_worker_a_request_waits_and_its_author_is_told_so(alone: Alone, spec: Spec) -> None:
+    """The first one here: from the next on a worker runs."""
+    file = spec()
+    alone("operator", "submit", file, "--wait", "0", code=13)
+    told = alone("operator", "status", file.stem, "--json", code=9).error
+    assert f"there is no task {file.stem} yet: no worker has taken your request of " in told["message"]
+    assert told["hint"] == "Is a worker running?"
+    others = alone("auditor", "status", file.stem, "--json", code=9).error
+    assert others["message"] == f"there is no task {file.stem} in Vault"
+
+
+def test_submit_approvals_approve_grant_unwrap_and_complete(
+    rig: Rig, person: Alone, spec: Spec, tmp_path: Path
+) -> None:
+    file, out = spec(criticality="medium"), tmp_path / "wrapped.json"
+    assert person("operator", "submit", file, "--json", *PATIENT, code=4).json["state"] == "pending_approval"
+    assert [task["task_id"] for task in person("approver-1", "approvals", "--json").json["tasks"]] == [file.stem]
+    said = person("approver-1", "approve", file.stem, "--yes", "--json", *PATIENT)
+    assert (said.json["state"], said.json["missing"]) == ("approved", []) and "Intent: Count" in said.stderr
+    assert person("approver-1", "approvals", "--json").json["tasks"] == []
+    person("operator", "grant", file.stem, "--out", out, *PATIENT)
+    # nobody's token: the wrapping is all that the agent needs
+    (secret,) = person("agent", "unwrap", out, "--read", "--json").json["secrets"]
+    login = {"user": secret["fields"]["username"], "password": secret["fields"]["password"]}
+    rig.connect(login).close()
+    proof = person("agent", "complete", file.stem, "--json", *PATIENT).json
+    assert proof["confirmed"] and [lease["verdict"] for lease in proof["leases"]] == ["target_confirmed"]
+    assert state(rig, file) in ("confirmed", "sealed")
+
+
+def test_deny_and_cancel(rig: Rig, person: Alone, spec: Spec) -> None:
+    denied, cancelled = spec(criticality="medium"), spec(criticality="medium")
+    for file in (denied, cancelled):
+        person("operator", "submit", file, *PATIENT, code=4)
+    refused = person("approver-1", "deny", denied.stem, "--yes", "--reason", "not today", "--json", *PATIENT)
+    assert refused.json["state"] == "denied" and state(rig, denied) == "denied"
+    assert "not today" in person("operator", "grant", denied.stem, "--json", *PATIENT, code=3).error["message"]
+    assert person("operator", "cancel", cancelled.stem, "--json", *PATIENT).json["state"] == "cancelled"
+    assert state(rig, cancelled) == "cancelled"
+
+
+def test_withdraw_before_and_while_access_is_held(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    person("operator", "submit", file, *PATIENT, code=4)
+    person("approver-1", "approve", file.stem, "--yes", *PATIENT)
+    back = person("approver-1", "withdraw", file.stem, "--yes", "--json", *PATIENT)
+    assert back.json["state"] == "pending_approval"
+    person("approver-1", "approve", file.stem, "--yes", *PATIENT)
+    held = rig.use(person("operator", "grant", file.stem, "--json", *PATIENT).json)
+    person("approver-1", "withdraw", file.stem, "--yes", "--reason", "I was wrong", *PATIENT)
+    assert state(rig, file) in ("confirmed", "sealed") and not rig.is_live(held.token)
+    shown = person("operator", "status", file.stem, "--json").json
+    assert shown["end_reason"] == "policy" and "I was wrong" in shown["ended"]["note"]
+
+
+def test_extend_is_decided_by_an_approver_and_takes_the_next_token(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec(criticality="medium")
+    person("operator", "submit", file, *PATIENT, code=4)
+    person("approver-1", "approve", file.stem, "--yes", *PATIENT)
+    held = rig.use(person("operator", "grant", file.stem, "--json", *PATIENT).json)
+    more = ("extend", file.stem, "--for", "10m", "--reason", "it is slow", "--json", *PATIENT)
+    waits = person("operator", *more, code=4).json
+    assert (waits["extension"]["state"], waits["missing"][0]["count"]) == ("pending", 1)
+    assert [task["extends_until"] for task in person("approver-1", "approvals", "--json").json["tasks"]] == [
+        waits["extension"]["until"]
+    ]
+    person("approver-1", "approve", file.stem, "--yes", *PATIENT)
+    extended = person("operator", *more).json
+    assert extended["ends_at"] == waits["extension"]["until"] and len(extended["wrapping"]) == 1
+    assert not rig.is_live(held.token) and rig.is_live(rig.use(extended).token)
+    person("operator", "complete", file.stem, *PATIENT)
+
+
+def test_unwrap_from_the_inbox_and_revoke(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec(more="  deliver: agent\n")
+    told = person("operator", "grant", file, *PATIENT)
+    assert f"jitvault unwrap {file.stem}" in " ".join(told.stderr.split())
+    token = person("agent", "unwrap", file.stem, "--json").json["token"]
+    assert rig.is_live(token)
+    assert (
+        "no task of that name in your inbox" in person("agent", "unwrap", file.stem, "--json", code=9).error["message"]
+    )
+    proof = person("operator", "revoke", file.stem, "--reason", "enough", "--json", *PATIENT).json
+    assert (proof["end_reason"], proof["confirmed"]) == ("operator", True) and not rig.is_live(token)
+
+
+def test_freeze_ends_what_is_held_and_unfreeze_lets_it_be_granted_again(rig: Rig, person: Alone, spec: Spec) -> None:
+    file, scope = spec(), ("--agent", "research-agent")
+    held = rig.use(granted(person, file))
+    assert person("operator", "freeze", *scope, "--reason", "look first", "--json").json["ended"] == {}
+    wait_for(lambda: state(rig, file) in ("confirmed", "sealed"), 60)
+    assert not rig.is_live(held.token)
+    shown = person("operator", "freezes", "--json").json
+    assert [(one["by"], one["reason"]) for one in shown["freezes"]] == [("you", "look first")]
+    other = spec()
+    refused = person("operator", "grant", other, "--json", *PATIENT, code=3).error
+    assert (
+        refused["message"].startswith("operator froze agent research-agent at ") and "look first" in refused["message"]
+    )
+    assert "held up" in (seen := person("operator", "status", other.stem).stdout) and "look\n           first" in seen
+    person("operator", "unfreeze", *scope, "--reason", "all is well")
+    after = person("operator", "freezes", "--json").json
+    assert after == {"freezes": [], "tripwires_known": False}
+    said = person("operator", "freezes").stdout
+    assert "Nothing is frozen by operators." in said and "Whether a tripwire froze everything is not known here" in said
+
+
+def test_revoke_by_scope_ends_what_is_published_as_held(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec()
+    held = rig.use(granted(person, file))
+    ended = person("operator", "revoke", "--agent", "research-agent", "--reason", "stop", "--yes", "--json", *PATIENT)
+    assert file.stem in [task["task_id"] for task in ended.json["tasks"]] and not rig.is_live(held.token)
+
+
+# -- what can be seen ------------------------------------------------------------------------------------------
+
+
+def test_status_says_how_old_it_is_and_what_is_not_known(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec()
+    rig.use(granted(person, file))
+    wait_for(lambda: person("operator", "status", file.stem, "--json").json["state"] == "active")
+    for who in ("operator", "approver-1", "agent", "auditor"):
+        done = person(who, "status", file.stem, "--json")
+        shown = done.json
+        assert shown["published"]["unknown"] == ["uses", "timeline", "frozen", "children"] and done.stderr == ""
+        assert not {"uses", "timeline", "frozen", "children", "published_at"} & shown.keys()
+        at = datetime.fromisoformat(shown["published"]["at"])
+        assert timedelta(0) <= datetime.now(UTC) - at < timedelta(minutes=1) and 0 <= shown["published"]["age_s"] < 60
+    human = person("operator", "status", file.stem).stdout
+    assert f"Task {file.stem} is active" in human
+    assert "what a worker last published in Vault, and it may lag" in " ".join(human.split())
+    assert "unknown" in human and "timeline" in human and "the ledger has it" in " ".join(human.split())
+    assert max(len(line) for line in human.splitlines() if "sha256:" not in line) <= 80
+    # beside its ledger nothing of it is left open
+    assert rig("auditor", "status", file.stem).json["published"] is None
+    person("operator", "complete", file.stem, *PATIENT)
+
+
+def test_list_says_how_old_each_is(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec()
+    granted(person, file)
+    for who in ("operator", "approver-1", "auditor"):
+        listed = person(who, "list", "--json").json
+        (row,) = [task for task in listed["tasks"] if task["task_id"] == file.stem]
+        assert listed["published"] is True and row["state"] == "issued" and row["age_s"] >= 0
+        assert datetime.fromisoformat(row["published_at"]) <= datetime.now(UTC) + timedelta(seconds=5)
+    human = person("operator", "list").stdout
+    assert "as of" in human.splitlines()[0] and "This is what a worker last published" in human
+    assert max(map(len, human.splitlines())) <= 80
+    refused = person("agent", "list", "--json", code=10).error
+    assert "operators, approvers and auditors" in refused["hint"]
+    assert rig("auditor", "list").json["published"] is False
+    person("operator", "revoke", file.stem, *PATIENT)
+
+
+def test_a_ledger_that_does_not_answer_is_told_of_and_done_without(rig: Rig, person: Alone, spec: Spec) -> None:
+    file, away = spec(), {"JITVAULT_LEDGER": NOBODYS}
+    person("operator", "grant", file, "--json", *PATIENT, extra=away)
+    for command in (("status", file.stem), ("list",), ("freezes",)):
+        done = person("operator", *command, "--json", extra=away)
+        assert "the ledger cannot be used" in done.stderr and "this is what lies in Vault" in done.stderr
+    assert person("operator", "status", file.stem, "--json", extra=away).json["published"]["age_s"] >= 0
+    # with the worker's identity it is no fallback: nobody does its work without the ledger
+    assert rig("auditor", "list", code=11, extra=away).error["exit_code"] == 11
+    person("operator", "revoke", file.stem, *PATIENT, extra=away)
+
+
+def test_a_ledger_of_another_version_is_no_reason_to_look_elsewhere(person: Alone, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as file, file:
+        file.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        file.execute("INSERT INTO alembic_version VALUES ('0001')")
+    there = {"JITVAULT_LEDGER": f"sqlite:///{tmp_path / 'old.db'}"}
+    assert "schema version" in person("operator", "list", "--json", code=11, extra=there).error["message"]
+
+
+def test_what_became_of_a_request_is_said_and_not_guessed(rig: Rig, person: Alone, spec: Spec) -> None:
+    wrong = spec()
+    wrong.write_text(wrong.read_text().replace("research-agent", "nobody"))
+    person("operator", "submit", wrong, "--json", *PATIENT, code=8)
+    refused = person("operator", "status", wrong.stem, "--json", code=9).error
+    assert (
+        "its request was refused: " in refused["message"]
+        and "no enabled Vault entity named nobody" in refused["message"]
+    )
+    # corrected, it is another request, and what was said of the first one is no answer to it
+    wrong.write_text(wrong.read_text().replace("nobody", "research-agent"))
+    assert granted(person, wrong)["state"] == "issued"
+    person("operator", "revoke", wrong.stem, *PATIENT)
+    unknown = person("operator", "status", "no-such-task", "--json", code=9).error
+    assert unknown["message"] == "there is no task no-such-task in Vault"
+    assert "removed from Vault, and kept in the ledger" in unknown["hint"]
+    for who in ("approver-1", "agent", "auditor"):
+        assert person(who, "status", "no-such-task", "--json", code=9).error["message"] == unknown["message"]
