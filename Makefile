@@ -29,7 +29,8 @@ outages: $(STAMP)
 
 # every point at which a command can die by SIGKILL: some thirty minutes
 faults: $(STAMP)
-	JITVAULT_TEST_ALL_POINTS=1 $(BIN)/python -m pytest -o timeout=0 tests/integration/test_crash*.py
+	JITVAULT_TEST_ALL_POINTS=1 $(BIN)/python -m pytest -o timeout=0 tests/integration/test_crash*.py \
+		tests/integration/test_recover.py
 
 # acts, deaths and outages at random, for SOAK_SECONDS; SOAK_SEED plays a round again that it named
 SOAK_SECONDS ?= 600

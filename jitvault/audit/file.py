@@ -37,6 +37,9 @@ class FileSource:
     def start(self) -> Position:
         return self.end()
 
+    def beginning(self) -> Position:
+        return Position("", 0, epoch=1)
+
     def end(self) -> Position:
         """The end of the last whole line that is there now. A file that is not there yet may come later."""
         mark = self._rotation.end()

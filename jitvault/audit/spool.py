@@ -136,7 +136,7 @@ class _Sender(FileSource):
     """One sender's file. It counts from its first byte, also where nobody looked before it was rotated."""
 
     def start(self) -> Position:
-        return Position("", 0, epoch=1)
+        return self.beginning()
 
 
 def _is_sender(name: str) -> bool:

@@ -38,6 +38,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     )
     from jitvault.services.advance import advance
     from jitvault.services.view import status_of
+    from jitvault.services.watch import rebuilding
 
     wiring = session.wired()
     failure: JitvaultError | None = None
@@ -62,7 +63,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         session.check_findings(document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
-    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), freeze, children))
+    held_up = freeze or rebuilding(wiring.ledger)
+    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
     render.status({**shown, "published": None}, as_json=json_)
     if failure is not None:
         raise failure

@@ -112,7 +112,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         return
     table = output.new_table("what", "by", "since", "why")
     for one in found:
-        by = one["by"] or "a tripwire"
+        by = one["by"] or ("jitvault ledger recover" if one["kind"] == "recovery" else "a tripwire")
         table.add_row(*map(Text, (str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])))
     nothing = "Nothing is frozen." if known else "Nothing is frozen by operators."
     output.console().print(table if found else nothing)

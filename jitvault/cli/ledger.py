@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli.options import Debug, Json
+from jitvault.cli.recover import ledger_recover
 
 if TYPE_CHECKING:
     from jitvault.ledger.database import Database
     from jitvault.wiring import Wiring
 
-ledger_app = typer.Typer(help="Make, upgrade, check and move the ledger.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Make, upgrade, check, move and recover the ledger.", no_args_is_help=True)
+ledger_app.command("recover")(ledger_recover)
 
 
 @ledger_app.command("upgrade")

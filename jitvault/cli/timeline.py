@@ -69,6 +69,9 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case "observed":
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
             return f"observed {lines} audit lines" + (f", {leases} new leases" if leases else "")
+        case "recovered":
+            told = body["from"]
+            return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"
         case "submitted" | "revised" | "decided":
             why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))

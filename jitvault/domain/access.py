@@ -19,6 +19,7 @@ from jitvault.errors import InvalidInput
 
 ACCESS_POLICY = "jitvault-access-"
 ROLE_PREFIX = "jitvault-"
+WORKER_POLICY = "jitvault-worker"
 CAPS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "8h": timedelta(hours=8)}
 
 Capability = Literal["read", "update"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import Any
 
-from jitvault.domain.access import ACCESS_POLICY
+from jitvault.domain.access import ACCESS_POLICY, WORKER_POLICY
 from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
 from jitvault.domain.observation import Kind, Observation, Place
 
@@ -263,7 +263,21 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["warnings"] = [_text(w)[:200] for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = entry.auth.entity_id
+    if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
+        detail |= _for_recovery(entry)
     return detail
+
+
+def _for_recovery(entry: Entry) -> dict[str, Any]:
+    """What tells a ledger that was lost whose line it is: Vault's own word on policies, and the HMACs of the ids that
+    the worker gives a task token.
+    """
+    if entry.auth is None or WORKER_POLICY not in (entry.auth.policies or ()):
+        return {}
+    meta = (entry.request.data or {}).get("meta")
+    named = meta if isinstance(meta, dict) else {}
+    ids = {name: _text(named.get(f"jitvault_{name}")) for name in ("task", "grant")}
+    return {"worker": True, **{name: value for name, value in ids.items() if value}}
 
 
 def _named_token(entry: Entry, kind: Kind) -> str:

@@ -101,10 +101,16 @@ HOLDING = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and nobody has asked for its end."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
 ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
+_FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
 OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
-def check_move(task_id: str, before: State | None, after: State) -> None:
+RECOVERED = "recovered"
+"""The event with which a lost or older ledger goes on from what Vault says: it may pass over states."""
+RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})
+
+
+def check_move(task_id: str, before: State | None, after: State, event: str = "") -> None:
     """Refuse a move that the table does not have. Staying in place is no move and is allowed.
 
     Raises WrongState.
@@ -112,6 +118,8 @@ def check_move(task_id: str, before: State | None, after: State) -> None:
     if before == after:
         return
     allowed = START if before is None else EDGES[before]
+    if event == RECOVERED:
+        allowed = RECOVERED_TO if before not in _FINAL else frozenset()
     if after not in allowed:
         raise WrongState(f"task {task_id} cannot go from {before or 'nothing'} to {after}")
 

@@ -15,6 +15,7 @@ from jitvault.domain.lifecycle import HOLDING, OVER, State, Verdict
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.database import HEAD, file_of, opened
+from jitvault.ledger.recovery import open_since
 
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
 LIVING, FINISHED = 1_000, 200
@@ -40,6 +41,7 @@ def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
             overdue=_overdue(connection, now),
             ending=_ending(connection),
             stuck=_stuck(connection),
+            recovering=open_since(connection),
         )
         return record, _last_decision(connection)
 

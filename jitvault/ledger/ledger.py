@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, State, check_move
+from jitvault.domain.lifecycle import HOLDING, RECOVERED, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
-from jitvault.ledger import schema, trail
+from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.claims import extend, give_back, held, is_free, taking
@@ -23,6 +23,7 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
+from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
 from jitvault.ledger.retention import SqlRetention
 from jitvault.ledger.rows import get, of_task, put_finding
 from jitvault.ports.admission import Admit
@@ -47,7 +48,7 @@ _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRetention):
+class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     # -- changing a task ----------------------------------------------------------------------------
@@ -94,8 +95,9 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRetention):
                 connection.execute(insert(schema.tasks).values(**asdict(task)))
             except IntegrityError as error:
                 raise WrongState(f"task {task.task_id} exists already") from error
-            check_move(task.task_id, None, task.state)
-            return write_change(connection, task, change, at, is_new=True)
+            check_move(task.task_id, None, task.state, change.event)
+            created = write_change(connection, task, change, at, is_new=True)
+            return _told_again(connection, created, change, at)
 
         return self._db.write(unit)
 
@@ -104,10 +106,12 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRetention):
     ) -> TaskRow:
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
-            check_move(task_id, task.state, change.state or task.state)
+            check_move(task_id, task.state, change.state or task.state, change.event)
+            if change.state is State.ISSUING:
+                check_not_recovering(connection, task_id)
             if admission is not None:
                 admit(connection, admission)
-            return write_change(connection, task, change, at)
+            return _told_again(connection, write_change(connection, task, change, at), change, at)
 
         return self._db.write(unit, alone=admission is not None)
 
@@ -227,6 +231,15 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRetention):
     ) -> None:
         named = {"line": line or None, "request_id": request_id or None}
         self._db.write(lambda c: put_finding(c, task_id, rule, message, at, **named), alone=True)
+
+
+def _told_again(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
+    """A task whose tokens were found later: what the lines that are known already say of them is entered now."""
+    if change.event != RECOVERED or not change.body["grants"]:
+        return task
+    stream.tell_again(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
+    again = _task(connection, task.task_id)
+    return again or task
 
 
 def _due(now: datetime) -> Select[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, true, update
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
@@ -18,6 +18,7 @@ from jitvault.ledger import schema, stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
+from jitvault.ledger.recovery import is_recovery
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
 from jitvault.ports.record import Freeze, Gap, Reading, Written
@@ -132,12 +133,17 @@ class SqlRecord:
 
         return self._db.write(unit, alone=True)
 
-    def break_stretches(self, what: str, at: datetime) -> int:
+    def break_stretches(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
         table = schema.audit_sources
+        which = table.c.name.in_(only) if only is not None else true()
 
         def unit(connection: Connection) -> int:
             # the claim goes as well: whoever reads just now would write the old stretch back
-            change = update(table).values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
+            change = (
+                update(table)
+                .where(which)
+                .values(epoch=table.c.epoch + 1, claim_epoch=table.c.claim_epoch + 1, claim_until=0)
+            )
             broken = connection.execute(change.returning(table.c.name, table.c.epoch)).all()
             for source, epoch in broken:
                 _add_gap(connection, Gap(source, epoch, what, at))
@@ -149,7 +155,8 @@ class SqlRecord:
 
     def freeze(self) -> Freeze | None:
         freeze = schema.freezes.c
-        query = select(freeze.reason, freeze.line, freeze.at).where(freeze.lifted_at.is_(None)).order_by(freeze.id)
+        tripped = (freeze.lifted_at.is_(None), ~is_recovery())
+        query = select(freeze.reason, freeze.line, freeze.at).where(*tripped).order_by(freeze.id)
         with self._db.read() as connection:
             row = connection.execute(query.limit(1)).first()
         return Freeze(*row) if row else None
@@ -162,7 +169,9 @@ class SqlRecord:
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes
-        lift = update(table).where(table.c.lifted_at.is_(None)).values(lifted_at=at, lifted_why=why[:500])
+        lift = (
+            update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
+        )
         return self._db.write(lambda c: c.execute(lift).rowcount)
 
 

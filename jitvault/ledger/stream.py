@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from jitvault.domain.evidence import Canary, done
 from jitvault.domain.lease import Issued, issued
@@ -16,7 +16,9 @@ from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
 from jitvault.ledger.dialect import upsert
+from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
+from jitvault.ledger.trail import tokens_for
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
 # what a refusal of these does not mean anything about
@@ -123,6 +125,9 @@ def _alarm(
 ) -> None:
     """Freeze everything where a line shows that the worker's identity is stolen."""
     new = [o for o in new if o.kind in _TELLING]
+    if new and (recovered := newest(connection)) is not None:
+        # a ledger that was lost has none of the intents of before
+        new = [o for o in new if o.at >= recovered]
     if not new:
         return
     grant, session = schema.grants.c, schema.worker_sessions.c
@@ -192,11 +197,32 @@ def _tell_tasks(
     for grant, line in linked(lines, grants, stands_for):
         by_task.setdefault(grant.task_id, []).append((grant, line))
     for task_id, told in sorted(by_task.items()):
-        query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
-        task = get(connection.execute(query).mappings().one(), TaskRow)
-        rows = _new_leases(connection, told, at)
-        body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
-        write_change(connection, task, Change("observed", body, fields=_due(task, told, rows, at), rows=rows), at)
+        _tell(connection, task_id, told, at)
+
+
+def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], at: datetime) -> None:
+    """Enter what the lines that are known already say of these tokens of a task."""
+    line = schema.observations.c
+    query = select(schema.grants).where(
+        schema.grants.c.task_id == task_id, schema.grants.c.accessor_hmac.in_(accessors)
+    )
+    grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
+    wanted = or_(
+        line.actor.in_(accessors), line.subject.in_(accessors), line.token.in_(tokens_for(connection, accessors))
+    )
+    rows = connection.execute(select(schema.observations).where(wanted)).mappings()
+    lines = [get_observation(row) for row in rows]
+    told = list(linked(lines, grants, aliases(lines)))
+    if told:
+        _tell(connection, task_id, told, at)
+
+
+def _tell(connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, Observation]], at: datetime) -> None:
+    query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
+    task = get(connection.execute(query).mappings().one(), TaskRow)
+    rows = _new_leases(connection, told, at)
+    body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
+    write_change(connection, task, Change("observed", body, fields=_due(task, told, rows, at), rows=rows), at)
 
 
 def _due(

@@ -108,6 +108,13 @@ def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
     return select(line.alias).where(or_(line.subject.in_(tokens), line.actor.in_(tokens)), line.alias != "")
 
 
+def tokens_for(connection: Connection, accessors: Sequence[str]) -> set[str]:
+    """The HMACs of all tokens that stood for the tokens with these accessors, in the lines that are known."""
+    found = set(_rewrapped(connection, accessors))
+    found.update(row.alias for row in connection.execute(_aliases_of(accessors)))
+    return found
+
+
 def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
     """The HMACs of wrappings that one of those was moved into."""
     line = schema.observations.c

@@ -47,6 +47,10 @@ class Source(Protocol):
         """Where to begin when nothing was read before."""
         ...
 
+    def beginning(self) -> Position:
+        """Before everything that is there, in files that were rotated too."""
+        ...
+
     def end(self) -> Position:
         """The end of the last whole line that is there now."""
         ...

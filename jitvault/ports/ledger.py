@@ -19,6 +19,7 @@ from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
+from jitvault.ports.recovery import Recovery
 from jitvault.ports.retention import Retention
 
 
@@ -200,7 +201,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Notices, Retention, Protocol):
+class Ledger(Record, Orphans, Admission, Notices, Recovery, Retention, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def claim(self, task_id: str) -> AbstractContextManager[int]:
@@ -228,7 +229,8 @@ class Ledger(Record, Orphans, Admission, Notices, Retention, Protocol):
     ) -> TaskRow:
         """Write `change` and its event at once, if `admission` holds in that transaction.
 
-        Raises WrongState when the claim was lost, and what the admission's judge raises.
+        Raises WrongState when the claim was lost, what the admission's judge raises, and Frozen for an issue while a
+        recovery is open.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -116,8 +116,8 @@ class Record(Protocol):
         """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
         ...
 
-    def break_stretches(self, what: str, at: datetime) -> int:
-        """Begin a new stretch in every source: what comes is not the continuation of what was read.
+    def break_stretches(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
+        """Begin a new stretch in every source, or in `only` those: what comes is not the continuation of what was read.
 
         Gives how many sources there are.
         """

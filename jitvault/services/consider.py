@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.intake import REQUEST_LIFE, is_stale
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
+from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
 from jitvault.domain.windows import format_duration, format_instant
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
@@ -53,7 +55,7 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
             return None
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
-            hint="The ledger was lost or restored. Nothing is granted again under this id; use a new one.",
+            hint="The ledger was lost or restored: `jitvault ledger recover` takes it in again, as far as it can.",
         )
     check_not_refused(published or {}, submitted)
     if is_stale(submitted.written_at, worker.now()):
@@ -71,6 +73,30 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
         return None
     same = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
     return Considered(submitted, standing) if same else None
+
+
+def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
+    """Take a task that was published, never granted, and that the ledger lost, in from its request in Vault.
+
+    It has the number of the revision that was published: while it resolves to the same digest approvals of it count.
+    Gives where it stands. Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to
+    whoever asked.
+    """
+    submitted = submission(worker, task_id, said.requester)
+    if submitted is None:
+        raise NotFound(f"nobody has submitted a task {task_id}")
+    try:
+        revision = resolve(worker, submitted, number=said.revision)
+        if revision.digest != said.digest:
+            revision = resolve(worker, submitted, number=said.revision + 1)
+        check_grantable(worker, revision)
+    except InvalidInput as error:
+        raise _refused(worker, submitted, str(error), _REFUSED) from None
+    standing = stand(worker, revision)
+    with suppress(WrongState):
+        # a worker that took it in at the same moment did the same
+        _create(worker, submitted, revision, standing, recovered_from=said.chain)
+    return standing
 
 
 def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:
@@ -178,13 +204,20 @@ def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:
     return standing if same and standing.state is State.APPROVED else None
 
 
-def _create(worker: Worker, submitted: Submission, revision: Revision, standing: Standing) -> None:
-    now = worker.now()
+def _create(
+    worker: Worker,
+    submitted: Submission,
+    revision: Revision,
+    standing: Standing,
+    *,
+    recovered_from: Mapping[str, Any] | None = None,
+) -> None:
+    now, number = worker.now(), int(revision.content["revision"])
     task = TaskRow(
         task_id=submitted.spec.id,
         state=standing.state,
         end_reason=None,
-        revision=1,
+        revision=number,
         digest=revision.digest,
         requester=submitted.requester.id,
         agent=revision.content["agent"]["entity"],
@@ -200,8 +233,10 @@ def _create(worker: Worker, submitted: Submission, revision: Revision, standing:
         receipt=None,
         parent=submitted.spec.spec.parent,
     )
-    rows = (*_opened(task.task_id, revision, 1, standing), *_votes(task.task_id, standing))
-    body = {"revision": 1, "digest": revision.digest, **_said(task.task_id, standing)}
+    rows = (*_opened(task.task_id, revision, number, standing), *_votes(task.task_id, standing))
+    body = {"revision": number, "digest": revision.digest, **_said(task.task_id, standing)}
+    if recovered_from is not None:
+        body["recovered_from"] = dict(recovered_from)
     worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jitvault.domain.lifecycle import RECOVERED
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.asked import names_in
@@ -15,7 +16,8 @@ def ended_of(file: TaskFile) -> dict[str, Any] | None:
 
     `by` (an entity) and `name` are None where no person asked for it; `reason` is its end reason.
     """
-    event = next((e for e in file.events if e.kind in ("ending", "cancelled")), None)
+    ended = ("ending", "cancelled", RECOVERED)
+    event = next((e for e in file.events if e.kind in ended and (e.kind != RECOVERED or "reason" in e.body)), None)
     if event is None:
         return None
     by = event.body.get("by")

@@ -91,7 +91,9 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
 
 def _still_there(file: TaskFile) -> bool:
     """Whether the last look-up of a credential of the task did not say that it is gone."""
-    tokens = (grant.token_lease or grant.accessor_hmac for grant in file.grants if grant.verdict not in DEAD)
+    # of what nobody can ask about, since its accessor was lost and Vault lists no token that is it, there is no answer
+    asked = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
+    tokens = (grant.token_lease or grant.accessor_hmac for grant in asked if grant.verdict not in DEAD)
     leases = (lease.lease_id for lease in file.leases if lease.verdict not in DEAD)
     return any(not _is_gone(file, subject) for subject in (*tokens, *leases) if subject)
 

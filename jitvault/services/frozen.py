@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from jitvault.domain.papers import FreezePaper, accepted
@@ -14,12 +15,14 @@ from jitvault.ports.record import Freeze
 from jitvault.ports.vault import Documents
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
+from jitvault.services.watch import being_rebuilt
 
 
 def frozen_by_all(worker: Worker) -> list[dict[str, Any]]:
     """Every freeze as the worker goes by it, verified, the oldest first: `{kind, scope, by, at, reason, line}`."""
-    tripped = worker.ledger.freeze()
-    return [*([_tripped(tripped)] if tripped else []), *map(_signed, freezes(worker))]
+    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
+    first = [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
+    return [*first, *map(_signed, freezes(worker))]
 
 
 def frozen_by_operators(documents: Documents, *, own: str, tripped: Freeze | None) -> list[dict[str, Any]]:
@@ -54,6 +57,17 @@ def _signed(word: Word) -> dict[str, Any]:
         "by": word.by,
         "at": word.at.isoformat(),
         "reason": word.reason,
+        "line": None,
+    }
+
+
+def _rebuilt(since: datetime) -> dict[str, Any]:
+    return {
+        "kind": "recovery",
+        "scope": {},
+        "by": None,
+        "at": since.isoformat(),
+        "reason": f"{being_rebuilt(since)}; nothing is granted until `jitvault ledger recover` has finished",
         "line": None,
     }
 

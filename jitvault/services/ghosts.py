@@ -14,6 +14,7 @@ from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.inventory import Inventory, is_older, owned_lease, owned_token
+from jitvault.services.lookups import is_there
 
 # of what was closed without proof nobody believes anything: a sweep names it and goes on
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
@@ -84,7 +85,7 @@ def _explained(worker: Worker, inventory: Inventory, file: TaskFile, row: GrantR
         expires_at = _expiry(worker, file, row)
         names.add(worker.hasher.hash(row.lease_id))
         grant = next((g for g in file.grants if g.grant_id == row.grant_id), None)
-        token_is_gone = grant is None or worker.tokens.lookup_accessor(grant.wrapped_accessor or "") is None
+        token_is_gone = grant is None or not is_there(worker, [grant])
     else:
         expires_at, token_is_gone = row.expires_at, False
     return explain(

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import sha256_hex
-from jitvault.domain.chain import breaks
+from jitvault.domain.chain import Event, breaks
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lease import issued
-from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, RECOVERED, RECOVERED_TO, State
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
@@ -26,6 +26,7 @@ from jitvault.services.proof import last_said, votes_digest
 
 Published = Mapping[str, Any]
 
+MENDED = "Where it was restored, `jitvault ledger recover` brings it to the present."
 _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 
@@ -47,7 +48,7 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
     if back or not known:
         message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
-        raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is done from it.")
+        raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is done from it. {MENDED}")
 
 
 def check_integrity(worker: Worker, file: TaskFile) -> None:
@@ -72,7 +73,7 @@ def problems_of(worker: Worker, file: TaskFile) -> list[str]:
         *_grants(file),
         *_receipt(worker, file),
     ]
-    seen = {lease for e in file.events if e.kind == "observed" for lease in e.body["leases"]}
+    seen = {lease for e in file.events if e.kind in ("observed", RECOVERED) for lease in e.body["leases"]}
     if seen != {lease.lease_id for lease in file.leases}:
         problems.append("the task's leases are not the ones that were observed")
     return problems
@@ -106,7 +107,7 @@ def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:
     if state not in _BEFORE_GRANT | {State.ISSUING.value}:
         message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
-        raise SecurityFinding(message, hint="The ledger was edited or restored: nothing is issued from it.")
+        raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is issued from it. {MENDED}")
     if said.get("digest") != file.task.digest:
         raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
 
@@ -115,7 +116,7 @@ def _states(file: TaskFile) -> list[str]:
     """The state is the one of the last event, each follows from the one before it, and nobody but us moved it."""
     states = [e.body.get("state") for e in file.events]
     told = list(zip(file.events[1:], states, states[1:], strict=False))
-    jumped = any(before != after and (e.kind == "observed" or not _follows(before, after)) for e, before, after in told)
+    jumped = any(before != after and not _moves(e, before, after) for e, before, after in told)
     if states and (jumped or states[-1] != file.task.state.value):
         return [f"the task's state was set to {file.task.state} by hand"]
     return []
@@ -126,8 +127,11 @@ def _deadline(file: TaskFile) -> list[str]:
     return [] if file.task.ends_at == (told[-1] if told else None) else ["the task's deadline was set by hand"]
 
 
-def _follows(before: object, after: object) -> bool:
-    return isinstance(before, str) and before in EDGES and after in EDGES[State(before)]
+def _moves(event: Event, before: object, after: object) -> bool:
+    """Whether an event can have moved its task so: what was observed moves nothing."""
+    if event.kind == "observed" or not isinstance(before, str) or before not in EDGES:
+        return False
+    return after in (RECOVERED_TO if event.kind == RECOVERED else EDGES[State(before)])
 
 
 def _revision(file: TaskFile) -> list[str]:
@@ -138,7 +142,7 @@ def _revision(file: TaskFile) -> list[str]:
         problems.append("the task's requester is not the one of its revision")
     elif Revision.of(revision.body).content["spec"]["spec"].get("parent") != task.parent:
         problems.append("the task's parent is not the one of its revision")
-    decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised")]
+    decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised", RECOVERED)]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")
     if not _is_the_one_decided(revision.decision, last_said(file)):
@@ -153,9 +157,12 @@ def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) ->
 
 def _grants(file: TaskFile) -> list[str]:
     created = {e.body["grant"]: e.body for e in file.events if e.kind == "token_created"}
+    recovered = [e.body for e in file.events if e.kind == RECOVERED]
+    created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
     known = {grant.grant_id: grant for grant in file.grants}
     problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
     settled = {e.body["grant"] for e in file.events if e.kind == "attempt_settled"}
+    settled |= {grant for body in recovered for grant in body["settled"]}
     everything = any(e.kind in ("confirmed", "unverified") for e in file.events)
     for grant in file.grants:
         if grant.settled and not everything and grant.grant_id not in settled:
@@ -179,7 +186,7 @@ def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any]
         return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
     # its accessor was lost with the answer: it is known by its lease, if at all
     ended = {subject for e in file.events if e.kind == "revoke_intended" for subject in e.body["subjects"]}
-    return grant.token_lease is None or grant.token_lease in ended
+    return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
 
 
 def _receipt(worker: Worker, file: TaskFile) -> list[str]:
@@ -192,6 +199,7 @@ def _receipt(worker: Worker, file: TaskFile) -> list[str]:
     except SecurityFinding:
         return ["the task was never sealed: its receipt is not signed"]
     heads = {e.body["head"] for e in file.events if e.kind in ("sealed", "unverified")}
+    heads |= {e.body["sealed_head"] for e in file.events if e.kind == RECOVERED}
     if receipt.get("task") != file.task.task_id or (receipt.get("chain") or {}).get("head") not in heads:
         return ["the task's receipt is another one's"]
     return []

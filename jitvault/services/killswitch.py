@@ -113,7 +113,7 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
                 found.append(Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile")))
                 continue
             message = f"Vault says that task {task_id} is {said['state']}, which the ledger does not hold"
-            hint = "The ledger was edited or restored: `jitvault sweep` shows what lives on."
+            hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
             found.append(Result(task_id, State(said["state"]), SecurityFinding(message, hint=hint)))
     return found
 

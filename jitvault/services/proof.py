@@ -9,7 +9,7 @@ from typing import Any
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import NAMES
 from jitvault.domain.extension import extended, said_of
-from jitvault.domain.lifecycle import ENDED, PROVEN, Verdict
+from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
@@ -61,7 +61,8 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
 
 def last_said(file: TaskFile) -> Mapping[str, Any]:
     """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
-    said = [e.body for e in file.events if e.kind in ("submitted", "revised", "decided") and "policy" in e.body]
+    kinds = ("submitted", "revised", "decided", RECOVERED)
+    said = [e.body for e in file.events if e.kind in kinds and "policy" in e.body]
     return said[-1] if said else {}
 
 
@@ -174,5 +175,15 @@ def receipt_of(
         "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
         "proof": proof_of(file),
         "chain": {"events": task.seq, "head": task.head},
+        "recovered": recovered_of(file),
         "sealed_at": sealed_at.isoformat(),
     }
+
+
+def recovered_of(file: TaskFile) -> list[dict[str, Any]]:
+    """Each time that the record was made anew or corrected: when, from what was published, by what signatures."""
+    return [
+        {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
+        for event in file.events
+        if event.kind == RECOVERED
+    ]

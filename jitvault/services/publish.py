@@ -10,6 +10,7 @@ from typing import Any
 
 from jitvault.domain.delegation import above_of
 from jitvault.domain.lifecycle import State
+from jitvault.domain.recovery import packed_receipt, unpacked_receipt
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import TaskFile, TaskRow
@@ -59,6 +60,8 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: Ji
         "ttl": lifetime_of(grant) if grant else None,
         "extension": last_asked(file),
         "proof": _packed(proof_of(file)),
+        # so that who has lost the ledger still has it
+        "receipt": packed_receipt(task.receipt),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": _told(error) if error else None,
     }
@@ -98,7 +101,7 @@ def unpacked(document: Mapping[str, Any]) -> dict[str, Any]:
     """A published document as it was before it was packed for Vault."""
     packed = document.get("proof")
     proof = json.loads(zlib.decompress(base64.b64decode(packed))) if isinstance(packed, str) else packed
-    return {**document, "proof": proof}
+    return {**document, "proof": proof, "receipt": unpacked_receipt(document)}
 
 
 def _packed(proof: Mapping[str, Any] | None) -> str | None:

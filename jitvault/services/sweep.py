@@ -97,7 +97,9 @@ def _look(worker: Worker, claim: int | None) -> Swept:
     known = {row.lease_id: row for row in worker.ledger.orphans()}
     rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
     left = _left_over(inventory, known, {row.lease_id for row in rows})
-    unlinked = by_class[Class.UNLINKED]
+    # what was made before the ledger was lost, and is over, nobody can explain any more
+    recovered = worker.ledger.recovered_at()
+    unlinked = [one for one in by_class[Class.UNLINKED] if not (recovered and one.issue and one.issue.at < recovered)]
     new = [one for one in by_class[Class.ORPHAN] if one.listed and one.listed.lease_id not in known]
     findings = [*map(_finding, new), *map(_finding, unlinked), *_ghost_findings(ghosts)]
     worker.ledger.keep(orphans=[*rows, *left], findings=findings, at=worker.now(), claim=claim)

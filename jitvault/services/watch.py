@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from jitvault.domain.evidence import Trail, done
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.linking import aliases
@@ -11,9 +13,23 @@ from jitvault.domain.scope import Word
 from jitvault.domain.trip import Bounds, Trip
 from jitvault.domain.tripwire import of_task
 from jitvault.errors import Denied, Frozen
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import Ledger, TaskFile
+from jitvault.ports.record import Freeze
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
+
+GO_ON = "`jitvault ledger recover` goes on with it, also after it was interrupted."
+
+
+def being_rebuilt(since: datetime) -> str:
+    """An open recovery in words."""
+    return f"the ledger is being rebuilt since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rebuilding(ledger: Ledger) -> Freeze | None:
+    """An open recovery as what keeps tasks from being granted; it ends nothing."""
+    since = ledger.recovering()
+    return Freeze(f"{being_rebuilt(since)}; until then nothing is granted", "", since) if since else None
 
 
 def watch(worker: Worker, file: TaskFile) -> list[Trip]:
@@ -39,6 +55,9 @@ def freeze_of(worker: Worker, file: TaskFile) -> Word | None:
 
 def check_not_frozen(worker: Worker, file: TaskFile) -> None:
     """Raise Frozen while everything is frozen, and Denied while an operator's freeze covers the task."""
+    since = worker.ledger.recovering()
+    if since is not None:
+        raise Frozen(f"nothing is granted: {being_rebuilt(since)}", hint=GO_ON)
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")

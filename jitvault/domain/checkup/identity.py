@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from jitvault.domain.access import WORKER_POLICY
 from jitvault.domain.checkup.check import EVERYTHING, About, Check, Known, Unknown, listed
 from jitvault.domain.windows import format_duration
 from jitvault.errors import VaultRefused
 
-WORKER_POLICY = "jitvault-worker"
 SOON = timedelta(hours=1)
 
 PERSON = About("identity", "person", VaultRefused)

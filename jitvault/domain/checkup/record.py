@@ -47,7 +47,7 @@ class Record:
     """What stands in the ledger. `broken` are the tasks whose chain is not whole, of the `looked_at` that were read.
 
     `overdue` are tasks and since when, `ending` those that are being ended and since when, `stuck` are leases that
-    could not be revoked, with their tasks.
+    could not be revoked, with their tasks. `recovering`: since when a recovery has not finished.
     """
 
     schema: str
@@ -60,6 +60,7 @@ class Record:
     overdue: Sequence[tuple[str, datetime]]
     ending: Sequence[tuple[str, datetime]]
     stuck: Sequence[tuple[str, str]]
+    recovering: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class NoneYet:
 
 def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
     if isinstance(record, Record):
-        yield LEDGER.ok(f"schema {record.schema}, {record.tasks} tasks")
+        yield _usable(record)
         yield _chains(record)
         yield from _room(record.room)
     elif isinstance(record, NoneYet):
@@ -103,11 +104,20 @@ def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
         yield from (about.skipped(unknown) for about in (CHAINS, ROOM, LOG))
 
 
+def _usable(record: Record) -> Check:
+    if record.recovering is not None:
+        return LEDGER.fail(
+            f"it is being rebuilt since {_clock(record.recovering)}: nothing is granted",
+            "`jitvault ledger recover` goes on with it.",
+        )
+    return LEDGER.ok(f"schema {record.schema}, {record.tasks} tasks")
+
+
 def _none_yet(found: NoneYet) -> Check:
     if found.published:
         return LEDGER.fail(
             f"there is none, and Vault knows of {found.published} tasks: it was lost, or JITVAULT_LEDGER names another",
-            "Put it back from its backup, then run `jitvault sweep`.",
+            "Put it back from its backup where there is one; then `jitvault ledger recover` rebuilds what it lacks.",
         )
     return LEDGER.warn("there is none yet", "The worker makes it with its first task.")
 

@@ -689,3 +689,19 @@ def test_whoever_asks_what_a_path_is_for_has_done_nothing(path: str, by: dict[st
 
 def test_a_task_token_that_may_not_even_ask_is_denied() -> None:
     assert kind_of(entry("sys/leases/tidy", by=TASK_TOKEN, operation="help", error=DENIED)) == (Kind.DENIED, AGENT)
+
+
+def test_what_the_worker_did_is_known_by_its_policy_and_its_tokens_by_the_ids_in_their_metadata() -> None:
+    """A client chooses metadata and headers; its policies Vault knows."""
+    meta = {"jitvault_task": "hmac-sha256:t", "jitvault_grant": "hmac-sha256:g", "jitvault_agent": "hmac-sha256:a"}
+    create = "auth/token/create/jitvault-15m"
+    own = seen(entry(create, by=auth(WORKER, "jitvault-worker"), data={"meta": meta}))
+    assert own is not None and own.detail == {"worker": True, "task": "hmac-sha256:t", "grant": "hmac-sha256:g"}
+    other = seen(entry(create, by=auth(AGENT, "root"), data={"meta": meta}))
+    assert other is not None and other.detail == {}
+    bare = seen(entry(create, by=auth(WORKER, "jitvault-worker"), data={"meta": "no map"}))
+    assert bare is not None and bare.detail == {"worker": True}
+    sent = seen(entry("sys/audit-hash/jitvault", by=auth(WORKER, "jitvault-worker"), data={"input": "hmac-sha256:n"}))
+    assert sent is not None and sent.detail == {"worker": True}
+    revoked = seen(entry("sys/leases/revoke/" + LEASE, by=auth(WORKER, "jitvault-worker")))
+    assert revoked is not None and revoked.detail == {}

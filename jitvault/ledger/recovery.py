@@ -1,0 +1,105 @@
+"""A recovery on a database: the mark that keeps everything from being granted, and sources that are read again.
+
+The mark is a freeze of its own kind, so that also a worker of an older version grants nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from jitvault.errors import Frozen
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import upsert
+from jitvault.ports.audit import Position
+from jitvault.ports.recovery import PAST
+
+_IN_ONE_QUERY = 500
+_PREFIX = "recovery "
+_REASON = "the ledger is being rebuilt"
+HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
+
+
+def is_recovery() -> ColumnElement[bool]:
+    """Whether a row of the freezes is a recovery's mark."""
+    return schema.freezes.c.line.startswith(_PREFIX)
+
+
+class SqlRecovery:
+    """`jitvault.ports.recovery.Recovery` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def begin_recovery(self, at: datetime) -> datetime:
+        def unit(connection: Connection) -> datetime:
+            begun = open_since(connection)
+            if begun is None:
+                values = {"reason": _REASON, "line": f"{_PREFIX}{at.isoformat()}", "at": at}
+                connection.execute(insert(schema.freezes).values(values))
+            return begun or at
+
+        return self._db.write(unit, alone=True)
+
+    def recovering(self) -> datetime | None:
+        with self._db.read() as connection:
+            return open_since(connection)
+
+    def end_recovery(self, why: str, at: datetime) -> None:
+        table = schema.freezes
+        lift = update(table).where(is_recovery(), table.c.lifted_at.is_(None))
+        self._db.write(lambda c: c.execute(lift.values(lifted_at=at, lifted_why=why[:500])))
+
+    def recovered_at(self) -> datetime | None:
+        with self._db.read() as connection:
+            return newest(connection)
+
+    def begin_in_the_past(self, source: str, position: Position, at: datetime) -> None:
+        table, gap = schema.audit_sources, schema.audit_gaps
+
+        def unit(connection: Connection) -> None:
+            known = connection.execute(select(table.c.epoch).where(table.c.name == source)).scalar()
+            epoch = position.epoch if known is None else known + 1
+            values = {"identity": position.identity, "offset": position.offset, "epoch": epoch, "vouched": False}
+            if known is None:
+                connection.execute(insert(table).values(name=source, **values))
+            else:
+                # the claim goes as well: whoever reads just now would write the old stretch back
+                free = {"claim_epoch": table.c.claim_epoch + 1, "claim_until": 0}
+                connection.execute(update(table).where(table.c.name == source).values(**values, **free))
+            row = {"source": source, "epoch": epoch, "what": PAST, "at": at}
+            connection.execute(upsert(connection, gap).values(row).on_conflict_do_nothing())
+
+        self._db.write(unit, alone=True)
+
+    def unknown_lines(self, lines: Collection[str]) -> Sequence[str]:
+        line, wanted, known = schema.observations.c.line, sorted(set(lines)), set[str]()
+        with self._db.read() as connection:
+            for n in range(0, len(wanted), _IN_ONE_QUERY):
+                known |= set(connection.execute(select(line).where(line.in_(wanted[n : n + _IN_ONE_QUERY]))).scalars())
+        return [one for one in wanted if one not in known]
+
+
+def newest(connection: Connection) -> datetime | None:
+    """When the newest recovery began."""
+    return connection.execute(select(func.max(schema.freezes.c.at)).where(is_recovery())).scalar()
+
+
+def check_not_recovering(connection: Connection, task_id: str) -> None:
+    """Raise Frozen while a recovery is open: for the transaction that begins an issue."""
+    since = open_since(connection)
+    if since is not None:
+        raise Frozen(f"task {task_id}: nothing is granted, {told(since)}", hint=HINT)
+
+
+def told(since: datetime) -> str:
+    """An open recovery in words."""
+    return f"{_REASON} since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def open_since(connection: Connection) -> datetime | None:
+    """Since when a recovery is open; None where none is."""
+    freeze = schema.freezes.c
+    return connection.execute(select(func.min(freeze.at)).where(is_recovery(), freeze.lifted_at.is_(None))).scalar()
