@@ -43,9 +43,9 @@ class Turns(Protocol):
     def take_due(
         self, now: datetime, limit: int, *, besides: Collection[str] = (), only_held: bool = False
     ) -> list[str]:
-        """Claim up to `limit` of the tasks whose time has come, that nobody works on, and none of `besides`: a renewal or
-        a heartbeat is due, a window is over, a revocation is to be tried again, a task can be sealed. Those that hold
-        access come first; `only_held`: no others.
+        """Claim up to `limit` of the tasks whose time has come and that nobody works on, and none of `besides`: a
+        renewal or a heartbeat is due, a window is over, a revocation is to be tried again, a task can be sealed. Those
+        that hold access come first; `only_held`: no others.
 
         No two workers get the same one, and none waits for another. `claim` goes on with what was taken here; what is
         not looked after is given back. Whatever is left lying is free for others after 30 s.

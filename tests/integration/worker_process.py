@@ -18,7 +18,7 @@ class WorkerProcess:
     """Runs from the moment that it works until the block is left; what it logs lies in a file."""
 
     def __init__(self, rig: Rig, *options: str, **extra: str) -> None:
-        self._file = rig.ledger_path.with_name(f"worker-{time.monotonic_ns()}.log")
+        self._file = rig.cli.home / f"worker-{time.monotonic_ns()}.log"
         self._argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
         self._environment = {**rig.cli.environment(None), **extra}
 
@@ -30,8 +30,11 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: it has no moment to leave anything in order."""
+        self.process.kill()
         self.process.wait()
 
     @property

@@ -186,6 +186,15 @@ def test_records_of_those_that_nobody_wants_any_more_are_forgotten() -> None:
     assert not agenda._records
 
 
+def lay_down(agenda: Agenda, one: Job, how: str, now: float) -> None:
+    if how == "failed":
+        agenda.failed(one, now)
+    elif how == "anothers":
+        agenda.anothers(one, now)
+    else:
+        agenda.done(one, now, again_in=1.0 if how == "again" else None)
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["want", "news", "take", "done", "again", "failed", "anothers", "refused", "pass"]),
@@ -212,14 +221,9 @@ def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
             owed.discard(one.task_id)
         elif act in ("done", "again", "failed", "anothers") and name in running:
             one = running.pop(name)
-            if act == "failed":
-                agenda.failed(one, now)
-            elif act == "anothers":
-                # it is still to be done
-                agenda.anothers(one, now)
-                owed.add(name)
-            else:
-                agenda.done(one, now, again_in=1.0 if act == "again" else None)
+            # what another works on is still to be done
+            owed |= {name} if act == "anothers" else set()
+            lay_down(agenda, one, act, now)
         elif act == "refused":
             agenda.refused()
         elif act == "pass":

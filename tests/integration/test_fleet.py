@@ -1,0 +1,66 @@
+"""Workers share the tasks of one ledger on PostgreSQL, also while they die: never two live tokens, nothing twice.
+
+What must hold is read from the audit log and from Vault. `make fleet` does it with 1,000 tasks, one killed every 5 s.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+
+import pytest
+from attended import wait_for
+from commands import EXAMPLE
+from crowd import PATIENCE_S, Crowd
+from fleet import Fleet
+from invariants import check
+from ledgers import address, new_place
+from lives import Watched, lives, live_now
+from rig import Rig, own_rig
+
+from jitvault.ledger.claims import LIFE_S
+from jitvault.sandbox.world import World, env
+
+TASKS = int(os.environ.get("FLEET_TASKS", "30"))
+KILL_EVERY_S = float(os.environ.get("FLEET_KILL_SECONDS", "3"))
+IS_LARGE = TASKS > 100
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    ledger = address(new_place(lab.servers.postgres, Path(), "postgresql"))
+    return own_rig(lab, env(lab, ledger, EXAMPLE), tmp_path)
+
+
+def states(rig: Rig) -> dict[str, int]:
+    """How many tasks are in each state; it tells how far it is, and proves nothing."""
+    return {str(state): int(n) for state, n in rig.rows("SELECT state, count(*) FROM tasks GROUP BY state")}
+
+
+@pytest.mark.timeout(3600 if IS_LARGE else 240)
+def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -> None:
+    tasks = [f"f{n:04}-{secrets.token_hex(3)}" for n in range(TASKS)]
+    crowd, begun = Crowd(rig, 16 if IS_LARGE else 6), time.monotonic()
+    with Fleet(rig) as fleet, Watched(rig, set(tasks), 5.0 if IS_LARGE else 0.5) as watched:
+        with fleet.dying(KILL_EVERY_S):
+            failed = crowd.see_through([(task, "completed") for task in tasks])
+            asked_s = time.monotonic() - begun
+        wait_for(lambda: states(rig) == {"sealed": TASKS}, LIFE_S + PATIENCE_S)
+        shares, kills = fleet.transitions(), fleet.kills()
+    assert not failed, failed[:5]
+    assert not watched.wrong and watched.looks > 1, watched.wrong
+    found = lives(rig, set(tasks))
+    assert not found.wrong, found.wrong[:5]
+    assert sorted(found.tokens) == sorted(tasks) and found.delivered() >= TASKS
+    assert not live_now(rig, set(tasks)) and not rig.database_roles()
+    # a share of it was everybody's
+    assert all(share["sealed"] and share["issued"] for share in shares), shares
+    assert kills >= 2, kills
+    print(  # noqa: T201 - the figures of a long run
+        f"\n{TASKS} tasks, {kills} kills: asked and ended in {asked_s:.0f} s, sealed in {time.monotonic() - begun:.0f} s; "
+        f"{found.made()} tokens made, {found.delivered()} delivered, {watched.looks} looks; shares {shares}"
+    )
+    if not IS_LARGE:
+        check(rig)
