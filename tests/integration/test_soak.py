@@ -58,7 +58,7 @@ class Meter:
         page_mb = os.sysconf("SC_PAGE_SIZE") / 2**20
         while not self._over.wait(0.5):
             self.memory.append(int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * page_mb)
-            self.descriptors.append(len(os.listdir(f"/proc/{self.pid}/fd")))
+            self.descriptors.append(len(list(Path(f"/proc/{self.pid}/fd").iterdir())))
 
     def growth(self) -> tuple[float, int]:
         """How much more MB and descriptors it has in the last fifth than in the second."""
