@@ -36,9 +36,10 @@ class SqlTurns:
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
-        if task_id in self._taken:
+        row, taken = _TASK.task_id == task_id, self._taken.pop(task_id, None)
+        if taken is not None and (taken.is_fresh or extend(self._db, schema.tasks, row, taken.epoch)):
+            self._taken[task_id] = taken if taken.is_fresh else Taken(taken.epoch)
             return Turn.OURS
-        row = _TASK.task_id == task_id
         query = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(row)
         # most turns that are not ours are seen by a read, which costs no commit
         with self._db.read() as connection:

@@ -60,8 +60,8 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
     assert all(share["sealed"] and share["issued"] for share in shares), shares
     assert kills >= 2, kills
     print(  # noqa: T201 - the figures of a long run
-        f"\n{TASKS} tasks, {kills} kills: asked and ended in {asked_s:.0f} s, sealed in {sealed_s:.0f} s; {found.made()} "
-        f"tokens made, {found.delivered()} delivered, {watched.looks} looks; shares {shares}"
+        f"\n{TASKS} tasks, {kills} kills: asked and ended in {asked_s:.0f} s, sealed in {sealed_s:.0f} s; "
+        f"{found.made()} tokens made, {found.delivered()} delivered, {watched.looks} looks; shares {shares}"
     )
     if not IS_LARGE:
         check(rig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from builders import NOW, change, file_of, lose, make, read, seen, whole
+from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
 from ledgers import LedgerPlace, address
 from together import child, run_together
 
@@ -61,6 +61,18 @@ def test_what_was_taken_and_left_lying_is_taken_over(ledger: SqlLedger, place: L
     # it is no claim of ours any more, and is taken anew
     with ledger.claim("a") as mine:
         assert mine > theirs
+
+
+def test_what_waited_long_for_its_turn_and_was_taken_over_is_not_waited_for(
+    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(ledger, "a", "b")
+    other = SqlLedger(opened(address(place), create=False))
+    monkeypatch.setattr(claims, "_FRESH_S", 0.0)
+    assert ledger.take_due(NOW, 9) == ["a", "b"]
+    as_is(place, "UPDATE tasks SET claim_until = 1 WHERE task_id = 'a'")
+    assert other.take_due(NOW, 9) == ["a"]
+    assert [ledger.take("a"), ledger.take("b")] == [Turn.ANOTHERS, Turn.OURS]
 
 
 def test_a_turn_that_is_anothers_is_not_waited_for_and_one_that_another_has_had_is_over(
