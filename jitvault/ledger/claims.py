@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Table, Update, or_, update
+from sqlalchemy import ColumnElement, Table, Update, or_, select, update
 
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger.database import Database
@@ -20,7 +20,7 @@ DONE, LEFT = 0.0, 1.0
 PATIENCE_S = LIFE_S + 5.0
 # a source is held for a moment; a task for seconds
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
-# for so long what was taken is gone on with as it is: the rest of its life is enough for a turn of the story
+# what was taken so lately is gone on with as it is: the rest of its life is enough for a turn of the story
 _FRESH_S = 5.0
 
 
@@ -55,7 +55,7 @@ def held(
     nothing. Raises WrongState when it cannot be had in time.
     """
     deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_POLL_S
-    epoch = taken.epoch if taken and (taken.is_fresh or extend(database, table, row, taken.epoch)) else None
+    epoch = taken.epoch if taken and is_ours(database, table, row, taken) else None
     while epoch is None and (epoch := take(database, table, row)) is None:
         if time.monotonic() > deadline:
             raise WrongState(f"another process is working on {what}", hint="Run the command again in a moment.")
@@ -75,6 +75,15 @@ def give_back(database: Database, table: Table, row: ColumnElement[bool], epoch:
     """Let others have the claim at once, unless it was lost. `how` is DONE or LEFT."""
     statement = update(table).where(row, table.c.claim_epoch == epoch).values(claim_until=how)
     database.write(lambda c: c.execute(statement))
+
+
+def is_ours(database: Database, table: Table, row: ColumnElement[bool], taken: Taken) -> bool:
+    """Whether nobody took over what was taken; it lasts long enough to be gone on with."""
+    if not taken.is_fresh:
+        return extend(database, table, row, taken.epoch)
+    # a look costs no commit
+    with database.read() as connection:
+        return connection.execute(select(table.c.claim_epoch).where(row)).scalar() == taken.epoch
 
 
 def take(database: Database, table: Table, row: ColumnElement[bool]) -> int | None:

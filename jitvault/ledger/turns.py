@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, select
 from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
-from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, take, taking
+from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.database import Database
 from jitvault.ports.turns import Turn
 
@@ -37,7 +37,7 @@ class SqlTurns:
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
         row, taken = _TASK.task_id == task_id, self._taken.pop(task_id, None)
-        if taken is not None and (taken.is_fresh or extend(self._db, schema.tasks, row, taken.epoch)):
+        if taken is not None and is_ours(self._db, schema.tasks, row, taken):
             self._taken[task_id] = taken if taken.is_fresh else Taken(taken.epoch)
             return Turn.OURS
         query = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(row)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from threading import Event, Thread
 
 from rig import Rig
@@ -40,13 +42,13 @@ class Fleet:
         self.workers[n].__enter__()
 
     @contextmanager
-    def dying(self, every_s: float) -> Iterator[None]:
+    def dying(self, every_s: float, at_most: float = inf) -> Iterator[None]:
         """Kill and replace one after the other, one every so often, while the block lasts."""
         over, failures = Event(), list[BaseException]()
 
         def kill_on() -> None:
             n, due = 0, time.monotonic() + every_s
-            while not over.wait(max(0.0, due - time.monotonic())):
+            while n < at_most and not over.wait(max(0.0, due - time.monotonic())):
                 try:
                     self.replace(n % len(self.workers))
                 except BaseException as error:  # noqa: BLE001 - told by the test's own thread
@@ -65,6 +67,11 @@ class Fleet:
 
     def kills(self) -> int:
         return sum(map(len, self.gone))
+
+    def said(self, event: str) -> Counter[str]:
+        """How often something was told by all of them, by its error where it has one."""
+        every = (*itertools.chain(*self.gone), *self.workers)
+        return Counter(str(entry.get("error", "")) for one in every for entry in one.said(event))
 
     def transitions(self) -> list[Counter[str]]:
         """How many tasks each came to each state with, those that were killed in its place included."""
