@@ -13,6 +13,8 @@ from enum import IntEnum
 SLOW_S = 2.0
 """Whoever is in hand for longer waits for something that hangs, and takes none of the places of others."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+FIRST_SHUT_S, LONGEST_SHUT_S = 0.1, 1.0
+"""For how long nothing is begun after Vault served nobody; it is not asked at the pace at which it refuses."""
 ANOTHERS_PAUSE_S = 0.2
 """How long one is left alone that another process works on."""
 _AHEAD = 3
@@ -88,6 +90,7 @@ class Agenda:
         self._again: dict[str, Job] = {}
         self._records: dict[str, _Record] = {}
         self._seq = 0
+        self._shut_s, self._shut_until = 0.0, 0.0
 
     @property
     def waiting(self) -> int:
@@ -133,7 +136,7 @@ class Agenda:
     def take(self, now: float) -> Job | None:
         """The next task, which is in hand from now on; None where nothing is ready or every hand is full."""
         slow = self.hanging(now)
-        if len(self._running) >= self.hands + self.may_hang:
+        if len(self._running) >= self.hands + self.may_hang or now < self._shut_until:
             return None
         room, room_to_hang = len(self._running) - slow < max(1, int(self.limit)), slow < self.may_hang
         best: _Entry | None = None
@@ -149,10 +152,9 @@ class Agenda:
         return best.job
 
     def wait_s(self, now: float, at_most: float) -> float:
-        """How long until something that waits is ready."""
-        return max(
-            0.0, min([at_most, *(entry.ready_at - now for entry in self._waiting.values() if entry.ready_at > now)])
-        )
+        """How long until something that waits is ready, or may be begun again."""
+        moments = (self._shut_until, *(entry.ready_at for entry in self._waiting.values()))
+        return max(0.0, min([at_most, *(moment - now for moment in moments if moment > now)]))
 
     def done(self, job: Job, now: float, *, again_in: float | None = None) -> None:
         """It went well. `again_in` seconds it has to be looked at again: only time is missing."""
@@ -184,8 +186,14 @@ class Agenda:
         """Vault took no more, or did not answer: half as many at once from now on."""
         self.limit = max(1.0, self.limit / 2)
 
+    def shut(self, now: float) -> None:
+        """Vault serves nobody: nothing is begun for a moment, a longer one each time until it serves again."""
+        self._shut_s = min(LONGEST_SHUT_S, 2 * self._shut_s or FIRST_SHUT_S)
+        self._shut_until = now + self._shut_s
+
     def taken(self) -> None:
         """Vault did what it was asked: one more at once after as many of these as there are at once now."""
+        self._shut_s = 0.0
         self.limit = min(float(self.hands), self.limit + 1 / max(1.0, self.limit))
 
     def forget_old(self, now: float) -> None:

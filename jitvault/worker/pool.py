@@ -15,6 +15,7 @@ from jitvault.errors import (
     JitvaultError,
     LedgerUnavailable,
     OutcomeUnknown,
+    VaultNotServing,
     VaultUnavailable,
     WaitTimedOut,
 )
@@ -183,6 +184,8 @@ class _Hand:
             if isinstance(error, VaultUnavailable):
                 pool._agenda.refused()
             now = time.monotonic()
+            if isinstance(error, VaultNotServing):
+                pool._agenda.shut(now)
             longest_s = _longest_s(worker) if worker else PATIENCE_S
             pause_s = pool._agenda.failed(job, now, longest_s=longest_s, forget=not retried)
             pool._changed.notify_all()

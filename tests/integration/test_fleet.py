@@ -52,7 +52,7 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
             asked_s = time.monotonic() - begun
         wait_for(lambda: states(rig) == {"sealed": TASKS}, LIFE_S + PATIENCE_S)
         sealed_s = time.monotonic() - begun
-        print(fleet.said("task could not be looked after"), fleet.said("trouble"))
+        troubles = fleet.said("task could not be looked after") + fleet.said("trouble")
         shares, kills = fleet.transitions(), fleet.kills()
     assert not failed, failed[:5]
     assert not watched.wrong and watched.looks > 1, watched.wrong
@@ -65,7 +65,8 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
     assert kills >= 2, kills
     print(  # noqa: T201 - the figures of a long run
         f"\n{TASKS} tasks, {kills} kills: asked and ended in {asked_s:.0f} s, sealed in {sealed_s:.0f} s; "
-        f"{found.made()} tokens made, {found.delivered()} delivered, {watched.looks} looks; shares {shares}"
+        f"{found.made()} tokens made, {found.delivered()} delivered, {watched.looks} looks\nshares {shares}\n"
+        f"troubles {troubles.most_common(5)}"
     )
     if not IS_LARGE:
         check(rig)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.worker.agenda import ANOTHERS_PAUSE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, SLOW_S, Agenda, Job, Urgency
+from jitvault.worker.agenda import (
+    ANOTHERS_PAUSE_S,
+    FIRST_PAUSE_S,
+    FIRST_SHUT_S,
+    LONGEST_PAUSE_S,
+    SLOW_S,
+    Agenda,
+    Job,
+    Urgency,
+)
 
 
 def job(task_id: str, urgency: Urgency = Urgency.DUE, **how: object) -> Job:
@@ -164,6 +173,22 @@ def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_be
     assert agenda.take(FIRST_PAUSE_S) == job("t")
 
 
+def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_it_does_again() -> None:
+    agenda, now, tries = Agenda(hands=4, may_hang=4), 0.0, 0
+    for n in range(1000):
+        agenda.want(job(f"t-{n:04}"), now)
+    while now < 10:
+        while (one := agenda.take(now)) is not None:
+            agenda.failed(one, now)
+            agenda.shut(now)
+            tries += 1
+        now += agenda.wait_s(now, at_most=5.0)
+    assert 10 <= tries <= 15
+    agenda.taken()
+    agenda.shut(now)
+    assert agenda.wait_s(now, at_most=5.0) == pytest.approx(FIRST_SHUT_S)
+
+
 def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
     agenda = Agenda(hands=1, may_hang=1)
     assert agenda.wait_s(0.0, at_most=5.0) == 5.0
@@ -226,6 +251,7 @@ def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
             lay_down(agenda, one, act, now)
         elif act == "refused":
             agenda.refused()
+            agenda.shut(now)
         elif act == "pass":
             now += SLOW_S
         assert len(running) == agenda.running() <= hands + may_hang
