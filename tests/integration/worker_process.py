@@ -25,7 +25,7 @@ class WorkerProcess:
     def __enter__(self) -> WorkerProcess:
         with self._file.open("w") as log:
             self.process = subprocess.Popen(self._argv, env=self._environment, stderr=log)
-        wait_for(lambda: self.said("working") or self.process.poll() is not None, 30)
+        wait_for(lambda: self.said("working") or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.log
         return self
 
