@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Event, Thread
 
 from commands import SPEC
 from rig import Rig
@@ -22,11 +23,35 @@ from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 
-_POLL_S = 0.2
+_LOOK_S, _AGAIN_S = 0.3, 1.0
 PATIENCE_S = 150.0
 """Longer than a worker that was killed keeps its claim, and than what it left behind takes to end."""
 WAYS = ("completed", "revoked", "revoked by the agent", "left at its deadline", "never unwrapped")
 """How tasks end. The last two are abandoned: nobody says anything more."""
+
+
+class Inbox:
+    """What lies in the operators' inbox, looked at by one for all of them while the block lasts."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._admin, self._path = rig.admin, f"jitvault/metadata/inbox/{rig.entity('operator')}"
+        self._tasks, self._over = set[str](), Event()
+        self._thread = Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Inbox:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+
+    def __contains__(self, task: str) -> bool:
+        return task in self._tasks
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            self._tasks = set(self._admin.list(self._path))
 
 
 @dataclass
@@ -35,6 +60,7 @@ class Someone:
 
     person: Person
     agent: Vault
+    inbox: Container[str]
 
     def sees_through(self, task: str, way: str) -> None:
         """Ask for a task and do with it what `way` says."""
@@ -45,7 +71,7 @@ class Someone:
         sign_grant_wish(self.person, spec)
         if way == WAYS[4]:
             return
-        held = self._used(task)
+        held = self.uses(task)
         if way == WAYS[0]:
             sign_end(self.person, task, reason=EndReason.COMPLETED, note="")
         elif way == WAYS[1]:
@@ -53,10 +79,13 @@ class Someone:
         elif way == WAYS[2]:
             self.agent.with_token(held.token).write("auth/token/revoke-self")
 
-    def _used(self, task: str) -> TaskToken:
+    def uses(self, task: str) -> TaskToken:
         """Unwrap what is delivered and read with it. Of one whose delivery a worker died over there is another."""
         deadline, tried = time.monotonic() + PATIENCE_S, set[str]()
         while time.monotonic() < deadline:
+            if task not in self.inbox:
+                time.sleep(_LOOK_S)
+                continue
             message = self.person.documents.get(f"inbox/{self.person.entity}/{task}")
             token = str(message["wrapping"][0]["token"]) if message else ""
             if message and token not in tried and Wrapping(self.agent).creation_path(Secret(token)):
@@ -67,7 +96,7 @@ class Someone:
                 except (NotFound, VaultRefused):
                     continue
                 return held
-            time.sleep(_POLL_S)
+            time.sleep(_AGAIN_S)
         raise AssertionError(f"nothing that can be used was delivered of {task}")
 
 
@@ -76,13 +105,13 @@ class Crowd:
 
     def __init__(self, rig: Rig, size: int) -> None:
         self._free = SimpleQueue[Someone]()
-        self.size = size
+        self.size, self._inbox = size, Inbox(rig)
         for _ in range(size):
-            self._free.put(Someone(rig.wiring("operator").person, rig.vault(rig.token_of("agent"))))
+            self._free.put(Someone(rig.wiring("operator").person, rig.vault(rig.token_of("agent")), self._inbox))
 
     def see_through(self, tasks: Iterable[tuple[str, str]], *, until: Callable[[], bool] = lambda: False) -> list[str]:
         """See tasks through, each with its way, until all are or `until` says so; gives what went wrong."""
-        with ThreadPoolExecutor(self.size) as pool:
+        with self._inbox, ThreadPoolExecutor(self.size) as pool:
             return [said for said in pool.map(lambda one: self._one(*one, until), tasks) if said]
 
     def _one(self, task: str, way: str, until: Callable[[], bool]) -> str:

@@ -106,11 +106,9 @@ def test_a_vault_that_takes_few_requests_is_asked_for_less_and_all_is_done(rig: 
 
 
 def test_what_vault_does_not_take_of_some_delays_nobody_else(rig: Rig, person: Person) -> None:
-    someone = Someone(person, rig.vault(rig.token_of("agent")))
     with Attended(rig) as worker:
         task = asked(person)
-        wait_for(lambda: state(rig, task) == "issued")
-        held = someone._used(task)
+        held = Someone(person, rig.vault(rig.token_of("agent")), {task}).uses(task)
         with limited(rig, CREATE, 1, "60s"):
             for _ in range(8):
                 asked(person)
