@@ -11,18 +11,17 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import requests
-
 from benchmarks.measure import Figure
 from jitvault.audit.file import FileSource
 from jitvault.ledger.database import Database
+from jitvault.vault.transport import Session
 
 VAULT, COMMIT, LEDGER_READ, AUDIT = "vault", "commit", "ledger_read", "audit"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -38,10 +37,9 @@ class Request:
     wrap_ttl: str | None
 
     @classmethod
-    def of(cls, sent: requests.PreparedRequest) -> Request:
-        path = unquote(urlsplit(sent.url or "").path).removeprefix("/v1/")
-        body = json.loads(sent.body) if sent.body else None
-        return cls((sent.method or "").upper(), path, body, sent.headers.get("X-Vault-Wrap-TTL"))
+    def of(cls, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Request:
+        path = unquote(urlsplit(url).path).removeprefix("/v1/")
+        return cls(method, path, json.loads(body) if body else None, headers.get("X-Vault-Wrap-TTL"))
 
     @property
     def shown(self) -> str:
@@ -85,7 +83,7 @@ def metered() -> Iterator[Meter]:
     """Measure everything that this process does inside. Not for two threads at once."""
     meter = Meter()
     with (
-        _instead(requests.Session, "send", _timed_send(meter)),
+        _instead(Session, "send", _timed_send(meter)),
         _instead(Database, "write", _timed_write(meter)),
         _instead(Database, "read", _timed_read(meter)),
         _instead(FileSource, "read", _timed_source(meter)),
@@ -128,13 +126,13 @@ def _instead(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callab
 
 def _timed_send(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(send: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(self: object, request: requests.PreparedRequest, **options: Any) -> Any:
+        def timed(self: object, *request: Any, **options: Any) -> Any:
             started = time.perf_counter()
             try:
-                return send(self, request, **options)
+                return send(self, *request, **options)
             finally:
                 seconds = time.perf_counter() - started
-                sent = Request.of(request)
+                sent = Request.of(*request[:4])
                 meter.requests.append(sent)
                 meter.add(VAULT, sent.shown, seconds)
 
@@ -145,10 +143,10 @@ def _timed_send(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def _timed_write(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(write: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(self: object, unit: Callable[..., Any]) -> Any:
+        def timed(self: object, unit: Callable[..., Any], **how: Any) -> Any:
             name, started = _who(1), time.perf_counter()
             try:
-                return write(self, unit)
+                return write(self, unit, **how)
             finally:
                 meter.add(COMMIT, name, time.perf_counter() - started)
 

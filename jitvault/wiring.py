@@ -251,7 +251,8 @@ def _method(s: Settings) -> Method:
     ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
     if not ways:
         raise UsageError(
-            "this needs the worker's identity: neither JITVAULT_WORKER_LOGIN nor JITVAULT_WORKER_TOKEN is set"
+            "this needs the worker's identity, and none of JITVAULT_WORKER_LOGIN, JITVAULT_WORKER_TOKEN and "
+            "JITVAULT_WORKER_TOKEN_FILE is set"
         )
     if len(ways) > 1:
         said = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 import cedarpy
 
 from jitvault.authorize.request import entities_of, request_of
+from jitvault.authorize.slices import Slice, Slices
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.policy import Decision, Obligations, combine, strictest
 from jitvault.domain.question import Question
-from jitvault.domain.rules import read_rule
+from jitvault.domain.rules import Rule, read_rule
 from jitvault.domain.shadow import idle_rules
 from jitvault.errors import InvalidInput
 
@@ -32,7 +33,7 @@ class CedarAuthorizer:
         text = "\n".join(policies[name] for name in sorted(policies))
         self.digest = "sha256:" + sha256_hex((text + "\0" + schema).encode())
         try:
-            self._set = cedarpy.PolicySet.from_str(text)
+            handle = cedarpy.PolicySet.from_str(text)
             self._schema = cedarpy.Schema.from_str(schema)
             result = cedarpy.validate_policies(text, self._schema)
             parsed = json.loads(cedarpy.policies_to_json_str(text))
@@ -47,6 +48,7 @@ class CedarAuthorizer:
         ids = [rule.id for rule in self.rules.values()]
         if twice := sorted({one for one in ids if ids.count(one) > 1}):
             raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
+        self._slices = Slices(Slice(handle, self.rules), parsed["staticPolicies"])
         permits = (rule for rule in self.rules.values() if rule.permits)
         needed = {needed.group for rule in permits for needed in rule.obligations.approvals}
         self.groups = frozenset(needed).union(*(rule.groups for rule in self.rules.values()))
@@ -57,17 +59,20 @@ class CedarAuthorizer:
         return idle_rules(list(self.rules.values()))
 
     def decide(self, questions: Sequence[Question]) -> Decision:
-        """`jitvault.ports.policy.Authorizer.decide`, in one call to Cedar with only what the questions speak of."""
-        entities = cedarpy.Entities.from_json_str(json.dumps(entities_of(questions)))
-        requests = [request_of(question) for question in questions]
-        results = cedarpy.is_authorized_batch(requests, self._set, entities, self._schema) if requests else []
-        return combine([self._decision(result) for result in results])
+        """`jitvault.ports.policy.Authorizer.decide`, in one call to Cedar.
 
-    def _decision(self, result: cedarpy.AuthzResult) -> Decision:
-        deciding = [self.rules[reason] for reason in result.diagnostics.reasons]
+        It gets only what the questions speak of: rules, people and templates.
+        """
+        entities = cedarpy.Entities.from_json_str(json.dumps(entities_of(questions)))
+        requests, part = [request_of(question) for question in questions], self._slices.of(questions)
+        results = cedarpy.is_authorized_batch(requests, part.handle, entities, self._schema) if requests else []
+        return combine([self._decision(result, part.rules) for result in results])
+
+    def _decision(self, result: cedarpy.AuthzResult, rules_of: Mapping[str, Rule]) -> Decision:
+        deciding = [rules_of[reason] for reason in result.diagnostics.reasons]
         if result.diagnostics.errors:
             # Cedar skips a policy that errs; a forbid that is skipped would let everything through
-            erred = sorted({self._named(name) for e in result.diagnostics.errors for name in _POSITION.findall(e)})
+            erred = sorted({rules_of[name].id for e in result.diagnostics.errors for name in _POSITION.findall(e)})
             why = f"{', '.join(erred) or 'the question'} could not be evaluated"
             return Decision(False, Obligations(), tuple(erred), self.digest, (why,))
         permitted = bool(result.allowed) and bool(deciding)

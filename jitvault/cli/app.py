@@ -6,9 +6,11 @@ import inspect
 import os
 import re
 import sys
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from jitvault import __version__
 from jitvault.cli import (
@@ -122,13 +124,19 @@ def main() -> None:
         _run()
 
 
+@cache
+def _commands() -> Any:
+    """The commands as typer runs them. It takes tens of milliseconds to build them, and some processes run many."""
+    return get_command(app)
+
+
 def _run() -> NoReturn:
     arguments = sys.argv[1:]
     debug, as_json = "--debug" in arguments, "--json" in arguments
     # what words of a hint stand for, once a command knows it
     named: dict[str, str] = {}
     try:
-        code = app(prog_name="jitvault", standalone_mode=False, obj=named)
+        code = _commands()(prog_name="jitvault", standalone_mode=False, obj=named)
     except typer.TyperException as error:
         # the command line itself is wrong; help that was asked for by naming no command is printed already
         if message := error.format_message():

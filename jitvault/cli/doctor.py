@@ -42,7 +42,7 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
     if unknown:
         raise UsageError(
             f"nothing failed, and whether it can {', '.join(unknown)} is not known: checks were skipped",
-            hint="Each says what it takes; JITVAULT_WORKER_TOKEN, JITVAULT_AUDIT_FILE and JITVAULT_LEDGER do for most.",
+            hint="Each says what it takes; the worker's identity, JITVAULT_AUDIT_FILE and JITVAULT_LEDGER do for most.",
         )
 
 

@@ -101,7 +101,9 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
         said = "the tokens of our roles that belong to no task were NOT revoked: that needs the worker's identity"
         typer.echo(said, err=True)
         return NotConfirmed(
-            said, hint="Run it where JITVAULT_WORKER_TOKEN is set, or see docs/operations/break-glass.md."
+            said,
+            hint="Run it where the worker's identity is set (a token, its file, or JITVAULT_WORKER_LOGIN), or "
+            "see docs/operations/break-glass.md.",
         )
     look_first(_hire(wiring), tasks)
     try:

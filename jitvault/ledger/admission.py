@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select, update
 
 from jitvault.domain.lifecycle import HOLDING, State
 from jitvault.domain.question import Load
@@ -60,19 +60,12 @@ def _living_children(connection: Connection, parent: str, *, besides: str) -> li
 def _load(
     connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
 ) -> Mapping[str, Load]:
-    access, task, finding = schema.accesses.c, schema.tasks.c, schema.findings.c
-    of_agent = _budget(connection, besides, access.agent == agent)
-    of_owner = _budget(connection, besides, access.owner == owner)
-    query = (
-        select(func.count())
-        .select_from(schema.findings.join(schema.tasks, task.task_id == finding.task_id))
-        .where(task.agent == agent, finding.at > since, _is_open())
-    )
-    findings = connection.execute(query).scalar_one()
-    return {
-        name: Load(of_agent, of_owner, _budget(connection, besides, access.template == name), findings)
-        for name in templates
-    }
+    def budget(whose: str, name: str) -> int:
+        return int(connection.execute(_BUDGETS[whose], {"name": name, "besides": besides}).scalar_one())
+
+    of_agent, of_owner = budget("agent", agent), budget("owner", owner)
+    findings = connection.execute(_FINDINGS, {"agent": agent, "since": since}).scalar_one()
+    return {name: Load(of_agent, of_owner, budget("template", name), findings) for name in templates}
 
 
 def _is_open() -> ColumnElement[bool]:
@@ -80,12 +73,20 @@ def _is_open() -> ColumnElement[bool]:
     return and_(finding.closed_at.is_(None), finding.rule.in_([rule.value for rule in sorted(OF_AGENT)]))
 
 
-def _budget(connection: Connection, besides: str, which: ColumnElement[bool]) -> int:
+def _budget(whose: str) -> Select[int]:
     access, task = schema.accesses.c, schema.tasks.c
     current = and_(task.task_id == access.task_id, task.revision == access.revision)
-    query = (
+    return (
         select(func.coalesce(func.sum(access.lease_budget), 0))
         .select_from(schema.tasks.join(schema.accesses, current))
-        .where(task.state.in_(_COUNTS), task.task_id != besides, which)
+        .where(task.state.in_(_COUNTS), task.task_id != bindparam("besides"), access[whose] == bindparam("name"))
     )
-    return int(connection.execute(query).scalar_one())
+
+
+# made once: to put one together takes longer than to run it
+_BUDGETS = {whose: _budget(whose) for whose in ("agent", "owner", "template")}
+_FINDINGS = (
+    select(func.count())
+    .select_from(schema.findings.join(schema.tasks, schema.tasks.c.task_id == schema.findings.c.task_id))
+    .where(schema.tasks.c.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())
+)

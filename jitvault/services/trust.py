@@ -92,7 +92,12 @@ def _configured(worker: Worker) -> frozenset[str]:
 def recall(ledger: Ledger) -> Examined:
     """What the ledger remembers; whether it can be trusted now only the worker's identity can ask."""
     why = "only the worker's identity can ask Vault for a canary"
-    return _examined(ledger, Trust.UNKNOWN, why, "Set JITVAULT_WORKER_TOKEN.")
+    return _examined(
+        ledger,
+        Trust.UNKNOWN,
+        why,
+        "Run it where the worker's identity is set: JITVAULT_WORKER_TOKEN, its file, or JITVAULT_WORKER_LOGIN.",
+    )
 
 
 def _examined(

@@ -6,9 +6,10 @@ The kinds of failures are in `client`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
-import requests
+from urllib3.exceptions import ConnectTimeoutError, LocationValueError, NewConnectionError, SSLError
 
 from jitvault.errors import (
     JitvaultError,
@@ -19,22 +20,25 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
+from jitvault.vault.transport import Answer
 
 _MAX_REASON = 200
+# the connection itself failed, so that no byte of the request was sent; that a name is not found is one of the second
+_NEVER_SENT = (ConnectTimeoutError, NewConnectionError, LocationValueError)
 # a standby's words while nobody is active: docs/vault-facts.md, "Several nodes"
 _NOBODY_ACTIVE = "active cluster node not found"
 
 
-def understood(address: str, method: str, path: str, answer: requests.Response) -> dict[str, Any]:
+def understood(address: str, method: str, path: str, answer: Answer) -> dict[str, Any]:
     """The answer, if it is one that Vault gives: something else may listen at its address. Raises what it means."""
     status, found = answer.status_code, _json_object(answer)
-    if status in (requests.codes.no_content, requests.codes.accepted) and method not in ("get", "list"):
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in ("get", "list"):
         return {"http_status_code": status}
-    if status == requests.codes.ok and _is_vaults(path, found):
+    if status == HTTPStatus.OK and _is_vaults(path, found):
         return found
     if status in (400, 403, 404, 405) and not isinstance(found.get("errors"), list) and "request_id" not in found:
         raise _strange(address, method, path, status)
-    if status == requests.codes.ok or status < 400:
+    if status == HTTPStatus.OK or status < 400:
         raise _strange(address, method, path, status)
     raise _translated(address, path, status, _reasons(found))
 
@@ -42,13 +46,13 @@ def understood(address: str, method: str, path: str, answer: requests.Response) 
 def unanswered(address: str, method: str, path: str, error: Exception) -> VaultUnavailable:
     """What it means that there was no answer."""
     kind = type(error).__name__
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, SSLError):
         return VaultNotServing(
             f"there is no TLS with Vault at {address} that both sides believe",
             hint="Check VAULT_CACERT or VAULT_CAPATH, VAULT_TLS_SERVER_NAME, and the client's certificate if Vault "
             "asks for one.",
         )
-    if isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL) or _never_sent(error):
+    if isinstance(error, _NEVER_SENT):
         return VaultNotServing(f"Vault at {address} does not answer ({kind})")
     # of a read that was lost nothing can have been done
     lost = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
@@ -57,14 +61,14 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
 
 def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:
     said = "; ".join(reasons) or "no reason given"
-    if status == requests.codes.forbidden:
+    if status == HTTPStatus.FORBIDDEN:
         return VaultRefused(f"Vault refused {path}: {said}")
     if status in (400, 404, 405):
         return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
-    if status == requests.codes.too_many_requests:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return VaultBusy(f"Vault at {address} takes no more requests for the moment (HTTP 429)")
     if status in (472, 473, 501, 503):
-        why = "it is sealed or starting" if status == requests.codes.unavailable else f"HTTP {status}"
+        why = "it is sealed or starting" if status == HTTPStatus.SERVICE_UNAVAILABLE else f"HTTP {status}"
         return VaultNotServing(f"Vault at {address} does not take requests: {why}")
     if _NOBODY_ACTIVE in said:
         return VaultNotServing(f"Vault at {address} does not take requests: no node is active")
@@ -78,13 +82,7 @@ def _strange(address: str, method: str, path: str, status: int) -> VaultUnavaila
     return OutcomeUnknown(message)
 
 
-def _never_sent(error: Exception) -> bool:
-    """Whether the connection itself failed, so that no byte of the request was sent."""
-    found = isinstance(error, requests.ConnectionError)
-    return found and any(name in repr(error) for name in ("NewConnectionError", "NameResolutionError"))
-
-
-def _json_object(answer: requests.Response) -> dict[str, Any]:
+def _json_object(answer: Answer) -> dict[str, Any]:
     """The JSON object in an answer; empty for anything else."""
     try:
         found = answer.json()

@@ -22,16 +22,17 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Protocol
 
-import hvac
-import requests
 from hvac.adapters import Adapter, RawAdapter
+from urllib3.exceptions import HTTPError
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.vault.answers import unanswered, understood
 from jitvault.vault.tls import Tls
+from jitvault.vault.transport import Session
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2
@@ -87,21 +88,16 @@ class Vault:
         self._adapter = self._connected()
 
     def _connected(self) -> Adapter[Any]:
-        session = requests.Session()
-        session.trust_env = False
-        if self.connection.address.startswith("https"):
-            session.mount("https://", self.connection.tls.adapter())
-        return hvac.Client(
-            url=self.connection.address,
-            # hvac takes None as "look into the environment and the home directory"
-            token="",
-            verify=True,
+        is_tls = self.connection.address.startswith("https")
+        session: Any = Session(**(self.connection.tls.options() if is_tls else {}))
+        # answers are looked at here, whole: JSONAdapter gives anything that is JSON as if it were Vault's; and a client
+        # around the adapter would look into the environment for what it was not given
+        return RawAdapter(
+            base_uri=self.connection.address,
             namespace=self.connection.namespace,
             timeout=self.connection.timeout_s,
             session=session,
-            # answers are looked at here, whole: JSONAdapter gives anything that is JSON as if it were Vault's
-            adapter=RawAdapter,
-        ).adapter
+        )
 
     def with_token(self, token: Secret) -> Vault:
         """The same Vault as somebody else."""
@@ -157,7 +153,7 @@ class Vault:
         try:
             return self._request(method, path, op=op)
         except VaultRejected as error:
-            if error.status == requests.codes.not_found and not error.reasons:
+            if error.status == HTTPStatus.NOT_FOUND and not error.reasons:
                 return None
             raise
 
@@ -240,6 +236,6 @@ class Vault:
             kwargs["timeout"] = min(self.connection.timeout_s, _CLOSING_TIMEOUT_S)
         try:
             answer = self._adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs)
-        except (requests.RequestException, ValueError) as error:
+        except (HTTPError, ValueError) as error:
             raise unanswered(address, method, path, error) from None
         return understood(address, method, path, answer)

@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from certifi import where
 
 from jitvault.errors import UsageError
 
@@ -36,24 +35,10 @@ class Tls:
         """Something that changes when one of the files is replaced: certificates are made for hours."""
         return tuple(_changed_at(path) for path in (self.ca_file, self.ca_dir, self.client_cert, self.client_key))
 
-    def adapter(self) -> HTTPAdapter:
-        """What requests speaks https through. Raises UsageError for a file that cannot be used."""
-        return _Adapter(_context(self, self.stamp()), self.server_name)
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
-        self._tls: dict[str, Any] = {"ssl_context": context}
-        if server_name:
-            self._tls["server_hostname"] = server_name
-        super().__init__()
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context has it all; requests would believe its own authorities besides."""
-        conn.cert_reqs = "CERT_REQUIRED"
+    def options(self) -> dict[str, Any]:
+        """How `Session` speaks https. Raises UsageError for a file that cannot be used."""
+        found: dict[str, Any] = {"ssl_context": _context(self, self.stamp())}
+        return {**found, "server_hostname": self.server_name} if self.server_name else found
 
 
 @lru_cache(maxsize=8)
@@ -78,7 +63,7 @@ def _context(tls: Tls, _stamp: tuple[int, ...]) -> ssl.SSLContext:
 def _authorities(tls: Tls) -> Iterator[Path]:
     """Every file of a directory counts, whatever its name: so it is with Vault's own CLI."""
     if tls.ca_file is not None or tls.ca_dir is None:
-        yield tls.ca_file or Path(DEFAULT_CA_BUNDLE_PATH)
+        yield tls.ca_file or Path(where())
         return
     try:
         found = sorted(path for path in tls.ca_dir.iterdir() if path.is_file())

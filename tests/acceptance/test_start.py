@@ -126,7 +126,7 @@ def test_an_error_has_a_message_and_a_hint_and_no_traceback_unless_debug() -> No
     assert plain.returncode == 5
     assert first.startswith("error: ") and second.startswith("  ")
     assert "Traceback" not in plain.stderr
-    assert "Traceback" in debug.stderr and "VaultUnavailable" in debug.stderr
+    assert "Traceback" in debug.stderr and "VaultNotServing" in debug.stderr
     assert "s.nobody-at-all" not in plain.stderr + debug.stderr
 
 

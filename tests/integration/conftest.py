@@ -14,7 +14,7 @@ from stage import Stage, staged
 
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services import advance, observe
+from jitvault.services import finish, observe
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a revocation fails for good, one more try is enough to see it."""
-    monkeypatch.setattr(advance, "_TRIES", 1)
+    monkeypatch.setattr(finish, "_TRIES", 1)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class Points:
@@ -35,12 +36,11 @@ class Points:
         if len(self.passed) == self.last:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, owner: type, name: str) -> None:
+    def around(self, owner: type, name: str, what_of: Callable[..., str]) -> None:
         act: Callable[..., Any] = getattr(owner, name)
 
         def observed(*args: Any, **kwargs: Any) -> Any:
-            # a prepared request, or a unit of the ledger
-            what = str(getattr(args[1], "path_url", "commit"))
+            what = what_of(*args)
             self(what)
             done = act(*args, **kwargs)
             self(what)
@@ -66,19 +66,18 @@ class Points:
 
 def run(order: dict[str, Any]) -> None:
     """In the forked process: one command, whole or not."""
-    import requests
-
     from jitvault.cli import app
     from jitvault.ledger.database import Database
-    from jitvault.services import advance
+    from jitvault.services import finish
+    from jitvault.vault.transport import Session
 
     points = Points(order["point"], Path(order["output"] + ".points"))
-    points.around(requests.Session, "send")
-    points.around(Database, "write")
+    points.around(Session, "send", lambda _session, _method, url, *_: urlsplit(url).path)
+    points.around(Database, "write", lambda *_: "commit")
     if order["within"]:
         points.only_within(order["within"])
     if order["in_a_hurry"]:
-        advance._TRIES = 1
+        finish._TRIES = 1
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["jitvault", *order["arguments"]]

@@ -72,12 +72,15 @@ def mortals(directory: Path) -> Iterator[Mortal]:
         process.stdin.close()
 
 
-def points_of(names: list[str], acts: tuple[str, ...], sample: int = 0) -> list[int]:
-    """Which of the points, counted from 1, are tried: around each act, and an even sample; or all of them."""
+def points_of(names: list[str], acts: tuple[str, ...], sample: int = 0, *, before: bool = False) -> list[int]:
+    """Which of the points, counted from 1, are tried: after each act, that is when it is done and nobody knows it, with
+    `before` also before it, and an even sample; or all of them.
+    """
     if ALL:
         return list(range(1, len(names) + 1))
-    around = {n for n, name in enumerate(names, 1) if name.startswith(acts)}
-    return sorted(around | {1 + round(n * (len(names) - 1) / (sample - 1)) for n in range(sample)})
+    around = [n for n, name in enumerate(names, 1) if name.startswith(acts)]
+    even = {1 + round(n * (len(names) - 1) / (sample - 1)) for n in range(sample)}
+    return sorted(even.union(around if before else around[1::2]))
 
 
 def new_rig(world: World, variables: dict[str, str], directory: Path, name: str) -> tuple[Rig, Path]:

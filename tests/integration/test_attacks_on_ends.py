@@ -16,7 +16,7 @@ from stage import Stage, claims_run_out
 
 from jitvault.ledger import sqlite
 from jitvault.sandbox.world import World
-from jitvault.services import advance
+from jitvault.services import finish
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -211,7 +211,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
     if when == "revoked, not yet judged":
         # the process ends between the answers of its revocations and the canary that would prove them
         with monkeypatch.context() as patch:
-            patch.setattr(advance, "_TRIES", 0)
+            patch.setattr(finish, "_TRIES", 0)
             stage.between.when(
                 "PUT sys/leases/revoke/",
                 "after",

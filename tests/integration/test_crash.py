@@ -40,7 +40,7 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
     dry = mortal(rig, "grant", str(file), point=0)
     assert (dry["code"], len(rig.task_tokens(file.stem))) == (0, 1), dry
     assert len(dry["points"]) > 40
-    for point in points_of(dry["points"], ACTS, SAMPLE):
+    for point in points_of(dry["points"], ACTS, SAMPLE, before=True):
         rig, file = new_rig(world, variables, tmp_path, str(point))
         died = mortal(rig, "grant", str(file), point=point)
         assert died["signal"] == signal.SIGKILL, (point, died)
@@ -65,7 +65,7 @@ def test_a_complete_that_dies_anywhere_ends_in_proof(
     rig.active(file)
     dry = mortal(rig, "complete", file.stem, point=0)
     assert (dry["code"], json.loads(dry["out"])["confirmed"]) == (0, True), dry
-    for point in points_of(dry["points"], ACTS, SAMPLE):
+    for point in points_of(dry["points"], ACTS, SAMPLE, before=True):
         rig, file = new_rig(world, variables, tmp_path, str(point))
         held = rig.active(file)
         died = mortal(rig, "complete", file.stem, point=point)

@@ -1,7 +1,7 @@
 """A process may die anywhere in the later acts as well: the end of two leases, what is left to Vault's own queue, the
 seal, and a task closed by force.
 
-Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts.
+Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those after the acts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jitvault.domain.lifecycle import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
-QUEUE = "jitvault.services.revoke:_queue"
+QUEUE = "jitvault.services.revoke:queue"
 FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 
@@ -82,7 +82,7 @@ def test_what_leaves_leases_to_vaults_queue_may_die_anywhere(start: Any, mortal:
     dry = mortal(rig, "complete", file.stem, point=0, in_a_hurry=True, within=QUEUE)
     assert (dry["code"], all(is_queued(rig, lease) for lease, _ in left)) == (6, True), dry
     come_to_an_end(rig, file.stem, left)
-    points = points_of(dry["points"], ("/v1/sys/leases/revoke/",))
+    points = points_of(dry["points"], ("/v1/sys/leases/revoke/",), before=True)
     assert len(dry["points"]) >= 12
     # after the first was left to Vault, and before the second is
     for point in points if ALL else points[1:3]:

@@ -1,6 +1,6 @@
 """A process may die anywhere while a token is put in another one's place: one of them lives, and never both.
 
-Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts.
+Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those after the acts.
 """
 
 from __future__ import annotations

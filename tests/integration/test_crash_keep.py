@@ -1,6 +1,6 @@
 """A process may die anywhere while it renews: the next run goes on, and where there is none all is gone in a step.
 
-Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those around the acts.
+Every point is tried with JITVAULT_TEST_ALL_POINTS=1, otherwise those after the acts.
 """
 
 from __future__ import annotations

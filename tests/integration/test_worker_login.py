@@ -225,8 +225,8 @@ def test_only_the_authority_that_was_named_is_believed(
     many.mkdir()
     status = ("audit", "status")
     refused = rig(None, *status, extra=ways["approle"] | {"VAULT_CACERT": ""}, code=5)
-    # a public authority besides the one that was named would be believed by requests itself
-    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(place.authority.file))
+    # one that is public is believed where none is named, and not besides one that is
+    monkeypatch.setattr("jitvault.vault.tls.where", lambda: str(place.authority.file))
     for untrusted in ({"VAULT_CACERT": str(other.file)}, {"VAULT_TLS_SERVER_NAME": "x.test"}):
         refused = rig(None, *status, extra=ways["approle"] | untrusted, code=5)
         assert "no TLS with Vault" in refused.error["message"] and "VAULT_CACERT" in refused.error["hint"]

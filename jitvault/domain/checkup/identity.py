@@ -18,7 +18,10 @@ TOKEN = About("identity", "worker token", VaultRefused, EVERYTHING)
 POLICIES = About("identity", "worker policies", VaultRefused, EVERYTHING)
 ENTITY = About("identity", "worker entity", VaultRefused)
 
-NO_WORKER = Unknown("the worker's identity is not here", "Set JITVAULT_WORKER_TOKEN, or run it where the worker runs.")
+NO_WORKER = Unknown(
+    "the worker's identity is not here",
+    "Run it where the worker runs, or set JITVAULT_WORKER_TOKEN or JITVAULT_WORKER_LOGIN.",
+)
 
 
 LOG_IN = "Log in as the worker again: its token has expired, was revoked, or its entity is disabled."

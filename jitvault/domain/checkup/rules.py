@@ -18,7 +18,7 @@ TEMPLATES = About("templates", "granted", InvalidInput, _GRANT)
 TEMPLATE = About("templates", "", InvalidInput)
 PROBE = About("probes", "", NotConfirmed, frozenset({Ability.PROVE}))
 
-_ASK_AS_WORKER = "Set JITVAULT_WORKER_TOKEN or JITVAULT_ADMIN_TOKEN."
+_ASK_AS_WORKER = "Run it where the worker's identity is set, or set JITVAULT_ADMIN_TOKEN."
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,45 @@ def test_json_reads_as_json(document: dict[str, Any], indent: int | str | None, 
     assert reads(text) == json.loads(text)
 
 
+@st.composite
+def nearly_json(draw: st.DrawFn) -> str:
+    """An object on one line, mostly with something in it that JSON or this reader does not take."""
+    text = json.dumps(draw(JSON_DOCUMENTS), separators=draw(st.sampled_from([(",", ":"), (", ", ": ")])))
+    at = draw(st.integers(0, len(text)))
+    strange = st.sampled_from(
+        ['"\\u0000"', '"\\ud83d"', "9007199254740993", "1e16", "NaN", "-Infinity", '"<<":1,', "01"]
+    )
+    return text[:at] + draw(st.just("") | PIECES | strange) + text[at + draw(st.integers(0, 2)) :]
+
+
+@given(text=nearly_json())
+@example('{"a":1,"a":2}')
+@example('{"a":' * 20 + "1" + "}" * 20)
+@example('{"a":' * 21 + "1" + "}" * 21)
+@example('{"a":' + "[" * 100_000)
+@example('{"a":' + "9" * 5000 + "}")
+@example('{"' + "\\u00e9" * 200 + '":1}')
+@example('{"' + "a" * 81 + '":1}')
+@example('{"a":1}{"b":2}')
+def test_what_is_read_the_quick_way_is_what_the_reader_reads(text: str) -> None:
+    def read(data: str) -> dict[str, Any] | None:
+        try:
+            return parse_document(data.encode("utf-8", "surrogatepass"), source="x")
+        except InvalidInput:
+            return None
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    # what has two lines is not read the quick way
+    assert repr(read(text)) == repr(read(text + "\n"))
+
+
+def test_a_document_on_one_line_has_one_line() -> None:
+    assert read_document(b'{"a":{"b":[1,2]}}', source="x").line_of(("a", "b", 1)) == 1
+
+
 def test_a_quoted_merge_key_is_text() -> None:
     assert reads("'<<': a") == {"<<": "a"}
 
