@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from attended import wait_for
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from crowd import PATIENCE_S, Crowd
 from fleet import Fleet
@@ -71,3 +71,25 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
     )
     if not IS_LARGE:
         check(rig)
+
+
+def test_what_one_worker_has_done_no_other_does_again(rig: Rig) -> None:
+    def rounds(*workers: Attended) -> int:
+        """How often tasks were looked after while ten were seen through."""
+        tasks = [f"d{secrets.token_hex(5)}" for _ in range(10)]
+        before = sum(looked_after(worker) for worker in workers)
+        assert not Crowd(rig, 2).see_through([(task, "completed") for task in tasks])
+        wait_for(lambda: all(rig.file(task).task.state == "sealed" for task in tasks), 60)
+        return sum(looked_after(worker) for worker in workers) - before
+
+    with Attended(rig) as first:
+        alone = rounds(first)
+        with Attended(rig) as second:
+            together = rounds(first, second)
+            assert looked_after(second)
+    # not quite as few: both take in what is new, and see some things a little sooner
+    assert together <= 1.3 * alone, (together, alone)
+
+
+def looked_after(worker: Attended) -> int:
+    return worker.started.pool._health._counted["advanced", ()]
