@@ -28,7 +28,7 @@ from jitvault.sandbox.world import World, env
 
 SOAK_S = float(os.environ.get("SOAK_SECONDS", "12"))
 IS_LONG = SOAK_S >= 120
-TASKS_PER_S = float(os.environ.get("SOAK_RATE", "3"))
+TASKS_PER_S = float(os.environ.get("SOAK_RATE", "2"))
 GROWTH_MB, GROWTH_FDS = 24.0, 8
 """How much more a worker may have in the last fifth of a long run than in its second fifth, when all was used once.
 
@@ -73,9 +73,9 @@ class Meter:
         return f"MB {' '.join(means)}; descriptors {min(self.descriptors)} to {max(self.descriptors)}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if not IS_LONG else [os.environ.get("SOAK_LEDGER", "postgresql")])
-def rig(request: pytest.FixtureRequest, lab: World, tmp_path: Path) -> Rig:
-    ledger = address(new_place(lab.servers.postgres, tmp_path / "soak.db", request.param))
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    ledger = address(new_place(lab.servers.postgres, tmp_path / "soak.db", os.environ.get("SOAK_LEDGER", "postgresql")))
     return own_rig(lab, env(lab, ledger, EXAMPLE), tmp_path)
 
 
