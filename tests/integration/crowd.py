@@ -61,6 +61,7 @@ class Someone:
     person: Person
     agent: Vault
     inbox: Container[str]
+    patience_s: float = PATIENCE_S
 
     def sees_through(self, task: str, way: str) -> None:
         """Ask for a task and do with it what `way` says."""
@@ -81,7 +82,7 @@ class Someone:
 
     def uses(self, task: str) -> TaskToken:
         """Unwrap what is delivered and read with it. Of one whose delivery a worker died over there is another."""
-        deadline, tried = time.monotonic() + PATIENCE_S, set[str]()
+        deadline, tried = time.monotonic() + self.patience_s, set[str]()
         while time.monotonic() < deadline:
             if task not in self.inbox:
                 time.sleep(_LOOK_S)
@@ -103,11 +104,12 @@ class Someone:
 class Crowd:
     """`size` pairs of people, each at one task at a time."""
 
-    def __init__(self, rig: Rig, size: int) -> None:
+    def __init__(self, rig: Rig, size: int, patience_s: float = PATIENCE_S) -> None:
         self._free = SimpleQueue[Someone]()
         self.size, self._inbox = size, Inbox(rig)
         for _ in range(size):
-            self._free.put(Someone(rig.wiring("operator").person, rig.vault(rig.token_of("agent")), self._inbox))
+            person, agent = rig.wiring("operator").person, rig.vault(rig.token_of("agent"))
+            self._free.put(Someone(person, agent, self._inbox, patience_s))
 
     def see_through(self, tasks: Iterable[tuple[str, str]], *, until: Callable[[], bool] = lambda: False) -> list[str]:
         """See tasks through, each with its way, until all are or `until` says so; gives what went wrong."""

@@ -46,7 +46,7 @@ def states(rig: Rig) -> dict[str, int]:
 def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -> None:
     tasks = [f"f{n:04}-{secrets.token_hex(3)}" for n in range(TASKS)]
     # each death keeps what was in hand for 30 s: few people would all wait for that
-    crowd, begun = Crowd(rig, 100 if IS_LARGE else 10), time.monotonic()
+    crowd, begun = Crowd(rig, 100, 900) if IS_LARGE else Crowd(rig, 10), time.monotonic()
     with Fleet(rig) as fleet, Watched(rig, set(tasks), 5.0 if IS_LARGE else 0.5) as watched:
         with fleet.dying(KILL_EVERY_S, KILLS):
             failed = crowd.see_through([(task, "completed") for task in tasks])
