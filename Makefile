@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-postgresql outages faults soak-state mutants races check bench fuzz format schemas lock wheel clean
+.PHONY: demo test test-postgresql outages faults fleet soak soak-state mutants races check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -36,6 +36,17 @@ faults: $(STAMP)
 SOAK_SECONDS ?= 600
 soak-state: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
+
+# two workers and FLEET_TASKS tasks on PostgreSQL, one of the two killed every FLEET_KILL_SECONDS: some five minutes
+FLEET_TASKS ?= 1000
+FLEET_KILL_SECONDS ?= 5
+fleet: $(STAMP)
+	FLEET_TASKS=$(FLEET_TASKS) FLEET_KILL_SECONDS=$(FLEET_KILL_SECONDS) $(BIN)/python -m pytest -n 0 -s \
+		tests/integration/test_fleet.py
+
+# workers under a steady load for SOAK_SECONDS, then until all of it is sealed; SOAK_LEDGER=sqlite has one worker
+soak: $(STAMP)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s tests/integration/test_soak.py
 
 # break each check once, in a copy, and see its tests turn red; MUTANTS="traces quiet" takes some of them
 mutants: $(STAMP)

@@ -48,7 +48,7 @@ def _measured(ledger: SqlLedger, name: str) -> list[Figure]:
     now = datetime.now(UTC)
 
     def idle() -> None:
-        if ledger.take_due(now, 16) or ledger.due(now) or ledger.due_notices(now, 16) or ledger.freeze():
+        if ledger.take_due(now, 16) or ledger.due_notices(now, 16) or ledger.freeze():
             raise RuntimeError("there is something to do")
         ledger.written(since=now - timedelta(minutes=1))
 

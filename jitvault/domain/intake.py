@@ -30,7 +30,7 @@ class Wanted:
     """What follows from one document: its task is looked after, or everything that a freeze covers.
 
     `ends` says that it may take access away, `grants` that it means nothing to a task that was granted. `author` is the
-    entity under whose path it lies.
+    entity under whose path it lies, `since` the newest claim of the task when it became known.
     """
 
     task_id: str = ""
@@ -38,6 +38,7 @@ class Wanted:
     ends: bool = False
     grants: bool = False
     freezes: bool = False
+    since: int | None = None
 
 
 def wanted(path: str) -> Wanted | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -17,7 +16,6 @@ from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
-from jitvault.ledger.claims import extend, give_back, held, is_free, taking
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.notices import SqlNotices
@@ -26,6 +24,7 @@ from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
 from jitvault.ledger.retention import SqlRetention
 from jitvault.ledger.rows import get, of_task, put_finding
+from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
     Change,
@@ -48,46 +47,14 @@ _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task
 _MANY_LINES = 2_000
 
 
-class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
+class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
-
-    # -- changing a task ----------------------------------------------------------------------------
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._taken: dict[str, int] = {}
+        self._taken = {}
 
-    @contextmanager
-    def claim(self, task_id: str) -> Iterator[int]:
-        taken = self._taken.pop(task_id, None)
-        row = schema.tasks.c.task_id == task_id
-        with held(self._db, schema.tasks, row, f"task {task_id}", taken=taken) as epoch:
-            yield epoch
-
-    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
-        task = schema.tasks.c
-        free = (is_free(schema.tasks), task.task_id.not_in(besides))
-        # those that another worker takes at this moment are passed by and not waited for
-        query = _due(now).where(*free).limit(limit).with_for_update(key_share=True, skip_locked=True)
-
-        def unit(connection: Connection) -> dict[str, int]:
-            found = list(connection.execute(query).scalars())
-            take = taking(schema.tasks).where(task.task_id.in_(found)).returning(task.task_id, task.claim_epoch)
-            epochs = {row.task_id: row.claim_epoch for row in connection.execute(take)} if found else {}
-            return {task_id: epochs[task_id] for task_id in found}
-
-        taken = self._db.write(unit)
-        self._taken |= taken
-        return list(taken)
-
-    def give_back(self, task_id: str) -> None:
-        epoch = self._taken.pop(task_id, None)
-        if epoch is not None:
-            give_back(self._db, schema.tasks, schema.tasks.c.task_id == task_id, epoch)
-
-    def extend(self, task_id: str, claim: int) -> None:
-        if not extend(self._db, schema.tasks, schema.tasks.c.task_id == task_id, claim):
-            raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
+    # -- changing a task ----------------------------------------------------------------------------
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
         def unit(connection: Connection) -> TaskRow:
@@ -143,10 +110,6 @@ class SqlLedger(SqlRecord, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, Sq
         open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
         with self._db.read() as connection:
             return list(connection.execute(select(task.task_id).where(task.state.in_(open_))).scalars())
-
-    def due(self, now: datetime) -> list[str]:
-        with self._db.read() as connection:
-            return list(connection.execute(_due(now)).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:
@@ -240,14 +203,6 @@ def _told_again(connection: Connection, task: TaskRow, change: Change, at: datet
     stream.tell_again(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
     again = _task(connection, task.task_id)
     return again or task
-
-
-def _due(now: datetime) -> Select[str]:
-    """Which tasks are due, those that hold access first. What is over is not even looked at: there may be millions."""
-    task = schema.tasks.c
-    holding = task.state.in_([state.value for state in HOLDING])
-    query = select(task.task_id).where(schema.IS_OPEN, task.due_at <= now)
-    return query.order_by(holding.desc(), task.due_at, task.task_id)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

@@ -163,9 +163,10 @@ class SqlRecord:
 
     def written(self, *, since: datetime) -> Sequence[Written]:
         line = schema.observations.c
-        query = select(line.subject, line.at, line.line).where(line.kind == Kind.WRITTEN, line.at >= since)
+        query = select(line.subject, line.at, line.line, line.detail).where(line.kind == Kind.WRITTEN, line.at >= since)
         with self._db.read() as connection:
-            return [Written(*row) for row in connection.execute(query.order_by(line.at, line.line))]
+            rows = connection.execute(query.order_by(line.at, line.line)).all()
+        return [Written(row.subject, row.at, row.line, row.detail.get(stream.CLAIM)) for row in rows]
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes

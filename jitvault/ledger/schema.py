@@ -296,6 +296,9 @@ canaries = Table(
     Column("epoch", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
     Column("at", UtcTime, nullable=False),
+    # the nearest to a moment is looked for in each source, and the newest of all
+    Index("ix_canaries_source", "source", "at"),
+    Index("ix_canaries_at", "at"),
 )
 
 audit_sources = Table(

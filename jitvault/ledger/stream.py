@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from jitvault.domain.evidence import Canary, done
+from jitvault.domain.intake import wanted
 from jitvault.domain.lease import Issued, issued
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.linking import aliases, linked
@@ -38,6 +40,8 @@ _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
 _TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
+CLAIM = "claim"
+"""Of a document about a task, in the line's detail: the newest claim of that task when the line was entered."""
 
 
 def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
@@ -50,6 +54,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     new = _without_noise(connection, new, sessions)
     if not new:
         return
+    new = _with_claims(connection, new)
     connection.execute(insert(schema.observations), [observation_values(o) for o in new])
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
@@ -104,6 +109,19 @@ def _without_noise(connection: Connection, new: Sequence[Observation], sessions:
         for o in new
         if o.actor in ours or not (o.kind is Kind.OWN or (o.kind in _UNREGARDED and "denied" in o.detail))
     ]
+
+
+def _with_claims(connection: Connection, new: list[Observation]) -> list[Observation]:
+    """The same; what people wrote about a task with the newest claim of it. Whoever takes a later one reads it, and no
+    other worker has to look.
+    """
+    named = {o.line: ask.task_id for o in new if o.kind is Kind.WRITTEN and (ask := wanted(o.subject)) and ask.task_id}
+    if not named:
+        return new
+    task = schema.tasks.c
+    query = select(task.task_id, task.claim_epoch).where(task.task_id.in_(set(named.values())))
+    claims = {row.task_id: row.claim_epoch for row in connection.execute(query)}
+    return [replace(o, detail={**o.detail, CLAIM: claims.get(named[o.line], 0)}) if o.line in named else o for o in new]
 
 
 def _settle_operations(connection: Connection, new: Iterable[Observation], sessions: frozenset[str]) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    union,
+)
 
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.observation import Kind, Observation, Place
@@ -24,10 +36,12 @@ _TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
 _SUBJECTS: BindParameter[str] = bindparam("subjects", expanding=True)
 _NEWEST = select(schema.canaries).order_by(schema.canaries.c.at.desc()).limit(1)
 _EPOCH = select(_SOURCE.epoch).where(_SOURCE.name == bindparam("source"))
+_OWN = union(select(_LINE.line).where(_LINE.actor.in_(_TOKENS)), select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS)))
 _OWN_ELSEWHERE = (
     select(_LINE.line)
     .where(
-        or_(_LINE.actor.in_(_TOKENS), _LINE.subject.in_(_SUBJECTS)),
+        # by an index each: for the first of an OR of them PostgreSQL would read all lines that there are
+        _LINE.line.in_(_OWN),
         # whoever has an accessor hashed says nothing about its token
         _LINE.kind != Kind.CANARY,
         or_(
@@ -38,6 +52,20 @@ _OWN_ELSEWHERE = (
     )
     .limit(1)
 )
+_CANARY = schema.canaries.c
+_OF_SOURCE = _CANARY.source == bindparam("source")
+_SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
+_BOUNDS = select(
+    select(func.max(_CANARY.at)).where(_OF_SOURCE, _CANARY.at < bindparam("first")).scalar_subquery().label("lower"),
+    select(func.min(_CANARY.at)).where(_OF_SOURCE, _CANARY.at >= bindparam("last")).scalar_subquery().label("upper"),
+)
+_BETWEEN = (
+    select(schema.canaries)
+    .where(_OF_SOURCE, _CANARY.at >= bindparam("lower"), _CANARY.at <= bindparam("upper"))
+    .order_by(_CANARY.epoch, _CANARY.offset)
+)
+# word for word as the index says it, without which it is not used
+_NAMES_A_TOKEN = _LINE.token != literal_column("''")
 _GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _LINE.at >= bindparam("since")).limit(1)
 
@@ -48,14 +76,16 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     # never a list of what an agent can make many of: a database takes only so many in one query
     leases = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == task_id)
     ops = select(schema.operations.c.op_id).where(schema.operations.c.task_id == task_id)
-    wanted = or_(line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
-    first = func.min(line.at)
-    began = connection.execute(select(first).where(wanted)).scalar() or file.task.created_at
+    wanted = (line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
+    first = select(func.min(line.at)).where(line.line.in_(_any(*wanted)))
+    began = connection.execute(first).scalar() or file.task.created_at
     # a revocation that names its lease in the body shows an HMAC that the ledger does not know
     unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    by_token = line.token.in_(_aliases_of(tokens)) | line.token.in_(_rewrapped(connection, tokens))
-    others = or_(line.kind == Kind.HAZARD, unnamed) & (line.at >= began)
-    query = select(schema.observations).where(or_(wanted, by_token, others))
+    by_token = [
+        line.token.in_(those) & _NAMES_A_TOKEN for those in (_aliases_of(tokens), _rewrapped(connection, tokens))
+    ]
+    others = ((line.kind == Kind.HAZARD) & (line.at >= began), unnamed & (line.at >= began))
+    query = select(schema.observations).where(line.line.in_(_any(*wanted, *by_token, *others)))
     rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
     lines = in_order([get_observation(row) for row in rows])
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
@@ -64,6 +94,11 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
         canaries=_canaries_around(connection, lines, file),
         worker_accessors=frozenset(sessions),
     )
+
+
+def _any(*conditions: ColumnElement[bool]) -> CompoundSelect[str]:
+    """The lines for which any of these holds, each by its own index: PostgreSQL reads all lines for an OR of them."""
+    return union(*(select(schema.observations.c.line).where(condition) for condition in conditions))
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
@@ -134,16 +169,14 @@ def _canaries_around(connection: Connection, lines: Sequence[Observation], file:
     """
     if not lines:
         return ()
-    canary, other = schema.canaries.c, schema.canaries.alias()
     expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
     renewed = [until for o in lines if (until := renewed_until(o))]
-    last = max([o.at for o in lines] + expiries + renewed)
-    same = other.c.source == canary.source
-    lower = select(func.max(other.c.at)).where(same, other.c.at < min(o.at for o in lines)).scalar_subquery()
-    upper = select(func.min(other.c.at)).where(same, other.c.at >= last).scalar_subquery()
-    query = (
-        select(schema.canaries)
-        .where(canary.at >= func.coalesce(lower, _EVER), canary.at <= func.coalesce(upper, _NEVER))
-        .order_by(canary.source, canary.epoch, canary.offset)
-    )
-    return tuple(Canary(Place(row.source, row.epoch, row.offset), row.at) for row in connection.execute(query))
+    around = {"first": min(o.at for o in lines), "last": max([o.at for o in lines] + expiries + renewed)}
+    found: list[Canary] = []
+    # one source at a time: each bound is looked up in an index then, and not for every canary anew
+    for source in connection.execute(_SOURCES).scalars().all():
+        bounds = connection.execute(_BOUNDS, {"source": source, **around}).one()
+        between = {"source": source, "lower": bounds.lower or _EVER, "upper": bounds.upper or _NEVER}
+        rows = connection.execute(_BETWEEN, between)
+        found += [Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows]
+    return tuple(found)

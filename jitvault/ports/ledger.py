@@ -5,8 +5,7 @@ One function changes a task (`apply`); everything it writes is in one `Change`, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +20,7 @@ from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
 from jitvault.ports.recovery import Recovery
 from jitvault.ports.retention import Retention
+from jitvault.ports.turns import Turns
 
 
 class OpState(StrEnum):
@@ -201,28 +201,8 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Orphans, Admission, Notices, Recovery, Retention, Protocol):
+class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
-
-    def claim(self, task_id: str) -> AbstractContextManager[int]:
-        """The exclusive right to change a task for 30 s; gives the claim's epoch. Waits for another's claim."""
-        ...
-
-    def take_due(self, now: datetime, limit: int, *, besides: Collection[str] = ()) -> list[str]:
-        """Claim up to `limit` of the due tasks that nobody works on, and none of `besides`; gives them as `due` does.
-
-        No two workers get the same one, and none waits for another. `claim` goes on with what was taken here; what is
-        not looked after is given back. Whatever is left lying is free for others after 30 s.
-        """
-        ...
-
-    def give_back(self, task_id: str) -> None:
-        """Let others have at once what `take_due` took and `claim` was not asked for."""
-        ...
-
-    def extend(self, task_id: str, claim: int) -> None:
-        """Hold the claim for another 30 s. Raises WrongState when it was lost."""
-        ...
 
     def apply(
         self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
@@ -252,12 +232,6 @@ class Ledger(Record, Orphans, Admission, Notices, Recovery, Retention, Protocol)
 
     def ungranted(self) -> list[str]:
         """The tasks that may still be granted, those with an issue that did not finish included."""
-        ...
-
-    def due(self, now: datetime) -> list[str]:
-        """The tasks whose time has come, those that hold access first: a renewal or a heartbeat is due, a window is
-        over, a revocation is to be tried again, a task can be sealed.
-        """
         ...
 
     def file(self, task_id: str) -> TaskFile | None: ...

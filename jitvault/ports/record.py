@@ -43,11 +43,16 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A document that somebody wrote: its path below the mount, Vault's time of it, and the line that shows it."""
+    """A document that somebody wrote: its path below the mount, Vault's time of it, and the line that shows it.
+
+    `claim` is the newest claim of its task when the line was entered, 0 for a task that was not known: whoever takes a
+    later one reads the document.
+    """
 
     path: str
     at: datetime
     line: str
+    claim: int | None = None
 
 
 class Record(Protocol):

@@ -12,7 +12,7 @@ from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_prove
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.policy import Rung
-from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles, settles_at
+from jitvault.domain.quiet import QUIET, Doubts, doubts, is_quiet, settles, settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, UsageError
@@ -100,7 +100,9 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
     if not quiet.ok:
         if any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks):
-            change = Change("judged", {"quiet": quiet.evidence}, rows=(*credentials, *checks))
+            # only time is missing: nobody has to look before that is over
+            fields = {"due_at": worker.now() + QUIET} if found.proven else {}
+            change = Change("judged", {"quiet": quiet.evidence}, fields=fields, rows=(*credentials, *checks))
             worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
         return Outcome(found.proven, quiet)
     if is_there(worker, proven_before(file)):

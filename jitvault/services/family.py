@@ -130,7 +130,7 @@ def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, 
 
     One that is being issued may have a token that nobody knows yet: it is left to the story.
     """
-    with worker.ledger.claim(task_id) as claim:
+    with worker.ledger.claim(task_id, partly=True) as claim:
         file = worker.ledger.file(task_id)
         if file is None or file.task.state not in _TAKEN:
             return None

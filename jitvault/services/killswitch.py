@@ -248,7 +248,7 @@ def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doome
 def _end_behind(hand: Hand, task_id: str, doomed: Doomed | None) -> bool:
     worker = hand.worker
     if doomed is not None:
-        with worker.ledger.claim(task_id) as claim:
+        with worker.ledger.claim(task_id, partly=True) as claim:
             task = worker.ledger.task(task_id)
             if task is not None and task.version == doomed.version:
                 return end_doomed(worker, doomed, claim) <= _ANSWERED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.intake import Wanted, is_stale, wanted
@@ -29,7 +30,7 @@ class Word:
             self._seen[one.line] = one.at
         for line in [line for line, at in self._seen.items() if at < self._newest - _BEHIND]:
             del self._seen[line]
-        return [ask for one in found if (ask := wanted(one.path))]
+        return [replace(ask, since=one.claim) for one in found if (ask := wanted(one.path))]
 
 
 def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:

@@ -41,6 +41,8 @@ from jitvault.worker.supervisor import Supervisor
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""
 _WHOLE_EVERY = 10
+# where more is due than was taken the hands are soon ready for it
+_HASTE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,11 @@ class Loops:
                 quiet = quiet and not one.freezes
                 if one.task_id:
                     urgency = Urgency.END if one.ends else Urgency.ASKED
-                    job = Job(one.task_id, urgency, hint=one.author, to_grant=one.grants)
+                    job = Job(one.task_id, urgency, hint=one.author, to_grant=one.grants, since=one.since)
                     self.pool.want(job, news=True)
             if not quiet:
                 # until it went well: a freeze must not be forgotten because Vault did not answer
-                self._want_all(covered(worker), frozen)
+                self._want_all(worker, covered(worker), frozen)
                 quiet = True
             if time.monotonic() - listed >= self.pace.list_s:
                 # what the stream did not show; all that waits for approvals seldom, since each costs Vault requests
@@ -164,25 +166,40 @@ class Loops:
 
         def look() -> None:
             nonlocal looked, took
+            more = self._take_due(worker)
             begun = time.monotonic()
-            for task_id in worker.ledger.due(worker.now()):
-                task = None if self.pool.knows(task_id) else worker.ledger.task(task_id)
-                if task is not None:
-                    self.pool.want(Job(task_id, Urgency.HELD if task.state in HOLDING else Urgency.DUE))
             # with many tasks that are held this takes longer: never more than a tenth of the time
             if begun - looked >= 10 * took:
-                self._want_all(tripped(worker, seen), known)
+                self._want_all(worker, tripped(worker, seen), known)
                 looked, took = time.monotonic(), time.monotonic() - begun
+            self.supervisor.stopping.wait(self.pace.due_s / (_HASTE if more else 1))
 
-        self._every("due", self.pace.due_s, look)
+        self._every("due", 0, look)
 
-    def _want_all(self, reasons: Reasons, known: dict[str, str]) -> None:
+    def _take_due(self, worker: Worker) -> bool:
+        """Take as much of what is due as the hands are ready for; gives whether there may be more of it."""
+        ledger, pool = worker.ledger, self.pool
+        # that everybody asks for something must not keep from its renewal what would starve
+        only_held = not pool.room()
+        room = pool.room(only_held=only_held)
+        if not room:
+            return True
+        taken = ledger.take_due(worker.now(), room, besides=pool.seen_to(), only_held=only_held)
+        for task_id in taken:
+            task = ledger.task(task_id)
+            urgency = Urgency.HELD if task is not None and task.state in HOLDING else Urgency.DUE
+            if not pool.want(Job(task_id, urgency, if_due=True)):
+                ledger.give_back(task_id)
+        return only_held or len(taken) == room
+
+    def _want_all(self, worker: Worker, reasons: Reasons, known: dict[str, str]) -> None:
         """All doors first, then the rest of each. `known` are the reasons that were found last time."""
+        claims = worker.ledger.newest_claims(reasons) if reasons else {}
         for task_id, why in reasons.items():
             new = known.get(task_id) != why
             if new:
                 self.log.warning("task has to end", task=task_id, why=why)
-            self.pool.want(Job(task_id, Urgency.END, hurry=new), news=new)
+            self.pool.want(Job(task_id, Urgency.END, hurry=new, since=claims.get(task_id)), news=new)
         known.clear()
         known.update(reasons)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from threading import Condition
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, OVER, State
@@ -13,10 +15,12 @@ from jitvault.errors import (
     JitvaultError,
     LedgerUnavailable,
     OutcomeUnknown,
+    VaultNotServing,
     VaultUnavailable,
     WaitTimedOut,
 )
 from jitvault.ports.ledger import TaskRow
+from jitvault.ports.turns import Turn
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
 from jitvault.worker.agenda import Agenda, Job
@@ -30,27 +34,42 @@ _LOOK_S = 0.5
 _UNGRANTED = BEFORE_GRANT | {State.ISSUING}
 # so much of a rolling step may pass before a renewal that failed is tried again: it has several tries
 _PART_OF_STEP = 8
+# what is due so soon is kept here until then: nobody has to find it again
+_SOON = 2 * QUIET
 
 
 class Pool:
     """Takes what is wanted and advances it. `hire` gives a thread its own Worker."""
 
     def __init__(
-        self, supervisor: Supervisor, hire: Callable[[], Worker], agenda: Agenda, health: Health, log: Log
+        self,
+        supervisor: Supervisor,
+        hire: Callable[[], Worker],
+        agenda: Agenda,
+        health: Health,
+        log: Log,
+        give_back: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`give_back`: let other workers have a due task that was taken and cannot be looked after here."""
         self._supervisor, self._hire, self._health, self._log = supervisor, hire, health, log
-        self._agenda, self._changed = agenda, Condition()
+        self._agenda, self._changed, self._give_back = agenda, Condition(), give_back
 
-    def want(self, job: Job, *, news: bool = False) -> None:
-        """Have a task looked after, at once where there is `news` about it."""
+    def want(self, job: Job, *, news: bool = False) -> bool:
+        """Have a task looked after, at once where there is `news` about it; gives whether it waits for a hand alone."""
         with self._changed:
-            self._agenda.want(job, time.monotonic(), news=news)
+            ready = self._agenda.want(job, time.monotonic(), news=news)
             self._changed.notify()
+        return ready
 
-    def knows(self, task_id: str) -> bool:
-        """Whether the task is in hand, or waits for its turn or for its pause to be over."""
+    def room(self, *, only_held: bool = False) -> int:
+        """How many more due tasks are taken ahead; `only_held`: of those that hold access."""
         with self._changed:
-            return self._agenda.knows(task_id)
+            return self._agenda.room(time.monotonic(), only_held=only_held)
+
+    def seen_to(self) -> set[str]:
+        """The tasks that nothing is added to by their being due."""
+        with self._changed:
+            return self._agenda.seen_to(time.monotonic())
 
     def start(self) -> None:
         for n in range(self._agenda.hands + self._agenda.may_hang):
@@ -105,10 +124,8 @@ class _Hand:
         pool = self._pool
         worker = self._worker = self._worker or pool._hire()
         before = worker.ledger.task(job.task_id)
-        if job.to_grant and before is not None and before.state not in _UNGRANTED:
-            # the run before saw the wish, while its line was still on its way
-            with pool._changed:
-                pool._agenda.done(job, time.monotonic())
+        if before is not None and (turn := self._turn(job, before, worker)) is not Turn.OURS:
+            self._leave(job, turn)
             return
         patience_s = 0.0 if job.hurry else PATIENCE_S
         after = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s).task
@@ -117,8 +134,26 @@ class _Hand:
             pool._log.info("task", task=after.task_id, state=after.state.value, **_given(end_reason=after.end_reason))
         self._done(job, before, after, worker)
 
+    def _turn(self, job: Job, task: TaskRow, worker: Worker) -> Turn:
+        """Whose turn the task is. Another's is not waited for: it may last as long as a target hangs."""
+        # the run before saw the wish, while its line was still on its way; or another worker was first
+        granted = job.to_grant and task.state not in _UNGRANTED
+        if granted or (job.if_due and not _is_due(task, worker)):
+            worker.ledger.give_back(job.task_id)
+            return Turn.OVER
+        return worker.ledger.take(job.task_id, since=job.since)
+
+    def _leave(self, job: Job, turn: Turn) -> None:
+        pool = self._pool
+        with pool._changed:
+            if turn is Turn.ANOTHERS:
+                pool._agenda.anothers(job, time.monotonic())
+            else:
+                pool._agenda.done(job, time.monotonic())
+            pool._changed.notify_all()
+
     def _done(self, job: Job, before: TaskRow | None, after: TaskRow, worker: Worker) -> None:
-        pool, due = self._pool, after.due_at is not None and after.due_at <= worker.now()
+        pool, due, soon_s = self._pool, _is_due(after, worker), _soon_s(after, worker)
         pool._health.count("advanced")
         with pool._changed:
             now, agenda = time.monotonic(), pool._agenda
@@ -129,7 +164,9 @@ class _Hand:
             elif due and after.state is State.ENDING and moved:
                 # only time is missing, mostly: the quiet second passes while others are looked after
                 agenda.done(job, now, again_in=QUIET.total_seconds())
-            elif due and after.state not in OVER:
+            elif soon_s is not None:
+                agenda.done(replace(job, if_due=True), now, again_in=soon_s)
+            elif due:
                 agenda.failed(job, now, longest_s=_longest_s(worker))
             else:
                 agenda.done(job, now)
@@ -138,6 +175,8 @@ class _Hand:
     def _failed(self, job: Job, error: JitvaultError) -> None:
         pool, worker = self._pool, self._worker
         pool._health.count("failures", kind=type(error).__name__)
+        # where it was taken and nothing came of it, others may be able to
+        pool._give_back(job.task_id)
         lost = isinstance(error, VaultUnavailable) and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
         retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
@@ -145,6 +184,8 @@ class _Hand:
             if isinstance(error, VaultUnavailable):
                 pool._agenda.refused()
             now = time.monotonic()
+            if isinstance(error, VaultNotServing):
+                pool._agenda.shut(now)
             longest_s = _longest_s(worker) if worker else PATIENCE_S
             pause_s = pool._agenda.failed(job, now, longest_s=longest_s, forget=not retried)
             pool._changed.notify_all()
@@ -155,6 +196,16 @@ class _Hand:
         if not hurried:
             again = f"again in {pause_s:.0f} s" if retried else "not again before there is news of it"
             pool._log.warning("task could not be looked after", task=job.task_id, error=str(error), then=again)
+
+
+def _is_due(task: TaskRow, worker: Worker) -> bool:
+    return task.due_at is not None and task.due_at <= worker.now() and task.state not in OVER
+
+
+def _soon_s(task: TaskRow, worker: Worker) -> float | None:
+    """In how many seconds the task is due, where that is soon."""
+    left = task.due_at - worker.now() if task.due_at is not None and task.state not in OVER else None
+    return left / timedelta(seconds=1) if left is not None and timedelta(0) < left <= _SOON else None
 
 
 def _longest_s(worker: Worker) -> float:

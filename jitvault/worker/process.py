@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Event
 from types import FrameType
 
+from jitvault.errors import LedgerUnavailable
 from jitvault.services.context import Worker
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
@@ -43,12 +44,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker whose loops run. `reload` takes templates and policies as they are now."""
+    """A worker whose loops run."""
 
     wiring: Wiring
     worker: Worker
     pool: Pool
     log: Log
+
+    def close(self) -> None:
+        """Leave to other workers at once what was taken and not begun, and end the login."""
+        with suppress(LedgerUnavailable):
+            self.worker.ledger.give_all_back()
+        self.wiring.close()
 
     def reload(self) -> None:
         """Take each set as a whole; what does not validate is told, and the last good set stays."""
@@ -70,7 +77,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     # by name first: whoever is not known to Vault or to the ledger is told so before anything begins
     worker = wiring.worker
     hire = hiring(wiring)
-    pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log)
+    pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
     loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention)
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
@@ -91,7 +98,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
                 started.reload()
         log.info("ending")
         left = supervisor.join(GRACE_S)
-        started.wiring.close()
+        started.close()
     if left:
         log.warning("left in the middle of a request; what it did is in the ledger as intended", threads=left)
     if supervisor.death is not None:

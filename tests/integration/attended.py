@@ -55,6 +55,7 @@ class Attended:
     def __exit__(self, *_: object) -> None:
         self.supervisor.stopping.set()
         left = self.supervisor.join(15)
+        self.started.close()
         assert not left, left
         assert self._may_die or self.supervisor.death is None, self.supervisor.death
 

@@ -214,7 +214,7 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
 def test_a_loop_that_dies_stops_the_worker_with_its_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     with Attended(rig, may_die=True) as worker:
         for ledger in {id(worker.started.worker.ledger): worker.started.worker.ledger}.values():
-            monkeypatch.setattr(type(ledger), "due", _unavailable)
+            monkeypatch.setattr(type(ledger), "take_due", _unavailable)
         wait_for(worker.supervisor.stopping.is_set)
     assert worker.supervisor.death is not None
     error = worker.supervisor.death.as_error()
@@ -222,7 +222,7 @@ def test_a_loop_that_dies_stops_the_worker_with_its_reason(rig: Rig, monkeypatch
     assert "the worker's loop 'due' ended: the disk is gone" in str(error)
 
 
-def _unavailable(*_: object) -> list[str]:
+def _unavailable(*_: object, **__: object) -> list[str]:
     raise LedgerUnavailable("the disk is gone")
 
 

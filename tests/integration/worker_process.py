@@ -18,20 +18,23 @@ class WorkerProcess:
     """Runs from the moment that it works until the block is left; what it logs lies in a file."""
 
     def __init__(self, rig: Rig, *options: str, **extra: str) -> None:
-        self._file = rig.ledger_path.with_name(f"worker-{time.monotonic_ns()}.log")
+        self._file = rig.cli.home / f"worker-{time.monotonic_ns()}.log"
         self._argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
         self._environment = {**rig.cli.environment(None), **extra}
 
     def __enter__(self) -> WorkerProcess:
         with self._file.open("w") as log:
             self.process = subprocess.Popen(self._argv, env=self._environment, stderr=log)
-        wait_for(lambda: self.said("working") or self.process.poll() is not None, 30)
+        wait_for(lambda: self.said("working") or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.log
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: it has no moment to leave anything in order."""
+        self.process.kill()
         self.process.wait()
 
     @property

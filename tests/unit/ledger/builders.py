@@ -13,7 +13,7 @@ from ledgers import LedgerPlace, ask
 
 from jitvault.domain.chain import breaks
 from jitvault.domain.evidence import Canary
-from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.lifecycle import OVER, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.audit import Batch, Position
@@ -107,6 +107,11 @@ def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
 def as_is(place: LedgerPlace, statement: str, *values: object) -> list[tuple[Any, ...]]:
     """What somebody with the database and a program for it can do."""
     return ask(place, statement, values)[0]
+
+
+def due(ledger: SqlLedger, now: datetime) -> list[str]:
+    """The tasks whose time has come, whoever works on them."""
+    return [t.task_id for t in ledger.tasks() if t.due_at is not None and t.due_at <= now and t.state not in OVER]
 
 
 def lose(place: LedgerPlace, table: str = "tasks") -> None:

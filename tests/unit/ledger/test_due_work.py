@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from builders import NOW, change, file_of, lose, make, whole
+from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
 from ledgers import LedgerPlace, address
 from together import child, run_together
 
 from jitvault.domain.lifecycle import State
+from jitvault.domain.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change
+from jitvault.ports.turns import Turn
 
 
 def due(ledger: SqlLedger, *names: str) -> None:
@@ -27,7 +29,6 @@ def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: 
     other = SqlLedger(opened(address(place), create=False))
     assert ledger.take_due(NOW, 2) == ["a", "b"]
     assert other.take_due(NOW, 9, besides=["d"]) == ["c"]
-    assert ledger.due(NOW) == ["a", "b", "c", "d"]
     ledger.give_back("b")
     ledger.give_back("never taken")
     assert other.take_due(NOW, 9) == ["b", "d"]
@@ -60,6 +61,87 @@ def test_what_was_taken_and_left_lying_is_taken_over(ledger: SqlLedger, place: L
     # it is no claim of ours any more, and is taken anew
     with ledger.claim("a") as mine:
         assert mine > theirs
+
+
+def test_what_waited_long_for_its_turn_and_was_taken_over_is_not_waited_for(
+    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(ledger, "a", "b")
+    other = SqlLedger(opened(address(place), create=False))
+    monkeypatch.setattr(claims, "_FRESH_S", 0.0)
+    assert ledger.take_due(NOW, 9) == ["a", "b"]
+    as_is(place, "UPDATE tasks SET claim_until = 1 WHERE task_id = 'a'")
+    assert other.take_due(NOW, 9) == ["a"]
+    assert [ledger.take("a"), ledger.take("b")] == [Turn.ANOTHERS, Turn.OURS]
+
+
+def test_a_turn_that_is_anothers_is_not_waited_for_and_one_that_another_has_had_is_over(
+    ledger: SqlLedger, place: LedgerPlace
+) -> None:
+    make(ledger, "a")
+    other = SqlLedger(opened(address(place), create=False))
+    (before,) = ledger.newest_claims(["a", "unknown"]).values()
+    assert ledger.take("unknown") is Turn.OURS
+    assert ledger.take("a", since=before) is Turn.OURS
+    assert ledger.take("a", since=before) is Turn.OURS, "in whichever thread it was taken"
+    assert other.take("a", since=before) is Turn.ANOTHERS
+    with ledger.claim("a"):
+        assert other.take("a", since=before) is Turn.ANOTHERS
+    assert other.take("a", since=before) is Turn.OVER
+    # what became known later, or has to be done in any case
+    assert other.take("a", since=before + 1) is Turn.OURS
+    other.give_all_back()
+    assert ledger.take("a") is Turn.OURS
+
+
+def test_a_turn_is_not_over_that_failed_was_given_back_or_meant_for_a_part(
+    ledger: SqlLedger, place: LedgerPlace
+) -> None:
+    make(ledger, "a")
+    other = SqlLedger(opened(address(place), create=False))
+
+    def fails() -> None:
+        with pytest.raises(ValueError, match="oops"), ledger.claim("a"):
+            raise ValueError("oops")
+
+    def gives_back() -> None:
+        assert ledger.take("a") is Turn.OURS
+        ledger.give_back("a")
+
+    def does_a_part() -> None:
+        with ledger.claim("a", partly=True):
+            pass
+
+    def dies() -> None:
+        assert ledger.take("a") is Turn.OURS
+        lose(place)
+
+    for happens in (fails, gives_back, does_a_part, dies):
+        before = other.newest_claims(["a"])["a"]
+        happens()
+        assert other.take("a", since=before) is Turn.OURS, happens
+        other.give_back("a")
+
+
+def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: SqlLedger) -> None:
+    make(ledger, "a")
+    paths = ["requests/e-1/a/end", "decisions/e-2/a", "requests/e-1/new/submit", "freezes/e-3/all"]
+
+    def written(n: int) -> list[int | None]:
+        read(ledger, [seen(n + m, Kind.WRITTEN, path) for m, path in enumerate(paths)])
+        return [one.claim for one in ledger.written(since=NOW)][-len(paths) :]
+
+    claim = ledger.newest_claims(["a"])["a"]
+    assert written(10) == [claim, claim, 0, None]
+    change(ledger, Change("noted"), "a")
+    assert written(20) == [claim + 1, claim + 1, 0, None]
+
+
+def test_those_that_hold_access_can_be_taken_alone(ledger: SqlLedger) -> None:
+    due(ledger, "a", "b")
+    change(ledger, Change("issuing", state=State.ISSUING), "b")
+    assert ledger.take_due(NOW, 9, only_held=True) == ["b"]
+    assert ledger.take_due(NOW, 9) == ["a"]
 
 
 @pytest.mark.parametrize("state", [State.DENIED, State.PENDING_APPROVAL])

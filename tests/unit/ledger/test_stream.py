@@ -20,6 +20,7 @@ from builders import (
     as_is,
     change,
     drop_trigger,
+    due,
     file_of,
     grant,
     issued,
@@ -710,16 +711,16 @@ def test_a_new_lease_of_a_rolling_token_and_its_unwrap_make_the_task_due(
     ledger: SqlLedger, lines: list[Observation]
 ) -> None:
     rolling(ledger, State.ISSUED)
-    assert ledger.due(NOW + timedelta(minutes=1)) == []
+    assert due(ledger, NOW + timedelta(minutes=1)) == []
     read(ledger, lines)
-    assert ledger.due(NOW + timedelta(minutes=1)) == ["t-1"]
+    assert due(ledger, NOW + timedelta(minutes=1)) == ["t-1"]
     assert all(lease.renew_at is not None for lease in file_of(ledger).leases)
 
 
 def test_nothing_else_makes_it_due_and_no_end_is_hurried(ledger: SqlLedger) -> None:
     rolling(ledger, State.ENDING)
     read(ledger, [*LEASED, *UNWRAPPED, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
-    assert ledger.due(NOW + timedelta(minutes=1)) == []
+    assert due(ledger, NOW + timedelta(minutes=1)) == []
 
 
 def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurry(ledger: SqlLedger) -> None:
@@ -727,14 +728,14 @@ def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurr
     change(ledger, Change("issuing", state=State.ISSUING, rows=(grant(),)))
     change(ledger, Change("delivered", state=State.ISSUED, fields={"due_at": NOW + timedelta(hours=1)}))
     read(ledger, [*LEASED, replace(UNWRAPPED[0], failed=True)])
-    assert ledger.due(NOW + timedelta(minutes=1)) == []
+    assert due(ledger, NOW + timedelta(minutes=1)) == []
     assert [lease.renew_at for lease in file_of(ledger).leases] == [None]
 
 
 def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: SqlLedger) -> None:
     two_tasks(ledger)
-    for task_id, state, due in (("t-1", State.ENDING, 0), ("t-2", State.ISSUED, 1)):
-        fields = {"due_at": NOW + timedelta(seconds=due)}
+    for task_id, state, in_s in (("t-1", State.ENDING, 0), ("t-2", State.ISSUED, 1)):
+        fields = {"due_at": NOW + timedelta(seconds=in_s)}
         change(ledger, Change("issuing", state=State.ISSUING), task_id)
         change(ledger, Change("moved", state=state, fields=fields), task_id)
-    assert ledger.due(NOW + timedelta(minutes=1)) == ["t-2", "t-1"]
+    assert ledger.take_due(NOW + timedelta(minutes=1), 9) == ["t-2", "t-1"]

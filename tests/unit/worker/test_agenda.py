@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.worker.agenda import FIRST_PAUSE_S, LONGEST_PAUSE_S, SLOW_S, Agenda, Job, Urgency
+from jitvault.worker.agenda import (
+    ANOTHERS_PAUSE_S,
+    FIRST_PAUSE_S,
+    FIRST_SHUT_S,
+    LONGEST_PAUSE_S,
+    SLOW_S,
+    Agenda,
+    Job,
+    Urgency,
+)
 
 
 def job(task_id: str, urgency: Urgency = Urgency.DUE, **how: object) -> Job:
@@ -114,6 +123,72 @@ def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_ag
     assert agenda.limit == 8 and len(taken(agenda, 0.0)) == 6
 
 
+def test_of_what_is_due_no_more_is_taken_ahead_than_the_hands_are_ready_for() -> None:
+    agenda = Agenda(hands=2, may_hang=1)
+    assert agenda.room(0.0) == agenda.room(0.0, only_held=True) == 6
+    for n in range(9):
+        agenda.want(job(f"asked-{n}", Urgency.ASKED), 0.0)
+    # that everybody asks for something keeps no renewal from being found
+    assert agenda.room(0.0) == 0 and agenda.room(0.0, only_held=True) == 6
+    agenda.want(job("held", Urgency.HELD), 0.0)
+    assert agenda.room(0.0, only_held=True) == 5
+    agenda.refused()
+    assert agenda.room(0.0, only_held=True) == 2
+
+
+def test_that_it_is_due_adds_nothing_to_what_is_in_hand_left_alone_or_known_to_be() -> None:
+    agenda = Agenda(hands=2, may_hang=1)
+    assert agenda.want(job("failed"), 0.0) and agenda.want(job("running"), 0.0)
+    for _ in range(2):
+        assert agenda.take(0.0)
+    agenda.failed(job("failed"), 0.0)
+    assert agenda.want(job("asked", Urgency.ASKED), 0.0) and agenda.want(job("due"), 0.0)
+    assert agenda.seen_to(0.0) == {"failed", "running", "due"}
+    # nobody should hold for it what another worker could do
+    assert not agenda.want(job("failed"), 0.0) and not agenda.want(job("running"), 0.0)
+    assert agenda.want(job("asked", Urgency.HELD), 0.0)
+    assert agenda.take(0.0) == job("asked", Urgency.HELD), "one that waits its turn is brought forward"
+
+
+def test_what_another_works_on_is_looked_at_again_and_takes_no_hand_meanwhile() -> None:
+    agenda = Agenda(hands=1, may_hang=1)
+    agenda.want(job("t", Urgency.ASKED, since=3), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.want(job("t", Urgency.END, since=5), 0.0, news=True)
+    agenda.anothers(one, 0.0)
+    assert agenda.running() == 0 and agenda.take(0.0) is None
+    assert agenda.take(ANOTHERS_PAUSE_S) == job("t", Urgency.END, since=5)
+
+
+def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_began_it_finishes() -> None:
+    both = job("t", since=3, if_due=True).and_also(job("t", since=5))
+    assert both == job("t", since=5)
+    assert both.and_also(job("t")) == job("t")
+    agenda = Agenda(hands=1, may_hang=1)
+    agenda.want(both, 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.failed(one, 0.0)
+    assert agenda.take(FIRST_PAUSE_S) == job("t")
+
+
+def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_it_does_again() -> None:
+    agenda, now, tries = Agenda(hands=4, may_hang=4), 0.0, 0
+    for n in range(1000):
+        agenda.want(job(f"t-{n:04}"), now)
+    while now < 10:
+        while (one := agenda.take(now)) is not None:
+            agenda.failed(one, now)
+            agenda.shut(now)
+            tries += 1
+        now += agenda.wait_s(now, at_most=5.0)
+    assert 10 <= tries <= 15
+    agenda.taken()
+    agenda.shut(now)
+    assert agenda.wait_s(now, at_most=5.0) == pytest.approx(FIRST_SHUT_S)
+
+
 def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
     agenda = Agenda(hands=1, may_hang=1)
     assert agenda.wait_s(0.0, at_most=5.0) == 5.0
@@ -136,9 +211,18 @@ def test_records_of_those_that_nobody_wants_any_more_are_forgotten() -> None:
     assert not agenda._records
 
 
+def lay_down(agenda: Agenda, one: Job, how: str, now: float) -> None:
+    if how == "failed":
+        agenda.failed(one, now)
+    elif how == "anothers":
+        agenda.anothers(one, now)
+    else:
+        agenda.done(one, now, again_in=1.0 if how == "again" else None)
+
+
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["want", "news", "take", "done", "again", "failed", "refused", "pass"]),
+        st.sampled_from(["want", "news", "take", "done", "again", "failed", "anothers", "refused", "pass"]),
         st.sampled_from("abcdef"),
         st.sampled_from(list(Urgency)),
     ),
@@ -160,14 +244,14 @@ def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
             assert one.task_id not in running
             running[one.task_id] = one
             owed.discard(one.task_id)
-        elif act in ("done", "again", "failed") and name in running:
+        elif act in ("done", "again", "failed", "anothers") and name in running:
             one = running.pop(name)
-            if act == "failed":
-                agenda.failed(one, now)
-            else:
-                agenda.done(one, now, again_in=1.0 if act == "again" else None)
+            # what another works on is still to be done
+            owed |= {name} if act == "anothers" else set()
+            lay_down(agenda, one, act, now)
         elif act == "refused":
             agenda.refused()
+            agenda.shut(now)
         elif act == "pass":
             now += SLOW_S
         assert len(running) == agenda.running() <= hands + may_hang
