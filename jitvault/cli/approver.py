@@ -132,6 +132,8 @@ def _decide(
     part = may_decide(matter.revision, wiring.person.entity, matter.obligations)
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
+    if document["state"] == "denied":
+        typer.echo(f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}", err=True)
     with session.signing(f"decide about task {task}", _approvers()):
         names = _groups(wiring, task, matter.obligations.deciders, groups)
     differs = changes(document, matter.revision) if matter.extension is None else None

@@ -137,6 +137,7 @@ def _number(count: int, what: str) -> str:
 
 def _not_confirmed(document: Published) -> NotConfirmed:
     from jitvault.errors import NotConfirmed
+    from jitvault.services.proof import is_past_proof, unproven_because
 
     task, forced = document["task_id"], document["proof"]["forced"]
     if document["state"] == "unverified":
@@ -150,8 +151,16 @@ def _not_confirmed(document: Published) -> NotConfirmed:
         return NotConfirmed(
             f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
             f"{alive[0]['error'] or 'no reason given'}",
-            hint=f"Mend that at the target, then run the same command again; a worker tries again, too. "
+            hint="Mend that at the target (a write to its engine's role or connection in Vault would cost the proof), "
+            "then run the same command again; a worker tries again, too. "
             f"`jitvault status {task}` names the leases.",
+        )
+    if is_past_proof(document["proof"]):
+        return NotConfirmed(
+            f"task {task} is revoked as far as Vault says, and cannot be proven any more: "
+            f"{unproven_because(document['proof'])}",
+            hint="Look at the target: does the credential still work there? Then "
+            f"`jitvault revoke {task} --force --reason WHY` closes it without proof.",
         )
     return NotConfirmed(
         f"task {task} is revoked as far as Vault says, and not proven",

@@ -95,7 +95,7 @@ def _published(wiring: Wiring, scope: Scope) -> list[Published]:
 def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
     """Have every token of our roles ended; gives what kept one from it."""
     from jitvault.errors import JitvaultError, NotConfirmed
-    from jitvault.services.killswitch import look_first, revoke_roles
+    from jitvault.services.rolewide import look_first, revoke_roles
 
     if not wiring.has_worker:
         said = "the tokens of our roles that belong to no task were NOT revoked: that needs the worker's identity"
@@ -203,8 +203,9 @@ def _raise_for(results: Sequence[Result]) -> None:
     )
     task = left[0].task_id
     hint = (
-        f"The same command goes on with the rest; `jitvault status {task}` shows the check that failed. If it can "
-        f"never be proven: `jitvault revoke {task} --force --reason WHY` closes it without proof."
+        "Mend what is named at the target (a write to its engine's role or connection in Vault would cost the proof), "
+        f"then run the same command again: it goes on with the rest. `jitvault status {task}` shows the check that "
+        f"failed; what can never be proven `jitvault revoke {task} --force --reason WHY` closes without proof."
     )
     error = next((result.error for result in left if result.error is not None), None)
     if error is None:

@@ -112,7 +112,7 @@ def _others(asked: Asked) -> Iterator[tuple[str, Asked]]:
         return {name: replace(load, **changes) for name, load in asked.loads.items()}
 
     if any(load.findings for load in asked.loads.values()):
-        words = f"no open finding: `jitvault close-findings {asked.agent.name}` once it was looked into"
+        words = f"no open finding: `jitvault close-findings {asked.agent.name} --reason WHY` once it was looked into"
         yield words, replace(asked, loads=loads(findings=0))
     if any(load.agent_leases or load.owner_leases or load.template_leases for load in asked.loads.values()):
         nothing = loads(agent_leases=0, owner_leases=0, template_leases=0)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from jitvault.domain.access import ROLE_PREFIX
 from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
@@ -28,19 +26,17 @@ from jitvault.errors import (
     SecurityFinding,
 )
 from jitvault.ports.ledger import OpState, TaskFile, TaskRow
-from jitvault.services.acts import DONE, intended, left
 from jitvault.services.advance import advance
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
-from jitvault.services.crew import UNREADABLE, Crew, Hand, Tell, tell_nobody
+from jitvault.services.crew import UNREADABLE, Crew, Hand, Tell
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
-from jitvault.services.proof import rung_of
-from jitvault.services.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended, see_alive
+from jitvault.services.proof import proof_of, rung_of, unproven_because
+from jitvault.services.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
 
 _PAUSE_S = 2.0
-_LOOK_FIRST_S = 5.0
 # for one task, with what it has to wait for
 _PATIENCE_S = 10.0
 _HELD = frozenset({State.ISSUED, State.ACTIVE})
@@ -132,49 +128,6 @@ def check_operator(worker: Worker, person: Person) -> None:
         raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
 
 
-def revoke_roles(worker: Worker) -> int:
-    """Have Vault end every token that was made through our roles, known or not; how many roles there are.
-
-    Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
-    """
-    roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
-    ops = [intended(worker, "revoke_role", f"auth/token/create/{role}") for role in roles]
-    failures: list[JitvaultError] = []
-    try:
-        worker.ledger.keep(operations=ops, at=worker.now())
-    except LedgerUnavailable as error:
-        # a full disk must not keep access alive: the audit stream has the lines
-        failures.append(error)
-    for op in ops:
-        try:
-            worker.leases.revoke_prefix(op.subject, op=op.op_id)
-            answered = left(worker, op, OpState.ANSWERED, DONE)
-        except JitvaultError as error:
-            failures.append(error)
-            answered = left(worker, op, OpState.UNKNOWN, error)
-        with suppress(LedgerUnavailable):
-            worker.ledger.keep(operations=[answered], at=worker.now())
-    if failures:
-        raise failures[0]
-    return len(roles)
-
-
-def look_first(hire: Callable[[], Hand], tasks: Sequence[str]) -> None:
-    """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
-
-    That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
-    """
-    deadline: float | None = None
-
-    def see(hand: Hand, task_id: str, _note: str) -> bool:
-        nonlocal deadline
-        deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
-        on_its_claim(replace(hand.worker, deadline=deadline), task_id, see_alive)
-        return True
-
-    Crew(hire, tell_nobody).each("seen alive", see, tasks, "")
-
-
 def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: float, tell: Tell) -> list[Result]:
     """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
 
@@ -192,27 +145,35 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # the quiet second of each passes while the others are worked on
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
-    proofs: dict[str, State] = {}
+    proofs: dict[str, TaskFile] = {}
 
     def prove(hand: Hand, task_id: str, note: str) -> bool:
-        proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id)).task.state
-        return proofs[task_id] in PROVEN
+        proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id))
+        return _is_proven(proofs.get(task_id))
 
     unproven = crew.each("proven", prove, tasks, note)
     deadline = time.monotonic() + wait
-    while left := [task for task in tasks if proofs.get(task) not in PROVEN and hanging.patience_s(task)]:
+    while left := [task for task in tasks if not _is_proven(proofs.get(task)) and hanging.patience_s(task)]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
         time.sleep(_PAUSE_S)
         unproven = crew.each("proven later", prove, left, note)
-    return [Result(task, proofs.get(task), _why(task, proofs, unproven, failed)) for task in tasks]
+    return [_result(task, proofs.get(task), unproven.get(task) or failed.get(task)) for task in tasks]
 
 
-def _why(
-    task: str, proofs: Mapping[str, State], unproven: Mapping[str, JitvaultError], failed: Mapping[str, JitvaultError]
-) -> JitvaultError | None:
-    """What kept a task from being proven; what came right later is forgotten."""
-    return None if proofs.get(task) in PROVEN else unproven.get(task) or failed.get(task)
+def _is_proven(file: TaskFile | None) -> bool:
+    return file is not None and file.task.state in PROVEN
+
+
+def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None) -> Result:
+    """How a task came out, with what kept it from being proven; what came right later is forgotten."""
+    if file is None:
+        return Result(task_id, None, error)
+    if _is_proven(file):
+        return Result(task_id, file.task.state)
+    proof = proof_of(file)
+    because = unproven_because(proof) if proof else None
+    return Result(task_id, file.task.state, error or (NotConfirmed(because) if because else None))
 
 
 def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import digest_of
-from jitvault.domain.confirmation import NAMES
+from jitvault.domain.confirmation import LASTING, NAMES
 from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
@@ -89,6 +89,25 @@ def _error(file: TaskFile, lease: LeaseRow) -> str | None:
         return None
     asked = [op for op in file.operations if op.kind == "revoke_lease" and op.subject == lease.lease_id]
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
+
+
+def unproven_because(proof: Mapping[str, Any]) -> str | None:
+    """What keeps the end of a task (`proof_of`) from being proven, the first of it; None where nothing says so."""
+    for lease in proof["leases"]:
+        if lease["error"]:
+            return f"Vault could not end {lease['lease_id']}: {lease['error']}"
+    failed = next((check for check in _checks_in(proof) if not check["ok"]), None)
+    return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
+
+
+def is_past_proof(proof: Mapping[str, Any]) -> bool:
+    """Whether a check failed that no further try can make hold."""
+    return any(not check["ok"] and check["evidence"].endswith(LASTING) for check in _checks_in(proof))
+
+
+def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for part in (*proof["leases"], proof["token"], *proof["earlier_tokens"]):
+        yield from part["checks"]
 
 
 def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ The kinds of failures are in `client`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,8 @@ from jitvault.errors import (
 from jitvault.vault.transport import Answer
 
 _MAX_REASON = 200
+# what Vault puts around an engine's own words
+_NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
 # the connection itself failed, so that no byte of the request was sent; that a name is not found is one of the second
 _NEVER_SENT = (ConnectTimeoutError, NewConnectionError, LocationValueError)
 # a standby's words while nobody is active: docs/vault-facts.md, "Several nodes"
@@ -108,5 +111,5 @@ def _reasons(found: Mapping[str, Any]) -> tuple[str, ...]:
     errors = found.get("errors")
     if not isinstance(errors, list):
         return ()
-    cleaned = (" ".join(str(r).replace("1 error occurred:", "").replace("*", " ").split()) for r in errors)
+    cleaned = (" ".join(_NOISE.sub(" ", str(r)).split()) for r in errors)
     return tuple(reason[:_MAX_REASON] for reason in cleaned if reason)

@@ -24,7 +24,10 @@ MB = 1024 * 1024
 LEAST_ROOM, LITTLE_ROOM, LONG_LOG = 64 * MB, 1024 * MB, 256 * MB
 LATE, LONG = timedelta(minutes=1), timedelta(minutes=5)
 RECENT = timedelta(days=1)
-_MENDS_END = "`jitvault status TASK` says what keeps it; the last resort is `jitvault revoke --force`."
+_MENDS_END = (
+    "`jitvault status TASK` says what keeps it: mend that at the target. The last resort is "
+    "`jitvault revoke TASK --force --reason WHY`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,10 @@ def judge_tasks(record: Known[Record | Unusable | NoneYet], now: datetime) -> It
     yield UNPROVEN.fail(listed(long), _MENDS_END) if long else UNPROVEN.ok("no end has been unproven for 5 min")
     stuck = [f"{lease} of {task}" for lease, task in record.stuck]
     if stuck:
-        yield IRREVOCABLE.fail(listed(stuck), "Vault could not revoke them: mend its connection to the target.")
+        yield IRREVOCABLE.fail(
+            listed(stuck),
+            "Vault could not revoke them, and `jitvault status TASK` says why. Mend that at the target, not in Vault.",
+        )
     else:
         yield IRREVOCABLE.ok("no lease resists")
 
