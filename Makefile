@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-postgresql outages faults fleet soak soak-state mutants races check bench fuzz format schemas lock wheel clean
+.PHONY: demo test long test-postgresql outages faults fleet soak soak-state mutants races check bench fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -18,6 +18,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# what the suite leaves out, since something shorter in it looks at the same: some six minutes
+long: $(STAMP)
+	$(BIN)/python -m pytest -m long
 
 # the same with the ledgers of all tests on PostgreSQL; what lays hands on a SQLite file is skipped
 test-postgresql: $(STAMP)

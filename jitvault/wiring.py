@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -218,7 +218,7 @@ class Wiring:
         schemas = shipped.files(directory, ".cedarschema")
         if not policies or len(schemas) != 1:
             raise InvalidInput(f"{directory} needs .cedar files and one .cedarschema")
-        return CedarAuthorizer(policies, _text(*next(iter(schemas.items()))))
+        return _authorizer(tuple(sorted(policies.items())), _text(*next(iter(schemas.items()))))
 
     def _installation(self, documents: Documents) -> str:
         """The installation that `init` made in this Vault; a ledger belongs to one for good."""
@@ -286,3 +286,9 @@ def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFi
         return FromFile(path, f"{variable}_FILE")
     assert value is not None  # noqa: S101 (for the type checker)
     return Given(Secret(value.get_secret_value()))
+
+
+@lru_cache(maxsize=8)
+def _authorizer(policies: tuple[tuple[str, str], ...], schema: str) -> CedarAuthorizer:
+    """The same texts are parsed and validated once, however often somebody looks whether they changed."""
+    return CedarAuthorizer(dict(policies), schema)

@@ -105,6 +105,8 @@ _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
 OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
+BEGUN_AGAIN = frozenset({"unproven", "late_lease"})
+"""The events with which all of a task is looked up and ended anew."""
 RECOVERED = "recovered"
 """The event with which a lost or older ledger goes on from what Vault says: it may pass over states."""
 RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})

@@ -111,7 +111,7 @@ def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: s
     """`payload` as a paper of `entity` about `task`. Raises SecurityFinding for anything else."""
     try:
         paper = model.model_validate_json(canonical_bytes(payload))
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         raise SecurityFinding(f"it is not a proper {model.__name__}: {_first(error)}") from None
     if paper.task != task or paper.entity != entity:
         raise SecurityFinding(f"it is about task {paper.task} and by {paper.entity}")

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import rfc8785
@@ -296,8 +297,12 @@ class AccessTemplate(Strict):
         return hashlib.sha256(rfc8785.dumps(self.canonical())).hexdigest()
 
 
+@lru_cache(maxsize=256)
 def parse_template(data: bytes, source: str = "template") -> AccessTemplate:
-    """The template in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field."""
+    """The template in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field.
+
+    The same bytes give the same value again: whoever looks whether they changed reads them often.
+    """
     return validated(AccessTemplate, read_document(data, source=source))
 
 

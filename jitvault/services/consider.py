@@ -174,17 +174,20 @@ def _was_denied(file: TaskFile) -> bool:
 
 
 def still_holds(worker: Worker, file: TaskFile) -> bool:
-    """Whether a granted task's revision is still what its request and templates resolve to: no drift."""
+    """Whether a granted task's revision is still what its request and templates resolve to: no drift.
+
+    What was approved is resolved anew, whatever lies in the request by now: another spec there waits for its own
+    decision, and neither ends this one nor hides what became of it.
+    """
     approved = Revision.of(file.revision.body)
     try:
         submitted = submission(worker, file.task.task_id, file.task.requester)
         if submitted is None:
             return False
-        now = resolve(worker, submitted, number=file.task.revision)
+        now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
     except InvalidInput:
         return False
-    # a spec that was submitted again and differs waits for its own decision; it is no drift of this one
-    return now.digest == approved.digest or submitted.spec.canonical() != approved.content["spec"]
+    return now.digest == approved.digest
 
 
 def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:

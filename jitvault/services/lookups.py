@@ -21,7 +21,9 @@ def is_there(worker: Worker, credentials: Iterable[GrantRow | LeaseRow]) -> bool
 
     An attempt that was never issued is nobody's: what comes back of it is an orphan, and a sweep's to end.
     """
-    return any(_has(worker, row) for row in credentials)
+    # all of them: one that was not seen alive after a restore could not be proven dead after it
+    found = [_has(worker, row) for row in credentials]
+    return any(found)
 
 
 def _has(worker: Worker, row: GrantRow | LeaseRow) -> bool:

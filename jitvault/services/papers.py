@@ -28,7 +28,7 @@ from jitvault.domain.papers import (
 )
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.scope import Scope, Word, in_force
-from jitvault.domain.signing import DOCUMENT_TYPE, opened, signer_key
+from jitvault.domain.signing import DOCUMENT_TYPE, opened, payload_of, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.ports.vault import Entity
@@ -243,14 +243,19 @@ def _vote(
 
 
 def freezes(worker: Worker) -> list[Word]:
-    """What operators froze and nobody lifted. Who is no operator any more lifts nothing; what they froze holds."""
+    """What operators froze and nobody lifted. Who is no operator any more lifts nothing; what they froze holds.
+
+    It holds as well where their key was replaced since, or the signature does not hold for another reason: only they
+    can write there, and what stops access must not end because somebody cannot be asked any more.
+    """
     words = []
     for entity_id in _authors(worker, "freezes/"):
         entity = worker.identity.by_id(entity_id)
         name = entity.name if entity else entity_id
         may_lift = entity is not None and not entity.disabled and worker.identity.groups_of(entity, (OPERATORS,))
         for key in worker.documents.names(f"freezes/{entity_id}/"):
-            found = _read(worker, FreezePaper, f"freezes/{entity_id}/{key}", entity_id, key)
+            path = f"freezes/{entity_id}/{key}"
+            found = _read(worker, FreezePaper, path, entity_id, key) or _unsigned_freeze(worker, path, entity_id, key)
             if found is None or not (found.paper.freezes or may_lift):
                 continue
             paper = found.paper
@@ -258,6 +263,18 @@ def freezes(worker: Worker) -> list[Word]:
             if scope.key == key:
                 words.append(Word(scope, paper.freezes, name, paper.reason, found.written_at))
     return in_force(words)
+
+
+def _unsigned_freeze(worker: Worker, path: str, entity: str, key: str) -> _Found[FreezePaper] | None:
+    """What is at the path, if it is a freeze but for its signature. That one lifts something has to be signed."""
+    stored = worker.documents.read(path)
+    if stored is None:
+        return None
+    try:
+        paper = accepted(FreezePaper, payload_of(stored.document), task=key, entity=entity)
+    except SecurityFinding:
+        return None
+    return _Found(paper, stored.written_at) if paper.freezes else None
 
 
 def _authors(worker: Worker, folder: str) -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.lifecycle import BEGUN_AGAIN, EndReason, State, Verdict
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, Row, TaskFile
 from jitvault.services import handles
@@ -124,7 +124,10 @@ def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
 def _but_gone(worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle]) -> Sequence[Handle]:
     """All but those that Vault said it ended, and still says do not exist: to revoke them once more proves nothing."""
     kinds = ("revoke_token", "revoke_lease")
-    ended = {op.subject for op in file.operations if op.kind in kinds and op.answer == DONE}
+    # what was said before a restore is about what that took back
+    since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in BEGUN_AGAIN), default=None)
+    later = [op for op in file.operations if since is None or op.sent_at >= since]
+    ended = {op.subject for op in later if op.kind in kinds and op.answer == DONE}
     gone = [one for one in doomed if one.row.verdict is Verdict.GONE and one.subject in ended]
     answers, still = Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[str]()
     try:

@@ -12,14 +12,16 @@ checks/<template>                                written by the administrator, r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from jitvault.ports.vault import Stored
+from jitvault.vault.answers import Unreadable
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault"
 INBOX_LIFE = "600s"
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Documents:
@@ -29,8 +31,14 @@ class Documents:
         self._vault = vault
 
     def read(self, path: str) -> Stored | None:
-        """The newest version of the document at `path`, or None where there is none or it was deleted."""
-        answer = self._vault.read(f"{MOUNT}/data/{path}")
+        """The newest version of the document at `path`, or None where there is none or it was deleted.
+
+        One that nests too deeply to be read is given as an empty one: it is there, and it is nobody's word.
+        """
+        try:
+            answer = self._vault.read(f"{MOUNT}/data/{path}")
+        except Unreadable:
+            return Stored({}, _NEVER)
         data = (answer or {}).get("data") or {}
         if not isinstance(data.get("data"), dict):
             return None

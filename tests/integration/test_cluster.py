@@ -286,6 +286,7 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
     assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
 
 
+@pytest.mark.long
 def test_a_node_steps_down_under_load_and_nothing_false_is_said(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     """Five agents read while another node takes over; whoever had no answer asks the new one."""
     roles = rig.database_roles()
@@ -334,6 +335,7 @@ def made_outside(rig: Rig) -> str:
     return str(rig.admin.write(UNWRAP, {"token": wrapping})["auth"]["client_token"])
 
 
+@pytest.mark.long
 def test_a_sweep_holds_vault_against_the_files_of_all_nodes(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     # what other tests' ledgers hold is nobody's here
     rig.settle()

@@ -80,24 +80,39 @@ def test_what_vault_was_made_to_forget_is_unverifiable_and_stays_so(rig: Rig, st
 
 
 def test_the_target_can_prove_what_vault_forgot(rig: Rig, spec: Spec) -> None:
-    """The statements fail for good, and somebody drops the role by hand."""
+    """Vault may not drop the role, for good, and somebody does it by hand."""
     file = spec()
     held = rig.active(file)
-    _as_superuser(rig, f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{held.login["user"]}"')
-    rig("operator", "revoke", file.stem, code=6)
-    before = (rig.admin.read(ROLE) or {})["data"]
-    rig.admin.write(ROLE, {**before, "revocation_statements": ["SELECT 1/0;"]})
-    _as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
-    _without_pg_role(rig, held)
-    ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand").json
-    rig.admin.write(ROLE, before)
-    rig.recheck()
+    _as_superuser(rig, "ALTER ROLE vault_manager NOCREATEROLE")
+    try:
+        rig("operator", "revoke", file.stem, code=6)
+        _without_pg_role(rig, held)
+        ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand").json
+    finally:
+        _as_superuser(rig, "ALTER ROLE vault_manager CREATEROLE")
     assert (ended["state"], ended["confirmed"]) == ("confirmed", True)
     assert ended["leases"][0]["verdict"] == "target_confirmed"
     failed = [check["n"] for check in ended["leases"][0]["checks"] if not check["ok"]]
     # that Vault was made to forget it stays to be seen
     assert 4 in failed, failed
     assert 6 not in failed
+
+
+def test_where_somebody_wrote_to_its_mount_the_target_proves_nothing_of_what_vault_forgot(rig: Rig, spec: Spec) -> None:
+    """A role that was pointed elsewhere and back would have made its login there."""
+    file = spec()
+    held = rig.active(file)
+    before = (rig.admin.read(ROLE) or {})["data"]
+    rig.admin.write(ROLE, {**before, "revocation_statements": ["SELECT 1/0;"]})
+    try:
+        rig("operator", "revoke", file.stem, code=6)
+        _without_pg_role(rig, held)
+        ended = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand", code=6).json
+    finally:
+        rig.admin.write(ROLE, before)
+        rig.recheck()
+    assert (ended["state"], ended["confirmed"]) == ("unverified", False)
+    assert ended["leases"][0]["verdict"] == "unverifiable"
 
 
 def _without_pg_role(rig: Rig, held: Held) -> None:

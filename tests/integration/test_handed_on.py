@@ -24,7 +24,7 @@ from jitvault.domain.revision import Revision, in_plain_words
 from jitvault.domain.signing import payload_of
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.world import World, env
-from jitvault.services import advance, family, issue
+from jitvault.services import advance, family, finish, issue
 from jitvault.services.emergency import Taken, take_back
 from jitvault.services.sign import sign_end
 
@@ -140,10 +140,10 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
     (top, middle, leaf), _ = tree(rig, spec, child)
     rig("operator", "complete", top)
     rig.settle()
-    seal = advance.seal
+    seal = finish.seal
     with monkeypatch.context() as patch:
         # the leaf has something left to wait for, such as a request that is in flight
-        patch.setattr(advance, "seal", lambda w, file, *more: file.task.task_id != leaf and seal(w, file, *more))
+        patch.setattr(finish, "seal", lambda w, file, *more: file.task.task_id != leaf and seal(w, file, *more))
         for _ in range(2):
             assert rig("operator", "status", top).json["state"] == "confirmed"
             assert [state(rig, name)[0] for name in (middle, leaf)] == ["confirmed", "confirmed"]
@@ -431,7 +431,7 @@ def test_the_end_of_a_tree_may_die_anywhere(lab: World, tmp_path: Path, mortal: 
     rig, names = grown("dry")
     dry = mortal(rig, "complete", names[0], point=0, in_a_hurry=True)
     assert dry["code"] == 0, dry
-    points = points_of(dry["points"], ("/v1/auth/token/revoke-accessor", "/v1/sys/leases/revoke/"), sample=4)
+    points = points_of(dry["points"], ("/v1/auth/token/revoke-accessor", "/v1/sys/leases/revoke/"))
     for point in points:
         rig, names = grown(str(point))
         died = mortal(rig, "complete", names[0], point=point, in_a_hurry=True)

@@ -1,0 +1,89 @@
+"""What people may write into Vault under their own name must not stop others, hide a change, or lift a freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from rig import Rig
+
+from jitvault.domain.spec import parse_spec
+from jitvault.services.sign import sign_submission
+
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
+Spec = Callable[..., Path]
+# Vault keeps it and gives it back; no reader of JSON in Python goes down that far
+DEEP = '{"data":{"x":' + "[" * 5000 + "]" * 5000 + "}}"
+ROLE = "database/roles/app-readonly"
+
+
+def _leave(rig: Rig, who: str, path: str) -> None:
+    url, headers = f"{rig.world.address}/v1/jitvault/data/{path}", {"X-Vault-Token": rig.token_of(who)}
+    assert requests.post(url, data=DEEP, headers=headers, timeout=10).status_code == 200
+
+
+def test_a_document_that_nobody_can_read_stops_nobody(rig: Rig, spec: Spec) -> None:
+    held, other = spec(), spec()
+    token = rig.active(held).token
+    agent, operator = rig.entity("research-agent"), rig.entity("operator")
+    left = [
+        ("agent", f"requests/{agent}/{held.stem}/end"),
+        ("agent", f"requests/{agent}/poison/submit"),
+        ("operator", f"freezes/{operator}/zz"),
+        ("approver-1", f"decisions/{rig.entity('approver-1')}/{held.stem}"),
+    ]
+    try:
+        for who, path in left:
+            _leave(rig, who, path)
+        # the findings are told, and nothing else comes of them
+        assert rig("operator", "status", held.stem, code=12).json["state"] == "active"
+        rig("operator", "freezes")
+        rig("operator", "grant", other)
+        assert rig("operator", "revoke", held.stem, "--reason", "it was stolen", code=12).json["confirmed"]
+        assert not rig.is_live(token)
+        told = {message for _, rule, message in _findings(rig) if rule == "forged_document"}
+        assert any(left[0][1] in message for message in told), told
+    finally:
+        for _, path in left:
+            rig.admin.delete(f"jitvault/metadata/{path}")
+
+
+def _findings(rig: Rig) -> list[tuple[str, str, str]]:
+    return [tuple(row) for row in rig.rows("SELECT task_id, rule, message FROM findings")]
+
+
+@pytest.mark.parametrize("revise", [False, True])
+def test_a_spec_that_was_signed_again_hides_no_change_of_what_was_approved(rig: Rig, spec: Spec, revise: bool) -> None:
+    rig.recheck()
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    again = file.read_bytes().replace(b"Count the orders.", b"Count the orders twice.")
+    sign_submission(rig.wiring("operator").person, parse_spec(again), revise=revise)
+    before = (rig.admin.read(ROLE) or {})["data"]
+    # what the login may do
+    rig.admin.write(ROLE, {**before, "creation_statements": [*before["creation_statements"], "SELECT 1;"]})
+    try:
+        ended = rig("operator", "status", file.stem, code=None).json
+        assert not rig.is_live(held.token)
+        assert ended["end_reason"] == "drift"
+    finally:
+        rig.admin.write(ROLE, before)
+        rig.recheck()
+
+
+def test_what_was_frozen_stays_so_when_the_key_that_signed_it_is_replaced(rig: Rig, spec: Spec) -> None:
+    key = f"jitvault-transit/keys/jitvault-signer-{rig.entity('operator')}"
+    rig("operator", "freeze", "--agent", "research-agent", "--reason", "an incident", code=None)
+    try:
+        rig.admin.write(f"{key}/rotate")
+        newest = (rig.admin.read(key) or {})["data"]["latest_version"]
+        rig.admin.write(f"{key}/config", {"min_decryption_version": newest})
+        (frozen,) = rig("operator", "freezes").json["freezes"]
+        assert frozen["scope"] == {"agent": "research-agent"}
+        assert "an incident" in rig("operator", "grant", spec(), code=3).error["message"]
+    finally:
+        rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "it is over", code=None)
+        rig.admin.write(f"{key}/config", {"min_decryption_version": 1})
+    rig("operator", "grant", spec())
