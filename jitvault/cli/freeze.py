@@ -27,11 +27,15 @@ def freeze(
     It holds until an operator lifts it with `jitvault unfreeze`. A worker ends what is held; where this command has its
     identity, it does so itself.
     """
-    from jitvault.cli import output, session
+    from jitvault.cli import killswitch, output, session
+    from jitvault.domain.scope import Scope
     from jitvault.services.urgent import covered, end_all
 
     wiring = session.wired()
     sign(agent, template, owner, all_, reason=reason, freezes=True)
+    if not all_ and not killswitch.is_known(wiring, Scope(agent, template, owner)):
+        # it is frozen all the same: the first task of it may be on its way
+        typer.echo(f"no task ever had {agent or template or owner!r:.80}: is the name right?", err=True)
     ended = {}
     if wiring.has_worker:
         ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))

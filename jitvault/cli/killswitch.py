@@ -84,6 +84,20 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     return sorted(d["task_id"] for d in covered if d["state"] in session.HELD | session.ENDING)
 
 
+def is_known(wiring: Wiring, scope: Scope) -> bool:
+    """Whether any task was ever covered by the scope, as far as one can see from here."""
+    from jitvault.errors import NotFound
+    from jitvault.services.killswitch import in_scope
+
+    if not wiring.has_worker:
+        return bool(_published(wiring, scope))
+    try:
+        in_scope(_worker_of(wiring), scope)
+    except NotFound:
+        return False
+    return True
+
+
 def _published(wiring: Wiring, scope: Scope) -> list[Published]:
     from jitvault.cli import session
     from jitvault.cli.render import revision_of

@@ -22,6 +22,7 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Note = Annotated[str, Prose(500)] | Literal[""]
 Called = Annotated[str, Prose(255)] | Literal[""]
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
+_CALLED: TypeAdapter[str] = TypeAdapter(Called)
 
 
 class Paper(Strict):
@@ -116,6 +117,17 @@ def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: s
     if paper.task != task or paper.entity != entity:
         raise SecurityFinding(f"it is about task {paper.task} and by {paper.entity}")
     return paper
+
+
+def check_called(name: str) -> str:
+    """`name`, if it can be one: a freeze of another would count for nothing. Raises InvalidInput."""
+    try:
+        return _CALLED.validate_python(name)
+    except ValidationError as error:
+        said = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise InvalidInput(
+            f"{name!r:.80} is no name: {said}", hint="Take it from `jitvault list` or the spec."
+        ) from None
 
 
 def check_note(note: str) -> str:

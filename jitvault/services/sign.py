@@ -20,7 +20,7 @@ from datetime import datetime
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.extension import Extension, decision_path
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.papers import check_note
+from jitvault.domain.papers import check_called, check_note
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
@@ -105,7 +105,8 @@ def _about(revision: Revision) -> dict[str, object]:
 
 def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> None:
     """Freeze a scope, or lift that. Raises InvalidInput."""
-    fields = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
+    named = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
+    fields = {part: check_called(name) for part, name in named.items()}
     path = f"freezes/{person.entity}/{scope.key}"
     _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
 

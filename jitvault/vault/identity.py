@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from jitvault.ports.vault import Entity
 from jitvault.vault.client import Vault
+
+KEPT_S = 10.0
+"""How long it is believed which group has a name: an administrator can give the name to another one."""
 
 
 class Identity:
@@ -13,7 +17,7 @@ class Identity:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._group_ids: dict[str, str] = {}
+        self._group_ids: dict[str, tuple[str, float]] = {}
 
     def by_id(self, entity_id: str) -> Entity | None:
         return self._entity(f"identity/entity/id/{entity_id}")
@@ -33,10 +37,15 @@ class Identity:
         return self._group_id(group) is not None
 
     def _group_id(self, group: str) -> str | None:
-        if group not in self._group_ids and (answer := self._vault.read(f"identity/group/name/{group}")):
+        found, since = self._group_ids.get(group, (None, 0.0))
+        if found is not None and time.monotonic() - since < KEPT_S:
+            return found
+        self._group_ids.pop(group, None)
+        if (answer := self._vault.read(f"identity/group/name/{group}")) is None:
             # one that is not there is asked for again: an administrator may make it
-            self._group_ids[group] = str(answer["data"]["id"])
-        return self._group_ids.get(group)
+            return None
+        self._group_ids[group] = (str(answer["data"]["id"]), time.monotonic())
+        return self._group_ids[group][0]
 
     def _entity(self, path: str) -> Entity | None:
         answer = self._vault.read(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from attended import Attended, wait_for
-from commands import EXAMPLE
+from commands import EXAMPLE, Quick
 from rig import Rig, own_rig
 
 from jitvault.domain.scope import Scope
@@ -119,3 +119,22 @@ def test_what_is_typed_wrong_freezes_nothing(rig: Rig) -> None:
     rig("operator", "freeze", *AGENT, "--reason", "", code=8)
     rig("operator", "freeze", *AGENT, code=2)
     rig("operator", "revoke", "some-task", "--freeze", *WHY, code=2)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "\u202eab", "a" * 600])
+def test_what_can_be_no_name_is_not_called_frozen(rig: Rig, name: str) -> None:
+    refused = rig("operator", "freeze", "--agent", name, "--reason", "x", code=8)
+    assert "is no name: " in refused.error["message"]
+    assert rig("operator", "freezes").json["freezes"] == []
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_a_name_that_no_task_ever_had_is_frozen_and_doubted(rig: Rig, spec: Spec, worker: bool) -> None:
+    rig("operator", "grant", spec())
+    here = Quick(rig.cli.variables, rig.cli.home)
+    told = here("operator", "freeze", "--agent", "reserch-agent", "--reason", "x", worker=worker)
+    assert "no task ever had 'reserch-agent': is the name right?" in told.stderr
+    here("operator", "unfreeze", "--agent", "reserch-agent", "--reason", "x", worker=worker)
+    told = here("operator", "freeze", "--template", "postgres-readonly", "--reason", "x", worker=worker, code=None)
+    assert "is the name right" not in told.stderr
+    here("operator", "unfreeze", "--template", "postgres-readonly", "--reason", "x", worker=worker)
