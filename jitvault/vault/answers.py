@@ -32,10 +32,6 @@ _NEVER_SENT = (ConnectTimeoutError, NewConnectionError, LocationValueError)
 _NOBODY_ACTIVE = "active cluster node not found"
 
 
-class Unreadable(VaultRejected):
-    """Vault gave what it has, and nobody can read that."""
-
-
 def understood(address: str, method: str, path: str, answer: Answer) -> dict[str, Any]:
     """The answer, if it is one that Vault gives: something else may listen at its address. Raises what it means."""
     status = answer.status_code
@@ -43,7 +39,7 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         found = _json_object(answer)
     except RecursionError:
         # Vault keeps and gives whatever somebody wrote: the one who may write there must not stop who reads
-        raise Unreadable(f"what is at {path} is nested too deeply to be read", status=status, reasons=()) from None
+        raise VaultRejected(f"what is at {path} is nested too deeply to be read", status=status, reasons=()) from None
     if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in ("get", "list"):
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
+from jitvault.errors import VaultRejected
 from jitvault.ports.vault import Stored
-from jitvault.vault.answers import Unreadable
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault"
@@ -37,7 +38,9 @@ class Documents:
         """
         try:
             answer = self._vault.read(f"{MOUNT}/data/{path}")
-        except Unreadable:
+        except VaultRejected as error:
+            if error.status != HTTPStatus.OK:
+                raise
             return Stored({}, _NEVER)
         data = (answer or {}).get("data") or {}
         if not isinstance(data.get("data"), dict):

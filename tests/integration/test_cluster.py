@@ -414,6 +414,7 @@ def test_one_client_follows_the_active_node(cluster: Cluster) -> None:
     assert (alone.address(), alone.lost(victim.address)) == (victim.address, False)
 
 
+@pytest.mark.long
 def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     cluster.step_down()
     standby = cluster.standbys[0]

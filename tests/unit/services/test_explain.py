@@ -60,7 +60,9 @@ def test_what_is_permitted_needs_nothing_else() -> None:
 def test_an_open_finding_is_named_with_what_closes_it() -> None:
     found = explain(POLICIES, asked(loads={"pg": Load(findings=2)}))
     assert found.decision.rules == ("no-access-with-an-open-finding",)
-    assert found.instead == ("no open finding: `jitvault close-findings research-agent` once it was looked into",)
+    assert found.instead == (
+        "no open finding: `jitvault close-findings research-agent --reason WHY` once it was looked into",
+    )
 
 
 def test_what_is_held_is_named() -> None:
