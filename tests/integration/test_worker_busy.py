@@ -90,17 +90,22 @@ def state(rig: Rig, task: str) -> str | None:
 
 
 def test_a_vault_that_takes_few_requests_is_asked_for_less_and_all_is_done(rig: Rig, person: Person) -> None:
+    tasks: list[str] = []
+
+    def all_issued() -> bool:
+        return all(state(rig, task) == "issued" for task in tasks)
+
     with Attended(rig) as worker:
         agenda = worker.started.pool._agenda
         with limited(rig, "", 25), lowest(agenda) as fewest:
-            tasks = [asked(person) for _ in range(6)]
-            wait_for(lambda: all(state(rig, task) == "issued" for task in tasks), 90)
+            tasks.extend(asked(person) for _ in range(6))
+            wait_for(all_issued, 90)
         assert fewest[0] < agenda.hands, "it was not asked for less"
         for _ in range(5):
             # how much is asked for grows with what is taken
             if int(agenda.limit) < agenda.hands:
-                tasks += [asked(person) for _ in range(4)]
-                wait_for(lambda: all(state(rig, task) == "issued" for task in tasks), 30)
+                tasks.extend(asked(person) for _ in range(4))
+                wait_for(all_issued, 30)
         assert int(agenda.limit) == agenda.hands, "it is asked for as much as before"
         for task in tasks:
             assert len(rig.task_tokens(task)) == 1
