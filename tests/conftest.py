@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
+from hypothesis import HealthCheck, settings
 from ledgers import address, new_place
 
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
+
+# how fast an example is made or judged says something of the machine, which others use as well, and nothing of a law
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # started in the background of a script: children would inherit that they cannot be interrupted
