@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -29,16 +30,19 @@ def freeze(
     """
     from jitvault.cli import killswitch, output, session
     from jitvault.domain.scope import Scope
+    from jitvault.errors import JitvaultError
     from jitvault.services.urgent import covered, end_all
 
     wiring = session.wired()
     sign(agent, template, owner, all_, reason=reason, freezes=True)
-    if not all_ and not killswitch.is_known(wiring, Scope(agent, template, owner)):
-        # it is frozen all the same: the first task of it may be on its way
-        typer.echo(f"no task ever had {agent or template or owner!r:.80}: is the name right?", err=True)
     ended = {}
     if wiring.has_worker:
         ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
+    # only now, and whatever comes of it: a doubt keeps no access alive
+    with suppress(JitvaultError):
+        if not all_ and not killswitch.is_known(wiring, Scope(agent, template, owner)):
+            # it is frozen all the same: the first task of it may be on its way
+            typer.echo(f"no task ever had {agent or template or owner!r:.80}: is the name right?", err=True)
     scope = {"agent": agent, "template": template, "owner": owner}
     shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
     if json_:

@@ -149,7 +149,7 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
 
     def prove(hand: Hand, task_id: str, note: str) -> bool:
         proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id))
-        return _is_proven(proofs.get(task_id))
+        return _is_proven(proofs[task_id])
 
     unproven = crew.each("proven", prove, tasks, note)
     deadline = time.monotonic() + wait

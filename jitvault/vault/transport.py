@@ -2,7 +2,7 @@
 
 A grant is thirty small requests, and a session of requests spends more on each than Vault does: cookies, hooks,
 proxies and the environment are looked at, none of which a connection to Vault has. Measured on the same server: 0.80 ms
-of processor time a request through requests, 0.37 ms through this.
+of processor time a request with requests under hvac, 0.43 ms with this.
 """
 
 from __future__ import annotations
