@@ -14,7 +14,7 @@ import cedarpy
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
 from jitvault import shipped
 from jitvault.authorize.cedar import CedarAuthorizer
-from jitvault.authorize.request import entities_of, request_of
+from jitvault.authorize.request import Named, entities_of, request_of
 from jitvault.domain.question import Action, Load, Moment, Principal, Question
 
 RULES, ENTITIES = 100, 1_000
@@ -26,14 +26,14 @@ def run(directory: Path) -> list[Figure]:
     """One question to the shipped policies and as many others as make 100, against cedarpy called with the same
     request and with handles that were made before, one of them of all 1,000 entities.
 
-    A decision of ours makes the handle of the few entities that its question needs each time.
+    A decision of ours makes the handle of the few entities that its question needs when it is first asked.
     """
     policies, schema = _policies()
     authorizer = CedarAuthorizer(policies, schema)
     if len(authorizer.rules) != RULES:
         raise RuntimeError(f"there are {len(authorizer.rules)} rules and not {RULES}")
     questions = _questions()
-    entities = entities_of(questions)
+    entities = entities_of(map(Named.by, questions))
     if len(entities) != ENTITIES:
         raise RuntimeError(f"there are {len(entities)} entities and not {ENTITIES}")
     ours, theirs = itertools.cycle(questions), itertools.cycle([request_of(question) for question in questions])

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import cedarpy
 
-from jitvault.authorize.request import entities_of, request_of
+from jitvault.authorize.request import Named, entities_of, request_of
 from jitvault.authorize.slices import Slice, Slices
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.policy import Decision, Obligations, combine, strictest
@@ -49,6 +50,7 @@ class CedarAuthorizer:
         if twice := sorted({one for one in ids if ids.count(one) > 1}):
             raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
         self._slices = Slices(Slice(handle, self.rules), parsed["staticPolicies"])
+        self._fitting: set[tuple[str, ...]] = set()
         permits = (rule for rule in self.rules.values() if rule.permits)
         needed = {needed.group for rule in permits for needed in rule.obligations.approvals}
         self.groups = frozenset(needed).union(*(rule.groups for rule in self.rules.values()))
@@ -63,9 +65,15 @@ class CedarAuthorizer:
 
         It gets only what the questions speak of: rules, people and templates.
         """
-        entities = cedarpy.Entities.from_json_str(json.dumps(entities_of(questions)))
+        if not questions:
+            return combine([])
+        entities = _entities(tuple(dict.fromkeys(Named.by(question) for question in questions)))
         requests, part = [request_of(question) for question in questions], self._slices.of(questions)
-        results = cedarpy.is_authorized_batch(requests, part.handle, entities, self._schema) if requests else []
+        shapes = {_shape(question) for question in questions}
+        schema = None if shapes <= self._fitting else self._schema
+        results = cedarpy.is_authorized_batch(requests, part.handle, entities, schema)
+        if not any(result.diagnostics.errors for result in results):
+            self._fitting |= shapes
         return combine([self._decision(result, part.rules) for result in results])
 
     def _decision(self, result: cedarpy.AuthzResult, rules_of: Mapping[str, Rule]) -> Decision:
@@ -86,6 +94,17 @@ class CedarAuthorizer:
     def _named(self, text: str) -> str:
         """`text` with each position replaced by the `@id` that its author knows."""
         return _POSITION.sub(lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], text)
+
+
+@lru_cache(maxsize=1024)
+def _entities(named: tuple[Named, ...]) -> cedarpy.Entities:
+    """Who is named as Cedar takes them. A task is asked about again and again, and mostly nothing of it changed."""
+    return cedarpy.Entities.from_json_str(json.dumps(entities_of(named)))
+
+
+def _shape(question: Question) -> tuple[str, ...]:
+    """All of a question by which the schema may refuse it: everything else has one type, whatever its value."""
+    return question.action.value, question.principal.kind, question.agent.kind, question.owner.kind
 
 
 def _where(policies: Mapping[str, str]) -> str:

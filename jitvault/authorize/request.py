@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jitvault.domain.question import Principal, Question
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whom and what a question names, with what Cedar has to know of them."""
+
+    people: tuple[Principal, ...]
+    template: str
+    tier: str
+    data_domains: tuple[str, ...]
+    owner: str
+    lease_budget: int
+
+    @classmethod
+    def by(cls, question: Question) -> Named:
+        return cls(
+            people=(question.principal, question.agent, question.owner),
+            template=question.template,
+            tier=question.tier,
+            data_domains=question.data_domains,
+            owner=question.template_owner,
+            lease_budget=question.lease_budget,
+        )
 
 
 def request_of(question: Question) -> Json:
@@ -36,18 +60,18 @@ def request_of(question: Question) -> Json:
     }
 
 
-def entities_of(questions: Iterable[Question]) -> list[Json]:
-    """Everyone and everything that the questions name, once, and nothing else."""
+def entities_of(named: Iterable[Named]) -> list[Json]:
+    """Everyone and everything that is named, once, and nothing else."""
     people: dict[tuple[str, str], list[Principal]] = {}
     templates: dict[str, Json] = {}
-    for question in questions:
-        for person in (question.principal, question.agent, question.owner):
+    for one in named:
+        for person in one.people:
             people.setdefault((person.kind, person.entity), []).append(person)
-        templates[question.template] = {
-            "tier": question.tier,
-            "data_domains": list(question.data_domains),
-            "owner": question.template_owner,
-            "lease_budget": question.lease_budget,
+        templates[one.template] = {
+            "tier": one.tier,
+            "data_domains": list(one.data_domains),
+            "owner": one.owner,
+            "lease_budget": one.lease_budget,
         }
     groups = sorted({group for same in people.values() for person in same for group in person.groups})
     return [

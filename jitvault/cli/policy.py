@@ -25,6 +25,7 @@ _UNKNOWN = (
     "agent and owner are in no group",
     "no other task holds a lease",
     "the agent has no open finding",
+    "nothing is frozen",
     "the worker has these policies",
 )
 _ABOUT_PARENT = "its parent has this access, you may hand it on, and nobody handed it to the parent"
@@ -116,20 +117,22 @@ def policy_explain(
 ) -> None:
     """Say what would be decided about a spec now, by which rules and why, and what it would take. Nothing is asked for.
 
-    With the worker's identity it counts what is held; without, it says what it assumed.
+    With the worker's identity it counts what is held and sees what is frozen; without, it says what it assumed.
     """
     from jitvault.cli import output, session
     from jitvault.cli.decision import obliged
     from jitvault.cli.local import load_spec
     from jitvault.services.explain import explain
+    from jitvault.services.frozen import frozen_over
 
     wiring = session.wired()
     read = load_spec(wiring, spec)
     asked, assumed = _asked(wiring, read)
     found = explain(wiring.authorizer, asked)
+    frozen = frozen_over(wiring.nameless_worker, asked) if wiring.has_worker else []
     decision, obligations = found.decision, found.decision.obligations
     if json_:
-        told = {"decision": decision.as_json(), "instead": list(found.instead), "assumed": assumed}
+        told = {"decision": decision.as_json(), "instead": list(found.instead), "frozen": frozen, "assumed": assumed}
         typer.echo(output.to_json({"task_id": read.id, **told}))
         return
     facts = {"by": ", ".join(decision.rules) or "no rule"}
@@ -138,9 +141,12 @@ def policy_explain(
     facts |= obliged(obligations.as_json()) if decision.permitted else {}
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
+    if frozen:
+        facts["frozen"] = "; ".join(one["reason"] for one in frozen) + " (`jitvault freezes`)"
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
-    console.print(f"Task {read.id} would be {_word(decision.permitted, obligations)}", highlight=False)
+    word = _word(decision.permitted, obligations)
+    console.print(f"Task {read.id} would be {word}{', were it not frozen' if frozen else ''}", highlight=False)
     output.print_facts(console, facts)
 
 

@@ -58,6 +58,8 @@ NAMES = {
     6: "target_refuses",
     7: "quiet",
 }
+QUIET_N = 7
+"""The check that time alone makes hold."""
 LASTING = "nothing makes up for that"
 """What the evidence of a check ends with that cannot come true any more."""
 _PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)

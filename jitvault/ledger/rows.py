@@ -40,6 +40,7 @@ _TABLES: Mapping[type, Table] = {
     CheckRow: schema.checks,
     OperationRow: schema.operations,
 }
+_ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(_TABLES)}
 _COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in _TABLES}
 _ENUMS: Mapping[tuple[type, str], type] = {
     (TaskRow, "state"): State,
@@ -53,9 +54,13 @@ R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRo
 
 
 def put(connection: Connection, rows: Sequence[Row]) -> None:
-    """Insert each row, or replace the one with its key; neighbours of one kind go in one statement."""
-    for kind, alike in groupby(rows, key=type):
+    """Insert each row, or replace the one with its key; all of one kind go in one statement, what others name first."""
+    for kind, alike in groupby(sorted(rows, key=_order), key=type):
         connection.execute(_upsert(kind, connection.dialect.name), [values_of(row) for row in alike])
+
+
+def _order(row: Row) -> int:
+    return _ORDER[type(row)]
 
 
 @cache

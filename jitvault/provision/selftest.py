@@ -39,6 +39,7 @@ from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
 ISSUER_TTL_S = 60
+LAST_PAUSES_S = (0.1, 0.4, 1.5)
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
     "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
@@ -275,12 +276,8 @@ class _Trial:
 
     def _clean_up(self) -> None:
         """End what was made; `left_behind` says what could not be."""
-        if self._lease_id and not self._revoked:
-            try:
-                self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
-                self._revoked = True
-            except JitvaultError:
-                self.left_behind.append(f"lease {self._lease_id}")
+        if self._lease_id and not self._revoked and not self._take_back():
+            self.left_behind.append(f"lease {self._lease_id}")
         if self._name and (self._let_in or self._is_there()):
             self.left_behind.append(f"{self._name} at the target")
         if self._issuer is not None:
@@ -288,6 +285,20 @@ class _Trial:
             with suppress(JitvaultError):
                 self._issuer.write("auth/token/revoke-self")
             self._issuer.close()
+
+    def _take_back(self) -> bool:
+        """Whether Vault revoked the lease. A session closed just now may still be open at the target for a moment."""
+        for pause_s in (0.0, *LAST_PAUSES_S):
+            time.sleep(pause_s)
+            try:
+                self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+            except VaultUnavailable:
+                break
+            except JitvaultError:
+                continue
+            self._revoked = True
+            break
+        return self._revoked
 
     def _is_there(self) -> bool:
         """Whether the probe still finds the credential; False where it cannot be asked, which a step says."""

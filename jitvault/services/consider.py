@@ -173,8 +173,8 @@ def _was_denied(file: TaskFile) -> bool:
     return file.task.state is State.DENIED and last_said(file).get("denied_by") is not None
 
 
-def still_holds(worker: Worker, file: TaskFile) -> bool:
-    """Whether a granted task's revision is still what its request and templates resolve to: no drift.
+def drift(worker: Worker, file: TaskFile) -> str | None:
+    """What a granted task's request and templates resolve to now and is not what was approved; None for no difference.
 
     What was approved is resolved anew, whatever lies in the request by now: another spec there waits for its own
     decision, and neither ends this one nor hides what became of it.
@@ -183,17 +183,20 @@ def still_holds(worker: Worker, file: TaskFile) -> bool:
     try:
         submitted = submission(worker, file.task.task_id, file.task.requester)
         if submitted is None:
-            return False
+            return "its request is gone"
         now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
-    except InvalidInput:
-        return False
-    return now.digest == approved.digest
+    except InvalidInput as error:
+        return str(error)
+    if now.digest == approved.digest:
+        return None
+    first, *more = difference(approved, now) or ["its digest"]
+    return first + (f", and {len(more)} more" if more else "")
 
 
 def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:
     """Where a task stands whose issue did not finish, if it may be issued again: all of it still holds, read now."""
     revision = Revision.of(file.revision.body)
-    if not still_holds(worker, file):
+    if drift(worker, file) is not None:
         return None
     try:
         standing = stand(worker, revision)

@@ -13,6 +13,7 @@ from jitvault.domain.signing import payload_of
 from jitvault.errors import SecurityFinding
 from jitvault.ports.record import Freeze
 from jitvault.ports.vault import Documents
+from jitvault.services.ask import Asked
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
 from jitvault.services.watch import being_rebuilt
@@ -23,6 +24,13 @@ def frozen_by_all(worker: Worker) -> list[dict[str, Any]]:
     since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
     first = [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
     return [*first, *map(_signed, freezes(worker))]
+
+
+def frozen_over(worker: Worker, asked: Asked) -> list[dict[str, Any]]:
+    """Those of them that cover what is asked about."""
+    agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
+    content = {"agent": agent, "owner": owner, "access": asked.access}
+    return [one for one in frozen_by_all(worker) if Scope(**one["scope"]).covers(content)]
 
 
 def frozen_by_operators(documents: Documents, *, own: str, tripped: Freeze | None) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import digest_of
-from jitvault.domain.confirmation import LASTING, NAMES
+from jitvault.domain.confirmation import LASTING, NAMES, QUIET_N
 from jitvault.domain.extension import extended, said_of
-from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, Verdict
+from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
@@ -98,6 +98,14 @@ def unproven_because(proof: Mapping[str, Any]) -> str | None:
             return f"Vault could not end {lease['lease_id']}: {lease['error']}"
     failed = next((check for check in _checks_in(proof) if not check["ok"]), None)
     return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
+
+
+def resists(file: TaskFile) -> str | None:
+    """Why an end that was begun is not proven, where it is more than that its quiet time is not over yet."""
+    proof = proof_of(file) if file.task.state is State.ENDING else None
+    if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
+        return None
+    return unproven_because(proof)
 
 
 def is_past_proof(proof: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.consider import still_holds
+from jitvault.services.consider import drift
 from jitvault.services.context import Worker
 from jitvault.services.decide import why_not_renewed
 from jitvault.services.due import claim_by, next_beat_by
@@ -114,9 +114,8 @@ def _forbidden(worker: Worker, file: TaskFile) -> Why | None:
 
 
 def _drifted(worker: Worker, file: TaskFile) -> Why | None:
-    if not still_holds(worker, file):
-        return EndReason.DRIFT, {"note": "its templates, policies or engine roles are not the approved ones"}
-    return None
+    what = drift(worker, file)
+    return (EndReason.DRIFT, {"note": f"it is not what was approved: {what:.300}"}) if what is not None else None
 
 
 def keep_reasons(worker: Worker, file: TaskFile, claim: int) -> None:

@@ -15,7 +15,7 @@ from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
 from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_listings, tokens_of
-from jitvault.services.consider import still_holds
+from jitvault.services.consider import drift
 from jitvault.services.context import Worker
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.selftest import under_check
@@ -38,7 +38,7 @@ def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> boo
     # what others were given just now is known once the stream was read up to here
     canary(worker)
     unknown = suspects(worker, file, listed, until=_no_later_than(worker, file))
-    answer = ACCOUNTED if not unknown and still_holds(worker, file) else "not accounted for"
+    answer = ACCOUNTED if not unknown and drift(worker, file) is None else "not accounted for"
     if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())

@@ -19,10 +19,11 @@ from jitvault.errors import (
     VaultUnavailable,
     WaitTimedOut,
 )
-from jitvault.ports.ledger import TaskRow
+from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.ports.turns import Turn
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
+from jitvault.services.proof import resists
 from jitvault.worker.agenda import Agenda, Job
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
@@ -53,6 +54,8 @@ class Pool:
         """`give_back`: let other workers have a due task that was taken and cannot be looked after here."""
         self._supervisor, self._hire, self._health, self._log = supervisor, hire, health, log
         self._agenda, self._changed, self._give_back = agenda, Condition(), give_back
+        # the tasks whose end failed at the last look, each with what was told of it
+        self._resisting: dict[str, str] = {}
 
     def want(self, job: Job, *, news: bool = False) -> bool:
         """Have a task looked after, at once where there is `news` about it; gives whether it waits for a hand alone."""
@@ -75,6 +78,16 @@ class Pool:
         for n in range(self._agenda.hands + self._agenda.may_hang):
             name = f"advance-{n + 1}"
             self._supervisor.start(name, _Hand(self, name).serve)
+
+    def _tell_resisting(self, file: TaskFile) -> None:
+        """Tell why an end goes on failing, each reason once; what the next look mends is not told."""
+        task_id, why = file.task.task_id, resists(file)
+        with self._changed:
+            told = self._resisting.pop(task_id, None)
+            if why is not None:
+                self._resisting[task_id] = "" if told is None else why
+        if why is not None and told not in (None, why):
+            self._log.warning("the end of a task is not proven yet", task=task_id, why=why)
 
     def measure(self) -> None:
         """Tell the health how much is waited for, and forget what is long over."""
@@ -128,10 +141,12 @@ class _Hand:
             self._leave(job, turn)
             return
         patience_s = 0.0 if job.hurry else PATIENCE_S
-        after = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s).task
+        file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
+        after = file.task
         if before is None or before.state is not after.state:
             pool._health.count("transitions", state=after.state.value)
             pool._log.info("task", task=after.task_id, state=after.state.value, **_given(end_reason=after.end_reason))
+        pool._tell_resisting(file)
         self._done(job, before, after, worker)
 
     def _turn(self, job: Job, task: TaskRow, worker: Worker) -> Turn:

@@ -118,6 +118,8 @@ def test_a_change_waits_for_a_new_approval_and_ends_what_was_granted(
         assert any(line.startswith(ground.told) for line in block["changes"])
         ended = rig("operator", "status", held.stem, code=None, extra=extra).json
         assert ended["end_reason"] == "drift" and not rig.is_live(token)
+        (note,) = [event.body["note"] for event in rig.file(held.stem).events if event.kind == "ending"]
+        assert note.startswith(f"it is not what was approved: {block['changes'][0].partition(':')[0]}")
 
 
 def waits_for(rig: Rig, who: str, extra: Extra | None = None) -> list[dict[str, Any]]:

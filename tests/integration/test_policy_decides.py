@@ -212,6 +212,21 @@ def test_explain_says_what_an_operator_without_a_ledger_can_know(rig: Rig, spec:
     assert rig.rows("SELECT count(*) FROM tasks WHERE task_id = ?", file.stem) == [(0,)], "nothing was asked for"
 
 
+def test_explain_says_what_is_frozen(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    rig("operator", "freeze", "--template", "postgres-readonly", "--reason", "the vendor has an incident")
+    try:
+        (one,) = rig("operator", "policy", "explain", file).json["frozen"]
+        assert one["scope"] == {"template": "postgres-readonly"} and one["reason"] == "the vendor has an incident"
+        shown = rig.cli("operator", "policy", "explain", file).stdout
+        assert "were it not frozen" in shown and "the vendor has an incident" in shown
+        away = rig.cli("operator", "policy", "explain", file, "--json", worker=False).json
+        assert away["frozen"] == [] and "nothing is frozen" in away["assumed"]
+    finally:
+        rig("operator", "unfreeze", "--all", "--reason", "it is over")
+    assert rig("operator", "policy", "explain", file).json["frozen"] == []
+
+
 # -- policies that change -----------------------------------------------------------------------------------
 
 

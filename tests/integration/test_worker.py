@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from attended import Attended, wait_for
 from commands import PEOPLE, Quick, without_limits
@@ -209,6 +210,23 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
     assert 1 <= len(pauses) <= 3 and pauses == sorted(pauses), pauses
     failed = worker.log.all_of("task could not be looked after")
     assert failed[0]["error"] == "unexpected KeyError" and "row" not in json.dumps(failed)
+
+
+def test_an_end_that_goes_on_failing_is_told_once_with_its_reason(rig: Rig, person: Quick, spec: Spec) -> None:
+    file = spec()
+    with Attended(rig) as worker, psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        held = rig.use(person("operator", "grant", file, "--json", worker=False).json)
+        session = rig.connect(held.login)
+        target.execute("REVOKE pg_signal_backend FROM vault_manager")
+        try:
+            person("operator", "complete", file.stem, "--wait", "0", code=13, worker=False)
+            (told,) = wait_for(lambda: worker.log.all_of("the end of a task is not proven yet"), 40)
+            assert told["task"] == file.stem and "permission denied to terminate process" in told["why"]
+        finally:
+            target.execute("GRANT pg_signal_backend TO vault_manager")
+        wait_for(lambda: state(rig, file) in ("confirmed", "sealed"), 60)
+        session.close()
+    assert len(worker.log.all_of("the end of a task is not proven yet")) == 1
 
 
 def test_a_loop_that_dies_stops_the_worker_with_its_reason(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from unit.authorize.test_cedar import ASKED, SCHEMA
 
 from jitvault.authorize.cedar import CedarAuthorizer
 from jitvault.authorize.slices import Slices
-from jitvault.domain.question import Action, Question
+from jitvault.domain.question import Action, Principal, Question
 
 TEMPLATES = ("pg-read", "pg-write", "pki")
 RULES = st.builds(
@@ -51,6 +51,36 @@ def test_a_slice_decides_as_the_whole_set(rules: list[str], questions: list[Ques
     found = authorizer.decide(questions)
     with mock.patch.object(Slices, "of", lambda slices, _: slices._whole):
         assert authorizer.decide(questions) == found
+
+
+PEOPLE = st.builds(
+    lambda kind, entity, groups: Principal(kind, entity, f"name of {entity}", groups),
+    st.sampled_from(["Operator", "Agent"]),
+    st.sampled_from(["e-1", "e-2"]),
+    st.sampled_from([(), ("jitvault-operators",), ("jitvault-agents", "jitvault-operators")]),
+)
+ANYBODYS = st.builds(
+    lambda action, principal, agent, owner, template: replace(
+        ASKED, action=action, principal=principal, agent=agent, owner=owner, template=template
+    ),
+    st.sampled_from(Action),
+    PEOPLE,
+    PEOPLE,
+    PEOPLE,
+    st.sampled_from(TEMPLATES),
+)
+
+
+@given(questions=st.lists(ANYBODYS, min_size=1, max_size=6))
+def test_what_was_asked_before_changes_no_decision(questions: list[Question]) -> None:
+    policies = {"a": '@id("p") permit (principal, action, resource) when { context.window_s > 0 };'}
+    asked_before = CedarAuthorizer(policies, SCHEMA)
+    for question in questions:
+        fresh = CedarAuthorizer(policies, SCHEMA).decide([question])
+        assert asked_before.decide([question]) == fresh
+        kinds = (question.agent.kind, question.owner.kind)
+        asks = question.principal.kind == "Operator" or question.action in (Action.EXTEND, Action.DELEGATE)
+        assert fresh.permitted == (asks and kinds == ("Agent", "Operator"))
 
 
 def test_a_rule_for_another_template_is_not_looked_at() -> None:
