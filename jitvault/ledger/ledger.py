@@ -44,6 +44,7 @@ _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"
 # nobody else changes it before this is over; that rows of others name it is no change
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
+_FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
 _MANY_LINES = 2_000
 
 
@@ -120,7 +121,6 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             current = next((r for r in revisions if r.revision == task.revision), None)
             if current is None:
                 raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
-            found = select(schema.findings).where(schema.findings.c.task_id == task_id).order_by("id")
             return TaskFile(
                 task=task,
                 revision=current,
@@ -135,7 +135,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
                 checks=of_task(connection, CheckRow, task_id, "subject", "n"),
                 operations=of_task(connection, OperationRow, task_id, "sent_at"),
                 events=_events(connection, task_id),
-                findings=tuple(dict(row) for row in connection.execute(found).mappings()),
+                findings=tuple(dict(row) for row in connection.execute(_FOUND, {"task_id": task_id}).mappings()),
             )
 
     def trail(self, file: TaskFile) -> Trail:

@@ -44,11 +44,11 @@ class SqlOrphans:
 
     @contextmanager
     def claim_sweep(self) -> Iterator[int]:
-        with held(self._db, schema.installation, schema.installation.c.one == 1, "what belongs to no task") as epoch:
+        with held(self._db, schema.installation.c.one, 1, "what belongs to no task") as epoch:
             yield epoch
 
     def extend_sweep(self, claim: int) -> None:
-        if not extend(self._db, schema.installation, schema.installation.c.one == 1, claim):
+        if not extend(self._db, schema.installation.c.one, 1, claim):
             raise _taken_over()
 
     def keep(

@@ -6,10 +6,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, true, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, select, true, update
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
@@ -23,6 +23,38 @@ from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
 from jitvault.ports.record import Freeze, Gap, Reading, Written
 
+_SOURCE = schema.audit_sources.c
+
+
+def _unseen() -> Select[str]:
+    op, line, gap = schema.operations.c, schema.observations.c, schema.audit_gaps.c
+    ours = select(schema.worker_sessions.c.accessor_hmac)
+    seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
+    # what is missing before a gap may be what is missing in it
+    excused = select(gap.source).where(gap.at >= op.answered_at)
+    before: BindParameter[datetime] = bindparam("before")
+    return select(op.op_id).where(
+        op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists(), ~excused.exists()
+    )
+
+
+def _tripped() -> Select[str, str, datetime]:
+    freeze = schema.freezes.c
+    tripped = (freeze.lifted_at.is_(None), ~is_recovery())
+    return select(freeze.reason, freeze.line, freeze.at).where(*tripped).order_by(freeze.id).limit(1)
+
+
+# made once: to put one together takes longer than to run it
+_READINGS, _UNSEEN, _TRIPPED = select(schema.audit_sources), _unseen(), _tripped()
+_MOVE_ON = (
+    update(schema.audit_sources)
+    .where(
+        _SOURCE.name == bindparam("source"),
+        *(_SOURCE[field.name] == bindparam(f"was_{field.name}") for field in fields(Position)),
+    )
+    .values({name: bindparam(name) for name in (*(field.name for field in fields(Position)), "read_at")})
+)
+
 
 class SqlRecord:
     """`jitvault.ports.record.Record` with SQLAlchemy Core."""
@@ -35,7 +67,7 @@ class SqlRecord:
 
     def readings(self) -> Mapping[str, Reading]:
         with self._db.read() as connection:
-            rows = connection.execute(select(schema.audit_sources)).mappings().all()
+            rows = connection.execute(_READINGS).mappings().all()
         return {
             row["name"]: Reading(
                 row["name"],
@@ -52,8 +84,7 @@ class SqlRecord:
 
     @contextmanager
     def claim_source(self, source: str) -> Iterator[int]:
-        table = schema.audit_sources
-        with held(self._db, table, table.c.name == source, f"audit source {source}") as epoch:
+        with held(self._db, schema.audit_sources.c.name, source, f"audit source {source}") as epoch:
             yield epoch
 
     def turn(self, source: str) -> AbstractContextManager[object]:
@@ -102,15 +133,8 @@ class SqlRecord:
             return [Gap(*row) for row in connection.execute(query)]
 
     def unseen_operations(self, before: datetime) -> list[str]:
-        op, line, gap = schema.operations.c, schema.observations.c, schema.audit_gaps.c
-        ours = select(schema.worker_sessions.c.accessor_hmac)
-        seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
-        # what is missing before a gap may be what is missing in it
-        excused = select(gap.source).where(gap.at >= op.answered_at)
-        missing = (op.state == OpState.ANSWERED, op.answered_at < before, ~seen.exists(), ~excused.exists())
-        query = select(op.op_id).where(*missing)
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            return list(connection.execute(_UNSEEN, {"before": before}).scalars())
 
     def session(self, accessor_hmac: str, at: datetime) -> None:
         values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
@@ -154,11 +178,8 @@ class SqlRecord:
     # -- freezes ---------------------------------------------------------------------------------------
 
     def freeze(self) -> Freeze | None:
-        freeze = schema.freezes.c
-        tripped = (freeze.lifted_at.is_(None), ~is_recovery())
-        query = select(freeze.reason, freeze.line, freeze.at).where(*tripped).order_by(freeze.id)
         with self._db.read() as connection:
-            row = connection.execute(query.limit(1)).first()
+            row = connection.execute(_TRIPPED).first()
         return Freeze(*row) if row else None
 
     def written(self, *, since: datetime) -> Sequence[Written]:
@@ -186,10 +207,8 @@ def _change_source(connection: Connection, source: str, claim: int, **values: ob
 
 def _move_on(connection: Connection, source: str, after: Position, to: Position, at: datetime) -> None:
     """Note how far a source was read. Raises WrongState where it is not `after` any more: somebody else has read on."""
-    table = schema.audit_sources
-    here = [table.c[name] == value for name, value in asdict(after).items()]
-    change = update(table).where(table.c.name == source, *here).values(**asdict(to), read_at=at)
-    if connection.execute(change).rowcount != 1:
+    was = {f"was_{name}": value for name, value in asdict(after).items()}
+    if connection.execute(_MOVE_ON, {"source": source, **was, **asdict(to), "read_at": at}).rowcount != 1:
         raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
 
 from jitvault.domain.evidence import Canary, done
 from jitvault.domain.intake import wanted
@@ -43,6 +43,27 @@ _ADDRESS_LIFE = timedelta(days=1)
 CLAIM = "claim"
 """Of a document about a task, in the line's detail: the newest claim of that task when the line was entered."""
 
+# made once: to put one together takes longer than to run it, and each batch of lines takes all of them
+_LINE = schema.observations.c
+_CANARY = select(schema.observations).where(
+    _LINE.subject == bindparam("expected"),
+    _LINE.source == bindparam("source"),
+    _LINE.kind == Kind.CANARY,
+    _LINE.closing,
+)
+_OUR_SESSIONS = select(schema.worker_sessions)
+_KNOWN = select(_LINE.line).where(_LINE.line.in_(bindparam("lines", expanding=True)))
+_GRANTS = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(bindparam("accessors", expanding=True)))
+_ENTER = insert(schema.observations)
+_NAMED = select(schema.observations).where(_LINE.alias.in_(bindparam("tokens", expanding=True)))
+_WAITING = select(schema.observations).where(_LINE.token.in_(bindparam("aliases", expanding=True)))
+_OPS: BindParameter[str] = bindparam("ops", expanding=True)
+_SETTLE = (
+    update(schema.operations)
+    .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.state == OpState.ANSWERED)
+    .values(state=OpState.SETTLED)
+)
+
 
 def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
     """Write the lines of a batch that are not known yet, and everything that they mean."""
@@ -55,7 +76,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     if not new:
         return
     new = _with_claims(connection, new)
-    connection.execute(insert(schema.observations), [observation_values(o) for o in new])
+    connection.execute(_ENTER, [observation_values(o) for o in new])
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
     ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
@@ -66,11 +87,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
 
 def find_canary(connection: Connection, source: str, expected: str) -> Canary | None:
     """The canary whose HMAC is `expected`, once its own line was read."""
-    line = schema.observations.c
-    query = select(schema.observations).where(
-        line.subject == expected, line.source == source, line.kind == Kind.CANARY, line.closing
-    )
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(_CANARY, {"expected": expected, "source": source}).mappings().first()
     return Canary(Place(source, row["epoch"], row["offset"]), row["at"]) if row else None
 
 
@@ -90,7 +107,7 @@ def _only_names_a_token(o: Observation) -> bool:
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
     """The accessor HMACs of the worker's own tokens; where each acts from is noted on the way."""
     table = schema.worker_sessions
-    known = {row.accessor_hmac: row.remote for row in connection.execute(select(table))}
+    known = {row.accessor_hmac: row.remote for row in connection.execute(_OUR_SESSIONS)}
     for o in new:
         if o.kind is Kind.CANARY and o.remote and known.get(o.actor, o.remote) != o.remote:
             known[o.actor] = o.remote
@@ -131,11 +148,7 @@ def _settle_operations(connection: Connection, new: Iterable[Observation], sessi
     """
     ops = {o.op for o in new if o.op and o.closing and o.actor in sessions}
     if ops:
-        connection.execute(
-            update(schema.operations)
-            .where(schema.operations.c.op_id.in_(ops), schema.operations.c.state == OpState.ANSWERED)
-            .values(state=OpState.SETTLED)
-        )
+        connection.execute(_SETTLE, {"ops": list(ops)})
 
 
 def _alarm(
@@ -177,21 +190,21 @@ def _used_again(connection: Connection, ops: Sequence[str], sessions: frozenset[
 
 def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:
     """Which task token each token stands for that `lines` name, by them and by all lines before."""
-    line, found, asked = schema.observations.c, list(lines), set[str]()
+    found, asked = list(lines), set[str]()
     while wanted := {o.token for o in found if o.token} - asked:
         asked |= wanted
         # what was wrapped again stands for what the wrapping before stood for
-        rows = connection.execute(select(schema.observations).where(line.alias.in_(wanted))).mappings()
+        rows = connection.execute(_NAMED, {"tokens": list(wanted)}).mappings()
         found += [get_observation(row) for row in rows]
     return aliases(found)
 
 
 def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observation]:
     """Lines that were read before the one that says which token they are about: several files have no order."""
-    line, found, asked = schema.observations.c, list(new), set[str]()
+    found, asked = list(new), set[str]()
     while wanted := {o.alias for o in found if o.alias} - asked:
         asked |= wanted
-        rows = connection.execute(select(schema.observations).where(line.token.in_(wanted))).mappings()
+        rows = connection.execute(_WAITING, {"aliases": list(wanted)}).mappings()
         found += [get_observation(row) for row in rows]
     return [o for o in found[len(new) :] if o not in new]
 
@@ -199,8 +212,7 @@ def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observa
 def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observation]:
     """The lines of a batch that the ledger does not have: the same bytes twice change nothing."""
     by_line = {o.line: o for o in seen}
-    query = select(schema.observations.c.line).where(schema.observations.c.line.in_(by_line))
-    known = set(connection.execute(query).scalars())
+    known = set(connection.execute(_KNOWN, {"lines": list(by_line)}).scalars())
     return [o for line, o in by_line.items() if line not in known]
 
 
@@ -209,8 +221,8 @@ def _tell_tasks(
 ) -> None:
     """Enter the leases that the lines show, and give each task that they concern one event."""
     accessors = {o.actor for o in lines} | {o.subject for o in lines} | set(stands_for.values())
-    query = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(sorted(a for a in accessors if a)))
-    grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
+    named = {"accessors": sorted(a for a in accessors if a)}
+    grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(_GRANTS, named).mappings()}
     by_task: dict[str, list[tuple[GrantRow, Observation]]] = {}
     for grant, line in linked(lines, grants, stands_for):
         by_task.setdefault(grant.task_id, []).append((grant, line))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import WrongState
@@ -17,6 +17,9 @@ from jitvault.ports.turns import Turn
 
 _TASK = schema.tasks.c
 _IN_ONE_QUERY = 500
+_CLAIMED = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(
+    _TASK.task_id == bindparam("task_id")
+)
 
 
 class SqlTurns:
@@ -27,28 +30,27 @@ class SqlTurns:
 
     @contextmanager
     def claim(self, task_id: str, *, partly: bool = False) -> Iterator[int]:
-        taken, row = self._taken.pop(task_id, None), _TASK.task_id == task_id
-        with held(self._db, schema.tasks, row, f"task {task_id}", taken=taken, partly=partly) as epoch:
+        taken = self._taken.pop(task_id, None)
+        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, partly=partly) as epoch:
             yield epoch
 
     def extend(self, task_id: str, claim: int) -> None:
-        if not extend(self._db, schema.tasks, _TASK.task_id == task_id, claim):
+        if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
-        row, taken = _TASK.task_id == task_id, self._taken.pop(task_id, None)
-        if taken is not None and is_ours(self._db, schema.tasks, row, taken):
+        taken = self._taken.pop(task_id, None)
+        if taken is not None and is_ours(self._db, _TASK.task_id, task_id, taken):
             self._taken[task_id] = taken if taken.is_fresh else Taken(taken.epoch)
             return Turn.OURS
-        query = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(row)
         # most turns that are not ours are seen by a read, which costs no commit
         with self._db.read() as connection:
-            found = connection.execute(query).first()
+            found = connection.execute(_CLAIMED, {"task_id": task_id}).first()
         if found is None:
             return Turn.OURS
         if since is not None and found.claim_epoch > since and found.claim_until == DONE:
             return Turn.OVER
-        epoch = take(self._db, schema.tasks, row) if found.free else None
+        epoch = take(self._db, _TASK.task_id, task_id) if found.free else None
         if epoch is None:
             return Turn.ANOTHERS
         self._taken[task_id] = Taken(epoch)
@@ -78,7 +80,7 @@ class SqlTurns:
     def give_back(self, task_id: str) -> None:
         taken = self._taken.pop(task_id, None)
         if taken is not None:
-            give_back(self._db, schema.tasks, _TASK.task_id == task_id, taken.epoch, LEFT)
+            give_back(self._db, _TASK.task_id, task_id, taken.epoch, LEFT)
 
     def give_all_back(self) -> None:
         for task_id in list(self._taken):
