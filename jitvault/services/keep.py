@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.lifetime import increment, renew_at
+from jitvault.domain.lifetime import increment, least, renew_at
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.acts import DONE, intended, left
@@ -31,7 +31,9 @@ def keep(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     """
     now, ends_at = worker.now(), file.task.ends_at
     due = [row for row in renewed(file) if row.renew_at is not None and row.renew_at <= now]
-    seconds = increment(now, ends_at, file.grants[-1].step_s) if ends_at else 0
+    # no longer at a time than this worker gives, whatever stands in the row
+    step_s = least(file.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
+    seconds = increment(now, ends_at, step_s) if ends_at else 0
     if due and seconds:
         return _renew(worker, file, claim, due, seconds)
     look = look_at(worker, file)

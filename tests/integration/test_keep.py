@@ -104,6 +104,15 @@ def test_a_lease_is_cut_to_a_step_by_any_command_that_has_the_workers_identity(r
     rig("operator", "complete", file.stem)
 
 
+def test_a_step_that_was_edited_in_the_ledger_gives_no_more_than_the_workers_own(rig: Rig, spec: Spec) -> None:
+    file = spec(more="  network: loopback\n")
+    held = rig.active(file)
+    assert rig.sql("UPDATE grants SET step_s = 900 WHERE task_id = ?", file.stem) == 1
+    rig("operator", "status", file.stem)
+    assert renewals(rig, file.stem, "renew_lease") and lease_ttl(rig, held.lease_id) <= STEP_S
+    rig("operator", "complete", file.stem)
+
+
 def test_what_cannot_be_renewed_is_left_alone(rig: Rig, spec: Spec) -> None:
     file = spec(template="pki-service", choices="{service: orders}")
     rig("operator", "grant", file, code=4)
