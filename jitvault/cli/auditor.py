@@ -25,7 +25,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds. Without a
     ledger it shows what a worker last published in Vault, and how old that is.
     """
-    from jitvault.cli import fallback, render, session
+    from jitvault.cli import fallback, overview, session
     from jitvault.errors import (
         AuditUntrusted,
         Frozen,
@@ -59,13 +59,13 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     else:
         document = session.known(wiring, task)
         shown = fallback.told(wiring, session.with_ends_asked_for(wiring, document))
-        render.published(shown, wiring.clock.now(), as_json=json_)
+        overview.published(shown, wiring.clock.now(), as_json=json_)
         session.check_findings(document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
     held_up = freeze or rebuilding(wiring.ledger)
     shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
-    render.status({**shown, "published": None}, as_json=json_)
+    overview.status({**shown, "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []

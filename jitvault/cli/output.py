@@ -109,13 +109,13 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def indented(line: str, width: int) -> str:
+def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
     """Text below something: words are wrapped, what goes on is indented, an id is never folded."""
     return textwrap.fill(
         line,
         width,
-        initial_indent="  ",
-        subsequent_indent="    ",
+        initial_indent=first,
+        subsequent_indent=rest,
         break_long_words=False,
         break_on_hyphens=False,
     )

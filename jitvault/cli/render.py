@@ -13,16 +13,12 @@ from jitvault.cli.decision import told
 from jitvault.cli.output import NewFile, text, to_json
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from rich.console import Console
 
     from jitvault.agent.unwrap import TaskToken
     from jitvault.domain.revision import Revision
 
 Published = Mapping[str, Any]
-
-_MOST_USES = 12
 
 
 def revision_of(document: Published) -> Revision:
@@ -54,7 +50,7 @@ def decided(document: Published, *, as_json: bool) -> None:
     console.print(f"Task {task} is {output.coloured(state)}", highlight=False)
     output.print_facts(console, {"digest": document["digest"]}, least=len("missing"))
     missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document["missing"]]
-    absent = [{"refused": one} for one in _uncounted(document)]
+    absent = [{"refused": one} for one in uncounted(document)]
     because = [{"because": document["why_denied"]}] if document["why_denied"] else []
     for fact in (*missing, *absent, *because, {"next": shown["next"]}):
         output.print_facts(console, fact, least=len("missing"))
@@ -119,7 +115,7 @@ def ended(document: Published, *, as_json: bool) -> None:
     console.print(
         f"Task {proof['task_id']} is {output.coloured(proof['state'])} ({proof['end_reason']})", highlight=False
     )
-    _print_proof(console, proof)
+    print_proof(console, proof)
 
 
 def proposal(
@@ -200,139 +196,13 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | 
             console.print(f"  {name}  {text_of}", markup=False, highlight=False, soft_wrap=True)
 
 
-def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(to_json(shown))
-        return
-    from rich.text import Text
-
-    from jitvault.cli import timeline
-    from jitvault.domain.revision import unasked
-
-    console = output.console()
-    content = shown["revision"]["content"]
-    reason = f" ({shown['end_reason']})" if shown["end_reason"] else ""
-    console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}{reason}", highlight=False)
-    facts = {
-        "requester": content["requester"]["name"],
-        "agent": content["agent"]["name"],
-        "owner": content["owner"]["name"],
-        "intent": content["spec"]["spec"]["intent"],
-        **_family(shown),
-        "risk": content["risk"],
-        "revision": str(shown["revision"]["number"]),
-        "digest": shown["digest"],
-        "policy": told(shown["decision"]),
-        "decisions": _decisions(shown) or "none needed or made",
-    }
-    if alone := unasked(content["access"]):
-        facts["proof"] = f"not by the target for {'; '.join(alone)}"
-    if shown["grant"]:
-        grant = shown["grant"]
-        facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
-        facts["ttl"] = f"{grant['ttl_s']} s of {grant['requested_ttl_s']} s asked for, {grant['step_s']} s at a time"
-        facts["deadline"] = output.readable(shown["ends_at"])
-        facts |= _more_time(shown)
-    facts |= _ended(shown)
-    if shown["state"] == "ending" and shown["due_at"]:
-        facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
-    output.print_facts(console, facts)
-    _print_asked(console, shown["end_requested"])
-    if shown["frozen"]:
-        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red", markup=False, highlight=False)
-    for finding in shown["findings"]:
-        console.print(f"  FINDING    {finding['message']}", style="red", markup=False, highlight=False)
-        named = f"{finding['rule']}" + (
-            f", line {finding['line'][:16]}, request {finding['request_id']}" if finding["line"] else ""
-        )
-        console.print(f"             {named}", style="red", markup=False, highlight=False, soft_wrap=True)
-    _print_uses(console, shown["uses"])
-    if shown["proof"]:
-        _print_proof(console, shown["proof"])
-    table = output.new_table("when (UTC)", "what happened")
-    for when, what in timeline.rows(shown["timeline"]):
-        table.add_row(when, Text(what))
-    console.print(table)
-
-
-def _decisions(shown: Mapping[str, Any]) -> str:
-    """Those that count, and why others do not."""
-    counted = [f"{d['name']}: {d['decision']}" for d in shown["decisions"]]
-    return "; ".join([", ".join(counted), *_uncounted(shown)] if counted else _uncounted(shown))
-
-
-def _uncounted(shown: Mapping[str, Any]) -> list[str]:
+def uncounted(shown: Mapping[str, Any]) -> list[str]:
+    """The decisions that do not count, each with the reason."""
     return [f"{one['name']} {one['why']}" for one in shown["refused"]]
 
 
-def _ended(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Who ended the task and who closed it without proof, when and why, as far as that has happened."""
-    facts, ended, forced = {}, shown["ended"], (shown["proof"] or {}).get("forced")
-    if ended:
-        by = f" by {ended['name']}" if ended["name"] else ""
-        facts["ended"] = f"{output.readable(ended['at'])}{by}" + (f": {ended['note']}" if ended["note"] else "")
-    if forced:
-        facts["forced"] = f"by {forced['name']}: {forced['reason']}"
-    return facts
-
-
-def _more_time(shown: Mapping[str, Any]) -> dict[str, str]:
-    """What the task got beyond its window, and what was asked for last and is not granted."""
-    facts, last = {}, shown["extension"]
-    if shown["extensions"]:
-        told = (f"{one['seconds']} s for {one['by']['name']} ({one['reason']})" for one in shown["extensions"])
-        facts["extended"] = ", ".join(told)
-    held = shown["state"] in ("issuing", "issued", "active")
-    if held and last is not None and last["state"] != "extended":
-        missing = ", ".join(f"{each['count']} of {each['group']}" for each in last["missing"])
-        waits = f"waits for {missing or 'its requester'}" if last["error"] is None else last["error"]["message"]
-        asked = last["content"]
-        facts["more time"] = f"{asked['seconds']} s asked for by {asked['by']['name']}: {waits}"
-    return facts
-
-
-def _family(shown: Mapping[str, Any]) -> dict[str, str]:
-    """What is above and below the task, where there is something."""
-    above, below = " → ".join(shown["delegation"]), ", ".join(shown["children"])
-    return {**({"handed on by": above} if above else {}), **({"handed on to": below} if below else {})}
-
-
-def _print_asked(console: Console, asked: Sequence[Mapping[str, Any]]) -> None:
-    """Who asked for the end of the task, while no worker has taken that up."""
-    for one in asked:
-        why = f": {one['note']}" if one["note"] else ""
-        line = f"  end requested by {one['by']} at {output.readable(one['at'])}, waits for a worker{why}"
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
-    """What the task's tokens did, by the audit stream."""
-    for use in uses[:_MOST_USES]:
-        act, times = use["act"].replace("_", " "), "" if use["count"] == 1 else f" {use['count']} times"
-        line = f"  {act:<15}{use['path']}{times} from {', '.join(use['addresses'])}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if len(uses) > _MOST_USES:
-        console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all", markup=False, highlight=False)
-
-
-def published(document: Published, now: datetime, *, as_json: bool) -> None:
-    """What the worker published, for whoever has no ledger, and what is not known from it."""
-    from jitvault.cli import fallback
-
-    shown = {k: v for k, v in document.items() if k not in ("body", "installation")}
-    if as_json:
-        typer.echo(to_json(shown))
-        return
-    decided(document, as_json=False)
-    held_up = {"held up": document["error"]["message"]} if document["error"] else {}
-    facts = {**_ended(document), **held_up, **fallback.facts(document, now)}
-    output.print_facts(output.console(), facts, least=len("missing"))
-    _print_asked(output.console(), document["end_requested"])
-    if document["proof"]:
-        _print_proof(output.console(), document["proof"])
-
-
-def _print_proof(console: Console, proof: Mapping[str, Any]) -> None:
+def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
+    """Each credential with its verdict and checks, and what those that do not hold say."""
     if proof["confirmed"]:
         console.print(
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
