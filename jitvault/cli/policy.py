@@ -146,7 +146,7 @@ def policy_explain(
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
     word = _word(decision.permitted, obligations)
-    console.print(f"Task {read.id} would be {word}{', were it not frozen' if frozen else ''}", highlight=False)
+    console.print(f"Task {read.id} would be {word}{', and it is frozen' if frozen else ''}", highlight=False)
     output.print_facts(console, facts)
 
 

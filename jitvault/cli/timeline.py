@@ -63,12 +63,18 @@ def _when(at: str) -> str:
     return at[:23].replace("T", " ")
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
     body, words = bodies[0], event.replace("_", " ")
     match event:
         case "observed":
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
-            return f"observed {lines} audit lines" + (f", {leases} new leases" if leases else "")
+            return f"observed {_counted(lines, 'audit line')}" + (
+                f", {_counted(leases, 'new lease')}" if leases else ""
+            )
         case "recovered":
             told = body["from"]
             return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"

@@ -219,7 +219,7 @@ def test_explain_says_what_is_frozen(rig: Rig, spec: Spec) -> None:
         (one,) = rig("operator", "policy", "explain", file).json["frozen"]
         assert one["scope"] == {"template": "postgres-readonly"} and one["reason"] == "the vendor has an incident"
         shown = rig.cli("operator", "policy", "explain", file).stdout
-        assert "were it not frozen" in shown and "the vendor has an incident" in shown
+        assert "would be approved at once, and it is frozen" in shown and "the vendor has an incident" in shown
         away = rig.cli("operator", "policy", "explain", file, "--json", worker=False).json
         assert away["frozen"] == [] and "nothing is frozen" in away["assumed"]
     finally:

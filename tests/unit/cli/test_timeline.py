@@ -101,7 +101,7 @@ def test_tries_before_and_after_something_else_are_not_mixed() -> None:
 def test_lines_that_were_read_are_added_up() -> None:
     read = [("observed", {"lines": ["x"] * n, "leases": ["l"] * leases}) for n, leases in ((4, 1), (2, 0))]
     assert [what for _, what in rows(events(*read))] == [
-        "observed 6 audit lines, 1 new leases (2 times, last at 00:00:01)"
+        "observed 6 audit lines, 1 new lease (2 times, last at 00:00:01)"
     ]
 
 
