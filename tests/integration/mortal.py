@@ -114,7 +114,7 @@ def until_done(rig: Rig, *arguments: str | Path) -> dict[str, Any]:
 
 
 def live_wrappings(rig: Rig, *outputs: str) -> set[str]:
-    """The wrapping tokens in what was printed that can still be unwrapped."""
-    printed = {w["token"] for text in outputs if text for w in json.loads(text)["wrapping"]}
+    """The wrapping tokens in what was printed that can still be unwrapped; a grant that waits has none."""
+    printed = {w["token"] for text in outputs if text for w in json.loads(text).get("wrapping", ())}
     vault = rig.vault(rig.token_of("agent"))
     return {token for token in printed if Wrapping(vault).creation_path(Secret(token))}
