@@ -61,6 +61,8 @@ def test_a_spec_that_was_signed_again_hides_no_change_of_what_was_approved(rig: 
     held = rig.use(rig.granted(file), read=False)
     again = file.read_bytes().replace(b"Count the orders.", b"Count the orders twice.")
     sign_submission(rig.wiring("operator").person, parse_spec(again), revise=revise)
+    # by itself it ends nothing
+    assert rig("operator", "status", file.stem, code=None).json["end_reason"] is None and rig.is_live(held.token)
     before = (rig.admin.read(ROLE) or {})["data"]
     # what the login may do
     rig.admin.write(ROLE, {**before, "creation_statements": [*before["creation_statements"], "SELECT 1;"]})
