@@ -219,13 +219,21 @@ def _carries(wiring: Wiring, document: Published, revision: Revision) -> bool:
         return True
     if not _approved_more(document, me):
         raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")
-    return bool(document["extension"]["state"] == "extended")
+    return _carried_more(document, me)
 
 
 def _approved_more(document: Published, entity: str) -> bool:
     """Whether the entity's approval of more time counts."""
-    extension = document["extension"] or {"approved_by": ()}
-    return entity in {one["entity"] for one in extension["approved_by"]}
+    return _carried_more(document, entity) or _is_among(document["extension"], entity)
+
+
+def _carried_more(document: Published, entity: str) -> bool:
+    """Whether it is by the entity's approval that the task was extended, lately or before."""
+    return any(_is_among(one, entity) for one in document.get("extensions", ()))
+
+
+def _is_among(extension: Mapping[str, Any] | None, entity: str) -> bool:
+    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
 
 
 def _refusal(document: Published, entity: str) -> str | None:

@@ -75,6 +75,8 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
             return f"observed {_counted(lines, 'audit line')}" + (
                 f", {_counted(leases, 'new lease')}" if leases else ""
             )
+        case "handed_on":
+            return f"handed on to {body['to']}"
         case "recovered":
             told = body["from"]
             return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"

@@ -107,6 +107,8 @@ OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED,
 
 BEGUN_AGAIN = frozenset({"unproven", "late_lease"})
 """The events with which all of a task is looked up and ended anew."""
+HANDED_ON = "handed_on"
+"""The event by which a part of a task's access is handed on, in the transaction that begins the other one's issue."""
 RECOVERED = "recovered"
 """The event with which a lost or older ledger goes on from what Vault says: it may pass over states."""
 RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})

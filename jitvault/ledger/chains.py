@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -46,18 +48,32 @@ def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
     task, event = schema.tasks.c, schema.events.c
     columns = [event[column.name] for column in schema.events.c]
     joined = schema.events.join(schema.tasks, task.task_id == event.task_id)
-    query = select(*columns, task.head, task.seq.label("last")).select_from(joined).order_by(event.task_id, event.seq)
+    query = (
+        select(*columns, task.head, task.seq.label("last"), task.state, task.ends_at)
+        .select_from(joined)
+        .order_by(event.task_id, event.seq)
+    )
     rows = connection.execution_options(yield_per=_AT_ONCE).execute(query)
     for task_id, of_task in groupby(rows, key=attrgetter("task_id")):
         told = list(of_task)
         problems = breaks([Event(*row[: len(columns)]) for row in told], head=told[0].head)
         if told[-1].seq != told[0].last:
             problems.append(f"the task says that it has {told[0].last} events")
+        problems += _set_by_hand(told)
         if problems:
             yield task_id, problems
     bare = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
     for task_id in connection.execute(bare).scalars():
         yield task_id, ["the task has no events"]
+
+
+def _set_by_hand(told: Sequence[Any]) -> Iterator[str]:
+    """What of a task's own row is not what its chain says; the rest of its rows is compared before anything is done."""
+    ends = [row.body["ends_at"] for row in told if row.body.get("ends_at")]
+    if told[-1].body.get("state") != told[0].state:
+        yield f"its state was set to {told[0].state} by hand"
+    if told[0].ends_at != (datetime.fromisoformat(ends[-1]) if ends else None):
+        yield "its deadline was set by hand"
 
 
 def lacking(database: Database, heads: Mapping[str, tuple[int, str]]) -> list[str]:

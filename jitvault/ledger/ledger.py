@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HOLDING, RECOVERED, State, check_move
+from jitvault.domain.lifecycle import HANDED_ON, HOLDING, RECOVERED, State, check_move
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
@@ -44,6 +44,10 @@ _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"
 # nobody else changes it before this is over; that rows of others name it is no change
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
+_CHILDREN = select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id"))
+_HANDED_ON = select(schema.events.c.body).where(
+    schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == HANDED_ON
+)
 _FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
 _MANY_LINES = 2_000
 
@@ -79,6 +83,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
                 check_not_recovering(connection, task_id)
             if admission is not None:
                 admit(connection, admission)
+                _hand_on(connection, admission, at)
             return _told_again(connection, write_change(connection, task, change, at), change, at)
 
         return self._db.write(unit, alone=admission is not None)
@@ -95,10 +100,10 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             return [get(row, TaskRow) for row in connection.execute(query).mappings()]
 
     def children(self, task_id: str) -> list[str]:
-        task = schema.tasks.c
-        query = select(task.task_id).where(task.parent == task_id).order_by(task.task_id)
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            named = set(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
+            told = connection.execute(_HANDED_ON, {"task_id": task_id}).scalars()
+            return sorted(named | {body["to"] for body in told})
 
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
@@ -203,6 +208,13 @@ def _told_again(connection: Connection, task: TaskRow, change: Change, at: datet
     stream.tell_again(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
     again = _task(connection, task.task_id)
     return again or task
+
+
+def _hand_on(connection: Connection, admission: Admit, at: datetime) -> None:
+    """Enter in the parent's chain that a part of it is handed on: whoever edits the child's rows does not hide it."""
+    parent = _task(connection, admission.parent) if admission.parent else None
+    if parent is not None:
+        write_change(connection, parent, Change(HANDED_ON, {"to": admission.task_id}), at)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

@@ -223,7 +223,10 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
     def tasks(self) -> list[TaskRow]: ...
 
     def children(self, task_id: str) -> list[str]:
-        """The tasks that the task handed a part of its access on to, in the order of their ids."""
+        """The tasks that the task handed a part of its access on to, in the order of their ids.
+
+        Also those whose own rows say so no more: its chain says it, which somebody who edits theirs does not change.
+        """
         ...
 
     def held(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Worker
-from jitvault.services.integrity import check_integrity
+from jitvault.services.integrity import check_integrity, is_edited
 from jitvault.services.lineage import LIVING
 from jitvault.services.reasons import ended_above
 from jitvault.services.revoke import Why, close_door, end_leases, look_up_ended, revoke
@@ -139,7 +139,9 @@ def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, 
 
 
 def _below_in(worker: Worker, task_id: str, states: Collection[State]) -> list[str]:
-    return [name for name in below(worker, task_id) if (task := worker.ledger.task(name)) and task.state in states]
+    """Those in one of these states, and those whose state nobody can believe: their rows were edited."""
+    files = [file for name in below(worker, task_id) if (file := worker.ledger.file(name))]
+    return [file.task.task_id for file in files if file.task.state in states or is_edited(worker, file)]
 
 
 def _close_door(worker: Worker, file: TaskFile, claim: int) -> Verdicts:

@@ -63,6 +63,14 @@ def check_integrity(worker: Worker, file: TaskFile) -> None:
         _edited(worker, file, "the decisions are not the ones that were counted")
 
 
+def is_edited(worker: Worker, file: TaskFile) -> bool:
+    """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
+    problems = problems_of(worker, file)
+    if problems:
+        _edited(worker, file, "; ".join(problems))
+    return bool(problems)
+
+
 def problems_of(worker: Worker, file: TaskFile) -> list[str]:
     """Where the task's rows do not agree with its chain."""
     problems = [

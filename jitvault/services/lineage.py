@@ -16,7 +16,7 @@ from jitvault.domain.windows import format_instant
 from jitvault.errors import InvalidInput
 from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
-from jitvault.services.integrity import check_anchor, check_integrity, published
+from jitvault.services.integrity import check_anchor, check_integrity, is_edited, published
 from jitvault.services.papers import end_request, may_end
 
 _HAS_ACCESS = frozenset({State.ISSUED, State.ACTIVE})
@@ -55,9 +55,13 @@ def check_above(worker: Worker, revision: Revision) -> None:
 def over(worker: Worker, revision: Revision) -> str | None:
     """Why something above this task has no access any more, or not yet, in words; None where all of it has."""
     for link in revision.delegation:
-        name, task = link["task"], worker.ledger.task(link["task"])
-        if task is None or task.digest != link["digest"]:
+        name, file = link["task"], worker.ledger.file(link["task"])
+        if file is None or file.task.digest != link["digest"]:
             return f"task {name} is not the one that handed it on"
+        if is_edited(worker, file):
+            # whoever can write the ledger must not be able to give it more time
+            return f"the ledger's record of task {name} was changed"
+        task = file.task
         # while its token is put in another one's place it holds what it had
         if task.state not in _HAS_ACCESS and not is_replaced(task):
             return f"task {name} is {task.state}"
@@ -111,9 +115,11 @@ def check_room(worker: Worker, revision: Revision) -> None:
 
 
 def _first_end(worker: Worker, revision: Revision) -> datetime | None:
-    """When the first of the tasks above this one ends; None where nothing is above it."""
-    above = (worker.ledger.task(link["task"]) for link in revision.delegation)
-    return min((end for task in above if task and (end := _ends_at(task))), default=None)
+    """When the first of the tasks above this one ends; None where nothing is above it. Raises SecurityFinding."""
+    above = [worker.ledger.file(link["task"]) for link in revision.delegation]
+    for file in filter(None, above):
+        check_integrity(worker, file)
+    return min((end for file in above if file and (end := _ends_at(file.task))), default=None)
 
 
 def _ends_at(task: TaskRow) -> datetime | None:

@@ -31,7 +31,7 @@ from jitvault.domain.scope import Scope, Word, in_force
 from jitvault.domain.signing import DOCUMENT_TYPE, opened, payload_of, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
-from jitvault.ports.vault import Entity
+from jitvault.ports.vault import Entity, Stored
 from jitvault.services.context import Worker
 from jitvault.services.register import registry
 
@@ -216,8 +216,12 @@ def _vote(
     stored: _Found[DecisionPaper],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
-    taken_back = _read(worker, WithdrawPaper, f"decisions/{entity.id}/{task_id}/withdraw", entity.id, task_id)
-    withdrawals = [(taken_back.paper.at, taken_back.written_at)] if taken_back else []
+    path = f"decisions/{entity.id}/{task_id}/withdraw"
+    there = worker.documents.read(path)
+    taken_back = _verified(worker, there, WithdrawPaper, path, entity.id, task_id) if there else None
+    # only they can write there: what cannot be read may have been their no, and gives nothing back
+    signed_at = taken_back.paper.at if taken_back else there.written_at if there else None
+    withdrawals = [(signed_at, there.written_at)] if there and signed_at else []
     withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     if withdrawn and taken_back and taken_back.paper.reason:
@@ -287,8 +291,11 @@ def _read(worker: Worker, model: type[P], path: str, entity: str, task_id: str) 
     A document that does not hold is a finding: it is recorded, and counts as absent.
     """
     stored = worker.documents.read(path)
-    if stored is None:
-        return None
+    return _verified(worker, stored, model, path, entity, task_id) if stored else None
+
+
+def _verified(worker: Worker, stored: Stored, model: type[P], path: str, entity: str, task_id: str) -> _Found[P] | None:
+    """The same of what was read already."""
     key = signer_key(entity)
     public_keys = worker.signer.public_keys(key)
     try:

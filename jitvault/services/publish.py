@@ -18,7 +18,7 @@ from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.ended import ended_of
 from jitvault.services.papers import Submission
-from jitvault.services.proof import last_asked, lifetime_of, proof_of
+from jitvault.services.proof import extensions_of, last_asked, lifetime_of, proof_of
 
 _FINDINGS = 100
 
@@ -59,6 +59,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: Ji
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "ttl": lifetime_of(grant) if grant else None,
         "extension": last_asked(file),
+        "extensions": extensions_of(file),
         "proof": _packed(proof_of(file)),
         # so that who has lost the ledger still has it
         "receipt": packed_receipt(task.receipt),

@@ -21,6 +21,11 @@ path "jitvault/data/requests/{{identity.entity.id}}/+/extend" {
   capabilities = ["create", "update", "read"]
 }
 
+# Whether a network is provisioned, before a part of a task is asked for from there.
+path "auth/token/roles/jitvault-*" {
+  capabilities = ["read"]
+}
+
 # What the worker delivered to this agent, and its removal once it is fetched.
 path "jitvault/data/inbox/{{identity.entity.id}}/*" {
   capabilities = ["read"]

@@ -252,6 +252,18 @@ def test_an_approval_that_is_put_back_after_it_was_withdrawn_does_not_count(rig:
     assert rig.task_tokens(task) == []
 
 
+def test_a_withdrawal_that_was_made_unreadable_gives_no_approval_back(rig: Rig, spec: Spec) -> None:
+    task = pending(rig, spec)
+    rig("approver-1", "approve", task, "--yes")
+    path = f"decisions/{rig.entity('approver-1')}/{task}"
+    old = rig.document(path)
+    rig("approver-1", "withdraw", task, "--yes")
+    rig.put(path, old)
+    rig.put(f"{path}/withdraw", {"x": "garbage"})
+    rig("operator", "grant", task, code=None)
+    assert rig.task_tokens(task) == [] and state(rig, task) == "pending_approval"
+
+
 def test_a_task_that_holds_access_ends_when_an_approval_is_withdrawn(rig: Rig, spec: Spec) -> None:
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")

@@ -130,6 +130,16 @@ def test_an_approval_of_more_time_alone_can_be_taken_back(rig: Rig, spec: Spec) 
     assert "its extension until" in str([e.body for e in file.events if e.kind == "ending"])
 
 
+def test_asking_for_more_still_hides_no_approval_that_carries_the_task(rig: Rig, spec: Spec) -> None:
+    task = approved(rig, spec, window="55m")
+    extend(rig, task, code=4)
+    rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
+    rig("operator", "status", task)
+    extend(rig, task, "7h", code=8)
+    rig("approver-2", "withdraw", task, "--yes", code=None)
+    assert rig.file(task).task.end_reason == "policy"
+
+
 def test_a_new_token_waits_for_who_takes_it(rig: Rig, spec: Spec) -> None:
     task = approved(rig, spec, window="15m")
     extend(rig, task, "30m", code=4)

@@ -506,6 +506,51 @@ def test_a_child_whose_parent_was_edited_away_is_not_believed(rig: Rig, spec: Sp
     assert "parent" in rig("operator", "status", low.stem, code=12).error["message"]
 
 
+@pytest.mark.parametrize(("edit", "undo"), [("parent = NULL", "parent = ?"), ("state = 'cancelled'", None)])
+def test_a_child_that_was_edited_away_keeps_its_parent_unproven(
+    rig: Rig, spec: Spec, child: Any, edit: str, undo: str | None
+) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    held = rig.active(low)
+    rig.sql(f"UPDATE tasks SET {edit} WHERE task_id = ?", low.stem)
+    assert low.stem in rig("operator", "status", top.stem).json["children"]
+    proof = rig("operator", "complete", top.stem, code=6)
+    assert not proof.json["confirmed"] and rig.is_live(held.token)
+    assert "handed_on" in [event.kind for event in rig.file(top.stem).events]
+    rig("operator", "status", low.stem, code=12)
+    if undo is None:
+        # its chain goes on from the state that was set: what it was is not known any more
+        return
+    rig.sql(f"UPDATE tasks SET {undo} WHERE task_id = ?", top.stem, low.stem)
+    assert rig("operator", "complete", top.stem).json["confirmed"]
+    assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+    assert state(rig, low.stem) == ("confirmed", "parent")
+
+
+def test_a_child_ends_when_its_parents_deadline_was_edited(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    held = rig.active(low)
+    assert rig("auditor", "ledger", "check", code=None).json["broken"] == []
+    rig.sql("UPDATE tasks SET ends_at = ? WHERE task_id = ?", "2099-01-01 00:00:00", top.stem)
+    broken = rig("auditor", "ledger", "check", code=12).json["broken"]
+    assert broken == [{"task_id": top.stem, "problems": ["its deadline was set by hand"]}]
+    rig("operator", "extend", low.stem, "--for", "30m", "--reason", "more", code=None)
+    rig("operator", "status", low.stem, code=None)
+    assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+    assert state(rig, low.stem)[1] == "parent"
+
+
+def test_the_agent_hands_on_what_has_a_network(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec(more="  network: loopback\n")
+    rig.active(top)
+    granted = rig("agent", "grant", child(top.stem, more="  network: loopback\n")).json
+    assert rig.use(granted).secrets
+
+
 def test_explain_says_what_a_child_would_take_and_what_it_assumes(rig: Rig, spec: Spec, child: Any) -> None:
     top = spec()
     rig.granted(top)
