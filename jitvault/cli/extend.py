@@ -102,7 +102,7 @@ def _is_answered(document: Published, nonce: str) -> bool:
 def _raise_for(document: Published, nonce: str) -> None:
     """Raise what the worker refused it with, and Denied where the task ended instead."""
     from jitvault.cli import session
-    from jitvault.errors import Denied, WaitTimedOut
+    from jitvault.errors import Denied, WaitTimedOut, WrongState
 
     task, said = document["task_id"], document["extension"] or {}
     if said.get("request") == nonce and said["error"] is not None:
@@ -111,6 +111,12 @@ def _raise_for(document: Published, nonce: str) -> None:
         raise Denied(
             f"task {task} was not extended: it is {document['state']} ({document['end_reason']})",
             hint=f"`jitvault status {task}` says why it ended. Have another task granted.",
+        )
+    if said.get("request") != nonce and said.get("state") == "pending":
+        first = said["content"]["by"]["name"]
+        raise WrongState(
+            f"task {task}: the request of {first} for more time comes first, and waits for approval",
+            hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
         )
     if said.get("request") != nonce:
         raise WaitTimedOut(f"task {task}: the request for more time was not looked at")
