@@ -368,6 +368,20 @@ def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same
         assert not rig.is_live(held.token)
 
 
+def test_over_a_gap_what_was_handed_on_and_its_parent_are_proven_all_the_same(
+    rig: Rig, spec: Spec, mirror: Mirror
+) -> None:
+    top = spec()
+    low = spec(window="5m", more=f"  parent: {top.stem}\n")
+    helds = [held_in(rig, file) for file in (top, low)]
+    mirror.change(_truncate)
+    assert rig("operator", "complete", top.stem).json["confirmed"]
+    for file, held in zip((top, low), helds, strict=True):
+        proof = rig("operator", "status", file.stem).json["proof"]
+        assert "alive after the gap" in evidence(proof["leases"][0], 5)
+        assert not rig.is_live(held.token)
+
+
 @pytest.mark.parametrize("gap", GAPS)
 def test_over_a_gap_that_hides_a_lease_of_nobody_nothing_is_confirmed_until_it_is_gone(
     rig: Rig, spec: Spec, mirror: Mirror, gap: Callable[[Path], None]

@@ -72,7 +72,8 @@ class Copy:
             ROOT_VARIABLE: str(self.place),
             FAILURES: str(failures),
         }
-        argv = [sys.executable, "-m", "pytest", "-p", "mutants.witness", "-p", "no:cacheprovider"]
+        # those that the suite leaves out as well
+        argv = [sys.executable, "-m", "pytest", "-p", "mutants.witness", "-p", "no:cacheprovider", "-m", ""]
         argv += ["-n", "0", "-x", "-q", "--no-header", "--tb=short", *tests]
         begun = time.monotonic()
         code, said = _ended(argv, self.place, environment)
