@@ -40,15 +40,18 @@ class Seen:
     tokens: list[dict[str, Any]]
 
 
-def check(rig: Rig, *results: Result) -> None:
-    """Assert everything that has to hold at any moment, of every task of the rig's ledger."""
+def check(rig: Rig, *results: Result, killed: bool = False) -> None:
+    """Assert everything that has to hold at any moment, of every task of the rig's ledger.
+
+    What was `killed` says nothing of why, and nobody has looked since.
+    """
     leases = unknown_leases(rig)
     # once the stream was read to its end
     seen = Seen(files(rig), live_tokens(rig))
     wrong = [
         *unknown_tokens(rig, seen),
         *leases,
-        *stuck(seen, *results),
+        *(() if killed else stuck(seen, *results)),
         *lies(rig, seen),
         *broken_chains(rig, seen),
         *second_deliveries(rig, seen),

@@ -69,6 +69,7 @@ class Play:
         self.rig = stage.rig(directory)
         self.story: list[str] = []
         self.last: list[Result] = []
+        self.killed = False
         self.tasks = [self._task(n, how) for n, how in enumerate(criticalities)]
 
     def _task(self, n: int, criticality: str) -> Played:
@@ -88,7 +89,7 @@ class Play:
         self.story.append(f"{what} {n}{' as ' + who if who != 'operator' else ''}: {result.code}")
         if what == "grant" and result.code == 0:
             task.printed.append(result.stdout)
-        self.last = [result]
+        self.last, self.killed = [result], False
         return result
 
     def troubled(self, trouble: Trouble, act: Callable[[], object]) -> None:
@@ -118,7 +119,7 @@ class Play:
             with suppress(json.JSONDecodeError):
                 json.loads(died["out"])
                 task.printed.append(died["out"])
-        self.last = []
+        self.last, self.killed = [], bool(died["signal"])
         time_passes(self.rig)
 
     # -- the agent -----------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Play:
 
     def check(self) -> None:
         """Assert the invariants, and those of a play in which everybody does what they may."""
-        check(self.rig, *self.last)
+        check(self.rig, *self.last, killed=self.killed)
         wrong = []
         for file in files(self.rig):
             task = next(one for one in self.tasks if one.name == file.task.task_id)
