@@ -40,10 +40,10 @@ class Seen:
     tokens: list[dict[str, Any]]
 
 
-def check(rig: Rig, *results: Result, killed: bool = False) -> None:
+def check(rig: Rig, *results: Result, about: str | None = None, killed: bool = False) -> None:
     """Assert everything that has to hold at any moment, of every task of the rig's ledger.
 
-    What was `killed` says nothing of why, and nobody has looked since.
+    `about` is the task that the last command looked at, if it was one alone. One that was `killed` names no reason.
     """
     leases = unknown_leases(rig)
     # once the stream was read to its end
@@ -51,7 +51,7 @@ def check(rig: Rig, *results: Result, killed: bool = False) -> None:
     wrong = [
         *unknown_tokens(rig, seen),
         *leases,
-        *(() if killed else stuck(seen, *results)),
+        *(() if killed else stuck(seen, about, *results)),
         *lies(rig, seen),
         *broken_chains(rig, seen),
         *second_deliveries(rig, seen),
@@ -146,15 +146,21 @@ def reasons(file: TaskFile) -> list[str]:
     return [*failed, *unanswered, *refused]
 
 
-def stuck(seen: Seen, *results: Result) -> list[str]:
-    """Tasks that are ending, or being issued, and say nothing of why: neither the task itself nor the last command."""
+def stuck(seen: Seen, about: str | None, *results: Result) -> list[str]:
+    """Tasks that are ending, or being issued, and say nothing of why: neither the task itself nor the last command.
+
+    Another's may have ended in what has no place in the ledger (a Vault that was sealed), which it said then.
+    """
     if results and results[-1].code not in (0, 6):
         return []
     waiting = (State.ENDING, State.ISSUING)
     return [
         f"task {file.task.task_id} is {file.task.state} and names no reason"
         for file in seen.files
-        if file.task.state in waiting and not reasons(file) and file.events[-1].kind != "ending"
+        if about in (None, file.task.task_id)
+        and file.task.state in waiting
+        and not reasons(file)
+        and file.events[-1].kind != "ending"
     ]
 
 

@@ -69,7 +69,7 @@ class Play:
         self.rig = stage.rig(directory)
         self.story: list[str] = []
         self.last: list[Result] = []
-        self.killed = False
+        self.killed, self.about = False, ""
         self.tasks = [self._task(n, how) for n, how in enumerate(criticalities)]
 
     def _task(self, n: int, criticality: str) -> Played:
@@ -89,7 +89,7 @@ class Play:
         self.story.append(f"{what} {n}{' as ' + who if who != 'operator' else ''}: {result.code}")
         if what == "grant" and result.code == 0:
             task.printed.append(result.stdout)
-        self.last, self.killed = [result], False
+        self.last, self.killed, self.about = [result], False, task.name
         return result
 
     def troubled(self, trouble: Trouble, act: Callable[[], object]) -> None:
@@ -190,7 +190,7 @@ class Play:
 
     def check(self) -> None:
         """Assert the invariants, and those of a play in which everybody does what they may."""
-        check(self.rig, *self.last, killed=self.killed)
+        check(self.rig, *self.last, about=self.about, killed=self.killed)
         wrong = []
         for file in files(self.rig):
             task = next(one for one in self.tasks if one.name == file.task.task_id)
