@@ -82,6 +82,13 @@ class OutcomeUnknown(VaultUnavailable):
     default_hint = "The act may have been done. Run the same command again: it looks up what happened."
 
 
+class TargetUnavailable(JitvaultError):
+    """Vault could not do at a target what was asked of it there, and nothing else is wrong."""
+
+    exit_code = 5
+    default_hint = "Run the same command again when the target answers. Until then access lasts for its TTL alone."
+
+
 class NotConfirmed(JitvaultError):
     exit_code = 6
     default_hint = "Run `jitvault status TASK` for the check that failed; the same command tries again."

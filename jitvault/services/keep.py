@@ -12,7 +12,14 @@ from datetime import timedelta
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.lifetime import increment, least, renew_at
-from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultRejected, VaultUnavailable
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    TargetUnavailable,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
@@ -121,7 +128,11 @@ def _renew_lease(worker: Worker, file: TaskFile, lease: LeaseRow, op: OperationR
             # not done: it has longer than a step still
             return _Renewed(lease, answered)
         given = record.ttl_s if record and record.renewable else None
-    except (VaultRejected, VaultRefused, VaultUnavailable) as error:
+    except VaultRejected as error:
+        # the backend failed: that is nothing about who asked
+        failure = TargetUnavailable(f"Vault could not renew a lease: {error}")
+        return _Renewed(lease, left(worker, op, OpState.ABANDONED, error), failure=failure)
+    except (VaultRefused, VaultUnavailable) as error:
         return _Renewed(lease, left(worker, op, OpState.ABANDONED, error), failure=error)
     again = renew_at(sent, given, file.task.ends_at or sent) if given else None
     return _Renewed(replace(lease, renew_at=again), answered)

@@ -192,7 +192,8 @@ def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig,
     time.sleep(STEP_S / 2)
     rig.world.servers.postgres.stop()
     try:
-        rig("operator", "status", file.stem, code=None)
+        error = rig("operator", "status", file.stem, code=5).error
+        assert "could not renew a lease" in error["message"] and "when the target answers" in error["hint"]
         assert renewals(rig, file.stem, "renew_token") != [OpState.ABANDONED]
         assert OpState.ABANDONED in renewals(rig, file.stem, "renew_lease") + renewals(rig, file.stem, "renew_token")
         assert rig.is_live(held.token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from unittest import mock
 
 from hypothesis import given, settings
@@ -53,34 +54,21 @@ def test_a_slice_decides_as_the_whole_set(rules: list[str], questions: list[Ques
         assert authorizer.decide(questions) == found
 
 
-PEOPLE = st.builds(
-    lambda kind, entity, groups: Principal(kind, entity, f"name of {entity}", groups),
-    st.sampled_from(["Operator", "Agent"]),
-    st.sampled_from(["e-1", "e-2"]),
-    st.sampled_from([(), ("jitvault-operators",), ("jitvault-agents", "jitvault-operators")]),
-)
-ANYBODYS = st.builds(
-    lambda action, principal, agent, owner, template: replace(
-        ASKED, action=action, principal=principal, agent=agent, owner=owner, template=template
-    ),
-    st.sampled_from(Action),
-    PEOPLE,
-    PEOPLE,
-    PEOPLE,
-    st.sampled_from(TEMPLATES),
-)
-
-
-@given(questions=st.lists(ANYBODYS, min_size=1, max_size=6))
-def test_what_was_asked_before_changes_no_decision(questions: list[Question]) -> None:
+def test_what_was_asked_before_changes_no_decision() -> None:
     policies = {"a": '@id("p") permit (principal, action, resource) when { context.window_s > 0 };'}
+    everybody = [Principal(kind, f"e-{kind}", kind, ()) for kind in ("Operator", "Agent")]
+    asked = [
+        replace(ASKED, action=action, principal=principal, agent=agent, owner=owner)
+        for action, principal, agent, owner in product(Action, everybody, everybody, everybody)
+    ]
+    fresh = {question: CedarAuthorizer(policies, SCHEMA).decide([question]) for question in asked}
+    for question, decision in fresh.items():
+        may_ask = question.principal.kind == "Operator" or question.action in (Action.EXTEND, Action.DELEGATE)
+        assert decision.permitted == (may_ask and (question.agent.kind, question.owner.kind) == ("Agent", "Operator"))
+    # those that the schema takes first: nothing that it refuses may pass because of them
     asked_before = CedarAuthorizer(policies, SCHEMA)
-    for question in questions:
-        fresh = CedarAuthorizer(policies, SCHEMA).decide([question])
-        assert asked_before.decide([question]) == fresh
-        kinds = (question.agent.kind, question.owner.kind)
-        asks = question.principal.kind == "Operator" or question.action in (Action.EXTEND, Action.DELEGATE)
-        assert fresh.permitted == (asks and kinds == ("Agent", "Operator"))
+    for question in sorted(asked, key=lambda one: not fresh[one].permitted) + asked:
+        assert asked_before.decide([question]) == fresh[question]
 
 
 def test_a_rule_for_another_template_is_not_looked_at() -> None:
