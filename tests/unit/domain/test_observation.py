@@ -471,6 +471,8 @@ HAZARDS = [
     "sys/leases/tidy",
     "sys/leases/revoke-force/database/creds/app-ro",
     "sys/revoke-force/database",
+    "sys/leases/revoke-prefix/database/creds/app-ro",
+    "sys/revoke-prefix/database",
     "sys/mounts/database",
     "sys/mounts/database/tune",
     "sys/remount",
