@@ -53,8 +53,10 @@ def alive(worker: Worker, task_id: str) -> list[str]:
 
 
 def unproven(worker: Worker, task_id: str) -> list[str]:
-    """Those below the task of which something may be alive, or that were closed without proof; leaves first."""
-    return _below_in(worker, task_id, LIVING | {State.UNVERIFIED})
+    """Those below the task of which something may be alive, that were closed without proof, or that the ledger lost
+    (the task's own chain names them); leaves first.
+    """
+    return _below_in(worker, task_id, LIVING | {State.UNVERIFIED}, lost=True)
 
 
 def unsealed(worker: Worker, task_id: str) -> list[str]:
@@ -138,10 +140,14 @@ def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, 
         return act(worker, file, claim)
 
 
-def _below_in(worker: Worker, task_id: str, states: Collection[State]) -> list[str]:
-    """Those in one of these states, and those whose state nobody can believe: their rows were edited."""
-    files = [file for name in below(worker, task_id) if (file := worker.ledger.file(name))]
-    return [file.task.task_id for file in files if file.task.state in states or is_edited(worker, file)]
+def _below_in(worker: Worker, task_id: str, states: Collection[State], *, lost: bool = False) -> list[str]:
+    """Those in one of these states, and those whose state nobody can believe: their rows were edited, or are `lost`."""
+    files = {name: worker.ledger.file(name) for name in below(worker, task_id)}
+    return [
+        name
+        for name, file in files.items()
+        if (lost if file is None else file.task.state in states or is_edited(worker, file))
+    ]
 
 
 def _close_door(worker: Worker, file: TaskFile, claim: int) -> Verdicts:

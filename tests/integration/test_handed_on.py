@@ -532,6 +532,15 @@ def test_a_child_that_was_edited_away_keeps_its_parent_unproven(
     assert state(rig, low.stem) == ("confirmed", "parent")
 
 
+def test_a_child_that_was_deleted_keeps_its_parent_unproven(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    rig.active(top)
+    low = child(top.stem)
+    held = rig.active(low)
+    assert rig.sql("DELETE FROM tasks WHERE task_id = ?", low.stem) == 1
+    assert not rig("operator", "complete", top.stem, code=6).json["confirmed"] and rig.is_live(held.token)
+
+
 def test_a_child_ends_when_its_parents_deadline_was_edited(rig: Rig, spec: Spec, child: Any) -> None:
     top = spec()
     rig.active(top)
