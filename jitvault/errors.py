@@ -12,6 +12,7 @@ ever carries a secret: no token, no password, no response body.
     │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
     │   ├── VaultNotServing      5   nothing was done: no connection, sealed, or no node is active
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
+    ├── TargetUnavailable        5   Vault could not do at a target what was asked of it there
     ├── NotConfirmed             6   revoked, but not proven
     │   └── StillTaken           6   the target itself says that it takes the credential
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read

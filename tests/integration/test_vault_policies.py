@@ -180,6 +180,8 @@ ALLOWED = [
     ("agent", "DELETE", "jitvault/metadata/inbox/{own}/seeded", None),
     ("agent", "GET", "jitvault/data/tasks/seeded", None),
     ("agent", "PUT", "jitvault-transit/sign/jitvault-signer-{own}", INPUT),
+    # for a part of a task that has a network
+    ("agent", "GET", "auth/token/roles/jitvault-15m-loopback", None),
     ("agent", "GET", "auth/token/lookup-self", None),
     # the auditor
     ("auditor", "LIST", "jitvault/metadata/requests", None),
@@ -327,7 +329,7 @@ ROLE_REFUSED = [
     ("agent", "PUT", "jitvault/data/requests/{own}/a/b/end", DOCUMENT),
     ("agent", "PUT", "jitvault/data/decisions/{own}/mine", DOCUMENT),
     ("agent", "LIST", "jitvault/metadata/tasks", None),
-    ("agent", "GET", "auth/token/roles/jitvault-15m", None),
+    ("agent", "LIST", "auth/token/roles", None),
     ("auditor", "PUT", "jitvault/data/requests/{own}/mine/submit", DOCUMENT),
     ("auditor", "PUT", "jitvault/data/decisions/{own}/mine", DOCUMENT),
     ("auditor", "PUT", "jitvault-transit/sign/jitvault-signer-{own}", INPUT),

@@ -16,6 +16,7 @@ CODES = {
     "Denied": 3,
     "ApprovalMissing": 4,
     "VaultUnavailable": 5,
+    "TargetUnavailable": 5,
     "NotConfirmed": 6,
     "AuditUntrusted": 7,
     "InvalidInput": 8,
