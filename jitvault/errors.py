@@ -11,8 +11,8 @@ ever carries a secret: no token, no password, no response body.
     ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers garbage
     │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
     │   ├── VaultNotServing      5   nothing was done: no connection, sealed, or no node is active
+    │   ├── TargetUnavailable    5   Vault answers, and could not reach a target or do there what it was asked
     │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
-    ├── TargetUnavailable        5   Vault could not do at a target what was asked of it there
     ├── NotConfirmed             6   revoked, but not proven
     │   └── StillTaken           6   the target itself says that it takes the credential
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
@@ -79,15 +79,14 @@ class VaultNotServing(VaultUnavailable):
     """Not sent, or refused before anything was done."""
 
 
-class OutcomeUnknown(VaultUnavailable):
-    default_hint = "The act may have been done. Run the same command again: it looks up what happened."
-
-
-class TargetUnavailable(JitvaultError):
+class TargetUnavailable(VaultUnavailable):
     """Vault could not do at a target what was asked of it there, and nothing else is wrong."""
 
-    exit_code = 5
     default_hint = "Run the same command again when the target answers. Until then access lasts for its TTL alone."
+
+
+class OutcomeUnknown(VaultUnavailable):
+    default_hint = "The act may have been done. Run the same command again: it looks up what happened."
 
 
 class NotConfirmed(JitvaultError):

@@ -15,6 +15,7 @@ from jitvault.errors import (
     JitvaultError,
     LedgerUnavailable,
     OutcomeUnknown,
+    TargetUnavailable,
     VaultNotServing,
     VaultUnavailable,
     WaitTimedOut,
@@ -192,11 +193,13 @@ class _Hand:
         pool._health.count("failures", kind=type(error).__name__)
         # where it was taken and nothing came of it, others may be able to
         pool._give_back(job.task_id)
-        lost = isinstance(error, VaultUnavailable) and not isinstance(error, OutcomeUnknown)
+        # a target that does not answer says nothing about Vault
+        vaults = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
+        lost = vaults and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
         retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
         with pool._changed:
-            if isinstance(error, VaultUnavailable):
+            if vaults:
                 pool._agenda.refused()
             now = time.monotonic()
             if isinstance(error, VaultNotServing):

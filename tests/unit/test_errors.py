@@ -16,7 +16,6 @@ CODES = {
     "Denied": 3,
     "ApprovalMissing": 4,
     "VaultUnavailable": 5,
-    "TargetUnavailable": 5,
     "NotConfirmed": 6,
     "AuditUntrusted": 7,
     "InvalidInput": 8,
@@ -30,6 +29,7 @@ CODES = {
 KINDS = {
     "OutcomeUnknown": "VaultUnavailable",
     "VaultBusy": "VaultUnavailable",
+    "TargetUnavailable": "VaultUnavailable",
     "VaultNotServing": "VaultUnavailable",
     "StillTaken": "NotConfirmed",
     "AuditLagging": "AuditUntrusted",
