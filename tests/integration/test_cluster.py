@@ -80,12 +80,14 @@ def outcome(rig: Rig, task: str) -> dict[str, Any]:
     file = rig.file(task)
     (token,) = (grant.accessor_hmac for grant in file.grants)
     names = {lease.lease_id: "lease" for lease in file.leases} | {token: "token"}
-    # how often a hash was asked for says nothing
-    query = "SELECT kind, closing, failed FROM observations WHERE ? IN (actor, subject) AND kind != 'canary'"
+    # how often something was asked for depends on the pace; that one line is entered twice does not
+    own = "FROM observations WHERE ? IN (actor, subject) AND kind != 'canary'"
+    twice = f"SELECT request_id, kind, closing {own} GROUP BY request_id, kind, closing HAVING count(*) > 1"
     return {
         "verdicts": [grant.verdict.value for grant in file.grants] + [lease.verdict.value for lease in file.leases],
         "checks": sorted((names.get(check.subject, "task"), check.n, check.ok) for check in file.checks),
-        "lines": sorted(rig.rows(query, token)),
+        "lines": sorted(rig.rows(f"SELECT DISTINCT kind, closing {own} AND NOT failed", token)),
+        "twice": rig.rows(twice, token),
         "findings": rig.findings(task),
     }
 
