@@ -228,7 +228,10 @@ def _approved_more(document: Published, entity: str) -> bool:
 
 
 def _carried_more(document: Published, entity: str) -> bool:
-    """Whether it is by the entity's approval that the task was extended, lately or before."""
+    """Whether it is by the entity's approval that the task was extended, lately or before.
+
+    A worker of an earlier version publishes no `extensions`.
+    """
     return any(_is_among(one, entity) for one in document.get("extensions", ()))
 
 

@@ -112,13 +112,13 @@ def _raise_for(document: Published, nonce: str) -> None:
             f"task {task} was not extended: it is {document['state']} ({document['end_reason']})",
             hint=f"`jitvault status {task}` says why it ended. Have another task granted.",
         )
-    if said.get("request") != nonce and said.get("state") == "pending":
-        first = said["content"]["by"]["name"]
-        raise WrongState(
-            f"task {task}: the request of {first} for more time comes first, and waits for approval",
-            hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
-        )
     if said.get("request") != nonce:
+        if said.get("state") == "pending":
+            first = said["content"]["by"]["name"]
+            raise WrongState(
+                f"task {task}: the request of {first} for more time comes first, and waits for approval",
+                hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
+            )
         raise WaitTimedOut(f"task {task}: the request for more time was not looked at")
 
 

@@ -55,12 +55,8 @@ R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRo
 
 def put(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert each row, or replace the one with its key; all of one kind go in one statement, what others name first."""
-    for kind, alike in groupby(sorted(rows, key=_order), key=type):
+    for kind, alike in groupby(sorted(rows, key=lambda row: _ORDER[type(row)]), key=type):
         connection.execute(_upsert(kind, connection.dialect.name), [values_of(row) for row in alike])
-
-
-def _order(row: Row) -> int:
-    return _ORDER[type(row)]
 
 
 @cache

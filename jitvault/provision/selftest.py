@@ -39,7 +39,7 @@ from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
 ISSUER_TTL_S = 60
-LAST_PAUSES_S = (0.1, 0.4, 1.5)
+_PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
     "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
@@ -288,17 +288,17 @@ class _Trial:
 
     def _take_back(self) -> bool:
         """Whether Vault revoked the lease. A session closed just now may still be open at the target for a moment."""
-        for pause_s in (0.0, *LAST_PAUSES_S):
+        for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             try:
                 self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
             except VaultUnavailable:
-                break
+                return False
             except JitvaultError:
                 continue
             self._revoked = True
-            break
-        return self._revoked
+            return True
+        return False
 
     def _is_there(self) -> bool:
         """Whether the probe still finds the credential; False where it cannot be asked, which a step says."""

@@ -16,6 +16,7 @@ from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Worker
+from jitvault.services.crew import UNREADABLE
 from jitvault.services.integrity import check_integrity, is_edited
 from jitvault.services.lineage import LIVING
 from jitvault.services.reasons import ended_above
@@ -53,10 +54,10 @@ def alive(worker: Worker, task_id: str) -> list[str]:
 
 
 def unproven(worker: Worker, task_id: str) -> list[str]:
-    """Those below the task of which something may be alive, that were closed without proof, or that the ledger lost
-    (the task's own chain names them); leaves first.
+    """Those below the task of which something may be alive, that were closed without proof, or whose rows nobody can
+    believe: they were edited, or are gone, and the task's own chain names them. Leaves first.
     """
-    return _below_in(worker, task_id, LIVING | {State.UNVERIFIED}, lost=True)
+    return [name for name in below(worker, task_id) if not _is_over(worker, name)]
 
 
 def unsealed(worker: Worker, task_id: str) -> list[str]:
@@ -98,7 +99,7 @@ def take_all_back(worker: Worker, file: TaskFile, claim: int, *, why: Why | None
     for act in (_close_door, end_leases, look_up_ended):
         for name in tree:
             worker.ledger.extend(task_id, claim)
-            with suppress(JitvaultError):
+            with suppress(JitvaultError, *UNREADABLE):
                 on_its_claim(worker, name, act)
     again = worker.ledger.file(task_id)
     if again is not None:
@@ -123,7 +124,7 @@ def _go_on_with(
 ) -> None:
     for name in tree:
         worker.ledger.extend(task_id, claim)
-        with suppress(JitvaultError):
+        with suppress(JitvaultError, *UNREADABLE):
             go_on(worker, name, deadline=deadline)
 
 
@@ -140,14 +141,18 @@ def on_its_claim(worker: Worker, task_id: str, act: Callable[[Worker, TaskFile, 
         return act(worker, file, claim)
 
 
-def _below_in(worker: Worker, task_id: str, states: Collection[State], *, lost: bool = False) -> list[str]:
-    """Those in one of these states, and those whose state nobody can believe: their rows were edited, or are `lost`."""
-    files = {name: worker.ledger.file(name) for name in below(worker, task_id)}
-    return [
-        name
-        for name, file in files.items()
-        if (lost if file is None else file.task.state in states or is_edited(worker, file))
-    ]
+def _below_in(worker: Worker, task_id: str, states: Collection[State]) -> list[str]:
+    # by the rows as they are: nothing may keep access from being taken away, and `unproven` looks closer
+    return [name for name in below(worker, task_id) if (task := worker.ledger.task(name)) and task.state in states]
+
+
+def _is_over(worker: Worker, name: str) -> bool:
+    """Whether nothing of a task can be alive, by rows that agree with its chain."""
+    try:
+        file = worker.ledger.file(name)
+    except UNREADABLE:
+        return False
+    return file is not None and file.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, file)
 
 
 def _close_door(worker: Worker, file: TaskFile, claim: int) -> Verdicts:

@@ -22,6 +22,7 @@ from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.crew import UNREADABLE
 from jitvault.services.proof import last_said, votes_digest
 
 Published = Mapping[str, Any]
@@ -65,7 +66,11 @@ def check_integrity(worker: Worker, file: TaskFile) -> None:
 
 def is_edited(worker: Worker, file: TaskFile) -> bool:
     """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
-    problems = problems_of(worker, file)
+    try:
+        problems = problems_of(worker, file)
+    except UNREADABLE as error:
+        # what was written by hand need not even be JSON
+        problems = [f"its rows cannot be read ({type(error).__name__})"]
     if problems:
         _edited(worker, file, "; ".join(problems))
     return bool(problems)

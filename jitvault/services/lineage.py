@@ -58,13 +58,13 @@ def over(worker: Worker, revision: Revision) -> str | None:
         name, file = link["task"], worker.ledger.file(link["task"])
         if file is None or file.task.digest != link["digest"]:
             return f"task {name} is not the one that handed it on"
-        if is_edited(worker, file):
-            # whoever can write the ledger must not be able to give it more time
-            return f"the ledger's record of task {name} was changed"
         task = file.task
         # while its token is put in another one's place it holds what it had
         if task.state not in _HAS_ACCESS and not is_replaced(task):
             return f"task {name} is {task.state}"
+        if is_edited(worker, file):
+            # whoever can write the ledger must not be able to give it more time
+            return f"the ledger's record of task {name} was changed"
         if (end := _ends_at(task)) is not None and worker.now() >= end:
             return f"the time of task {name} is over"
         if end_request(worker, name, entitled=may_end(link)) is not None:

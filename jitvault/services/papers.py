@@ -220,8 +220,7 @@ def _vote(
     there = worker.documents.read(path)
     taken_back = _verified(worker, there, WithdrawPaper, path, entity.id, task_id) if there else None
     # only they can write there: what cannot be read may have been their no, and gives nothing back
-    signed_at = taken_back.paper.at if taken_back else there.written_at if there else None
-    withdrawals = [(signed_at, there.written_at)] if there and signed_at else []
+    withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
     withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     if withdrawn and taken_back and taken_back.paper.reason:

@@ -194,12 +194,12 @@ class _Hand:
         # where it was taken and nothing came of it, others may be able to
         pool._give_back(job.task_id)
         # a target that does not answer says nothing about Vault
-        vaults = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
-        lost = vaults and not isinstance(error, OutcomeUnknown)
+        of_vault = isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)
+        lost = of_vault and not isinstance(error, OutcomeUnknown)
         known = worker is None or worker.ledger.task(job.task_id) is not None
         retried = known or isinstance(error, VaultUnavailable | AuditUntrusted)
         with pool._changed:
-            if vaults:
+            if of_vault:
                 pool._agenda.refused()
             now = time.monotonic()
             if isinstance(error, VaultNotServing):

@@ -241,24 +241,25 @@ def test_a_withdrawn_approval_counts_as_absent_until_a_new_one(rig: Rig, spec: S
     assert rig.granted(Path(task))["wrapping"]
 
 
-def test_an_approval_that_is_put_back_after_it_was_withdrawn_does_not_count(rig: Rig, spec: Spec) -> None:
+def put_back_after_a_withdrawal(rig: Rig, spec: Spec) -> tuple[str, str]:
+    """A task whose withdrawn approval lies there again, and where."""
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
     path = f"decisions/{rig.entity('approver-1')}/{task}"
     old = rig.document(path)
     rig("approver-1", "withdraw", task, "--yes")
     rig.put(path, old)
+    return task, path
+
+
+def test_an_approval_that_is_put_back_after_it_was_withdrawn_does_not_count(rig: Rig, spec: Spec) -> None:
+    task, _ = put_back_after_a_withdrawal(rig, spec)
     rig("operator", "grant", task, code=4)
     assert rig.task_tokens(task) == []
 
 
 def test_a_withdrawal_that_was_made_unreadable_gives_no_approval_back(rig: Rig, spec: Spec) -> None:
-    task = pending(rig, spec)
-    rig("approver-1", "approve", task, "--yes")
-    path = f"decisions/{rig.entity('approver-1')}/{task}"
-    old = rig.document(path)
-    rig("approver-1", "withdraw", task, "--yes")
-    rig.put(path, old)
+    task, path = put_back_after_a_withdrawal(rig, spec)
     rig.put(f"{path}/withdraw", {"x": "garbage"})
     rig("operator", "grant", task, code=None)
     assert rig.task_tokens(task) == [] and state(rig, task) == "pending_approval"

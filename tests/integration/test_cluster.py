@@ -131,6 +131,7 @@ def test_every_node_hashes_with_the_same_salt(cluster: Cluster) -> None:
     assert hashes == [hashes[0]] * 3
 
 
+# not for its length: it failed in two of some fifteen runs, and what differed then was not seen
 @pytest.mark.long
 def test_the_same_lines_in_two_files_are_one_record(
     rig: Rig, spec: Spec, cluster: Cluster, world: World, variables: dict[str, str], tmp_path: Path

@@ -532,6 +532,17 @@ def test_a_child_that_was_edited_away_keeps_its_parent_unproven(
     assert state(rig, low.stem) == ("confirmed", "parent")
 
 
+def test_a_child_whose_rows_cannot_be_read_keeps_nothing_of_its_parent_alive(rig: Rig, spec: Spec, child: Any) -> None:
+    top = spec()
+    held = rig.active(top)
+    low = child(top.stem)
+    rig.active(low)
+    rig.sql("UPDATE operations SET sent_at = 'never' WHERE task_id = ?", low.stem)
+    ended = rig("operator", "complete", top.stem, code=6).json
+    assert not ended["confirmed"]
+    assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
+
+
 def test_a_child_that_was_deleted_keeps_its_parent_unproven(rig: Rig, spec: Spec, child: Any) -> None:
     top = spec()
     rig.active(top)
