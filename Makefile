@@ -19,7 +19,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-# what the suite leaves out, since something shorter in it looks at the same: some six minutes
+# what the suite leaves out, since something shorter in it looks at the same or it is not steady yet: some six minutes
 long: $(STAMP)
 	$(BIN)/python -m pytest -m long
 
