@@ -148,8 +148,9 @@ def good_listings(file: TaskFile) -> frozenset[str]:
     return frozenset(op.op_id for op in file.operations if op.kind == LIST_LEASES and op.answer == ACCOUNTED)
 
 
-def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, bool]]:
-    return {(check.subject, check.n, check.ok) for check in checks}
+def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
+    """What of the checks is news: whether each holds, and why not. What carries one that holds differs each time."""
+    return {(check.subject, check.n, None if check.ok else check.evidence) for check in checks}
 
 
 def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:

@@ -66,10 +66,18 @@ def test_a_revocation_that_drops_nothing_is_not_target_confirmed(rig: Rig, spec:
         held = rig.active(file)
         ended = complete(rig, file.stem, code=6)
         assert (ended["leases"][0]["verdict"], failed(ended)) == ("audit_confirmed", [6])
+        assert "0 of its sessions open" in _target_says(ended)
         with rig.connect(held.login) as still_works:
             assert still_works.execute("SELECT 1").fetchone()
+            # the same check fails, and says what is there now
+            assert "1 of its sessions open" in _target_says(complete(rig, file.stem, code=6))
     _drop(rig, held.login["user"])
     assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
+
+
+def _target_says(ended: dict[str, Any]) -> str:
+    (evidence,) = (check["evidence"] for check in ended["leases"][0]["checks"] if check["n"] == 6)
+    return str(evidence)
 
 
 def test_a_role_that_owns_something_is_not_revoked_and_not_forgotten(rig: Rig, spec: Spec) -> None:

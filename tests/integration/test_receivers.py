@@ -435,6 +435,22 @@ def test_an_http_request_that_is_not_right_is_refused_and_leaves_nothing(tmp_pat
         assert "right" not in receiver.stderr.replace("the right bearer", "")
 
 
+@pytest.mark.parametrize("head", ["Transfer-Encoding: chunked", "Content-Length: 9000000000000", "Content-Length: -3"])
+def test_whoever_is_refused_while_still_sending_can_read_why(spool: Path, head: str) -> None:
+    with Receiving(spool, *HTTP) as receiver:
+        with socket.create_connection(receiver.host_and_port, timeout=10) as caller:
+            caller.sendall(f"POST /audit HTTP/1.1\r\n{head}\r\n\r\n".encode())
+            # as libraries send: each part by itself, and only then is the answer looked at
+            for _ in range(4):
+                time.sleep(0.05)
+                caller.sendall(b"3\r\n{}\n\r\n")
+            assert caller.recv(1000).startswith(b"HTTP/1.1 4")
+        began = time.monotonic()
+        receiver.stop()
+        assert time.monotonic() - began < 3
+        assert receiver.lines() == []
+
+
 def test_a_body_whose_sender_goes_away_leaves_nothing(spool: Path) -> None:
     with Receiving(spool, *HTTP) as receiver:
         raw(receiver, b"POST /audit HTTP/1.1\r\nContent-Length: 100\r\n\r\nonly the beginn")

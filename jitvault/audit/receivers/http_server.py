@@ -34,6 +34,7 @@ _STRANGER_S = 2.0
 # must never be us.
 _IDLE_S = 150.0
 _BODY_S = 30.0
+_LINGER_S = 1.0
 
 
 @dataclass
@@ -156,7 +157,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         refusal = self._refusal()
         if refusal is not None:
-            self._pass_over()
             self._answer(refusal)
             return
         with self.server.serving(self.request):
@@ -193,13 +193,6 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         given = self.headers.get("Authorization", "").encode(errors="surrogateescape")
         return hmac.compare_digest(given, b"Bearer " + bearer)
-
-    def _pass_over(self) -> None:
-        """Read a short body that is refused: otherwise our end is a reset, and the answer may be lost in it."""
-        given = self.headers.get("Content-Length", "")
-        if given.isascii() and given.isdecimal():
-            self.connection.settimeout(1)
-            self._read(min(int(given[:20]), _CHUNK))
 
     def _keep(self, length: int) -> HTTPStatus | None:
         """Keep the body; the answer to it, None where the sender has gone."""
@@ -241,6 +234,23 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
+        if status is not HTTPStatus.NO_CONTENT:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take in what still comes of a request that was refused. If any of it were left unread our end would be a
+        reset: whoever is still sending would see that, and not the answer.
+        """
+        _shut(self.request, socket.SHUT_WR)
+        until, left = time.monotonic() + _LINGER_S, _CHUNK
+        # one that has gone, or goes on for longer than that
+        with suppress(OSError):
+            while left and (wait_s := until - time.monotonic()) > 0:
+                self.connection.settimeout(wait_s)
+                came = self.connection.recv(left)
+                if not came:
+                    return
+                left -= len(came)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class finds wrong with a request; its own answer is a page of HTML."""
