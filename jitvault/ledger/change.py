@@ -20,6 +20,7 @@ _IN_ONE_QUERY = 500
 _MOVE = update(schema.tasks).where(
     schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
 )
+_EVENT = insert(schema.events)
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
 _SEEN = select(schema.observations.c.op).where(schema.observations.c.op.in_(_OPS), schema.observations.c.closing)
 _SETTLE = (
@@ -38,7 +39,7 @@ def write_change(
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
     put(connection, change.rows)
     settle_seen(connection, change.rows)
-    connection.execute(insert(schema.events), asdict(event))
+    connection.execute(_EVENT, asdict(event))
     values = {
         **change.fields,
         "state": state,

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, func, inser
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
 from jitvault.errors import WrongState
-from jitvault.ledger import schema, stream
+from jitvault.ledger import canaries, schema, stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
@@ -108,7 +108,7 @@ class SqlRecord:
             if batch.gaps:
                 _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
             stream.enter(connection, batch.observations, at, shared)
-            return stream.keep_canary(connection, source, expected) if expected else None
+            return canaries.keep(connection, source, expected) if expected else None
 
         return self._db.write(unit, alone=True)
 
@@ -116,9 +116,9 @@ class SqlRecord:
 
     def keep_canary(self, source: str, expected: str) -> Canary | None:
         with self._db.read() as connection:
-            if stream.find_canary(connection, source, expected) is None:
+            if canaries.find(connection, source, expected) is None:
                 return None
-        return self._db.write(lambda c: stream.keep_canary(c, source, expected))
+        return self._db.write(lambda c: canaries.keep(c, source, expected))
 
     def last_canaries(self) -> Mapping[str, datetime]:
         canary = schema.canaries.c

@@ -28,6 +28,11 @@ def is_recovery() -> ColumnElement[bool]:
     return schema.freezes.c.line.startswith(_PREFIX)
 
 
+# made once: each grant asks, and access waits for the answer
+_NEWEST = select(func.max(schema.freezes.c.at)).where(is_recovery())
+_OPEN_SINCE = select(func.min(schema.freezes.c.at)).where(is_recovery(), schema.freezes.c.lifted_at.is_(None))
+
+
 class SqlRecovery:
     """`jitvault.ports.recovery.Recovery` with SQLAlchemy Core."""
 
@@ -84,7 +89,7 @@ class SqlRecovery:
 
 def newest(connection: Connection) -> datetime | None:
     """When the newest recovery began."""
-    return connection.execute(select(func.max(schema.freezes.c.at)).where(is_recovery())).scalar()
+    return connection.execute(_NEWEST).scalar()
 
 
 def check_not_recovering(connection: Connection, task_id: str) -> None:
@@ -101,5 +106,4 @@ def told(since: datetime) -> str:
 
 def open_since(connection: Connection) -> datetime | None:
     """Since when a recovery is open; None where none is."""
-    freeze = schema.freezes.c
-    return connection.execute(select(func.min(freeze.at)).where(is_recovery(), freeze.lifted_at.is_(None))).scalar()
+    return connection.execute(_OPEN_SINCE).scalar()

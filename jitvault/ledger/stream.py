@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
 
-from jitvault.domain.evidence import Canary, done
+from jitvault.domain.evidence import done
 from jitvault.domain.intake import wanted
 from jitvault.domain.lease import Issued, issued
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.linking import aliases, linked
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
@@ -45,12 +45,6 @@ CLAIM = "claim"
 
 # made once: to put one together takes longer than to run it, and each batch of lines takes all of them
 _LINE = schema.observations.c
-_CANARY = select(schema.observations).where(
-    _LINE.subject == bindparam("expected"),
-    _LINE.source == bindparam("source"),
-    _LINE.kind == Kind.CANARY,
-    _LINE.closing,
-)
 _OUR_SESSIONS, _ENTER = select(schema.worker_sessions), insert(schema.observations)
 _KNOWN = select(_LINE.line).where(_LINE.line.in_(bindparam("lines", expanding=True)))
 _GRANTS = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(bindparam("accessors", expanding=True)))
@@ -61,6 +55,22 @@ _SETTLE = (
     update(schema.operations)
     .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.state == OpState.ANSWERED)
     .values(state=OpState.SETTLED)
+)
+_TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")).with_for_update(key_share=True)
+_INTENTS = select(schema.grants.c.create_op).where(schema.grants.c.create_op.in_(_OPS))
+_LATELY = select(schema.worker_sessions.c.remote).where(
+    schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
+)
+# the operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the audit
+# log can send it again
+_USED_AGAIN = (
+    select(_LINE.op)
+    .where(
+        (_LINE.kind == Kind.TOKEN_CREATED) & _LINE.closing & ~_LINE.failed,
+        _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)),
+    )
+    .group_by(_LINE.op)
+    .having(func.count(_LINE.request_id.distinct()) > 1)
 )
 
 
@@ -84,21 +94,6 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     _tell_tasks(connection, [*new, *earlier], _aliases(connection, [*new, *earlier]) if earlier else stands_for, at)
 
 
-def find_canary(connection: Connection, source: str, expected: str) -> Canary | None:
-    """The canary whose HMAC is `expected`, once its own line was read."""
-    row = connection.execute(_CANARY, {"expected": expected, "source": source}).mappings().first()
-    return Canary(Place(source, row["epoch"], row["offset"]), row["at"]) if row else None
-
-
-def keep_canary(connection: Connection, source: str, expected: str) -> Canary | None:
-    """The same; it is kept as a mark of trust."""
-    found = find_canary(connection, source, expected)
-    if found is not None:
-        values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
-        connection.execute(upsert(connection, schema.canaries).values(values).on_conflict_do_nothing())
-    return found
-
-
 def _only_names_a_token(o: Observation) -> bool:
     return o.kind is Kind.REFUSED or (o.kind is Kind.RENEWED and not o.subject)
 
@@ -117,9 +112,10 @@ def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[s
 def _without_noise(connection: Connection, new: Sequence[Observation], sessions: frozenset[str]) -> list[Observation]:
     """Without what anybody can write at will: our header on a request of theirs, and acts that Vault denied them."""
     grant = schema.grants.c
-    doubtful = {o.actor for o in new if o.kind in _UNREGARDED and "denied" in o.detail} - sessions
-    known = select(grant.accessor_hmac).where(grant.accessor_hmac.in_(doubtful))
-    ours = sessions | set(connection.execute(known).scalars()) if doubtful else sessions
+    ours = sessions
+    if doubtful := {o.actor for o in new if o.kind in _UNREGARDED and "denied" in o.detail} - sessions:
+        known = select(grant.accessor_hmac).where(grant.accessor_hmac.in_(doubtful))
+        ours = sessions | set(connection.execute(known).scalars())
     return [
         o
         for o in new
@@ -160,31 +156,19 @@ def _alarm(
         new = [o for o in new if o.at >= recovered]
     if not new:
         return
-    grant, session = schema.grants.c, schema.worker_sessions.c
-    created = [o.op for o in new if o.kind is Kind.TOKEN_CREATED]
-    lately = select(session.remote).where(session.remote != "", session.last_at > at - _ADDRESS_LIFE)
+    created = {"ops": [o.op for o in new if o.kind is Kind.TOKEN_CREATED]}
     trips = of_fleet(
         new,
         sessions=sessions,
-        intents=frozenset(connection.execute(select(grant.create_op).where(grant.create_op.in_(created))).scalars())
-        - _used_again(connection, created, sessions),
-        worker_addresses=frozenset(connection.execute(lately).scalars()),
+        intents=frozenset(connection.execute(_INTENTS, created).scalars())
+        - frozenset(connection.execute(_USED_AGAIN, {**created, "sessions": list(sessions)}).scalars()),
+        worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
         shared=shared,
     )
     for trip in trips:
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
         connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
-
-
-def _used_again(connection: Connection, ops: Sequence[str], sessions: frozenset[str]) -> set[str]:
-    """Those operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the
-    audit log can send it again.
-    """
-    line = schema.observations.c
-    made = (line.kind == Kind.TOKEN_CREATED) & line.closing & ~line.failed & line.op.in_(ops) & line.actor.in_(sessions)
-    query = select(line.op).where(made).group_by(line.op).having(func.count(line.request_id.distinct()) > 1)
-    return set(connection.execute(query).scalars())
 
 
 def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:
@@ -247,8 +231,7 @@ def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], a
 
 
 def _tell(connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, Observation]], at: datetime) -> None:
-    query = select(schema.tasks).where(schema.tasks.c.task_id == task_id).with_for_update(key_share=True)
-    found = connection.execute(query).mappings().first()
+    found = connection.execute(_TASK, {"task_id": task_id}).mappings().first()
     if found is None:
         # whoever deletes a task must not keep the others' lines from being read
         put_finding(connection, None, "ledger_edited", f"task {task_id} was deleted", at, line=None, request_id=None)

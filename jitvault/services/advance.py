@@ -76,10 +76,9 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         check_not_back(worker, file, said)
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered)
         try:
-            while step.go_on:
-                if step.entered is None:
-                    worker.ledger.extend(task_id, claim)
-                step = _patient_turn(worker, task_id, claim, step)
+            # the claim was taken a moment ago: it lasts for a turn
+            while (step := _patient_turn(worker, task_id, claim, step)).go_on:
+                worker.ledger.extend(task_id, claim)
         except JitvaultError as error:
             # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
