@@ -162,6 +162,8 @@ class _Hand:
     def _leave(self, job: Job, turn: Turn) -> None:
         pool = self._pool
         with pool._changed:
+            # another tells it, or has told it
+            pool._resisting.pop(job.task_id, None)
             if turn is Turn.ANOTHERS:
                 pool._agenda.anothers(job, time.monotonic())
             else:

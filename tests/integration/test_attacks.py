@@ -54,13 +54,13 @@ def test_junk_of_strangers_does_not_enter_the_ledger(rig: Rig, spec: Spec) -> No
     rig("operator", "status", file.stem)
     # the lines of what that one did: it cut the lease to a step
     rig("operator", "status", file.stem)
-    before = rig.rows("SELECT count(*) FROM observations")[0][0]
+    before = set(rig.rows("SELECT line, kind FROM observations"))
     for token in ("", "junk", anybody(rig)):
         for method, path in (("PUT", "sys/leases/revoke"), ("PUT", "auth/token/create/jitvault-15m"), ("GET", "x/y")):
             ask(rig, method, path, token, {"lease_id": "x"}, source=THIEF, headers={"X-Jitvault-Op": "f" * 32})
     rig("operator", "status", file.stem)
     # the status itself leaves its canaries, and a renewal where one is due
-    kinds = {row[0] for row in rig.rows("SELECT kind FROM observations ORDER BY rowid LIMIT -1 OFFSET ?", before)}
+    kinds = {kind for _, kind in set(rig.rows("SELECT line, kind FROM observations")) - before}
     assert kinds <= {"canary", "token_lookup", "renewed"}
     assert rig("operator", "complete", file.stem).json["confirmed"]
 

@@ -88,12 +88,16 @@ def test_the_kill_switch_does_not_call_it_done_over_a_task_whose_row_says_sealed
     assert ended.code != 0 or not rig.is_live(held.token), ended
 
 
-def test_one_broken_row_keeps_no_other_task_alive(rig: Rig, spec: Spec) -> None:
+@pytest.mark.parametrize("body", ["{", "[]"])
+def test_one_broken_row_keeps_no_other_task_alive(rig: Rig, spec: Spec, body: str) -> None:
+    if body == "{":
+        # PostgreSQL keeps no JSON that is none
+        assert rig.ledger_path
     broken = spec()
     rig.active(broken)
     held = rig.active(spec())
     rig.drop_triggers()
-    rig.sql("UPDATE revisions SET body = '{' WHERE task_id = ?", broken.stem)
+    rig.sql("UPDATE revisions SET body = ? WHERE task_id = ?", body, broken.stem)
     # exit 1, "unexpected TypeError", is no answer to an emergency either: `rig` refuses it
     rig("operator", *KILL, code=None)
     assert not rig.is_live(held.token)

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,13 @@ def test_all_is_well_for_whoever_has_the_worker_s_identity(
     result = doctor(rig, who, None if who == "admin" else WORKER)
     assert result.code == code, result
     assert status(result, "fail") == set()
-    assert status(result, "skipped") == skipped
     assert result.json["can"] == {"grant": True, "revoke": True, "prove": True}
-    # the sandbox has one audit device, this test has no ledger yet, and a root token is nobody
-    assert status(result, "warn") == {"usable"} | ({"devices", "person"} if who == "admin" else set())
+    # one in a file is made with its first task, so this test has none yet; of a server's disk nothing is known
+    in_file = isinstance(rig.place, Path)
+    assert status(result, "skipped") == skipped | (set() if in_file else {"room", "write-ahead log"})
+    # the sandbox has one audit device, and a root token is nobody
+    odd = {"devices", "person"} if who == "admin" else set()
+    assert status(result, "warn") == odd | ({"usable"} if in_file else set())
 
 
 @pytest.mark.parametrize("who", ["operator", "approver-1", "agent", None])
@@ -275,18 +279,23 @@ def finding_open(rig: Rig) -> Iterator[Environment]:
     yield WORKER
 
 
+def _ago(**time: float) -> str:
+    """A time as the ledger has it."""
+    return f"{datetime.now(UTC) - timedelta(**time):%Y-%m-%d %H:%M:%S.%f}"
+
+
 @contextlib.contextmanager
 def nobody_does_what_is_due(rig: Rig) -> Iterator[Environment]:
     rig.granted(_spec(rig, "overdue"))
-    assert rig.sql("UPDATE tasks SET due_at = datetime('now', '-5 minutes') WHERE state = 'issued'") == 1
+    assert rig.sql("UPDATE tasks SET due_at = ? WHERE state = 'issued'", _ago(minutes=5)) == 1
     yield WORKER
 
 
 @contextlib.contextmanager
 def end_unproven_for_long(rig: Rig) -> Iterator[Environment]:
     rig.active(_spec(rig, "unproven"))
-    past = "datetime('now', '-1 hours')"
-    rig.sql(f"UPDATE tasks SET state = 'ending', end_reason = 'operator', ending_at = {past} WHERE state = 'issued'")
+    ending = "state = 'ending', end_reason = 'operator', ending_at = ?"
+    rig.sql(f"UPDATE tasks SET {ending} WHERE state = 'issued'", _ago(hours=1))
     yield WORKER
 
 
@@ -380,7 +389,7 @@ def test_a_set_that_is_refused_leaves_the_last_good_one_and_it_is_named(rig: Rig
     rig("operator", "submit", _spec(rig, "decided"))
     with policies_invalid(rig) as extra:
         found = checks(doctor(rig, "operator", extra))
-    decided = rig.rows("SELECT body FROM events")[0][0]
+    decided = rig.rows("SELECT CAST(body AS TEXT) FROM events")[0][0]
     assert found["in use"]["status"] == "warn"
     assert found["in use"]["seen"].rpartition(" ")[2] in decided
 

@@ -153,9 +153,9 @@ def test_a_life_that_is_longer_than_an_approvals_is_cut(rig: Rig, spec: Spec) ->
 
 def _copied(rig: Rig, task: str) -> None:
     columns = "task_id, digest, name, decision, expires_at, reason"
-    insert = "INSERT OR REPLACE INTO decisions (entity_id, {0}) SELECT 'e-nobody', {0} FROM decisions "
-    other = insert + "WHERE task_id = ? AND entity_id != 'e-nobody'"
-    assert rig.sql(other.format(columns), task) == 1
+    rig.sql("DELETE FROM decisions WHERE task_id = ? AND entity_id = 'e-nobody'", task)
+    copy = "INSERT INTO decisions (entity_id, {0}) SELECT 'e-nobody', {0} FROM decisions WHERE task_id = ?"
+    assert rig.sql(copy.format(columns), task) == 1
 
 
 def _edited(rig: Rig, task: str) -> None:

@@ -56,7 +56,7 @@ def test_a_denial_that_is_deleted_from_the_ledger_still_denies(rig: Rig, spec: S
 def test_a_decision_that_is_edited_in_the_ledger_is_found(rig: Rig, spec: Spec, told: str, edited: str) -> None:
     file = spec(criticality="high")
     rig("operator", "grant", file, code=4)
-    (decision,) = rig.rows("SELECT decision FROM revisions WHERE task_id = ?", file.stem)[0]
+    (decision,) = rig.rows("SELECT CAST(decision AS TEXT) FROM revisions WHERE task_id = ?", file.stem)[0]
     lowered = decision.replace(told, edited)
     assert lowered != decision
     rig.sql("UPDATE revisions SET decision = ? WHERE task_id = ?", lowered, file.stem)
@@ -179,7 +179,7 @@ def test_no_second_token_for_a_task_that_is_set_back_while_it_is_held(rig: Rig, 
     file = spec()
     held = rig.active(file)
     rig.sql("UPDATE tasks SET state = 'approved' WHERE task_id = ?", file.stem)
-    rig.sql("UPDATE grants SET settled = 1 WHERE task_id = ?", file.stem)
+    rig.sql("UPDATE grants SET settled = TRUE WHERE task_id = ?", file.stem)
     # the agent's next read is observed, and must not make the edited state the task's
     rig.vault(held.token).read(PREFIX)
     other = spec()
@@ -198,7 +198,7 @@ def test_no_second_token_when_settled_is_flipped_or_the_history_is_rewritten(rig
 
     flipped = spec()
     rig.active(flipped)
-    rig.sql("UPDATE grants SET settled = 1 WHERE task_id = ?", flipped.stem)
+    rig.sql("UPDATE grants SET settled = TRUE WHERE task_id = ?", flipped.stem)
     assert "settled" in rig("operator", "complete", flipped.stem, code=12).error["message"]
 
 
@@ -262,7 +262,7 @@ def _as_if_it_had_ended(rig: Rig, task: str, state: str) -> None:
     more = [("ending", {"state": "ending", "reason": "completed"}), ("confirmed", {"state": "confirmed"})]
     rig.rewrite_events(task, lambda _: True, *more, (state, {"state": state, "head": ""}))
     rig.sql("UPDATE tasks SET state = ?, end_reason = 'completed' WHERE task_id = ?", state, task)
-    rig.sql("UPDATE grants SET verdict = 'audit_confirmed', settled = 1 WHERE task_id = ?", task)
+    rig.sql("UPDATE grants SET verdict = 'audit_confirmed', settled = TRUE WHERE task_id = ?", task)
     rig.sql("UPDATE leases SET verdict = 'target_confirmed' WHERE task_id = ?", task)
 
 
