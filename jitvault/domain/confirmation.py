@@ -163,7 +163,9 @@ def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool, 
         if expired:
             return Verdict.EXPIRED
         return Verdict.TARGET_CONFIRMED if ok.get(6) else Verdict.AUDIT_CONFIRMED
-    if credential.lookup_ops and credential.claimed not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
+    # what was found after it had been gone is back, whatever an older look-up said
+    gone = credential.lookup_ops and not credential.there
+    if gone and credential.claimed not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return Verdict.GONE
     if credential.claimed in _PROVEN:
         # nobody can claim what only the checks can say

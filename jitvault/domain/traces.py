@@ -24,9 +24,10 @@ class Credential:
     "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
     `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
     looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
-    that found it alive, `listing_ops` the listings of the task's prefixes that found nothing unaccounted for. `also`
-    are the HMACs of the same accessor under other salts of the audit device. `lease_path` is the lease's id, or below
-    what Vault keeps the token's own lease. `forced` says that Vault was made to forget it.
+    that found it alive, and `there` says that the newest of all look-ups is one; `listing_ops` are the listings of the
+    task's prefixes that found nothing unaccounted for. `also` are the HMACs of the same accessor under other salts of
+    the audit device. `lease_path` is the lease's id, or below what Vault keeps the token's own lease. `forced` says
+    that Vault was made to forget it.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Credential:
     alias_lookup: str = ""
     also: frozenset[str] = frozenset()
     live_ops: frozenset[str] = frozenset()
+    there: bool = False
     listing_ops: frozenset[str] = frozenset()
     lease_path: str = ""
     forced: bool = False

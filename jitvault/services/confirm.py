@@ -20,7 +20,7 @@ from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, Operatio
 from jitvault.services.context import Worker
 from jitvault.services.family import unproven
 from jitvault.services.integrity import is_complete
-from jitvault.services.lookups import gone_lookups, is_there, live_lookups, proven_before
+from jitvault.services.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
 from jitvault.services.proof import rung_of
 
 Hashed = Callable[[str], str]
@@ -210,6 +210,7 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, res
             expires_at=grant.expires_at,
             also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor and resalted else frozenset(),
             live_ops=live_lookups(file.operations, named),
+            there=last_found(file.operations, named) == "live",
             listing_ops=good_listings(file),
             lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
             alias=grant.token_lease or "",
@@ -242,6 +243,7 @@ def _lease(
             # Vault shows the reason in plain, OpenBao its HMAC
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
             live_ops=live_lookups(file.operations, lease.lease_id),
+            there=last_found(file.operations, lease.lease_id) == "live",
             listing_ops=good_listings(file),
             forced=_was_forced(file, lease),
             lease_path=lease.lease_id,
@@ -262,7 +264,7 @@ def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: st
         # it has an issue line, so somebody wrote that over its verdict
         return Verdict.LIVE
     if verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
-        return Verdict.GONE if gone_lookups(operations, subject) else Verdict.ACKNOWLEDGED
+        return Verdict.GONE if last_found(operations, subject) == "gone" else Verdict.ACKNOWLEDGED
     return verdict
 
 

@@ -6,7 +6,6 @@ so from then on only the target can tell that a credential is dead; without that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from jitvault.domain.lifecycle import State, Verdict
@@ -17,7 +16,7 @@ from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
 from jitvault.services.family import handed_on_to
-from jitvault.services.lookups import gone_lookups
+from jitvault.services.lookups import last_found
 from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
 from jitvault.services.revoke import DEAD
@@ -100,9 +99,7 @@ def _still_there(file: TaskFile) -> bool:
 
 def _is_gone(file: TaskFile, subject: str) -> bool:
     """Whether the newest look-up of a credential says that Vault has no such thing."""
-    looked = [op for op in file.operations if op.kind in ("lookup_token", "lookup_lease") and op.subject == subject]
-    newest: Sequence[OperationRow] = sorted(looked, key=lambda op: op.sent_at)[-1:]
-    return bool(gone_lookups(newest, subject))
+    return last_found(file.operations, subject) == "gone"
 
 
 def _unproven(row: GrantRow | LeaseRow) -> GrantRow | LeaseRow:

@@ -9,6 +9,8 @@ from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.revoke import DEAD
 
+_KINDS = ("lookup_token", "lookup_lease")
+
 
 def proven_before(file: TaskFile) -> list[GrantRow | LeaseRow]:
     """The credentials of a task that nobody was asked about since they were proven dead."""
@@ -47,8 +49,14 @@ def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[
     return _lookups(operations, subject, "live")
 
 
+def last_found(operations: Sequence[OperationRow], subject: str) -> str | None:
+    """What the newest look-up of `subject` found, "gone" or "live"; None where Vault answered none."""
+    looked = (op for op in operations if op.kind in _KINDS and op.subject == subject)
+    newest = max(looked, key=lambda op: op.sent_at, default=None)
+    return newest.answer if newest else None
+
+
 def _lookups(operations: Sequence[OperationRow], subject: str, answer: str) -> frozenset[str]:
-    kinds = ("lookup_token", "lookup_lease")
     return frozenset(
-        op.op_id for op in operations if op.kind in kinds and op.subject == subject and op.answer == answer
+        op.op_id for op in operations if op.kind in _KINDS and op.subject == subject and op.answer == answer
     )

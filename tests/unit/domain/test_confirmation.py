@@ -245,6 +245,12 @@ def test_what_failed_is_not_gone_because_an_older_lookup_said_so(claimed: Verdic
     assert judge(Story(), lease(claimed=claimed)).verdict is claimed
 
 
+@pytest.mark.parametrize("claimed", [Verdict.ACKNOWLEDGED, Verdict.REVOKE_REQUESTED])
+def test_what_was_found_again_is_not_gone_because_an_older_lookup_said_so(claimed: Verdict) -> None:
+    assert judge(Story(), lease(claimed=claimed, there=True)).verdict is claimed
+    assert judge(Story(), lease(claimed=claimed)).verdict is Verdict.GONE
+
+
 # -- the lies of a revocation (docs/vault-facts.md, "Revocation") -------------------------------------------------
 
 
