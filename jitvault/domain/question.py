@@ -44,6 +44,15 @@ class Load:
     template_leases: int = 0
     findings: int = 0
 
+    def without(self, leases: int, by_template: int) -> Load:
+        """The same without a task that counts with so many leases, so many of them by the template."""
+        return Load(
+            max(0, self.agent_leases - leases),
+            max(0, self.owner_leases - leases),
+            max(0, self.template_leases - by_template),
+            self.findings,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HANDED_ON, HOLDING, RECOVERED, State, check_move
+from jitvault.domain.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
@@ -49,6 +51,14 @@ _HANDED_ON = select(schema.events.c.body).where(
     schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == HANDED_ON
 )
 _FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
+_OF_TOKEN = select(schema.observations.c.line).where(schema.observations.c.subject == bindparam("token")).limit(1)
+_GAVE_BACK = _OF_TOKEN.where(
+    schema.observations.c.actor == bindparam("token"),
+    schema.observations.c.kind == Kind.TOKEN_REVOKED,
+    schema.observations.c.closing,
+    ~schema.observations.c.failed,
+)
+_UNWRAPPED = _OF_TOKEN.where(schema.observations.c.kind == Kind.UNWRAPPED)
 _MANY_LINES = 2_000
 
 
@@ -119,35 +129,32 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:
-            task = _task(connection, task_id)
-            if task is None:
-                return None
-            revisions = of_task(connection, RevisionRow, task_id, "revision")
-            current = next((r for r in revisions if r.revision == task.revision), None)
-            if current is None:
-                raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
-            return TaskFile(
-                task=task,
-                revision=current,
-                # those about the present revision: what was said of an earlier one does not count any more
-                decisions=tuple(
-                    d
-                    for d in of_task(connection, DecisionRow, task_id, "entity_id")
-                    if d.digest == task.digest and d.decision != "lapsed"
-                ),
-                grants=of_task(connection, GrantRow, task_id, "attempt"),
-                leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),
-                checks=of_task(connection, CheckRow, task_id, "subject", "n"),
-                operations=of_task(connection, OperationRow, task_id, "sent_at"),
-                events=_events(connection, task_id),
-                findings=tuple(dict(row) for row in connection.execute(_FOUND, {"task_id": task_id}).mappings()),
-            )
+            return _file(connection, task_id)
 
-    def trail(self, file: TaskFile) -> Trail:
+    def file_again(self, file: TaskFile) -> TaskFile:
+        task_id = file.task.task_id
         with self._db.read() as connection:
-            return trail.trail(connection, file)
+            # all that changes a task moves its version, but for what was found about it
+            if _task(connection, task_id) == file.task:
+                return replace(file, findings=_findings(connection, task_id))
+            again = _file(connection, task_id)
+        if again is None:
+            raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
+        return again
+
+    def trail(self, file: TaskFile, *, canaries: bool = True) -> Trail:
+        with self._db.read() as connection:
+            return trail.trail(connection, file, canaries=canaries)
 
     # -- the rest ------------------------------------------------------------------------------------
+
+    def gave_back(self, token: str) -> bool:
+        with self._db.read() as connection:
+            return connection.execute(_GAVE_BACK, {"token": token}).first() is not None
+
+    def was_unwrapped(self, token: str) -> bool:
+        with self._db.read() as connection:
+            return connection.execute(_UNWRAPPED, {"token": token}).first() is not None
 
     def is_long(self, file: TaskFile) -> bool:
         line = schema.observations.c
@@ -220,6 +227,36 @@ def _hand_on(connection: Connection, admission: Admit, at: datetime) -> None:
 def _task(connection: Connection, task_id: str) -> TaskRow | None:
     row = connection.execute(_TASK, {"task_id": task_id}).mappings().first()
     return get(row, TaskRow) if row else None
+
+
+def _file(connection: Connection, task_id: str) -> TaskFile | None:
+    task = _task(connection, task_id)
+    if task is None:
+        return None
+    revisions = of_task(connection, RevisionRow, task_id, "revision")
+    current = next((r for r in revisions if r.revision == task.revision), None)
+    if current is None:
+        raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
+    return TaskFile(
+        task=task,
+        revision=current,
+        # those about the present revision: what was said of an earlier one does not count any more
+        decisions=tuple(
+            d
+            for d in of_task(connection, DecisionRow, task_id, "entity_id")
+            if d.digest == task.digest and d.decision != "lapsed"
+        ),
+        grants=of_task(connection, GrantRow, task_id, "attempt"),
+        leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),
+        checks=of_task(connection, CheckRow, task_id, "subject", "n"),
+        operations=of_task(connection, OperationRow, task_id, "sent_at"),
+        events=_events(connection, task_id),
+        findings=_findings(connection, task_id),
+    )
+
+
+def _findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(dict(row) for row in connection.execute(_FOUND, {"task_id": task_id}).mappings())
 
 
 def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:

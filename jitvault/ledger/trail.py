@@ -70,7 +70,7 @@ _GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _LINE.at >= bindparam("since")).limit(1)
 
 
-def trail(connection: Connection, file: TaskFile) -> Trail:
+def trail(connection: Connection, file: TaskFile, *, canaries: bool) -> Trail:
     line, task_id = schema.observations.c, file.task.task_id
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
     # never a list of what an agent can make many of: a database takes only so many in one query
@@ -91,7 +91,7 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
     return Trail(
         observations=lines,
-        canaries=_canaries_around(connection, lines, file),
+        canaries=_canaries_around(connection, lines, file) if canaries else (),
         worker_accessors=frozenset(sessions),
     )
 

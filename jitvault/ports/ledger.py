@@ -239,8 +239,26 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
 
     def file(self, task_id: str) -> TaskFile | None: ...
 
-    def trail(self, file: TaskFile) -> Trail:
-        """The observations that concern a task, in the order of the stream, and the canaries around them."""
+    def file_again(self, file: TaskFile) -> TaskFile:
+        """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.
+
+        Of one that has not, the stream may have settled an operation more. Raises LedgerUnavailable where it is gone.
+        """
+        ...
+
+    def trail(self, file: TaskFile, *, canaries: bool = True) -> Trail:
+        """The observations that concern a task, in the order of the stream, and the canaries around them.
+
+        Of a task that is held these are all since its issue: who proves nothing leaves them out.
+        """
+        ...
+
+    def gave_back(self, token: str) -> bool:
+        """Whether a task's token was revoked by itself; `token` is the HMAC of its accessor."""
+        ...
+
+    def was_unwrapped(self, token: str) -> bool:
+        """Whether somebody took a task's token out of its wrapping, or tried to."""
         ...
 
     def is_long(self, file: TaskFile) -> bool:

@@ -32,6 +32,7 @@ from jitvault.services.due import is_due
 from jitvault.services.extend import extend, is_old_open, put_next_token
 from jitvault.services.family import take_all_back
 from jitvault.services.finish import FIRST, Step, again_after_pause, end, settle
+from jitvault.services.glance import glancing, read_up_to
 from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.keep import keep
@@ -74,7 +75,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         check_anchor(worker, file, said)
         check_not_removed(worker, file, said)
         check_not_back(worker, file, said)
-        begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered)
+        begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered, file=file)
         try:
             # the claim was taken a moment ago: it lasts for a turn
             while (step := _patient_turn(worker, task_id, claim, step)).go_on:
@@ -126,7 +127,7 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
     blind = _why_blind(worker)
-    file = worker.file(task_id)
+    file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
     check_integrity(worker, file)
     if blind:
         return _blind(worker, file, claim, blind)
@@ -136,7 +137,7 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
         take_all_back(worker, file, claim, why=ending)
         file = worker.file(task_id)
     if trips := watch(worker, file):
-        file = worker.file(task_id)
+        file = worker.ledger.file_again(file)
     return _next(worker, file, claim, last, trips)
 
 
@@ -248,24 +249,26 @@ def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]
 
 def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
-    if is_due(worker, file) and why_end_blind(worker, file) is None:
+    eyes = glancing(worker)
+    if is_due(worker, file) and why_end_blind(eyes, file) is None:
         # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
         # now; what ends without evidence waits for no stream
-        canary(worker)
-        file = worker.file(file.task.task_id)
-        trips = watch(worker, file)
-    why = why_end(worker, file, trips)
+        read_up_to(worker, file.task.due_at)
+        before, file = file, worker.ledger.file_again(file)
+        # each line about it is an event of the task
+        trips = watch(worker, file) if file.task != before.task else trips
+    why = why_end(eyes, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
             _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
             file = worker.file(file.task.task_id)
         extend(worker, file, claim)
-        file = worker.file(file.task.task_id)
+        file = worker.ledger.file_again(file)
         if is_replaced(file.task):
             return _replacing(worker, file, claim, trips)
         end_ownerless(worker, file, claim)
-        why = keep(worker, file, claim)
-        file = worker.file(file.task.task_id)
+        if (why := keep(worker, file, claim)) is not None:
+            file = worker.ledger.file_again(file)
     if why is not None:
         # at once: every millisecond from here on is one in which the access is still there
         return _ending(worker, file, claim, why=why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -123,9 +124,26 @@ def asked_about(
 ) -> Asked:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
-    since = worker.now() - FINDINGS_COUNT_FOR
-    loads = worker.ledger.load(agent.entity, owner.entity, templates, besides=spec.id, since=since)
+    loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
     return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
+
+
+def _loads(
+    worker: Worker, spec: TaskSpec, access: Sequence[Mapping[str, Any]], agent: str, owner: str, templates: list[str]
+) -> Mapping[str, Load]:
+    """How much the others hold. To count it takes the longer the more is held, and all look at the same."""
+    since = worker.now() - FINDINGS_COUNT_FOR
+    if not worker.glances or worker.shared is None:
+        return worker.ledger.load(agent, owner, templates, besides=spec.id, since=since)
+    whole = worker.shared.of(
+        ("load", agent, owner, *templates),
+        lambda: worker.ledger.load(agent, owner, templates, besides="", since=since),
+    )
+    # it is held, so it counts with all that it may take
+    own: Counter[str] = Counter()
+    for entry in access:
+        own[entry["template"]] += entry["lease_budget"]
+    return {name: load.without(own.total(), own[name]) for name, load in whole.items()}
 
 
 def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:

@@ -24,6 +24,7 @@ from jitvault.ports.vault import (
     TokenFacts,
     Tokens,
 )
+from jitvault.services.recent import Recent
 
 
 def never() -> bool:
@@ -58,6 +59,10 @@ class Worker:
     """Whether this process is to end: then it is as if the deadline were over."""
     waits: bool = True
     """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
+    shared: Recent | None = None
+    """What a look at a held task that is due may go by: `services.glance`. Without it each look reads everything."""
+    glances: bool = False
+    """Whether this one goes by it."""
 
     def now(self) -> datetime:
         return self.clock.now()

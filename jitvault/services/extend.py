@@ -24,6 +24,7 @@ from jitvault.ports.ledger import Change, GrantRow, Row, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, stand_extended
+from jitvault.services.glance import glancing
 from jitvault.services.integrity import check_issuable, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.lineage import bounded, check_extends, is_replaced
@@ -51,7 +52,8 @@ def extend(worker: Worker, file: TaskFile, claim: int) -> None:
 
     The caller has just seen that the task may go on. Afterwards it may be `issuing`: `put_next_token` goes on.
     """
-    asked = None if worker.is_late() else _open_request(worker, file)
+    # to see who asked for nothing; what is asked for is decided by what is there now
+    asked = None if worker.is_late() else _open_request(glancing(worker), file)
     if asked is None:
         return
     revision = Revision.of(file.revision.body)

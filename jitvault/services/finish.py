@@ -33,10 +33,13 @@ _SKEW = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one turn of the story found, besides what it wrote. `entered`: what the task was taken in by, just now."""
+    """What one turn of the story found, besides what it wrote. `entered`: what the task was taken in by, just now;
+    `file`: what was read of it just now.
+    """
 
     go_on: bool = False
     entered: Considered | None = None
+    file: TaskFile | None = None
     standing: Standing | None = None
     tries: int = 0
     waits: int = 0
@@ -52,7 +55,7 @@ def again_after_pause(worker: Worker, last: Step) -> Step | None:
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)
-    return replace(last, go_on=True, entered=None, tries=last.tries + 1)
+    return replace(last, go_on=True, entered=None, file=None, tries=last.tries + 1)
 
 
 def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None, *, go_on: GoOn) -> Step:
@@ -78,7 +81,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
         if not worker.waits or worker.is_late(quiet_s):
             return Step()
         worker.clock.sleep(quiet_s)
-        return replace(last, go_on=True, waits=last.waits + 1)
+        return replace(last, go_on=True, file=None, waits=last.waits + 1)
     if not outcome.proven and (again := again_after_pause(worker, last)):
         return again
     return _not_proven(worker, worker.file(file.task.task_id), claim, last)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from jitvault.domain.extension import extended
 from jitvault.domain.lifecycle import EndReason, State
-from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.ports.ledger import Change, TaskFile
@@ -76,9 +75,7 @@ def _over(worker: Worker, file: TaskFile) -> Why | None:
     asked = _asked_to_end(worker, file)
     if asked is not None and asked[0] is not EndReason.DEADLINE:
         return asked
-    lines = worker.ledger.trail(file).observations
-    own = [o for o in lines if o.subject == grant.accessor_hmac and o.actor == o.subject and o.closing]
-    if any(o.kind is Kind.TOKEN_REVOKED and not o.failed for o in own):
+    if worker.ledger.gave_back(grant.accessor_hmac or ""):
         return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
     if asked is not None:
         return asked
@@ -129,7 +126,7 @@ def keep_reasons(worker: Worker, file: TaskFile, claim: int) -> None:
 def unwrapped(worker: Worker, file: TaskFile) -> bool:
     """Whether the task's token was taken out of its wrapping, by whomever."""
     hmac = file.grants[-1].accessor_hmac
-    return any(o.kind is Kind.UNWRAPPED and o.subject == hmac for o in worker.ledger.trail(file).observations)
+    return hmac is not None and worker.ledger.was_unwrapped(hmac)
 
 
 def entitled(file: TaskFile) -> dict[str, str]:

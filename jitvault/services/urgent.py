@@ -19,25 +19,28 @@ Reasons = Mapping[str, str]
 """Tasks, each with why it has to end."""
 
 
-def tripped(worker: Worker, seen: dict[str, int]) -> Reasons:
+def tripped(worker: Worker, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
     """The held tasks that touched a tripwire, and all of them while everything is frozen.
 
-    `seen` remembers how far each task had come, so that only those with news are looked at.
+    `seen` remembers how far each task had come, so that only those with news are looked at, and those first that were
+    not for the longest. That ends where `go_on`, asked before each of them, says no; the next call goes on there.
     """
     freeze, held = worker.ledger.freeze(), worker.ledger.held()
+    if freeze is not None:
+        return dict.fromkeys(held, "everything is frozen")
+    for task_id in seen.keys() - held.keys():
+        del seen[task_id]
     found: dict[str, str] = {}
-    for task_id, seq in held.items():
-        if freeze is not None:
-            found[task_id] = "everything is frozen"
+    for task_id in [*(held.keys() - seen.keys()), *seen]:
+        if seen.get(task_id) == held[task_id]:
             continue
-        if seen.get(task_id) == seq:
-            continue
-        seen[task_id] = seq
+        if not go_on():
+            break
+        seen.pop(task_id, None)
+        seen[task_id] = held[task_id]
         file = worker.ledger.file(task_id)
         if file and (trips := watch(worker, file)):
             found[task_id] = trips[0].message
-    for task_id in seen.keys() - held.keys():
-        del seen[task_id]
     return found
 
 

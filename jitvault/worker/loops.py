@@ -5,7 +5,8 @@
                they are ours
     observe    one source's lines into the ledger
     intake     what people wrote, as the stream shows it; everything that is there, every now and then
-    due        whose time has come by the ledger; what touched a tripwire
+    due        whose time has come by the ledger
+    tripwires  what touched one
     canary     whether the stream is trusted
     sweep      whether Vault, ledger and stream agree; told, and mended only where that was asked for
     retention  what is published of tasks that were sealed long ago, out of Vault
@@ -43,6 +44,7 @@ PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 _WHOLE_EVERY = 10
 # where more is due than was taken the hands are soon ready for it
 _HASTE = 5
+_TRIPWIRES_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Loops:
 
     def start(self) -> None:
         """Each gets its connections here: where Vault does not answer now, nothing begins."""
-        loops = [self.sources, self.intake, self.due, self.canary, *([self.sweep] if self.pace.sweep_s else [])]
+        loops = [self.sources, self.intake, self.due, self.tripwires, self.canary]
+        loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
             self.supervisor.start(run.__name__, partial(run, self.hire()))
@@ -161,20 +164,25 @@ class Loops:
         self._every("intake", 0, look)
 
     def due(self, worker: Worker) -> None:
-        seen, known = dict[str, int](), dict[str, str]()
-        looked, took = 0.0, 0.0
-
         def look() -> None:
-            nonlocal looked, took
             more = self._take_due(worker)
-            begun = time.monotonic()
-            # with many tasks that are held this takes longer: never more than a tenth of the time
-            if begun - looked >= 10 * took:
-                self._want_all(worker, tripped(worker, seen), known)
-                looked, took = time.monotonic(), time.monotonic() - begun
             self.supervisor.stopping.wait(self.pace.due_s / (_HASTE if more else 1))
 
         self._every("due", 0, look)
+
+    def tripwires(self, worker: Worker) -> None:
+        """Beside `due`: with thousands of tasks that are held one look takes seconds, and renewals do not wait."""
+        seen, known = dict[str, int](), dict[str, str]()
+
+        def look() -> None:
+            begun = time.monotonic()
+            # a part of them at a time, so that what was found and a freeze are soon told
+            found = tripped(worker, seen, lambda: time.monotonic() - begun < _TRIPWIRES_S)
+            self._want_all(worker, found, known)
+            # never more than a tenth of the time
+            self.supervisor.stopping.wait(max(self.pace.due_s, 10 * (time.monotonic() - begun)))
+
+        self._every("tripwires", 0, look)
 
     def _take_due(self, worker: Worker) -> bool:
         """Take as much of what is due as the hands are ready for; gives whether there may be more of it."""

@@ -141,6 +141,9 @@ class _Hand:
         if before is not None and (turn := self._turn(job, before, worker)) is not Turn.OURS:
             self._leave(job, turn)
             return
+        if not job.if_due:
+            # there is news of it: all of it is read now
+            worker = replace(worker, shared=None)
         patience_s = 0.0 if job.hurry else PATIENCE_S
         file = advance(worker, job.task_id, hint=job.hint, deadline=worker.clock.monotonic() + patience_s)
         after = file.task

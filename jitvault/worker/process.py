@@ -17,6 +17,7 @@ from types import FrameType
 
 from jitvault.errors import LedgerUnavailable
 from jitvault.services.context import Worker
+from jitvault.services.recent import Recent
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
 from jitvault.worker.agenda import Agenda, Job, Urgency
@@ -107,8 +108,9 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
 
 
 def hiring(wiring: Wiring) -> Callable[[], Worker]:
-    """Gives a Worker for one thread, with its own connections; login and active node are shared."""
-    return lambda: replace(wiring.for_thread().nameless_worker, waits=False)
+    """Gives a Worker for one thread, with its own connections; login, active node and recent answers are shared."""
+    shared = Recent()
+    return lambda: replace(wiring.for_thread().nameless_worker, waits=False, shared=shared)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jitvault.domain.canonical import canonical_bytes
+from jitvault.domain.canonical import canonical_bytes, likely_bytes
 from jitvault.domain.chain import GENESIS, Event, breaks, link
 
 KINDS = ("submitted", "decided", "issued", "observed", "sealed")
@@ -128,3 +129,29 @@ def test_the_hash_covers_the_task() -> None:
     at = "2030-01-31T09:00:00.000000+00:00"
     one, other = (link(task, 1, GENESIS, "submitted", at, {}) for task in ("t-1", "t-2"))
     assert one.hash != other.hash
+
+
+@given(chains())
+def test_most_events_are_known_again_without_their_canonical_form(events: list[Event]) -> None:
+    bodies = [{"task": "t-1", "n": event.seq, "body": event.body} for event in events]
+    assert all(likely_bytes(body) == canonical_bytes(body) for body in bodies if _is_plain(body))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether nothing in it is sorted or escaped in a way of its own: keys beyond the BMP."""
+    if isinstance(value, dict):
+        return all(max(map(ord, key), default=0) < 0xD800 and _is_plain(inner) for key, inner in value.items())
+    return not isinstance(value, list) or all(map(_is_plain, value))
+
+
+@pytest.mark.parametrize("body", [{"ms": 1.5}, {"ms": 1.0}, {"\U0001f600": 1, "\uffff": 2}, {"text": "\x7f\u2028\x1f"}])
+def test_an_event_that_has_to_be_written_canonically_is_whole_as_well(body: dict[str, Any]) -> None:
+    event = link("t-1", 1, GENESIS, "decided", "2030-01-31T09:00:00.000000+00:00", body)
+    assert breaks([event], head=event.hash) == []
+
+
+@pytest.mark.parametrize("field", ["task_id", "kind", "at", "prev"])
+def test_bytes_in_the_place_of_text_are_a_change(field: str) -> None:
+    event = link("task", 1, GENESIS, "observed", "20300131", {"a": 1})
+    edited = replace(event, **{field: b64decode(getattr(event, field))})
+    assert breaks([edited], head=event.hash) != []

@@ -28,6 +28,7 @@ from sqlalchemy import insert
 
 from jitvault.domain.evidence import canary_after, canary_before
 from jitvault.domain.observation import Kind
+from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change
@@ -332,3 +333,47 @@ def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(le
     read(ledger, [seen(3, Kind.OWN, source="node-2", epoch=2)], source="node-2", epoch=2, gaps=("cut off",), at=later)
     keep_canary(ledger, 5)
     assert interrupted(ledger) is True
+
+
+def test_who_proves_nothing_gets_the_same_lines_without_the_canaries(ledger: SqlLedger) -> None:
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.HAZARD, path="sys/remount")])
+    canaries(ledger, -5, 3, 601)
+    whole = ledger.trail(file_of(ledger))
+    assert len(whole.canaries) == 3
+    assert ledger.trail(file_of(ledger), canaries=False) == replace(whole, canaries=())
+
+
+# -- a file, read again -------------------------------------------------------------------------------------
+
+
+def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_in_it(ledger: SqlLedger) -> None:
+    issued(ledger)
+    file = file_of(ledger)
+    assert ledger.file_again(file) == file
+    assert ledger.file_again(file).events is file.events
+    ledger.finding("t-1", "denied", "too often", NOW, line="1", request_id="r-1")
+    again = ledger.file_again(file)
+    assert again == file_of(ledger) and [found["rule"] for found in again.findings] == ["denied"]
+
+
+def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something_of_it(ledger: SqlLedger) -> None:
+    two_tasks(ledger)
+    file = file_of(ledger)
+    change(ledger, Change("kept", fields={"due_at": NOW}))
+    changed = ledger.file_again(file)
+    assert changed == file_of(ledger) != file
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    observed = ledger.file_again(changed)
+    assert observed == file_of(ledger) and [lease.lease_id for lease in observed.leases] == [LEASE]
+    # what is said of others changes nothing
+    read(ledger, [seen(2, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN)])
+    assert ledger.file_again(observed).events is observed.events
+
+
+def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: SqlLedger) -> None:
+    issued(ledger)
+    file = file_of(ledger)
+    with pytest.raises(LedgerUnavailable, match="vanished"):
+        ledger.file_again(replace(file, task=replace(file.task, task_id="t-9")))
