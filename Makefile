@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test long test-postgresql outages faults fleet soak soak-state mutants races check bench fuzz format schemas lock wheel clean
+.PHONY: demo test long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -76,6 +76,11 @@ schemas: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# one worker that keeps KEEP_TASKS tasks alive: as long as it takes to grant them, and 150 s
+KEEP_TASKS ?= 10000
+bench-keep: $(STAMP)
+	KEEP_TASKS=$(KEEP_TASKS) $(BIN)/python -m benchmarks --only keep
 
 # one minute, or FUZZ_SECONDS; what it finds goes to build/fuzz
 FUZZ_SECONDS ?= 60

@@ -1,8 +1,8 @@
 """`python -m benchmarks`: measure, print a table, write `build/bench.json`; exit 1 when a bar is missed.
 
     --no-fail       exit 0 all the same
-    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, latency, throughput,
-                    grant, end, record, decode, kill
+    --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, latency, throughput, crowd,
+                    keep, grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -23,7 +23,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commit, decode, demo, end, grant, idle, kill, latency, policy, record, start, throughput
+from benchmarks import (
+    commit,
+    crowd,
+    decode,
+    demo,
+    end,
+    grant,
+    idle,
+    keep,
+    kill,
+    latency,
+    policy,
+    record,
+    start,
+    throughput,
+)
 from benchmarks.measure import Figure, rounded
 from benchmarks.meter import COMMIT, LEDGER_READ, VAULT, Meter
 from benchmarks.scene import scene
@@ -37,6 +52,8 @@ ALONE = {
     "policy": policy.run,
     "latency": latency.run,
     "throughput": throughput.run,
+    "crowd": crowd.run,
+    "keep": keep.run,
 }
 IN_SCENE = ("grant", "end", "record", "decode", "kill")
 _WHAT = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads"}

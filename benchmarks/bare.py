@@ -8,7 +8,7 @@ faster or leave it as it is, never slower.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,6 @@ from hvac.exceptions import InvalidRequest
 
 from benchmarks.measure import milliseconds
 from benchmarks.meter import Request
-from jitvault.sandbox.world import World
 
 CREDENTIAL = "database/creds/app-readonly"
 _ROLE = "bench"
@@ -29,9 +28,10 @@ _CREATE = "auth/token/create/"
 class Bare:
     """One hvac client on one connection, as lean as jitvault's own."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._root = _adapter(world, world.admin_token.reveal())
+    def __init__(self, address: str, root_token: str) -> None:
+        self._address = address
+        self._root_token = root_token
+        self._root = _adapter(address, root_token)
         self._numbers = itertools.count()
         self._send("PUT", f"sys/policies/acl/{_ROLE}", {"policy": _POLICY})
         body = {"orphan": True, "renewable": True, "token_no_default_policy": True, "allowed_policies": [_ROLE]}
@@ -45,12 +45,16 @@ class Bare:
 
         def again() -> None:
             for request in sent:
-                path, body = request.path, request.body
-                if path.startswith(_CREATE):
-                    path, body = _CREATE + _ROLE, {**body, "policies": [_ROLE]}
-                self._send(request.method, path, body, wrap_ttl=request.wrap_ttl)
+                self.again(request)
 
         return milliseconds(again)
+
+    def again(self, request: Request) -> Any:
+        """Send one of them; gives its answer."""
+        path, body = request.path, request.body
+        if path.startswith(_CREATE):
+            path, body = _CREATE + _ROLE, {**body, "policies": [_ROLE]}
+        return self._send(request.method, path, body, wrap_ttl=request.wrap_ttl)
 
     def grant(self) -> float:
         """The four requests that a grant cannot do without; the milliseconds they take.
@@ -58,16 +62,17 @@ class Bare:
         A wrapped create, the look-up of what was made, and an inbox document that vanishes by itself.
         """
         inbox = f"inbox/bench/{next(self._numbers)}"
+        return milliseconds(lambda: self.give(inbox))
 
-        def give() -> None:
-            made = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"}, wrap_ttl="120s")
-            wrap = made["wrap_info"]
-            self._send("PUT", "auth/token/lookup-accessor", {"accessor": wrap["wrapped_accessor"]})
-            life = {"max_versions": 1, "delete_version_after": "600s"}
-            self._send("PUT", f"jitvault/metadata/{inbox}", life)
-            self._send("PUT", f"jitvault/data/{inbox}", {"data": {"token": wrap["token"]}})
-
-        return milliseconds(give)
+    def give(self, inbox: str) -> Mapping[str, Any]:
+        """The same for the document at `inbox`; gives what Vault says of the wrapping."""
+        made = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"}, wrap_ttl="120s")
+        wrap: Mapping[str, Any] = made["wrap_info"]
+        self._send("PUT", "auth/token/lookup-accessor", {"accessor": wrap["wrapped_accessor"]})
+        life = {"max_versions": 1, "delete_version_after": "600s"}
+        self._send("PUT", f"jitvault/metadata/{inbox}", life)
+        self._send("PUT", f"jitvault/data/{inbox}", {"data": {"wrapping": [{"token": wrap["token"]}]}})
+        return wrap
 
     def revoke(self) -> float:
         """Revoke a token by accessor, revoke its one PostgreSQL lease synchronously, look the lease up.
@@ -75,18 +80,24 @@ class Bare:
         The token and the lease are made before the milliseconds are counted, like a task's are.
         """
         auth = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"})["auth"]
-        holder = _adapter(self._world, auth["client_token"])
+        holder = _adapter(self._address, auth["client_token"])
         lease = holder.request("GET", f"/v1/{CREDENTIAL}")["lease_id"]
         holder.close()
+        return milliseconds(lambda: self.take_back(auth["accessor"], lease))
 
-        def take_back() -> None:
-            self._send("PUT", "auth/token/revoke-accessor", {"accessor": auth["accessor"]})
-            self._send("PUT", f"sys/leases/revoke/{lease}", {"sync": True})
-            with suppress(InvalidRequest):
-                self._send("PUT", "sys/leases/lookup", {"lease_id": lease})
-                raise RuntimeError("a lease that was revoked is still there")
+    def take_back(self, accessor: str, lease: str) -> None:
+        """Three requests: the token, its lease, and that Vault does not have the lease any more."""
+        self._send("PUT", "auth/token/revoke-accessor", {"accessor": accessor})
+        self._send("PUT", f"sys/leases/revoke/{lease}", {"sync": True})
+        with suppress(InvalidRequest):
+            self._send("PUT", "sys/leases/lookup", {"lease_id": lease})
+            raise RuntimeError("a lease that was revoked is still there")
 
-        return milliseconds(take_back)
+    def check_gone(self, accessor: str) -> None:
+        """One request: that Vault does not have the token any more."""
+        with suppress(InvalidRequest):
+            self._send("PUT", "auth/token/lookup-accessor", {"accessor": accessor})
+            raise RuntimeError("a token that was revoked is still there")
 
     def leases(self, count: int) -> list[str]:
         """So many PostgreSQL leases of one token that lives on."""
@@ -94,7 +105,7 @@ class Bare:
 
     def revoker(self) -> Callable[[str], None]:
         """Revokes one lease synchronously, on a connection of its own."""
-        own = _adapter(self._world, self._world.admin_token.reveal())
+        own = _adapter(self._address, self._root_token)
 
         def revoke(lease: str) -> None:
             own.request("PUT", f"/v1/sys/leases/revoke/{lease}", json={"sync": True})
@@ -108,8 +119,8 @@ class Bare:
         return self._root.request(method, f"/v1/{path}", raise_exception=found, wrap_ttl=wrap_ttl, **options)
 
 
-def _adapter(world: World, token: str) -> Any:
+def _adapter(address: str, token: str) -> Any:
     session = requests.Session()
     # hvac's own session looks for proxies and .netrc at each request
     session.trust_env = False
-    return hvac.Client(url=world.address, token=token, timeout=10, session=session).adapter
+    return hvac.Client(url=address, token=token, timeout=10, session=session).adapter

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,20 +51,32 @@ def run(directory: Path) -> list[Figure]:
 
 
 @contextmanager
-def working(world: Scene, *options: str) -> Iterator[None]:
-    """A worker on the scene's ledger, from the moment that it works until the block is left."""
+def working(world: Scene, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker on the scene's ledger, as a process of its own, from when it works until the block is left."""
     base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
-    with subprocess.Popen(argv, env={**base, **world.environment}, stderr=subprocess.PIPE, text=True) as process:
+    # a pipe that nobody reads would stop it once it is full
+    with (
+        tempfile.NamedTemporaryFile("w+b") as log,
+        subprocess.Popen(argv, env={**base, **world.environment}, stderr=log) as process,
+    ):
         try:
-            assert process.stderr is not None
-            first = json.loads(process.stderr.readline())
-            if first["event"] != "working":
-                raise RuntimeError(f"the worker did not start: {first}")
-            yield
+            _wait_until_it_works(process, Path(log.name))
+            yield process
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.wait(timeout=20)
+
+
+def _wait_until_it_works(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while b"\n" not in (said := log.read_bytes()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the worker did not start")
+        time.sleep(_LOOK_S)
+    first = json.loads(said.splitlines()[0])
+    if first["event"] != "working":
+        raise RuntimeError(f"the worker did not start: {first}")
 
 
 def _once(world: Scene) -> dict[str, float]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 Better = Literal["lower", "higher"]
+_MB, _TICKS = 2**20, os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,27 @@ def alternate(times: int, *sides: Callable[[], float]) -> list[list[float]]:
 def ratio(measured: Sequence[float], reference: Sequence[float]) -> float:
     """The median of the ratios of neighbours: what both met at the same moment cancels."""
     return median(a / b for a, b in zip(measured, reference, strict=True))
+
+
+@dataclass
+class Process:
+    """What a process uses: seconds of processor while it is `measured`, and the most memory that it ever had."""
+
+    pid: int
+    used_s: float = 0.0
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        before = self._cpu_s()
+        yield
+        self.used_s = self._cpu_s() - before
+
+    @property
+    def peak_mb(self) -> float:
+        line = next(s for s in Path(f"/proc/{self.pid}/status").read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / _MB
+
+    def _cpu_s(self) -> float:
+        # after the name, which may hold anything; utime and stime are the 14th and 15th of all
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS

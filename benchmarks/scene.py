@@ -51,8 +51,12 @@ class Scene:
         self.wiring = Wiring(self.settings)
         self.world, self.variables = world, variables
         self.worker, self.operator = self.wiring.worker, self.wiring.person
-        self.bare = Bare(world)
+        self.bare = self.new_bare()
         self._agent = Vault(Connection(world.address), None)
+
+    def new_bare(self) -> Bare:
+        """Another hvac client, for another thread."""
+        return Bare(self.world.address, self.world.admin_token.reveal())
 
     def asked(self) -> TaskSpec:
         """A task that is approved, and that its requester has asked to be granted: `advance` issues it."""

@@ -98,7 +98,7 @@ def _recorded(world: Scene) -> Sequence[Request]:
 
 def _bare_s(world: Scene, threads: int) -> float:
     requests = _recorded(world)
-    clients = [Bare(world.world) for _ in range(threads)]
+    clients = [world.new_bare() for _ in range(threads)]
     shares = [len(range(n, TASKS, threads)) for n in range(threads)]
 
     def send(client: Bare, times: int) -> None:

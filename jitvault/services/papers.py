@@ -177,10 +177,8 @@ def extension_requests(
     worker: Worker, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
 ) -> list[ExtensionRequest]:
     """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
-    found, authors = [], set(_authors(worker, "requests/"))
-    for entity_id in dict.fromkeys(entities):
-        if entity_id not in authors:
-            continue
+    found, authors = [], _authors(worker, "requests/")
+    for entity_id in (one for one in dict.fromkeys(entities) if one in authors):
         stored = _read(worker, ExtendPaper, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
         # one about another deadline was granted before, or is put back
         if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
