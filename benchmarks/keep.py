@@ -43,8 +43,8 @@ def run(directory: Path) -> list[Figure]:
     renewal, everything included that it does meanwhile; `keep_server_cpu_ms`: OpenBao's.
 
     The worker is a process of its own with its default of 4 hands and a ledger on SQLite. It grants all of them, each
-    unwrapped by an agent, and keeps those that it has granted; then it is watched for 150 s. Where it has all hands full
-    before it has granted KEEP_TASKS, those that it has are the most that it can keep here, and `keep_tasks` says so.
+    unwrapped by an agent, and keeps those that it has granted; then it is watched for 150 s. Where it has all hands
+    full before it has granted KEEP_TASKS, those that it has are the most that it keeps here: `keep_tasks` says so.
     """
     with scene(directory / "keep") as world, working(world) as process:
         worker, server = Process(process.pid), Process(world.world.servers.openbao.pid)

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, select, true, update
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, true, update
 
 from jitvault.domain.evidence import Canary
-from jitvault.domain.observation import Kind
+from jitvault.domain.observation import Kind, Place
 from jitvault.errors import WrongState
 from jitvault.ledger import canaries, schema, stream
 from jitvault.ledger.claims import held
@@ -21,7 +21,7 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.recovery import is_recovery
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
-from jitvault.ports.record import Freeze, Gap, Reading, Written
+from jitvault.ports.record import NOWHERE, Freeze, Gap, Reading, Written
 
 _SOURCE = schema.audit_sources.c
 
@@ -46,6 +46,13 @@ def _tripped() -> Select[str, str, datetime]:
 
 # made once: to put one together takes longer than to run it
 _READINGS, _UNSEEN, _TRIPPED = select(schema.audit_sources), _unseen(), _tripped()
+_LINE = schema.observations.c
+_WRITTEN = select(schema.observations).where(_LINE.kind == Kind.WRITTEN, _LINE.at >= bindparam("since"))
+_WRITTEN_ELSEWHERE = _WRITTEN.where(_LINE.source.not_in(bindparam("sources", expanding=True)))
+_WRITTEN_AFTER = _WRITTEN.where(
+    _LINE.source == bindparam("source"),
+    or_(_LINE.epoch > bindparam("epoch"), and_(_LINE.epoch == bindparam("epoch"), _LINE.offset > bindparam("offset"))),
+)
 _MOVE_ON = (
     update(schema.audit_sources)
     .where(
@@ -182,12 +189,16 @@ class SqlRecord:
             row = connection.execute(_TRIPPED).first()
         return Freeze(*row) if row else None
 
-    def written(self, *, since: datetime) -> Sequence[Written]:
-        line = schema.observations.c
-        query = select(line.subject, line.at, line.line, line.detail).where(line.kind == Kind.WRITTEN, line.at >= since)
+    def written(self, *, since: datetime, after: Mapping[str, Place] = NOWHERE) -> Sequence[Written]:
         with self._db.read() as connection:
-            rows = connection.execute(query.order_by(line.at, line.line)).all()
-        return [Written(row.subject, row.at, row.line, row.detail.get(stream.CLAIM)) for row in rows]
+            rows = list(connection.execute(_WRITTEN_ELSEWHERE, {"since": since, "sources": list(after)}))
+            for source, place in after.items():
+                known = {"since": since, "source": source, "epoch": place.epoch, "offset": place.offset}
+                rows += connection.execute(_WRITTEN_AFTER, known)
+        return [
+            Written(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(stream.CLAIM))
+            for row in sorted(rows, key=lambda row: (row.at, row.line))
+        ]
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes

@@ -6,10 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from jitvault.domain.evidence import Canary
+from jitvault.domain.observation import Place
 from jitvault.ports.audit import Batch, Position
+
+NOWHERE: Mapping[str, Place] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A document that somebody wrote: its path below the mount, Vault's time of it, and the line that shows it.
+    """A document that somebody wrote: its path below the mount, Vault's time of it, and where the line stands that
+    shows it.
 
     `claim` is the newest claim of its task when the line was entered, 0 for a task that was not known: whoever takes a
     later one reads the document.
@@ -51,7 +56,7 @@ class Written:
 
     path: str
     at: datetime
-    line: str
+    place: Place
     claim: int | None = None
 
 
@@ -128,8 +133,11 @@ class Record(Protocol):
         """
         ...
 
-    def written(self, *, since: datetime) -> Sequence[Written]:
-        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time."""
+    def written(self, *, since: datetime, after: Mapping[str, Place] = NOWHERE) -> Sequence[Written]:
+        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time.
+
+        `after` leaves out, by source, what stands there or before: each is read in the order of its places.
+        """
         ...
 
     def freeze(self) -> Freeze | None:

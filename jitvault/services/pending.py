@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from jitvault.domain.intake import Wanted, is_stale, wanted
+from jitvault.domain.observation import Place
 from jitvault.services.context import Worker
 
 # one source may be behind another by so much: its lines are older than what was seen already
@@ -19,17 +20,17 @@ class Word:
         self._worker = worker
         # what was written before is found by listing
         self._newest = worker.now()
-        self._seen: dict[str, datetime] = {}
+        # thousands may write in a minute, and whoever asks does so with each batch of lines
+        self._seen: dict[str, Place] = {}
 
     def new(self) -> list[Wanted]:
         """What was not given before, in the order of Vault's time."""
-        since = self._newest - _BEHIND
-        found = [one for one in self._worker.ledger.written(since=since) if one.line not in self._seen]
+        found = self._worker.ledger.written(since=self._newest - _BEHIND, after=self._seen)
         for one in found:
             self._newest = max(self._newest, one.at)
-            self._seen[one.line] = one.at
-        for line in [line for line, at in self._seen.items() if at < self._newest - _BEHIND]:
-            del self._seen[line]
+            place, known = one.place, self._seen.get(one.place.source)
+            if known is None or (known.epoch, known.offset) < (place.epoch, place.offset):
+                self._seen[place.source] = place
         return [replace(ask, since=one.claim) for one in found if (ask := wanted(one.path))]
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
 
 from builders import NOW, change, make, read, seen
 
 from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.domain.observation import Kind, Place
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change
+from jitvault.services.context import Worker
+from jitvault.services.pending import Word
 
 SECOND = timedelta(seconds=1)
 
@@ -23,7 +27,51 @@ def test_what_people_wrote_is_given_by_vaults_time_from_any_source(ledger: SqlLe
         ("decisions/e-2/t-1", NOW),
         ("requests/e-1/t-1/submit", NOW + 2 * SECOND),
     ]
-    assert [one.line for one in ledger.written(since=NOW + SECOND)] == [late.line]
+    assert [one.place for one in ledger.written(since=NOW + SECOND)] == [late.place]
+
+
+def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: SqlLedger) -> None:
+    lines = [seen(n, Kind.WRITTEN, f"requests/e-1/t-{n}/submit", at=NOW - n * SECOND) for n in (1, 2)]
+    again = seen(3, Kind.WRITTEN, "requests/e-1/t-3/submit", at=NOW - 3 * SECOND, epoch=2)
+    other = seen(4, Kind.WRITTEN, "requests/e-1/t-4/submit", at=NOW - 4 * SECOND, source="node-2")
+    read(ledger, [*lines, again])
+    read(ledger, [other], source="node-2")
+    since = NOW - 60 * SECOND
+
+    def paths(**after: Place) -> list[str]:
+        return [one.path[-8] for one in ledger.written(since=since, after=after)]
+
+    assert paths() == ["4", "3", "2", "1"]
+    # later in the file, though earlier by Vault's time
+    assert paths(audit=lines[0].place) == ["4", "3", "2"]
+    assert paths(audit=lines[1].place) == ["4", "3"]
+    # of another stretch, which begins at byte 0 again
+    assert paths(audit=Place("audit", 1, 10**9)) == ["4", "3"]
+    assert paths(audit=again.place) == ["4"]
+    assert paths(audit=again.place, **{"node-2": other.place}) == []
+
+
+def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: SqlLedger) -> None:
+    word = Word(cast(Worker, Looker(ledger)))
+    assert word.new() == []
+    read(ledger, [seen(n, Kind.WRITTEN, f"requests/e-1/t-{n}/submit", at=NOW + n * SECOND) for n in (1, 2)])
+    assert [one.task_id for one in word.new()] == ["t-1", "t-2"]
+    assert word.new() == []
+    lags = seen(3, Kind.WRITTEN, "requests/e-1/t-3/submit", at=NOW - 50 * SECOND, source="node-2")
+    read(ledger, [lags], source="node-2")
+    read(ledger, [seen(4, Kind.WRITTEN, "requests/e-1/t-4/submit", at=NOW + SECOND)])
+    assert [one.task_id for one in word.new()] == ["t-3", "t-4"]
+    assert word.new() == []
+
+
+@dataclass(frozen=True)
+class Looker:
+    """As much of a Worker as who looks for words needs."""
+
+    ledger: SqlLedger
+
+    def now(self) -> datetime:
+        return NOW
 
 
 def test_what_may_still_be_granted_is_what_waits_and_what_an_issue_did_not_finish(ledger: SqlLedger) -> None:
