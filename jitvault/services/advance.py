@@ -57,6 +57,8 @@ from jitvault.services.revoke import Why, end_ownerless
 from jitvault.services.seal import late
 from jitvault.services.watch import check_not_frozen, watch
 
+_JUST_NOW_S = 1.0
+
 
 def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
     """Do everything that is due for the task now and give its file.
@@ -70,6 +72,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         worker = replace(worker, deadline=deadline)
     entered = enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
+        claimed = worker.clock.monotonic()
         said = published(worker, task_id)
         file = worker.file(task_id)
         check_anchor(worker, file, said)
@@ -77,7 +80,9 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         check_not_back(worker, file, said)
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered, file=file)
         try:
-            # the claim was taken a moment ago: it lasts for a turn
+            if worker.clock.monotonic() - claimed >= _JUST_NOW_S:
+                # Vault has been slow to answer since; a claim that was taken just now lasts for a turn
+                worker.ledger.extend(task_id, claim)
             while (step := _patient_turn(worker, task_id, claim, step)).go_on:
                 worker.ledger.extend(task_id, claim)
         except JitvaultError as error:
