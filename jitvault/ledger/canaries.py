@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import cache
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
-from jitvault.domain.evidence import Canary
-from jitvault.domain.observation import Kind, Place
+from jitvault.domain.evidence import Canary, done
+from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.traces import renewed_until
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, upsert_on
 
-_LINE = schema.observations.c
+T = TypeVar("T")
+
+_IN_ONE_QUERY = 500
+_LINE, _CANARY, _SOURCE = schema.observations.c, schema.canaries.c, schema.audit_sources.c
 # made once: access waits for it
 _FIND = select(schema.observations).where(
     _LINE.subject == bindparam("expected"),
@@ -19,6 +27,28 @@ _FIND = select(schema.observations).where(
     _LINE.kind == Kind.CANARY,
     _LINE.closing,
 )
+_SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
+_OF_STRETCH = (_CANARY.source == _LINE.source) & (_CANARY.epoch == _LINE.epoch)
+_BESIDE = select(
+    _LINE.source,
+    _LINE.epoch,
+    select(func.max(_CANARY.offset))
+    .where(_OF_STRETCH, _CANARY.offset < _LINE.offset)
+    .scalar_subquery()
+    .label("before"),
+    select(func.min(_CANARY.offset))
+    .where(_OF_STRETCH, _CANARY.offset >= _LINE.offset)
+    .scalar_subquery()
+    .label("after"),
+).where(_LINE.line.in_(bindparam("lines", expanding=True)))
+_AT_PLACES = select(schema.canaries).where(
+    _CANARY.source == bindparam("source"),
+    _CANARY.epoch == bindparam("epoch"),
+    _CANARY.offset.in_(bindparam("offsets", expanding=True)),
+)
+_OF_SOURCE = select(schema.canaries).where(_CANARY.source == bindparam("source")).limit(1)
+_LAST_BEFORE = _OF_SOURCE.where(_CANARY.at < bindparam("time")).order_by(_CANARY.at.desc())
+_FIRST_FROM = _OF_SOURCE.where(_CANARY.at >= bindparam("time")).order_by(_CANARY.at)
 
 
 def find(connection: Connection, source: str, expected: str) -> Canary | None:
@@ -34,6 +64,54 @@ def keep(connection: Connection, source: str, expected: str) -> Canary | None:
         values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
         connection.execute(_mark(connection.dialect.name), values)
     return found
+
+
+def around(
+    connection: Connection, lines: Sequence[Observation], expiries: Iterable[datetime | None]
+) -> tuple[Canary, ...]:
+    """Of all canaries those that can say something of a task's lines.
+
+    In each line's stretch the nearest ones before and after it; in each source the last one before the first line, and
+    the first one after the last line and after each time at which a token was over.
+
+    A worker leaves thousands in a day, and a proof is not to take the longer the more others there are.
+    """
+    if not lines:
+        return ()
+    beside: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+    rows: list[Any] = []
+    for some in _parts([o.line for o in lines]):
+        for row in connection.execute(_BESIDE, {"lines": some}):
+            beside[row.source, row.epoch] |= {row.before, row.after} - {None}
+    for (source, epoch), offsets in beside.items():
+        for some_places in _parts(list(offsets)):
+            rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": some_places})
+    # nodes take turns: the canary that is nearest in time can stand in another one's file
+    first, times = min(o.at for o in lines), {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
+    for source in connection.execute(_SOURCES).scalars().all():
+        rows += connection.execute(_LAST_BEFORE, {"source": source, "time": first})
+        for time in times:
+            rows += connection.execute(_FIRST_FROM, {"source": source, "time": time})
+    found = {Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows}
+    return tuple(sorted(found, key=lambda c: (c.place.source, c.place.epoch, c.place.offset)))
+
+
+def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many of them as one query takes."""
+    return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
+
+
+def _ends(lines: Sequence[Observation]) -> set[datetime]:
+    """Until when renewals let tokens live: of those that were done the last of each token, by each of its names."""
+    renewals = [(o, until) for o in lines if (until := renewed_until(o))]
+    answered = {o.request_id for o, _ in renewals if o.closing}
+    open_ = {until for o, until in renewals if not o.closing and o.request_id not in answered}
+    latest: dict[tuple[str, str], datetime] = {}
+    for o, until in renewals:
+        if done(o):
+            name = (o.subject, o.token)
+            latest[name] = max(until, latest.get(name, until))
+    return open_ | set(latest.values())
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     BindParameter,
@@ -19,15 +19,13 @@ from sqlalchemy import (
     union,
 )
 
-from jitvault.domain.evidence import Canary, Trail
-from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.traces import renewed_until
+from jitvault.domain.evidence import Trail
+from jitvault.domain.observation import Kind, Observation
 from jitvault.ledger import schema
+from jitvault.ledger.canaries import around
 from jitvault.ledger.rows import get_observation
 from jitvault.ports.ledger import TaskFile
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _SKEW = timedelta(seconds=30)
 
 # made once: while these are asked, access is still there
@@ -51,18 +49,6 @@ _OWN_ELSEWHERE = (
         ),
     )
     .limit(1)
-)
-_CANARY = schema.canaries.c
-_OF_SOURCE = _CANARY.source == bindparam("source")
-_SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
-_BOUNDS = select(
-    select(func.max(_CANARY.at)).where(_OF_SOURCE, _CANARY.at < bindparam("first")).scalar_subquery().label("lower"),
-    select(func.min(_CANARY.at)).where(_OF_SOURCE, _CANARY.at >= bindparam("last")).scalar_subquery().label("upper"),
-)
-_BETWEEN = (
-    select(schema.canaries)
-    .where(_OF_SOURCE, _CANARY.at >= bindparam("lower"), _CANARY.at <= bindparam("upper"))
-    .order_by(_CANARY.epoch, _CANARY.offset)
 )
 # word for word as the index says it, without which it is not used
 _NAMES_A_TOKEN = _LINE.token != literal_column("''")
@@ -91,7 +77,7 @@ def trail(connection: Connection, file: TaskFile, *, canaries: bool) -> Trail:
     sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
     return Trail(
         observations=lines,
-        canaries=_canaries_around(connection, lines, file) if canaries else (),
+        canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if canaries else (),
         worker_accessors=frozenset(sessions),
     )
 
@@ -160,23 +146,3 @@ def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
         fresh = set(connection.execute(rewrap.where(line.token.in_(fresh))).scalars()) - found
         found |= fresh
     return found
-
-
-def _canaries_around(connection: Connection, lines: Sequence[Observation], file: TaskFile) -> tuple[Canary, ...]:
-    """In each source, from the last canary before the first line to the first one after the last line and expiry.
-
-    Nodes take turns: the canary that is nearest in time can stand in another one's file.
-    """
-    if not lines:
-        return ()
-    expiries = [grant.expires_at for grant in file.grants if grant.expires_at]
-    renewed = [until for o in lines if (until := renewed_until(o))]
-    around = {"first": min(o.at for o in lines), "last": max([o.at for o in lines] + expiries + renewed)}
-    found: list[Canary] = []
-    # one source at a time: each bound is looked up in an index then, and not for every canary anew
-    for source in connection.execute(_SOURCES).scalars().all():
-        bounds = connection.execute(_BOUNDS, {"source": source, **around}).one()
-        between = {"source": source, "lower": bounds.lower or _EVER, "upper": bounds.upper or _NEVER}
-        rows = connection.execute(_BETWEEN, between)
-        found += [Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows]
-    return tuple(found)
