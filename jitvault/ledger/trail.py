@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
-    Select,
     bindparam,
     func,
     literal_column,
@@ -52,39 +51,56 @@ _OWN_ELSEWHERE = (
 )
 # word for word as the index says it, without which it is not used
 _NAMES_A_TOKEN = _LINE.token != literal_column("''")
+# never a list of what an agent can make many of: a database takes only so many in one query
+_LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == bindparam("task_id"))
+_OPS = select(schema.operations.c.op_id).where(schema.operations.c.task_id == bindparam("task_id"))
+_WANTED = (_LINE.actor.in_(_TOKENS), _LINE.subject.in_(_TOKENS), _LINE.subject.in_(_LEASES), _LINE.op.in_(_OPS))
+# the HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped
+_ALIASES = select(_LINE.alias).where(or_(_LINE.subject.in_(_TOKENS), _LINE.actor.in_(_TOKENS)), _LINE.alias != "")
+_REWRAP = select(_LINE.alias).where(_LINE.kind == Kind.REWRAPPED, _LINE.alias != "")
+_REWRAPPED = _REWRAP.where(_LINE.token.in_(_ALIASES))
+_REWRAPPED_AGAIN = _REWRAP.where(_LINE.token.in_(bindparam("fresh", expanding=True)))
+_SINCE_THEN = _LINE.at >= bindparam("began")
+
+
+def _any(*conditions: ColumnElement[bool]) -> CompoundSelect[str]:
+    """The lines for which any of these holds, each by its own index: PostgreSQL reads all lines for an OR of them."""
+    return union(*(select(_LINE.line).where(condition) for condition in conditions))
+
+
+_BEGAN = select(func.min(_LINE.at)).where(_LINE.line.in_(_any(*_WANTED)))
+_OF_TASK = (
+    select(schema.observations)
+    .where(
+        _LINE.line.in_(
+            _any(
+                *_WANTED,
+                _LINE.token.in_(_ALIASES) & _NAMES_A_TOKEN,
+                _LINE.token.in_(bindparam("rewrapped", expanding=True)) & _NAMES_A_TOKEN,
+                (_LINE.kind == Kind.HAZARD) & _SINCE_THEN,
+                # a revocation that names its lease in the body shows an HMAC that the ledger does not know
+                (_LINE.kind == Kind.LEASE_REVOKED) & _LINE.subject.startswith("hmac-") & _SINCE_THEN,
+            )
+        )
+    )
+    .order_by(_LINE.source, _LINE.epoch, _LINE.offset)
+)
+_SESSIONS = select(schema.worker_sessions.c.accessor_hmac)
 _GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _LINE.at >= bindparam("since")).limit(1)
 
 
 def trail(connection: Connection, file: TaskFile, *, canaries: bool) -> Trail:
-    line, task_id = schema.observations.c, file.task.task_id
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    # never a list of what an agent can make many of: a database takes only so many in one query
-    leases = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == task_id)
-    ops = select(schema.operations.c.op_id).where(schema.operations.c.task_id == task_id)
-    wanted = (line.actor.in_(tokens), line.subject.in_(tokens), line.subject.in_(leases), line.op.in_(ops))
-    first = select(func.min(line.at)).where(line.line.in_(_any(*wanted)))
-    began = connection.execute(first).scalar() or file.task.created_at
-    # a revocation that names its lease in the body shows an HMAC that the ledger does not know
-    unnamed = (line.kind == Kind.LEASE_REVOKED) & line.subject.startswith("hmac-")
-    by_token = [
-        line.token.in_(those) & _NAMES_A_TOKEN for those in (_aliases_of(tokens), _rewrapped(connection, tokens))
-    ]
-    others = ((line.kind == Kind.HAZARD) & (line.at >= began), unnamed & (line.at >= began))
-    query = select(schema.observations).where(line.line.in_(_any(*wanted, *by_token, *others)))
-    rows = connection.execute(query.order_by(line.source, line.epoch, line.offset)).mappings()
-    lines = in_order([get_observation(row) for row in rows])
-    sessions = connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars()
+    own = {"tokens": tokens, "task_id": file.task.task_id}
+    began = connection.execute(_BEGAN, own).scalar() or file.task.created_at
+    wanted = {**own, "began": began, "rewrapped": list(_rewrapped(connection, tokens))}
+    lines = in_order([get_observation(row) for row in connection.execute(_OF_TASK, wanted).mappings()])
     return Trail(
         observations=lines,
         canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if canaries else (),
-        worker_accessors=frozenset(sessions),
+        worker_accessors=frozenset(connection.execute(_SESSIONS).scalars()),
     )
-
-
-def _any(*conditions: ColumnElement[bool]) -> CompoundSelect[str]:
-    """The lines for which any of these holds, each by its own index: PostgreSQL reads all lines for an OR of them."""
-    return union(*(select(schema.observations.c.line).where(condition) for condition in conditions))
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
@@ -123,26 +139,18 @@ def in_order(lines: Sequence[Observation]) -> tuple[Observation, ...]:
     return tuple(o for _, o in sorted(keyed, key=lambda pair: pair[0]))
 
 
-def _aliases_of(tokens: Sequence[str]) -> Select[tuple[str]]:
-    """The HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped."""
-    line = schema.observations.c
-    return select(line.alias).where(or_(line.subject.in_(tokens), line.actor.in_(tokens)), line.alias != "")
-
-
 def tokens_for(connection: Connection, accessors: Sequence[str]) -> set[str]:
     """The HMACs of all tokens that stood for the tokens with these accessors, in the lines that are known."""
-    found = set(_rewrapped(connection, accessors))
-    found.update(row.alias for row in connection.execute(_aliases_of(accessors)))
+    found = _rewrapped(connection, accessors)
+    found.update(connection.execute(_ALIASES, {"tokens": list(accessors)}).scalars())
     return found
 
 
 def _rewrapped(connection: Connection, tokens: Sequence[str]) -> set[str]:
     """The HMACs of wrappings that one of those was moved into."""
-    line = schema.observations.c
-    rewrap = select(line.alias).where(line.kind == Kind.REWRAPPED, line.alias != "")
-    fresh = set(connection.execute(rewrap.where(line.token.in_(_aliases_of(tokens)))).scalars())
+    fresh = set(connection.execute(_REWRAPPED, {"tokens": list(tokens)}).scalars())
     found = set(fresh)
     while fresh:
-        fresh = set(connection.execute(rewrap.where(line.token.in_(fresh))).scalars()) - found
+        fresh = set(connection.execute(_REWRAPPED_AGAIN, {"fresh": list(fresh)}).scalars()) - found
         found |= fresh
     return found
