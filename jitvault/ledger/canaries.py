@@ -80,11 +80,11 @@ def around(
         return ()
     beside: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     rows: list[Any] = []
-    for some in _parts([o.line for o in lines]):
+    for some in parts([o.line for o in lines]):
         for row in connection.execute(_BESIDE, {"lines": some}):
             beside[row.source, row.epoch] |= {row.before, row.after} - {None}
     for (source, epoch), offsets in beside.items():
-        for some_places in _parts(list(offsets)):
+        for some_places in parts(list(offsets)):
             rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": some_places})
     # nodes take turns: the canary that is nearest in time can stand in another one's file
     first, times = min(o.at for o in lines), {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
@@ -96,7 +96,7 @@ def around(
     return tuple(sorted(found, key=lambda c: (c.place.source, c.place.epoch, c.place.offset)))
 
 
-def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """As many of them as one query takes."""
     return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
 

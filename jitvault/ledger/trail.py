@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    CompoundSelect,
-    Connection,
-    bindparam,
-    func,
-    literal_column,
-    or_,
-    select,
-    union,
-)
+from sqlalchemy import BindParameter, Connection, Select, bindparam, literal_column, or_, select
 
 from jitvault.domain.evidence import Trail
 from jitvault.domain.observation import Kind, Observation
 from jitvault.ledger import schema
-from jitvault.ledger.canaries import around
+from jitvault.ledger.canaries import around, parts
 from jitvault.ledger.rows import get_observation
 from jitvault.ports.ledger import TaskFile
 
@@ -33,74 +23,78 @@ _TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
 _SUBJECTS: BindParameter[str] = bindparam("subjects", expanding=True)
 _NEWEST = select(schema.canaries).order_by(schema.canaries.c.at.desc()).limit(1)
 _EPOCH = select(_SOURCE.epoch).where(_SOURCE.name == bindparam("source"))
-_OWN = union(select(_LINE.line).where(_LINE.actor.in_(_TOKENS)), select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS)))
-_OWN_ELSEWHERE = (
-    select(_LINE.line)
-    .where(
-        # by an index each: for the first of an OR of them PostgreSQL would read all lines that there are
-        _LINE.line.in_(_OWN),
-        # whoever has an accessor hashed says nothing about its token
-        _LINE.kind != Kind.CANARY,
-        or_(
-            _LINE.source != bindparam("source"),
-            _LINE.epoch != bindparam("epoch"),
-            _LINE.epoch != bindparam("read"),
-        ),
-    )
-    .limit(1)
+# whoever has an accessor hashed says nothing about its token
+_ELSEWHERE = (_LINE.kind != Kind.CANARY) & or_(
+    _LINE.source != bindparam("source"),
+    _LINE.epoch != bindparam("epoch"),
+    _LINE.epoch != bindparam("read"),
 )
+_ACTED_ELSEWHERE = select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).limit(1)
+_NAMED_ELSEWHERE = select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).limit(1)
 # word for word as the index says it, without which it is not used
 _NAMES_A_TOKEN = _LINE.token != literal_column("''")
-# never a list of what an agent can make many of: a database takes only so many in one query
 _LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == bindparam("task_id"))
 _OPS = select(schema.operations.c.op_id).where(schema.operations.c.task_id == bindparam("task_id"))
-_WANTED = (_LINE.actor.in_(_TOKENS), _LINE.subject.in_(_TOKENS), _LINE.subject.in_(_LEASES), _LINE.op.in_(_OPS))
 # the HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped
 _ALIASES = select(_LINE.alias).where(or_(_LINE.subject.in_(_TOKENS), _LINE.actor.in_(_TOKENS)), _LINE.alias != "")
 _REWRAP = select(_LINE.alias).where(_LINE.kind == Kind.REWRAPPED, _LINE.alias != "")
 _REWRAPPED = _REWRAP.where(_LINE.token.in_(_ALIASES))
 _REWRAPPED_AGAIN = _REWRAP.where(_LINE.token.in_(bindparam("fresh", expanding=True)))
-_SINCE_THEN = _LINE.at >= bindparam("began")
-
-
-def _any(*conditions: ColumnElement[bool]) -> CompoundSelect[str]:
-    """The lines for which any of these holds, each by its own index: PostgreSQL reads all lines for an OR of them."""
-    return union(*(select(_LINE.line).where(condition) for condition in conditions))
-
-
-_BEGAN = select(func.min(_LINE.at)).where(_LINE.line.in_(_any(*_WANTED)))
-_OF_TASK = (
-    select(schema.observations)
-    .where(
-        _LINE.line.in_(
-            _any(
-                *_WANTED,
-                _LINE.token.in_(_ALIASES) & _NAMES_A_TOKEN,
-                _LINE.token.in_(bindparam("rewrapped", expanding=True)) & _NAMES_A_TOKEN,
-                (_LINE.kind == Kind.HAZARD) & _SINCE_THEN,
-                # a revocation that names its lease in the body shows an HMAC that the ledger does not know
-                (_LINE.kind == Kind.LEASE_REVOKED) & _LINE.subject.startswith("hmac-") & _SINCE_THEN,
-            )
-        )
-    )
-    .order_by(_LINE.source, _LINE.epoch, _LINE.offset)
-)
 _SESSIONS = select(schema.worker_sessions.c.accessor_hmac)
+# each by its own index, and with values instead of subqueries: PostgreSQL reads all lines for an OR of them, and, where
+# nobody has told it yet how many there are, for a subquery as well
+_VALUES: BindParameter[str] = bindparam("values", expanding=True)
+_BY_ACTOR = select(schema.observations).where(_LINE.actor.in_(_VALUES))
+_BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_VALUES))
+_BY_OP = select(schema.observations).where(_LINE.op.in_(_VALUES))
+_BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), _NAMES_A_TOKEN)
+_SINCE = _LINE.at >= bindparam("since")
 _GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
-_HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _LINE.at >= bindparam("since")).limit(1)
+_HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _SINCE).limit(1)
+_HAZARDS = select(schema.observations).where(_LINE.kind == Kind.HAZARD, _SINCE)
+# a revocation that names its lease in the body shows an HMAC that the ledger does not know
+_UNNAMED = select(schema.observations).where(
+    _LINE.kind == Kind.LEASE_REVOKED, _LINE.subject.startswith("hmac-"), _SINCE
+)
 
 
 def trail(connection: Connection, file: TaskFile, *, canaries: bool) -> Trail:
-    tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-    own = {"tokens": tokens, "task_id": file.task.task_id}
-    began = connection.execute(_BEGAN, own).scalar() or file.task.created_at
-    wanted = {**own, "began": began, "rewrapped": list(_rewrapped(connection, tokens))}
-    lines = in_order([get_observation(row) for row in connection.execute(_OF_TASK, wanted).mappings()])
+    lines = in_order(_lines(connection, file))
     return Trail(
         observations=lines,
         canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if canaries else (),
         worker_accessors=frozenset(connection.execute(_SESSIONS).scalars()),
     )
+
+
+def _lines(connection: Connection, file: TaskFile) -> list[Observation]:
+    """Every line that concerns the task, by source and place."""
+    task = {"task_id": file.task.task_id}
+    tokens = {g.accessor_hmac for g in file.grants if g.accessor_hmac}
+    leases, ops = connection.execute(_LEASES, task).scalars(), connection.execute(_OPS, task).scalars()
+    found: dict[str, Observation] = {}
+
+    def add(query: Select[Any], values: Iterable[str]) -> None:
+        for some in parts(list(values)):
+            take(query, {"values": some})
+
+    def take(query: Select[Any], values: Mapping[str, object]) -> None:
+        found.update((row["line"], get_observation(row)) for row in connection.execute(query, values).mappings())
+
+    add(_BY_ACTOR, tokens)
+    add(_BY_SUBJECT, [*tokens, *leases])
+    named = {o.alias for o in found.values() if o.alias and {o.actor, o.subject} & tokens}
+    add(_BY_OP, ops)
+    since = {"since": min((o.at for o in found.values()), default=file.task.created_at)}
+    asked = set[str]()
+    while fresh := named - asked:
+        asked |= fresh
+        add(_BY_TOKEN, fresh)
+        # what was wrapped again stands for what the wrapping before stood for
+        named = {o.alias for o in found.values() if o.kind is Kind.REWRAPPED and o.alias and o.token in asked}
+    take(_HAZARDS, since)
+    take(_UNNAMED, since)
+    return sorted(found.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:
@@ -110,10 +104,11 @@ def interrupted(connection: Connection, file: TaskFile) -> bool:
         return False
     # a gap counts from the line that makes it, and not only from the canary after it
     reading = connection.execute(_EPOCH, {"source": newest.source}).scalar()
-    own = {"tokens": tokens, "subjects": tokens + [lease.lease_id for lease in file.leases]}
     stretch = {"source": newest.source, "epoch": newest.epoch, "read": reading or newest.epoch}
-    if connection.execute(_OWN_ELSEWHERE, {**own, **stretch}).first() is not None:
-        return True
+    subjects = tokens + [lease.lease_id for lease in file.leases]
+    for query, named in ((_ACTED_ELSEWHERE, {"tokens": tokens}), (_NAMED_ELSEWHERE, {"subjects": subjects})):
+        if connection.execute(query, {**named, **stretch}).first() is not None:
+            return True
     # what is missing elsewhere may be what a token of the task did
     return connection.execute(_GAP_SINCE, {"since": _begun(file)}).first() is not None
 
