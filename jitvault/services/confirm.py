@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
-from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.evidence import Canary, Trail, done
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.observation import Kind
 from jitvault.domain.policy import Rung
 from jitvault.domain.quiet import QUIET, Doubts, doubts, is_quiet, settles, settles_at
 from jitvault.domain.revision import Revision
@@ -207,7 +208,7 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, res
             claimed=_claimed(grant.verdict, file.operations, named),
             lookup_ops=gone_lookups(file.operations, named),
             gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
-            expires_at=grant.expires_at,
+            expires_at=grant.expires_at or _at_the_latest(file, grant, trail),
             also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor and resalted else frozenset(),
             live_ops=live_lookups(file.operations, named),
             there=last_found(file.operations, named) == "live",
@@ -220,6 +221,19 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, res
         probed=None,
         target=False,
     )
+
+
+def _at_the_latest(file: TaskFile, grant: GrantRow, trail: Trail) -> datetime | None:
+    """When a token was over whose issue did not come to its look-up: its TTL was to be a step. Vault has to say as well
+    that it is gone, since nobody saw which TTL it got.
+
+    Whoever comes later than that finds nothing to revoke, and nothing but its time can show how it ended.
+    """
+    if last_found(file.operations, grant.token_lease or grant.accessor_hmac or "") != "gone":
+        return None
+    made = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and done(o))
+    own = next((o for o in made if o.actor in trail.worker_accessors), None)
+    return own.at + timedelta(seconds=grant.step_s) if own else None
 
 
 def _lease(

@@ -18,6 +18,7 @@ from jitvault.domain.chain import breaks
 from jitvault.sandbox.world import World
 
 SAMPLE = 8
+STEP_S = 6
 # after these there is something in Vault that the ledger does not know yet
 ACTS = (
     "/v1/auth/token/create/",
@@ -56,6 +57,27 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
         assert ended["confirmed"], point
         assert rig.task_tokens(file.stem) == [], point
         check_ledger(rig, file.stem)
+
+
+def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(
+    world: World, variables: dict[str, str], tmp_path: Path, mortal: Mortal
+) -> None:
+    """Nothing is left to be revoked then, and nobody looked up how long it would live."""
+    variables = {**variables, "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}
+    rig, file = new_rig(world, variables, tmp_path, "dry")
+    names = mortal(rig, "grant", str(file), point=0)["points"]
+    point = max(n for n, name in enumerate(names, 1) if "/v1/auth/token/lookup-accessor" in name)
+    rig, file = new_rig(world, variables, tmp_path, "dies")
+    assert mortal(rig, "grant", str(file), point=point)["signal"] == signal.SIGKILL
+    time.sleep(STEP_S + 1)
+    time_passes(rig)
+    until_done(rig, "grant", file)
+    first, second = rig.file(file.stem).grants
+    assert first.expires_at is None and second.delivered
+    ended = until_done(rig, "complete", file.stem)
+    assert ended["confirmed"], ended
+    assert [earlier["verdict"] for earlier in ended["earlier_tokens"]] == ["expired"]
+    check_ledger(rig, file.stem)
 
 
 def test_a_complete_that_dies_anywhere_ends_in_proof(
