@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
@@ -14,11 +14,8 @@ from jitvault.domain.evidence import Canary, done
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.traces import renewed_until
 from jitvault.ledger import schema
-from jitvault.ledger.dialect import Upsert, upsert_on
+from jitvault.ledger.dialect import Upsert, batches, upsert_on
 
-T = TypeVar("T")
-
-_IN_ONE_QUERY = 500
 _LINE, _CANARY, _SOURCE = schema.observations.c, schema.canaries.c, schema.audit_sources.c
 # made once: access waits for it
 _FIND = select(schema.observations).where(
@@ -80,12 +77,12 @@ def around(
         return ()
     beside: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     rows: list[Any] = []
-    for some in parts([o.line for o in lines]):
+    for some in batches([o.line for o in lines]):
         for row in connection.execute(_BESIDE, {"lines": some}):
             beside[row.source, row.epoch] |= {row.before, row.after} - {None}
     for (source, epoch), offsets in beside.items():
-        for some_places in parts(list(offsets)):
-            rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": some_places})
+        for places in batches(list(offsets)):
+            rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": places})
     # nodes take turns: the canary that is nearest in time can stand in another one's file
     first, times = min(o.at for o in lines), {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
     for source in connection.execute(_SOURCES).scalars().all():
@@ -94,11 +91,6 @@ def around(
             rows += connection.execute(_FIRST_FROM, {"source": source, "time": time})
     found = {Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows}
     return tuple(sorted(found, key=lambda c: (c.place.source, c.place.epoch, c.place.offset)))
-
-
-def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many of them as one query takes."""
-    return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
 
 
 def _ends(lines: Sequence[Observation]) -> set[datetime]:

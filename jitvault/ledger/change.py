@@ -11,11 +11,11 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, select, upd
 from jitvault.domain.chain import GENESIS, link
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
+from jitvault.ledger.dialect import batches
 from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.ports.ledger import Change, OperationRow, OpState, Row, TaskRow
 
-_IN_ONE_QUERY = 500
 # made once, as those of the ledger are
 _MOVE = update(schema.tasks).where(
     schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
@@ -58,5 +58,5 @@ def write_change(
 def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:
     """Whoever reads the stream can see an act's line before its answer is committed here."""
     ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
-    for n in range(0, len(ops), _IN_ONE_QUERY):
-        connection.execute(_SETTLE, {"ops": ops[n : n + _IN_ONE_QUERY]})
+    for some in batches(ops):
+        connection.execute(_SETTLE, {"ops": some})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Float, String, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -11,6 +11,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 Upsert = sqlite.Insert | postgresql.Insert
+
+_IN_ONE_QUERY = 500
+
+T = TypeVar("T")
 
 
 class now_s(FunctionElement[float]):  # noqa: N801 - it is written like a function of SQL
@@ -43,6 +47,11 @@ def upsert(connection: Connection, table: Table) -> Upsert:
 
 def upsert_on(dialect: str, table: Table) -> Upsert:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many of them at a time as one query takes: a database has a limit."""
+    return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
 
 
 def take_time(connection: Connection) -> None:

@@ -19,7 +19,7 @@ from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import upsert
+from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
@@ -40,7 +40,6 @@ from jitvault.ports.ledger import (
     TaskRow,
 )
 
-_IN_ONE_QUERY = 500
 # made once: making a statement costs more than running it, and access is there for as long as this takes
 _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
 # nobody else changes it before this is over; that rows of others name it is no change
@@ -175,8 +174,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         lease_id = schema.leases.c.lease_id
         known: set[str] = set()
         with self._db.read() as connection:
-            for n in range(0, len(lease_ids), _IN_ONE_QUERY):
-                wanted = lease_ids[n : n + _IN_ONE_QUERY]
+            for wanted in batches(lease_ids):
                 known |= set(connection.execute(select(lease_id).where(lease_id.in_(wanted))).scalars())
         return known
 

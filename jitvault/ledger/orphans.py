@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
@@ -20,13 +20,12 @@ from jitvault.ledger import schema
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import upsert
+from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.rows import get, get_observation, put, put_finding
 from jitvault.ledger.trail import in_order
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.ports.orphans import FindingRow, Made, OrphanRow
 
-_IN_ONE_QUERY = 500
 _SKEW = timedelta(seconds=30)
 # where the request line of an issue was lost
 _A_REQUEST = timedelta(seconds=1)
@@ -86,7 +85,7 @@ class SqlOrphans:
         with self._db.read() as connection:
             found = [
                 get(row, OperationRow)
-                for wanted in _batches(lease_ids)
+                for wanted in batches(lease_ids)
                 for row in connection.execute(
                     select(schema.operations).where(op.task_id.is_(None), op.subject.in_(wanted))
                 ).mappings()
@@ -97,13 +96,13 @@ class SqlOrphans:
         op, line = schema.operations.c, schema.observations.c
         acts, lines, begun = set[str](), dict[str, Observation](), list[datetime]()
         with self._db.read() as connection:
-            for wanted in _batches(lease_ids):
+            for wanted in batches(lease_ids):
                 query = select(op.op_id, op.sent_at).where(op.task_id.is_(None), op.subject.in_(wanted))
                 ops = connection.execute(query).all()
                 acts |= {row.op_id for row in ops}
                 begun += [row.sent_at for row in ops]
                 _add(connection, lines, and_(line.kind == Kind.LEASE_REVOKED, line.subject.in_(wanted)))
-            for some in _batches(sorted(acts)):
+            for some in batches(sorted(acts)):
                 _add(connection, lines, line.op.in_(some))
             since = min(begun, default=None)
             if since is not None:
@@ -133,7 +132,7 @@ class SqlOrphans:
         with self._db.read() as connection:
             return [
                 get(row, LeaseRow)
-                for wanted in _batches(lease_ids)
+                for wanted in batches(lease_ids)
                 for row in connection.execute(select(schema.leases).where(lease.lease_id.in_(wanted))).mappings()
             ]
 
@@ -196,7 +195,7 @@ class SqlOrphans:
         with self._db.read() as connection:
             lines = [get_observation(row) for row in connection.execute(done.order_by(line.at, line.line)).mappings()]
             begun: dict[str, datetime] = {}
-            for wanted in _batches(sorted({o.request_id for o in lines if o.request_id})):
+            for wanted in batches(sorted({o.request_id for o in lines if o.request_id})):
                 first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
                 begun |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
         return [Made(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
@@ -204,11 +203,6 @@ class SqlOrphans:
 
 def _taken_over() -> WrongState:
     return WrongState("another process took over what belongs to no task", hint="Run the command again.")
-
-
-def _batches(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    """A database takes only so many values in one query."""
-    return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
 
 
 def _put(connection: Connection, orphan: OrphanRow) -> None:

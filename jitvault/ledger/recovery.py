@@ -13,11 +13,10 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from jitvault.errors import Frozen
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
-from jitvault.ledger.dialect import upsert
+from jitvault.ledger.dialect import batches, upsert
 from jitvault.ports.audit import Position
 from jitvault.ports.recovery import PAST
 
-_IN_ONE_QUERY = 500
 _PREFIX = "recovery "
 _REASON = "the ledger is being rebuilt"
 HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted."
@@ -82,8 +81,8 @@ class SqlRecovery:
     def unknown_lines(self, lines: Collection[str]) -> Sequence[str]:
         line, wanted, known = schema.observations.c.line, sorted(set(lines)), set[str]()
         with self._db.read() as connection:
-            for n in range(0, len(wanted), _IN_ONE_QUERY):
-                known |= set(connection.execute(select(line).where(line.in_(wanted[n : n + _IN_ONE_QUERY]))).scalars())
+            for some in batches(wanted):
+                known |= set(connection.execute(select(line).where(line.in_(some))).scalars())
         return [one for one in wanted if one not in known]
 
 

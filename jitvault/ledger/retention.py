@@ -10,10 +10,9 @@ from sqlalchemy import func, select
 from jitvault.domain.lifecycle import State
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import batches
 from jitvault.ledger.rows import get, rfc3339
 from jitvault.ports.ledger import OperationRow, OpState
-
-_IN_ONE_QUERY = 500
 
 
 class SqlRetention:
@@ -30,9 +29,9 @@ class SqlRetention:
         query = query.group_by(task.task_id, task.requester).having(func.max(event.at) < rfc3339(at))
         found: dict[str, str] = {}
         with self._db.read() as connection:
-            for n in range(0, len(names), _IN_ONE_QUERY):
-                some = query.where(task.task_id.in_(names[n : n + _IN_ONE_QUERY]))
-                found |= {row.task_id: row.requester for row in connection.execute(some)}
+            for some in batches(names):
+                rows = connection.execute(query.where(task.task_id.in_(some)))
+                found |= {row.task_id: row.requester for row in rows}
         return found
 
     def open_acts(self, kind: str) -> list[OperationRow]:

@@ -11,7 +11,8 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, literal_col
 from jitvault.domain.evidence import Trail
 from jitvault.domain.observation import Kind, Observation
 from jitvault.ledger import schema
-from jitvault.ledger.canaries import around, parts
+from jitvault.ledger.canaries import around
+from jitvault.ledger.dialect import batches
 from jitvault.ledger.rows import get_observation
 from jitvault.ports.ledger import TaskFile
 
@@ -75,7 +76,7 @@ def _lines(connection: Connection, file: TaskFile) -> list[Observation]:
     found: dict[str, Observation] = {}
 
     def add(query: Select[Any], values: Iterable[str]) -> None:
-        for some in parts(list(values)):
+        for some in batches(list(values)):
             take(query, {"values": some})
 
     def take(query: Select[Any], values: Mapping[str, object]) -> None:

@@ -13,10 +13,10 @@ from jitvault.errors import WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import batches
 from jitvault.ports.turns import Turn
 
 _TASK = schema.tasks.c
-_IN_ONE_QUERY = 500
 _CLAIMED = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(
     _TASK.task_id == bindparam("task_id")
 )
@@ -87,9 +87,9 @@ class SqlTurns:
             self.give_back(task_id)
 
     def newest_claims(self, task_ids: Collection[str]) -> Mapping[str, int]:
-        wanted, found = list(task_ids), dict[str, int]()
-        for n in range(0, len(wanted), _IN_ONE_QUERY):
-            query = select(_TASK.task_id, _TASK.claim_epoch).where(_TASK.task_id.in_(wanted[n : n + _IN_ONE_QUERY]))
+        found: dict[str, int] = {}
+        for some in batches(list(task_ids)):
+            query = select(_TASK.task_id, _TASK.claim_epoch).where(_TASK.task_id.in_(some))
             with self._db.read() as connection:
                 found |= {row.task_id: row.claim_epoch for row in connection.execute(query)}
         return found
