@@ -16,6 +16,7 @@ from commands import EXAMPLE
 from go_between import Fate, GoBetween, Moment
 from rig import Rig, own_rig
 
+from jitvault.domain.lifecycle import PROVEN
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import OpState
 from jitvault.sandbox.servers import running_servers
@@ -90,7 +91,8 @@ def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
     # whoever comes next finds it, and proves it
     rig("operator", "status", file.stem, code=None)
     told = rig("operator", "status", file.stem).json
-    assert (told["state"], told["end_reason"]) == ("confirmed", "expired")
+    # its settle window began when the token expired, so a slow command may find it over
+    assert told["state"] in PROVEN and told["end_reason"] == "expired"
     assert told["proof"]["token"]["verdict"] == "expired"
     assert [lease["verdict"] for lease in told["proof"]["leases"]] == ["target_confirmed"]
 
