@@ -69,7 +69,11 @@ def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[Orph
 
 
 def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
-    """Look each up, commit all intents, act, commit what came of it."""
+    """Look each up, and revoke those that are there: once more where Vault says that it did, and has it still.
+
+    Its own queue may be about to take that away without a line (docs/vault-facts.md, "Revocation"), and what was found
+    alive last has to be revoked after that to be proven dead.
+    """
     looked = [(orphan, *look_up(worker, orphan.lease_id)) for orphan in orphans]
     there = [
         replace(orphan, revoking=True, verdict=Verdict.REVOKE_REQUESTED, expires_at=record.expires_at)
@@ -77,9 +81,19 @@ def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[
         if record is not None
     ]
     away = [replace(orphan, verdict=Verdict.GONE) for orphan, _, record in looked if record is None]
+    worker.ledger.keep(orphans=away, operations=[op for _, op, _ in looked], at=worker.now(), claim=claim)
+    ended = {orphan.lease_id: orphan for orphan in _revoke_all(worker, claim, there)}
+    found = [orphan for orphan in ended.values() if orphan.verdict is Verdict.ACKNOWLEDGED]
+    ended |= {orphan.lease_id: orphan for orphan in _revoke_all(worker, claim, found)}
+    return [*ended.values(), *away]
+
+
+def _revoke_all(worker: Worker, claim: int, there: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Commit all intents, act, commit what came of it."""
+    if not there:
+        return []
     intents = [intended(worker, REVOKE, orphan.lease_id) for orphan in there]
-    acts = [op for _, op, _ in looked]
-    worker.ledger.keep(orphans=[*there, *away], operations=[*acts, *intents], at=worker.now(), claim=claim)
+    worker.ledger.keep(orphans=there, operations=intents, at=worker.now(), claim=claim)
     ended: list[OrphanRow] = []
     answers: list[OperationRow] = []
     held_since = worker.clock.monotonic()
@@ -95,7 +109,7 @@ def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[
             ended.append(replace(orphan, verdict=claimed(record, answered)))
     finally:
         worker.ledger.keep(orphans=ended, operations=answers, at=worker.now(), claim=claim)
-    return [*ended, *away]
+    return ended
 
 
 def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow:

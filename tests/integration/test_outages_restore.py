@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 from invariants import at_target, check, check_over, verdicts
-from rig import Held, Rig
+from rig import ROLE, Held, Rig
 from stage import RESTORED_S, Stage, hasty, sealed, until_done
+from test_sweep import outside_token
 
 from jitvault import wiring
 from jitvault.domain.lifecycle import State
@@ -245,6 +246,26 @@ def test_what_is_found_after_vault_said_that_it_ended_it_is_ended_once_more(
     assert not [n for n in (2, 3) if first[held.lease_id, n] == again[held.lease_id, n]]
     sealed(rig, file.stem)
     check_over(rig, file.stem)
+
+
+def test_an_orphan_that_is_found_after_vault_said_that_it_ended_it_is_ended_once_more(
+    stage: Stage, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_SETTLE_WINDOW": "1s"}
+    rig("operator", "audit", "status")
+    token = outside_token(rig)
+    rig.settle()
+    snapshot = stage.snapshot()
+    # what happens in between takes longer than an answer of Vault
+    hasty(monkeypatch, RESTORED_S)
+    stage.between.when(f"PUT sys/leases/revoke/{ROLE}/", "after", lambda: stage.restore(snapshot))
+    swept = rig("operator", "sweep", "--fix", code=None).json
+    assert all(rule.struck for rule in stage.between.rules)
+    ended = [one["verdict"] for one in swept["orphans"] if one["lease_id"].startswith(ROLE)]
+    assert ended and set(ended) == {"audit_confirmed"}, swept
+    assert not rig.is_live(token)
+    revocations = rig.rows("SELECT count(*) FROM operations WHERE kind = 'revoke_orphan' GROUP BY subject")
+    assert sorted(revocations)[-1] == (2,), revocations
 
 
 def test_what_comes_back_while_a_lease_cannot_be_ended_is_ended_at_once(stage: Stage, rig: Rig, spec: Spec) -> None:
