@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -147,16 +147,16 @@ def worker(vault: Vault, shared: Recent | None) -> Worker:
     return Worker(**{**rest, **dict.fromkeys(names, cast(Any, vault)), "shared": shared})
 
 
-def look(worker: Worker) -> None:
-    """One of each question."""
-    worker.documents.read("freezes/e-1/k")
-    worker.documents.get("freezes/e-1/k")
-    worker.documents.names("freezes/")
-    worker.identity.by_id("e-1")
-    worker.identity.by_name("somebody")
-    worker.identity.groups_of(SOMEBODY, ["g"])
-    worker.reader.read("sys/policies/acl/p")
-    worker.signer.public_keys("k")
+def look(worker: Worker, who: str = "e-1") -> None:
+    """One of each question, all of them about somebody."""
+    worker.documents.read(f"freezes/{who}/k")
+    worker.documents.get(f"freezes/{who}/k")
+    worker.documents.names(f"freezes/{who}/")
+    worker.identity.by_id(who)
+    worker.identity.by_name(f"called {who}")
+    worker.identity.groups_of(replace(SOMEBODY, id=who), ["g"])
+    worker.reader.read(f"sys/policies/acl/{who}")
+    worker.signer.public_keys(who)
 
 
 def test_looks_at_what_is_due_share_their_answers() -> None:
@@ -164,6 +164,17 @@ def test_looks_at_what_is_due_share_their_answers() -> None:
     for _ in range(3):
         look(glancing(worker(vault, shared)))
     assert len(vault.reads) == len(set(vault.reads)) == 7
+
+
+def test_what_is_asked_about_another_is_another_question() -> None:
+    vault = Vault()
+    eyes = glancing(worker(vault, Recent(Clock())))
+    for who in ("e-1", "e-2"):
+        look(eyes, who)
+    assert len(vault.reads) == 14
+    # who is known by an id may be called like another
+    eyes.identity.by_name("e-1")
+    assert len(vault.reads) == 15
 
 
 def test_nothing_is_shared_with_whoever_does_not_glance() -> None:
