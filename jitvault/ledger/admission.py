@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam, func, select, update
 
 from jitvault.domain.lifecycle import HOLDING, State
 from jitvault.domain.question import Load
@@ -60,12 +60,11 @@ def _living_children(connection: Connection, parent: str, *, besides: str) -> li
 def _load(
     connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
 ) -> Mapping[str, Load]:
-    def budget(whose: str, name: str) -> int:
-        return int(connection.execute(_BUDGETS[whose], {"name": name, "besides": besides}).scalar_one())
-
-    of_agent, of_owner = budget("agent", agent), budget("owner", owner)
-    findings = connection.execute(_FINDINGS, {"agent": agent, "since": since}).scalar_one()
-    return {name: Load(of_agent, of_owner, budget("template", name), findings) for name in templates}
+    asked = {"agent": agent, "owner": owner, "besides": besides, "since": since}
+    of_agent, of_owner, findings = connection.execute(_OF_PEOPLE, asked).one()
+    held = connection.execute(_OF_TEMPLATES, {"templates": list(templates), "besides": besides}).all()
+    budgets = {row.template: int(row.budget) for row in held}
+    return {name: Load(int(of_agent), int(of_owner), budgets.get(name, 0), findings) for name in templates}
 
 
 def _is_open() -> ColumnElement[bool]:
@@ -73,20 +72,26 @@ def _is_open() -> ColumnElement[bool]:
     return and_(finding.closed_at.is_(None), finding.rule.in_([rule.value for rule in sorted(OF_AGENT)]))
 
 
-def _budget(whose: str) -> Select[int]:
-    access, task = schema.accesses.c, schema.tasks.c
-    current = and_(task.task_id == access.task_id, task.revision == access.revision)
-    return (
-        select(func.coalesce(func.sum(access.lease_budget), 0))
-        .select_from(schema.tasks.join(schema.accesses, current))
-        .where(task.state.in_(_COUNTS), task.task_id != bindparam("besides"), access[whose] == bindparam("name"))
-    )
+_ACCESS, _TASK = schema.accesses.c, schema.tasks.c
+_BUDGET = func.coalesce(func.sum(_ACCESS.lease_budget), 0)
+_HELD = schema.tasks.join(schema.accesses, and_(_TASK.task_id == _ACCESS.task_id, _TASK.revision == _ACCESS.revision))
+_COUNTED = and_(_TASK.state.in_(_COUNTS), _TASK.task_id != bindparam("besides"))
+_FINDINGS = (
+    select(func.count())
+    .select_from(schema.findings.join(schema.tasks, _TASK.task_id == schema.findings.c.task_id))
+    .where(_TASK.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())
+)
+
+
+def _of(who: str) -> ScalarSelect[int]:
+    return select(_BUDGET).select_from(_HELD).where(_COUNTED, _ACCESS[who] == bindparam(who)).scalar_subquery()
 
 
 # made once: to put one together takes longer than to run it
-_BUDGETS = {whose: _budget(whose) for whose in ("agent", "owner", "template")}
-_FINDINGS = (
-    select(func.count())
-    .select_from(schema.findings.join(schema.tasks, schema.tasks.c.task_id == schema.findings.c.task_id))
-    .where(schema.tasks.c.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())
+_OF_PEOPLE = select(_of("agent"), _of("owner"), _FINDINGS.scalar_subquery())
+_OF_TEMPLATES = (
+    select(_ACCESS.template, _BUDGET.label("budget"))
+    .select_from(_HELD)
+    .where(_COUNTED, _ACCESS.template.in_(bindparam("templates", expanding=True)))
+    .group_by(_ACCESS.template)
 )
