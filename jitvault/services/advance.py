@@ -103,7 +103,7 @@ def _closed(worker: Worker, task_id: str, claim: int, *, begun: bool) -> TaskFil
         # no access waits for it, and none of it keeps a proof from being told
         with contextlib.suppress(VaultUnavailable, VaultRefused):
             keep_reasons(worker, file, claim)
-        file = worker.file(task_id)
+        file = worker.ledger.file_again(file)
     return file
 
 

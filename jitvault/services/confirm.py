@@ -9,16 +9,17 @@ from functools import cache
 from typing import Any
 
 from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
-from jitvault.domain.evidence import Canary, Trail, done
+from jitvault.domain.evidence import Trail, done
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.domain.policy import Rung
-from jitvault.domain.quiet import QUIET, Doubts, doubts, is_quiet, settles, settles_at
+from jitvault.domain.quiet import QUIET, is_quiet, settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.evidence import Evidence, good_listings, tokens_of
 from jitvault.services.family import unproven
 from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
@@ -27,7 +28,6 @@ from jitvault.services.proof import rung_of
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
 
-LIST_LEASES, ACCOUNTED = "list_leases", "accounted"
 FORCE_LEASE = "force_lease"
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
@@ -43,20 +43,19 @@ class Judged:
     proven: bool
 
 
-def judge(worker: Worker, file: TaskFile, trail: Trail) -> Judged:
+def judge(worker: Worker, found: Evidence) -> Judged:
     """The verdict on every token and lease of the task, by the evidence that there is now."""
+    file, trail = found.file, found.trail
     complete = is_complete(worker, file, trail)
     revision = Revision.of(file.revision.body)
     probed = _probe(worker, file, revision)
     hashed = cache(worker.hasher.hash)
-    # the device can have been made anew: then its later lines name the same accessor by another HMAC
-    resalted = worker.ledger.interrupted(file)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
     proven: list[bool] = [complete]
     for grant in file.grants:
-        proof = _token(hashed, file, grant, trail, resalted=resalted)
+        proof = _token(hashed, found, grant)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(_never_issued(grant) or is_proven(proof, target=False))
@@ -82,18 +81,17 @@ class Outcome:
     back: bool = False
 
 
-def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Outcome:
+def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
-    trail = worker.ledger.trail(file)
-    found = judge(worker, file, trail)
-    tokens = tokens_of(file)
+    file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
+    found = judge(worker, evidence)
     quiet = is_quiet(
         tokens,
         trail,
         leases_dead=found.proven,
-        now_canary=canary.at,
-        open_doubts=doubts_of(worker, file, trail, canary),
-        settled=settles(tokens, trail, good_listings(file), at=canary.place),
+        now_canary=evidence.newest.at,
+        open_doubts=evidence.doubts(worker),
+        settled=evidence.settles(),
     )
     if quiet.ok and (open_ := unproven(worker, file.task.task_id)):
         quiet = replace(quiet, ok=False, evidence=f"not before what it handed on to {', '.join(open_)} is proven dead")
@@ -118,7 +116,7 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
         fields={
             "dead_ms": _ms(dead - begun),
             "confirmed_ms": _ms(worker.now() - begun),
-            "due_at": settles_at(tokens, trail, worker.settle_window) or canary.at,
+            "due_at": settles_at(tokens, trail, worker.settle_window) or evidence.newest.at,
         },
         rows=(*settled, *found.leases, *checks),
     )
@@ -126,52 +124,21 @@ def confirmed(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> Out
     return Outcome(found.proven, quiet)
 
 
-def tokens_of(file: TaskFile) -> frozenset[str]:
-    """The accessor HMACs of all tokens that the task ever had."""
-    return frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
-
-
-def doubts_of(worker: Worker, file: TaskFile, trail: Trail, canary: Canary) -> Doubts:
-    """What the lines up to `canary` leave open about the task's leases."""
-    leased = frozenset(entry["path"] for entry in Revision.of(file.revision.body).access)
-    return doubts(
-        tokens_of(file),
-        trail,
-        leased=leased,
-        settle=worker.settle_window,
-        newest=canary,
-        interrupted=worker.ledger.interrupted(file),
-    )
-
-
-def good_listings(file: TaskFile) -> frozenset[str]:
-    """The ids of listings of the task's prefixes that left nothing unaccounted for."""
-    return frozenset(op.op_id for op in file.operations if op.kind == LIST_LEASES and op.answer == ACCOUNTED)
-
-
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
     """What of the checks is news: whether each holds, and why not. What carries one that holds differs each time."""
     return {(check.subject, check.n, None if check.ok else check.evidence) for check in checks}
 
 
-def still_proven(worker: Worker, file: TaskFile, canary: Canary) -> bool:
+def still_proven(worker: Worker, evidence: Evidence) -> bool:
     """Whether the kept evidence still carries what the ledger calls proven, and Vault has none of it now.
 
     The target is not asked again: what it said was about a moment that is over.
     """
-    trail = worker.ledger.trail(file)
-    found = doubts_of(worker, file, trail, canary)
-    if found.unleased:
-        return False
-    if found.why_list and not settles(tokens_of(file), trail, good_listings(file), at=canary.place):
-        return False
-    if not is_complete(worker, file, trail):
+    file, trail, open_ = evidence.file, evidence.trail, evidence.doubts(worker)
+    if open_.unleased or (open_.why_list and not evidence.settles()) or not is_complete(worker, file, trail):
         return False
     hashed = cache(worker.hasher.hash)
-    resalted = worker.ledger.interrupted(file)
-    proofs = [
-        _token(hashed, file, grant, trail, resalted=resalted) for grant in file.grants if not _never_issued(grant)
-    ]
+    proofs = [_token(hashed, evidence, grant) for grant in file.grants if not _never_issued(grant)]
     revision = Revision.of(file.revision.body)
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
@@ -195,9 +162,12 @@ def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
     return known.get(key) is not row.verdict
 
 
-def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, resalted: bool) -> Proof:
+def _token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
+    file, trail = found.file, found.trail
+    # the device can have been made anew: then its later lines name the same accessor by another HMAC
+    again = hashed(grant.wrapped_accessor) if grant.wrapped_accessor and found.interrupted else None
     named = grant.token_lease or grant.accessor_hmac
     return confirm(
         Credential(
@@ -209,7 +179,7 @@ def _token(hashed: Hashed, file: TaskFile, grant: GrantRow, trail: Trail, *, res
             lookup_ops=gone_lookups(file.operations, named),
             gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
             expires_at=grant.expires_at or _at_the_latest(file, grant, trail),
-            also=frozenset({hashed(grant.wrapped_accessor)}) if grant.wrapped_accessor and resalted else frozenset(),
+            also=frozenset({again} if again else ()),
             live_ops=live_lookups(file.operations, named),
             there=last_found(file.operations, named) == "live",
             listing_ops=good_listings(file),

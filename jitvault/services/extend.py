@@ -31,7 +31,7 @@ from jitvault.services.lineage import bounded, check_extends, is_replaced
 from jitvault.services.observe import canary
 from jitvault.services.papers import ExtensionRequest, extension_requests
 from jitvault.services.publish import publish
-from jitvault.services.reconcile import reconcile
+from jitvault.services.reconcile import reconciled
 from jitvault.services.revoke import Why, revoke
 from jitvault.services.selftest import check_selftested
 
@@ -88,7 +88,7 @@ def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     event = extended(file.events)[-1]
     if is_old_open(file):
         _end_old(worker, file, claim)
-        file = _file(worker, file)
+        file = worker.file(file.task.task_id)
     first = next(grant.attempt for grant in file.grants if grant.grant_id == event.body["replaces"])
     made = [grant for grant in file.grants if grant.attempt > first and grant.accessor_hmac is not None]
     if len(made) >= MAX_ATTEMPTS:
@@ -243,11 +243,9 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
         worker.ledger.extend(task_id, claim)
         # what was in flight gets a lease all the same: it is in the next round
         revoke(worker, file, claim)
-        newest = canary(worker)
-        if reconcile(worker, _file(worker, file), claim, newest):
-            newest = canary(worker)
-        file = _file(worker, file)
-        found = judge(worker, file, worker.ledger.trail(file))
+        evidence = reconciled(worker, task_id, claim)
+        file, newest = evidence.file, evidence.newest
+        found = judge(worker, evidence)
         if found.proven:
             break
     rows: tuple[Row, ...] = (*found.leases, *found.checks)
@@ -262,9 +260,3 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
     body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
     change = Change("attempt_settled", body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-
-
-def _file(worker: Worker, file: TaskFile) -> TaskFile:
-    again = worker.ledger.file(file.task.task_id)
-    assert again is not None  # noqa: S101 - it was just changed
-    return again

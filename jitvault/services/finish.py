@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.ports.ledger import TaskFile
-from jitvault.services.confirm import confirmed, still_proven, tokens_of
+from jitvault.services.confirm import confirmed, still_proven
 from jitvault.services.consider import Considered
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.evidence import tokens_of
 from jitvault.services.family import GoOn, prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.late import BACK, begin_again
 from jitvault.services.lookups import is_there, proven_before
-from jitvault.services.observe import canary
 from jitvault.services.papers import force_request
-from jitvault.services.reconcile import reconcile
+from jitvault.services.reconcile import reconciled
 from jitvault.services.revoke import Why
 from jitvault.services.seal import late, seal
 
@@ -66,11 +66,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
         file = worker.file(file.task.task_id)
     take_all_back(worker, file, claim, why=why)
     prove_below(worker, file.task.task_id, claim, go_on)
-    # the canary first: the leases that are read on the way to it have to be in the file
-    newest = canary(worker)
-    if reconcile(worker, worker.file(file.task.task_id), claim, newest):
-        newest = canary(worker)
-    outcome = confirmed(worker, worker.file(file.task.task_id), claim, newest)
+    outcome = confirmed(worker, reconciled(worker, file.task.task_id, claim), claim)
     if outcome.back:
         begin_again(worker, worker.file(file.task.task_id), claim, "unproven", BACK)
     if outcome.proven and outcome.quiet.ok:
@@ -118,14 +114,11 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
         why = f"what it handed on to {', '.join(open_)} is not proven any more"
         begin_again(worker, file, claim, "unproven", why)
         return Step(go_on=True)
-    newest = canary(worker)
-    if reconcile(worker, worker.file(file.task.task_id), claim, newest):
-        newest = canary(worker)
-    file = worker.file(file.task.task_id)
-    if late(file):
+    found = reconciled(worker, file.task.task_id, claim)
+    if late(found.file):
         return Step(go_on=True)
-    if not still_proven(worker, file, newest):
-        begin_again(worker, file, claim, "unproven", "the evidence does not carry it")
+    if not still_proven(worker, found):
+        begin_again(worker, found.file, claim, "unproven", "the evidence does not carry it")
         return Step(go_on=True)
-    seal(worker, file, claim, newest)
+    seal(worker, found, claim)
     return Step()

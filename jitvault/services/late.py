@@ -9,9 +9,9 @@ from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
+from jitvault.services.evidence import gather
 from jitvault.services.integrity import Published, check_integrity
 from jitvault.services.lookups import is_there, proven_before
-from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke
 
 BACK = "Vault has again what was proven dead"
@@ -50,9 +50,7 @@ def end_late(worker: Worker, file: TaskFile, claim: int) -> None:
     message = "a lease appeared after the task was sealed: the settle window is shorter than the server's requests"
     worker.ledger.finding(file.task.task_id, "lease_after_seal", message, worker.now())
     revoke(worker, file, claim)
-    newest = canary(worker)
-    again = worker.ledger.file(file.task.task_id)
-    assert again is not None  # noqa: S101 - it was just changed
-    judged = judge(worker, again, worker.ledger.trail(again))
-    change = Change("judged", {"canary": newest.place.offset}, rows=(*judged.leases, *judged.checks))
+    found = gather(worker, file.task.task_id)
+    judged = judge(worker, found)
+    change = Change("judged", {"canary": found.newest.place.offset}, rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

@@ -107,7 +107,8 @@ class _Search:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._before = {name: reading.position for name, reading in worker.ledger.readings().items()}
+        self._readings = worker.ledger.readings()
+        self._before = {name: reading.position for name, reading in self._readings.items()}
         self._errors: list[AuditUntrusted] = []
         # where to look in sources whose lines do not count yet: what comes from now on
         self._lookouts: dict[str, Position] = {}
@@ -123,7 +124,7 @@ class _Search:
         return len(self._errors) == len(self._worker.sources.present())
 
     def find(self, expected: str) -> Canary | None:
-        self._errors = []
+        self._errors, self._readings = [], self._worker.ledger.readings()
         for source in self._worker.sources.present():
             try:
                 found = self._find_in(source, expected)
@@ -179,11 +180,10 @@ class _Search:
     def _reading(self, source: Source) -> Reading:
         """How far a source was read; a new one begins where it says."""
         ledger = self._worker.ledger
-        known = ledger.readings().get(source.name)
-        if known is None:
+        if source.name not in self._readings:
             ledger.start_source(source.name, source.start())
-            known = ledger.readings()[source.name]
-        return known
+            self._readings = ledger.readings()
+        return self._readings[source.name]
 
 
 def _has_news(source: Source, reading: Reading | None) -> bool:

@@ -8,31 +8,33 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jitvault.domain.evidence import Canary
 from jitvault.domain.lease import is_token_lease
-from jitvault.domain.quiet import settles
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
-from jitvault.services.confirm import ACCOUNTED, LIST_LEASES, doubts_of, good_listings, tokens_of
 from jitvault.services.consider import drift
 from jitvault.services.context import Worker
+from jitvault.services.evidence import ACCOUNTED, LIST_LEASES, Evidence, gather
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.selftest import under_check
 
 
-def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> bool:
-    """List where lines alone leave something open; False where nothing is, or requests are still on their way."""
-    trail = worker.ledger.trail(file)
-    found = doubts_of(worker, file, trail, newest)
-    if not found.why_list or found.pending:
-        return False
-    if settles(tokens_of(file), trail, good_listings(file), at=newest.place):
-        return False
+def reconciled(worker: Worker, task_id: str, claim: int) -> Evidence:
+    """What there is to judge a task by now, once what its lines leave open was listed. Raises AuditUntrusted."""
+    found = gather(worker, task_id)
+    open_ = found.doubts(worker)
+    # what has no answer yet is waited for
+    if not open_.why_list or open_.pending or found.settles():
+        return found
+    _list(worker, found.file, claim, open_.why_list)
+    return gather(worker, task_id)
+
+
+def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
     ops = [intended(worker, LIST_LEASES, path, task_id=task_id) for path in paths]
-    intent = Change("listing_intended", {"ops": [op.op_id for op in ops], "why": found.why_list}, rows=ops)
+    intent = Change("listing_intended", {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # what others were given just now is known once the stream was read up to here
@@ -45,7 +47,6 @@ def reconcile(worker: Worker, file: TaskFile, claim: int, newest: Canary) -> boo
     answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
     change = Change("listed", {"answer": answer, "suspects": unknown[:100]}, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    return True
 
 
 def _no_later_than(worker: Worker, file: TaskFile) -> datetime:

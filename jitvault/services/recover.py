@@ -18,6 +18,7 @@ from jitvault.errors import OutcomeUnknown
 from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
+from jitvault.services.evidence import gather
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.revoke import revoke_token
 
@@ -35,11 +36,9 @@ def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
         revoke_token(worker, file, grant, claim)
     else:
         _find(worker, file, grant, claim)
-    newest = canary(worker)
-    again = worker.ledger.file(file.task.task_id)
-    assert again is not None  # noqa: S101 - it was just changed
-    judged = judge(worker, again, worker.ledger.trail(again))
-    _settle(worker, file, claim, next(g for g in judged.grants if g.grant_id == grant.grant_id), newest)
+    found = gather(worker, file.task.task_id)
+    judged = judge(worker, found)
+    _settle(worker, file, claim, next(g for g in judged.grants if g.grant_id == grant.grant_id), found.newest)
 
 
 def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest: Canary) -> None:

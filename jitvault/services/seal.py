@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jitvault.domain.evidence import Canary
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
-from jitvault.services.confirm import tokens_of
 from jitvault.services.context import Worker
+from jitvault.services.evidence import Evidence, tokens_of
 from jitvault.services.family import handed_on_to, unsealed
 from jitvault.services.observe import canary as fresh_canary
 from jitvault.services.proof import receipt_of
@@ -29,21 +28,21 @@ def late(file: TaskFile) -> bool:
     return any(lease.verdict not in settled for lease in file.leases)
 
 
-def seal(worker: Worker, file: TaskFile, claim: int, canary: Canary) -> bool:
+def seal(worker: Worker, found: Evidence, claim: int) -> bool:
     """Seal the task if its settle window is over; False while it is not, a lease is listed still, or something that was
     handed on is not sealed: a late lease there would make what its receipt says of the tree untrue.
     """
+    file, newest = found.file, found.newest
     if unsealed(worker, file.task.task_id):
         return False
-    trail = worker.ledger.trail(file)
-    settled = settles_at(tokens_of(file), trail, worker.settle_window)
-    if settled is not None and canary.at < settled:
+    settled = settles_at(tokens_of(file), found.trail, worker.settle_window)
+    if settled is not None and newest.at < settled:
         return False
     revision = Revision.of(file.revision.body)
     listed = {lease for entry in revision.access for lease in worker.leases.list(entry["path"])}
     if listed & {lease.lease_id for lease in file.leases}:
         return False
-    if not _accounted_for(worker, file, sorted(listed), until=settled or canary.at):
+    if not _accounted_for(worker, file, sorted(listed), until=settled or newest.at):
         return False
     sealed_at = worker.now()
     told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))

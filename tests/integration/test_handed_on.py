@@ -143,7 +143,7 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
     seal = finish.seal
     with monkeypatch.context() as patch:
         # the leaf has something left to wait for, such as a request that is in flight
-        patch.setattr(finish, "seal", lambda w, file, *more: file.task.task_id != leaf and seal(w, file, *more))
+        patch.setattr(finish, "seal", lambda w, found, *more: found.file.task.task_id != leaf and seal(w, found, *more))
         for _ in range(2):
             assert rig("operator", "status", top).json["state"] == "confirmed"
             assert [state(rig, name)[0] for name in (middle, leaf)] == ["confirmed", "confirmed"]

@@ -18,7 +18,7 @@ import pytest
 from rig import PREFIX, Held, Rig
 
 from jitvault.domain.observation import Kind
-from jitvault.services.confirm import tokens_of
+from jitvault.services.evidence import tokens_of
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]

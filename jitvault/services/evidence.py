@@ -1,0 +1,59 @@
+"""What a judgement goes by: the stream up to a canary of now, and all that the ledger has of the task by then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.quiet import Doubts, doubts, settles
+from jitvault.domain.revision import Revision
+from jitvault.ports.ledger import TaskFile
+from jitvault.services.context import Worker
+from jitvault.services.observe import canary
+
+LIST_LEASES, ACCOUNTED = "list_leases", "accounted"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`newest`: up to where the stream was read. `interrupted`: whether lines of the task's tokens stand in another
+    stretch than the one that is read now.
+    """
+
+    file: TaskFile
+    trail: Trail
+    newest: Canary
+    interrupted: bool
+
+    def doubts(self, worker: Worker) -> Doubts:
+        """What the lines leave open about the task's leases."""
+        return doubts(
+            tokens_of(self.file),
+            self.trail,
+            leased=frozenset(entry["path"] for entry in Revision.of(self.file.revision.body).access),
+            settle=worker.settle_window,
+            newest=self.newest,
+            interrupted=self.interrupted,
+        )
+
+    def settles(self) -> bool:
+        """Whether a listing of the task's prefixes settles what the lines leave open."""
+        return settles(tokens_of(self.file), self.trail, good_listings(self.file), at=self.newest.place)
+
+
+def gather(worker: Worker, task_id: str) -> Evidence:
+    """Read the stream up to a canary, and then all that there is of the task. Raises AuditUntrusted."""
+    # the canary first: the leases that are read on the way to it have to be in the file
+    newest = canary(worker)
+    file = worker.file(task_id)
+    return Evidence(file, worker.ledger.trail(file), newest, worker.ledger.interrupted(file))
+
+
+def tokens_of(file: TaskFile) -> frozenset[str]:
+    """The accessor HMACs of all tokens that the task ever had."""
+    return frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
+
+
+def good_listings(file: TaskFile) -> frozenset[str]:
+    """The ids of listings of the task's prefixes that left nothing unaccounted for."""
+    return frozenset(op.op_id for op in file.operations if op.kind == LIST_LEASES and op.answer == ACCOUNTED)
