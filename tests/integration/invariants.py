@@ -288,8 +288,8 @@ def files(rig: Rig) -> list[TaskFile]:
     tasks = _tasks(rig)
     if not tasks:
         return []
-    ledger = rig.wiring().ledger
-    return [file for task in tasks if (file := ledger.file(task)) is not None]
+    with rig.ledger() as ledger:
+        return [file for task in tasks if (file := ledger.file(task)) is not None]
 
 
 def _tasks(rig: Rig) -> list[str]:

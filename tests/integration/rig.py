@@ -27,6 +27,7 @@ from jitvault.domain.chain import Event, breaks, link
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ledger.dialect import guards
+from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.schema import APPEND_ONLY
 from jitvault.ports.ledger import TaskFile
 from jitvault.provision import template_check
@@ -98,6 +99,21 @@ class Rig:
         with self.environment(who):
             return Wiring(load())
 
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[SqlLedger]:
+        """Open for a moment: who waits for something looks thousands of times, and a server has so many connections."""
+        ledger = self.wiring().ledger
+        try:
+            yield ledger
+        finally:
+            ledger._db.engine.dispose()
+
+    def state(self, task: str) -> str | None:
+        """What the ledger says of it without anybody looking after it; None where it does not know it."""
+        with self.ledger() as ledger:
+            row = ledger.task(task)
+        return row.state.value if row else None
+
     def __call__(
         self, who: str | None, *args: str | Path, code: int | None = 0, extra: dict[str, str] | None = None
     ) -> Result:
@@ -126,7 +142,8 @@ class Rig:
         return self.use(self.granted(file))
 
     def file(self, task: str) -> TaskFile:
-        found = self.wiring().ledger.file(task)
+        with self.ledger() as ledger:
+            found = ledger.file(task)
         assert found is not None
         return found
 

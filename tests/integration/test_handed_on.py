@@ -110,11 +110,10 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
     names, held = tree(rig, spec, child)
     done = rig("operator", "complete", names[0]).json
     assert done["confirmed"]
-    assert [state(rig, name) for name in names] == [
-        ("confirmed", "completed"),
-        ("confirmed", "parent"),
-        ("confirmed", "parent"),
-    ]
+    ended = [state(rig, name) for name in names]
+    assert [why for _, why in ended] == ["completed", "parent", "parent"]
+    # where it takes long the settle window of what ended first is over
+    assert {found for found, _ in ended} <= PROVEN
     for one in held:
         assert not rig.is_live(one.token)
         assert not rig.lease_is_live(one.lease_id)
@@ -138,12 +137,12 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
     rig: Rig, spec: Spec, child: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top, middle, leaf), _ = tree(rig, spec, child)
-    rig("operator", "complete", top)
-    rig.settle()
     seal = finish.seal
     with monkeypatch.context() as patch:
         # the leaf has something left to wait for, such as a request that is in flight
         patch.setattr(finish, "seal", lambda w, found, *more: found.file.task.task_id != leaf and seal(w, found, *more))
+        rig("operator", "complete", top)
+        rig.settle()
         for _ in range(2):
             assert rig("operator", "status", top).json["state"] == "confirmed"
             assert [state(rig, name)[0] for name in (middle, leaf)] == ["confirmed", "confirmed"]

@@ -135,7 +135,7 @@ def test_by_a_set_that_is_wrong_nothing_is_decided(
         refused = rig("operator", command, file, code=8, extra=policies(SUBMIT + text))
         assert said in refused.error["message"]
     assert rig.task_tokens(file.stem) == []
-    assert rig.wiring().ledger.task(file.stem) is None
+    assert rig.state(file.stem) is None
 
 
 def test_policy_can_forbid_an_approval(rig: Rig, spec: Spec, policies: Callable[[str], dict[str, str]]) -> None:

@@ -216,7 +216,7 @@ def test_a_ledger_from_before_the_request_does_not_take_it_in_again(rig: Rig, sp
         assert "neither the ledger nor Vault says what became of it" in refused["message"]
         assert "sign it anew" in refused["hint"]
         assert person(rig, "operator", "grant", file.stem, code=8).error == refused, "it is settled"
-        assert rig.wiring().ledger.task(file.stem) is None
+        assert rig.state(file.stem) is None
     assert rig.task_tokens(file.stem) == []
     # signed anew it is another request, and decided as one
     assert rig.granted(file)["state"] == "issued"

@@ -43,11 +43,6 @@ def person(rig: Rig) -> Quick:
     return Quick(rig.cli.variables, rig.cli.home)
 
 
-def state(rig: Rig, file: Path) -> str | None:
-    task = rig.wiring().ledger.task(file.stem)
-    return task.state.value if task else None
-
-
 def get(port: int, page: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:
@@ -71,7 +66,7 @@ def test_the_story_with_vault_tokens_alone_beside_a_worker(rig: Rig, person: Qui
         assert file.stem in [t["task_id"] for t in person("operator", "list", "--json", worker=False).json["tasks"]]
         proof = person("operator", "complete", file.stem, "--json", worker=False).json
         assert proof["confirmed"] and [lease["verdict"] for lease in proof["leases"]] == ["target_confirmed"]
-        wait_for(lambda: state(rig, file) == "sealed")
+        wait_for(lambda: rig.state(file.stem) == "sealed")
         wait_for(lambda: get(port, "readyz")[0] == 200)
         assert get(port, "healthz") == (200, '{"ok": true, "why": []}\n')
         sealed = 'jitvault_worker_transitions_total{state="sealed"} 1'
@@ -97,7 +92,7 @@ def test_a_request_that_is_refused_settles_and_an_unwrap_from_the_inbox_needs_no
         later = spec(criticality="medium")
         person("operator", "submit", later, code=4, worker=False)
         person("operator", "cancel", later.stem, worker=False)
-        assert state(rig, later) == "cancelled"
+        assert rig.state(later.stem) == "cancelled"
     assert worker.log.states(file.stem)[-1] in ("confirmed (operator)", "sealed (operator)")
 
 
@@ -127,10 +122,10 @@ def test_sigterm_in_the_middle_of_an_act_and_the_next_worker_finishes_it(
         rig.sql(f"UPDATE {table} SET claim_until = 0")
     with WorkerProcess(rig) as worker:
         if command == "grant":
-            wait_for(lambda: state(rig, file) in ("issued", "active"), 30)
+            wait_for(lambda: rig.state(file.stem) in ("issued", "active"), 30)
             assert len(rig.task_tokens(file.stem)) == 1, "never two live tokens"
             person("operator", "complete", file.stem, worker=False)
-        wait_for(lambda: state(rig, file) == "sealed", 40)
+        wait_for(lambda: rig.state(file.stem) == "sealed", 40)
         assert held is None or not rig.is_live(held.token)
         worker.end()
     assert rig.task_tokens(file.stem) == []
@@ -157,7 +152,7 @@ def test_a_second_sigterm_ends_it_at_once_and_a_killed_one_is_gone_on_from(
         assert worker.process.wait(20) == -signal.SIGKILL
     rig.sql("UPDATE tasks SET claim_until = 0")
     with WorkerProcess(rig):
-        wait_for(lambda: state(rig, first) == "sealed" and state(rig, second) in ("issued", "active"), 40)
+        wait_for(lambda: rig.state(first.stem) == "sealed" and rig.state(second.stem) in ("issued", "active"), 40)
         assert not rig.is_live(held.token) and len(rig.task_tokens(second.stem)) == 1
         person("operator", "complete", second.stem, worker=False)
 
@@ -225,7 +220,7 @@ def test_an_end_that_goes_on_failing_is_told_once_with_its_reason(rig: Rig, pers
             assert told["task"] == file.stem and "permission denied to terminate process" in told["why"]
         finally:
             target.execute("GRANT pg_signal_backend TO vault_manager")
-        wait_for(lambda: state(rig, file) in ("confirmed", "sealed"), 60)
+        wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)
         session.close()
     assert len(worker.log.all_of("the end of a task is not proven yet")) == 1
 
@@ -280,7 +275,7 @@ def test_a_target_that_hangs_delays_nobody_else(stage: Stage, rig: Rig, person: 
         # each of them waits for Vault for 10 s
         assert took < 7, took
         for file in files:
-            wait_for(lambda file=file: state(rig, file) in ("confirmed", "sealed"), 60)
+            wait_for(lambda file=file: rig.state(file.stem) in ("confirmed", "sealed"), 60)
 
 
 def test_sighup_takes_what_is_good_and_keeps_the_last_good_set(rig: Rig, tmp_path: Path) -> None:

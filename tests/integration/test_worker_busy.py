@@ -84,16 +84,11 @@ def asked(person: Person) -> str:
     return task
 
 
-def state(rig: Rig, task: str) -> str | None:
-    row = rig.wiring().ledger.task(task)
-    return row.state.value if row else None
-
-
 def test_a_vault_that_takes_few_requests_is_asked_for_less_and_all_is_done(rig: Rig, person: Person) -> None:
     tasks: list[str] = []
 
     def all_issued() -> bool:
-        return all(state(rig, task) == "issued" for task in tasks)
+        return all(rig.state(task) == "issued" for task in tasks)
 
     with Attended(rig) as worker:
         agenda = worker.started.pool._agenda
@@ -110,7 +105,7 @@ def test_a_vault_that_takes_few_requests_is_asked_for_less_and_all_is_done(rig: 
         for task in tasks:
             assert len(rig.task_tokens(task)) == 1
             sign_end(person, task, reason=EndReason.COMPLETED, note="")
-        wait_for(lambda: all(state(rig, task) == "sealed" for task in tasks), 60)
+        wait_for(lambda: all(rig.state(task) == "sealed" for task in tasks), 60)
 
 
 def test_what_vault_does_not_take_of_some_delays_nobody_else(rig: Rig, person: Person) -> None:
@@ -135,7 +130,7 @@ def test_while_vault_takes_nothing_it_is_asked_little_and_afterwards_all_is_done
     with Attended(rig) as worker:
         agenda = worker.started.pool._agenda
         tasks = [asked(person) for _ in range(12)]
-        wait_for(lambda: all(state(rig, task) == "issued" for task in tasks), 40)
+        wait_for(lambda: all(rig.state(task) == "issued" for task in tasks), 40)
         stage.seal()
         # all of them have to end, and nothing of that can be done
         rig.sql("UPDATE tasks SET due_at = '2020-01-01 00:00:00'")
@@ -147,7 +142,7 @@ def test_while_vault_takes_nothing_it_is_asked_little_and_afterwards_all_is_done
         wait_for(lambda: worker.log.all_of("the audit stream is trusted"), 30)
         for task in tasks:
             sign_end(person, task, reason=EndReason.COMPLETED, note="")
-        wait_for(lambda: all(state(rig, task) == "sealed" for task in tasks), 60)
+        wait_for(lambda: all(rig.state(task) == "sealed" for task in tasks), 60)
         assert int(agenda.limit) == agenda.hands
     # five loops and one task look each second, with a look for the active node and a new connection
     assert a_second < 20, a_second
