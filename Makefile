@@ -23,7 +23,7 @@ test: $(STAMP)
 long: $(STAMP)
 	$(BIN)/python -m pytest -m long
 
-# the same with the ledgers of all tests on PostgreSQL; what lays hands on a SQLite file is skipped
+# the same with the ledgers of all tests on PostgreSQL, some twenty minutes; what lays hands on a SQLite file is skipped
 test-postgresql: $(STAMP)
 	JITVAULT_TEST_LEDGER=postgresql $(BIN)/python -m pytest
 
@@ -41,7 +41,7 @@ SOAK_SECONDS ?= 600
 soak-state: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
 
-# two workers and FLEET_TASKS tasks on PostgreSQL, one of the two killed every FLEET_KILL_SECONDS: some five minutes
+# two workers and FLEET_TASKS tasks on PostgreSQL, one of the two killed every FLEET_KILL_SECONDS: some ten minutes
 FLEET_TASKS ?= 1000
 FLEET_KILL_SECONDS ?= 5
 fleet: $(STAMP)

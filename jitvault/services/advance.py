@@ -194,7 +194,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     found = entered if entered and file.task.seq == 1 else consider(worker, file, claim)
     if found is None:
         return Step()
-    file, submitted, standing = worker.file(file.task.task_id), found.submitted, found.standing
+    file, submitted, standing = worker.ledger.file_again(file), found.submitted, found.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
         look = submitted.spec.window.look_at(worker.now())

@@ -1,7 +1,8 @@
 """The lives of task tokens, as the audit log and Vault tell them; the ledger is not asked.
 
 A token is made by a create whose response line names its accessor by HMAC, and dies by a revocation by that accessor,
-by itself, or by its lease, whose id no line links to it: such a revocation stands for the death of one token.
+by itself, or by its lease, whose id no line links to it: such a revocation stands for the death of one token. Where
+nobody did, it is over a rolling step after it was made, or renewed last, by Vault's clock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,8 +20,10 @@ from typing import Any
 from rig import Rig
 
 from jitvault.errors import VaultRejected
+from jitvault.settings import load
 
-_ABOUT = (b"auth/token/create/", b"auth/token/revoke-", b"jitvault/data/inbox/")
+_RENEW = "auth/token/renew-accessor"
+_ABOUT = (b"auth/token/create/", b"auth/token/revoke-", _RENEW.encode(), b"jitvault/data/inbox/")
 _BY_LEASE = "sys/leases/revoke/auth/token/create/"
 
 
@@ -29,6 +33,7 @@ class Token:
 
     accessor: str
     place: int
+    until: datetime
     deliveries: int = 0
     dead: bool = False
 
@@ -41,6 +46,8 @@ class Lives:
     wrong: list[str] = field(default_factory=list)
     by_lease: list[int] = field(default_factory=list)
     """The places of revocations by lease that no death was explained with yet."""
+    expired: int = 0
+    """How many were over by their time when the next one was made."""
 
     def made(self) -> int:
         return sum(map(len, self.tokens.values()))
@@ -48,10 +55,13 @@ class Lives:
     def delivered(self) -> int:
         return sum(token.deliveries for tokens in self.tokens.values() for token in tokens)
 
-    def created(self, task: str, accessor: str, place: int) -> None:
+    def created(self, task: str, token: Token, at: datetime) -> None:
         before = self.tokens.setdefault(task, [])
+        for one in before:
+            if not one.dead and at > one.until:
+                one.dead, self.expired = True, self.expired + 1
         self.wrong += [f"{task}: a token was made while another lived" for one in before if not self._is_dead(one)]
-        before.append(Token(accessor, place))
+        before.append(token)
 
     def put_into_inbox(self, task: str) -> None:
         tokens = self.tokens.get(task)
@@ -73,15 +83,21 @@ class Lives:
 def lives(rig: Rig, tasks: Collection[str]) -> Lives:
     """Read the whole audit log of the rig's Vault, of which the file is one."""
     found, by_accessor = Lives(), dict[str, Token]()
+    with rig.environment(None):
+        step = load().rolling_step
     hashed = {_hmac(rig, task): task for task in tasks}
     for place, entry in enumerate(_entries(rig)):
         request, answer = entry["request"], entry.get("response") or {}
         path, data = request["path"], request.get("data") or {}
+        at = datetime.fromisoformat(entry["time"])
         if path.startswith("auth/token/create/"):
             task = hashed.get((data.get("meta") or {}).get("jitvault_task"))
             if task is not None and (accessor := (answer.get("wrap_info") or {}).get("wrapped_accessor")):
-                found.created(task, accessor, place)
-                by_accessor[accessor] = found.tokens[task][-1]
+                token = by_accessor[accessor] = Token(accessor, place, at + step)
+                found.created(task, token, at)
+        elif path == _RENEW:
+            if (renewed := by_accessor.get(data.get("accessor"))) is not None:
+                renewed.until = at + step
         elif path.startswith(_BY_LEASE):
             found.by_lease.append(place)
         elif path.startswith("auth/token/revoke-"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,16 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
     dry = mortal(rig, "grant", str(file), point=0)
     assert (dry["code"], len(rig.task_tokens(file.stem))) == (0, 1), dry
     assert len(dry["points"]) > 40
+    begun = 0
     for point in points_of(dry["points"], ACTS, SAMPLE, before=True):
         rig, file = new_rig(world, variables, tmp_path, str(point))
         died = mortal(rig, "grant", str(file), point=point)
         assert died["signal"] == signal.SIGKILL, (point, died)
         time_passes(rig)
+        if rig.has_table("tasks") and rig.state(file.stem) == "issuing":
+            begun += 1
+            due_at = rig.file(file.stem).task.due_at
+            assert due_at and due_at <= datetime.now(UTC), (point, "what was begun is left to itself")
         granted = until_done(rig, "grant", file)
         (token,) = rig.task_tokens(file.stem)
         assert (granted["state"], token["meta"]["jitvault_grant"]) == ("issued", granted["grant_id"]), point
@@ -57,6 +63,7 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
         assert ended["confirmed"], point
         assert rig.task_tokens(file.stem) == [], point
         check_ledger(rig, file.stem)
+    assert begun
 
 
 def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(

@@ -67,7 +67,8 @@ def test_two_workers_share_tasks_while_one_after_the_other_is_killed(rig: Rig) -
     assert kills >= 2, kills
     print(  # noqa: T201 - the figures of a long run
         f"\n{TASKS} tasks, {kills} kills: asked and ended in {asked_s:.0f} s, sealed in {sealed_s:.0f} s; "
-        f"{found.made()} tokens made, {found.delivered()} delivered, {watched.looks} looks\nshares {shares}\n"
+        f"{found.made()} tokens made, {found.expired} of them over before anybody came, {found.delivered()} delivered, "
+        f"{watched.looks} looks\nshares {shares}\n"
         f"troubles {troubles.most_common(5)}"
     )
     if not IS_LARGE:
