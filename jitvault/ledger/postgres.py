@@ -12,6 +12,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event, text
@@ -71,8 +72,9 @@ class PostgresStore:
             url.set(drivername="postgresql+psycopg", query={}),
             connect_args=arguments,
             json_serializer=to_json,
-            pool_size=4,
-            max_overflow=28,
+            # one for each thread of a worker: what is over would be closed and made anew, several times for each task
+            pool_size=16,
+            max_overflow=16,
             pool_timeout=PATIENCE_S,
         )
         event.listen(self.engine, "connect", _on_connect)
@@ -208,7 +210,9 @@ def _on_connect(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(str, _text_dumper())
 
 
+@cache
 def _text_dumper() -> type:
+    """One for all connections: psycopg keeps what it knows of each class for ever."""
     from psycopg.types.string import StrDumper
 
     class Text(StrDumper):
