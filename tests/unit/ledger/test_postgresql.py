@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from builders import LEASE, NOW, TOKEN, as_is, change, file_of, issued, make, read, seen, task, whole
 from ledgers import Shelf
-from sqlalchemy import Connection, text
+from psycopg.adapt import PyFormat
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import make_url
 from together import child, run_together
 from wire import Cut, wired
@@ -32,6 +33,22 @@ LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
 @pytest.fixture
 def place(shelf: Shelf) -> str:
     return shelf.new()
+
+
+def test_a_worker_keeps_its_connections_and_nothing_of_those_it_had(place: str) -> None:
+    database, made, hands = opened(place, create=False), list[Any](), 12
+    event.listen(database.engine, "connect", lambda connection, _: made.append(connection))
+
+    def look(all_there: threading.Barrier) -> None:
+        with database.read() as connection:
+            all_there.wait(10)
+            connection.execute(text("SELECT 1"))
+
+    for _ in range(3):
+        with ThreadPoolExecutor(hands) as pool:
+            list(pool.map(look, [threading.Barrier(hands)] * hands))
+    assert 0 < len(made) <= hands
+    assert len({one.adapters.get_dumper(str, PyFormat.AUTO) for one in made}) == 1
 
 
 # -- a server that goes away --------------------------------------------------------------------------------
