@@ -26,6 +26,11 @@ _FIND = select(schema.observations).where(
 )
 _SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
 _OF_STRETCH = (_CANARY.source == _LINE.source) & (_CANARY.epoch == _LINE.epoch)
+_COPIES = select(_LINE.line).where(
+    _LINE.line.in_(bindparam("lines", expanding=True)),
+    _LINE.source != bindparam("source"),
+    select(_CANARY.at).where(_OF_STRETCH, _CANARY.offset == _LINE.offset).exists(),
+)
 _BESIDE = select(
     _LINE.source,
     _LINE.epoch,
@@ -61,6 +66,25 @@ def keep(connection: Connection, source: str, expected: str) -> Canary | None:
         values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
         connection.execute(_mark(connection.dialect.name), values)
     return found
+
+
+def keep_seen(connection: Connection, source: str, seen: Iterable[Observation], expected: str | None) -> Canary | None:
+    """Keep what is a canary in the lines that were read just now: the `expected` one, which is given, and each that was
+    found in another source before.
+
+    The same lines may come in two ways. The ledger has a line from where it was read first, and both show it: what one
+    of them brought first must not wait for a canary that is always found in the other.
+    """
+    lines = {o.line: o for o in seen if o.kind is Kind.CANARY and o.closing}
+    if not lines:
+        return None
+    copies = set(connection.execute(_COPIES, {"lines": list(lines), "source": source}).scalars())
+    own = next((o for o in lines.values() if o.subject == expected), None)
+    for o in lines.values():
+        if o is own or o.line in copies:
+            values = {"source": source, "epoch": o.place.epoch, "offset": o.place.offset, "at": o.at}
+            connection.execute(_mark(connection.dialect.name), values)
+    return Canary(own.place, own.at) if own else None
 
 
 def around(

@@ -115,7 +115,8 @@ class SqlRecord:
             if batch.gaps:
                 _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
             stream.enter(connection, batch.observations, at, shared)
-            return canaries.keep(connection, source, expected) if expected else None
+            found = canaries.keep_seen(connection, source, batch.observations, expected)
+            return found or (canaries.keep(connection, source, expected) if expected else None)
 
         return self._db.write(unit, alone=True)
 

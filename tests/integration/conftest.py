@@ -53,7 +53,7 @@ def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
 @pytest.fixture
 def mirrored(rig: Rig, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rig reads the mirror instead of Vault's own file, and does not wait long for a line."""
-    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}
 
 

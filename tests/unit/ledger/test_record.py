@@ -30,7 +30,7 @@ from builders import (
 from ledgers import LedgerPlace, address
 
 from jitvault.domain.evidence import Canary
-from jitvault.domain.observation import Kind, Place
+from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
@@ -268,15 +268,39 @@ def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
         assert given == found
 
 
+def copies(source: str) -> list[Observation]:
+    """The very same lines, as another source has them."""
+    return [replace(o, place=replace(o.place, source=source, offset=o.place.offset + 7)) for o in NONCE_LINES]
+
+
 def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLedger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     ledger.start_source("node-2", Position("1:2", 0, 1))
-    # also where that one shows the very same line, which is known already
-    copies = [replace(o, place=replace(o.place, source="node-2")) for o in NONCE_LINES]
     after = position(ledger, "node-2")
-    assert ledger.observe("node-2", batch(copies), after=after, at=NOW, expected="hmac-nonce") is None
+    others = [replace(o, place=replace(o.place, source="node-2")) for o in (seen(4, Kind.CANARY, "hmac-x"),)]
+    assert ledger.observe("node-2", batch(others), after=after, at=NOW, expected="hmac-nonce") is None
     assert ledger.keep_canary("node-2", "hmac-nonce") is None
     assert as_is(place, "SELECT * FROM canaries") == []
+
+
+def test_a_canary_counts_in_each_source_that_shows_its_line(ledger: SqlLedger, place: LedgerPlace) -> None:
+    """What one of them brought first must not wait for a canary that is always found in the other."""
+    kept = 'SELECT source, "offset" FROM canaries ORDER BY source'
+    read(ledger, NONCE_LINES)
+    for name in ("node-2", "node-3"):
+        ledger.start_source(name, Position("1:2", 0, 1))
+    # it was found nowhere yet: nobody knows whose it is
+    ledger.observe("node-3", batch(copies("node-3")), after=position(ledger, "node-3"), at=NOW)
+    assert as_is(place, kept) == []
+    # the one that is waited for, in whichever it is seen first
+    after = position(ledger, "node-2")
+    found = ledger.observe("node-2", batch(copies("node-2")), after=after, at=NOW, expected="hmac-nonce")
+    assert found is not None and found.place == Place("node-2", 1, 207)
+    assert as_is(place, kept) == [("node-2", 207)]
+    assert ledger.keep_canary("audit", "hmac-nonce") is not None
+    ledger.start_source("node-4", Position("1:2", 0, 1))
+    ledger.observe("node-4", batch(copies("node-4")), after=position(ledger, "node-4"), at=NOW)
+    assert as_is(place, kept) == [("audit", 200), ("node-2", 207), ("node-4", 207)]
 
 
 def test_the_newest_canary_of_each_source_by_vaults_time(ledger: SqlLedger) -> None:
