@@ -63,8 +63,7 @@ def keep(connection: Connection, source: str, expected: str) -> Canary | None:
     """The same; it is kept as a mark of trust."""
     found = find(connection, source, expected)
     if found is not None:
-        values = {"source": source, "epoch": found.place.epoch, "offset": found.place.offset, "at": found.at}
-        connection.execute(_mark(connection.dialect.name), values)
+        _put(connection, found)
     return found
 
 
@@ -82,9 +81,14 @@ def keep_seen(connection: Connection, source: str, seen: Iterable[Observation], 
     own = next((o for o in lines.values() if o.subject == expected), None)
     for o in lines.values():
         if o is own or o.line in copies:
-            values = {"source": source, "epoch": o.place.epoch, "offset": o.place.offset, "at": o.at}
-            connection.execute(_mark(connection.dialect.name), values)
+            _put(connection, Canary(o.place, o.at))
     return Canary(own.place, own.at) if own else None
+
+
+def _put(connection: Connection, canary: Canary) -> None:
+    place = canary.place
+    values = {"source": place.source, "epoch": place.epoch, "offset": place.offset, "at": canary.at}
+    connection.execute(_mark(connection.dialect.name), values)
 
 
 def around(
