@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from urllib3.exceptions import ConnectTimeoutError, LocationValueError, NewConnectionError, SSLError
-
 from jitvault.errors import (
     JitvaultError,
     OutcomeUnknown,
@@ -21,13 +19,11 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.vault.transport import Answer
+from jitvault.vault.transport import Answer, Lost, NotSent, NotTrusted
 
 _MAX_REASON = 200
 # what Vault puts around an engine's own words
 _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
-# the connection itself failed, so that no byte of the request was sent; that a name is not found is one of the second
-_NEVER_SENT = (ConnectTimeoutError, NewConnectionError, LocationValueError)
 # a standby's words while nobody is active: docs/vault-facts.md, "Several nodes"
 _NOBODY_ACTIVE = "active cluster node not found"
 
@@ -53,18 +49,19 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
 
 def unanswered(address: str, method: str, path: str, error: Exception) -> VaultUnavailable:
     """What it means that there was no answer."""
-    kind = type(error).__name__
-    if isinstance(error, SSLError):
+    if isinstance(error, NotTrusted):
         return VaultNotServing(
             f"there is no TLS with Vault at {address} that both sides believe",
             hint="Check VAULT_CACERT or VAULT_CAPATH, VAULT_TLS_SERVER_NAME, and the client's certificate if Vault "
             "asks for one.",
         )
-    if isinstance(error, _NEVER_SENT):
-        return VaultNotServing(f"Vault at {address} does not answer ({kind})")
+    if isinstance(error, NotSent):
+        return VaultNotServing(f"Vault at {address} does not answer ({error})")
     # of a read that was lost nothing can have been done
     lost = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
-    return lost(f"the answer of Vault to {path} was lost ({kind})")
+    # what else there is can repeat what was to be sent, a token for one
+    why = str(error) if isinstance(error, Lost) else type(error).__name__
+    return lost(f"the answer of Vault to {path} was lost ({why})")
 
 
 def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) -> JitvaultError:

@@ -24,19 +24,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from hvac.adapters import Adapter, RawAdapter
-from urllib3.exceptions import HTTPError
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.vault.answers import unanswered, understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.transport import Session
+from jitvault.vault.transport import Lost, NotSent, NotTrusted, Session
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2
 _BUSY_PATIENCE_S, _BUSY_PAUSE_S = 2.5, 0.25
+# what stands in a path for itself
+_PLAIN = "/:@!$&'()*+,;=~"
 
 
 class Node(Protocol):
@@ -142,8 +144,7 @@ class Vault:
     def health(self) -> dict[str, Any]:
         """What `sys/health` says, whatever the state. Raises VaultUnavailable when nothing sensible answers."""
         # the status code only repeats what the body says, so every state is asked to answer 200
-        params = "standbyok=true&sealedcode=200&uninitcode=200"
-        return self._request("get", f"sys/health?{params}")
+        return self._request("get", "sys/health", query="?standbyok=true&sealedcode=200&uninitcode=200")
 
     def leader(self) -> dict[str, Any]:
         """What `sys/leader` says: `is_self`, and `leader_address` where there is one."""
@@ -165,14 +166,17 @@ class Vault:
         body: Mapping[str, Any] | None = None,
         op: str | None = None,
         wrap_ttl_s: int | None = None,
+        query: str = "",
     ) -> dict[str, Any]:
+        # whatever stands in a name is part of that name, as it is
+        url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
         deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
         moved = renewed = False
         while True:
             address, token = self._address(), self._own_token()
             self._prepare(address, token)
             try:
-                return self._request_once(address, method, path, body=body, op=op, wrap_ttl_s=wrap_ttl_s)
+                return self._request_once(address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s)
             except VaultBusy:
                 if time.monotonic() + pause_s > deadline:
                     raise
@@ -223,6 +227,7 @@ class Vault:
         address: str,
         method: str,
         path: str,
+        url: str,
         *,
         body: Mapping[str, Any] | None,
         op: str | None,
@@ -235,7 +240,7 @@ class Vault:
         if self.connection.closing and self.connection.closing():
             kwargs["timeout"] = min(self.connection.timeout_s, _CLOSING_TIMEOUT_S)
         try:
-            answer = self._adapter.request(method, f"/v1/{path}", headers=headers, raise_exception=False, **kwargs)
-        except (HTTPError, ValueError) as error:
+            answer = self._adapter.request(method, url, headers=headers, raise_exception=False, **kwargs)
+        except (NotSent, NotTrusted, Lost, ValueError) as error:
             raise unanswered(address, method, path, error) from None
         return understood(address, method, path, answer)

@@ -37,8 +37,7 @@ class Tls:
 
     def options(self) -> dict[str, Any]:
         """How `Session` speaks https. Raises UsageError for a file that cannot be used."""
-        found: dict[str, Any] = {"ssl_context": _context(self, self.stamp())}
-        return {**found, "server_hostname": self.server_name} if self.server_name else found
+        return {"context": _context(self, self.stamp()), "server_name": self.server_name}
 
 
 @lru_cache(maxsize=8)
