@@ -19,7 +19,8 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.vault.transport import Answer, Lost, NotSent, NotTrusted
+from jitvault.vault.transport import Answer
+from jitvault.vault.wire import Lost, NotSent, NotTrusted
 
 _MAX_REASON = 200
 # what Vault puts around an engine's own words

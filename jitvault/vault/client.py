@@ -32,7 +32,8 @@ from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.vault.answers import unanswered, understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.transport import Lost, NotSent, NotTrusted, Session
+from jitvault.vault.transport import Session
+from jitvault.vault.wire import Lost, NotSent, NotTrusted
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2

@@ -1,0 +1,174 @@
+"""One connection to Vault, over TCP or TLS: a request, and then its answer, as llhttp reads it (the parser of Node.js).
+
+It says in which of three ways there is no answer, since that is what a caller has to know: `NotSent`, `NotTrusted`,
+`Lost`. A connection that an answer was not read from to its end, or that said more than was asked, is never used again:
+the rest of it would be taken for the next answer.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+_AT_ONCE = 64 * 1024
+# each byte is waited for as long as the time-out says; all of them together come in this many times that
+_WHOLE = 2
+# what would end a line, or cannot be in one
+_ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+class NotSent(Exception):  # noqa: N818 - what is told is what happened
+    """No byte of the request was sent: there is no connection."""
+
+
+class NotTrusted(Exception):  # noqa: N818
+    """Not sent either: one of the two sides does not believe the other's certificate."""
+
+
+class Lost(Exception):  # noqa: N818
+    """It may have been sent, and there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who is spoken to. `context` is how TLS is spoken; `server_name` is in the certificate where `host` is not."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+    server_name: str | None
+
+    @property
+    def named(self) -> str:
+        """As it stands in a request: without the port where that is the usual one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.context else 80) else f"{host}:{self.port}"
+
+
+class Reply:
+    """One answer, while it comes: llhttp calls it with each part. The body may hold a secret: it is never shown."""
+
+    def __init__(self) -> None:
+        self.status, self.location, self.body = 0, "", bytearray()
+        self.is_whole = self.stays_open = False
+        self._parser = HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Raises Lost for what is no answer. What comes after one is not looked at, and ends the connection."""
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self.stays_open = False
+            if not self.is_whole:
+                raise Lost("what came is no HTTP") from None
+
+    def on_message_begin(self) -> None:
+        # after the first: nobody asked for another one
+        self.stays_open = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.is_whole and name.lower() == b"location":
+            self.location = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if not self.is_whole:
+            self.status = self._parser.get_status_code()
+            self.stays_open = self._parser.should_keep_alive()
+
+    def on_body(self, part: bytes) -> None:
+        if not self.is_whole:
+            self.body += part
+
+    def on_message_complete(self) -> None:
+        # what is below 200 only says that the answer is still to come
+        self.is_whole = self.is_whole or self.status >= 200
+
+
+@dataclass(slots=True)
+class Wire:
+    """Make it with `connected`. Not shared between threads."""
+
+    place: Place
+    _socket: socket.socket = field(repr=False)
+    _is_new: bool = True
+    is_open: bool = True
+
+    def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float) -> Reply:
+        """Send the request and read the whole answer. Raises Lost and NotTrusted; ValueError, before anything is sent,
+        for what cannot be in a request.
+        """
+        sent = _request(method, path, {"Host": self.place.named, **headers}, body)
+        reply, was_new, self._is_new = Reply(), self._is_new, False
+        # whatever stops it from here on, the rest of an answer must not be taken for the next one
+        self.is_open = False
+        try:
+            self._socket.settimeout(timeout_s)
+            # who hangs up early has mostly said why: that a certificate is refused, or too much was sent
+            with suppress(ConnectionError, ssl.SSLError):
+                self._socket.sendall(sent)
+            self._read(reply, time.monotonic() + _WHOLE * timeout_s)
+        except OSError as error:
+            if was_new and isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+                # with TLS 1.3 the other side judges our certificate after we have judged its own
+                raise NotTrusted(_why(error)) from None
+            raise Lost(_why(error)) from None
+        self.is_open = reply.stays_open
+        return reply
+
+    def _read(self, reply: Reply, until: float) -> None:
+        while not reply.is_whole:
+            if not (data := self._socket.recv(_AT_ONCE)):
+                raise Lost("it was closed before the answer was whole")
+            reply.feed(data)
+            if not reply.is_whole and time.monotonic() > until:
+                raise Lost("the answer comes too slowly")
+
+    def is_silent(self) -> bool:
+        """Whether the other side has neither closed it nor said something that nobody asked for."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self.is_open = False
+        self._socket.close()
+
+
+def connected(place: Place, timeout_s: float) -> Wire:
+    """A new connection. Raises NotSent and NotTrusted."""
+    try:
+        plain = socket.create_connection((place.host, place.port), timeout_s)
+    # a name that cannot be one is not even looked for
+    except (OSError, UnicodeError) as error:
+        raise NotSent(_why(error)) from None
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if place.context is None:
+            return Wire(place, plain)
+        return Wire(place, place.context.wrap_socket(plain, server_hostname=place.server_name or place.host))
+    except OSError as error:
+        plain.close()
+        raise (NotTrusted if isinstance(error, ssl.SSLError) else NotSent)(_why(error)) from None
+
+
+def _request(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """Raises ValueError, which repeats nothing: what cannot be sent may be a token."""
+    if body is not None:
+        headers = {**headers, "Content-Length": str(len(body))}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if " " in path or any(_ENDS_LINE.search(line) for line in lines):
+        raise ValueError("there is a character in it that cannot be sent")
+    return "\r\n".join((*lines, "", "")).encode("latin-1") + (body or b"")
+
+
+def _why(error: Exception) -> str:
+    """The system's own words, or the kind of failure: nothing that the other side sent is repeated."""
+    return getattr(error, "strerror", None) or type(error).__name__
