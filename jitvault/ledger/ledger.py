@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, union
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -25,7 +25,7 @@ from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
 from jitvault.ledger.retention import SqlRetention
-from jitvault.ledger.rows import get, of_task, put_finding
+from jitvault.ledger.rows import TABLES, R, get, of_task, put_finding
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
@@ -40,14 +40,37 @@ from jitvault.ports.ledger import (
     TaskRow,
 )
 
+_FINDINGS = "has_findings"
+
+
+def _has(kind: type) -> str:
+    return f"has_{TABLES[kind].name}"
+
+
+def _task_and() -> Select[Any]:
+    """A task, and of what else there is something: most tasks have no rows in most tables."""
+    kinds = {_has(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)}
+    there = {**kinds, _FINDINGS: schema.findings}
+    return select(
+        schema.tasks,
+        *(
+            select(literal(1)).where(table.c.task_id == schema.tasks.c.task_id).exists().label(name)
+            for name, table in there.items()
+        ),
+    ).where(schema.tasks.c.task_id == bindparam("task_id"))
+
+
 # made once: making a statement costs more than running it, and access is there for as long as this takes
-_TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
+_TASK, _TASK_AND = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")), _task_and()
 # nobody else changes it before this is over; that rows of others name it is no change
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
-_CHILDREN = select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id"))
-_HANDED_ON = select(schema.events.c.body).where(
-    schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == HANDED_ON
+# by the rows, and by the parent's own chain
+_CHILDREN = union(
+    select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id")),
+    select(schema.events.c.body["to"].as_string()).where(
+        schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == HANDED_ON
+    ),
 )
 _FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
 _OF_TOKEN = select(schema.observations.c.line).where(schema.observations.c.subject == bindparam("token")).limit(1)
@@ -110,9 +133,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
 
     def children(self, task_id: str) -> list[str]:
         with self._db.read() as connection:
-            named = set(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
-            told = connection.execute(_HANDED_ON, {"task_id": task_id}).scalars()
-            return sorted(named | {body["to"] for body in told})
+            return sorted(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
 
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
@@ -228,9 +249,14 @@ def _task(connection: Connection, task_id: str) -> TaskRow | None:
 
 
 def _file(connection: Connection, task_id: str) -> TaskFile | None:
-    task = _task(connection, task_id)
-    if task is None:
+    row = connection.execute(_TASK_AND, {"task_id": task_id}).mappings().first()
+    if row is None:
         return None
+    task = get(row, TaskRow)
+
+    def of(kind: type[R], *order: str) -> tuple[R, ...]:
+        return of_task(connection, kind, task_id, *order) if row[_has(kind)] else ()
+
     revisions = of_task(connection, RevisionRow, task_id, "revision")
     current = next((r for r in revisions if r.revision == task.revision), None)
     if current is None:
@@ -241,15 +267,15 @@ def _file(connection: Connection, task_id: str) -> TaskFile | None:
         # those about the present revision: what was said of an earlier one does not count any more
         decisions=tuple(
             d
-            for d in of_task(connection, DecisionRow, task_id, "entity_id")
+            for d in of(DecisionRow, "entity_id")
             if d.digest == task.digest and d.decision != "lapsed"
         ),
-        grants=of_task(connection, GrantRow, task_id, "attempt"),
-        leases=of_task(connection, LeaseRow, task_id, "issued_at", "lease_id"),
-        checks=of_task(connection, CheckRow, task_id, "subject", "n"),
-        operations=of_task(connection, OperationRow, task_id, "sent_at"),
+        grants=of(GrantRow, "attempt"),
+        leases=of(LeaseRow, "issued_at", "lease_id"),
+        checks=of(CheckRow, "subject", "n"),
+        operations=of(OperationRow, "sent_at"),
         events=_events(connection, task_id),
-        findings=_findings(connection, task_id),
+        findings=_findings(connection, task_id) if row[_FINDINGS] else (),
     )
 
 

@@ -30,7 +30,7 @@ from jitvault.ports.ledger import (
     TaskRow,
 )
 
-_TABLES: Mapping[type, Table] = {
+TABLES: Mapping[type, Table] = {
     TaskRow: schema.tasks,
     RevisionRow: schema.revisions,
     AccessRow: schema.accesses,
@@ -40,8 +40,8 @@ _TABLES: Mapping[type, Table] = {
     CheckRow: schema.checks,
     OperationRow: schema.operations,
 }
-_ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(_TABLES)}
-_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in _TABLES}
+_ORDER: Mapping[type, int] = {kind: n for n, kind in enumerate(TABLES)}
+_COLUMNS: Mapping[type, tuple[str, ...]] = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
 _ENUMS: Mapping[tuple[type, str], type] = {
     (TaskRow, "state"): State,
     (TaskRow, "end_reason"): EndReason,
@@ -62,7 +62,7 @@ def put(connection: Connection, rows: Sequence[Row]) -> None:
 @cache
 def _upsert(kind: type, dialect: str) -> Upsert:
     """One statement for each kind of row, made once: access is there for as long as writing takes."""
-    table = _TABLES[kind]
+    table = TABLES[kind]
     keys = [column.name for column in table.primary_key]
     statement = upsert_on(dialect, table)
     changed = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
@@ -86,7 +86,7 @@ def get(row: RowMapping, kind: type[R]) -> R:
 
 def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:
     """All rows of type `kind` of a task, ordered by the named columns."""
-    found = connection.execute(_of_task(_TABLES[kind], order), {"task_id": task_id})
+    found = connection.execute(_of_task(TABLES[kind], order), {"task_id": task_id})
     return tuple(get(row, kind) for row in found.mappings())
 
 

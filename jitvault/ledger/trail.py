@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, literal_column, or_, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, literal_column, or_, select
 
 from jitvault.domain.evidence import Trail
 from jitvault.domain.observation import Kind, Observation
@@ -22,16 +22,28 @@ _SKEW = timedelta(seconds=30)
 _LINE, _SOURCE, _GAP = schema.observations.c, schema.audit_sources.c, schema.audit_gaps.c
 _TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
 _SUBJECTS: BindParameter[str] = bindparam("subjects", expanding=True)
-_NEWEST = select(schema.canaries).order_by(schema.canaries.c.at.desc()).limit(1)
-_EPOCH = select(_SOURCE.epoch).where(_SOURCE.name == bindparam("source"))
+_CANARY = schema.canaries.c
+# a gap counts from the line that makes it, and not only from the canary after it
+_NEWEST = (
+    select(_CANARY.source, _CANARY.epoch, func.coalesce(_SOURCE.epoch, _CANARY.epoch).label("read"))
+    .join_from(schema.canaries, schema.audit_sources, _SOURCE.name == _CANARY.source, isouter=True)
+    .order_by(_CANARY.at.desc())
+    .limit(1)
+)
 # whoever has an accessor hashed says nothing about its token
 _ELSEWHERE = (_LINE.kind != Kind.CANARY) & or_(
     _LINE.source != bindparam("source"),
     _LINE.epoch != bindparam("epoch"),
     _LINE.epoch != bindparam("read"),
 )
-_ACTED_ELSEWHERE = select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).limit(1)
-_NAMED_ELSEWHERE = select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).limit(1)
+# what is missing elsewhere may be what a token of the task did; each by its own index
+_INTERRUPTED = select(
+    or_(
+        select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).exists(),
+        select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).exists(),
+        select(_GAP.source).where(_GAP.at >= bindparam("since")).exists(),
+    )
+)
 # word for word as the index says it, without which it is not used
 _NAMES_A_TOKEN = _LINE.token != literal_column("''")
 _LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == bindparam("task_id"))
@@ -50,7 +62,6 @@ _BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_VALUES))
 _BY_OP = select(schema.observations).where(_LINE.op.in_(_VALUES))
 _BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), _NAMES_A_TOKEN)
 _SINCE = _LINE.at >= bindparam("since")
-_GAP_SINCE = select(_GAP.source).where(_GAP.at >= bindparam("since")).limit(1)
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _SINCE).limit(1)
 _HAZARDS = select(schema.observations).where(_LINE.kind == Kind.HAZARD, _SINCE)
 # a revocation that names its lease in the body shows an HMAC that the ledger does not know
@@ -103,15 +114,9 @@ def interrupted(connection: Connection, file: TaskFile) -> bool:
     newest = connection.execute(_NEWEST).first()
     if newest is None or not tokens:
         return False
-    # a gap counts from the line that makes it, and not only from the canary after it
-    reading = connection.execute(_EPOCH, {"source": newest.source}).scalar()
-    stretch = {"source": newest.source, "epoch": newest.epoch, "read": reading or newest.epoch}
     subjects = tokens + [lease.lease_id for lease in file.leases]
-    for query, named in ((_ACTED_ELSEWHERE, {"tokens": tokens}), (_NAMED_ELSEWHERE, {"subjects": subjects})):
-        if connection.execute(query, {**named, **stretch}).first() is not None:
-            return True
-    # what is missing elsewhere may be what a token of the task did
-    return connection.execute(_GAP_SINCE, {"since": _begun(file)}).first() is not None
+    named = {"tokens": tokens, "subjects": subjects, "since": _begun(file)}
+    return bool(connection.execute(_INTERRUPTED, {**named, **newest._mapping}).scalar())
 
 
 def endangered(connection: Connection, file: TaskFile) -> bool:
