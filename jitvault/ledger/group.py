@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 T = TypeVar("T")
 Transaction = Callable[[], AbstractContextManager[Connection]]
@@ -73,14 +72,14 @@ class GroupCommit:
             self._alone(turn)
 
     def _together(self, turns: list[_Turn]) -> bool:
-        """Whether one transaction was good for all. What the database refuses to one can have undone the others."""
+        """Whether one transaction was good for all. What one of them fails with undoes the others, too."""
         begun = False
         try:
             with self._transaction() as connection:
                 begun = True
                 for turn in turns:
-                    turn.run_within(connection)
-        except SQLAlchemyError as error:
+                    turn.run(connection)
+        except Exception as error:  # noqa: BLE001 - whose it is shows when each is run alone
             if begun:
                 return False
             # whoever holds it is waited for once, and not by each in its turn
@@ -111,19 +110,6 @@ class _Turn:
     def run(self, connection: Connection) -> None:
         self.error = None
         self._value = self._unit(connection)
-
-    def run_within(self, connection: Connection) -> None:
-        """Run it in a savepoint: its own refusal undoes nothing of the others'. Raises SQLAlchemyError."""
-        savepoint = connection.begin_nested()
-        try:
-            self.run(connection)
-        except SQLAlchemyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            self.error = error
-            savepoint.rollback()
-        else:
-            savepoint.commit()
 
     def outcome(self) -> Any:
         if self.error is not None:

@@ -20,7 +20,6 @@ from jitvault.ledger.store import to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
-_WRITE = "jitvault_write"
 
 T = TypeVar("T")
 
@@ -35,7 +34,6 @@ class SqliteStore:
         if exclusive:
             event.listen(self.engine, "connect", _exclusive)
         event.listen(self.engine, "connect", _on_connect)
-        event.listen(self.engine, "begin", _on_begin)
         self.group = GroupCommit(self._transaction)
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
@@ -55,13 +53,15 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+        with self.engine.connect() as connection, connection.begin():
+            _begin(connection, "BEGIN IMMEDIATE")
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         try:
             with self.engine.connect() as connection, connection.begin() as transaction:
+                _begin(connection, "BEGIN")
                 yield connection
                 transaction.rollback()
         except (DatabaseError, PoolTimeout) as error:
@@ -99,7 +99,7 @@ def _exclusive(connection: Any, _record: object) -> None:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    # the driver must not begin by itself: _on_begin says how
+    # the driver must not begin by itself: _begin says how
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -112,16 +112,15 @@ def _on_connect(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _on_begin(connection: Connection) -> None:
-    begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE, False) else "BEGIN"
+def _begin(connection: Connection, how: str) -> None:
     # by the driver itself: there are dozens of reads in a grant, and SQLAlchemy's way costs more than most of them
     driver: Any = connection.connection.driver_connection
     try:
-        driver.execute(begin)
+        driver.execute(how)
     except sqlite3.OperationalError as error:
-        raise OperationalError(begin, None, error) from error
+        raise OperationalError(how, None, error) from error
     except sqlite3.Error as error:
-        raise DatabaseError(begin, None, error) from error
+        raise DatabaseError(how, None, error) from error
 
 
 def _translated(error: Exception) -> LedgerUnavailable:

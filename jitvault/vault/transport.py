@@ -15,6 +15,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import msgspec
+
 from jitvault.vault.wire import NotSent, NotTrusted, Place, Wire, connected
 
 # a standby that forwards nothing sends on to the active node
@@ -35,7 +37,11 @@ class Answer:
 
     def json(self) -> Any:
         """Raises ValueError for what is no JSON."""
-        return json.loads(self.body)
+        try:
+            return msgspec.json.decode(self.body)
+        except ValueError:
+            # what it does not take, such as a number without end, somebody may have written all the same
+            return json.loads(self.body)
 
 
 class Session:

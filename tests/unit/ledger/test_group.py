@@ -178,13 +178,13 @@ def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> objec
 def test_a_database_that_another_process_holds_is_waited_for_together(path: Path, monkeypatch: Any) -> None:
     """Each by itself would wait the whole time, one after the other, while access that is to be ended lives."""
     monkeypatch.setattr("jitvault.ledger.sqlite.BUSY_TIMEOUT_MS", 100)
-    begin, begun = sqlite._on_begin, list[bool]()
+    begin, begun = sqlite._begin, list[str]()
 
-    def counted(connection: Connection) -> None:
-        begun.append(bool(connection.get_execution_options().get("jitvault_write")))
-        begin(connection)
+    def counted(connection: Connection, how: str) -> None:
+        begun.append(how)
+        begin(connection, how)
 
-    monkeypatch.setattr(sqlite, "_on_begin", counted)
+    monkeypatch.setattr(sqlite, "_begin", counted)
     database = opened(f"sqlite:///{path}", create=True)
     begun.clear()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -193,7 +193,7 @@ def test_a_database_that_another_process_holds_is_waited_for_together(path: Path
         assert all("locked" in str(one.exception()) for one in done)
         other.execute("ROLLBACK")
     # of its three tries each shares most with others
-    assert 3 <= begun.count(True) <= 12, begun
+    assert 3 <= begun.count("BEGIN IMMEDIATE") <= 12, begun
     database.write(_note(1))
     assert _notes(database) == {1}
 
