@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -84,9 +84,10 @@ class Revision:
     body: bytes
     digest: str
 
-    @classmethod
-    def of(cls, body: bytes) -> Revision:
-        return cls(body, "sha256:" + sha256_hex(body))
+    @staticmethod
+    def of(body: bytes) -> Revision:
+        """The revision with these bytes; what is read of it is not to be changed."""
+        return _revision_of(body)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -131,6 +132,12 @@ class Revision:
 
     def template_of(self, path: str) -> dict[str, Any] | None:
         return next((entry for entry in self.access if entry["path"] == path), None)
+
+
+@lru_cache(maxsize=256)
+def _revision_of(body: bytes) -> Revision:
+    # each look at a task asks many times for what stands in the same bytes
+    return Revision(body, "sha256:" + sha256_hex(body))
 
 
 def build(

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, union
+from sqlalchemy import Connection, Select, Table, bindparam, func, insert, literal, select, union
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -47,17 +47,19 @@ def _has(kind: type) -> str:
     return f"has_{TABLES[kind].name}"
 
 
+_THERE: Mapping[str, Table] = {
+    **{_has(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)},
+    _FINDINGS: schema.findings,
+}
+
+
 def _task_and() -> Select[Any]:
     """A task, and of what else there is something: most tasks have no rows in most tables."""
-    kinds = {_has(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)}
-    there = {**kinds, _FINDINGS: schema.findings}
-    return select(
-        schema.tasks,
-        *(
-            select(literal(1)).where(table.c.task_id == schema.tasks.c.task_id).exists().label(name)
-            for name, table in there.items()
-        ),
-    ).where(schema.tasks.c.task_id == bindparam("task_id"))
+    task_id = schema.tasks.c.task_id
+    there = (
+        select(literal(1)).where(table.c.task_id == task_id).exists().label(name) for name, table in _THERE.items()
+    )
+    return select(schema.tasks, *there).where(task_id == bindparam("task_id"))
 
 
 # made once: making a statement costs more than running it, and access is there for as long as this takes
@@ -254,8 +256,10 @@ def _file(connection: Connection, task_id: str) -> TaskFile | None:
         return None
     task = get(row, TaskRow)
 
+    there = {name for name in _THERE if row[name]}
+
     def of(kind: type[R], *order: str) -> tuple[R, ...]:
-        return of_task(connection, kind, task_id, *order) if row[_has(kind)] else ()
+        return of_task(connection, kind, task_id, *order) if _has(kind) in there else ()
 
     revisions = of_task(connection, RevisionRow, task_id, "revision")
     current = next((r for r in revisions if r.revision == task.revision), None)
@@ -265,17 +269,13 @@ def _file(connection: Connection, task_id: str) -> TaskFile | None:
         task=task,
         revision=current,
         # those about the present revision: what was said of an earlier one does not count any more
-        decisions=tuple(
-            d
-            for d in of(DecisionRow, "entity_id")
-            if d.digest == task.digest and d.decision != "lapsed"
-        ),
+        decisions=tuple(d for d in of(DecisionRow, "entity_id") if d.digest == task.digest and d.decision != "lapsed"),
         grants=of(GrantRow, "attempt"),
         leases=of(LeaseRow, "issued_at", "lease_id"),
         checks=of(CheckRow, "subject", "n"),
         operations=of(OperationRow, "sent_at"),
         events=_events(connection, task_id),
-        findings=_findings(connection, task_id) if row[_FINDINGS] else (),
+        findings=_findings(connection, task_id) if _FINDINGS in there else (),
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.pool import NullPool
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
 from jitvault.ledger.group import GroupCommit
@@ -20,6 +20,9 @@ from jitvault.ledger.store import to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
+# a worker's hands and loops each read at any moment: what is above stands by, is opened and closed for one reading, and
+# that takes longer than the reading
+_KEPT = {"pool_size": 32, "max_overflow": 32}
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ class SqliteStore:
     """`jitvault.ledger.store.Store`; `exclusive` where nobody else may have the file open."""
 
     def __init__(self, url: URL, *, exclusive: bool = False) -> None:
-        pool: dict[str, type[Pool]] = {"poolclass": NullPool} if exclusive else {}
+        pool: dict[str, Any] = {"poolclass": NullPool} if exclusive else _KEPT
         timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
         self.engine = create_engine(url, connect_args=timeout, json_serializer=to_json, **pool)
         if exclusive:

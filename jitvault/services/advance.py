@@ -131,9 +131,11 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
 
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
-    # before a grant nothing goes by the stream; what is granted then waits for a canary
-    before = last.file is not None and last.file.task.state in BEFORE_GRANT
-    blind = None if before else _why_blind(worker)
+    if last.file is not None and last.file.task.state in BEFORE_GRANT:
+        # nothing goes by the stream yet; what is granted then waits for a canary
+        check_integrity(worker, last.file)
+        return _before_grant(worker, last.file, claim, last.entered)
+    blind = _why_blind(worker)
     file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
     check_integrity(worker, file)
     if blind:

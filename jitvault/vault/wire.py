@@ -25,15 +25,15 @@ _WHOLE = 2
 _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
-class NotSent(Exception):  # noqa: N818 - what is told is what happened
+class NotSent(Exception):
     """No byte of the request was sent: there is no connection."""
 
 
-class NotTrusted(Exception):  # noqa: N818
+class NotTrusted(Exception):
     """Not sent either: one of the two sides does not believe the other's certificate."""
 
 
-class Lost(Exception):  # noqa: N818
+class Lost(Exception):
     """It may have been sent, and there is no answer."""
 
 
