@@ -258,9 +258,13 @@ class _NotPlain(Exception):
     """The json module would read this, and a rule of this reader may be against it."""
 
 
+_BROKEN = frozenset("\n\r\t")
+
+
 def _plain_json(text: str) -> dict[str, Any] | None:
     """The object that a text of one line is in JSON; None where this reader has to look at it itself."""
-    if not text.startswith("{") or "\n" in text or "\r" in text:
+    # a tab is blank in JSON everywhere, and in YAML in some places
+    if not text.startswith("{") or not _BROKEN.isdisjoint(text):
         return None
     try:
         found: dict[str, Any] = _JSON.decode(text)

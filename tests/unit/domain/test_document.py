@@ -235,6 +235,7 @@ def nearly_json(draw: st.DrawFn) -> str:
 @example('{"' + "\\u00e9" * 200 + '":1}')
 @example('{"' + "a" * 81 + '":1}')
 @example('{"a":1}{"b":2}')
+@example("{}\t")
 def test_what_is_read_the_quick_way_is_what_the_reader_reads(text: str) -> None:
     def read(data: str) -> dict[str, Any] | None:
         try:
