@@ -1,4 +1,4 @@
-"""Vault through hvac alone: what the same work costs without jitvault.
+"""Vault through hvac alone, or urllib3 alone: what the same work costs without jitvault, and without hvac.
 
 Everything is done with the root token, for which Vault checks no policy, through a token role and a policy of
 this module's own: nothing here looks like jitvault's own credentials in the audit stream. Both make the bare side
@@ -8,12 +8,15 @@ faster or leave it as it is, never slower.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import hvac
 import requests
+import urllib3
 from hvac.exceptions import InvalidRequest
 
 from benchmarks.measure import milliseconds
@@ -25,13 +28,35 @@ _POLICY = f'path "{CREDENTIAL}" {{\n  capabilities = ["read"]\n}}\n'
 _CREATE = "auth/token/create/"
 
 
-class Bare:
-    """One hvac client on one connection, as lean as jitvault's own."""
+class Urllib3:
+    """As much of an hvac adapter as is used here, by urllib3 on one connection."""
 
-    def __init__(self, address: str, root_token: str) -> None:
+    def __init__(self, address: str, token: str) -> None:
+        parts = urlsplit(address)
+        self._pool = urllib3.HTTPConnectionPool(parts.hostname or "", parts.port, maxsize=1, timeout=10, retries=False)
+        self._headers = {"X-Vault-Token": token, "X-Vault-Request": "true"}
+
+    def request(
+        self, method: str, path: str, *, raise_exception: bool = True, wrap_ttl: str | None = None, **body: Any
+    ) -> Any:
+        headers = {**self._headers, **({"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {})}
+        answer = self._pool.request(method, path, headers=headers, **body)
+        found = json.loads(answer.data) if answer.data else None
+        if answer.status >= 400 and raise_exception:
+            raise (InvalidRequest if answer.status == 400 else RuntimeError)(f"{method} {path}: {found}")
+        return found
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class Bare:
+    """One hvac client on one connection, as lean as jitvault's own; or what `by` makes."""
+
+    def __init__(self, address: str, root_token: str, by: Callable[[str, str], Any] | None = None) -> None:
         self._address = address
         self._root_token = root_token
-        self._root = _adapter(address, root_token)
+        self._root = (by or _adapter)(address, root_token)
         self._numbers = itertools.count()
         self._send("PUT", f"sys/policies/acl/{_ROLE}", {"policy": _POLICY})
         body = {"orphan": True, "renewable": True, "token_no_default_policy": True, "allowed_policies": [_ROLE]}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bare import Bare
 from jitvault import shipped
@@ -54,9 +55,9 @@ class Scene:
         self.bare = self.new_bare()
         self._agent = Vault(Connection(world.address), None)
 
-    def new_bare(self) -> Bare:
-        """Another hvac client, for another thread."""
-        return Bare(self.world.address, self.world.admin_token.reveal())
+    def new_bare(self, by: Callable[[str, str], Any] | None = None) -> Bare:
+        """Another hvac client, or what `by` makes, for another thread."""
+        return Bare(self.world.address, self.world.admin_token.reveal(), by)
 
     def asked(self) -> TaskSpec:
         """A task that is approved, and that its requester has asked to be granted: `advance` issues it."""

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import mean
 
-from benchmarks.bare import Bare
+from benchmarks.bare import Bare, Urllib3
 from benchmarks.measure import Figure
 from benchmarks.meter import Request, metered
 from benchmarks.scene import Scene, scene
@@ -35,7 +36,8 @@ class _Silent:
 
 def run(directory: Path) -> list[Figure]:
     """`grant_rate_N`: what N hands deliver in the time in which N bare hvac threads send the same requests, each with a
-    row for its intent and a ledger with synchronous=FULL. 1 would be as fast as these.
+    row for its intent and a ledger with synchronous=FULL. 1 would be as fast as these. `grant_rate_N_urllib3`: the same
+    beside threads that send them by urllib3 alone, which shows what the client library costs.
     """
     with scene(directory / "throughput") as world:
         world.advance(world.asked(), State.ISSUED)
@@ -44,13 +46,17 @@ def run(directory: Path) -> list[Figure]:
 
 def _at(world: Scene, hands: int, bar: float) -> list[Figure]:
     # each side once before and once after the other, so that the machine's drift hits both
-    bare = [_bare_s(world, hands)]
+    bare, lean = [_bare_s(world, hands)], [_bare_s(world, hands, Urllib3)]
     own = _own_s(world, hands)
     bare.append(_bare_s(world, hands))
-    reference = sum(bare) / len(bare)
-    said = f"{TASKS / reference:.0f}/s by bare hvac, {hands} threads, {TASKS} tasks"
+    lean.append(_bare_s(world, hands, Urllib3))
+    said, leaner = (
+        f"{TASKS / mean(took):.0f}/s by bare {client}, {hands} threads, {TASKS} tasks"
+        for took, client in ((bare, "hvac"), (lean, "urllib3"))
+    )
     return [
-        Figure(f"grant_rate_{hands}", reference / own, "ratio", said, better="higher", bar=bar),
+        Figure(f"grant_rate_{hands}", mean(bare) / own, "ratio", said, better="higher", bar=bar),
+        Figure(f"grant_rate_{hands}_urllib3", mean(lean) / own, "ratio", leaner, better="higher"),
         Figure(f"grants_per_s_{hands}", TASKS / own, "1/s", said, better="higher"),
     ]
 
@@ -96,9 +102,9 @@ def _recorded(world: Scene) -> Sequence[Request]:
     return meter.requests
 
 
-def _bare_s(world: Scene, threads: int) -> float:
+def _bare_s(world: Scene, threads: int, by: type[Urllib3] | None = None) -> float:
     requests = _recorded(world)
-    clients = [world.new_bare() for _ in range(threads)]
+    clients = [world.new_bare(by) for _ in range(threads)]
     shares = [len(range(n, TASKS, threads)) for n in range(threads)]
 
     def send(client: Bare, times: int) -> None:

@@ -131,8 +131,9 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
 
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
-    if last.file is not None and last.file.task.state in BEFORE_GRANT:
-        # nothing goes by the stream yet; what is granted then waits for a canary
+    if worker.shared is not None and last.file is not None and last.file.task.state in BEFORE_GRANT:
+        # nothing goes by the stream yet, and what is granted then waits for a canary; a worker's loops read it all the
+        # time, and where nobody does it has to be begun as early as can be: what came before is never read
         check_integrity(worker, last.file)
         return _before_grant(worker, last.file, claim, last.entered)
     blind = _why_blind(worker)

@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -213,6 +214,42 @@ def test_after_an_answer_that_was_given_up_the_connection_is_not_used_again() ->
             send(session, f"{server.url}/v1/late", timeout=0.1)
         assert send(session, f"{server.url}/v1/next").body == b"[]"
         slow.set()
+
+
+def test_an_answer_that_drips_is_given_up() -> None:
+    """Each byte is in time, and all of them would outlive the claim under which the request was sent."""
+
+    def drips(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    with listening(drips) as server, pytest.raises(Lost, match="too slowly"):
+        begun = time.monotonic()
+        try:
+            send(Session(), f"{server.url}/v1/x", timeout=0.2)
+        finally:
+            assert time.monotonic() - begun < 1
+
+
+def test_an_answer_that_is_announced_comes_all_the_same() -> None:
+    with listening(answers(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)) as server:
+        assert send(Session(), f"{server.url}/v1/x") == Answer(200, b"{}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 2\r\nContent-Length: 9",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Content-Length: -2",
+        b"Upgrade: x\r\nConnection: upgrade",
+    ],
+)
+def test_an_answer_that_can_be_read_in_two_ways_is_none(head: bytes) -> None:
+    with listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n{}")) as server, pytest.raises(Lost):
+        send(Session(), f"{server.url}/v1/x")
 
 
 def test_where_nobody_listens_nothing_was_sent() -> None:
