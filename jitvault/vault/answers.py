@@ -26,7 +26,10 @@ _MAX_REASON = 200
 # what Vault puts around an engine's own words
 _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
 # a standby's words while nobody is active: docs/vault-facts.md, "Several nodes"
-_NOBODY_ACTIVE = "active cluster node not found"
+_NOBODY_ACTIVE = "local node not active but active cluster node not found"
+# what Vault says in these, and nobody else, says that nothing was done
+_NOT_SERVING = (472, 473, 501, 503)
+_REFUSALS = (400, 403, 404, 405, *_NOT_SERVING)
 
 
 def understood(address: str, method: str, path: str, answer: Answer) -> dict[str, Any]:
@@ -41,7 +44,8 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):
         return found
-    if status in (400, 403, 404, 405) and not isinstance(found.get("errors"), list) and "request_id" not in found:
+    # what stands between says 503 also of a Vault that died in the middle of a request
+    if status in _REFUSALS and not isinstance(found.get("errors"), list) and "request_id" not in found:
         raise _strange(address, method, path, status)
     if status == HTTPStatus.OK or status < 400:
         raise _strange(address, method, path, status)
@@ -73,10 +77,10 @@ def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) 
         return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return VaultBusy(f"Vault at {address} takes no more requests for the moment (HTTP 429)")
-    if status in (472, 473, 501, 503):
+    if status in _NOT_SERVING:
         why = "it is sealed or starting" if status == HTTPStatus.SERVICE_UNAVAILABLE else f"HTTP {status}"
         return VaultNotServing(f"Vault at {address} does not take requests: {why}")
-    if _NOBODY_ACTIVE in said:
+    if reasons == (_NOBODY_ACTIVE,):
         return VaultNotServing(f"Vault at {address} does not take requests: no node is active")
     return OutcomeUnknown(f"Vault at {address} answered {path} with HTTP {status}: {said}")
 

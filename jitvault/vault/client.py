@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from hvac.adapters import Adapter, RawAdapter
 
@@ -79,6 +79,10 @@ class Connection:
     node: Node | None = field(default=None, compare=False, repr=False)
     """Where one of several nodes is to be spoken to; `address` otherwise."""
 
+    @property
+    def is_tls(self) -> bool:
+        return urlsplit(self.address).scheme == "https"
+
 
 class Vault:
     """One identity's connection. Not shared between threads."""
@@ -91,7 +95,7 @@ class Vault:
         self._adapter = self._connected()
 
     def _connected(self) -> Adapter[Any]:
-        is_tls = self.connection.address.startswith("https")
+        is_tls = self.connection.is_tls
         session: Any = Session(**(self.connection.tls.options() if is_tls else {}))
         # answers are looked at here, whole: JSONAdapter gives anything that is JSON as if it were Vault's; and a client
         # around the adapter would look into the environment for what it was not given
@@ -116,7 +120,7 @@ class Vault:
         self._adapter.close()
 
     def _tls_stamp(self) -> tuple[int, ...]:
-        return self.connection.tls.stamp() if self.connection.address.startswith("https") else ()
+        return self.connection.tls.stamp() if self.connection.is_tls else ()
 
     def read(self, path: str, *, op: str | None = None) -> dict[str, Any] | None:
         """The answer of a GET, or None where Vault has nothing there (404)."""

@@ -113,10 +113,8 @@ class ActiveNode:
 
     def _named(self, address: str, answer: dict[str, object]) -> Iterator[str]:
         """Whom a node's answer names: itself where it is the active one, or the only one."""
-        if answer.get("is_self") or not answer.get("ha_enabled"):
-            yield address
-            return
-        named = answer.get("leader_address")
+        own = bool(answer.get("is_self")) or not answer.get("ha_enabled")
+        named = address if own else answer.get("leader_address")
         if isinstance(named, str) and urlsplit(named).scheme == urlsplit(self._connection.address).scheme:
             yield named.rstrip("/")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,6 +23,8 @@ from jitvault.vault.wire import NotSent, NotTrusted, Place, Wire, connected
 # a standby that forwards nothing sends on to the active node
 _SENT_ON = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
 _MOST_SENT_ON = 3
+# each byte is waited for as long as the time-out says; all of a request together takes this many times that at most
+_WHOLE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +75,20 @@ class Session:
         body, sent = _encoded(json), dict(headers)
         if body is not None:
             sent["Content-Type"] = "application/json"
+        until = time.monotonic() + _WHOLE * timeout
         for _ in range(_MOST_SENT_ON):
-            answer, elsewhere = self.send(method.upper(), url, sent, body, timeout)
+            answer, elsewhere = self.send(method.upper(), url, sent, body, timeout, until)
             if not elsewhere or not allow_redirects:
                 return answer
             url = _sent_on(url, elsewhere)
         raise NotSent("sent on too often")
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float, until: float
     ) -> tuple[Answer, str]:
         """Every request to Vault goes through here. Gives the answer, and where it is to be sent instead of here."""
-        wire, path = self._wire(url, timeout)
-        reply = wire.ask(method, path, headers, body, timeout)
+        wire, path = self._wire(url, timeout, until)
+        reply = wire.ask(method, path, headers, body, timeout, until)
         return Answer(reply.status, bytes(reply.body)), reply.location if reply.status in _SENT_ON else ""
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ class Session:
             wire.close()
         self._wires.clear()
 
-    def _wire(self, url: str, timeout: float) -> tuple[Wire, str]:
+    def _wire(self, url: str, timeout: float, until: float) -> tuple[Wire, str]:
         """A connection to whom the URL names, and what to ask for there."""
         scheme, _, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
@@ -101,28 +105,41 @@ class Session:
         if wire is None or not (wire.is_open and wire.is_silent()):
             if wire is not None:
                 self._wires.pop(base).close()
-            wire = self._wires[base] = connected(self._place(base), timeout)
+            wire = self._wires[base] = connected(self._place(base), timeout, until)
         return wire, slash + path or "/"
 
     def _place(self, base: str) -> Place:
         """Raises NotSent for what is no address of a server."""
         try:
             parts = urlsplit(base)
-            port = parts.port
+            host, port = _ascii(parts.hostname or ""), parts.port
         except ValueError:
             raise NotSent("no such address") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in base:
+        if parts.scheme not in ("http", "https") or not host or "@" in base:
             raise NotSent("no such address")
         if parts.scheme == "http":
-            return Place(parts.hostname, port or 80, None, None)
-        return Place(parts.hostname, port or 443, self._context or ssl.create_default_context(), self._server_name)
+            return Place(host, port or 80, None, None)
+        return Place(host, port or 443, self._context or ssl.create_default_context(), self._server_name)
+
+
+def _ascii(host: str) -> str:
+    """A host's name as the network knows it. Raises ValueError."""
+    return host if host.isascii() else host.encode("idna").decode()
 
 
 def _sent_on(url: str, elsewhere: str) -> str:
-    """Where the active node is. Raises NotTrusted where TLS would end there: what is sent holds a token."""
-    there = urljoin(url, elsewhere)
-    if url.startswith("https://") and not there.startswith("https://"):
+    """Where the active node is. What is sent holds a token and is meant for one path: raises NotTrusted where TLS would
+    end there, and NotSent where something else would be asked for.
+    """
+    try:
+        there = urljoin(url, elsewhere)
+        before, after = urlsplit(url), urlsplit(there)
+    except ValueError:
+        raise NotSent("sent on to no address") from None
+    if before.scheme == "https" and after.scheme != "https":
         raise NotTrusted("sent on to where there is no TLS")
+    if (before.path, before.query) != (after.path, after.query):
+        raise NotSent("sent on to something else")
     return there
 
 

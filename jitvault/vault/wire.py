@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 _AT_ONCE = 64 * 1024
-# each byte is waited for as long as the time-out says; all of them together come in this many times that
-_WHOLE = 2
+# a million names in one list are a fifth of it
+_MOST = 256 * 1024 * 1024
+# how TLS 1.3 says, after the handshake, that a certificate is not believed; whatever else breaks off says nothing
+_CERTIFICATE_REFUSED = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
 # what would end a line, or cannot be in one
 _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
@@ -47,9 +49,14 @@ class Place:
     server_name: str | None
 
     @property
+    def certified(self) -> str:
+        """The name that has to be in the certificate: one that ends with a dot is the same without it."""
+        return self.server_name or self.host.rstrip(".")
+
+    @property
     def named(self) -> str:
         """As it stands in a request: without the port where that is the usual one."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host.rstrip(".")
         return host if self.port == (443 if self.context else 80) else f"{host}:{self.port}"
 
 
@@ -65,10 +72,16 @@ class Reply:
         """Raises Lost for what is no answer. What comes after one is not looked at, and ends the connection."""
         try:
             self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
+        except (HttpParserError, HttpParserUpgrade) as error:
             self.stays_open = False
+            if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
+                raise error.__context__ from None
             if not self.is_whole:
                 raise Lost("what came is no HTTP") from None
+
+    def end(self) -> None:
+        """It is not read any further: the parser, which holds it, lets go of it."""
+        del self._parser
 
     def on_message_begin(self) -> None:
         # after the first: nobody asked for another one
@@ -98,38 +111,47 @@ class Wire:
 
     place: Place
     _socket: socket.socket = field(repr=False)
-    _is_new: bool = True
+    _may_be_refused: bool
+    """Whether nothing was asked yet, and the other side judges our certificate after the handshake, as in TLS 1.3."""
     is_open: bool = True
 
-    def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float) -> Reply:
-        """Send the request and read the whole answer. Raises Lost and NotTrusted; ValueError, before anything is sent,
-        for what cannot be in a request.
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float, until: float
+    ) -> Reply:
+        """Send the request and read the whole answer, `until` then by the monotonic clock at most. Raises Lost and
+        NotTrusted; ValueError, before anything is sent, for what cannot be in a request.
         """
         sent = _request(method, path, {"Host": self.place.named, **headers}, body)
-        reply, was_new, self._is_new = Reply(), self._is_new, False
+        reply, may_be_refused, self._may_be_refused = Reply(), self._may_be_refused, False
         # whatever stops it from here on, the rest of an answer must not be taken for the next one
         self.is_open = False
         try:
-            self._socket.settimeout(timeout_s)
             # who hangs up early has mostly said why: that a certificate is refused, or too much was sent
             with suppress(ConnectionError, ssl.SSLError):
+                self._socket.settimeout(_left(until, timeout_s))
                 self._socket.sendall(sent)
-            self._read(reply, time.monotonic() + _WHOLE * timeout_s)
+            self._read(reply, timeout_s, until)
+            self.is_open = reply.stays_open
         except OSError as error:
-            if was_new and isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-                # with TLS 1.3 the other side judges our certificate after we have judged its own
+            refused = isinstance(error, ssl.SSLError) and _CERTIFICATE_REFUSED.search(error.reason or "")
+            if may_be_refused and refused and not reply.status:
                 raise NotTrusted(_why(error)) from None
             raise Lost(_why(error)) from None
-        self.is_open = reply.stays_open
+        finally:
+            reply.end()
+            if not self.is_open:
+                # at once: what nobody waits for any more is not to be done
+                self.close()
         return reply
 
-    def _read(self, reply: Reply, until: float) -> None:
+    def _read(self, reply: Reply, timeout_s: float, until: float) -> None:
         while not reply.is_whole:
+            self._socket.settimeout(_left(until, timeout_s))
             if not (data := self._socket.recv(_AT_ONCE)):
                 raise Lost("it was closed before the answer was whole")
             reply.feed(data)
-            if not reply.is_whole and time.monotonic() > until:
-                raise Lost("the answer comes too slowly")
+            if len(reply.body) > _MOST:
+                raise Lost("the answer is too long")
 
     def is_silent(self) -> bool:
         """Whether the other side has neither closed it nor said something that nobody asked for."""
@@ -142,21 +164,50 @@ class Wire:
         self._socket.close()
 
 
-def connected(place: Place, timeout_s: float) -> Wire:
-    """A new connection. Raises NotSent and NotTrusted."""
+def connected(place: Place, timeout_s: float, until: float) -> Wire:
+    """A new connection, `until` then at most. Raises NotSent and NotTrusted."""
+    plain = _reached(place, timeout_s, until)
     try:
-        plain = socket.create_connection((place.host, place.port), timeout_s)
+        plain.settimeout(_left(until, timeout_s))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if place.context is None:
+            return Wire(place, plain, False)
+        secured = place.context.wrap_socket(plain, server_hostname=place.certified)
+        return Wire(place, secured, secured.version() == "TLSv1.3")
+    except (OSError, ValueError) as error:
+        plain.close()
+        raise (NotTrusted if isinstance(error, ssl.SSLError) else NotSent)(_why(error)) from None
+
+
+def _reached(place: Place, timeout_s: float, until: float) -> socket.socket:
+    """The first of its addresses that answers. Raises NotSent."""
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     # a name that cannot be one is not even looked for
     except (OSError, UnicodeError) as error:
         raise NotSent(_why(error)) from None
-    try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if place.context is None:
-            return Wire(place, plain)
-        return Wire(place, place.context.wrap_socket(plain, server_hostname=place.server_name or place.host))
-    except OSError as error:
-        plain.close()
-        raise (NotTrusted if isinstance(error, ssl.SSLError) else NotSent)(_why(error)) from None
+    why = "no such address"
+    for family, kind, protocol, _, address in found:
+        try:
+            plain = socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(_left(until, timeout_s))
+                plain.connect(address)
+            except BaseException:
+                plain.close()
+                raise
+        except OSError as error:
+            why = _why(error)
+        else:
+            return plain
+    raise NotSent(why)
+
+
+def _left(until: float, timeout_s: float) -> float:
+    """How long may be waited for what comes next. Raises TimeoutError once the time is over."""
+    if (left := until - time.monotonic()) <= 0:
+        raise TimeoutError("it takes too long")
+    return min(left, timeout_s)
 
 
 def _request(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
@@ -171,4 +222,6 @@ def _request(method: str, path: str, headers: Mapping[str, str], body: bytes | N
 
 def _why(error: Exception) -> str:
     """The system's own words, or the kind of failure: nothing that the other side sent is repeated."""
+    if isinstance(error, TimeoutError):
+        return "it takes too long"
     return getattr(error, "strerror", None) or type(error).__name__
