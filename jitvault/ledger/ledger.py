@@ -255,7 +255,6 @@ def _file(connection: Connection, task_id: str) -> TaskFile | None:
     if row is None:
         return None
     task = get(row, TaskRow)
-
     there = {name for name in _THERE if row[name]}
 
     def of(kind: type[R], *order: str) -> tuple[R, ...]:

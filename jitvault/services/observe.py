@@ -110,7 +110,6 @@ class _Search:
         self._readings = worker.ledger.readings()
         self._before = {name: reading.position for name, reading in self._readings.items()}
         self._errors: list[AuditUntrusted] = []
-        self._looked = False
         # where to look in sources whose lines do not count yet: what comes from now on
         self._lookouts: dict[str, Position] = {}
         for source in worker.sources.present():
@@ -126,9 +125,6 @@ class _Search:
 
     def find(self, expected: str) -> Canary | None:
         self._errors = []
-        if self._looked:
-            self._readings = self._worker.ledger.readings()
-        self._looked = True
         for source in self._worker.sources.present():
             try:
                 found = self._find_in(source, expected)
@@ -137,6 +133,7 @@ class _Search:
                 continue
             if found is not None:
                 return found
+        self._readings = self._worker.ledger.readings()
         return None
 
     def failure(self, patience_s: float) -> AuditUntrusted:

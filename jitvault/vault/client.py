@@ -66,7 +66,8 @@ class Bearer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where Vault is and how to speak to it. `timeout_s` stays below the ledger's claim of 30 s.
+    """Where Vault is and how to speak to it. A request is over after twice `timeout_s`, which stays below the ledger's
+    claim of 30 s.
 
     Once `closing` says so, because this process is to end, no answer is waited for longer than 2 s.
     """

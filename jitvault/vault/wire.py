@@ -187,19 +187,11 @@ def _reached(place: Place, timeout_s: float, until: float) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise NotSent(_why(error)) from None
     why = "no such address"
-    for family, kind, protocol, _, address in found:
+    for *_, address in found:
         try:
-            plain = socket.socket(family, kind, protocol)
-            try:
-                plain.settimeout(_left(until, timeout_s))
-                plain.connect(address)
-            except BaseException:
-                plain.close()
-                raise
+            return socket.create_connection((str(address[0]), place.port), _left(until, timeout_s))
         except OSError as error:
             why = _why(error)
-        else:
-            return plain
     raise NotSent(why)
 
 

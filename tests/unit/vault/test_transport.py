@@ -354,6 +354,21 @@ def test_only_vault_says_that_nothing_was_done(status: int, body: bytes, error: 
 
 
 @contextmanager
+def serving(serve: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    """Have `serve` listen in a thread until the block is left, of which the event tells it; gives its port."""
+    listener, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
+    listener.settimeout(0.05)
+    thread = threading.Thread(target=serve, args=(listener, over))
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        over.set()
+        thread.join()
+        listener.close()
+
+
+@contextmanager
 def secured(
     server: Pair, asks_for: Authority | None, behave: Behave, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 ) -> Iterator[int]:
@@ -364,24 +379,15 @@ def secured(
     if asks_for is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(asks_for.file)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.05)
-    over = threading.Event()
 
-    def serve() -> None:
+    def serve(listener: socket.socket, over: threading.Event) -> None:
         while not over.is_set():
             with suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as connection:
                 connection.settimeout(2)
                 behave(connection, connection.recv(65536))
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        over.set()
-        thread.join()
-        listener.close()
+    with serving(serve) as own:
+        yield own
 
 
 @pytest.fixture
@@ -465,10 +471,9 @@ def spoiling(port: int, records: int) -> Iterator[int]:
     """Somebody on the way, who adds a record that nobody can read once so many of the client's have gone by that the
     request is one of them; gives the port.
     """
-    listener, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
-    listener.settimeout(2)
 
-    def serve() -> None:
+    def serve(listener: socket.socket, over: threading.Event) -> None:
+        listener.settimeout(2)
         here, _ = listener.accept()
         with here, socket.create_connection(("127.0.0.1", port)) as there:
             sent, is_spoilt = b"", False
@@ -485,14 +490,8 @@ def spoiling(port: int, records: int) -> Iterator[int]:
                     there.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
                     is_spoilt = True
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        over.set()
-        thread.join()
-        listener.close()
+    with serving(serve) as own:
+        yield own
 
 
 def test_a_name_with_a_dot_at_its_end_is_the_same() -> None:
