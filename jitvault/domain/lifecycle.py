@@ -99,6 +99,8 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
 BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 HOLDING = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and nobody has asked for its end."""
+HELD = frozenset({State.ISSUED, State.ACTIVE})
+"""Those of them in which its token was delivered, and everything that may end it is looked for."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
 ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
 _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})

@@ -9,13 +9,15 @@ takes `500ms` for nothing and an increment of nothing for the longest life that 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.policy import Level
 
 _SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MEETINGS = 60
 
 DEFAULT_TTLS = MappingProxyType(
     {
@@ -51,11 +53,14 @@ def rolls(start: datetime, ends_at: datetime, step_s: int) -> bool:
 def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None:
     """When what was given `given_s` seconds at `sent` is renewed: at half of them; None once it reaches the deadline.
 
-    Never more than once a second, however little Vault gives.
+    Up to a sixtieth of them later, at a moment that others have as well: what is due together is looked at together,
+    and one reading of the stream is enough for all of it. Never more than once a second, however little Vault gives.
     """
     if not rolls(sent, ends_at, given_s):
         return None
-    return sent + max(timedelta(seconds=given_s) / 2, _SECOND)
+    given = max(timedelta(seconds=given_s), 2 * _SECOND)
+    at = sent + given / 2
+    return at + (_EPOCH - at) % (given / _MEETINGS)
 
 
 def beat_by(token: str, lines: Iterable[Observation], every: timedelta | None) -> datetime | None:

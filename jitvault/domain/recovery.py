@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, ENDED, HOLDING, OVER, EndReason, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, ENDED, HELD, HOLDING, OVER, EndReason, State
 from jitvault.domain.revision import Revision
 from jitvault.errors import InvalidInput
 
@@ -199,9 +199,8 @@ def _never_granted(said: Said, evidence: Evidence) -> bool:
 
 
 def _is_the_same_grant(said: Said, here: Here) -> bool:
-    held = frozenset({State.ISSUED, State.ACTIVE})
     same = (said.digest, said.grant_id) == (here.digest, here.grant_id)
-    return said.state in held and here.state in held and said.grant_id is not None and same
+    return said.state in HELD and here.state in HELD and said.grant_id is not None and same
 
 
 def _rank(state: State) -> int:

@@ -84,6 +84,12 @@ _GAVE_BACK = _OF_TOKEN.where(
 )
 _UNWRAPPED = _OF_TOKEN.where(schema.observations.c.kind == Kind.UNWRAPPED)
 _MANY_LINES = 2_000
+_IS_LONG = (
+    select(schema.observations.c.line)
+    .where(schema.observations.c.actor.in_(bindparam("tokens", expanding=True)))
+    .limit(1)
+    .offset(_MANY_LINES)
+)
 
 
 class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
@@ -164,9 +170,9 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
         return again
 
-    def trail(self, file: TaskFile, *, canaries: bool = True) -> Trail:
+    def trail(self, file: TaskFile, *, proves: bool = True) -> Trail:
         with self._db.read() as connection:
-            return trail.trail(connection, file, canaries=canaries)
+            return trail.trail(connection, file, proves=proves)
 
     # -- the rest ------------------------------------------------------------------------------------
 
@@ -179,11 +185,9 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             return connection.execute(_UNWRAPPED, {"token": token}).first() is not None
 
     def is_long(self, file: TaskFile) -> bool:
-        line = schema.observations.c
         tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-        query = select(line.line).where(line.actor.in_(tokens)).limit(1).offset(_MANY_LINES)
         with self._db.read() as connection:
-            return connection.execute(query).first() is not None
+            return connection.execute(_IS_LONG, {"tokens": tokens}).first() is not None
 
     def interrupted(self, file: TaskFile) -> bool:
         with self._db.read() as connection:

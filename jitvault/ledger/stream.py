@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, 
 from jitvault.domain.evidence import done
 from jitvault.domain.intake import wanted
 from jitvault.domain.lease import Issued, issued
-from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.lifecycle import HELD, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import of_fleet
@@ -253,7 +253,7 @@ def _due(
     # what comes of a token that another one has replaced is to be ended
     replaced = {grant.grant_id for grant, _ in told if grant.settled}
     news = unwrapped or any(row.renew_at is not None or row.grant_id in replaced for row in rows)
-    return {"due_at": at} if news and task.state in (State.ISSUED, State.ACTIVE) else {}
+    return {"due_at": at} if news and task.state in HELD else {}
 
 
 def _new_leases(

@@ -70,17 +70,17 @@ _UNNAMED = select(schema.observations).where(
 )
 
 
-def trail(connection: Connection, file: TaskFile, *, canaries: bool) -> Trail:
-    lines = in_order(_lines(connection, file))
+def trail(connection: Connection, file: TaskFile, *, proves: bool) -> Trail:
+    lines = in_order(_lines(connection, file, doubts=proves))
     return Trail(
         observations=lines,
-        canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if canaries else (),
+        canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if proves else (),
         worker_accessors=frozenset(connection.execute(_SESSIONS).scalars()),
     )
 
 
-def _lines(connection: Connection, file: TaskFile) -> list[Observation]:
-    """Every line that concerns the task, by source and place."""
+def _lines(connection: Connection, file: TaskFile, *, doubts: bool) -> list[Observation]:
+    """Every line that concerns the task, by source and place; with `doubts` what others did that may hide more."""
     task = {"task_id": file.task.task_id}
     tokens = {g.accessor_hmac for g in file.grants if g.accessor_hmac}
     leases, ops = connection.execute(_LEASES, task).scalars(), connection.execute(_OPS, task).scalars()
@@ -97,15 +97,17 @@ def _lines(connection: Connection, file: TaskFile) -> list[Observation]:
     add(_BY_SUBJECT, [*tokens, *leases])
     named = {o.alias for o in found.values() if o.alias and {o.actor, o.subject} & tokens}
     add(_BY_OP, ops)
-    since = {"since": min((o.at for o in found.values()), default=file.task.created_at)}
+    own = list(found.values())
     asked = set[str]()
     while fresh := named - asked:
         asked |= fresh
         add(_BY_TOKEN, fresh)
         # what was wrapped again stands for what the wrapping before stood for
         named = {o.alias for o in found.values() if o.kind is Kind.REWRAPPED and o.alias and o.token in asked}
-    take(_HAZARDS, since)
-    take(_UNNAMED, since)
+    if doubts:
+        since = {"since": min((o.at for o in own), default=file.task.created_at)}
+        take(_HAZARDS, since)
+        take(_UNNAMED, since)
     return sorted(found.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
 
 

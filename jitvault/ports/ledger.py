@@ -246,10 +246,11 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
         """
         ...
 
-    def trail(self, file: TaskFile, *, canaries: bool = True) -> Trail:
+    def trail(self, file: TaskFile, *, proves: bool = True) -> Trail:
         """The observations that concern a task, in the order of the stream, and the canaries around them.
 
-        Of a task that is held these are all since its issue: who proves nothing leaves them out.
+        Who `proves` nothing gets the task's own lines alone: of one that is held the canaries are all since its issue,
+        and what others did casts doubt on nothing but a proof.
         """
         ...
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, EndReason, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, HELD, EndReason, State
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
@@ -131,24 +131,35 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
 
 def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
-    if worker.shared is not None and last.file is not None and last.file.task.state in BEFORE_GRANT:
+    if worker.reads_on and last.file is not None and last.file.task.state in BEFORE_GRANT:
         # nothing goes by the stream yet, and what is granted then waits for a canary; a worker's loops read it all the
         # time, and where nobody does it has to be begun as early as can be: what came before is never read
         check_integrity(worker, last.file)
         return _before_grant(worker, last.file, claim, last.entered)
-    blind = _why_blind(worker)
-    file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
-    check_integrity(worker, file)
-    if blind:
-        return _blind(worker, file, claim, blind)
-    held = file.task.state in (State.ISSUED, State.ACTIVE)
+    if worker.reads_on and worker.shared is not None and last.file is not None and last.file.task.state in HELD:
+        # it is looked at because it is due: the look itself sees that the stream was read up to then
+        file = last.file
+        check_integrity(worker, file)
+    else:
+        blind = _why_blind(worker)
+        file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
+        check_integrity(worker, file)
+        if blind:
+            return _blind(worker, file, claim, blind)
+    held = file.task.state in HELD
     if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
         # an agent that made many lines must not keep its access while they are read
         take_all_back(worker, file, claim, why=ending)
-        file = worker.file(task_id)
-    if trips := watch(worker, file):
-        file = worker.ledger.file_again(file)
-    return _next(worker, file, claim, last, trips)
+        file, held = worker.file(task_id), False
+    if held:
+        return _holding(worker, file, claim)
+    return _next(worker, *_watched(worker, file), claim, last)
+
+
+def _watched(worker: Worker, file: TaskFile) -> tuple[TaskFile, list[Trip]]:
+    """The tripwires that the task's lines touched so far, and the file with them."""
+    trips = watch(worker, file)
+    return (worker.ledger.file_again(file) if trips else file), trips
 
 
 def _why_blind(worker: Worker) -> AuditUntrusted | None:
@@ -162,7 +173,7 @@ def _why_blind(worker: Worker) -> AuditUntrusted | None:
 
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
-    if file.task.state in (State.ISSUED, State.ACTIVE) or is_old_open(file):
+    if file.task.state in HELD or is_old_open(file):
         ending = why_end_blind(worker, file)
         if ending is not None:
             take_all_back(worker, file, claim, why=ending)
@@ -171,14 +182,12 @@ def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> S
     raise why
 
 
-def _next(worker: Worker, file: TaskFile, claim: int, last: Step, trips: Sequence[Trip]) -> Step:
+def _next(worker: Worker, file: TaskFile, trips: Sequence[Trip], claim: int, last: Step) -> Step:
     match file.task.state:
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim, last.entered)
         case State.ISSUING:
             return _replacing(worker, file, claim, trips) if is_replaced(file.task) else _issuing(worker, file, claim)
-        case State.ISSUED | State.ACTIVE:
-            return _holding(worker, file, claim, trips)
         case State.ENDING:
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
@@ -257,16 +266,15 @@ def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]
     return Step() if why is None else _ending(worker, worker.file(file.task.task_id), claim, why=why)
 
 
-def _holding(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
+def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
     eyes = glancing(worker)
     if is_due(worker, file) and why_end_blind(eyes, file) is None:
         # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
         # now; what ends without evidence waits for no stream
         read_up_to(worker, file.task.due_at)
-        before, file = file, worker.ledger.file_again(file)
-        # each line about it is an event of the task
-        trips = watch(worker, file) if file.task != before.task else trips
+        file = worker.ledger.file_again(file)
+    file, trips = _watched(worker, file)
     why = why_end(eyes, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):

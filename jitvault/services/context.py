@@ -59,6 +59,8 @@ class Worker:
     """Whether this process is to end: then it is as if the deadline were over."""
     waits: bool = True
     """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
+    reads_on: bool = False
+    """Whether loops of this process read the stream all the time."""
     shared: Recent | None = None
     """What a look at a held task that is due may go by: `services.glance`. Without it each look reads everything."""
     glances: bool = False

@@ -1,4 +1,4 @@
-"""Keep a task alive in small steps: what is at half of its life is renewed, and never past the deadline.
+"""Keep a task alive in small steps: what has had half of its life is renewed, and never past the deadline.
 
 The caller has just seen that everything still holds, on a stream that it trusts. Should this process die, the token is
 over within one step, and Vault ends its leases with it.

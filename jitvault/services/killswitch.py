@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from jitvault.domain.lifecycle import PROVEN, EndReason, State, Verdict
+from jitvault.domain.lifecycle import HELD, PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
@@ -39,10 +39,9 @@ from jitvault.services.sign import sign_end
 _PAUSE_S = 2.0
 # for one task, with what it has to wait for
 _PATIENCE_S = 10.0
-_HELD = frozenset({State.ISSUED, State.ACTIVE})
 _GONE = frozenset({Verdict.GONE})
 _ANSWERED = _GONE | {Verdict.ACKNOWLEDGED}
-_STILL_THERE = _HELD | {State.ISSUING, State.ENDING}
+_STILL_THERE = HELD | {State.ISSUING, State.ENDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +182,7 @@ def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
     def close(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
-        verdicts, behind[task_id] = close_door_first(worker, file, claim, why=why if file.task.state in _HELD else None)
+        verdicts, behind[task_id] = close_door_first(worker, file, claim, why=why if file.task.state in HELD else None)
         return verdicts
 
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from jitvault.domain.delegation import outlives, over_budget, within
-from jitvault.domain.lifecycle import HOLDING, State
+from jitvault.domain.lifecycle import HELD, HOLDING, State
 from jitvault.domain.policy import NO_OBLIGATIONS, Obligations
 from jitvault.domain.revision import Revision
 from jitvault.domain.spec import TaskSpec
@@ -19,7 +19,6 @@ from jitvault.services.context import Worker
 from jitvault.services.integrity import check_anchor, check_integrity, is_edited, published
 from jitvault.services.papers import end_request, may_end
 
-_HAS_ACCESS = frozenset({State.ISSUED, State.ACTIVE})
 LIVING = HOLDING | {State.ENDING}
 """While a task is in one of these, what it has is not proven dead."""
 
@@ -60,7 +59,7 @@ def over(worker: Worker, revision: Revision) -> str | None:
             return f"task {name} is not the one that handed it on"
         task = file.task
         # while its token is put in another one's place it holds what it had
-        if task.state not in _HAS_ACCESS and not is_replaced(task):
+        if task.state not in HELD and not is_replaced(task):
             return f"task {name} is {task.state}"
         if is_edited(worker, file):
             # whoever can write the ledger must not be able to give it more time

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.access import CAPS, cap_of
-from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.lifecycle import HELD, Verdict
 from jitvault.domain.made import Made
 from jitvault.domain.recovery import Fate, Said
 from jitvault.domain.revision import Revision
@@ -124,7 +124,7 @@ def _cap(role: str) -> timedelta:
 def renewed(worker: Worker, file: TaskFile) -> tuple[GrantRow, ...]:
     """The token of a task that goes on, with the end of its life as Vault has it: it was renewed since."""
     grant = file.grants[-1] if file.grants else None
-    if grant is None or grant.wrapped_accessor is None or file.task.state not in (State.ISSUED, State.ACTIVE):
+    if grant is None or grant.wrapped_accessor is None or file.task.state not in HELD:
         return ()
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor)
     if facts is None:

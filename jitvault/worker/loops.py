@@ -45,6 +45,7 @@ _WHOLE_EVERY = 10
 # where more is due than was taken the hands are soon ready for it
 _HASTE = 5
 _TRIPWIRES_S = 0.25
+_READ_AT_LEAST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,16 @@ class Loops:
     def _read(self, name: str, worker: Worker) -> None:
         # reading asks Vault for nothing, so the connections of another thread are not touched
         def on() -> None:
+            begun = time.monotonic()
             for source in worker.sources.present():
                 if source.name == name and read_on(worker, source):
                     self.health.count("readings", source=name)
                     self.news.set()
+            # a batch costs much the same however many lines it has: the busier it is here, the more come at a time
+            took_s = time.monotonic() - begun
+            self.supervisor.stopping.wait(min(_READ_AT_LEAST_S, max(self.pace.read_s, 2 * took_s)))
 
-        self._every(f"observe {name}", self.pace.read_s, on)
+        self._every(f"observe {name}", 0, on)
 
     def canary(self, worker: Worker) -> None:
         def look() -> None:

@@ -110,7 +110,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
 def hiring(wiring: Wiring) -> Callable[[], Worker]:
     """Gives a Worker for one thread, with its own connections; login, active node and recent answers are shared."""
     shared = Recent()
-    return lambda: replace(wiring.for_thread().nameless_worker, waits=False, shared=shared)
+    return lambda: replace(wiring.for_thread().nameless_worker, waits=False, reads_on=True, shared=shared)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -21,12 +22,15 @@ from rig import Rig
 from stage import Stage, thaw
 from worker_process import WorkerProcess
 
+from jitvault.domain.spec import parse_spec
 from jitvault.errors import LedgerUnavailable
 from jitvault.ports.ledger import TaskFile
 from jitvault.sandbox.processes import free_port
 from jitvault.services import advance as story
 from jitvault.services.context import Worker
+from jitvault.services.sign import sign_grant_wish, sign_submission
 from jitvault.worker import pool
+from jitvault.worker.process import hiring
 
 Spec = Callable[..., Path]
 
@@ -78,6 +82,29 @@ def test_the_story_with_vault_tokens_alone_beside_a_worker(rig: Rig, person: Qui
         secrets += [held.token, held.login["password"], granted["wrapping"][0]["token"]]
         assert worker.end() < 5
         assert not [secret for secret in secrets if secret in worker.log or secret in metrics]
+
+
+def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: Spec) -> None:
+    """Whoever reads it keeps others from writing, and nothing goes by it yet; what is granted waits for a canary."""
+    wiring, asked = rig.wiring(), parse_spec(spec().read_bytes())
+    # the ledger is made by whoever works first
+    assert wiring.worker
+    # as the pool looks at what there is news of
+    hand = replace(hiring(wiring)(), shared=None)
+    sign_submission(wiring.person, asked, revise=False)
+    before = read_to(hand)
+    assert story.advance(hand, asked.id, hint=wiring.person.entity).task.state == "approved"
+    assert story.advance(hand, asked.id).task.state == "approved"
+    assert read_to(hand) == before
+    sign_grant_wish(wiring.person, asked)
+    assert story.advance(hand, asked.id).task.state == "issued"
+    assert read_to(hand) != before
+    rig("operator", "revoke", asked.id)
+
+
+def read_to(worker: Worker) -> dict[str, int]:
+    """How far each audit source was read."""
+    return {name: reading.position.offset for name, reading in worker.ledger.readings().items()}
 
 
 def test_a_request_that_is_refused_settles_and_an_unwrap_from_the_inbox_needs_no_ledger(

@@ -43,8 +43,9 @@ def test_no_renewal_exceeds_any_bound_and_every_life_is_renewed_up_to_the_deadli
         if due is None:
             assert sent + timedelta(seconds=given_s) > ends_at - timedelta(seconds=1)
             return
-        # there is time for it: at half of its life, but for what is too short for that
-        assert sent < due <= sent + max(timedelta(seconds=given_s) / 2, timedelta(seconds=1))
+        # there is time for it: at half of its life or soon after, but for what is too short for that
+        half = max(timedelta(seconds=given_s) / 2, timedelta(seconds=1))
+        assert sent + half <= due < sent + half + half / 30
         sent = due + timedelta(seconds=more)
         seconds = increment(sent, ends_at, span)
         assert 0 <= seconds <= min(ttl_s, step_s)
@@ -66,7 +67,16 @@ def test_what_reaches_the_deadline_is_not_renewed() -> None:
     assert renew_at(NOW, 120, after(600)) == after(60)
     assert renew_at(NOW, 120, after(120)) is None
     # however little it gets, Vault is not asked more than once a second
-    assert renew_at(NOW, 1, after(600)) == renew_at(NOW, 0, after(600)) == after(1)
+    seldom = renew_at(NOW, 1, after(600))
+    assert seldom == renew_at(NOW, 0, after(600)) and seldom is not None and after(1) <= seldom < after(1.04)
+
+
+@given(st.floats(0, 300), st.floats(0, 300))
+def test_what_is_renewed_within_the_same_sixtieth_of_a_life_is_renewed_together(one: float, other: float) -> None:
+    due = [renew_at(after(sent), 120, after(3600)) for sent in (one, other)]
+    seconds = [at.timestamp() for at in due if at is not None]
+    assert [second % 2 for second in seconds] == [0, 0]
+    assert abs(seconds[0] - seconds[1]) < abs(one - other) + 2
 
 
 def test_every_line_of_the_token_is_a_beat_and_the_worker_gives_none() -> None:
