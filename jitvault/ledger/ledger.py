@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,12 +29,15 @@ from jitvault.ledger.rows import TABLES, R, get, of_task, put_finding
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
+    RENEW_LEASE,
+    RENEW_TOKEN,
     Change,
     CheckRow,
     DecisionRow,
     GrantRow,
     LeaseRow,
     OperationRow,
+    OpState,
     RevisionRow,
     TaskFile,
     TaskRow,
@@ -66,7 +69,21 @@ def _task_and() -> Select[Any]:
 _TASK, _TASK_AND = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")), _task_and()
 # nobody else changes it before this is over; that rows of others name it is no change
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
-_EVENTS = select(schema.events).where(schema.events.c.task_id == bindparam("task_id")).order_by(schema.events.c.seq)
+_EVENTS = (
+    select(*(schema.events.c[field.name] for field in fields(Event)))
+    .where(schema.events.c.task_id == bindparam("task_id"), schema.events.c.seq > bindparam("after"))
+    .order_by(schema.events.c.seq)
+)
+_OP = schema.operations.c
+# but for renewals that are over
+_OPERATIONS = (
+    select(schema.operations)
+    .where(
+        _OP.task_id == bindparam("task_id"),
+        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE]) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
+    )
+    .order_by(_OP.sent_at)
+)
 # by the rows, and by the parent's own chain
 _CHILDREN = union(
     select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id")),
@@ -165,7 +182,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             # all that changes a task moves its version, but for what was found about it
             if _task(connection, task_id) == file.task:
                 return replace(file, findings=_findings(connection, task_id))
-            again = _file(connection, task_id)
+            again = _file(connection, task_id, known=file.events)
         if again is None:
             raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
         return again
@@ -173,6 +190,10 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
     def trail(self, file: TaskFile, *, proves: bool = True) -> Trail:
         with self._db.read() as connection:
             return trail.trail(connection, file, proves=proves)
+
+    def acts(self, file: TaskFile) -> Trail:
+        with self._db.read() as connection:
+            return trail.acts(connection, file)
 
     # -- the rest ------------------------------------------------------------------------------------
 
@@ -254,7 +275,10 @@ def _task(connection: Connection, task_id: str) -> TaskRow | None:
     return get(row, TaskRow) if row else None
 
 
-def _file(connection: Connection, task_id: str) -> TaskFile | None:
+def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()) -> TaskFile | None:
+    """All that there is of a task. Of its events, to which there is only ever added, those after the `known` are read:
+    there are thousands once it was held for hours.
+    """
     row = connection.execute(_TASK_AND, {"task_id": task_id}).mappings().first()
     if row is None:
         return None
@@ -276,10 +300,14 @@ def _file(connection: Connection, task_id: str) -> TaskFile | None:
         grants=of(GrantRow, "attempt"),
         leases=of(LeaseRow, "issued_at", "lease_id"),
         checks=of(CheckRow, "subject", "n"),
-        operations=of(OperationRow, "sent_at"),
-        events=_events(connection, task_id),
+        operations=_operations(connection, task_id) if _has(OperationRow) in there else (),
+        events=known + _events(connection, task_id, after=known[-1].seq if known else 0),
         findings=_findings(connection, task_id) if _FINDINGS in there else (),
     )
+
+
+def _operations(connection: Connection, task_id: str) -> tuple[OperationRow, ...]:
+    return tuple(get(row, OperationRow) for row in connection.execute(_OPERATIONS, {"task_id": task_id}).mappings())
 
 
 def _findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], ...]:
@@ -294,5 +322,5 @@ def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
     return get(row, TaskRow)
 
 
-def _events(connection: Connection, task_id: str) -> tuple[Event, ...]:
-    return tuple(Event(**row) for row in connection.execute(_EVENTS, {"task_id": task_id}).mappings())
+def _events(connection: Connection, task_id: str, *, after: int) -> tuple[Event, ...]:
+    return tuple(Event(*row) for row in connection.execute(_EVENTS, {"task_id": task_id, "after": after}))

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jitvault.errors import LedgerAway, LedgerFull, LedgerUnavailable
-from jitvault.ledger.store import to_json
+from jitvault.ledger.store import from_json, to_json
 
 # how long a server that went away is waited for, and a lock each time
 PATIENCE_S = 10.0
@@ -72,6 +72,7 @@ class PostgresStore:
             url.set(drivername="postgresql+psycopg", query={}),
             connect_args=arguments,
             json_serializer=to_json,
+            json_deserializer=from_json,
             # one for each thread of a worker: what is over would be closed and made anew, several times for each task
             pool_size=16,
             max_overflow=16,

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
 from jitvault.ledger.group import GroupCommit
-from jitvault.ledger.store import to_json
+from jitvault.ledger.store import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
@@ -33,7 +33,8 @@ class SqliteStore:
     def __init__(self, url: URL, *, exclusive: bool = False) -> None:
         pool: dict[str, Any] = {"poolclass": NullPool} if exclusive else _KEPT
         timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
-        self.engine = create_engine(url, connect_args=timeout, json_serializer=to_json, **pool)
+        as_json: dict[str, Any] = {"json_serializer": to_json, "json_deserializer": from_json}
+        self.engine = create_engine(url, connect_args=timeout, **as_json, **pool)
         if exclusive:
             event.listen(self.engine, "connect", _exclusive)
         event.listen(self.engine, "connect", _on_connect)

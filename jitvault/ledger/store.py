@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -28,6 +29,15 @@ class Store(Protocol):
     def read(self) -> AbstractContextManager[Connection]:
         """A consistent view; nothing that is done in it is written."""
         ...
+
+
+def from_json(text: str | bytes) -> Any:
+    """Raises ValueError for what is no JSON."""
+    try:
+        return msgspec.json.decode(text)
+    except ValueError:
+        # what it does not take, such as a number without end, somebody may have written into a row all the same
+        return json.loads(text)
 
 
 def to_json(value: object) -> str:

@@ -59,6 +59,8 @@ _SESSIONS = select(schema.worker_sessions.c.accessor_hmac)
 _VALUES: BindParameter[str] = bindparam("values", expanding=True)
 _BY_ACTOR = select(schema.observations).where(_LINE.actor.in_(_VALUES))
 _BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_VALUES))
+_KEPT = _LINE.kind.in_([Kind.RENEWED, Kind.TOKEN_LOOKUP]) & _LINE.actor.in_(_SESSIONS)
+_DONE_TO = _BY_SUBJECT.where(~_KEPT)
 _BY_OP = select(schema.observations).where(_LINE.op.in_(_VALUES))
 _BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), _NAMES_A_TOKEN)
 _SINCE = _LINE.at >= bindparam("since")
@@ -71,44 +73,73 @@ _UNNAMED = select(schema.observations).where(
 
 
 def trail(connection: Connection, file: TaskFile, *, proves: bool) -> Trail:
-    lines = in_order(_lines(connection, file, doubts=proves))
-    return Trail(
-        observations=lines,
-        canaries=around(connection, lines, [grant.expires_at for grant in file.grants]) if proves else (),
-        worker_accessors=frozenset(connection.execute(_SESSIONS).scalars()),
-    )
+    found = _Found(connection)
+    tokens, leases = _names(connection, file)
+    found.add(_BY_ACTOR, tokens)
+    found.add(_BY_SUBJECT, [*tokens, *leases])
+    named = found.named(tokens)
+    found.add(_BY_OP, connection.execute(_OPS, {"task_id": file.task.task_id}).scalars())
+    since = {"since": min((o.at for o in found.lines.values()), default=file.task.created_at)}
+    found.follow(named)
+    if proves:
+        # what others did that may hide more
+        found.take(_HAZARDS, since)
+        found.take(_UNNAMED, since)
+    lines = found.in_order()
+    around_them = around(connection, lines, [grant.expires_at for grant in file.grants]) if proves else ()
+    return Trail(lines, around_them, _sessions(connection))
 
 
-def _lines(connection: Connection, file: TaskFile, *, doubts: bool) -> list[Observation]:
-    """Every line that concerns the task, by source and place; with `doubts` what others did that may hide more."""
-    task = {"task_id": file.task.task_id}
-    tokens = {g.accessor_hmac for g in file.grants if g.accessor_hmac}
-    leases, ops = connection.execute(_LEASES, task).scalars(), connection.execute(_OPS, task).scalars()
-    found: dict[str, Observation] = {}
+def acts(connection: Connection, file: TaskFile) -> Trail:
+    found = _Found(connection)
+    tokens, leases = _names(connection, file)
+    found.add(_BY_ACTOR, tokens)
+    found.add(_DONE_TO, [*tokens, *leases])
+    found.follow(found.named(tokens))
+    return Trail(found.in_order(), (), _sessions(connection))
 
-    def add(query: Select[Any], values: Iterable[str]) -> None:
+
+def _names(connection: Connection, file: TaskFile) -> tuple[set[str], list[str]]:
+    """What the task's tokens and leases are called in the lines."""
+    leases = connection.execute(_LEASES, {"task_id": file.task.task_id}).scalars()
+    return {g.accessor_hmac for g in file.grants if g.accessor_hmac}, list(leases)
+
+
+def _sessions(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.execute(_SESSIONS).scalars())
+
+
+class _Found:
+    """The lines that were found so far, by their digest."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.lines: dict[str, Observation] = {}
+
+    def add(self, query: Select[Any], values: Iterable[str]) -> None:
         for some in batches(list(values)):
-            take(query, {"values": some})
+            self.take(query, {"values": some})
 
-    def take(query: Select[Any], values: Mapping[str, object]) -> None:
-        found.update((row["line"], get_observation(row)) for row in connection.execute(query, values).mappings())
+    def take(self, query: Select[Any], values: Mapping[str, object]) -> None:
+        rows = self._connection.execute(query, values).mappings()
+        self.lines.update((row["line"], get_observation(row)) for row in rows)
 
-    add(_BY_ACTOR, tokens)
-    add(_BY_SUBJECT, [*tokens, *leases])
-    named = {o.alias for o in found.values() if o.alias and {o.actor, o.subject} & tokens}
-    add(_BY_OP, ops)
-    own = list(found.values())
-    asked = set[str]()
-    while fresh := named - asked:
-        asked |= fresh
-        add(_BY_TOKEN, fresh)
-        # what was wrapped again stands for what the wrapping before stood for
-        named = {o.alias for o in found.values() if o.kind is Kind.REWRAPPED and o.alias and o.token in asked}
-    if doubts:
-        since = {"since": min((o.at for o in own), default=file.task.created_at)}
-        take(_HAZARDS, since)
-        take(_UNNAMED, since)
-    return sorted(found.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
+    def named(self, tokens: set[str]) -> set[str]:
+        """What stands for `tokens` in other lines: their wrapping, themselves, what they had wrapped."""
+        return {o.alias for o in self.lines.values() if o.alias and {o.actor, o.subject} & tokens}
+
+    def follow(self, named: set[str]) -> None:
+        """Add the lines about what is `named`, and about what that was wrapped in again."""
+        asked = set[str]()
+        while fresh := named - asked:
+            asked |= fresh
+            self.add(_BY_TOKEN, fresh)
+            # what was wrapped again stands for what the wrapping before stood for
+            named = {o.alias for o in self.lines.values() if o.kind is Kind.REWRAPPED and o.alias and o.token in asked}
+
+    def in_order(self) -> tuple[Observation, ...]:
+        by_place = sorted(self.lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
+        return in_order(by_place)
 
 
 def interrupted(connection: Connection, file: TaskFile) -> bool:

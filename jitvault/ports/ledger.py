@@ -158,6 +158,9 @@ class CheckRow:
     evidence: str
 
 
+RENEW_TOKEN, RENEW_LEASE = "renew_token", "renew_lease"
+
+
 @dataclass(frozen=True, slots=True)
 class OperationRow:
     """`task_id` is None for an act on what belongs to no task."""
@@ -188,7 +191,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """All that the ledger knows of one task."""
+    """All that the ledger knows of one task, but for renewals that are over: one that is held for hours has hundreds of
+    them behind it, and nothing rests on them.
+    """
 
     task: TaskRow
     revision: RevisionRow
@@ -251,6 +256,13 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
 
         Who `proves` nothing gets the task's own lines alone: of one that is held the canaries are all since its issue,
         and what others did casts doubt on nothing but a proof.
+        """
+        ...
+
+    def acts(self, file: TaskFile) -> Trail:
+        """What the task's tokens did and what was done to them, in the order of the stream, without canaries.
+
+        What a worker does to keep them is left out: of a task that is held for long that is nearly all there is.
         """
         ...
 

@@ -89,16 +89,16 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
             # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
                 with contextlib.suppress(JitvaultError):
-                    publish(worker, _closed(worker, task_id, claim, begun=begun), step.standing, error)
+                    publish(worker, _closed(worker, file, claim, begun=begun), step.standing, error)
             raise
-        file = _closed(worker, task_id, claim, begun=begun)
+        file = _closed(worker, file, claim, begun=begun)
         publish(worker, file, step.standing)
         return file
 
 
-def _closed(worker: Worker, task_id: str, claim: int, *, begun: bool) -> TaskFile:
+def _closed(worker: Worker, file: TaskFile, claim: int, *, begun: bool) -> TaskFile:
     """The file as it is left; where the end had `begun` before, with what people have said about it since."""
-    file = worker.file(task_id)
+    file = worker.ledger.file_again(file)
     if begun and file.task.state in (State.ENDING, State.CONFIRMED):
         # no access waits for it, and none of it keeps a proof from being told
         with contextlib.suppress(VaultUnavailable, VaultRefused):

@@ -21,7 +21,7 @@ def next_beat_by(worker: Worker, file: TaskFile) -> datetime | None:
     every = Revision.of(file.revision.body).spec.spec.window.heartbeat
     if every is None:
         return None
-    return beat_by(file.grants[-1].accessor_hmac or "", worker.ledger.trail(file, proves=False).observations, every)
+    return beat_by(file.grants[-1].accessor_hmac or "", worker.ledger.acts(file).observations, every)
 
 
 def is_due(worker: Worker, file: TaskFile) -> bool:

@@ -20,7 +20,17 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
+from jitvault.ports.ledger import (
+    RENEW_LEASE,
+    RENEW_TOKEN,
+    Change,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    OpState,
+    Row,
+    TaskFile,
+)
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 from jitvault.services.due import is_due, look_at, renewed
@@ -64,7 +74,7 @@ class _Renewed:
 def _renew(worker: Worker, file: TaskFile, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int) -> Why | None:
     """Commit all intents, renew one after the other, commit what came of it."""
     task_id = file.task.task_id
-    kinds = {GrantRow: "renew_token", LeaseRow: "renew_lease"}
+    kinds = {GrantRow: RENEW_TOKEN, LeaseRow: RENEW_LEASE}
     ops = [intended(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_at_most(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
     told = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}

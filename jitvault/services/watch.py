@@ -36,7 +36,7 @@ def watch(worker: Worker, file: TaskFile) -> list[Trip]:
     """Every tripwire that the task's lines touched so far; those that are new are findings now."""
     if not file.grants:
         return []
-    trail = worker.ledger.trail(file, proves=False)
+    trail = worker.ledger.acts(file)
     trips = of_task(_bounds(worker, file, trail), trail.observations, aliases(trail.observations))
     known = {(finding["rule"], finding["request_id"] or "") for finding in file.findings}
     for trip in trips:

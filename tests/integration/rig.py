@@ -28,8 +28,9 @@ from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ledger.dialect import guards
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.rows import of_task
 from jitvault.ledger.schema import APPEND_ONLY
-from jitvault.ports.ledger import TaskFile
+from jitvault.ports.ledger import OperationRow, TaskFile
 from jitvault.provision import template_check
 from jitvault.provision.outcome import STEPS, Outcome, Step
 from jitvault.provision.selftest import basis_of
@@ -146,6 +147,11 @@ class Rig:
             found = ledger.file(task)
         assert found is not None
         return found
+
+    def operations(self, task: str) -> tuple[OperationRow, ...]:
+        """All of them, also the renewals that are over."""
+        with self.ledger() as ledger, ledger._db.read() as connection:
+            return of_task(connection, OperationRow, task, "sent_at")
 
     def connect(self, login: dict[str, str]) -> psycopg.Connection[Any]:
         return psycopg.connect(self.world.servers.postgres.dsn("app", **login), autocommit=True)

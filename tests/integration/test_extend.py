@@ -338,7 +338,7 @@ def test_what_needed_no_renewal_is_renewed_from_then_on(rig: Rig, spec: Spec) ->
     rig("operator", "status", file.stem)
     (grant,) = rig.file(file.stem).grants
     assert grant.rolling and grant.renew_at is not None
-    assert [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_token"] == ["ok"]
+    assert [op.answer for op in rig.operations(file.stem) if op.kind == "renew_token"] == ["ok"]
     assert rig.is_live(held.token)
     rig("operator", "complete", file.stem)
 

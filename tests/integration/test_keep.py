@@ -52,7 +52,7 @@ def lease_ttl(rig: Rig, lease_id: str) -> int:
 
 
 def renewals(rig: Rig, task: str, kind: str) -> list[OpState]:
-    return [op.state for op in rig.file(task).operations if op.kind == kind]
+    return [op.state for op in rig.operations(task) if op.kind == kind]
 
 
 def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, spec: Spec) -> None:
@@ -82,7 +82,7 @@ def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
     granted = rig.granted(file)
     with Attended(rig):
         held = rig.use(granted)
-        wait_for(lambda: "ok" in [op.answer for op in rig.file(file.stem).operations if op.kind == "renew_lease"])
+        wait_for(lambda: "ok" in [op.answer for op in rig.operations(file.stem) if op.kind == "renew_lease"])
     dead = time.monotonic()
     assert rig.is_live(held.token) and can_log_in(rig, held.login)
     wait_for(lambda: not rig.is_live(held.token), STEP_S + 1)

@@ -21,6 +21,7 @@ from builders import (
     issued,
     keep_canary,
     make,
+    operation,
     read,
     seen,
     two_tasks,
@@ -32,7 +33,7 @@ from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change
+from jitvault.ports.ledger import RENEW_LEASE, RENEW_TOKEN, Change, OpState
 
 # -- lines ------------------------------------------------------------------------------------------------
 
@@ -387,6 +388,36 @@ def test_who_proves_nothing_gets_the_tasks_own_lines_alone(ledger: SqlLedger) ->
     assert ledger.trail(file_of(ledger), proves=False) == replace(whole, observations=own, canaries=())
 
 
+def test_what_a_worker_does_to_keep_a_task_is_no_act_and_what_others_do_is(ledger: SqlLedger) -> None:
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    kept = [
+        seen(1, Kind.RENEWED, TOKEN, actor=WORKER),
+        seen(2, Kind.TOKEN_LOOKUP, TOKEN, actor=WORKER),
+        seen(3, Kind.RENEWED, LEASE, actor=WORKER),
+    ]
+    acts = [
+        seen(4, Kind.RENEWED, TOKEN, actor="hmac-root"),
+        seen(5, Kind.LEASE_ISSUED, LEASE, actor=TOKEN),
+        seen(6, Kind.TOKEN_REVOKED, TOKEN, actor=WORKER),
+    ]
+    read(ledger, [*kept, *acts])
+    found = ledger.acts(file_of(ledger))
+    assert (found.observations, found.canaries, found.worker_accessors) == (tuple(acts), (), {WORKER})
+    assert len(ledger.trail(file_of(ledger)).observations) == len(kept) + len(acts)
+
+
+def test_the_acts_on_what_stands_for_a_token_are_the_tasks(ledger: SqlLedger) -> None:
+    issued(ledger)
+    lines = [
+        seen(1, Kind.TOKEN_CREATED, TOKEN, alias="hmac-wrapping"),
+        seen(2, Kind.REWRAPPED, actor="", token="hmac-wrapping", alias="hmac-next"),
+        seen(3, Kind.UNWRAPPED, actor="", token="hmac-next"),
+    ]
+    read(ledger, lines)
+    assert [o.kind for o in ledger.acts(file_of(ledger)).observations] == [o.kind for o in lines]
+
+
 # -- a file, read again -------------------------------------------------------------------------------------
 
 
@@ -412,6 +443,20 @@ def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something
     # what is said of others changes nothing
     read(ledger, [seen(2, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN)])
     assert ledger.file_again(observed).events is observed.events
+
+
+def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledger: SqlLedger) -> None:
+    issued(ledger)
+    states = (OpState.INTENDED, OpState.ANSWERED, OpState.UNKNOWN, OpState.SETTLED, OpState.ABANDONED)
+    rows = [
+        operation(f"{kind} {state}", state, kind=kind)
+        for kind in (RENEW_TOKEN, RENEW_LEASE, "revoke_lease")
+        for state in states
+    ]
+    change(ledger, Change("noted", rows=rows))
+    found = {op.op_id for op in file_of(ledger).operations if op.op_id in {row.op_id for row in rows}}
+    over = {f"{kind} {state}" for kind in (RENEW_TOKEN, RENEW_LEASE) for state in (OpState.SETTLED, OpState.ABANDONED)}
+    assert found == {row.op_id for row in rows} - over
 
 
 def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: SqlLedger) -> None:
