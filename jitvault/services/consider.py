@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,12 +14,13 @@ from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
 from jitvault.domain.windows import format_duration, format_instant
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
-from jitvault.ports.ledger import AccessRow, Change, DecisionRow, RevisionRow, Row, TaskFile, TaskRow
+from jitvault.ports.ledger import Change, Row, TaskFile, TaskRow
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
+from jitvault.services.decided import lapsed_rows, opened_rows, revision_row, told_of, vote_rows
 from jitvault.services.lineage import bounded, check_above, check_room
 from jitvault.services.papers import Submission, find_requester, submission
-from jitvault.services.proof import last_said, votes_digest
+from jitvault.services.proof import last_said
 from jitvault.services.publish import publish_refusal
 from jitvault.services.selftest import check_selftested
 
@@ -155,17 +155,18 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     if changed:
         _revise(worker, file, claim, revision, standing)
     elif _is_news(file, standing):
-        cast = _votes(task.task_id, standing)
-        rows: list[Row] = [_row(task.task_id, revision, task.revision, standing), *cast, *_lapsed(file, cast)]
-        _move(worker, file, claim, standing.state, _said(file.task.task_id, standing), rows)
+        cast = vote_rows(task.task_id, standing)
+        decided = revision_row(task.task_id, revision, task.revision, standing)
+        rows: list[Row] = [decided, *cast, *lapsed_rows(file, cast)]
+        _move(worker, file, claim, standing.state, told_of(task.task_id, standing), rows)
     return Considered(submitted, standing)
 
 
 def _is_news(file: TaskFile, standing: Standing) -> bool:
     """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
-    said = last_said(file)
-    told = {key: value for key, value in _said(file.task.task_id, standing).items() if said.get(key) != value}
-    return standing.state is not file.task.state or bool(told) or _votes(file.task.task_id, standing) != file.decisions
+    said, task_id = last_said(file), file.task.task_id
+    told = {key: value for key, value in told_of(task_id, standing).items() if said.get(key) != value}
+    return standing.state is not file.task.state or bool(told) or vote_rows(task_id, standing) != file.decisions
 
 
 def _was_denied(file: TaskFile) -> bool:
@@ -239,8 +240,8 @@ def _create(
         receipt=None,
         parent=submitted.spec.spec.parent,
     )
-    rows = (*_opened(task.task_id, revision, number, standing), *_votes(task.task_id, standing))
-    body = {"revision": number, "digest": revision.digest, **_said(task.task_id, standing)}
+    rows = (*opened_rows(task.task_id, revision, number, standing), *vote_rows(task.task_id, standing))
+    body = {"revision": number, "digest": revision.digest, **told_of(task.task_id, standing)}
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)
     worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
@@ -252,7 +253,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
         "revised",
-        {"revision": number, "digest": revision.digest, **_said(file.task.task_id, standing)},
+        {"revision": number, "digest": revision.digest, **told_of(file.task.task_id, standing)},
         state=standing.state,
         fields={
             "revision": number,
@@ -260,7 +261,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
             "due_at": revision.window.look_at(worker.now()),
             "parent": revision.spec.spec.parent,
         },
-        rows=(*_opened(file.task.task_id, revision, number, standing), *_votes(file.task.task_id, standing)),
+        rows=(*opened_rows(file.task.task_id, revision, number, standing), *vote_rows(file.task.task_id, standing)),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
@@ -281,49 +282,3 @@ def _move(
         claim=claim,
         at=worker.now(),
     )
-
-
-def _row(task_id: str, revision: Revision, number: int, standing: Standing) -> RevisionRow:
-    return RevisionRow(task_id, number, revision.digest, revision.body, standing.decision.as_json())
-
-
-def _opened(task_id: str, revision: Revision, number: int, standing: Standing) -> tuple[Row, ...]:
-    """A new revision, and what it asks for by each template."""
-    agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
-    budgets: Counter[str] = Counter()
-    for entry in revision.access:
-        budgets[entry["template"]] += entry["lease_budget"]
-    asked = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
-    return (_row(task_id, revision, number, standing), *asked)
-
-
-def _votes(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
-    counted = [*standing.tally.approved_by, *filter(None, [standing.tally.denied_by])]
-    return tuple(
-        DecisionRow(task_id, v.entity_id, v.name, v.decision, v.digest, v.expires_at, v.reason)
-        for v in sorted(counted, key=lambda v: v.entity_id)
-    )
-
-
-def _lapsed(file: TaskFile, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """What counted and does not any more: it expired, was withdrawn, or its author is no approver now."""
-    counted = {row.entity_id for row in cast}
-    return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
-
-
-def _said(task_id: str, standing: Standing) -> dict[str, object]:
-    """What the chain keeps of a decision."""
-    decision = standing.decision.as_json()
-    return {
-        "policy": decision["policy_digest"],
-        "rules": decision["rules"],
-        "permitted": decision["permitted"],
-        "obligations": decision["obligations"],
-        "approved_by": [vote.entity_id for vote in standing.tally.approved_by],
-        "denied_by": standing.tally.denied_by.entity_id if standing.tally.denied_by else None,
-        "missing": standing.tally.missing_json(),
-        "refused": [refusal.as_json() for refusal in standing.tally.refused],
-        "why": standing.why_denied if standing.state is State.DENIED else "",
-        "agent_groups": list(standing.agent_groups),
-        "votes": votes_digest(_votes(task_id, standing)),
-    }
