@@ -18,11 +18,17 @@ from rig import Rig, own_rig
 
 from jitvault.domain.lifecycle import PROVEN
 from jitvault.domain.revision import Revision
+from jitvault.errors import AuditUntrusted
 from jitvault.ports.ledger import OpState
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services import papers
+from jitvault.services import observe, papers
+from jitvault.services.advance import advance
+from jitvault.services.due import is_due
 from jitvault.services.sign import sign_decision
+from jitvault.settings import load
+from jitvault.wiring import Wiring
+from jitvault.worker.process import hiring
 
 Spec = Callable[..., Path]
 STEP_S = 6
@@ -186,6 +192,25 @@ def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec
     wait_for(lambda: not rig.is_live(held.token), STEP_S)
     rig("operator", "status", file.stem, code=None)
     assert rig.file(file.stem).task.end_reason == "expired"
+
+
+def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
+    rig: Rig, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loops read the stream, whoever's it is; that it was read up to now each look sees for itself."""
+    monkeypatch.setattr(observe, "PATIENCE_S", 0.5)
+    file = spec()
+    rig.active(file)
+    foreign = tmp_path / "elsewhere.log"
+    foreign.write_bytes(b"")
+    time.sleep(STEP_S / 2 + 0.2)
+    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
+        hand = hiring(Wiring(load()))()
+    assert hand.reads_on and hand.shared is not None and is_due(hand, rig.file(file.stem))
+    with pytest.raises(AuditUntrusted):
+        advance(hand, file.stem)
+    assert not renewals(rig, file.stem, "renew_token")
+    rig("operator", "revoke", file.stem, code=None)
 
 
 def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig, spec: Spec) -> None:
