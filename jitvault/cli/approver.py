@@ -68,7 +68,7 @@ def withdraw(
 
     wiring = session.wired()
     document = session.known(wiring, task)
-    if document["state"] not in session.BEFORE | session.HELD:
+    if document["state"] not in session.BEFORE | session.GRANTED:
         raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
     revision = render.revision_of(document)
     with session.signing(f"withdraw from task {task}", _approvers()):
@@ -76,7 +76,7 @@ def withdraw(
         if not yes:
             session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
-    me, held = wiring.person.entity, document["state"] in session.HELD
+    me, held = wiring.person.entity, document["state"] in session.GRANTED
 
     def counted(d: session.Published) -> bool:
         if held:

@@ -87,7 +87,7 @@ def _end(
             session.ask(question, done="nothing was closed")
     if note and document["state"] in session.DONE:
         typer.echo(f"task {task} is {document['state']} already: this reason is not kept", err=True)
-    if document["state"] in session.HELD or (document["state"] == "ending" and (force or note)):
+    if document["state"] in session.GRANTED or (document["state"] == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     if document["state"] not in session.DONE:

@@ -63,7 +63,7 @@ def _check_extensible(wiring: Wiring, document: Published) -> None:
     from jitvault.errors import Denied, WrongState
 
     task = document["task_id"]
-    if document["state"] not in session.HELD or not document["ends_at"]:
+    if document["state"] not in session.GRANTED or not document["ends_at"]:
         hint = "Only what holds access can be extended. Have another task granted."
         raise WrongState(f"task {task} is {document['state']}: there is no deadline to move", hint=hint)
     if wiring.person.entity not in (document["requester"], document["agent"]):
@@ -93,7 +93,7 @@ def _is_answered(document: Published, nonce: str) -> bool:
     """Whether the request was looked at, and the task is not between two tokens."""
     from jitvault.cli import session
 
-    if document["state"] not in session.HELD:
+    if document["state"] not in session.GRANTED:
         return True
     said = document["extension"] or {}
     return said.get("request") == nonce and document["state"] != "issuing"
@@ -107,7 +107,7 @@ def _raise_for(document: Published, nonce: str) -> None:
     task, said = document["task_id"], document["extension"] or {}
     if said.get("request") == nonce and said["error"] is not None:
         raise session.refused(said["error"])
-    if document["state"] not in session.HELD:
+    if document["state"] not in session.GRANTED:
         raise Denied(
             f"task {task} was not extended: it is {document['state']} ({document['end_reason']})",
             hint=f"`jitvault status {task}` says why it ended. Have another task granted.",

@@ -81,7 +81,7 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
         return in_scope(_worker_of(wiring), scope)
     covered = _published(wiring, scope)
     check_known(scope, bool(covered))
-    return sorted(d["task_id"] for d in covered if d["state"] in session.HELD | session.ENDING)
+    return sorted(d["task_id"] for d in covered if d["state"] in session.GRANTED | session.ENDING)
 
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:

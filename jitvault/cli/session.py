@@ -17,7 +17,7 @@ import typer
 from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
-from jitvault.domain.lifecycle import State
+from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, State
 from jitvault.errors import (
     AuditUntrusted,
     Denied,
@@ -43,10 +43,9 @@ _FIRST_POLL_S, _POLL_S = 0.02, 0.2
 # denied (a freeze), invalid (a template lost its check), a security finding: somebody has to do something first
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _TELL_S = 1.0
-BEFORE = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
+BEFORE, GRANTED = BEFORE_GRANT, HOLDING
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
 ENDING = frozenset({State.ENDING})
-HELD = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 
 
 def wired() -> Wiring:
@@ -82,7 +81,7 @@ def current(wiring: Wiring, task_id: str) -> Published:
     document = published(wiring, task_id)
     if (document is None or document["state"] in BEFORE) and wiring.has_worker:
         task = wiring.worker.ledger.task(task_id)
-        if task is not None and task.state in HELD | ENDING | DONE:
+        if task is not None and task.state in GRANTED | ENDING | DONE:
             # without a stream it is told as well, and taken away
             with suppress(AuditUntrusted):
                 advance(wiring.worker, task_id)
@@ -185,7 +184,7 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
     A command with the worker's identity has just done it.
     """
     asked: list[dict[str, str]] = []
-    waits = shown["state"] in BEFORE | HELD
+    waits = shown["state"] in BEFORE | GRANTED
     if waits and not wiring.has_worker and wiring.settings.person:
         content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
         # a ledger can be read by nobody in particular, and while Vault is away

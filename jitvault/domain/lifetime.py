@@ -17,6 +17,7 @@ from jitvault.domain.policy import Level
 
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# so many times in a life renewals meet
 _MEETINGS = 60
 
 DEFAULT_TTLS = MappingProxyType(

@@ -187,9 +187,9 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
         return again
 
-    def trail(self, file: TaskFile, *, proves: bool = True) -> Trail:
+    def trail(self, file: TaskFile) -> Trail:
         with self._db.read() as connection:
-            return trail.trail(connection, file, proves=proves)
+            return trail.trail(connection, file)
 
     def acts(self, file: TaskFile) -> Trail:
         with self._db.read() as connection:

@@ -72,7 +72,7 @@ _UNNAMED = select(schema.observations).where(
 )
 
 
-def trail(connection: Connection, file: TaskFile, *, proves: bool) -> Trail:
+def trail(connection: Connection, file: TaskFile) -> Trail:
     found = _Found(connection)
     tokens, leases = _names(connection, file)
     found.add(_BY_ACTOR, tokens)
@@ -81,13 +81,12 @@ def trail(connection: Connection, file: TaskFile, *, proves: bool) -> Trail:
     found.add(_BY_OP, connection.execute(_OPS, {"task_id": file.task.task_id}).scalars())
     since = {"since": min((o.at for o in found.lines.values()), default=file.task.created_at)}
     found.follow(named)
-    if proves:
-        # what others did that may hide more
-        found.take(_HAZARDS, since)
-        found.take(_UNNAMED, since)
+    # what others did that may hide more
+    found.take(_HAZARDS, since)
+    found.take(_UNNAMED, since)
     lines = found.in_order()
-    around_them = around(connection, lines, [grant.expires_at for grant in file.grants]) if proves else ()
-    return Trail(lines, around_them, _sessions(connection))
+    canaries = around(connection, lines, [grant.expires_at for grant in file.grants])
+    return Trail(lines, canaries, _sessions(connection))
 
 
 def acts(connection: Connection, file: TaskFile) -> Trail:

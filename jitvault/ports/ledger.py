@@ -251,11 +251,9 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
         """
         ...
 
-    def trail(self, file: TaskFile, *, proves: bool = True) -> Trail:
-        """The observations that concern a task, in the order of the stream, and the canaries around them.
-
-        Who `proves` nothing gets the task's own lines alone: of one that is held the canaries are all since its issue,
-        and what others did casts doubt on nothing but a proof.
+    def trail(self, file: TaskFile) -> Trail:
+        """The observations that concern a task, what others did that casts doubt on a proof among them, in the order of
+        the stream, and the canaries around them.
         """
         ...
 

@@ -105,7 +105,7 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
     if late(file):
         begin_again(worker, file, claim, "late_lease", "a lease appeared after the task was confirmed")
         return Step(go_on=True)
-    settled = settles_at(tokens_of(file), worker.ledger.trail(file, proves=False), worker.settle_window)
+    settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
     if settled and worker.now() + _SKEW < settled:
         # not yet by any clock; by whose it counts, `seal` says
         return Step()

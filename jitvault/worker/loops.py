@@ -45,7 +45,8 @@ _WHOLE_EVERY = 10
 # where more is due than was taken the hands are soon ready for it
 _HASTE = 5
 _TRIPWIRES_S = 0.25
-_READ_AT_LEAST_S = 0.1
+# however slow a reading was, the next one comes after this
+_LONGEST_REST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Loops:
                     self.news.set()
             # a batch costs much the same however many lines it has: the busier it is here, the more come at a time
             took_s = time.monotonic() - begun
-            self.supervisor.stopping.wait(min(_READ_AT_LEAST_S, max(self.pace.read_s, 2 * took_s)))
+            self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(self.pace.read_s, 2 * took_s)))
 
         self._every(f"observe {name}", 0, on)
 
