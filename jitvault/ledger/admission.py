@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from jitvault.domain.lifecycle import HOLDING, State
 from jitvault.domain.question import Load
@@ -61,10 +61,12 @@ def _load(
     connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
 ) -> Mapping[str, Load]:
     asked = {"agent": agent, "owner": owner, "besides": besides, "since": since}
-    of_agent, of_owner, findings = connection.execute(_OF_PEOPLE, asked).one()
-    held = connection.execute(_OF_TEMPLATES, {"templates": list(templates), "besides": besides}).all()
-    budgets = {row.template: int(row.budget) for row in held}
-    return {name: Load(int(of_agent), int(of_owner), budgets.get(name, 0), findings) for name in templates}
+    of_agent, of_owner, budgets = 0, 0, dict[str, int]()
+    for row in connection.execute(_HELD, asked):
+        budgets[row.template] = row.budget
+        of_agent, of_owner = of_agent + row.of_agent, of_owner + row.of_owner
+    findings = connection.execute(_FINDINGS, asked).scalar_one()
+    return {name: Load(of_agent, of_owner, budgets.get(name, 0), findings) for name in templates}
 
 
 def _is_open() -> ColumnElement[bool]:
@@ -73,25 +75,28 @@ def _is_open() -> ColumnElement[bool]:
 
 
 _ACCESS, _TASK = schema.accesses.c, schema.tasks.c
-_BUDGET = func.coalesce(func.sum(_ACCESS.lease_budget), 0)
-_HELD = schema.tasks.join(schema.accesses, and_(_TASK.task_id == _ACCESS.task_id, _TASK.revision == _ACCESS.revision))
-_COUNTED = and_(_TASK.state.in_(_COUNTS), _TASK.task_id != bindparam("besides"))
+_CURRENT = and_(_TASK.task_id == _ACCESS.task_id, _TASK.revision == _ACCESS.revision)
+
+
+def _budget(whose: ColumnElement[bool] | None = None) -> ColumnElement[int]:
+    return func.sum(_ACCESS.lease_budget if whose is None else case((whose, _ACCESS.lease_budget), else_=0))
+
+
+# made once: to put one together takes longer than to run it. All that is held is gone through once, whoever holds it,
+# and nothing of what was held in the past
+_HELD = (
+    select(
+        _ACCESS.template,
+        _budget().label("budget"),
+        _budget(_ACCESS.agent == bindparam("agent")).label("of_agent"),
+        _budget(_ACCESS.owner == bindparam("owner")).label("of_owner"),
+    )
+    .select_from(schema.tasks.join(schema.accesses, _CURRENT))
+    .where(schema.IS_OPEN, _TASK.state.in_(_COUNTS), _TASK.task_id != bindparam("besides"))
+    .group_by(_ACCESS.template)
+)
 _FINDINGS = (
     select(func.count())
     .select_from(schema.findings.join(schema.tasks, _TASK.task_id == schema.findings.c.task_id))
     .where(_TASK.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())
-)
-
-
-def _of(who: str) -> ScalarSelect[int]:
-    return select(_BUDGET).select_from(_HELD).where(_COUNTED, _ACCESS[who] == bindparam(who)).scalar_subquery()
-
-
-# made once: to put one together takes longer than to run it
-_OF_PEOPLE = select(_of("agent"), _of("owner"), _FINDINGS.scalar_subquery())
-_OF_TEMPLATES = (
-    select(_ACCESS.template, _BUDGET.label("budget"))
-    .select_from(_HELD)
-    .where(_COUNTED, _ACCESS.template.in_(bindparam("templates", expanding=True)))
-    .group_by(_ACCESS.template)
 )

@@ -170,7 +170,7 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         task = schema.tasks.c
         open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
         with self._db.read() as connection:
-            return list(connection.execute(select(task.task_id).where(task.state.in_(open_))).scalars())
+            return list(connection.execute(select(task.task_id).where(schema.IS_OPEN, task.state.in_(open_))).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
         with self._db.read() as connection:

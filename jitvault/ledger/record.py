@@ -47,6 +47,8 @@ def _tripped() -> Select[str, str, datetime]:
 # made once: to put one together takes longer than to run it
 _READINGS, _UNSEEN, _TRIPPED = select(schema.audit_sources), _unseen(), _tripped()
 _LINE = schema.observations.c
+_OF_SOURCE = select(func.max(schema.canaries.c.at)).where(schema.canaries.c.source == _SOURCE.name)
+_LAST_CANARIES = select(_SOURCE.name, _OF_SOURCE.scalar_subquery())
 _WRITTEN = select(schema.observations).where(_LINE.kind == Kind.WRITTEN, _LINE.at >= bindparam("since"))
 _WRITTEN_ELSEWHERE = _WRITTEN.where(_LINE.source.not_in(bindparam("sources", expanding=True)))
 _WRITTEN_AFTER = _WRITTEN.where(
@@ -129,10 +131,8 @@ class SqlRecord:
         return self._db.write(lambda c: canaries.keep(c, source, expected))
 
     def last_canaries(self) -> Mapping[str, datetime]:
-        canary = schema.canaries.c
         with self._db.read() as connection:
-            rows = connection.execute(select(canary.source, func.max(canary.at)).group_by(canary.source))
-            return {source: at for source, at in rows}  # noqa: C416 - the rows' type is not that of a pair
+            return {name: at for name, at in connection.execute(_LAST_CANARIES) if at is not None}
 
     def gaps(self) -> Sequence[Gap]:
         gap = schema.audit_gaps.c

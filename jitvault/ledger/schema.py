@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -59,6 +61,11 @@ class UtcTime(TypeDecorator[datetime]):
 
 # as the index says it, word for word: a query has to say the same for the index to be used
 IS_OPEN = text(f"state NOT IN ({', '.join(repr(state.value) for state in sorted(OVER))})")
+
+
+def is_given(column: Column[str]) -> ColumnElement[bool]:
+    """That there is something in it, for the lines that have one and for their index, in the same words."""
+    return column != literal_column("''")
 
 
 def _one_of(column: str, values: type[State | EndReason | Verdict | Kind | OpState]) -> CheckConstraint:
@@ -171,6 +178,7 @@ grants = Table(
     Column("dead_at", UtcTime),
     _one_of("verdict", Verdict),
     UniqueConstraint("task_id", "attempt"),
+    Index("ix_grants_create_op", "create_op"),
 )
 # "never two live task tokens": the database refuses a second unsettled grant of a task
 Index(
@@ -285,9 +293,9 @@ observations = Table(
     Index("ix_observations_kind", "kind", "at"),
 )
 # few lines have one: an index over all of them would cost more than all the others
-for _name in ("token", "alias"):
-    _given = text(f"{_name} != ''")
-    Index(f"ix_observations_{_name}", observations.c[_name], sqlite_where=_given, postgresql_where=_given)
+for _column in (observations.c.token, observations.c.alias):
+    _given = is_given(_column)
+    Index(f"ix_observations_{_column.name}", _column, sqlite_where=_given, postgresql_where=_given)
 
 canaries = Table(
     "canaries",
@@ -358,6 +366,8 @@ findings = Table(
     Column("closed_why", String(500)),
     UniqueConstraint("task_id", "rule", "message"),
 )
+_open = findings.c.closed_at.is_(None)
+Index("ix_findings_open", findings.c.at, sqlite_where=_open, postgresql_where=_open)
 
 # what is to be told outside, written with what it tells of; due_at is null once somebody took it
 notices = Table(

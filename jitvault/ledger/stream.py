@@ -48,8 +48,12 @@ _LINE = schema.observations.c
 _OUR_SESSIONS, _ENTER = select(schema.worker_sessions), insert(schema.observations)
 _KNOWN = select(_LINE.line).where(_LINE.line.in_(bindparam("lines", expanding=True)))
 _GRANTS = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(bindparam("accessors", expanding=True)))
-_NAMED = select(schema.observations).where(_LINE.alias.in_(bindparam("tokens", expanding=True)))
-_WAITING = select(schema.observations).where(_LINE.token.in_(bindparam("aliases", expanding=True)))
+_NAMED = select(schema.observations).where(
+    _LINE.alias.in_(bindparam("tokens", expanding=True)), schema.is_given(_LINE.alias)
+)
+_WAITING = select(schema.observations).where(
+    _LINE.token.in_(bindparam("aliases", expanding=True)), schema.is_given(_LINE.token)
+)
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
 _SETTLE = (
     update(schema.operations)
@@ -220,9 +224,8 @@ def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], a
         schema.grants.c.task_id == task_id, schema.grants.c.accessor_hmac.in_(accessors)
     )
     grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(query).mappings()}
-    wanted = or_(
-        line.actor.in_(accessors), line.subject.in_(accessors), line.token.in_(tokens_for(connection, accessors))
-    )
+    tokens = line.token.in_(tokens_for(connection, accessors)) & schema.is_given(line.token)
+    wanted = or_(line.actor.in_(accessors), line.subject.in_(accessors), tokens)
     rows = connection.execute(select(schema.observations).where(wanted)).mappings()
     lines = [get_observation(row) for row in rows]
     told = list(linked(lines, grants, aliases(lines)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, literal_column, or_, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select
 
 from jitvault.domain.evidence import Trail
 from jitvault.domain.observation import Kind, Observation
@@ -44,8 +44,6 @@ _INTERRUPTED = select(
         select(_GAP.source).where(_GAP.at >= bindparam("since")).exists(),
     )
 )
-# word for word as the index says it, without which it is not used
-_NAMES_A_TOKEN = _LINE.token != literal_column("''")
 _LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == bindparam("task_id"))
 _OPS = select(schema.operations.c.op_id).where(schema.operations.c.task_id == bindparam("task_id"))
 # the HMACs of all tokens that stood for these: their wrapping, themselves, what they had wrapped
@@ -62,7 +60,7 @@ _BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_VALUES))
 _KEPT = _LINE.kind.in_([Kind.RENEWED, Kind.TOKEN_LOOKUP]) & _LINE.actor.in_(_SESSIONS)
 _DONE_TO = _BY_SUBJECT.where(~_KEPT)
 _BY_OP = select(schema.observations).where(_LINE.op.in_(_VALUES))
-_BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), _NAMES_A_TOKEN)
+_BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), schema.is_given(_LINE.token))
 _SINCE = _LINE.at >= bindparam("since")
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _SINCE).limit(1)
 _HAZARDS = select(schema.observations).where(_LINE.kind == Kind.HAZARD, _SINCE)
