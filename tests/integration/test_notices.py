@@ -315,6 +315,17 @@ def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> Non
     assert len(messenger.sent) == len(set(messenger.sent)) == 1
 
 
+def test_a_notice_that_another_has_taken_cannot_be_taken(rig: Rig, spec: Spec) -> None:
+    rig("operator", "audit", "status")
+    rig("operator", "grant", spec(criticality="medium"), code=4)
+    wiring = rig.wiring()
+    now = wiring.worker.now()
+    (notice,) = wiring.ledger.due_notices(now + timedelta(minutes=1), 9)
+    later = now + timedelta(minutes=5)
+    # both have seen it before either took it
+    assert [wiring.ledger.take_notice(notice, later) for _ in range(2)] == [True, False]
+
+
 def test_what_is_older_than_a_day_is_not_told_any_more(rig: Rig, spec: Spec, hook: Hook) -> None:
     file = spec(criticality="medium")
     hook.down()

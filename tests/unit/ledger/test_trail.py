@@ -305,6 +305,8 @@ def interrupted(ledger: SqlLedger) -> bool:
     [
         seen(1, Kind.TOKEN_CREATED, TOKEN),
         seen(1, Kind.USED, TOKEN, actor=TOKEN),
+        # what it did names nothing else of the task's
+        seen(1, Kind.USED, "", actor=TOKEN),
         seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN),
         seen(1, Kind.TOKEN_REVOKED, TOKEN, closing=False),
     ],
