@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HANDED_ON, HOLDING, RECOVERED, State, check_move
+from jitvault.domain.lifecycle import HANDED_ON, HOLDING, OVER, RECOVERED, State, check_move
 from jitvault.domain.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import schema, stream, trail
@@ -151,10 +151,28 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         with self._db.read() as connection:
             return _task(connection, task_id)
 
-    def tasks(self) -> list[TaskRow]:
-        query = select(schema.tasks).order_by(schema.tasks.c.created_at, schema.tasks.c.task_id)
+    def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
+        task = schema.tasks.c
+        query = select(schema.tasks).where(task.state.in_([state.value for state in states]))
+        if OVER.isdisjoint(states):
+            query = query.where(schema.IS_OPEN)
         with self._db.read() as connection:
-            return [get(row, TaskRow) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query.order_by(task.created_at, task.task_id)).mappings()
+            return [get(row, TaskRow) for row in rows]
+
+    def named(self, task_ids: Collection[str]) -> list[TaskRow]:
+        task_id = schema.tasks.c.task_id
+        with self._db.read() as connection:
+            return [
+                get(row, TaskRow)
+                for wanted in batches(sorted(task_ids))
+                for row in connection.execute(select(schema.tasks).where(task_id.in_(wanted))).mappings()
+            ]
+
+    def bodies(self) -> Iterator[bytes]:
+        with self._db.read() as connection:
+            # not all of them at once: there may be millions
+            yield from connection.execution_options(yield_per=500).execute(select(schema.revisions.c.body)).scalars()
 
     def children(self, task_id: str) -> list[str]:
         with self._db.read() as connection:

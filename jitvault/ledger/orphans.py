@@ -150,7 +150,8 @@ class SqlOrphans:
         query = select(revision.body, task.state).select_from(joined)
         found: dict[str, bool] = {}
         with self._db.read() as connection:
-            for body, state in connection.execute(query):
+            # not all of them at once: there may be millions
+            for body, state in connection.execution_options(yield_per=500).execute(query):
                 for entry in json.loads(body).get("access", ()):
                     found[entry["path"]] = found.get(entry["path"], False) or state in _NOT_OVER
         return found

@@ -5,7 +5,7 @@ One function changes a task (`apply`); everything it writes is in one `Change`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -225,7 +225,17 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
 
     def task(self, task_id: str) -> TaskRow | None: ...
 
-    def tasks(self) -> list[TaskRow]: ...
+    def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
+        """Those in one of `states`, the oldest first: most of all that ever were are over."""
+        ...
+
+    def named(self, task_ids: Collection[str]) -> list[TaskRow]:
+        """Those of `task_ids` that are known."""
+        ...
+
+    def bodies(self) -> Iterator[bytes]:
+        """What was ever asked for: the body of each revision, one at a time."""
+        ...
 
     def children(self, task_id: str) -> list[str]:
         """The tasks that the task handed a part of its access on to, in the order of their ids.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from jitvault.domain.access import CAPS, ROLE_PREFIX
 from jitvault.domain.evidence import Canary
 from jitvault.domain.lease import is_token_lease, issued
-from jitvault.domain.lifecycle import Verdict
+from jitvault.domain.lifecycle import OVER, State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.domain.sweep import Books, Issue, Listed, Open, Owned
 from jitvault.errors import VaultRefused
@@ -32,6 +32,8 @@ RULES = ("orphan_token", "orphan_lease", "unlinked_token", "unlinked_lease")
 TOKENS = "auth/token/create/"
 # what was closed without proof was looked up then and was gone: Vault must not have it any more either
 _OVER = DEAD | {Verdict.UNVERIFIABLE}
+# what is over is asked for only where it had something lately: there may be millions of them
+_JUDGED = (frozenset(State) - OVER) | {State.UNVERIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,10 @@ def take(worker: Worker) -> Inventory:
         # a wrapping token below a template's path dies with its TTL; what is in it has a lease of its own
         ids |= {i: path for i in found if not i.endswith("/") and (path.startswith(TOKENS) or not is_token_lease(i))}
     newest = canary(worker)
-    tasks = {task.task_id: task for task in worker.ledger.tasks()}
+    tasks = {task.task_id: task for task in worker.ledger.tasks(_JUDGED)}
     grants = worker.ledger.grants_since(newest.at - max(CAPS.values()) - MAX_SKEW)
+    others = {grant.task_id for grant in grants} - tasks.keys()
+    tasks |= {task.task_id: task for task in worker.ledger.named(others)}
     leases = worker.ledger.leases_not_dead()
     books = _books(worker, grants, ids, wanted)
     owned = {one.subject for one in books.owned}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -75,10 +76,10 @@ class _Hanging:
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
-    covered = [task for task in worker.ledger.tasks() if _is_covered(worker, scope, task)]
+    covered = [task.task_id for task in worker.ledger.tasks(_STILL_THERE) if _is_covered(worker, scope, task)]
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
-    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())))
-    tasks = dict.fromkeys(task.task_id for task in covered if task.state in _STILL_THERE)
+    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())) or _was_known(worker, scope))
+    tasks = dict.fromkeys(covered)
     # what was handed on ends as well: its doors are closed with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
 
@@ -89,7 +90,18 @@ def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
         file = worker.ledger.file(task.task_id)
         return file is not None and scope.covers(Revision.of(file.revision.body).content)
     except (JitvaultError, *UNREADABLE):
-        return task.state in _STILL_THERE
+        return True
+
+
+def _was_known(worker: Worker, scope: Scope) -> bool:
+    """Whether any task was ever in the scope."""
+    if scope.is_all:
+        return True
+    for body in worker.ledger.bodies():
+        with suppress(JitvaultError, *UNREADABLE):
+            if scope.covers(Revision.of(body).content):
+                return True
+    return False
 
 
 def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[Result]:

@@ -190,7 +190,7 @@ def _read_from_the_past(worker: Worker) -> list[str]:
 
 def _taken_in(worker: Worker) -> list[str]:
     """The tasks that end because the ledger was rebuilt; also those of a run that died."""
-    ending = [task.task_id for task in worker.ledger.tasks() if task.state is State.ENDING]
+    ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
     return [name for name in ending if any(event.kind == RECOVERED for event in worker.file(name).events)]
 
 

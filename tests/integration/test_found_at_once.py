@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from attended import Attended, wait_for
 from commands import Quick
-from rig import Rig
 from sqlalchemy import Engine, event
 from stage import Stage
 

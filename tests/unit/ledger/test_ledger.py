@@ -166,6 +166,19 @@ def test_tasks_are_listed_in_the_order_of_their_creation(ledger: SqlLedger) -> N
     assert [row.task_id for row in ledger.tasks()] == ["c", "a", "b"]
 
 
+def test_tasks_are_listed_by_their_states_and_by_their_names(ledger: SqlLedger, place: LedgerPlace) -> None:
+    states = {State.ISSUED, State.SEALED, State.UNVERIFIED, State.ENDING}
+    for state in states:
+        make(ledger, state.value)
+        as_is(place, f"UPDATE tasks SET state = '{state.value}' WHERE task_id = '{state.value}'")
+    some: list[set[State]] = [{State.ISSUED, State.ENDING}, {State.SEALED, State.ISSUED}, {State.ACTIVE}, set()]
+    for wanted in some:
+        assert {row.state for row in ledger.tasks(wanted)} == wanted & states
+    assert {row.task_id for row in ledger.named(["sealed", "issued", "other"])} == {"sealed", "issued"}
+    assert ledger.named([]) == []
+    assert [*ledger.bodies()] == [b'{"a":1}'] * len(states)
+
+
 def test_the_installation_is_set_once(ledger: SqlLedger) -> None:
     assert ledger.installation() is None
     ledger.set_installation("one")
