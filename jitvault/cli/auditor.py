@@ -72,23 +72,31 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
 
 
-def list_(json_: Json = False, debug: Debug = False) -> None:
+def list_(
+    open_: Annotated[bool, typer.Option("--open", help="Only what waits, holds access, or is not sealed yet.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
     """List all tasks with their states, and how many findings each has.
 
     Without a ledger: those of which something is published in Vault, and how old that is.
     """
     from jitvault.cli import fallback, listings, session
+    from jitvault.domain.lifecycle import OVER, State
     from jitvault.services.view import summary_of
 
     wiring = session.wired()
+    # what a document says is anybody's word: a state that there is not is shown
+    left_out = tuple(OVER) if open_ else ()
     if has_ledger := fallback.has_ledger(wiring):
         findings = wiring.ledger.finding_counts()
-        tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in wiring.ledger.tasks()]
+        found = wiring.ledger.tasks(frozenset(State).difference(left_out))
+        tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
     else:
         with session.allowed("list the tasks", "operators, approvers and auditors"):
             names = wiring.person.documents.names("tasks/")
-        tasks = fallback.rows(wiring, names)
-    listings.tasks(tasks, published=not has_ledger, as_json=json_)
+        tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
+    listings.tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
 
 
 def report(

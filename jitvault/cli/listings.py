@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jitvault.services.waiting import Waiting
 
 
-def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool) -> None:
+def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, only_open: bool) -> None:
     """`published`: they are what a worker left in Vault, and no ledger was read."""
     if as_json:
         typer.echo(to_json({"tasks": list(rows), "published": published}))
@@ -39,7 +39,7 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool) 
         cells += [f"{age(row['age_s'])} ago"] if published else []
         table.add_row(*cells)
     console = output.console()
-    console.print(table if rows else "There are no tasks.")
+    console.print(table if rows else f"There are no {'open ' if only_open else ''}tasks.")
     if published:
         console.print(
             "This is what a worker last published in Vault of each. What it has not done or not published yet does not "

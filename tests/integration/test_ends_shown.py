@@ -136,3 +136,22 @@ def test_a_list_says_how_many_findings_each_task_has(rig: Rig, spec: Spec) -> No
     # the same by what is published
     found = rig.cli("auditor", "list", "--json", worker=False).json["tasks"]
     assert {row["task_id"]: row["findings"] for row in found if row["task_id"] in listed} == listed
+
+
+def test_a_list_of_what_is_open_leaves_out_what_is_over(rig: Rig, spec: Spec) -> None:
+    held, over, waiting = spec(), spec(), spec(criticality="medium")
+    rig.active(held)
+    rig("operator", "submit", waiting, code=4)
+    rig.active(over)
+    rig("operator", "complete", over.stem)
+    rig.settle()
+    assert rig("operator", "status", over.stem).json["state"] == "sealed"
+    for who, worker in (("operator", True), ("auditor", False)):
+        found = rig.cli(who, "list", "--open", "--json", worker=worker).json["tasks"]
+        assert {row["task_id"] for row in found} >= {held.stem, waiting.stem}
+        assert over.stem not in {row["task_id"] for row in found}
+    rig("operator", "cancel", waiting.stem)
+    rig("operator", "revoke", held.stem, "--reason", "x")
+    rig.settle()
+    rig("operator", "status", held.stem)
+    assert rig.cli("auditor", "list", "--open").stdout.strip() == "There are no open tasks."

@@ -222,6 +222,13 @@ def test_list_says_how_old_each_is(rig: Rig, person: Alone, spec: Spec) -> None:
     assert "operators, approvers and auditors" in refused["hint"]
     assert rig("auditor", "list").json["published"] is False
     person("operator", "revoke", file.stem, *PATIENT)
+    wait_for(lambda: rig.state(file.stem) == "sealed")
+    wait_for(lambda: file.stem not in _listed(person, "list", "--open"))
+    assert file.stem in _listed(person, "list")
+
+
+def _listed(person: Alone, *command: str) -> list[str]:
+    return [task["task_id"] for task in person("operator", *command, "--json").json["tasks"]]
 
 
 def test_a_ledger_that_does_not_answer_is_told_of_and_done_without(rig: Rig, person: Alone, spec: Spec) -> None:
