@@ -15,10 +15,7 @@ import test_crash
 from commands import EXAMPLE, without_limits
 from ledgers import Shelf, address, ask, new_place, shelf_of
 from rig import Rig, own_rig
-from test_crash import (  # noqa: F401 - run here once more
-    test_a_complete_that_dies_anywhere_ends_in_proof,
-    test_a_grant_that_dies_anywhere_ends_in_one_token,
-)
+from test_crash import test_a_grant_that_dies_anywhere_ends_in_one_token  # noqa: F401 - run here once more
 from test_two_at_once import test_four_processes_grant_ten_tasks_on_one_ledger  # noqa: F401
 
 from jitvault.domain.chain import breaks
