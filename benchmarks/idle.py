@@ -27,6 +27,10 @@ _TASKS = """
     INSERT INTO tasks (task_id, state, revision, digest, requester, agent, version, seq, head, created_at, due_at)
     {numbers} SELECT 'bench-' || n, '{state}', 1, :digest, 'nobody', 'nobody', 9, 9, :head, :then, :due FROM numbers
 """
+_ACCESSES = """
+    INSERT INTO accesses (task_id, revision, template, agent, owner, lease_budget)
+    SELECT task_id, 1, 'bench', 'nobody', 'nobody', 1 FROM tasks
+"""
 # each was told of some time
 _NOTICES = """
     INSERT INTO notices (id, task_id, kind, at, body, told_at)
@@ -35,7 +39,7 @@ _NOTICES = """
 
 
 def run(directory: Path) -> list[Figure]:
-    """The ledger's part of a pass of a worker in which nothing happened, and that of a worker who shares."""
+    """The ledger's part of a pass in which nothing happened, that of a worker who shares, and what a grant counts."""
     figures: list[Figure] = []
     for name, databases in (("sqlite", _sqlite), ("postgresql", _postgresql)):
         with databases(directory) as database:
@@ -52,10 +56,16 @@ def _measured(ledger: SqlLedger, name: str) -> list[Figure]:
             raise RuntimeError("there is something to do")
         ledger.written(since=now - timedelta(minutes=1))
 
+    def counted() -> None:
+        held = ledger.load("nobody", "nobody", ["bench"], besides="", since=now)["bench"]
+        if held.agent_leases != ACTIVE:
+            raise RuntimeError(f"{held} are held")
+
     said = f"{SEALED:,} sealed and {ACTIVE:,} active tasks on {name}, none due, {TIMES} times"
     return [
         Figure(f"idle_{name}_ms", _median(idle), "ms", said, bar=20),
         Figure(f"held_{name}_ms", _median(ledger.held), "ms", "the list of those that hold access, in the same ledger"),
+        Figure(f"load_{name}_ms", _median(counted), "ms", "how much is held, counted twice for each grant; the same"),
     ]
 
 
@@ -90,6 +100,7 @@ def _fill(database: Database, name: str) -> None:
     with database.engine.connect() as connection:
         for state, values in (("sealed", sealed), ("active", active)):
             connection.execute(text(_TASKS.format(numbers=_NUMBERS[name], state=state)), values)
+        connection.execute(text(_ACCESSES))
         notices = {"first": 1, "last": SEALED, "then": given["then"]}
         connection.execute(text(_NOTICES.format(numbers=_NUMBERS[name])), notices)
         connection.execute(text("ANALYZE"))
