@@ -83,8 +83,11 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
         stored = wiring.person.documents.read(f"tasks/{name}")
         if stored is None:
             continue
-        row = {key: stored.document.get(key) for key in keys}
-        row["findings"] = len(stored.document.get("findings") or ())
+        said = {key: stored.document.get(key) for key in keys}
+        # it is read by its name, and one that somebody else wrote must not hide the others
+        row: dict[str, Any] = {key: None if value is None else str(value) for key, value in said.items()}
+        findings = stored.document.get("findings")
+        row |= {"task_id": name, "findings": len(findings) if isinstance(findings, list) else 0}
         row |= {"published_at": stored.written_at.isoformat(), "age_s": _age_s(wiring, stored.written_at)}
         found.append(row)
     return found

@@ -24,6 +24,8 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, 
     if as_json:
         typer.echo(to_json({"tasks": list(rows), "published": published}))
         return
+    from rich.markup import escape
+
     from jitvault.cli.fallback import age
 
     # told where there is something to tell: most lists have none, and 80 columns are few
@@ -33,8 +35,8 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, 
     for row in rows:
         # of what holds access its end is of interest, of what is ending when it is tried again
         at = row.get("due_at") if row["end_reason"] else row.get("ends_at") or row.get("due_at")
-        cells = [row["task_id"], output.coloured(row["state"]), row["end_reason"] or ""]
-        cells += [output.readable(at) if at else ""]
+        cells = [row["task_id"], output.coloured(row["state"] or "?"), escape(row["end_reason"] or "")]
+        cells += [escape(output.readable(at)) if at else ""]
         cells += [f"[red]{row['findings']}[/red]" if row["findings"] else ""] if told else []
         cells += [f"{age(row['age_s'])} ago"] if published else []
         table.add_row(*cells)

@@ -133,8 +133,10 @@ def new_table(*columns: str) -> Table:
 
 
 def coloured(state: str) -> str:
+    from rich.markup import escape
+
     colour = _COLOURS.get(state, "bold")
-    return f"[{colour}]{state}[/{colour}]"
+    return f"[{colour}]{escape(state)}[/{colour}]"
 
 
 def pairs(values: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.services.context import Person, Worker
 
 CONCURRENCY = 4
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What comes of a row that somebody edited."""
 
 

@@ -20,6 +20,7 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.errors import (
     Denied,
+    InvalidInput,
     JitvaultError,
     LedgerUnavailable,
     NotConfirmed,
@@ -78,7 +79,9 @@ def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
     covered = [task.task_id for task in worker.ledger.tasks(_STILL_THERE) if _is_covered(worker, scope, task)]
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
-    check_known(scope, bool(covered) or bool(unheard_of(worker, scope, ())) or _was_known(worker, scope))
+    check_known(
+        scope, bool(covered) or any(one.state for one in unheard_of(worker, scope, ())) or _was_known(worker, scope)
+    )
     tasks = dict.fromkeys(covered)
     # what was handed on ends as well: its doors are closed with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
@@ -106,15 +109,23 @@ def _was_known(worker: Worker, scope: Scope) -> bool:
 
 def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[Result]:
     """The tasks of a scope that are held by what was published in Vault, and not ended here: granted meanwhile, or a
-    ledger that was restored or edited does not know them or says that they are over.
+    ledger that was restored or edited does not know them or says that they are over. What cannot be read may be one of
+    them, and has no state.
     """
     known = {result.task_id for result in results}
     found = []
     for task_id in worker.documents.names("tasks/"):
         said = worker.documents.get(f"tasks/{task_id}") or {}
-        if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
+        try:
+            if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
+                continue
+            covered = scope.covers(Revision.of(base64.b64decode(said["body"])).content)
+        except (InvalidInput, *UNREADABLE):
+            message = f"what Vault says of task {task_id} cannot be read"
+            hint = "`jitvault status TASK` shows what the ledger has of it, `jitvault sweep` what lives on."
+            found.append(Result(task_id, None, SecurityFinding(message, hint=hint)))
             continue
-        if scope.covers(Revision.of(base64.b64decode(said["body"])).content):
+        if covered:
             here = worker.ledger.task(task_id)
             if here is not None and here.state in _STILL_THERE:
                 found.append(Result(task_id, here.state, NotConfirmed(f"task {task_id} was granted meanwhile")))

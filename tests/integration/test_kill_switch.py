@@ -106,6 +106,29 @@ def test_all_takes_what_the_ledger_does_not_know_as_well(rig: Rig, spec: Spec) -
     rig("operator", "unfreeze", "--reason", "it was ours", code=None)
 
 
+def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
+    """Neither a row that somebody edited nor a document in Vault."""
+    edited, other = (rig.active(file) for file in (spec(), spec()))
+    rig.sql("UPDATE revisions SET body = ? WHERE task_id = ?", b"[", edited.task.task_id)
+    documents = {"h-1": {"body": 5}, "h-2": {"body": "eA=="}, "h-3": {"body": "W10="}, "h-4": {"state": ["active"]}}
+    for name, said in documents.items():
+        rig.put(f"tasks/{name}", {"state": "active", "body": "", **said})
+    try:
+        rig("operator", "revoke", "--agent", "nobody", "--reason", "x", "--yes", "--wait", "1", code=None)
+        ended = rig("operator", "revoke", "--agent", "research-agent", "--reason", "x", "--yes", "--wait", "1", code=12)
+        assert _is_dead(rig, other)
+        told = {row["task_id"]: (row["state"], row["proven"]) for row in ended.json["tasks"]}
+        assert told[other.task.task_id][1] is True
+        # what the ledger says of it nobody can act on: that is told, and the prefix is left
+        assert told[edited.task.task_id][1] is False
+        assert {name: told.get(name) for name in documents} == dict.fromkeys(documents, (None, False))
+        rig("operator", *ALL, "--wait", "1", code=None)
+        assert not rig.is_live(edited.token)
+    finally:
+        for name in documents:
+            rig.admin.delete(f"jitvault/metadata/tasks/{name}")
+
+
 def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec) -> None:
     held = _held(rig, spec, 3)
     stuck, one = next(iter(held.items()))

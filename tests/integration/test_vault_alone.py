@@ -227,6 +227,27 @@ def test_list_says_how_old_each_is(rig: Rig, person: Alone, spec: Spec) -> None:
     assert file.stem in _listed(person, "list")
 
 
+def test_what_somebody_wrote_below_the_tasks_hides_none_of_the_others(rig: Rig, person: Alone, spec: Spec) -> None:
+    file = spec()
+    granted(person, file)
+    odd: dict[str, dict[str, object]] = {
+        "o-1": {"state": ["sealed"], "task_id": "read-orders"},
+        "o-2": {"state": "[red]x[/red] [/]", "end_reason": ["[/]"], "ends_at": "[/red]"},
+        "o-3": {"findings": 5, "task_id": None},
+    }
+    for name, document in odd.items():
+        rig.put(f"tasks/{name}", document)
+    try:
+        for command in ("list", "list --open"):
+            assert {file.stem, *odd} <= set(_listed(person, *command.split()))
+            shown = person("operator", *command.split()).stdout
+            assert all(name in shown for name in odd) and "[red]x[/red] [/]" in shown
+    finally:
+        for name in odd:
+            rig.admin.delete(f"jitvault/metadata/tasks/{name}")
+    person("operator", "revoke", file.stem, *PATIENT)
+
+
 def _listed(person: Alone, *command: str) -> list[str]:
     return [task["task_id"] for task in person("operator", *command, "--json").json["tasks"]]
 
