@@ -26,13 +26,14 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     from jitvault.cli import listings, session
     from jitvault.domain.papers import check_note
     from jitvault.errors import JitvaultError, UsageError
-    from jitvault.services.killswitch import unheard_of
+    from jitvault.services.killswitch import check_known, unheard_of, unreadable
     from jitvault.services.sign import sign_freeze
 
     if not check_note(note):
         raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
     wiring = session.wired()
     tasks = _in_scope(wiring, scope)
+    check_known(scope, scope.is_all or bool(tasks) or is_known(wiring, scope))
     if not yes:
         session.ask(_question(tasks, everything=scope.is_all and wiring.has_worker), done="nothing was revoked")
     if freeze:
@@ -46,6 +47,8 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
             results += end(wiring, some, note, wait)
         if wiring.has_worker:
             results += unheard_of(_worker_of(wiring), scope, results)
+        else:
+            results += [unreadable(name) for name, said in _published(wiring, scope).items() if said is None]
     except JitvaultError as error:
         # what came of the others is told all the same
         failure = failure or error
@@ -74,36 +77,40 @@ def _question(tasks: Sequence[str], *, everything: bool) -> str:
 
 def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     from jitvault.cli import session
-    from jitvault.services.killswitch import check_known, check_operator, in_scope
+    from jitvault.services.killswitch import check_operator, in_scope
 
     if wiring.has_worker:
         check_operator(_worker_of(wiring), wiring.person)
         return in_scope(_worker_of(wiring), scope)
-    covered = _published(wiring, scope)
-    check_known(scope, bool(covered))
-    return sorted(d["task_id"] for d in covered if d["state"] in session.GRANTED | session.ENDING)
+    living = session.GRANTED | session.ENDING
+    return sorted(name for name, said in _published(wiring, scope).items() if said and said["state"] in living)
 
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:
     """Whether any task was ever covered by the scope, as far as one can see from here."""
-    from jitvault.errors import NotFound
-    from jitvault.services.killswitch import in_scope
+    from jitvault.services.killswitch import was_known
 
-    if not wiring.has_worker:
-        return bool(_published(wiring, scope))
-    try:
-        in_scope(_worker_of(wiring), scope)
-    except NotFound:
-        return False
-    return True
+    if wiring.has_worker:
+        return was_known(_worker_of(wiring), scope)
+    return any(_published(wiring, scope).values())
 
 
-def _published(wiring: Wiring, scope: Scope) -> list[Published]:
+def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
+    """What is published of the tasks of a scope; None where nobody can read whether it is one."""
     from jitvault.cli import session
     from jitvault.cli.render import revision_of
+    from jitvault.errors import InvalidInput
+    from jitvault.services.crew import UNREADABLE
 
-    found = (session.published(wiring, name) for name in wiring.person.documents.names("tasks/"))
-    return [d for d in found if d and d["state"] != "refused" and scope.covers(revision_of(d).content)]
+    found: dict[str, Published | None] = {}
+    for name in wiring.person.documents.names("tasks/"):
+        try:
+            said = session.published(wiring, name)
+            if said and said["state"] != "refused" and scope.covers(revision_of(said).content):
+                found[name] = said
+        except (InvalidInput, *UNREADABLE):
+            found[name] = None
+    return found
 
 
 def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:

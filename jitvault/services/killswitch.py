@@ -76,13 +76,9 @@ class _Hanging:
 
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
-    """The tasks of a scope that hold access, or whose end is not proven yet. Raises NotFound."""
-    covered = [task.task_id for task in worker.ledger.tasks(_STILL_THERE) if _is_covered(worker, scope, task)]
-    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
-    check_known(
-        scope, bool(covered) or any(one.state for one in unheard_of(worker, scope, ())) or _was_known(worker, scope)
-    )
-    tasks = dict.fromkeys(covered)
+    """The tasks of a scope that hold access, or whose end is not proven yet."""
+    held = worker.ledger.tasks(_STILL_THERE)
+    tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scope, task))
     # what was handed on ends as well: its doors are closed with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
 
@@ -96,9 +92,10 @@ def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
         return True
 
 
-def _was_known(worker: Worker, scope: Scope) -> bool:
-    """Whether any task was ever in the scope."""
-    if scope.is_all:
+def was_known(worker: Worker, scope: Scope) -> bool:
+    """Whether any task was ever in the scope. With a million of them that takes seconds."""
+    # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
+    if any(one.state for one in unheard_of(worker, scope, ())):
         return True
     for body in worker.ledger.bodies():
         with suppress(JitvaultError, *UNREADABLE):
@@ -121,9 +118,7 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
                 continue
             covered = scope.covers(Revision.of(base64.b64decode(said["body"])).content)
         except (InvalidInput, *UNREADABLE):
-            message = f"what Vault says of task {task_id} cannot be read"
-            hint = "`jitvault status TASK` shows what the ledger has of it, `jitvault sweep` what lives on."
-            found.append(Result(task_id, None, SecurityFinding(message, hint=hint)))
+            found.append(unreadable(task_id))
             continue
         if covered:
             here = worker.ledger.task(task_id)
@@ -134,6 +129,12 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
             hint = "`jitvault sweep` shows what lives on; `jitvault ledger recover` corrects an older ledger."
             found.append(Result(task_id, State(said["state"]), SecurityFinding(message, hint=hint)))
     return found
+
+
+def unreadable(task_id: str) -> Result:
+    """What is told of a task whose published document cannot be read: whether the scope has it, nobody can say."""
+    hint = "`jitvault status TASK` shows what the ledger has of it, `jitvault sweep` what lives on."
+    return Result(task_id, None, SecurityFinding(f"what Vault says of task {task_id} cannot be read", hint=hint))
 
 
 def check_known(scope: Scope, covers_any: bool) -> None:

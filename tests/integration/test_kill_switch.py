@@ -66,8 +66,9 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
         # whose will it was can be seen by everybody, not in our ledger alone
         assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
     # in an incident nobody waits until the files of all that ever was are read
-    monkeypatch.delattr(SqlLedger, "file")
-    again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
+    with monkeypatch.context() as patched:
+        patched.delattr(SqlLedger, "file")
+        again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
     assert again == {"tasks": [], "proven": 0}
 
 

@@ -25,6 +25,7 @@ Spec = Callable[..., Path]
 NOBODYS = "postgresql://nobody@127.0.0.1:1/nowhere"
 # a person waits for this worker as for any other; the machine may be busy
 PATIENT = ("--wait", "60")
+KILL = ("--reason", "x", "--yes", "--json", *PATIENT)
 
 
 class Alone(Quick):
@@ -242,10 +243,15 @@ def test_what_somebody_wrote_below_the_tasks_hides_none_of_the_others(rig: Rig, 
             assert {file.stem, *odd} <= set(_listed(person, *command.split()))
             shown = person("operator", *command.split()).stdout
             assert all(name in shown for name in odd) and "[red]x[/red] [/]" in shown
+        # nor does it keep the kill switch from anything, which tells of it
+        killed = person("operator", "revoke", "--agent", "research-agent", *KILL, code=12).json["tasks"]
+        told = {task["task_id"]: (task["state"], task["proven"]) for task in killed}
+        assert told[file.stem][1] is True
+        assert {name: told.get(name) for name in odd} == dict.fromkeys(odd, (None, False))
+        person("operator", "revoke", "--agent", "nobody", *KILL, code=9)
     finally:
         for name in odd:
             rig.admin.delete(f"jitvault/metadata/tasks/{name}")
-    person("operator", "revoke", file.stem, *PATIENT)
 
 
 def _listed(person: Alone, *command: str) -> list[str]:

@@ -9,7 +9,7 @@ down_revision = "0003"
 _OPEN = sa.text("closed_at IS NULL")
 # What SQLite is to think of the lines' indexes: how many rows there are, and how many of them have one value (or, of
 # two columns, one pair). Where it was told nothing it takes the index by kind, of which there may be millions, as
-# readily as the one by subject, of which there are three.
+# readily as the one by subject, of which there are a few.
 _ROWS = {
     "ix_observations_kind": "1000000 60000 2",
     "ix_observations_actor": "1000000 60",
@@ -35,5 +35,5 @@ def _tell_sqlite() -> None:
     op.execute("DELETE FROM sqlite_stat1 WHERE tbl = 'observations'")
     for index, rows in _ROWS.items():
         op.execute(f"INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('observations', '{index}', '{rows}')")  # noqa: S608 - ours
-    # those that are read again by who has the ledger open
+    # has them read by those who have the ledger open
     op.execute("ANALYZE sqlite_schema")
