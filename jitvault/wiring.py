@@ -77,9 +77,12 @@ class Wiring:
         return other
 
     def close(self) -> None:
-        """End the worker's login, if there was one: nothing of it is left behind."""
+        """End the worker's login and close the ledger, where they were used: nothing of them is left behind."""
         if "login" in self.__dict__:
             self.login.close()
+        if "ledger" in self.__dict__:
+            # left to the collector of garbage, SQLite's log would lie beside the file for as long as that takes
+            self.ledger.close()
 
     @property
     def given_node(self) -> Connection:

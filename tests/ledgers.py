@@ -41,7 +41,7 @@ class Shelf:
             self._run(f"CREATE DATABASE {_MADE}")
             database = raw(self._url(_MADE), create=True)
             upgrade(database)
-            database.engine.dispose()
+            database.close()
             self._has_one = True
         return self.copy(self._url(_MADE))
 

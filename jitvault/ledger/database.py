@@ -42,6 +42,10 @@ class Database:
         """A consistent view; nothing that is done in it is written."""
         return self.store.read()
 
+    def close(self) -> None:
+        """Close the connections that nobody is using. Used again, it opens new ones."""
+        self.engine.dispose()
+
 
 def opened(ledger: str, *, create: bool) -> Database:
     """The ledger at a URL, or in the file at a path. A missing SQLite file is created where `create` is true.

@@ -116,6 +116,10 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         super().__init__(database)
         self._taken = {}
 
+    def close(self) -> None:
+        """Close the connections that nobody is using."""
+        self._db.close()
+
     # -- changing a task ----------------------------------------------------------------------------
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:

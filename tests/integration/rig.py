@@ -107,7 +107,7 @@ class Rig:
         try:
             yield ledger
         finally:
-            ledger._db.engine.dispose()
+            ledger.close()
 
     def state(self, task: str) -> str | None:
         """What the ledger says of it without anybody looking after it; None where it does not know it."""

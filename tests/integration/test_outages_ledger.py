@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sqlite3
 import subprocess
@@ -130,7 +129,6 @@ def test_a_full_disk_keeps_no_access_alive_where_nobody_has_the_ledger_open(
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    gc.collect()
     assert [path.name for path in rig.ledger_path.parent.glob(rig.ledger_path.name + "-*")] == []
     first = full_at(stage, disk, rig, "GET auth/token/lookup-self", "before", "complete", file.stem)
     assert not rig.is_live(held.token)

@@ -30,7 +30,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> LedgerPlace:
 def database(place: LedgerPlace) -> Iterator[Database]:
     made = opened(address(place), create=True)
     yield made
-    made.engine.dispose()
+    made.close()
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_a_file_without_permission_is_unavailable(database: Database, path: Path
 
 def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger: SqlLedger) -> None:
     make(ledger)
-    database.engine.dispose()
+    database.close()
 
     def limit(connection: Any, _record: object) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -189,7 +189,7 @@ def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger
             ledger.apply("t-1", Change("step", {"much": "x" * 2000}), claim=claim, at=NOW)
     assert "space" in caught.value.hint
     event.remove(database.engine, "connect", limit)
-    database.engine.dispose()
+    database.close()
     assert whole(ledger)
     assert len(file_of(ledger).events) == written + 1
 

@@ -580,7 +580,7 @@ def fill(place: LedgerPlace) -> None:
     ledger = SqlLedger(database)
     two_tasks(ledger)
     ledger.session(WORKER, NOW)
-    database.engine.dispose()
+    database.close()
 
 
 def entered(begun: Path, batches: Iterable[tuple[str, Sequence[Observation]]]) -> Entered:
@@ -600,7 +600,7 @@ def entered_into(place: LedgerPlace, batches: Iterable[tuple[str, Sequence[Obser
         columns = [schema.observations.c[name] for name in COLUMNS]
         rows = [tuple(row) for row in connection.execute(select(*columns))]
         freezes = [tuple(row) for row in connection.execute(select(schema.freezes.c.reason, schema.freezes.c.line))]
-    database.engine.dispose()
+    database.close()
     for file in files:
         assert breaks(file.events, head=file.task.head) == []
         told = [lease for event in file.events for lease in event.body.get("leases", ())]
