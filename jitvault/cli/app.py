@@ -168,16 +168,11 @@ def _command_of(error: typer.TyperException) -> str:
     return str(context.command_path) if context else "jitvault"
 
 
-def _printable(text: str) -> str:
-    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
-    message, hint = _printable(message), _printable(hint)
-    if as_json:
-        from jitvault.cli.output import to_json
+    from jitvault.cli.output import printable, to_json
 
+    message, hint = printable(message), printable(hint)
+    if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)
     else:

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from jitvault.cli import output
 from jitvault.cli.output import to_json
 from jitvault.cli.sandbox import SPEC, sandbox
 from jitvault.errors import JitvaultError
 
 if TYPE_CHECKING:
     import psycopg
+    from rich.console import Console
 
     from jitvault.sandbox.world import World
 
@@ -42,7 +42,7 @@ _BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
 def run(*, as_json: bool) -> None:
     """Tell it. Raises JitvaultError at the first step that does not go as it must."""
     started = time.monotonic()
-    console = Console(quiet=as_json, highlight=False)
+    console = output.console(quiet=as_json)
     console.print("Starting OpenBao and PostgreSQL, provisioned as an administrator would …")
     with sandbox() as (world, variables):
         story = _Story(world, variables, console, as_json=as_json)
@@ -136,10 +136,11 @@ class _Story:
     def step(self, title: str, who: str, *command: str, code: int = 0) -> dict[str, Any]:
         """Run one command as one person and show what it prints; its answer where the demo is JSON."""
         typed = " ".join(Path(word).name if word.startswith("/") else word for word in command)
-        self.console.print(f"\n[bold cyan]{len(self.steps) + 1}. {title}[/]\n[dim]{who}$ jitvault {typed}[/]")
+        self.console.print(f"\n{len(self.steps) + 1}. {title}", style="bold cyan")
+        self.console.print(f"{who}$ jitvault {typed}", style="dim")
         wants_json = self.as_json and "--out" not in command
         answer, shown = self.run(who, *command, *(["--json"] if wants_json else []), code=code)
-        self.console.out(shown.rstrip(), highlight=False)
+        self.console.out(shown.rstrip())
         self.steps.append({"title": title, "who": who, "command": typed, "exit_code": code, "answer": answer})
         return answer
 
@@ -161,5 +162,5 @@ class _Story:
         return answer, done.stdout
 
     def tell_note(self, text: str) -> None:
-        self.console.print(f"\n[bold cyan]{len(self.steps) + 1}. {text}[/]", soft_wrap=True)
+        self.console.print(f"\n{len(self.steps) + 1}. {text}", style="bold cyan")
         self.steps.append({"title": text, "who": "", "command": "", "exit_code": 0, "answer": {}})

@@ -12,8 +12,8 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from jitvault.domain.checkup.check import Ability, Check
 
-_MARKS = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]", "skipped": "[dim]-[/]"}
-_CAN = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]not known[/]"}
+_MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "skipped": ("-", "dim")}
+_CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
 
 
 def doctor(json_: Json = False, debug: Debug = False) -> None:
@@ -66,24 +66,24 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
     """
     from itertools import groupby
 
-    from rich.markup import escape
+    from rich.text import Text
 
     from jitvault.cli import output
     from jitvault.domain.checkup.check import counts
 
     console = output.console()
     for area, group in groupby(checks, key=lambda check: check.about.area):
-        console.print(area, style="bold", highlight=False)
+        console.print(area, style="bold")
         for (status, seen, mend), names in _folded(group).items():
             said = output.indented(f"{', '.join(names)}: {seen}", console.width - 4).strip()
-            console.print(f"  {_MARKS[status]} {escape(said)}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble("  ", _MARKS[status], " ", said), soft_wrap=True)
             if mend:
                 line = output.indented(f"→ {mend}", console.width - 4)
-                console.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"  {line}", style="dim", soft_wrap=True)
     told = ", ".join(f"{count} {status}" for status, count in counts(checks).items() if count)
-    console.print(f"{len(checks)} checks: {told}", highlight=False)
-    answers = ", ".join(f"{ability}: {_CAN[answer]}" for ability, answer in able.items())
-    console.print(f"Can it {answers}", highlight=False)
+    console.print(f"{len(checks)} checks: {told}")
+    answers = Text(", ").join(Text.assemble(f"{ability}: ", _CAN[answer]) for ability, answer in able.items())
+    console.print("Can it", answers)
 
 
 def _folded(checks: Iterable[Check]) -> dict[tuple[str, str, str], list[str]]:

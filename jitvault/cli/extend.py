@@ -146,14 +146,14 @@ def _print(document: Published, message: Published | None, *, out: NewFile | Non
         return
     console, waits = output.console(), said["state"] == "pending"
     now = "is to be extended" if waits else "is extended"
-    console.print(f"Task {shown['task_id']} {now}", markup=False, highlight=False)
-    console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
+    console.print(f"Task {shown['task_id']} {now}")
+    console.print(f"  expires  {output.readable(shown['ends_at'])}")
     if waits:
         until = output.readable(said["content"]["until"])
-        console.print(f"  then     {until}", markup=False, highlight=False)
-        console.print(f"  digest   {said['digest']}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  then     {until}")
+        console.print(f"  digest   {said['digest']}", soft_wrap=True)
     for missing in said["missing"]:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
+        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
     render.print_wrappings(console, shown["wrapping"], out)
     if said["replaces"] and not waits and message is None:
         typer.echo(render.why_no_token(document), err=True)

@@ -101,8 +101,6 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
 
     With the worker's identity they are verified and named; without it a tripwire's freeze shows only beside a ledger.
     """
-    from rich.text import Text
-
     from jitvault.cli import fallback, output, session
     from jitvault.domain.scope import Scope
     from jitvault.services.frozen import frozen_by_all, frozen_by_operators
@@ -121,7 +119,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     table = output.new_table("what", "by", "since", "why")
     for one in found:
         by = one["by"] or ("jitvault ledger recover" if one["kind"] == "recovery" else "a tripwire")
-        table.add_row(*map(Text, (str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])))
+        table.add_row(str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])
     nothing = "Nothing is frozen." if known else "Nothing is frozen by operators."
     output.console().print(table if found else nothing)
     if not known:

@@ -206,6 +206,8 @@ class _Progress:
     """How far it is, on stderr: one line that is written over on a terminal, else one at the end of each part."""
 
     def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
+        if not of:
+            return
         line = f"{done} of {of} tasks: {what}"
         if sys.stderr.isatty():
             typer.echo(f"\r{line}\x1b[K", nl=final, err=True)

@@ -24,8 +24,6 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, 
     if as_json:
         typer.echo(to_json({"tasks": list(rows), "published": published}))
         return
-    from rich.markup import escape
-
     from jitvault.cli.fallback import age
 
     # told where there is something to tell: most lists have none, and 80 columns are few
@@ -35,9 +33,9 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, 
     for row in rows:
         # of what holds access its end is of interest, of what is ending when it is tried again
         at = row.get("due_at") if row["end_reason"] else row.get("ends_at") or row.get("due_at")
-        cells = [row["task_id"], output.coloured(row["state"] or "?"), escape(row["end_reason"] or "")]
-        cells += [escape(output.readable(at)) if at else ""]
-        cells += [f"[red]{row['findings']}[/red]" if row["findings"] else ""] if told else []
+        cells = [row["task_id"], output.coloured(row["state"] or "?"), row["end_reason"] or ""]
+        cells += [output.readable(at) if at else ""]
+        cells += [output.coloured(str(row["findings"]), "red") if row["findings"] else ""] if told else []
         cells += [f"{age(row['age_s'])} ago"] if published else []
         table.add_row(*cells)
     console = output.console()
@@ -46,7 +44,6 @@ def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, 
         console.print(
             "This is what a worker last published in Vault of each. What it has not done or not published yet does not "
             "show, nor does what was removed after its seal: the ledger has it.",
-            highlight=False,
         )
 
 
@@ -68,10 +65,9 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
     for row in rows:
         if not row["proven"]:
             said = row["error"] or f"is {row['state']}"
-            console.print(f"  {row['task_id']}: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"{sum(result.proven for result in results)} of {len(rows)} tasks are ended and proven", highlight=False
-    )
+            console.print(f"  {row['task_id']}: {said}", style="red", soft_wrap=True)
+    proven = sum(result.proven for result in results)
+    console.print(f"{proven} of {len(rows)} tasks are ended and proven" if rows else "No task of it holds access")
 
 
 def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
@@ -81,11 +77,11 @@ def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool)
         typer.echo(to_json({"ok": True, "spec": spec, "reads": reads, "sends": sends}))
         return
     console = output.console()
-    console.print(f"{spec['metadata']['id']}: the spec is valid", markup=False, highlight=False)
+    console.print(f"{spec['metadata']['id']}: the spec is valid")
     for fetch in fetches:
-        console.print(f"  {fetch.template} reads {fetch.path}", markup=False, highlight=False)
+        console.print(f"  {fetch.template} reads {fetch.path}")
         if fetch.data:
-            console.print(f"    sending {output.pairs(fetch.data)}", markup=False, highlight=False)
+            console.print(f"    sending {output.pairs(fetch.data)}")
 
 
 def templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
@@ -110,7 +106,7 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
         return
     console = output.console()
     spec = found["spec"]
-    console.print(f"{found['metadata']['name']}: {found['metadata']['description']}", markup=False, highlight=False)
+    console.print(f"{found['metadata']['name']}: {found['metadata']['description']}")
     choices = (f"{name}: {', '.join(p['choices'])}" for name, p in spec["parameters"].items())
     output.print_facts(
         console,
@@ -148,15 +144,15 @@ def outcomes(name: str, found: Sequence[Outcome]) -> None:
 def outcome(found: Outcome) -> None:
     """What the check of one path found: the numbers of its steps, and what to mend."""
     console = output.console()
-    said = "[green]passed[/green]" if found.passed else "[red]failed[/red]"
-    console.print(f"{found.path} {said} in {found.ms} ms", highlight=False, soft_wrap=True)
+    said = output.coloured("passed" if found.passed else "failed")
+    console.print(found.path, said, f"in {found.ms} ms", soft_wrap=True)
     marks = " ".join(f"{step.n}{'✓' if step.ok else '✗'}" for step in found.steps)
-    console.print(f"  {marks}", markup=False, highlight=False)
+    console.print(f"  {marks}")
     for step in found.steps:
         if not step.ok:
             output.print_facts(console, {f"step {step.n}": f"{step.name}: {step.evidence}", "mend": step.mend})
     for what in found.left_behind:
-        console.print(f"  LEFT BEHIND  {what}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  LEFT BEHIND  {what}", style="red", soft_wrap=True)
 
 
 def provisioned(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: bool) -> None:
@@ -167,14 +163,14 @@ def provisioned(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: b
     console = output.console()
     for step in plan.changes:
         sign = {"create": "+", "update": "~"}[step.action]
-        console.print(f"{sign} {step.kind} {step.name}", style="green", markup=False, highlight=False)
+        console.print(f"{sign} {step.kind} {step.name}", style="green")
         for line in step.detail:
-            console.print(f"    {line}", markup=False, highlight=False)
+            console.print(f"    {line}")
     kept = len(plan.steps) - len(plan.changes)
     done = "made" if applied else "to make"
-    console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be", highlight=False)
+    console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be")
     for note in missing:
-        console.print(f"missing: {note}", style="yellow", markup=False, highlight=False)
+        console.print(f"missing: {note}", style="yellow")
 
 
 def approvers(found: Sequence[Approver], *, as_json: bool) -> None:
@@ -194,7 +190,7 @@ def approver(done: str, one: Approver, *, as_json: bool) -> None:
         typer.echo(to_json(one.as_json()))
         return
     console = output.console()
-    console.print(f"{one.person} is {done}", markup=False, highlight=False)
+    console.print(f"{one.person} is {done}")
     facts = {"entity": f"{one.name or 'gone'} ({one.entity})", "groups": ", ".join(one.groups)}
     output.print_facts(console, facts | ({"problems": ", ".join(one.problems)} if one.problems else {}))
 
@@ -212,9 +208,9 @@ def waiting(found: Sequence[Waiting], *, as_json: bool) -> None:
         missing = ", ".join(f"{each['count']} of {each['group']}" for each in one.missing)
         matter = one.matter
         what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
-        console.print(f"Task {one.task_id}, {what}", style="bold", highlight=False)
+        console.print(f"Task {one.task_id}, {what}", style="bold")
         for line in (*matter.words, f"By policy: {told(matter.decision)}.", *changed(one.changes)):
-            console.print(f"  {line}", markup=False, highlight=False)
+            console.print(f"  {line}")
         facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {one.task_id}"}
         output.print_facts(console, facts)
     if not found:

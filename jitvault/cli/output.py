@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,10 @@ from jitvault.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+# json escapes what is below a space itself
+_NOT_ASCII = re.compile("[^\x00-\x7e]+")
 _COLOURS = {
     "denied": "red",
     "cancelled": "dim",
@@ -41,7 +45,9 @@ _COLOURS = {
 
 
 def to_json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    """Readable in any script; what a terminal would obey is escaped, as JSON does it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return _NOT_ASCII.sub(lambda run: run[0] if run[0].isprintable() else json.dumps(run[0])[1:-1], text)
 
 
 def text(value: str, *, out: NewFile | None) -> None:
@@ -86,10 +92,16 @@ def new_file(path: Path | None) -> Iterator[NewFile | None]:
             path.unlink()
 
 
-def console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """What it prints of a string is what is written there, as text."""
+    from jitvault.cli.plain import PlainConsole
 
-    return Console(stderr=stderr, soft_wrap=False, emoji=False)
+    return PlainConsole(stderr=stderr, quiet=quiet)
+
+
+def printable(text: str) -> str:
+    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
@@ -106,7 +118,7 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
         else:
             lines = [f"{label:<{column}}{line}" for label, line in zip_longest([f"  {name}"], lines, fillvalue="")]
         for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
 
 def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
@@ -132,11 +144,11 @@ def new_table(*columns: str) -> Table:
     return table
 
 
-def coloured(state: str) -> str:
-    from rich.markup import escape
+def coloured(word: str, style: str | None = None) -> Text:
+    """A word in `style`; without one in that of the state or outcome that it names."""
+    from rich.text import Text
 
-    colour = _COLOURS.get(state, "bold")
-    return f"[{colour}]{escape(state)}[/{colour}]"
+    return Text(printable(word), style or _COLOURS.get(word, "bold"))
 
 
 def pairs(values: Mapping[str, str]) -> str:

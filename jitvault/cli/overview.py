@@ -28,15 +28,13 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(to_json(shown))
         return
-    from rich.text import Text
-
     from jitvault.cli import timeline
     from jitvault.domain.revision import unasked
 
     console = output.console()
     content = shown["revision"]["content"]
-    reason = f" ({shown['end_reason']})" if shown["end_reason"] else ""
-    console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}{reason}", highlight=False)
+    reason = [f"({shown['end_reason']})"] if shown["end_reason"] else []
+    console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
     facts = {
         "requester": content["requester"]["name"],
         "agent": content["agent"]["name"],
@@ -63,17 +61,17 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     output.print_facts(console, facts)
     _print_asked(console, shown["end_requested"])
     if shown["frozen"]:
-        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red", markup=False, highlight=False)
+        console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
     for message, named in _found(shown["findings"]):
         line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"             {named}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="red", soft_wrap=True)
+        console.print(f"             {named}", style="red", soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         print_proof(console, shown["proof"])
     table = output.new_table("when (UTC)", "what happened")
     for when, what in timeline.rows(shown["timeline"]):
-        table.add_row(when, Text(what))
+        table.add_row(when, what)
     console.print(table)
 
 
@@ -129,7 +127,7 @@ def _print_asked(console: Console, asked: Sequence[Mapping[str, Any]]) -> None:
     for one in asked:
         why = f": {one['note']}" if one["note"] else ""
         line = f"  end requested by {one['by']} at {output.readable(one['at'])}, waits for a worker{why}"
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="yellow", soft_wrap=True)
 
 
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
@@ -137,9 +135,9 @@ def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:
     for use in uses[:_MOST_USES]:
         act, times = use["act"].replace("_", " "), "" if use["count"] == 1 else f" {use['count']} times"
         line = f"  {act:<15}{use['path']}{times} from {', '.join(use['addresses'])}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if len(uses) > _MOST_USES:
-        console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all", markup=False, highlight=False)
+        console.print(f"  … and {len(uses) - _MOST_USES} more; --json has all")
 
 
 def published(document: Published, now: datetime, *, as_json: bool) -> None:

@@ -71,7 +71,7 @@ def policy_check(
             **({"warning": "; ".join(warnings)} if warnings else {}),
         }
         console = output.console()
-        console.print("The policy set is valid", highlight=False)
+        console.print("The policy set is valid")
         output.print_facts(console, facts)
     if found.idle:
         raise InvalidInput(
@@ -146,7 +146,7 @@ def policy_explain(
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
     word = _word(decision.permitted, obligations)
-    console.print(f"Task {read.id} would be {word}{', and it is frozen' if frozen else ''}", highlight=False)
+    console.print(f"Task {read.id} would be {word}{', and it is frozen' if frozen else ''}")
     output.print_facts(console, facts)
 
 
@@ -161,11 +161,10 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
 
     console = output.console()
     for outcome in outcomes:
-        mark = "[red]✗[/]" if outcome.differences else "[green]✓[/]"
-        console.print(mark, end=" ", highlight=False)
-        console.print(outcome.name, markup=False, highlight=False)
+        mark = output.coloured("✗", "red") if outcome.differences else output.coloured("✓", "green")
+        console.print(mark, outcome.name)
         for difference in outcome.differences:
-            console.print(f"    {difference}", markup=False, highlight=False)
+            console.print(f"    {difference}")
 
 
 def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:

@@ -62,7 +62,7 @@ def _show(console: Console, told: Mapping[str, Any], *, plan: bool) -> None:
     from jitvault.cli import output
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
     files = told["files"]
     sources = ", ".join(files["sources"]) or "none"

@@ -47,7 +47,7 @@ def decided(document: Published, *, as_json: bool) -> None:
         typer.echo(to_json(shown))
         return
     console = output.console()
-    console.print(f"Task {task} is {output.coloured(state)}", highlight=False)
+    console.print(f"Task {task} is", output.coloured(state))
     output.print_facts(console, {"digest": document["digest"]}, least=len("missing"))
     missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document["missing"]]
     absent = [{"refused": one} for one in uncounted(document)]
@@ -77,8 +77,8 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
         text(to_json(shown) + "\n", out=None)
         return
     console = output.console()
-    console.print(f"Task {shown['task_id']} is {output.coloured(shown['state'])}", highlight=False)
-    console.print(f"  expires  {output.readable(shown['ends_at'])}", markup=False, highlight=False)
+    console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
+    console.print(f"  expires  {output.readable(shown['ends_at'])}")
     print_wrappings(console, shown["wrapping"], out)
 
 
@@ -86,12 +86,12 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
     """What each wrapping token gives, and how it is opened."""
     for wrapping in wrappings:
         for path in wrapping["reads"]:
-            console.print(f"  reads    {path}", markup=False, highlight=False)
+            console.print(f"  reads    {path}")
             if body := (wrapping.get("sends") or {}).get(path):
-                console.print(f"  sends    {output.pairs(body)}", markup=False, highlight=False)
+                console.print(f"  sends    {output.pairs(body)}")
         what = out.path if out else wrapping["token"]
-        console.print(f"  unwrap   within {wrapping['ttl']} s, once:", markup=False, highlight=False)
-        console.print(f"           jitvault unwrap {what}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  unwrap   within {wrapping['ttl']} s, once:")
+        console.print(f"           jitvault unwrap {what}", soft_wrap=True)
 
 
 def why_no_token(document: Published) -> str:
@@ -112,9 +112,7 @@ def ended(document: Published, *, as_json: bool) -> None:
         typer.echo(to_json(proof))
         return
     console = output.console()
-    console.print(
-        f"Task {proof['task_id']} is {output.coloured(proof['state'])} ({proof['end_reason']})", highlight=False
-    )
+    console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), f"({proof['end_reason']})")
     print_proof(console, proof)
 
 
@@ -124,8 +122,8 @@ def proposal(
     """What an approver is about to sign, what policy said of it, and what changed since it was approved, on stderr."""
     console = output.console(stderr=True)
     for line in (*lines, f"By policy: {told(decision)}.", *changed(changes)):
-        console.print(line, markup=False, highlight=False)
-    console.print(f"Digest: {digest}", markup=False, highlight=False, soft_wrap=True)
+        console.print(line)
+    console.print(f"Digest: {digest}", soft_wrap=True)
 
 
 def changed(changes: Sequence[str] | None) -> list[str]:
@@ -149,10 +147,9 @@ def voted(document: Published, decision: str, digest: str, expires: str | None, 
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
     taken = document["state"] in ("ending", "confirmed", "sealed", "unverified")
     what = "its access is taken back, and the task is" if taken else "it is"
-    said = f"You {past} {shown['task_id']}; {what} {output.coloured(shown['state'])}"
-    console.print(said, highlight=False)
+    console.print(f"You {past} {shown['task_id']}; {what}", output.coloured(shown["state"]))
     for missing in document["missing"]:
-        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}", markup=False)
+        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
 
 
 def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
@@ -173,14 +170,12 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     until = output.readable(held.expires_at.isoformat())
     console.print(
         f"Task {held.task_id}: this token lives until {until}, and longer where it is kept",
-        markup=False,
-        highlight=False,
     )
     for path in shown["reads"]:
-        console.print(f"  reads  {path}", markup=False, highlight=False)
+        console.print(f"  reads  {path}")
         if body := bodies.get(path):
-            console.print(f"  sends  {output.pairs(body)}", markup=False, highlight=False)
-    console.print(f"  token  {shown['token']}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  sends  {output.pairs(body)}")
+    console.print(f"  token  {shown['token']}", soft_wrap=True)
 
 
 def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
@@ -189,11 +184,11 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | 
         return
     console = output.console()
     for secret in found:
-        console.print(secret["path"], markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  lease  {secret['lease_id'] or 'none'}", markup=False, highlight=False, soft_wrap=True)
+        console.print(secret["path"], soft_wrap=True)
+        console.print(f"  lease  {secret['lease_id'] or 'none'}", soft_wrap=True)
         for name, value in secret["fields"].items():
             text_of = "\n".join(map(str, value)) if isinstance(value, list) else value
-            console.print(f"  {name}  {text_of}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {name}  {text_of}", soft_wrap=True)
 
 
 def uncounted(shown: Mapping[str, Any]) -> list[str]:
@@ -206,7 +201,6 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
     if proof["confirmed"]:
         console.print(
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
-            highlight=False,
         )
     _print_verdict(console, "task token", proof["token"], "")
     for token in proof["earlier_tokens"]:
@@ -217,17 +211,17 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
     failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
     for check in failed:
         line = f"check {check['n']} ({check['name']}): {check['evidence']}"
-        console.print(output.indented(line, console.width), style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(output.indented(line, console.width), style="red", soft_wrap=True)
 
 
 def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
     """One credential; its id has a line of its own and is never folded, so that it can be copied."""
     line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
-    console.print(line, markup=False, highlight=False)
+    console.print(line)
     if name:
-        console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"    {name}", soft_wrap=True)
     if owner.get("error"):
-        console.print(f"    {owner['error']}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"    {owner['error']}", style="red", soft_wrap=True)
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:

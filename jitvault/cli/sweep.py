@@ -46,7 +46,7 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
 
     looked = found["looked_at"]
     said = f"{looked['tokens']} tokens and {looked['leases']} leases below {len(looked['paths'])} paths"
-    console.print(f"Looked at {said}, {output.readable(found['at'])}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Looked at {said}, {output.readable(found['at'])}", soft_wrap=True)
     if found["frozen"]:
         output.print_facts(console, {"frozen": found["frozen"]["why"]})
     _part(console, "Orphans: in Vault, and no task explains them", found["orphans"], _orphan)
@@ -61,7 +61,7 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     if notes:
         output.print_facts(console, notes)
     if not any(found[part] for part in ("orphans", "unlinked", "ghosts", "irrevocable")) and not notes:
-        console.print("Everything in Vault belongs to a task, and the other way round", highlight=False)
+        console.print("Everything in Vault belongs to a task, and the other way round")
 
 
 def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], facts: Any) -> None:
@@ -69,14 +69,14 @@ def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], fact
 
     if not items:
         return
-    console.print(f"{title} ({len(items)})", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{title} ({len(items)})", soft_wrap=True)
     for item in items:
         name = item.get("lease_id") or item.get("subject") or item.get("path") or item["task_id"]
-        console.print(f"  {item.get('kind', 'task')} {name}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {item.get('kind', 'task')} {name}", soft_wrap=True)
         output.print_facts(console, {f"  {key}": value for key, value in facts(item).items() if value})
         if item.get("command"):
             # on one line, so that it can be copied
-            console.print(f"    {item['command']}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"    {item['command']}", soft_wrap=True)
 
 
 def _orphan(item: Mapping[str, Any]) -> dict[str, str]:

@@ -132,7 +132,7 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         return
     console = output.console()
     state = found["state"]
-    console.print(f"The audit stream is [{_COLOURS[state]}]{state}[/]", highlight=False)
+    console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
     facts = {}
     if found["lag_ms"] is not None:
         facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
@@ -150,7 +150,7 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
 def _show_source(console: Console, source: Mapping[str, Any]) -> None:
     from jitvault.cli import output
 
-    console.print(source["name"], markup=False, highlight=False, soft_wrap=True)
+    console.print(source["name"], soft_wrap=True)
     facts = {
         "counts": "yes" if source["counts"] else _why_not(source),
         "read": _read(source) if source["read_at"] else "nothing yet",

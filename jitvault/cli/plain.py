@@ -1,0 +1,23 @@
+"""A rich console that shows text as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from jitvault.cli.output import printable
+
+
+class PlainConsole(Console):
+    """Names, reasons and secrets come from others: no markup in a string is interpreted and no control character
+    reaches the terminal. Only a `rich.text.Text` has colours.
+    """
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, soft_wrap=False, emoji=False, markup=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Also called by rich, for each cell of a table."""
+        return super().render_str(printable(text), **options)
