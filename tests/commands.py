@@ -6,12 +6,13 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from forked import run_forked
 
 from jitvault import shipped
 from jitvault.cli import app
@@ -101,16 +102,8 @@ class Cli:
         timeout: float = 60,
     ) -> Result:
         """Run it; `code` is the exit code that is asserted, None for any."""
-        argv = [sys.executable, "-m", "jitvault", *map(str, args)]
-        done = subprocess.run(
-            argv,
-            env={**self.environment(who, worker=worker), **(extra or {})},
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        environment = {**self.environment(who, worker=worker), **(extra or {})}
+        done = run_forked([*map(str, args)], environment, given, timeout)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.transcript.append((" ".join(map(str, args)), result))
         assert code is None or result.code == code, (args, result)

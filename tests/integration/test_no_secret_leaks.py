@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from commands import PEOPLE, Cli, Result
+from forked import run_forked
 from psycopg.conninfo import conninfo_to_dict
 
 from jitvault.domain.secret import Secret
@@ -125,15 +124,7 @@ class Story:
 
     def _fails(self, who: str, *args: str | Path, given: str = "", extra: dict[str, str] | None = None) -> None:
         """A command that fails; with --debug it may show its traceback."""
-        done = subprocess.run(
-            [sys.executable, "-m", "jitvault", *map(str, args)],
-            env={**self.cli.environment(who), **(extra or {})},
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_forked([*map(str, args)], {**self.cli.environment(who), **(extra or {})}, given, 60)
         assert done.returncode != 0, (args, done)
         self.cli.transcript.append((f"failing {args[0]}", Result(done.returncode, done.stdout, done.stderr)))
 
