@@ -1,4 +1,8 @@
-"""The composition root: from settings to services. Nothing else knows which adapter stands behind a port."""
+"""The composition root: from settings to services. Nothing else knows which adapter stands behind a port.
+
+What takes long to import is imported where it is made: an agent unwraps and an approver signs without a database, a
+policy engine and a reader of audit files.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +11,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING
 
 from jitvault import shipped
-from jitvault.audit.sources import ConfiguredSources
-from jitvault.authorize.cedar import CedarAuthorizer
-from jitvault.authorize.current import CurrentPolicies
-from jitvault.domain.current import CurrentMapping
 from jitvault.domain.secret import Secret
-from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
-from jitvault.ledger.database import ledger_exists, opened
-from jitvault.ledger.ledger import SqlLedger
-from jitvault.notification import Command, Webhook, shared_key
-from jitvault.ports.engine import Engine
-from jitvault.ports.notices import Messenger
-from jitvault.services.context import Person, Worker, never
-from jitvault.services.notify import Teller
-from jitvault.services.observe import identify
-from jitvault.settings import Settings
-from jitvault.vault.audithash import AuditHash
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.cluster import ActiveNode
-from jitvault.vault.identity import Identity
 from jitvault.vault.kv import Documents
-from jitvault.vault.leases import Leases
-from jitvault.vault.login import Login
-from jitvault.vault.methods import AppRole, Certificate, FromFile, Given, GivenToken, Jwt, Method, TokenFile
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
-from jitvault.vault.transit import Transit
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from jitvault.authorize.cedar import CedarAuthorizer
+    from jitvault.authorize.current import CurrentPolicies
+    from jitvault.domain.current import CurrentMapping
+    from jitvault.domain.template import AccessTemplate
+    from jitvault.ledger.ledger import SqlLedger
+    from jitvault.ports.engine import Engine
+    from jitvault.ports.notices import Messenger
+    from jitvault.services.context import Person, Worker
+    from jitvault.services.notify import Teller
+    from jitvault.settings import Settings
+    from jitvault.vault.login import Login
+    from jitvault.vault.methods import FromFile, Given, Method
 
 
 class SystemClock:
@@ -101,6 +99,8 @@ class Wiring:
     @cached_property
     def login(self) -> Login:
         """The worker's identity, shared by all threads. Raises UsageError."""
+        from jitvault.vault.login import Login
+
         s = self.settings
         namespace = s.worker_login_namespace or s.vault_namespace
         return Login(self._connection, _method(s), namespace=None if namespace in ("root", "/") else namespace)
@@ -108,16 +108,24 @@ class Wiring:
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
         """The access templates in use. Raises InvalidInput when they do not validate."""
+        from jitvault.domain.current import CurrentMapping
+        from jitvault.domain.template import load_templates
+
         directory = self.settings.templates
         return CurrentMapping(lambda: load_templates(shipped.files(directory, ".yaml", ".yml", ".json")))
 
     @cached_property
     def engines(self) -> Mapping[str, Engine]:
+        from importlib.metadata import entry_points
+
         return {point.name: point.load()() for point in entry_points(group="jitvault.engines")}
 
     @cached_property
     def person(self) -> Person:
         """The caller, who writes and signs under their own entity. Raises UsageError, VaultRefused."""
+        from jitvault.services.context import Person
+        from jitvault.vault.transit import Transit
+
         token = self.settings.person
         if token is None:
             raise UsageError("no Vault token: VAULT_TOKEN is not set", hint="Log in to Vault (`bao login`) first.")
@@ -145,16 +153,27 @@ class Wiring:
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
+        from jitvault.ledger.place import ledger_exists
+
         return ledger_exists(self.settings.ledger.get_secret_value())
 
     @cached_property
     def ledger(self) -> SqlLedger:
         """The ledger that is there. Raises LedgerUnavailable."""
-        return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=False))
+        return self._opened(create=False)
+
+    def _opened(self, *, create: bool) -> SqlLedger:
+        from jitvault.ledger.database import opened
+        from jitvault.ledger.ledger import SqlLedger
+
+        return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=create))
 
     @cached_property
     def worker(self) -> Worker:
         """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
+        from jitvault.services.observe import identify
+        from jitvault.vault.audithash import AuditHash
+
         nameless = self.nameless_worker
         self.login.introduce(
             lambda vault: identify(
@@ -166,6 +185,13 @@ class Wiring:
     @cached_property
     def nameless_worker(self) -> Worker:
         """The same without a word in a ledger that is there, for when that takes none."""
+        from jitvault.audit.sources import ConfiguredSources
+        from jitvault.services.context import Worker, never
+        from jitvault.vault.audithash import AuditHash
+        from jitvault.vault.identity import Identity
+        from jitvault.vault.leases import Leases
+        from jitvault.vault.transit import Transit
+
         s = self.settings
         vault = self.vault(self.login)
         if not s.audit_file:
@@ -173,7 +199,7 @@ class Wiring:
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
-            self.ledger = SqlLedger(opened(s.ledger.get_secret_value(), create=True))
+            self.ledger = self._opened(create=True)
         return Worker(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
@@ -199,6 +225,9 @@ class Wiring:
     @cached_property
     def teller(self) -> Teller:
         """Who tells people outside what happened. Raises UsageError where that is not set up as a whole."""
+        from jitvault.notification import Command, Webhook, shared_key
+        from jitvault.services.notify import Teller
+
         s = self.settings
         messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
         if s.notify_url is not None:
@@ -213,6 +242,8 @@ class Wiring:
     @cached_property
     def authorizer(self) -> CurrentPolicies:
         """The policies in use. Raises InvalidInput when they do not validate."""
+        from jitvault.authorize.current import CurrentPolicies
+
         return CurrentPolicies(lambda: self.policies(self.settings.policies))
 
     def policies(self, directory: Path) -> CedarAuthorizer:
@@ -251,6 +282,8 @@ def _text(name: str, data: bytes) -> str:
 
 def _method(s: Settings) -> Method:
     """How the worker proves who it is. Raises UsageError for none, for two, and for half of one."""
+    from jitvault.vault.methods import AppRole, Certificate, FromFile, GivenToken, Jwt, TokenFile
+
     ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
     if not ways:
         raise UsageError(
@@ -283,6 +316,8 @@ def _method(s: Settings) -> Method:
 
 def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | Given:
     """A value from the environment or from a file. Raises UsageError for none and for both."""
+    from jitvault.vault.methods import FromFile, Given
+
     if (value is None) == (path is None):
         raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
     if path is not None:
@@ -294,4 +329,6 @@ def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFi
 @lru_cache(maxsize=8)
 def _authorizer(policies: tuple[tuple[str, str], ...], schema: str) -> CedarAuthorizer:
     """The same texts are parsed and validated once, however often somebody looks whether they changed."""
+    from jitvault.authorize.cedar import CedarAuthorizer
+
     return CedarAuthorizer(dict(policies), schema)

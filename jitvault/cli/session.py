@@ -18,6 +18,7 @@ from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, State
+from jitvault.domain.published import unpacked
 from jitvault.errors import (
     AuditUntrusted,
     Denied,
@@ -30,10 +31,6 @@ from jitvault.errors import (
     VaultRejected,
     WaitTimedOut,
 )
-from jitvault.services.advance import advance
-from jitvault.services.asked import ends_asked_for, names_in
-from jitvault.services.emergency import Taken, take_back
-from jitvault.services.publish import unpacked
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -82,6 +79,8 @@ def current(wiring: Wiring, task_id: str) -> Published:
     if (document is None or document["state"] in BEFORE) and wiring.has_worker:
         task = wiring.worker.ledger.task(task_id)
         if task is not None and task.state in GRANTED | ENDING | DONE:
+            from jitvault.services.advance import advance
+
             # without a stream it is told as well, and taken away
             with suppress(AuditUntrusted):
                 advance(wiring.worker, task_id)
@@ -144,6 +143,8 @@ def settle(
     clock = wiring.clock
     deadline, pause_s = clock.monotonic() + wait, _FIRST_POLL_S
     if wiring.has_worker:
+        from jitvault.services.advance import advance
+
         hint = wiring.person.entity if wiring.settings.person else None
         teller = wiring.teller
         try:
@@ -183,6 +184,8 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
     A command with the worker's identity has just done it.
     """
+    from jitvault.services.asked import ends_asked_for, names_in
+
     asked: list[dict[str, str]] = []
     waits = shown["state"] in BEFORE | GRANTED
     if waits and not wiring.has_worker and wiring.settings.person:
@@ -196,6 +199,8 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
 def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
     """End in Vault what can be ended although the ledger failed; gives the error that says so."""
+    from jitvault.services.emergency import Taken, take_back
+
     taken = Taken()
     with suppress(JitvaultError):
         # where it cannot even be read, nobody knows what there is

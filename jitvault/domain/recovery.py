@@ -7,9 +7,7 @@ where to look, and never that something is proven.
 from __future__ import annotations
 
 import base64
-import json
 import re
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, ENDED, HELD, HOLDING, OVER, EndReason, State
+from jitvault.domain.published import unpacked_receipt
 from jitvault.domain.revision import Revision
 from jitvault.errors import InvalidInput
 
@@ -88,23 +87,6 @@ def said_of(task_id: str, document: Mapping[str, Any], installation: str, writte
     if not (complete and own) or document.get("digest") != found.digest or found.revision < 1:
         raise InvalidInput("it is no document of the worker's (it contradicts itself)")
     return found
-
-
-def unpacked_receipt(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The signed receipt in a published document, not verified; None where there is none."""
-    packed = document.get("receipt")
-    if not isinstance(packed, str):
-        return None
-    try:
-        found = json.loads(zlib.decompress(base64.b64decode(packed)))
-    except (ValueError, zlib.error):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def packed_receipt(receipt: Mapping[str, Any] | None) -> str | None:
-    """The same as one string, as Vault takes it."""
-    return base64.b64encode(zlib.compress(json.dumps(dict(receipt)).encode())).decode() if receipt else None
 
 
 def _id(value: object) -> str | None:

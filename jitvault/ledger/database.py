@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from jitvault.errors import LedgerFull, LedgerUnavailable
 from jitvault.ledger import postgres, sqlite
 from jitvault.ledger.dialect import take_time
+from jitvault.ledger.place import path_of
 from jitvault.ledger.postgres import PostgresStore
 from jitvault.ledger.sqlite import SqliteStore
 from jitvault.ledger.store import Store
@@ -65,15 +66,6 @@ def opened(ledger: str, *, create: bool) -> Database:
     except LedgerFull:
         # where nobody else has it open the index of its log needs no room on the disk, and it can be read
         return _checked(Database(SqliteStore(url, exclusive=True)))
-
-
-def ledger_exists(ledger: str) -> bool:
-    """Whether `ledger` names a SQLite file that is there, or a server, which is asked when it is opened."""
-    try:
-        url = _url(ledger)
-    except LedgerUnavailable:
-        return False
-    return not _is_file(url) or _file(url).exists()
 
 
 def file_of(ledger: str) -> Path | None:
@@ -128,10 +120,9 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 def _url(ledger: str) -> URL:
     """Raises LedgerUnavailable, and never repeats what was given: it may hold a password."""
-    if ledger.startswith(("/", "./", "~/")):
-        ledger = f"sqlite:///{Path(ledger).expanduser()}"
+    file = path_of(ledger)
     try:
-        url = make_url(ledger)
+        url = make_url(ledger if file is None else f"sqlite:///{file}")
     except (ArgumentError, ValueError):
         raise LedgerUnavailable(
             "JITVAULT_LEDGER is not a path or a database URL",

@@ -6,25 +6,28 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from jitvault.domain.template import AccessTemplate
 from jitvault.errors import JitvaultError
-from jitvault.ports.audit import Sources
-from jitvault.ports.clock import Clock
-from jitvault.ports.engine import Engine
-from jitvault.ports.ledger import Ledger, TaskFile
-from jitvault.ports.policy import Authorizer
-from jitvault.ports.vault import (
-    Documents,
-    Hasher,
-    Identity,
-    Leases,
-    Reader,
-    Signer,
-    TokenFacts,
-    Tokens,
-)
-from jitvault.services.recent import Recent
+
+if TYPE_CHECKING:
+    from jitvault.domain.template import AccessTemplate
+    from jitvault.ports.audit import Sources
+    from jitvault.ports.clock import Clock
+    from jitvault.ports.engine import Engine
+    from jitvault.ports.ledger import Ledger, TaskFile
+    from jitvault.ports.policy import Authorizer
+    from jitvault.ports.vault import (
+        Documents,
+        Hasher,
+        Identity,
+        Leases,
+        Reader,
+        Signer,
+        TokenFacts,
+        Tokens,
+    )
+    from jitvault.services.recent import Recent
 
 
 def never() -> bool:

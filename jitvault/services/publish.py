@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from jitvault.domain.delegation import above_of
 from jitvault.domain.lifecycle import State
-from jitvault.domain.recovery import packed_receipt, unpacked_receipt
+from jitvault.domain.published import packed
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import TaskFile, TaskRow
@@ -60,9 +58,9 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: Ji
         "ttl": lifetime_of(grant) if grant else None,
         "extension": last_asked(file),
         "extensions": extensions_of(file),
-        "proof": _packed(proof_of(file)),
+        "proof": packed(proof_of(file)),
         # so that who has lost the ledger still has it
-        "receipt": packed_receipt(task.receipt),
+        "receipt": packed(task.receipt),
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": _told(error) if error else None,
     }
@@ -96,18 +94,6 @@ def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:
         if decision.decision == "deny":
             return f"{decision.name} denied it: {decision.reason or 'no reason given'}"
     return standing.why_denied if standing else None
-
-
-def unpacked(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A published document as it was before it was packed for Vault."""
-    packed = document.get("proof")
-    proof = json.loads(zlib.decompress(base64.b64decode(packed))) if isinstance(packed, str) else packed
-    return {**document, "proof": proof, "receipt": unpacked_receipt(document)}
-
-
-def _packed(proof: Mapping[str, Any] | None) -> str | None:
-    """One string: OpenBao refuses a request that holds 1,000 of them, and 22 leases with their checks do."""
-    return base64.b64encode(zlib.compress(json.dumps(proof).encode())).decode() if proof is not None else None
 
 
 def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError) -> None:

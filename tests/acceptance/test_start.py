@@ -38,6 +38,14 @@ def run(*args: str, environment: dict[str, str] | None = None) -> subprocess.Com
     return subprocess.run(argv, env=environment or NOTHING, capture_output=True, text=True, timeout=30, check=False)
 
 
+def imports(environment: dict[str, str], *args: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """The command, and the top level packages that it imported."""
+    argv = [sys.executable, "-X", "importtime", "-m", "jitvault", *args]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return done, {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
 @pytest.mark.parametrize(
     ("args", "heavy"),
     [
@@ -49,11 +57,30 @@ def run(*args: str, environment: dict[str, str] | None = None) -> subprocess.Com
     ids=["--help", "grant --help", "spec check --help"],
 )
 def test_help_imports_nothing_heavy(args: list[str], heavy: set[str]) -> None:
-    argv = [sys.executable, "-X", "importtime", "-m", "jitvault", *args]
-    done = subprocess.run(argv, env=NOTHING, capture_output=True, text=True, timeout=30, check=False)
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    done, imported = imports(NOTHING, *args)
     assert done.returncode == 0 and "typer" in imported, "this has to see what is imported"
     assert not imported & heavy
+
+
+@pytest.mark.parametrize(
+    ("who", "args"),
+    [
+        ("agent", ["unwrap", "no-such-task"]),
+        ("agent", ["status", "no-such-task"]),
+        ("approver-1", ["approvals"]),
+        ("approver-1", ["approve", "no-such-task"]),
+        ("operator", ["list"]),
+        ("operator", ["complete", "no-such-task"]),
+        ("operator", ["templates", "list"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_who_has_no_ledger_waits_for_no_database_library_and_no_policy_engine(
+    cli: Cli, who: str, args: list[str]
+) -> None:
+    _, imported = imports(cli.environment(who, worker=False), *args)
+    assert "hvac" in imported, "this has to get as far as Vault"
+    assert not imported & {"sqlalchemy", "alembic", "cedarpy"}
 
 
 def test_help_of_every_command_says_what_it_does_and_explains_every_option() -> None:

@@ -22,7 +22,7 @@ from mortal import ALL, Mortal
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 
 from jitvault.domain.chain import breaks
-from jitvault.domain.recovery import packed_receipt
+from jitvault.domain.published import packed
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import env, provisioned
@@ -296,7 +296,7 @@ def test_what_somebody_wrote_into_vault_raises_no_verdict(rig: Rig, spec: Spec) 
     held, low = active(rig, file), active(rig, lower)
     said = rig.document(f"tasks/{file.stem}")
     forged = {"payload": "e30=", "payloadType": RECEIPT_TYPE, "signatures": [{"keyid": "x", "sig": "eA=="}]}
-    rig.put(f"tasks/{file.stem}", {**said, "state": "sealed", "receipt": packed_receipt(forged)})
+    rig.put(f"tasks/{file.stem}", {**said, "state": "sealed", "receipt": packed(forged)})
     rig.put(f"tasks/{made_up}", {**said, "task_id": made_up})
     # what policy asked is said to be less, and so is what the template asks, in a body of their own
     other = rig.document(f"tasks/{lower.stem}")

@@ -16,6 +16,7 @@ from test_revision import revision as a_revision
 from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, RECOVERED, State, check_move
 from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind
+from jitvault.domain.published import packed, unpacked_receipt
 from jitvault.domain.recovery import (
     Evidence,
     Fate,
@@ -23,9 +24,7 @@ from jitvault.domain.recovery import (
     Said,
     fate,
     in_order,
-    packed_receipt,
     said_of,
-    unpacked_receipt,
 )
 from jitvault.errors import InvalidInput, WrongState
 
@@ -268,7 +267,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "ends_at": "2030-01-31T09:15:00+00:00",
         "decision": {"obligations": {}},
         "ttl": {"ttl_s": 60},
-        "receipt": packed_receipt({"payload": "x"}),
+        "receipt": packed({"payload": "x"}),
     } | changes
 
 
