@@ -24,8 +24,6 @@ from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from jitvault.authorize.cedar import CedarAuthorizer
     from jitvault.authorize.current import CurrentPolicies
     from jitvault.domain.current import CurrentMapping
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from jitvault.services.notify import Teller
     from jitvault.settings import Settings
     from jitvault.vault.login import Login
-    from jitvault.vault.methods import FromFile, Given, Method
 
 
 class SystemClock:
@@ -99,11 +96,12 @@ class Wiring:
     @cached_property
     def login(self) -> Login:
         """The worker's identity, shared by all threads. Raises UsageError."""
+        from jitvault.login import method_of
         from jitvault.vault.login import Login
 
         s = self.settings
         namespace = s.worker_login_namespace or s.vault_namespace
-        return Login(self._connection, _method(s), namespace=None if namespace in ("root", "/") else namespace)
+        return Login(self._connection, method_of(s), namespace=None if namespace in ("root", "/") else namespace)
 
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
@@ -278,52 +276,6 @@ def _text(name: str, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise InvalidInput(f"{name}: expected UTF-8") from None
-
-
-def _method(s: Settings) -> Method:
-    """How the worker proves who it is. Raises UsageError for none, for two, and for half of one."""
-    from jitvault.vault.methods import AppRole, Certificate, FromFile, GivenToken, Jwt, TokenFile
-
-    ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
-    if not ways:
-        raise UsageError(
-            "this needs the worker's identity, and none of JITVAULT_WORKER_LOGIN, JITVAULT_WORKER_TOKEN and "
-            "JITVAULT_WORKER_TOKEN_FILE is set"
-        )
-    if len(ways) > 1:
-        said = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)
-        raise UsageError(f"{said} are both set", hint="The worker has one identity: unset the other.")
-    if s.worker_token is not None:
-        return GivenToken(Secret(s.worker_token.get_secret_value()))
-    if s.worker_token_file is not None:
-        return TokenFile(FromFile(s.worker_token_file, "JITVAULT_WORKER_TOKEN_FILE"))
-    mount = (s.worker_login_mount or s.worker_login or "").strip("/")
-    if s.worker_login == "cert":
-        if s.vault_client_cert is None:
-            raise UsageError("JITVAULT_WORKER_LOGIN=cert needs VAULT_CLIENT_CERT and VAULT_CLIENT_KEY")
-        return Certificate(mount, s.worker_login_role)
-    if s.worker_login == "jwt":
-        if not s.worker_login_role:
-            raise UsageError("JITVAULT_WORKER_LOGIN=jwt needs JITVAULT_WORKER_LOGIN_ROLE")
-        return Jwt(mount, s.worker_login_role, FromFile(s.worker_jwt_file, "JITVAULT_WORKER_JWT_FILE"))
-    return AppRole(
-        mount,
-        _source("JITVAULT_WORKER_ROLE_ID", s.worker_role_id, s.worker_role_id_file),
-        _source("JITVAULT_WORKER_SECRET_ID", s.worker_secret_id, s.worker_secret_id_file),
-        s.worker_secret_id_wrapped_from,
-    )
-
-
-def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | Given:
-    """A value from the environment or from a file. Raises UsageError for none and for both."""
-    from jitvault.vault.methods import FromFile, Given
-
-    if (value is None) == (path is None):
-        raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
-    if path is not None:
-        return FromFile(path, f"{variable}_FILE")
-    assert value is not None  # noqa: S101 (for the type checker)
-    return Given(Secret(value.get_secret_value()))
 
 
 @lru_cache(maxsize=8)

@@ -12,14 +12,17 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
 
-from jitvault import cli
+import jitvault
 
 _SERVER = multiprocessing.get_context("forkserver")
-# it finds only what is installed
-_SERVER.set_forkserver_preload(["jitvault.wiring", *(f"jitvault.cli.{m.name}" for m in iter_modules(cli.__path__))])
+# all that is installed, but for what runs when it is imported
+_RUNS = ("jitvault.__main__", "jitvault.ledger.migrations.")
+_SERVER.set_forkserver_preload(
+    [name for _, name, _ in walk_packages(jitvault.__path__, "jitvault.") if not name.startswith(_RUNS)]
+)
 _STREAMS = {"in": os.O_RDONLY, "out": os.O_WRONLY | os.O_CREAT, "err": os.O_WRONLY | os.O_CREAT}
 
 
