@@ -28,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs a file from its first test to its last. The largest, the ledger's, would begin when the others
+    are about to end, and one core would wait for them."""
+    items.sort(key=lambda item: "unit/ledger" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """An OpenBao and a PostgreSQL, provisioned. Tests share it, so each uses task ids of its own."""

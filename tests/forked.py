@@ -17,12 +17,17 @@ from tempfile import TemporaryDirectory
 
 import jitvault
 
-_SERVER = multiprocessing.get_context("forkserver")
-# all that is installed, but for what runs when it is imported
+# what runs when it is imported
 _RUNS = ("jitvault.__main__", "jitvault.ledger.migrations.")
-_SERVER.set_forkserver_preload(
-    [name for _, name, _ in walk_packages(jitvault.__path__, "jitvault.") if not name.startswith(_RUNS)]
-)
+
+
+def modules() -> list[str]:
+    """All of jitvault: a command imports what it needs when it gets there, and who forks for it has done so before."""
+    return [name for _, name, _ in walk_packages(jitvault.__path__, "jitvault.") if not name.startswith(_RUNS)]
+
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(modules())
 _STREAMS = {"in": os.O_RDONLY, "out": os.O_WRONLY | os.O_CREAT, "err": os.O_WRONLY | os.O_CREAT}
 
 

@@ -98,10 +98,12 @@ def run(order: dict[str, Any]) -> None:
 def main() -> None:
     import psycopg  # noqa: F401 - so that no fork has to
 
-    import jitvault.cli.session
-    import jitvault.engines.database
-    import jitvault.ledger.migrations  # noqa: F401
+    # a program has no more than its own directory on its path
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from forked import modules
 
+    for name in modules():
+        import_module(name)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

@@ -89,7 +89,7 @@ def test_where_nobody_comes_after_a_death_all_is_gone_and_that_is_proven(start: 
     time.sleep(STEP_S + 1)
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     time_passes(rig)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while rig("operator", "status", file.stem, code=None).json["state"] != "confirmed":
         assert time.monotonic() < deadline
         time.sleep(1)

@@ -140,7 +140,11 @@ def test_a_lease_goes_with_its_token_and_a_token_with_nothing() -> None:
 # -- laws --------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(others((0, 1200)), max_size=8), st.booleans(), st.sampled_from([OF_LEASE, OF_TOKEN]))
+@given(
+    st.lists(others((0, 1200)), max_size=8, unique_by=lambda o: o.line),
+    st.booleans(),
+    st.sampled_from([OF_LEASE, OF_TOKEN]),
+)
 def test_an_end_always_has_its_line_and_nothing_else_has_one_that_ended_it(
     lines: list[Observation], gone: bool, owned: Owned
 ) -> None:
