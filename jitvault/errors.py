@@ -28,6 +28,7 @@ ever carries a secret: no token, no password, no response body.
     │   ├── LedgerAway          11   its server does not answer
     │   └── LedgerFull          11   nothing can be written to it; what is there may be readable
     ├── SecurityFinding         12   something happened that must not happen
+    │   ├── Unreadable          12   what the ledger has of a task is nothing that jitvault wrote
     │   └── Frozen              12   nothing is granted until somebody has looked into it
     └── WaitTimedOut            13   nobody did the work in time
 """
@@ -163,6 +164,12 @@ class SecurityFinding(JitvaultError):
     default_hint = "Treat this as an incident: `jitvault status TASK` shows the finding and its evidence."
 
 
+class Unreadable(SecurityFinding):
+    """What the ledger has of a task is nothing that jitvault ever wrote."""
+
+    default_hint = "It was edited: `jitvault ledger check` says whether others were as well."
+
+
 class Frozen(SecurityFinding):
     default_hint = (
         "Treat the worker's identity as stolen, and look at `jitvault audit status`. An unwrap from an address that "
@@ -179,3 +186,12 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     """An error with the exit code of `error` and another message."""
     kind = VaultRefused if isinstance(error, VaultRejected) else type(error)
     return kind(message, hint=hint)
+
+
+def unreadable(task_id: str, error: Exception) -> Unreadable:
+    """That the ledger's record of a task cannot be read, without anything of what was found there."""
+    return Unreadable(f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})")
+
+
+UNREADABLE = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What comes of a row or a document that somebody edited: it need not even be JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         WaitTimedOut,
     )
     from jitvault.services.advance import advance
-    from jitvault.services.view import status_of
+    from jitvault.services.view import readable, status_of
     from jitvault.services.watch import rebuilding
 
     wiring = session.wired()
@@ -52,7 +52,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
                 raise
             file, failure = known, error
     elif fallback.has_ledger(wiring):
-        found = wiring.ledger.file(task)
+        with readable(task):
+            found = wiring.ledger.file(task)
         if found is None:
             raise NotFound(f"there is no task {task}")
         file = found
@@ -64,7 +65,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
     held_up = freeze or rebuilding(wiring.ledger)
-    shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
+    with readable(task):
+        shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
     overview.status({**shown, "published": None}, as_json=json_)
     if failure is not None:
         raise failure
@@ -112,23 +114,36 @@ def report(
 ) -> None:
     """Export one row for each lease, and the signed receipt of a sealed task."""
     from jitvault.cli import output, session
-    from jitvault.errors import NotFound, UsageError, WrongState
-    from jitvault.report.export import as_csv, as_json
-    from jitvault.services.view import REPORT_COLUMNS, report_rows
+    from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState
+    from jitvault.report.export import as_csv
+    from jitvault.services.view import REPORT_COLUMNS, readable, report_rows
 
     wiring = session.wired()
     ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
-    files = [file for name in ids if (file := wiring.ledger.file(name))]
-    if task and not files:
+    rows: list[dict[str, Any]] = []
+    left_out: list[Unreadable] = []
+    for name in ids:
+        try:
+            with readable(name):
+                file = wiring.ledger.file(name)
+                rows += report_rows(file) if file else []
+        except Unreadable as error:
+            left_out.append(error)
+    if task and not rows and not left_out:
         raise NotFound(f"there is no task {task}")
-    rows = report_rows(files)
-    text = as_csv(rows, REPORT_COLUMNS) if format_ is Format.CSV and not json_ else as_json(rows)
+    as_table = format_ is Format.CSV and not json_
+    text = as_csv(rows, REPORT_COLUMNS) if as_table else output.to_json({"leases": rows}) + "\n"
     if receipt is not None and task is None:
         raise UsageError("--receipt needs a TASK")
     with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:
         if receipt_file is not None:
-            signed = files[0].task.receipt
-            if signed is None:
-                raise WrongState(f"task {task} is {files[0].task.state}: its receipt is written when it is sealed")
+            row = wiring.ledger.task(ids[0])
+            if row is None or row.receipt is None:
+                state = row.state if row else "gone"
+                raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")
+            signed = row.receipt
             receipt_file.write(output.to_json(dict(signed)) + "\n")
         output.text(text, out=report_file)
+    if left_out:
+        # what can be read of the others is worth having all the same
+        raise SecurityFinding(f"{len(left_out)} task(s) are not in the report: {left_out[0]}", hint=left_out[0].hint)

@@ -99,8 +99,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
     """What is published of the tasks of a scope; None where nobody can read whether it is one."""
     from jitvault.cli import session
     from jitvault.cli.render import revision_of
-    from jitvault.errors import InvalidInput
-    from jitvault.services.crew import UNREADABLE
+    from jitvault.errors import UNREADABLE
 
     found: dict[str, Published | None] = {}
     for name in wiring.person.documents.names("tasks/"):
@@ -108,7 +107,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
             said = session.published(wiring, name)
             if said and said["state"] != "refused" and scope.covers(revision_of(said).content):
                 found[name] = said
-        except (InvalidInput, *UNREADABLE):
+        except UNREADABLE:
             found[name] = None
     return found
 

@@ -15,7 +15,7 @@ def packed(part: Mapping[str, Any] | None) -> str | None:
 
 
 def unpacked(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A published document as it was before it was packed. Raises ValueError and zlib.error for what never was."""
+    """A published document as it was before it was packed. Raises ValueError and RecursionError for what never was."""
     found = document.get("proof")
     proof = _unpacked(found) if isinstance(found, str) else found
     return {**document, "proof": proof, "receipt": unpacked_receipt(document)}
@@ -28,10 +28,13 @@ def unpacked_receipt(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     try:
         receipt = _unpacked(found)
-    except (ValueError, zlib.error):
+    except (ValueError, RecursionError):
         return None
     return receipt if isinstance(receipt, dict) else None
 
 
 def _unpacked(text: str) -> Any:
-    return json.loads(zlib.decompress(base64.b64decode(text)))
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(text)))
+    except zlib.error as error:
+        raise ValueError(str(error)) from None

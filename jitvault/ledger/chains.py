@@ -9,9 +9,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from jitvault.domain.chain import Event, breaks
+from jitvault.errors import UNREADABLE
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import guards, triggers
@@ -46,11 +47,28 @@ def counts(connection: Connection) -> dict[str, int]:
 def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
     """The tasks whose chain is not whole, each with what is wrong. Holds one task's events at a time."""
     task, event = schema.tasks.c, schema.events.c
+    try:
+        yield from list(_broken(connection))
+    except UNREADABLE:
+        # each by itself says which it is
+        for task_id in list(connection.execute(select(task.task_id).order_by(task.task_id)).scalars()):
+            try:
+                yield from list(_broken(connection, event.task_id == task_id))
+            except UNREADABLE as error:
+                yield task_id, [f"its events cannot be read ({type(error).__name__})"]
+    bare = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
+    for task_id in connection.execute(bare).scalars():
+        yield task_id, ["the task has no events"]
+
+
+def _broken(connection: Connection, *which: ColumnElement[bool]) -> Iterator[tuple[str, list[str]]]:
+    task, event = schema.tasks.c, schema.events.c
     columns = [event[column.name] for column in schema.events.c]
     joined = schema.events.join(schema.tasks, task.task_id == event.task_id)
     query = (
         select(*columns, task.head, task.seq.label("last"), task.state, task.ends_at)
         .select_from(joined)
+        .where(*which)
         .order_by(event.task_id, event.seq)
     )
     rows = connection.execution_options(yield_per=_AT_ONCE).execute(query)
@@ -62,9 +80,6 @@ def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
         problems += _set_by_hand(told)
         if problems:
             yield task_id, problems
-    bare = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
-    for task_id in connection.execute(bare).scalars():
-        yield task_id, ["the task has no events"]
 
 
 def _set_by_hand(told: Sequence[Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import RowMapping
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import ENDED, HOLDING, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.errors import WrongState
+from jitvault.errors import UNREADABLE, WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
@@ -152,8 +152,8 @@ class SqlOrphans:
         with self._db.read() as connection:
             # not all of them at once: there may be millions
             for body, state in connection.execution_options(yield_per=500).execute(query):
-                for entry in json.loads(body).get("access", ()):
-                    found[entry["path"]] = found.get(entry["path"], False) or state in _NOT_OVER
+                for path in _paths(body):
+                    found[path] = found.get(path, False) or state in _NOT_OVER
         return found
 
     def unfinished_operations(self) -> list[OperationRow]:
@@ -200,6 +200,14 @@ class SqlOrphans:
                 first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
                 begun |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
         return [Made(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
+
+
+def _paths(body: bytes) -> list[str]:
+    """Where an approved request has its access. Of one that nobody can read, what templates have is known."""
+    try:
+        return [str(entry["path"]) for entry in json.loads(body)["access"]]
+    except UNREADABLE:
+        return []
 
 
 def _taken_over() -> WrongState:

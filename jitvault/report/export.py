@@ -1,20 +1,14 @@
-"""A report as bytes: JSON for machines, CSV for spreadsheets."""
+"""A report for spreadsheets."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 # a cell that begins with one of these is a formula to a spreadsheet
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """`{"leases": [row, …]}`."""
-    return json.dumps({"leases": [dict(row) for row in rows]}, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

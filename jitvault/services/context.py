@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, Unreadable
 
 if TYPE_CHECKING:
     from jitvault.domain.template import AccessTemplate
@@ -74,10 +74,24 @@ class Worker:
 
     def file(self, task_id: str) -> TaskFile:
         """All that the ledger has of a task that it knows. Raises JitvaultError where it is gone."""
-        file = self.ledger.file(task_id)
+        try:
+            file = self.ledger.file(task_id)
+        except Unreadable as error:
+            self.ledger.finding(task_id, "ledger_edited", str(error), self.now())
+            raise
         if file is None:
             raise JitvaultError(f"task {task_id} vanished from the ledger")
         return file
+
+    def legible(self, task_id: str) -> TaskFile | None:
+        """The same for who looks at many: None for one that is gone, or that was edited so that nobody can read it.
+
+        Whoever looks after that one tells it.
+        """
+        try:
+            return self.ledger.file(task_id)
+        except Unreadable:
+            return None
 
     def is_late(self, after_s: float = 0.0) -> bool:
         """Whether the deadline is over, or will be in `after_s` seconds."""

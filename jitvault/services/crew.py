@@ -8,12 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from jitvault.errors import JitvaultError, SecurityFinding
+from jitvault.errors import UNREADABLE, JitvaultError, SecurityFinding
 from jitvault.services.context import Person, Worker
 
 CONCURRENCY = 4
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What comes of a row that somebody edited."""
 
 
 @dataclass(frozen=True, slots=True)

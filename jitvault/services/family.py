@@ -12,11 +12,10 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from jitvault.domain.lifecycle import State
-from jitvault.errors import JitvaultError, VaultRefused, VaultUnavailable
+from jitvault.errors import UNREADABLE, JitvaultError, VaultRefused, VaultUnavailable
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Worker
-from jitvault.services.crew import UNREADABLE
 from jitvault.services.integrity import check_integrity, is_edited
 from jitvault.services.lineage import LIVING
 from jitvault.services.reasons import ended_above

@@ -10,7 +10,7 @@ from jitvault.domain.ghost import Ghost, explain
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.revision import Revision
 from jitvault.domain.sweep import Class, Found, Owned
-from jitvault.errors import JitvaultError
+from jitvault.errors import UNREADABLE, JitvaultError
 from jitvault.ports.ledger import GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.inventory import Inventory, is_older, owned_lease, owned_token
@@ -29,7 +29,7 @@ def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[F
         owned = owned_lease(row) if isinstance(row, LeaseRow) else owned_token(row)
         if row.task_id not in files:
             # after the look-up: what was ended in the meantime is none
-            again = worker.ledger.file(row.task_id)
+            again = worker.legible(row.task_id)
             if again is None:
                 continue
             files[row.task_id] = again
@@ -101,7 +101,10 @@ def _explained(worker: Worker, inventory: Inventory, file: TaskFile, row: GrantR
 
 def _expiry(worker: Worker, file: TaskFile, lease: LeaseRow) -> datetime | None:
     """When the lease's time was over at the latest, by its role as it is configured; None where that does not say."""
-    entry = Revision.of(file.revision.body).template_of(lease.path)
+    try:
+        entry = Revision.of(file.revision.body).template_of(lease.path)
+    except UNREADABLE:
+        return None
     if entry is None or entry["engine"] not in worker.engines:
         return None
     engine, inside = worker.engines[entry["engine"]], entry["path"].removeprefix(f"{entry['mount']}/")

@@ -19,10 +19,9 @@ from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, RECOVERED, RECOVERED_
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.errors import SecurityFinding
+from jitvault.errors import UNREADABLE, SecurityFinding
 from jitvault.ports.ledger import GrantRow, TaskFile
 from jitvault.services.context import Worker
-from jitvault.services.crew import UNREADABLE
 from jitvault.services.proof import last_said, votes_digest
 
 Published = Mapping[str, Any]
@@ -66,18 +65,22 @@ def check_integrity(worker: Worker, file: TaskFile) -> None:
 
 def is_edited(worker: Worker, file: TaskFile) -> bool:
     """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
-    try:
-        problems = problems_of(worker, file)
-    except UNREADABLE as error:
-        # what was written by hand need not even be JSON
-        problems = [f"its rows cannot be read ({type(error).__name__})"]
-    if problems:
+    if problems := problems_of(worker, file):
         _edited(worker, file, "; ".join(problems))
-    return bool(problems)
+        return True
+    return False
 
 
 def problems_of(worker: Worker, file: TaskFile) -> list[str]:
     """Where the task's rows do not agree with its chain."""
+    try:
+        return _problems(worker, file)
+    except UNREADABLE as error:
+        # what was written by hand need not even be JSON
+        return [f"its rows cannot be read ({type(error).__name__})"]
+
+
+def _problems(worker: Worker, file: TaskFile) -> list[str]:
     problems = [
         *breaks(file.events, head=file.task.head),
         *_states(file),

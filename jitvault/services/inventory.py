@@ -153,7 +153,7 @@ def _open_creates(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
     """
     found = []
     for grant in grants:
-        file = worker.ledger.file(grant.task_id) if grant.issued_at is None and not grant.settled else None
+        file = worker.legible(grant.task_id) if grant.issued_at is None and not grant.settled else None
         if file is None:
             continue
         trail = worker.ledger.trail(file)

@@ -19,8 +19,8 @@ from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Scope
 from jitvault.errors import (
+    UNREADABLE,
     Denied,
-    InvalidInput,
     JitvaultError,
     LedgerUnavailable,
     NotConfirmed,
@@ -31,7 +31,7 @@ from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.advance import advance
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
-from jitvault.services.crew import UNREADABLE, Crew, Hand, Tell
+from jitvault.services.crew import Crew, Hand, Tell
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
 from jitvault.services.proof import proof_of, rung_of, unproven_because
@@ -117,7 +117,7 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
             if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
                 continue
             covered = scope.covers(Revision.of(base64.b64decode(said["body"])).content)
-        except (InvalidInput, *UNREADABLE):
+        except UNREADABLE:
             found.append(unreadable(task_id))
             continue
         if covered:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from threading import Event, Thread
 
 from jitvault.domain.notice import Notice, next_pause
 from jitvault.domain.revision import Revision
-from jitvault.errors import JitvaultError
+from jitvault.errors import UNREADABLE, JitvaultError
 from jitvault.ports.clock import Clock
 from jitvault.ports.ledger import Ledger
 from jitvault.ports.notices import Messenger
@@ -87,10 +88,16 @@ class Teller:
             "task_id": notice.task_id,
             **notice.body,
         }
-        file = self._ledger.file(notice.task_id) if notice.task_id else None
+        # what happened to a task whose rows nobody can read is told all the same
+        with suppress(*UNREADABLE):
+            return {**told, **self._parties(notice.task_id)}
+        return told
+
+    def _parties(self, task_id: str | None) -> dict[str, object]:
+        file = self._ledger.file(task_id) if task_id else None
         if file is None:
-            return told
+            return {}
         content = Revision.of(file.revision.body).content
         obligations = last_said(file).get("obligations") or {}
         parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
-        return {**told, **parties, "risk": content["risk"], "notify": list(obligations.get("notify", ()))}
+        return {**parties, "risk": content["risk"], "notify": list(obligations.get("notify", ()))}

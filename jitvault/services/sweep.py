@@ -122,7 +122,7 @@ def _look(worker: Worker, claim: int | None) -> Swept:
 def _closed(worker: Worker, inventory: Inventory) -> Iterator[Closed]:
     """What was closed without proof stays to be seen, and is nobody's to end: what Vault has of it is an orphan."""
     for task in inventory.tasks.values():
-        file = worker.ledger.file(task.task_id) if task.state is State.UNVERIFIED else None
+        file = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
         forced = forced_of(file) if file else None
         if file and forced:
             tokens = [g.accessor_hmac or g.grant_id for g in file.grants if g.verdict is Verdict.UNVERIFIABLE]

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
-from jitvault.errors import JitvaultError
+from jitvault.domain.scope import Word
+from jitvault.errors import UNREADABLE, JitvaultError
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
@@ -38,9 +39,11 @@ def tripped(worker: Worker, seen: dict[str, int], go_on: Callable[[], bool] = la
             break
         seen.pop(task_id, None)
         seen[task_id] = held[task_id]
-        file = worker.ledger.file(task_id)
-        if file and (trips := watch(worker, file)):
-            found[task_id] = trips[0].message
+        # a row that nobody can read stops this for no other; whoever looks after it, as it is due, tells that
+        with suppress(*UNREADABLE):
+            file = worker.ledger.file(task_id)
+            if file and (trips := watch(worker, file)):
+                found[task_id] = trips[0].message
     return found
 
 
@@ -48,12 +51,18 @@ def covered(worker: Worker) -> Reasons:
     """The held tasks that are frozen by operators."""
     words, found = freezes(worker), dict[str, str]()
     for task_id in worker.ledger.held() if words else ():
-        file = worker.ledger.file(task_id)
-        content = Revision.of(file.revision.body).content if file else None
-        word = next((word for word in words if content and word.scope.covers(content)), None)
-        if word is not None:
+        if (word := next((word for word in words if _covers(worker, word, task_id)), None)) is not None:
             found[task_id] = f"{word.by} froze {word.scope}: {word.reason}"
     return found
+
+
+def _covers(worker: Worker, word: Word, task_id: str) -> bool:
+    """Whether a freeze covers a task; one that nobody can read is by any."""
+    try:
+        file = worker.ledger.file(task_id)
+        return file is not None and word.scope.covers(Revision.of(file.revision.body).content)
+    except UNREADABLE:
+        return True
 
 
 def end_all(worker: Worker, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from jitvault.domain.delegation import above_of
@@ -11,6 +12,7 @@ from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
+from jitvault.errors import UNREADABLE, Unreadable, unreadable
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
 from jitvault.services.ended import ended_of, forced_of, uncounted_of, withdrawn_by
@@ -58,6 +60,17 @@ REPORT_COLUMNS = (
     "token_verdict",
     "findings",
 )
+
+
+@contextmanager
+def readable(task_id: str) -> Iterator[None]:
+    """Raise Unreadable where what the ledger has of a task is nothing that jitvault ever wrote."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(task_id, error) from None
 
 
 def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Sequence[str] = ()) -> dict[str, Any]:
@@ -185,46 +198,44 @@ def _dead_at(lease: LeaseRow) -> str | None:
     return lease.dead_at.isoformat() if lease.dead_at and gone else None
 
 
-def report_rows(files: Iterable[TaskFile]) -> list[dict[str, Any]]:
+def report_rows(file: TaskFile) -> list[dict[str, Any]]:
     """One row a lease; a task whose agent read nothing has one row without a lease."""
-    rows = []
-    for file in files:
-        task, revision = file.task, Revision.of(file.revision.body)
-        content = revision.content
-        token = file.grants[-1] if file.grants else None
-        common = {
-            "task_id": task.task_id,
-            "revision": task.revision,
-            "digest": task.digest,
-            "state": task.state.value,
-            "end_reason": task.end_reason.value if task.end_reason else None,
-            "requester": content["requester"]["name"],
-            "agent": content["agent"]["name"],
-            "owner": content["owner"]["name"],
-            "parent": task.parent,
-            "delegation": above_of(content),
-            "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
-            "withdrawn_by": withdrawn_by(file),
-            **_ended(file),
-            "token_verdict": token.verdict.value if token else None,
-            "requested_ttl_s": token.requested_ttl_s if token else None,
-            "ttl_s": token.ttl_s if token else None,
-            "ends_at": task.ends_at.isoformat() if task.ends_at else None,
-            "extended_s": sum(one["seconds"] for one in extensions_of(file)),
-            "findings": [found["rule"] for found in file.findings],
+    task, revision = file.task, Revision.of(file.revision.body)
+    content = revision.content
+    token = file.grants[-1] if file.grants else None
+    common = {
+        "task_id": task.task_id,
+        "revision": task.revision,
+        "digest": task.digest,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "requester": content["requester"]["name"],
+        "agent": content["agent"]["name"],
+        "owner": content["owner"]["name"],
+        "parent": task.parent,
+        "delegation": above_of(content),
+        "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
+        "withdrawn_by": withdrawn_by(file),
+        **_ended(file),
+        "token_verdict": token.verdict.value if token else None,
+        "requested_ttl_s": token.requested_ttl_s if token else None,
+        "ttl_s": token.ttl_s if token else None,
+        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+        "extended_s": sum(one["seconds"] for one in extensions_of(file)),
+        "findings": [found["rule"] for found in file.findings],
+    }
+    none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
+    leases = [
+        {
+            "template": (revision.template_of(lease.path) or {}).get("template"),
+            "path": lease.path,
+            "lease_id": lease.lease_id,
+            "issued_at": lease.issued_at.isoformat(),
+            "dead_at": _dead_at(lease),
+            "verdict": lease.verdict.value,
+            "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
         }
-        none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
-        leases = [
-            {
-                "template": (revision.template_of(lease.path) or {}).get("template"),
-                "path": lease.path,
-                "lease_id": lease.lease_id,
-                "issued_at": lease.issued_at.isoformat(),
-                "dead_at": _dead_at(lease),
-                "verdict": lease.verdict.value,
-                "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
-            }
-            for lease in file.leases
-        ]
-        rows += [{**common, **lease} for lease in leases or [{**none, "checks": []}]]
+        for lease in file.leases
+    ]
+    rows = [{**common, **lease} for lease in leases or [{**none, "checks": []}]]
     return [{name: row[name] for name in REPORT_COLUMNS} for row in rows]

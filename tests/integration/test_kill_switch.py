@@ -113,7 +113,13 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
     ((body,),) = rig.rows("SELECT body FROM revisions WHERE task_id = ?", edited.task.task_id)
     edit = "UPDATE revisions SET body = ? WHERE task_id = ?"
     rig.sql(edit, b"[", edited.task.task_id)
-    documents = {"h-1": {"body": 5}, "h-2": {"body": "eA=="}, "h-3": {"body": "W10="}, "h-4": {"state": ["active"]}}
+    documents = {
+        "h-1": {"body": 5},
+        "h-2": {"body": "eA=="},
+        "h-3": {"body": "W10="},
+        "h-4": {"state": ["active"]},
+        "h-5": {"proof": "eA=="},
+    }
     for name, said in documents.items():
         rig.put(f"tasks/{name}", {"state": "active", "body": "", **said})
     try:

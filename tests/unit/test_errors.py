@@ -35,6 +35,7 @@ KINDS = {
     "AuditLagging": "AuditUntrusted",
     "AuditMissing": "AuditUntrusted",
     "Frozen": "SecurityFinding",
+    "Unreadable": "SecurityFinding",
     "NotFound": "WrongState",
     "Overtaken": "WrongState",
     "VaultRejected": "VaultRefused",
