@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from jitvault.cli import output
 from jitvault.cli.output import to_json
 from jitvault.cli.sandbox import SPEC, sandbox
@@ -140,7 +142,8 @@ class _Story:
         self.console.print(f"{who}$ jitvault {typed}", style="dim")
         wants_json = self.as_json and "--out" not in command
         answer, shown = self.run(who, *command, *(["--json"] if wants_json else []), code=code)
-        self.console.out(shown.rstrip())
+        # in the colours that the command chose itself
+        self.console.print(Text.from_ansi(shown.rstrip()), soft_wrap=True)
         self.steps.append({"title": title, "who": who, "command": typed, "exit_code": code, "answer": answer})
         return answer
 

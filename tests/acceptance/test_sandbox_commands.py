@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from jitvault.cli import output
+from jitvault.cli.demo import _Story
+from jitvault.sandbox.world import World
+
 VARIABLES = {
     *("VAULT_ADDR", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE", "JITVAULT_ADMIN_TOKEN", "JITVAULT_WORKER_TOKEN"),
     *("JITVAULT_OPERATOR_TOKEN", "JITVAULT_APPROVER_1_TOKEN", "JITVAULT_APPROVER_2_TOKEN", "JITVAULT_AGENT_TOKEN"),
@@ -183,3 +187,14 @@ def test_two_demos_at_once_each_give_a_sealed_task_with_report_and_receipt(direc
         assert envelope["signatures"] and envelope["payload"]
         left = {path.name for path in Path(home / "tmp").iterdir()}
         assert left == {Path(told["report"]).parent.name}, "nothing stays but what is told"
+
+
+def test_the_demo_shows_a_command_in_the_colours_that_it_has_on_a_terminal(
+    world: World, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    story = _Story(world, variables, output.console(), as_json=False)
+    story.step("What can be asked for", "operator", "templates", "list")
+    shown = capsys.readouterr().out
+    assert "postgres-readonly" in shown
+    assert "\x1b[1m" in shown and r"\x1b" not in shown
