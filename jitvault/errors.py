@@ -35,6 +35,8 @@ ever carries a secret: no token, no password, no response body.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -188,10 +190,17 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     return kind(message, hint=hint)
 
 
-def unreadable(task_id: str, error: Exception) -> Unreadable:
-    """That the ledger's record of a task cannot be read, without anything of what was found there."""
-    return Unreadable(f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})")
-
-
 UNREADABLE = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What comes of a row or a document that somebody edited: it need not even be JSON."""
+
+
+@contextmanager
+def readable(task_id: str) -> Iterator[None]:
+    """Raise Unreadable, without anything of what was found, where the ledger's record of a task cannot be read."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except UNREADABLE as error:
+        said = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
+        raise Unreadable(said) from None

@@ -35,9 +35,10 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         VaultRefused,
         VaultUnavailable,
         WaitTimedOut,
+        readable,
     )
     from jitvault.services.advance import advance
-    from jitvault.services.view import readable, status_of
+    from jitvault.services.view import status_of
     from jitvault.services.watch import rebuilding
 
     wiring = session.wired()
@@ -114,9 +115,9 @@ def report(
 ) -> None:
     """Export one row for each lease, and the signed receipt of a sealed task."""
     from jitvault.cli import output, session
-    from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState
+    from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState, readable
     from jitvault.report.export import as_csv
-    from jitvault.services.view import REPORT_COLUMNS, readable, report_rows
+    from jitvault.services.view import REPORT_COLUMNS, report_rows
 
     wiring = session.wired()
     ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]

@@ -67,7 +67,7 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
             said = row["error"] or f"is {row['state']}"
             console.print(f"  {row['task_id']}: {said}", style="red", soft_wrap=True)
     proven = sum(result.proven for result in results)
-    console.print(f"{proven} of {len(rows)} tasks are ended and proven" if rows else "No task of it holds access")
+    console.print(f"{proven} of {len(rows)} tasks are ended and proven" if rows else "There was no task to end")
 
 
 def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:

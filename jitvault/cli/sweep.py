@@ -54,7 +54,7 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     _part(console, "Ghosts: alive in the ledger, and gone in Vault", found["ghosts"], _ghost(found["advanced"]))
     _part(console, "Irrevocable: of a task, and Vault has given up", found["irrevocable"], _irrevocable)
     _part(console, "Closed without proof: nothing more is done about these", found["closed"], _closed)
-    _part(console, "Not judged: too young, or an act is open", found["waiting"], _waiting)
+    _part(console, "Not judged: too young, an act is open, or its record cannot be read", found["waiting"], _waiting)
     notes = {f"may not list {path}": "what is there was not looked at" for path in found["unread"]}
     if looked["not_judged"]:
         notes["too many"] = f"{looked['not_judged']} were listed and not looked up"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HANDED_ON, HOLDING, OVER, RECOVERED, State, check_move
 from jitvault.domain.observation import Kind
-from jitvault.errors import LedgerUnavailable, WrongState, unreadable
+from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
@@ -110,14 +109,6 @@ _IS_LONG = (
 )
 
 
-@contextmanager
-def _readable(task_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise unreadable(task_id, error) from None
-
-
 class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
@@ -204,12 +195,12 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             return list(connection.execute(select(task.task_id).where(schema.IS_OPEN, task.state.in_(open_))).scalars())
 
     def file(self, task_id: str) -> TaskFile | None:
-        with self._db.read() as connection, _readable(task_id):
+        with self._db.read() as connection, readable(task_id):
             return _file(connection, task_id)
 
     def file_again(self, file: TaskFile) -> TaskFile:
         task_id = file.task.task_id
-        with self._db.read() as connection, _readable(task_id):
+        with self._db.read() as connection, readable(task_id):
             # all that changes a task moves its version, but for what was found about it
             if _task(connection, task_id) == file.task:
                 return replace(file, findings=_findings(connection, task_id))

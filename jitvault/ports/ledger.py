@@ -252,7 +252,9 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Pr
         """The tasks that may still be granted, those with an issue that did not finish included."""
         ...
 
-    def file(self, task_id: str) -> TaskFile | None: ...
+    def file(self, task_id: str) -> TaskFile | None:
+        """All of a task. Raises Unreadable where somebody edited it so that it cannot be read."""
+        ...
 
     def file_again(self, file: TaskFile) -> TaskFile:
         """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.

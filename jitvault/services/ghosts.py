@@ -10,7 +10,7 @@ from jitvault.domain.ghost import Ghost, explain
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.revision import Revision
 from jitvault.domain.sweep import Class, Found, Owned
-from jitvault.errors import UNREADABLE, JitvaultError
+from jitvault.errors import UNREADABLE, JitvaultError, Unreadable
 from jitvault.ports.ledger import GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.inventory import Inventory, is_older, owned_lease, owned_token
@@ -29,7 +29,11 @@ def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[F
         owned = owned_lease(row) if isinstance(row, LeaseRow) else owned_token(row)
         if row.task_id not in files:
             # after the look-up: what was ended in the meantime is none
-            again = worker.legible(row.task_id)
+            try:
+                again = worker.ledger.file(row.task_id)
+            except Unreadable as error:
+                waiting.append(_waiting(owned, str(error)))
+                continue
             if again is None:
                 continue
             files[row.task_id] = again

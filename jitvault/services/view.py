@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jitvault.domain.delegation import above_of
@@ -12,7 +11,6 @@ from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.errors import UNREADABLE, Unreadable, unreadable
 from jitvault.ports.ledger import LeaseRow, TaskFile, TaskRow
 from jitvault.ports.record import Freeze
 from jitvault.services.ended import ended_of, forced_of, uncounted_of, withdrawn_by
@@ -60,17 +58,6 @@ REPORT_COLUMNS = (
     "token_verdict",
     "findings",
 )
-
-
-@contextmanager
-def readable(task_id: str) -> Iterator[None]:
-    """Raise Unreadable where what the ledger has of a task is nothing that jitvault ever wrote."""
-    try:
-        yield
-    except Unreadable:
-        raise
-    except UNREADABLE as error:
-        raise unreadable(task_id, error) from None
 
 
 def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Sequence[str] = ()) -> dict[str, Any]:

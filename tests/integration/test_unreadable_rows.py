@@ -69,3 +69,11 @@ def test_it_is_no_bug_of_any_command(rig: Rig, spec: Spec, edited: str) -> None:
     rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "x")
     for command in (["complete", edited], ["revoke", edited, "--reason", "x"], ["extend", edited, "--for", "5m"]):
         rig("operator", *command, *(["--reason", "x"] if command[0] == "extend" else []), code=None)
+
+
+@pytest.mark.parametrize("edited", ["an event that is no JSON"], indirect=True)
+def test_a_sweep_says_what_it_could_not_judge(rig: Rig, edited: str) -> None:
+    (token,) = rig.task_tokens(edited)
+    rig.admin.write("auth/token/revoke-accessor", {"accessor": token["accessor"]})
+    waiting = rig("operator", "sweep", code=None).json["waiting"]
+    assert [one for one in waiting if "cannot be read" in one["why"]]
