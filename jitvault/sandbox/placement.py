@@ -48,13 +48,16 @@ class Placement:
             self.remove_home()
 
 
-def place(directory: Path, *, owner: object) -> Placement:
+def place(directory: Path, *, owner: object, installed: Path | None = None) -> Placement:
     """Everything in `directory` if the server's user can enter it, else in a new temporary directory.
+
+    `installed` is an installation of the system, which every user can run; without it the wheel's is taken.
 
     Raises:
         UsageError: the wheel is not installed, or we are root and no user or directory fits.
     """
-    installed = find_programs()
+    of_the_wheel = installed is None
+    installed = installed or find_programs()
     account = server_account()
     if account is None:
         return Placement(directory, installed, None)
@@ -68,7 +71,9 @@ def place(directory: Path, *, owner: object) -> Placement:
             f"PostgreSQL does not run as root, and the user {account.name} cannot enter {home.parent}",
             hint="Run the sandbox as a normal user, or set TMPDIR to a directory that every user can enter.",
         )
-    programs = installed if runnable(installed, account) else copy_programs(installed, home / "programs")
+    programs = (
+        installed if not of_the_wheel or runnable(installed, account) else copy_programs(installed, home / "programs")
+    )
     return Placement(home, programs, account, remove_home)
 
 

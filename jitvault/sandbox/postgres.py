@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -33,12 +34,19 @@ _SETTINGS = {
     "max_wal_senders": "0",
     # Small: no process or memory that a demo does not need.
     "shared_buffers": "32MB",
-    "io_method": "sync",
     "autovacuum": "off",
     # A statement that fails may be CREATE ROLE … PASSWORD: no statement goes to the log.
     "log_min_error_statement": "panic",
     "log_statement": "none",
 }
+# what PostgreSQL 15 does not know
+_NEW_SETTINGS = {
+    "io_method": "sync",
+    # for those with pg_use_reserved_connections: Vault's login and the probe's
+    "reserved_connections": "10",
+}
+_IN_WHEEL = 18
+_KNOWS_NEW_SETTINGS = 18
 
 _LOCK_FILE_STATUS = 7  # the line of postmaster.pid, from 0, that says `ready`
 
@@ -57,8 +65,20 @@ class Postgres(Server):
     # After a kill its sessions need some milliseconds to notice and end.
     passing_troubles: ClassVar[tuple[str, ...]] = ("pre-existing shared memory block",)
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        programs: Path | None = None,
+        major: int = _IN_WHEEL,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """The server of the wheel, or of version `major` whose `bin` is in `programs`; `settings` come on top."""
         super().__init__(directory, log_name="postgres.log")
+        self.major = major
+        self._programs = programs
+        newer = _NEW_SETTINGS if major >= _KNOWS_NEW_SETTINGS else {}
+        self._settings = {**_SETTINGS, **newer, **(settings or {})}
         self.superuser_password = secrets.token_urlsafe(24)
         self._placement: Placement | None = None
 
@@ -97,7 +117,7 @@ class Postgres(Server):
                 f"{self.directory} holds the data of another PostgreSQL, and its password is gone",
                 hint="Use an empty directory.",
             )
-        self._placement = place(self.directory, owner=self)
+        self._placement = place(self.directory, owner=self, installed=self._programs)
         try:
             self._initdb(deadline)
         except BaseException:
@@ -140,7 +160,7 @@ class Postgres(Server):
         )
 
     def _command(self) -> Command:
-        settings = {**_SETTINGS, "listen_addresses": self.host, "port": str(self.port)}
+        settings = {**self._settings, "listen_addresses": self.host, "port": str(self.port)}
         options = (f"--{name}={value}" for name, value in settings.items())
         return self._run("postgres", "-D", str(self._placed.data), *options)
 

@@ -25,29 +25,88 @@ _TABLE = """
         id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, customer text, item text, quantity integer
     )
 """
+# whoever is in no group may not even connect: a login whose group was taken away does not come back
+CLOSED = (
+    "REVOKE CONNECT, TEMPORARY ON DATABASE app FROM PUBLIC",
+    "REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC",
+    "GRANT CONNECT ON DATABASE app TO vault_manager, jitvault_probe",
+)
 READONLY = (
     "CREATE ROLE app_readonly NOLOGIN",
+    "GRANT CONNECT ON DATABASE app TO app_readonly",
     "GRANT USAGE ON SCHEMA public TO app_readonly",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO app_readonly",
     "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO app_readonly",
 )
 READWRITE = (
     "CREATE ROLE app_readwrite NOLOGIN",
+    "GRANT CONNECT ON DATABASE app TO app_readwrite",
     "GRANT USAGE ON SCHEMA public TO app_readwrite",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_readwrite",
     "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO app_readwrite",
 )
 CREATION = (
-    """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';""",
-    """GRANT %s TO "{{name}}";""",
+    """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' CONNECTION LIMIT 20;""",
+    """GRANT %s TO "{{name}}" WITH INHERIT TRUE, SET FALSE;""",
 )
-# what was begun and did not come to its end has to be possible once more
-REVOCATION = (
-    """DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{{name}}') """
-    """THEN ALTER ROLE "{{name}}" NOLOGIN; END IF; END $$;""",
-    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = '{{name}}';",
-    'DROP ROLE IF EXISTS "{{name}}";',
+# before PostgreSQL 16 nothing forbids a member to SET ROLE
+CREATION_15 = (CREATION[0], """GRANT %s TO "{{name}}";""")
+
+# A revocation has four parts. Each part is committed before the next one begins, so that a later part that fails takes
+# nothing back. Each part may meet a role that is gone, and may be run again. The templates' comments give the reasons.
+_LIMITS = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';"
+_EXISTS = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{{name}}')"
+_TERMINATE = (
+    "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
+    "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+    "WHERE usename OPERATOR(pg_catalog.=) '{{name}}';"
 )
+_LEAVE_GROUPS = (
+    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
+    "DO $$ DECLARE held pg_catalog.name; BEGIN "
+    "FOR held IN SELECT g.rolname FROM pg_catalog.pg_auth_members AS m "
+    "JOIN pg_catalog.pg_roles AS g ON g.oid OPERATOR(pg_catalog.=) m.roleid "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.member "
+    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}' LOOP "
+    "BEGIN EXECUTE pg_catalog.format('REVOKE %I FROM %I', held, '{{name}}'); "
+    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
+    "END LOOP; END $$; COMMIT AND CHAIN;"
+)
+_CLOSE_LOGIN = (
+    f"{_LIMITS} SET LOCAL lock_timeout = '50ms'; "
+    f"DO $$ BEGIN FOR turn IN 1..30 LOOP {_TERMINATE} "
+    f"""BEGIN IF {_EXISTS} THEN ALTER ROLE "{{{{name}}}}" NOLOGIN; END IF; EXIT; """
+    "EXCEPTION WHEN OTHERS THEN IF turn OPERATOR(pg_catalog.=) 30 THEN RAISE; END IF; END; "
+    "END LOOP; END $$; COMMIT AND CHAIN;"
+)
+_END_SESSIONS = (
+    f"{_LIMITS} "
+    f"DO $$ BEGIN FOR turn IN 1..40 LOOP {_TERMINATE} EXIT WHEN NOT FOUND; "
+    "IF turn OPERATOR(pg_catalog.=) 40 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
+    "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
+)
+_DROP_LOGIN = (
+    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "
+    f"DO $$ BEGIN FOR turn IN 1..3 LOOP EXIT WHEN NOT {_EXISTS}; "
+    """BEGIN GRANT "{{name}}" TO CURRENT_USER; DROP OWNED BY "{{name}}"; """
+    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
+    """BEGIN DROP ROLE IF EXISTS "{{name}}"; EXIT; """
+    "EXCEPTION WHEN internal_error THEN IF turn OPERATOR(pg_catalog.=) 3 THEN RAISE; END IF; END; "
+    "END LOOP; END $$;"
+)
+REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _DROP_LOGIN)
+
+# of Vault's login and of the probe's: what they run finds nothing in a schema that others may write to, and waits for
+# nobody for long
+SETTINGS = (
+    "SET search_path = pg_catalog, pg_temp",
+    "SET lock_timeout = '1s'",
+    "SET statement_timeout = '10s'",
+)
+# each revocation that the target keeps waiting holds one of them; Vault's default is four
+MAX_OPEN_CONNECTIONS = 20
+_SET_FALSE_SINCE = 16
+"""The first version of PostgreSQL whose GRANT of a role has `INHERIT` and `SET`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +132,7 @@ def create(postgres: Postgres) -> Logins:
             server.execute(f"CREATE DATABASE {DATABASE} STRATEGY wal_log")
         with psycopg.connect(postgres.dsn(DATABASE)) as database:
             _fill(database)
-            _create_logins(database, logins)
+            _create_logins(database, logins, modern=postgres.major >= _SET_FALSE_SINCE)
     except psycopg.Error as error:
         # not the error's own words: a statement in it can hold a password
         raise VaultUnavailable(
@@ -96,9 +155,11 @@ def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
             ),
             "username": "vault_manager",
             "password": logins.manager.reveal(),
+            "max_open_connections": MAX_OPEN_CONNECTIONS,
             "allowed_roles": ["app-readonly", "app-readwrite"],
         },
     )
+    creation = CREATION if postgres.major >= _SET_FALSE_SINCE else CREATION_15
     for kind in ("readonly", "readwrite"):
         admin.write(
             f"database/roles/{DATABASE}-{kind}",
@@ -106,7 +167,7 @@ def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
                 "db_name": DATABASE,
                 "default_ttl": "15m",
                 "max_ttl": "1h",
-                "creation_statements": [CREATION[0], CREATION[1] % f"{DATABASE}_{kind}"],
+                "creation_statements": [creation[0], creation[1] % f"{DATABASE}_{kind}"],
                 "revocation_statements": list(REVOCATION),
             },
         )
@@ -126,7 +187,7 @@ def _fill(database: psycopg.Connection[tuple[object, ...]]) -> None:
         database.execute(statement.encode())
 
 
-def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Logins) -> None:
+def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Logins, *, modern: bool) -> None:
     from psycopg import sql
 
     for role, rights, password in (
@@ -135,8 +196,15 @@ def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Log
     ):
         create_role = sql.SQL("CREATE ROLE {} {} PASSWORD {}")
         database.execute(create_role.format(sql.Identifier(role), sql.SQL(rights), sql.Literal(password.reveal())))
+        for setting in SETTINGS:
+            database.execute(f"ALTER ROLE {role} {setting}".encode())
         database.execute(f"GRANT pg_signal_backend TO {role}".encode())
+        if modern:
+            # they get in where agents took all other connections
+            database.execute(f"GRANT pg_use_reserved_connections TO {role}".encode())
     for group in ("app_readonly", "app_readwrite"):
-        # PostgreSQL 16 and newer: it can give the group away and not use it
-        grant = f"GRANT {group} TO vault_manager WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
-        database.execute(grant.encode())
+        # it can give the group away and not use it
+        how = "ADMIN TRUE, INHERIT FALSE, SET FALSE" if modern else "ADMIN OPTION"
+        database.execute(f"GRANT {group} TO vault_manager WITH {how}".encode())
+    for statement in CLOSED:
+        database.execute(statement.encode())

@@ -83,7 +83,8 @@ def _target_says(ended: dict[str, Any]) -> str:
 def test_a_role_that_owns_something_is_not_revoked_and_not_forgotten(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    # in another database, where Vault's login cannot remove it
+    with psycopg.connect(rig.world.servers.postgres.dsn(), autocommit=True) as target:
         target.execute(f'CREATE SCHEMA kept AUTHORIZATION "{held.login["user"]}"'.encode())
         ended = complete(rig, file.stem, code=6)
         assert ended["leases"][0]["verdict"] == "revoke_failed"
@@ -207,13 +208,13 @@ def test_what_goes_with_its_token_a_moment_later_is_waited_for_and_alarms_nobody
 
 
 def test_a_credential_in_a_wrapping_whose_lease_lives_on_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
-    """Its role owns something, so Vault cannot end it, and nobody knows its lease."""
+    """Its role owns something elsewhere, so Vault cannot drop it, and nobody knows its lease."""
     file = spec()
     held = rig.use(rig.granted(file), read=False)
     before, leases = rig.database_roles(), _listed(rig, LEASE)
     wrapped_read(rig, held)
     (login,) = rig.database_roles() - before
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.world.servers.postgres.dsn(), autocommit=True) as target:
         target.execute(f'CREATE SCHEMA mine AUTHORIZATION "{login}"'.encode())
         for _ in range(2):
             complete(rig, file.stem, code=6)

@@ -106,7 +106,7 @@ def test_the_probe_sees_sessions_and_no_data(world: World, admin: Vault) -> None
     with psycopg.connect(answer["data"]["data"]["dsn"], autocommit=True) as probe:
         assert probe.execute("SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL").fetchone()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            probe.execute("SELECT * FROM orders")
+            probe.execute("SELECT * FROM public.orders")
 
 
 def test_the_superuser_reaches_the_target(world: World) -> None:
