@@ -168,10 +168,15 @@ def _create_entities(admin: Vault) -> dict[str, str]:
 
 
 def _create_user(address: str, admin_token: Secret, name: str, password: str) -> None:
-    """People get their policies from their groups; the worker has its one policy and no group."""
+    """People and agents get their policies from their groups; the worker has its one policy and no group.
+
+    The worker and the agents do not get Vault's `default` policy, which lets its holder renew any lease.
+    """
     body = {"password": password, "token_type": "service", "token_ttl": TOKEN_TTL, "token_max_ttl": TOKEN_TTL}
+    if name in ("worker", *MEMBERS["jitvault-agents"]):
+        body |= {"token_no_default_policy": "true"}
     if name == "worker":
-        body |= {"token_policies": "jitvault-worker", "token_no_default_policy": "true"}
+        body |= {"token_policies": "jitvault-worker"}
     admin = Vault(Connection(address), admin_token)
     admin.write(f"auth/userpass/users/{name}", body)
     admin.close()

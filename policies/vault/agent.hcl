@@ -51,3 +51,30 @@ path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
+
+# The agent's own login: renewed while it works, revoked when it is done.
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+
+# How long a credential lives is the worker's to say. Vault's `default` policy lets everybody renew every lease whose id
+# they know, by either of these paths; a denial in one of a token's policies beats what the others allow.
+path "sys/leases/renew" {
+  capabilities = ["deny"]
+}
+
+path "sys/leases/renew/*" {
+  capabilities = ["deny"]
+}
+
+path "sys/renew" {
+  capabilities = ["deny"]
+}
+
+path "sys/renew/*" {
+  capabilities = ["deny"]
+}

@@ -363,6 +363,27 @@ def test_no_role_can_do_the_work_of_another(world: World) -> None:
     assert not wrong
 
 
+def test_an_agent_renews_no_lease_whatever_else_its_token_allows(world: World, admin: Caller) -> None:
+    """Vault's `default` allows `sys/leases/renew`, HashiCorp's also `sys/renew`, of every lease whose id is known."""
+    lease_id = lease(admin, "app-readonly")
+    answers = {}
+    for policies in (("default",), ("default", "jitvault-agent")):
+        made = admin("PUT", "auth/token/create", {"policies": policies, "ttl": "60s"}).json()
+        asked = Caller(world.address, made["auth"]["client_token"])("PUT", "sys/leases/renew", {"lease_id": lease_id})
+        answers[policies] = asked.status_code
+    admin("PUT", "sys/leases/revoke", {"lease_id": lease_id})
+    assert list(answers.values()) == [200, 403]
+
+    paths = ["sys/leases/renew", f"sys/leases/renew/{lease_id}", "sys/renew", f"sys/renew/{lease_id}"]
+    rules = "".join(f'path "{path}" {{ capabilities = ["update"] }}\n' for path in (*paths[::2], "sys/*"))
+    admin("PUT", "sys/policies/acl/wide", {"policy": rules})
+    made = admin("PUT", "auth/token/create", {"policies": ["wide", "jitvault-agent"], "ttl": "60s"}).json()
+    body = {"token": made["auth"]["client_token"], "paths": paths}
+    found = admin("PUT", "sys/capabilities", body).json()
+    admin("DELETE", "sys/policies/acl/wide")
+    assert [found[path] for path in paths] == [["deny"]] * 4
+
+
 def test_a_person_of_two_roles_has_both(world: World, admin: Caller) -> None:
     ids = world.entity_ids
     both = caller(world, "operator-2")

@@ -35,7 +35,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 def test_a_mutation_still_applies(mutation: Mutation) -> None:
     assert mutation.why_stale(ROOT) == ""
     text = (ROOT / mutation.file).read_text().replace(mutation.old, mutation.new)
-    ast.parse(text)
+    if mutation.file.endswith(".py"):
+        ast.parse(text)
     for test in mutation.tests:
         file, _, name = test.partition("::")
         assert not name or f"def {name}(" in (ROOT / file).read_text()
