@@ -77,7 +77,7 @@ class PkiEngine:
             f"{mount}/issuer/*",
         )
 
-    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+    def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
         """`where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
         certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL (`crl`).
         """

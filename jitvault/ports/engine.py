@@ -65,10 +65,11 @@ class Engine(Protocol):
         """The paths that `snapshot` reads."""
         ...
 
-    def probe(self, where: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Probed]:
+    def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
         """Ask the target about each credential, by the name that it knows it by, ending what is still open.
 
-        `where` is the probe's document below `jitvault/probes/`; its `dsn` says how to reach the target. Raises
+        With `look_only` nothing is ended: for a credential that may still be in use. `where` is the probe's document
+        below `jitvault/probes/`; its `dsn` says how to reach the target. Raises
         NotConfirmed where it cannot be asked, UsageError where this machine lacks something for it.
         """
         ...

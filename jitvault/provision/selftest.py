@@ -238,7 +238,7 @@ class _Trial:
     def _probe(self, n: int, *, alive: bool, sessions: int = 0) -> None:
         """Whether the probe sees the credential as it has to be: alive with its sessions, or dead without any."""
         try:
-            found = self._engine.probe(self._where, [self._name])[self._name]
+            found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
             self.note(n, ok=False, evidence=str(error))
             return
@@ -305,7 +305,7 @@ class _Trial:
         if self._dead:
             return False
         try:
-            found = self._engine.probe(self._where, [self._name])[self._name]
+            found = self._engine.probe(self._where, [self._name], look_only=True)[self._name]
         except JitvaultError:
             return False
         return found.seen and not found.refused

@@ -46,7 +46,7 @@ READWRITE = (
     "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO app_readwrite",
 )
 CREATION = (
-    """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' CONNECTION LIMIT 20;""",
+    """CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' CONNECTION LIMIT 10;""",
     """GRANT %s TO "{{name}}" WITH INHERIT TRUE, SET FALSE;""",
 )
 # before PostgreSQL 16 nothing forbids a member to SET ROLE

@@ -183,7 +183,7 @@ class Play:
         self.tasks[n].owned.clear()
 
     def _at_target(self, statement: str, name: str) -> None:
-        with psycopg.connect(self.rig.world.target_dsn, autocommit=True) as target:
+        with psycopg.connect(self.rig.elsewhere, autocommit=True) as target:
             target.execute(sql.SQL(statement).format(name=sql.Identifier(name)))  # type: ignore[arg-type]
 
     # -- what has to hold ----------------------------------------------------------------------------------------

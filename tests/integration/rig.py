@@ -83,6 +83,13 @@ class Rig:
     def admin(self) -> Vault:
         return Vault(Connection(self.world.address), self.world.admin_token)
 
+    @property
+    def elsewhere(self) -> str:
+        """A superuser's connection to another database of the target: what a login owns there keeps it from being
+        dropped, since Vault's login cannot remove it.
+        """
+        return self.world.servers.postgres.dsn()
+
     def vault(self, token: str) -> Vault:
         return Vault(Connection(self.world.address), Secret(token))
 

@@ -27,7 +27,7 @@ def anybody(rig: Rig) -> str:
 @contextmanager
 def not_revocable(rig: Rig, login: str) -> Iterator[None]:
     """A role that owns something cannot be dropped."""
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA kept_{login[-8:]} AUTHORIZATION "{login}"')
         try:
             yield

@@ -36,7 +36,7 @@ def rig(rig: Rig, lab: World, tmp_path: Path) -> Iterator[Rig]:
 
 
 def as_superuser(rig: Rig, statement: str) -> None:
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(statement.encode())
 
 

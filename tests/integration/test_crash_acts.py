@@ -183,5 +183,5 @@ def at_target(rig: Rig, statement: str, held: Held) -> None:
 
 
 def as_superuser(rig: Rig, statement: str, login: str) -> None:
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(sql.SQL(statement).format(name=sql.Identifier(login)))  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ Spec = Callable[..., Path]
 def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_sealed(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{held.login["user"]}"'.encode())
         rig("operator", "revoke", file.stem, code=6)
         ending = rig.file(file.stem).task

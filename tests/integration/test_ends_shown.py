@@ -23,7 +23,7 @@ def stuck(rig: Rig, spec: Spec) -> Iterator[str]:
     """A task that is ending and cannot: its login owns something."""
     file = spec()
     user = rig.active(file).login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "{file.stem}" AUTHORIZATION "{user}"'.encode())
         rig("operator", "complete", file.stem, code=6)
         yield file.stem
@@ -31,7 +31,7 @@ def stuck(rig: Rig, spec: Spec) -> Iterator[str]:
 
 
 def mended(rig: Rig, task: str) -> None:
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'DROP SCHEMA "{task}"'.encode())
 
 

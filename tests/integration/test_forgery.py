@@ -478,7 +478,7 @@ def test_forged_revocation_and_lookup_lines_do_not_confirm_a_live_lease(rig: Rig
     file = spec()
     held = rig.active(file)
     role = held.login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         # a role that owns something cannot be dropped: every revocation fails
         target.execute(sql.SQL("CREATE SCHEMA hostage AUTHORIZATION {}").format(sql.Identifier(role)))
         try:

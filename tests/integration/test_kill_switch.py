@@ -146,7 +146,7 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
 def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec) -> None:
     held = _held(rig, spec, 3)
     stuck, one = next(iter(held.items()))
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "{stuck}" AUTHORIZATION "{one.login["user"]}"'.encode())
         # long enough for what Vault itself was at work on, which it tries again after 10 s
         ended = rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "12", code=6)
@@ -298,7 +298,7 @@ def test_two_that_end_everything_at_once_prove_each_task_once(rig: Rig, spec: Sp
 
 def test_two_that_close_a_task_by_force_close_it_once(rig: Rig, spec: Spec) -> None:
     ((task, one),) = _held(rig, spec, 1).items()
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "{task}" AUTHORIZATION "{one.login["user"]}"'.encode())
         rig("operator", "revoke", task, code=6)
         forced = ("revoke", task, "--force", "--yes", "--reason", "the owner keeps it")

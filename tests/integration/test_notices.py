@@ -152,7 +152,7 @@ def test_a_task_is_told_from_its_request_to_its_end_signed_and_without_a_secret(
 def test_findings_and_what_cannot_be_proven_are_told_once(rig: Rig, spec: Spec, hook: Hook) -> None:
     file = spec()
     held = rig.active(file)
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         # a role that owns something cannot be dropped: every revocation fails
         target.execute(sql.SQL("CREATE SCHEMA kept AUTHORIZATION {}").format(sql.Identifier(held.login["user"])))
         try:
@@ -172,7 +172,7 @@ def test_a_task_that_is_closed_without_proof_is_told_as_ended_and_not_as_unconfi
 ) -> None:
     file = spec()
     held = rig.active(file)
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(sql.SQL("CREATE SCHEMA closed AUTHORIZATION {}").format(sql.Identifier(held.login["user"])))
         rig("operator", "revoke", file.stem, code=6, extra=hook.extra)
         rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "Kept.", code=6, extra=hook.extra)

@@ -47,7 +47,7 @@ def holding(rig: Rig, file: Path, leases: int) -> tuple[Held, list[str], list[st
 @contextmanager
 def not_revocable(rig: Rig, login: str) -> Iterator[None]:
     """A role that owns something cannot be dropped."""
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "of-{login}" AUTHORIZATION "{login}"'.encode())
         try:
             yield

@@ -22,7 +22,7 @@ from rig import Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
 from jitvault.domain.lifecycle import State
-from jitvault.engines import database
+from jitvault.engines import postgresql
 
 Spec = Callable[..., Path]
 SEEDS = int(os.environ.get("JITVAULT_TEST_SEEDS", "1"))
@@ -70,7 +70,7 @@ def test_ten_outages_in_a_row(
     stage: Stage, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     hasty(monkeypatch, 0.8)
-    monkeypatch.setattr(database, "CONNECT_S", 1)
+    monkeypatch.setattr(postgresql, "CONNECT_S", 1)
     rig, file = stage.rig(tmp_path / "rig"), spec()
     rig("operator", "submit", file)
     misfortune = Misfortune(stage, rig, random.Random(seed))

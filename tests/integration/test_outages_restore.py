@@ -45,7 +45,7 @@ def active(rig: Rig, file: Path) -> Held:
 def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
     """A role that owns something cannot be dropped."""
     name = held.login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "of-{name}" AUTHORIZATION "{name}"'.encode())
         try:
             yield
@@ -297,7 +297,7 @@ def test_a_login_that_vault_has_forgotten_is_never_called_dead(stage: Stage, rig
     assert rig.file(file.stem).task.state is State.ENDING
     assert verdicts(rig, file.stem) == ["gone", "gone"]
     name = held.login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'.encode())
     closed = rig("operator", "revoke", file.stem, *FORCED, code=6)
     assert (closed.json["state"], closed.json["confirmed"]) == ("unverified", False)

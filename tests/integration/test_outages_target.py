@@ -17,7 +17,7 @@ from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
 from jitvault.cli import auditor
-from jitvault.engines import database
+from jitvault.engines import postgresql
 from jitvault.sandbox.openbao import OpenBao
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -39,8 +39,8 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def rig(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     hasty(monkeypatch, 0.7)
-    monkeypatch.setattr(database, "CONNECT_S", 1)
-    monkeypatch.setattr(database, "ANSWERS_S", 1)
+    monkeypatch.setattr(postgresql, "CONNECT_S", 1)
+    monkeypatch.setattr(postgresql, "ANSWERS_S", 1)
     yield stage.rig(tmp_path)
     stage.mend()
 

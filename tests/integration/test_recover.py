@@ -61,7 +61,7 @@ def lose(rig: Rig) -> None:
 def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
     """A role that owns something cannot be dropped."""
     name = held.login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         target.execute(f'CREATE SCHEMA "of-{name}" AUTHORIZATION "{name}"'.encode())
         yield
         target.execute(f'DROP SCHEMA "of-{name}"'.encode())

@@ -425,7 +425,7 @@ def test_over_a_gap_in_which_the_record_was_taken_away_nothing_is_confirmed(
     file = spec()
     held = held_in(rig, file)
     user = held.login["user"]
-    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with psycopg.connect(rig.elsewhere, autocommit=True) as target:
         # a role that owns something is not dropped: the record goes and the login stays
         target.execute(f'CREATE SCHEMA forced AUTHORIZATION "{user}"')
         mirror.keep = lambda line: b"revoke-force" not in line

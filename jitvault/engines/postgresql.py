@@ -1,0 +1,80 @@
+"""Connections to a PostgreSQL target: the probe's own, and how long it may take."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from jitvault.errors import NotConfirmed, UsageError
+
+if TYPE_CHECKING:
+    import psycopg
+
+CONNECT_S = 5
+# all questions together; a server that hangs keeps the connection open and says nothing
+ANSWERS_S = 15
+
+# Whoever may CREATE in a schema of the search path could put a function there that is a better match than the one that
+# is meant, and the probe may end sessions. Each query names its schemas besides.
+_SETTINGS = (
+    "SET search_path = pg_catalog, pg_temp",
+    "SET lock_timeout = '1s'",
+    "SET statement_timeout = '10s'",
+)
+
+
+def driver() -> ModuleType:
+    """Return psycopg. Raises UsageError where it is not installed."""
+    try:
+        import psycopg
+    except ImportError:
+        raise UsageError("asking PostgreSQL needs psycopg", hint="pip install 'jitvault[postgres]'") from None
+    return psycopg
+
+
+@contextmanager
+def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """Open the probe's own session. Raises NotConfirmed, whatever the target or the driver says."""
+    psycopg = driver()
+    try:
+        with (
+            psycopg.connect(
+                dsn,
+                autocommit=True,
+                connect_timeout=CONNECT_S,
+                application_name="jitvault-probe",
+                prepare_threshold=None,
+            ) as target,
+            _for_so_long(target, ANSWERS_S),
+        ):
+            for setting in _SETTINGS:
+                target.execute(setting)
+            yield target
+    except psycopg.Error as error:
+        # the message can hold the connection string, so only the kind of the failure is told
+        raise NotConfirmed(f"the probe could not ask the target ({type(error).__name__})") from None
+
+
+@contextmanager
+def _for_so_long(target: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """End the connection after so many seconds: neither the client nor the kernel notices a server that hangs."""
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+    # a descriptor of its own: the connection's may be closed, and be another file's by then
+    with socket.socket(fileno=os.dup(target.fileno())) as line:
+        timer = threading.Timer(seconds, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()

@@ -1,0 +1,63 @@
+"""The use of a PostgreSQL login while a template is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from jitvault.engines import postgresql
+from jitvault.errors import NotConfirmed
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class LoginInUse:
+    """`jitvault.ports.engine.Used`: a login of the issued role, where the probe looks."""
+
+    sessions = 1
+
+    def __init__(self, dsn: str, issued: Mapping[str, Any]) -> None:
+        """Raises NotConfirmed when the target refuses the login or a statement."""
+        self._dsn, self._user, self._password = dsn, str(issued["username"]), str(issued["password"])
+        self._open = self._login()
+        try:
+            self._open.execute("SELECT 1")
+        except postgresql.driver().Error as error:
+            self.close()
+            raise NotConfirmed(f"the new login cannot run a statement ({type(error).__name__})") from None
+
+    def still_works(self) -> bool:
+        with suppress(postgresql.driver().Error):
+            self._open.execute("SELECT 1")
+        # a session of a dropped role goes on, and some statements fail in it: only its end counts
+        return not self._open.closed
+
+    def works_anew(self) -> bool:
+        try:
+            again = self._login()
+        except NotConfirmed:
+            # a target that is away lets nobody in either: the probe that asks next finds that out
+            return False
+        again.close()
+        return True
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _login(self) -> psycopg.Connection[Any]:
+        driver = postgresql.driver()
+        try:
+            # as the probe connects, only as somebody else
+            session: psycopg.Connection[Any] = driver.connect(
+                self._dsn,
+                user=self._user,
+                password=self._password,
+                autocommit=True,
+                connect_timeout=postgresql.CONNECT_S,
+                application_name="jitvault-check",
+            )
+        except driver.Error as error:
+            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+        return session

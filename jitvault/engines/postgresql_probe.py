@@ -1,0 +1,234 @@
+"""End what ended logins left open at a PostgreSQL server, and look whether anything of them is left.
+
+A login can be used in three ways after its end, and each has to be looked for:
+
+- a session that is open. `DROP ROLE` ends none; afterwards the session has the oid of a role that is gone, and no name;
+- a connection that sleeps (`options='-c post_auth_delay=…'`). It is past authentication, and until it wakes it has no
+  user in `pg_stat_activity`, or no row there at all (PostgreSQL 15). It holds RowExclusiveLock on its database as an
+  object, which neither a stranger before authentication nor an autovacuum worker nor a standby's startup process does;
+- a new login, where the role is still there and may log in.
+
+What was measured: docs/vault-facts.md, "What an agent does at a PostgreSQL target".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jitvault.domain.confirmation import Probed
+from jitvault.engines import postgresql
+
+if TYPE_CHECKING:
+    import psycopg
+
+# a login that starts in earnest has a user within milliseconds
+HONEST_S = 1.0
+END_S = 4.0
+"""How long what was told to end is waited for."""
+_PAUSE_S = 0.05
+_CLEAN_PASSES = 2
+_LOGINS_KNOWN = 20_000
+
+_ROLES = """
+    SELECT rolname, oid, rolcanlogin FROM pg_catalog.pg_roles
+    WHERE rolcanlogin OR rolname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.name[])
+"""
+_SESSIONS = """
+    SELECT a.pid, a.usesysid, r.rolname FROM pg_catalog.pg_stat_activity AS a
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
+    WHERE a.usesysid IS NOT NULL AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.name[]))
+"""
+_END_SESSION = """
+    SELECT pg_catalog.pg_terminate_backend(pid, 0::pg_catalog.int8) FROM pg_catalog.pg_stat_activity
+    WHERE pid OPERATOR(pg_catalog.=) %s::pg_catalog.int4 AND usesysid OPERATOR(pg_catalog.=) %s::pg_catalog.oid
+"""
+_NAMELESS = """
+    SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks AS l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'object'::pg_catalog.text AND l.pid IS NOT NULL
+    AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'::pg_catalog.text
+    AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_database'::pg_catalog.regclass::pg_catalog.oid
+    AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.pid OPERATOR(pg_catalog.=) l.pid AND a.usesysid IS NOT NULL
+    )
+"""
+_END_NAMELESS = """
+    SELECT pg_catalog.pg_terminate_backend(pid, 0::pg_catalog.int8) FROM pg_catalog.pg_locks
+    WHERE pid OPERATOR(pg_catalog.=) %s::pg_catalog.int4
+    AND virtualtransaction OPERATOR(pg_catalog.=) %s::pg_catalog.text LIMIT 1
+"""
+
+Nameless = tuple[int, str]
+"""A backend without a user: its process id and virtual transaction, since a process id comes again."""
+
+
+class KnownLogins:
+    """Which oid each login had while it lived.
+
+    A session of a login that is gone shows the oid alone. With the oid known, a session that does not end counts
+    against its own login and against no other. Kept in memory: another process has to suspect each such session.
+    """
+
+    def __init__(self) -> None:
+        self._oids: dict[tuple[str, str], int] = {}
+
+    def note(self, server: str, oids: Mapping[str, int]) -> None:
+        self._oids.update({(server, name): oid for name, oid in oids.items()})
+        for key in list(self._oids)[: max(0, len(self._oids) - _LOGINS_KNOWN)]:
+            self._oids.pop(key, None)
+
+    def of(self, server: str, name: str) -> int | None:
+        return self._oids.get((server, name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """The logins of a server: the oid of each, and which of the names asked for are there."""
+
+    oids: Mapping[str, int]
+    living: Mapping[str, bool]
+    """Whether each of the names that still are may log in."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A session of one of the names, or of a role that is gone (`name` is None)."""
+
+    pid: int
+    oid: int
+    name: str | None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one pass after the other found."""
+
+    told: set[object] = field(default_factory=set)
+    """What was told to end."""
+    noted: set[Nameless] = field(default_factory=set)
+    sessions: tuple[_Open, ...] = ()
+    nameless: frozenset[Nameless] = frozenset()
+
+
+def probe(
+    target: psycopg.Connection[Any], server: str, names: Sequence[str], known: KnownLogins, *, end: bool
+) -> dict[str, Probed]:
+    """Say of each login whether it is refused and has no session, ending what is left of it where `end` says so.
+
+    `server` is what `known` knows this server by. Raises psycopg.Error.
+    """
+    roles = _roles(target, names)
+    known.note(server, roles.oids)
+    oids = {name: known.of(server, name) for name in names}
+    found = _Found()
+    if end:
+        _end_all(target, names, roles, oids, found)
+    else:
+        found.sessions = _sessions(target, names)
+    return {name: _judged(name, roles, oids[name], found) for name in names}
+
+
+def _end_all(
+    target: psycopg.Connection[Any],
+    names: Sequence[str],
+    roles: _Roles,
+    oids: Mapping[str, int | None],
+    found: _Found,
+) -> None:
+    """End sessions of these logins and of roles that are gone, all at once, and wait once for their end.
+
+    A client that reconnects gets in again where its login still may: then it is enough that it was told. Else two
+    passes in a row have to find nothing. One is not enough, for a login that was let in just before its end may have
+    neither lock nor user yet.
+    """
+    begun = time.monotonic()
+    clean = 0
+    for looks in range(1, 10_000):
+        now = time.monotonic() - begun
+        nameless = _nameless(target)
+        if looks <= _CLEAN_PASSES:
+            # after the end of their logins; who comes later cannot be theirs
+            found.noted |= nameless
+        found.nameless = frozenset(nameless & found.noted)
+        found.sessions = _sessions(target, names)
+        _tell(target, found, also_nameless=now > HONEST_S)
+        clean = 0 if _waited_for(found, roles, oids) else clean + 1
+        if clean >= _CLEAN_PASSES or now > END_S:
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _tell(target: psycopg.Connection[Any], found: _Found, *, also_nameless: bool) -> None:
+    for session in found.sessions:
+        if _terminate(target, _END_SESSION, (session.pid, session.oid)):
+            found.told.add((session.pid, session.oid))
+    for one in found.nameless if also_nameless else ():
+        if _terminate(target, _END_NAMELESS, one):
+            found.told.add(one)
+
+
+def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object, ...]) -> bool:
+    """Tell one backend to end; False where it is gone or not the probe's to end."""
+    try:
+        row = target.execute(query, which).fetchone()
+    except postgresql.driver().errors.InsufficientPrivilege:
+        return False
+    return bool(row and row[0])
+
+
+def _waited_for(found: _Found, roles: _Roles, oids: Mapping[str, int | None]) -> bool:
+    """Whether anything is left that could be of a login that cannot come back."""
+    if found.nameless:
+        return True
+    suspects = [name for name in oids if not roles.living.get(name, False)]
+    return any(_is_of(session, name, oids[name]) for session in found.sessions for name in suspects)
+
+
+def _is_of(session: _Open, name: str, oid: int | None) -> bool:
+    """Whether a session can be of the login; of one whose oid nobody noted each session without a name can be."""
+    if session.name is not None:
+        return session.name == name
+    return oid is None or oid == session.oid
+
+
+def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> Probed:
+    sessions = [session for session in found.sessions if _is_of(session, name, oid)]
+    own = sum(session.name is not None or oid is not None for session in sessions)
+    said = [f"role {name} {_standing(name, roles)}", f"{own} of its sessions open"]
+    if len(sessions) > own:
+        said.append(f"{len(sessions) - own} sessions of roles that are gone do not end and may be its own")
+    if found.nameless:
+        said.append(f"{len(found.nameless)} connections that have no user yet do not end and may be its own")
+    if found.told:
+        said.append(f"{len(found.told)} sessions were ended")
+    return Probed(
+        refused=name not in roles.living,
+        open_sessions=len(sessions) + len(found.nameless),
+        evidence="; ".join(said),
+    )
+
+
+def _standing(name: str, roles: _Roles) -> str:
+    if name not in roles.living:
+        return "does not exist"
+    return "still exists and may log in" if roles.living[name] else "cannot log in, but still exists"
+
+
+def _roles(target: psycopg.Connection[Any], names: Sequence[str]) -> _Roles:
+    rows = target.execute(_ROLES, (list(names),)).fetchall()
+    asked = set(names)
+    living = {str(name): bool(may_log_in) for name, _, may_log_in in rows if name in asked}
+    return _Roles({str(name): int(oid) for name, oid, _ in rows}, living)
+
+
+def _sessions(target: psycopg.Connection[Any], names: Iterable[str]) -> tuple[_Open, ...]:
+    rows = target.execute(_SESSIONS, (list(names),)).fetchall()
+    return tuple(_Open(int(pid), int(oid), name) for pid, oid, name in rows)
+
+
+def _nameless(target: psycopg.Connection[Any]) -> set[Nameless]:
+    return {(int(pid), str(virtual)) for pid, virtual in target.execute(_NAMELESS).fetchall()}
