@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jitvault.audit.decoding import Undecodable, decode_skimmed, scan
+from jitvault.audit.decoding import Undecodable, decode, decode_skimmed, scan
 from jitvault.audit.logfile import CHUNK, Rewritten
 from jitvault.audit.mark import Mark
 from jitvault.audit.rotation import Rotation, Stand
@@ -67,20 +67,22 @@ class FileSource:
             following.file.close()
         return following is not None
 
-    def read(self, position: Position) -> Iterator[Batch]:
-        return _Reading(self._rotation, self.name, self._namespace, position).batches()
+    def read(self, position: Position, *, only: str = "") -> Iterator[Batch]:
+        return _Reading(self._rotation, self.name, self._namespace, position, only.encode()).batches()
 
 
 class _Reading:
     """One pass from a position to the present end.
 
-    It holds what was found since the last batch, and what is missing before that.
+    It holds what was found since the last batch, and what is missing before that. Where `only` is given, lines without
+    these bytes are passed over and not decoded.
     """
 
-    def __init__(self, rotation: Rotation, source: str, namespace: str, position: Position) -> None:
+    def __init__(self, rotation: Rotation, source: str, namespace: str, position: Position, only: bytes = b"") -> None:
         self._rotation = rotation
         self._source = source
         self._namespace = namespace
+        self._only = only
         self._begin = Mark.parse(position.identity)
         self._epoch = position.epoch
         self._offset = position.offset
@@ -124,7 +126,9 @@ class _Reading:
                 stand.file.stand_at(stand.cursor)
             if not whole:
                 break
-            if length > WHOLE_LINE:
+            if length > WHOLE_LINE and self._only:
+                self._pass_over(stand, stand.file.pieces(length))
+            elif length > WHOLE_LINE:
                 yield from self._flush(stand)
                 yield from self._long_line(stand, length)
             else:
@@ -132,6 +136,10 @@ class _Reading:
         yield from self._flush(stand)
 
     def _whole_lines(self, stand: Stand, data: bytes) -> Iterator[Batch]:
+        if self._only:
+            self._found += self._wanted_lines(data)
+            self._pass_over(stand, iter([data]))
+            return
         begin = 0
         while begin < len(data):
             # among bad lines one after the other, so that many of them do not copy the chunk as often
@@ -149,6 +157,23 @@ class _Reading:
                 stand.cursor.pass_over(data, good, stop)
                 self._offset = stand.cursor.offset
             begin = stop
+
+    def _wanted_lines(self, data: bytes) -> Iterator[Observation]:
+        """The observations in the lines that have the wanted bytes in them; others are nobody's for now."""
+        at = data.find(self._only)
+        while at >= 0:
+            begin, end = data.rfind(b"\n", 0, at) + 1, data.index(b"\n", at) + 1
+            with suppress(Undecodable):
+                place = Place(self._source, self._epoch, self._offset + begin)
+                if observation := decode(data[begin:end], place, namespace=self._namespace):
+                    yield observation
+            at = data.find(self._only, end)
+
+    def _pass_over(self, stand: Stand, pieces: Iterator[bytes]) -> None:
+        for data in pieces:
+            stand.cursor.pass_over(data)
+            self._offset += len(data)
+        self._lines += 1
 
     def _long_line(self, stand: Stand, length: int) -> Iterator[Batch]:
         """A line of `length` bytes, in pieces."""

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import Any
 
+from msgspec import structs
+
 from jitvault.domain.access import ACCESS_POLICY, WORKER_POLICY
 from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.shorten import shorten
 
 READING = frozenset({"read", "list", "help"})
 _CREATE = "auth/token/create/jitvault-"
@@ -21,8 +24,14 @@ _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
 _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)
-# nothing but refusals: an error that an engine passes on may speak of permissions, too
-_DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*\*?\s*(permission denied|invalid token))+\s*")
+# Nothing but refusals: an error that an engine passes on may speak of permissions, too. Blanks are matched in one place
+# only, so that a run of them is read once.
+_DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
+# How much of a path and of an error the expressions are applied to. Whoever sends requests chooses both; an error that
+# is longer is no plain refusal.
+MAX_PATH = 4096
+MAX_ERROR = 1024
+_WARNING = 200
 
 
 def may_matter(path: str, operation: str = "") -> bool:
@@ -32,7 +41,7 @@ def may_matter(path: str, operation: str = "") -> bool:
     """
     if path.startswith(_PATHS):
         return True
-    return operation not in READING and (path.startswith(_WRITTEN_PATHS) or _ENGINE_HAZARDS.match(path) is not None)
+    return operation not in READING and (path.startswith(_WRITTEN_PATHS) or _is_engine_hazard(path))
 
 
 def may_matter_by_token(policies: Iterable[str]) -> bool:
@@ -46,6 +55,7 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
     `namespace` is jitvault's own: the same path in another one is something else. Raises OverflowError for a time
     that UTC cannot hold.
     """
+    whole, entry = entry, _shortened(entry)
     if not _is_here(entry, namespace):
         return None
     kind, subject = _classify(entry)
@@ -58,18 +68,28 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
         at=entry.time.astimezone(UTC),
         closing=entry.type == "response",
         kind=kind,
-        request_id=request.id,
-        path=request.path,
-        subject=subject,
-        actor=entry.auth.accessor if entry.auth else "",
+        request_id=shorten(request.id, 64),
+        path=shorten(whole.request.path, 1024),
+        subject=shorten(subject, 512),
+        actor=shorten(entry.auth.accessor if entry.auth else "", 80),
         op=_op(request),
-        remote=request.remote_address,
+        remote=shorten(request.remote_address, 64),
         failed=_failed(entry),
-        error=_error(entry),
-        token=_named_token(entry, kind),
-        alias=_alias(entry, kind),
+        error=shorten(_error(whole), 255),
+        token=shorten(_named_token(entry, kind), 80),
+        alias=shorten(_alias(entry, kind), 80),
         detail=_detail(entry, kind),
     )
+
+
+def _shortened(entry: Entry) -> Entry:
+    """Cut what whoever sends requests can make long, before any expression reads it; each cut says so in the text."""
+    request = entry.request
+    if len(request.path) > MAX_PATH:
+        request = structs.replace(request, path=shorten(request.path, MAX_PATH))
+    if request is entry.request and len(entry.error) <= MAX_ERROR:
+        return entry
+    return structs.replace(entry, request=request, error=shorten(entry.error, MAX_ERROR))
 
 
 def _is_here(entry: Entry, namespace: str) -> bool:
@@ -194,9 +214,9 @@ _GLOBAL_HAZARDS = re.compile(
 _ISSUER = (
     r"root/?$|root/(generate|rotate|replace)(/|$)|issuer/[^/]+/?$|issuers/(generate|import)/|intermediate/set-signed"
 )
+_OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)")
 _ENGINE_HAZARDS = re.compile(
-    r"^(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)(?!.+/issue/[^/]+$)"
-    rf".+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
+    rf"{_OF_AN_ENGINE.pattern}(?!.+/issue/[^/]+$).+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
 )
 
 
@@ -228,7 +248,17 @@ def _is_hazard(request: Request) -> bool:
     """Whether the act can make a revocation look done that was not (docs/vault-facts.md, "Revocation")."""
     if request.operation in READING:
         return False
-    return bool(_GLOBAL_HAZARDS.match(request.path) or _ENGINE_HAZARDS.match(request.path))
+    return bool(_GLOBAL_HAZARDS.match(request.path)) or _is_engine_hazard(request.path)
+
+
+def _is_engine_hazard(path: str) -> bool:
+    """Whether a write to the path changes what an engine's revocation does.
+
+    What stands beyond the limit is not looked at, so that a path of that length counts as one wherever it could be.
+    """
+    if len(path) >= MAX_PATH:
+        return _OF_AN_ENGINE.match(path) is not None
+    return _ENGINE_HAZARDS.match(path) is not None
 
 
 def _denied(entry: Entry) -> bool:
@@ -253,16 +283,16 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     named = [key for key in TARGET_NAMES if key in (response.data or {})]
     if kind is Kind.LEASE_ISSUED and named:
         # plain because `init` tuned the mount so; a probe looks for this name
-        detail["target_name"] = _text((response.data or {})[named[0]])
+        detail["target_name"] = shorten(_text((response.data or {})[named[0]]), 255)
     if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
         # plain as a number alone; how long a renewed token can live at most
         detail["increment_s"] = seconds
     if _denied(entry):
         detail["denied"] = True
     if response.warnings:
-        detail["warnings"] = [_text(w)[:200] for w in response.warnings[:3]]
+        detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
-        detail["entity"] = entry.auth.entity_id
+        detail["entity"] = shorten(entry.auth.entity_id, 80)
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         detail |= _for_recovery(entry)
     return detail
@@ -276,7 +306,7 @@ def _for_recovery(entry: Entry) -> dict[str, Any]:
         return {}
     meta = (entry.request.data or {}).get("meta")
     named = meta if isinstance(meta, dict) else {}
-    ids = {name: _text(named.get(f"jitvault_{name}")) for name in ("task", "grant")}
+    ids = {name: shorten(_text(named.get(f"jitvault_{name}")), 128) for name in ("task", "grant")}
     return {"worker": True, **{name: value for name, value in ids.items() if value}}
 
 
@@ -306,6 +336,10 @@ def _alias(entry: Entry, kind: Kind) -> str:
 def _op(request: Request) -> str:
     found = (request.headers or {}).get("x-jitvault-op") or [""]
     return found[0][:64]
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _WARNING else text[: _WARNING - 1] + "…"
 
 
 def _text(value: object) -> str:

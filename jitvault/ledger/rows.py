@@ -14,6 +14,7 @@ from sqlalchemy.engine import RowMapping
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, upsert, upsert_on
 from jitvault.ledger.notices import tell_finding
@@ -135,16 +136,16 @@ def observation_values(o: Observation) -> dict[str, Any]:
         "at": o.at,
         "closing": o.closing,
         "kind": o.kind,
-        "request_id": o.request_id[:64],
-        "path": o.path[:1024],
-        "subject": o.subject[:512],
+        "request_id": shorten(o.request_id, 64),
+        "path": shorten(o.path, 1024),
+        "subject": shorten(o.subject, 512),
         "actor": o.actor,
         "op": o.op,
-        "remote": o.remote[:64],
+        "remote": shorten(o.remote, 64),
         "failed": o.failed,
-        "error": " ".join(o.error.split())[:255],
-        "token": o.token[:80],
-        "alias": o.alias[:80],
+        "error": shorten(" ".join(o.error.split()), 255),
+        "token": shorten(o.token, 80),
+        "alias": shorten(o.alias, 80),
         "detail": dict(o.detail),
     }
 

@@ -63,8 +63,11 @@ class Source(Protocol):
         """Whether anything happened to the source since `position` was its end. Raises AuditUntrusted."""
         ...
 
-    def read(self, position: Position) -> Iterator[Batch]:
-        """What was written since `position`, in batches, up to the present end. Raises AuditUntrusted."""
+    def read(self, position: Position, *, only: str = "") -> Iterator[Batch]:
+        """What was written since `position`, in batches, up to the present end. Raises AuditUntrusted.
+
+        Where `only` is given, lines that do not contain this text are passed over undecoded, whatever they are.
+        """
         ...
 
 

@@ -172,7 +172,8 @@ class _Search:
     def _shows(self, source: Source, expected: str) -> bool:
         """Whether the canary stands in what came to a source whose lines do not count yet."""
         position = self._lookouts.setdefault(source.name, source.start())
-        for batch in source.read(position):
+        # its lines may be anybody's: only those that name the canary are decoded
+        for batch in source.read(position, only=expected):
             self._lookouts[source.name] = batch.position
             if any(o.kind is Kind.CANARY and o.closing and o.subject == expected for o in batch.observations):
                 return True

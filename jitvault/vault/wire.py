@@ -22,7 +22,7 @@ _AT_ONCE = 64 * 1024
 # a million names in one list are a fifth of it
 _MOST = 256 * 1024 * 1024
 # how TLS 1.3 says, after the handshake, that a certificate is not believed; whatever else breaks off says nothing
-_CERTIFICATE_REFUSED = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
+_CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
 # what would end a line, or cannot be in one
 _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 

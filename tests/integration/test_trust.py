@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,15 @@ from commands import EXAMPLE
 from hands import Mirror, audit_lines
 from rig import PREFIX, Held, Rig, own_rig
 
+from jitvault.audit import decoding
 from jitvault.audit.file import FileSource
+from jitvault.domain import classify
+from jitvault.domain.entry import Entry
+from jitvault.domain.observation import Observation, Place
 from jitvault.sandbox.servers import OpenBao, running_servers
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
+from jitvault.services.context import new_id
 from jitvault.wiring import SystemClock
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -535,6 +541,40 @@ def test_lines_of_a_source_in_which_no_canary_was_found_count_for_nothing(
         lambda line: op in line,
     )
     assert rig("operator", "audit", "status", code=12).json["frozen"]
+
+
+def test_lines_of_a_source_in_which_no_canary_was_found_cost_next_to_nothing(
+    rig: Rig, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forged = tmp_path / "forged.log"
+    forged.touch()
+    ours = rig.cli.variables["JITVAULT_AUDIT_FILE"]
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": f"{forged}:{ours}"}
+    examined(rig)
+    line = next(line for line in reversed(world.audit_file.read_text().splitlines()) if "sys/audit-hash/" in line)
+    read_of: set[str] = set()
+
+    def noted(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
+        read_of.add(place.source)
+        return classify.observe(entry, line=line, place=place, namespace=namespace)
+
+    monkeypatch.setattr(decoding, "observe", noted)
+    blanks = json.dumps({**json.loads(line), "error": " " * 20_000 + "x"})
+    with Path(ours).open("a") as file:
+        file.write(blanks + "\n")
+
+    def flooded() -> str:
+        """What others send while a canary is on its way."""
+        forged.write_text("no audit entry\n" + (blanks + "\n") * 50)
+        return new_id()
+
+    monkeypatch.setattr(observe, "new_id", flooded)
+    begun = time.process_time()
+    shown = examined(rig)
+    # one such line took 10 s of the whole process
+    assert time.process_time() - begun < 5
+    assert {source["name"]: source["counts"] for source in shown["sources"]} == {ours: True, str(forged): False}
+    assert read_of == {ours}
 
 
 def test_a_source_that_stops_while_another_goes_on_is_a_gap_for_the_task_that_spans_it(

@@ -41,6 +41,34 @@ def test_it_begins_at_the_present_end(log: Log) -> None:
     assert log.subjects() == ["n-3"]
 
 
+def test_where_one_text_is_wanted_only_lines_that_have_it_are_decoded(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_LINE", 100_000)
+    long = line(6, 200_000)
+    log.write(
+        b"junk\n" + line(1) + b"\0\n" + line(22) + b"n-22 in junk\n" + long + line(22, 9) + line(3) + b"torn n-22"
+    )
+    batches = list(log.source.read(log.position, only="n-22"))
+    found = [o for batch in batches for o in batch.observations]
+    assert [(o.subject, o.place.offset) for o in found] == [("n-22", at) for at in _starts(log, b"n-22", b"{")]
+    # as far as a reader that decodes every line
+    read = list(log.source.read(log.position))
+    assert batches[-1].position.identity == read[-1].position.identity
+    assert [gap for batch in batches for gap in batch.gaps] == []
+    assert list(log.source.read(batches[-1].position, only="n-22")) == []
+
+
+def _starts(log: Log, text: bytes, begin: bytes) -> list[int]:
+    """Where the whole lines begin that have this text, and begin so."""
+    rows, at = [], 0
+    for raw in log.path.read_bytes().splitlines(keepends=True):
+        if text in raw and raw.startswith(begin) and raw.endswith(b"\n"):
+            rows.append(at)
+        at += len(raw)
+    return rows
+
+
 @pytest.mark.parametrize("pad", [0, 10, 64 * 1024, 200_000])
 def test_it_begins_before_a_line_that_is_being_written(log: Log, pad: int) -> None:
     log.write(line(1) + line(2, pad)[:-1])

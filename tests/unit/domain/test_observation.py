@@ -663,7 +663,29 @@ def test_no_secret_of_a_line_is_kept() -> None:
 def test_long_warnings_are_cut() -> None:
     o = seen(entry("auth/token/revoke-accessor", data={"accessor": AGENT}, response={"warnings": ["w" * 999] * 9}))
     assert o is not None
-    assert o.detail["warnings"] == ["w" * 200] * 3
+    assert o.detail["warnings"] == ["w" * 199 + "…"] * 3
+
+
+def test_what_anybody_can_make_long_is_cut_and_says_so() -> None:
+    long = dict.fromkeys(("id", "client_token", "remote_address"), "a" * 100_000)
+    found = entry("a/" * 50_000, by=auth("b" * 99, POLICY), operation="read", error="x" * 100_000, **long)
+    o = seen(found)
+    assert o is not None
+    lengths = {name: len(getattr(o, name)) for name in ("request_id", "path", "actor", "remote", "error", "subject")}
+    assert lengths == {"request_id": 64, "path": 1024, "actor": 80, "remote": 64, "error": 255, "subject": 99}
+    assert [f"(cut: {n}, " in text for n, text in ((100_000, o.path), (100_000, o.error), (99, o.actor))] == [True] * 3
+    # what differs beyond the cut is another text all the same
+    other = seen({**found, "error": "x" * 100_000 + "y"})
+    assert other is not None
+    assert other.error != o.error
+
+
+@pytest.mark.parametrize(("path", "kind"), [("pki/" + "a" * 5000, Kind.HAZARD), ("cubbyhole/" + "a" * 5000, None)])
+def test_a_write_to_a_path_that_is_too_long_to_be_looked_at_is_a_hazard_where_it_could_be_one(
+    path: str, kind: Kind | None
+) -> None:
+    assert kind_of(entry(path, operation="update"))[0] is kind
+    assert kind_of(entry(path, operation="read"))[0] is None
 
 
 @pytest.mark.parametrize(

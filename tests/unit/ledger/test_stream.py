@@ -40,6 +40,7 @@ from sqlalchemy import select
 from jitvault.domain.chain import breaks
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.shorten import shorten
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.database import opened
@@ -155,7 +156,7 @@ def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, place: LedgerPlac
     (found,) = ledger.trail(file_of(ledger)).observations
     # the one character that PostgreSQL has not
     path = odd if isinstance(place, Path) else odd.replace("\0", "\ufffd")
-    assert (found.path, found.detail) == (path[:1024], {"e": odd})
+    assert (found.path, found.detail) == (shorten(path, 1024), {"e": odd})
 
 
 # -- what Vault does not know -----------------------------------------------------------------------------
