@@ -29,6 +29,8 @@ JITVAULT_RETENTION       how long what a worker published of a task stays in Vau
                          for removing nothing
 JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer
 JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
+JITVAULT_REQUESTS_PER_MINUTE  how many documents of one author a worker looks at in a minute
+JITVAULT_OPEN_REQUESTS   how many tasks of one requester may wait for their grant; further requests are refused
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
 JITVAULT_NOTIFY_COMMAND  a command that gets each notice as JSON on its standard input
 JITVAULT_NOTIFY_URL      a webhook that gets it by POST, signed with the key in JITVAULT_NOTIFY_KEY_FILE
@@ -165,6 +167,8 @@ class Settings(BaseSettings):
     retention: Annotated[timedelta | None, BeforeValidator(_retention)] = timedelta(days=30)
     rolling_step: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(minutes=2)
     denied_limit: int = Field(1, ge=1)
+    requests_per_minute: int = Field(1200, ge=1)
+    open_requests: int = Field(5000, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     notify_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     notify_url: SecretStr | None = None

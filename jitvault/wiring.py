@@ -217,6 +217,7 @@ class Wiring:
             rolling_step=s.rolling_step,
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,
+            open_requests=s.open_requests,
             stopped=self.closing or never,
         )
 

@@ -161,7 +161,8 @@ def settle(
                 return document
             check_not_final(document)
         if clock.monotonic() >= deadline:
-            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{_held_up(document)}")
+            why = _held_up(document) or _over_quota(wiring)
+            raise WaitTimedOut(f"task {task_id}: no worker has done this within {wait:g} s{why}")
         clock.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _POLL_S)
 
@@ -177,6 +178,14 @@ def _held_up(document: Published | None) -> str:
     """What a worker met when it looked last, where it got no further."""
     why = document and document["error"]
     return f": {why['message']}" if why else ""
+
+
+def _over_quota(wiring: Wiring) -> str:
+    """That a worker has to look at much else of the caller's first, where it said so."""
+    from jitvault.services.quota import over_quota_of
+
+    said = over_quota_of(wiring.person.documents, wiring.person.entity)
+    return f": {said}" if said else ""
 
 
 def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, State
 
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
@@ -29,16 +33,29 @@ def is_stale(written_at: datetime, now: datetime) -> bool:
 class Wanted:
     """What follows from one document: its task is looked after, or everything that a freeze covers.
 
-    `ends` says that it may take access away, `grants` that it means nothing to a task that was granted. `author` is the
-    entity under whose path it lies, `since` the newest claim of the task when it became known.
+    `ends` says that it may take access away, `grants` that it means nothing to a task that was granted, `submits` that
+    it alone can begin a task. `author` is the entity under whose path it lies, `requests` whether that is a request,
+    `since` the newest claim of the task when it became known.
     """
 
     task_id: str = ""
-    author: str | None = None
+    author: str = ""
+    requests: bool = False
+    submits: bool = False
     ends: bool = False
     grants: bool = False
     freezes: bool = False
     since: int | None = None
+
+
+def submission_path(author: str, task_id: str) -> str:
+    """Where an author's request for a task lies, below the mount."""
+    return f"requests/{author}/{task_id}/submit"
+
+
+def author_of(path: str) -> str:
+    """The entity under whose path a document lies."""
+    return path.split("/")[1]
 
 
 def wanted(path: str) -> Wanted | None:
@@ -49,5 +66,51 @@ def wanted(path: str) -> Wanted | None:
     found = request or _DECISION.fullmatch(path)
     if found is None:
         return None
-    author = found["entity"] if request else None
-    return Wanted(found["task"], author, ends=found["kind"] in _ENDS, grants=found["kind"] in _GRANTS)
+    kind = found["kind"]
+    return Wanted(
+        found["task"],
+        found["entity"],
+        requests=request is not None,
+        submits=kind == "submit",
+        ends=kind in _ENDS,
+        grants=kind in _GRANTS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Of a task that the ledger knows: where it stands, who may end it, and by whose approval it holds access."""
+
+    state: State
+    may_end: Collection[str]
+    approved_by: Collection[str]
+
+
+class Heed(Enum):
+    """What follows from a document at once.
+
+    REVOKE: an operator ends what may hold access. END: somebody with a part in the task does. LOOK: the task is looked
+    at in its turn. NOTHING: whatever it says, no task changes by it.
+    """
+
+    REVOKE = auto()
+    END = auto()
+    LOOK = auto()
+    NOTHING = auto()
+
+
+def heed(asks: Wanted, task: Parts | None, *, is_operator: bool) -> Heed:
+    """How urgent a document is, given what the ledger knows of its task.
+
+    Where there is no task, only a request can begin something. No other document is missed by that: a task is entered
+    in the ledger first, and all that was written about it is read afterwards.
+    """
+    if task is None:
+        return Heed.LOOK if asks.submits else Heed.NOTHING
+    has_part = asks.author in (task.may_end if asks.requests else task.approved_by)
+    if asks.ends and is_operator and task.state in HOLDING | {State.ENDING}:
+        return Heed.REVOKE
+    if asks.ends and has_part and task.state in HOLDING:
+        return Heed.END
+    # of what is over for good, those with a part in it are told again how it ended
+    return Heed.LOOK if has_part or task.state not in OVER - BEFORE_GRANT else Heed.NOTHING

@@ -20,6 +20,7 @@ from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
+from jitvault.ledger.intake import SqlIntake
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
@@ -109,7 +110,7 @@ _IS_LONG = (
 )
 
 
-class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention):
+class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     def __init__(self, database: Database) -> None:

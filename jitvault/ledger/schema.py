@@ -396,4 +396,27 @@ freezes = Table(
     UniqueConstraint("line"),
 )
 
+# which version of a request was read and began no task: it is not read again while it is the newest
+judged = Table(
+    "judged",
+    metadata,
+    Column("path", String(255), primary_key=True),
+    Column("author", String(64), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+    Column("judgement", String(16), nullable=False),
+    Column("line_at", UtcTime),
+    Column("judged_at", UtcTime, nullable=False),
+)
+
+# who wrote more than a worker takes in, and how much of it waits
+over_quota = Table(
+    "over_quota",
+    metadata,
+    Column("author", String(64), primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
 APPEND_ONLY = ("events", "observations")

@@ -69,10 +69,11 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A document in Vault, and when it was written by Vault's own clock."""
+    """A document in Vault, when it was written by Vault's own clock, and which version of it this is."""
 
     document: dict[str, Any]
     written_at: datetime
+    version: int = 0
 
 
 class Tokens(Protocol):

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
-from jitvault.domain.intake import REQUEST_LIFE, is_stale
+from jitvault.domain.intake import REQUEST_LIFE, is_stale, submission_path
 from jitvault.domain.lifecycle import BEFORE_GRANT, State
 from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
 from jitvault.domain.windows import format_duration, format_instant
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
+from jitvault.ports.intake import Judged, Judgement
 from jitvault.ports.ledger import Change, Row, TaskFile, TaskRow
+from jitvault.ports.vault import Stored
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.decided import lapsed_rows, opened_rows, revision_row, told_of, vote_rows
 from jitvault.services.lineage import bounded, check_above, check_room
-from jitvault.services.papers import Submission, find_requester, submission
+from jitvault.services.papers import Submission, find_request, submission
 from jitvault.services.proof import last_said
 from jitvault.services.publish import publish_refusal
 from jitvault.services.selftest import check_selftested
 
 _TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; under another id if it was granted before."
+_TOO_MANY = "Cancel some with `jitvault cancel`, or have them granted; then sign this one again."
 _REFUSED = "The request is settled and is not taken up again: correct the spec and run the command again."
 
 
@@ -44,10 +48,38 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
     """
     if worker.ledger.task(task_id) is not None:
         return None
-    requester = find_requester(worker, task_id, hint=hint)
-    submitted = submission(worker, task_id, requester) if requester else None
+    found = find_request(worker, task_id, hint=hint)
+    if found is None:
+        raise NotFound(f"nobody has submitted a task {task_id}")
+    requester, stored = found
+    path = submission_path(requester, task_id)
+    line_at, judgement = worker.ledger.newest_line(path), Judgement.INVALID
+    try:
+        submitted = _submitted(worker, task_id, requester, stored)
+        judgement = Judgement.REFUSED
+        return _enter(worker, submitted)
+    except (InvalidInput, NotFound, SecurityFinding) as error:
+        if judgement is Judgement.REFUSED and isinstance(error, SecurityFinding):
+            judgement = Judgement.LOST
+        # nobody has to read it again while it is the newest version
+        worker.ledger.judge([judged(path, stored, judgement, line_at)], worker.now())
+        raise
+
+
+def _submitted(worker: Worker, task_id: str, requester: str, stored: Stored) -> Submission:
+    submitted = submission(worker, task_id, requester, stored)
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
+    return submitted
+
+
+def judged(path: str, stored: Stored, judgement: Judgement, line_at: datetime | None) -> Judged:
+    """What is remembered of a request that begins no task."""
+    return Judged(path, stored.version, stored.written_at, judgement, line_at)
+
+
+def _enter(worker: Worker, submitted: Submission) -> Considered | None:
+    task_id = submitted.spec.id
     published = worker.documents.get(f"tasks/{task_id}")
     if published is not None and published.get("installation") == worker.installation:
         if worker.ledger.task(task_id) is not None:
@@ -60,6 +92,8 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
     check_not_refused(published or {}, submitted)
     if is_stale(submitted.written_at, worker.now()):
         raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)
+    if (count := worker.ledger.open_requests(submitted.requester.id)) >= worker.open_requests:
+        raise _refused(worker, submitted, _too_many(submitted, count), _TOO_MANY)
     try:
         revision = resolve(worker, submitted, number=1)
         check_grantable(worker, revision)
@@ -121,6 +155,13 @@ def _too_old(submitted: Submission) -> str:
     return (
         f"task {submitted.spec.id}: its request was written at {written}, and neither the ledger nor Vault says what "
         f"became of it: a request begins nothing once it is {format_duration(REQUEST_LIFE)} old"
+    )
+
+
+def _too_many(submitted: Submission, count: int) -> str:
+    return (
+        f"task {submitted.spec.id}: {submitted.requester.name} has {count} requests that are neither granted nor over, "
+        "and no more are taken in"
     )
 
 

@@ -56,6 +56,8 @@ class Worker:
     rolling_step: timedelta
     denied_limit: int
     shared_hosts: tuple[str, ...]
+    open_requests: int
+    """How many tasks of one requester may wait for their grant."""
     deadline: float | None = None
     """By `clock.monotonic()`: after it nothing new is begun. What was begun is finished, the rest stays due."""
     stopped: Callable[[], bool] = never

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from jitvault.domain.approval import Vote
 from jitvault.domain.approver import Registry, is_withdrawn, void
 from jitvault.domain.canonical import canonical_bytes, digest_of
+from jitvault.domain.intake import submission_path
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import (
     DecisionPaper,
@@ -87,12 +88,14 @@ class _Found(Generic[P]):
     written_at: datetime
 
 
-def submission(worker: Worker, task_id: str, requester: str) -> Submission | None:
-    """The verified request of `requester` for `task_id`, or None where there is none.
+def submission(worker: Worker, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
+    """The verified request of `requester` for `task_id`, or None where there is none; `stored` where it was just read.
 
     Raises InvalidInput when its spec is not valid or the requester is disabled.
     """
-    found = _read(worker, SubmitPaper, f"requests/{requester}/{task_id}/submit", requester, task_id)
+    path = submission_path(requester, task_id)
+    stored = stored or worker.documents.read(path)
+    found = _verified(worker, stored, SubmitPaper, path, requester, task_id) if stored else None
     if found is None:
         return None
     spec = parse_spec(canonical_bytes(found.paper.spec), f"the request for {task_id}")
@@ -104,11 +107,14 @@ def submission(worker: Worker, task_id: str, requester: str) -> Submission | Non
     return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at)
 
 
-def find_requester(worker: Worker, task_id: str, *, hint: str | None) -> str | None:
-    """The entity that asks for a task that the ledger does not know: `hint` first, then everyone."""
-    for entity in dict.fromkeys([*([hint] if hint else []), *_authors(worker, "requests/")]):
-        if worker.documents.get(f"requests/{entity}/{task_id}/submit") is not None:
-            return entity
+def find_request(worker: Worker, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
+    """The request for a task that the ledger does not know, and the entity that asks: `hint` first, then everyone."""
+    if hint and (stored := worker.documents.read(submission_path(hint, task_id))) is not None:
+        return hint, stored
+    for entity in _authors(worker, "requests/"):
+        stored = worker.documents.read(submission_path(entity, task_id)) if entity != hint else None
+        if stored is not None:
+            return entity, stored
     return None
 
 

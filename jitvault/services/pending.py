@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from jitvault.domain.intake import Wanted, is_stale, wanted
+from jitvault.domain.intake import Heed, Parts, Wanted, heed, is_stale, submission_path, wanted
 from jitvault.domain.observation import Place
+from jitvault.domain.policy import OPERATORS
+from jitvault.errors import JitvaultError
+from jitvault.ports.intake import Judged, Judgement
+from jitvault.ports.vault import Stored
+from jitvault.services.consider import judged
 from jitvault.services.context import Worker
 
 # one source may be behind another by so much: its lines are older than what was seen already
 _BEHIND = timedelta(minutes=1)
+# for how long it is believed who is an operator: it only says whose turn comes first
+_BELIEVED_S = 10.0
 
 
 class Word:
@@ -34,25 +44,105 @@ class Word:
         return [replace(ask, since=one.claim) for one in found if (ask := wanted(one.path))]
 
 
-def requested(worker: Worker, *, ungranted: bool) -> dict[str, str | None]:
-    """Every request that no task was made of, with who asks, and with `ungranted` every task that may still be granted.
+class Triage:
+    """Which of the documents are urgent. What it goes by decides whose turn comes first, and nothing else."""
 
-    What was refused is settled, and what is too old begins nothing.
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._operators: dict[str, tuple[float, bool]] = {}
+
+    def sort(self, asks: Sequence[Wanted]) -> list[tuple[Wanted, Heed]]:
+        """Each of these documents about a task, with what follows from it; two that say the same are one."""
+        known = self._worker.ledger.parts({ask.task_id for ask in asks if ask.task_id})
+        return [(ask, self._heed(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
+
+    def _heed(self, ask: Wanted, known: Mapping[str, Parts]) -> Heed:
+        task = known.get(ask.task_id)
+        # who it is costs Vault a request, and matters for the end of a task that is there
+        asks_who = ask.ends and ask.requests and task is not None
+        return heed(ask, task, is_operator=asks_who and self._is_operator(ask.author))
+
+    def _is_operator(self, entity_id: str) -> bool:
+        now = time.monotonic()
+        at, known = self._operators.get(entity_id, (-_BELIEVED_S, False))
+        if now - at < _BELIEVED_S:
+            return known
+        try:
+            entity = self._worker.identity.by_id(entity_id)
+            known = entity is not None and bool(self._worker.identity.groups_of(entity, (OPERATORS,)))
+        except JitvaultError:
+            # nobody can say it now, and an operator must not wait for that
+            return True
+        self._operators[entity_id] = (now, known)
+        return known
+
+
+class Backlog:
+    """The requests that lie in Vault and that no task was made of, a few at a time; the authors take turns.
+
+    What was judged before is passed by without a look at it, unless a line of the audit stream shows that it was
+    written again, or lines may be missing since.
     """
-    found: dict[str, str | None] = dict.fromkeys(worker.ledger.ungranted() if ungranted else ())
-    for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
-        for name in worker.documents.names(f"requests/{author}/"):
-            task_id = name.rstrip("/")
-            ask = wanted(f"requests/{author}/{task_id}/submit")
-            if ask is None or task_id in found or worker.ledger.task(task_id) is not None:
-                continue
-            said = worker.documents.get(f"tasks/{task_id}") or {}
-            if said.get("state") != "refused" and not _begins_nothing(worker, author, task_id):
-                found[task_id] = author
-    return found
 
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._new: dict[str, deque[str]] = {}
+        self._doubtful: dict[str, deque[str]] = {}
 
-def _begins_nothing(worker: Worker, author: str, task_id: str) -> bool:
-    """Whether a request is too old. Beside a restored ledger there may be thousands: they are not even refused."""
-    stored = worker.documents.read(f"requests/{author}/{task_id}/submit")
-    return stored is None or is_stale(stored.written_at, worker.now())
+    def list_again(self) -> None:
+        """Look at what lies there now."""
+        worker = self._worker
+        self._new.clear()
+        self._doubtful.clear()
+        for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
+            asked = [name.rstrip("/") for name in worker.documents.names(f"requests/{author}/")]
+            tasks = [task for task in asked if wanted(submission_path(author, task))]
+            worker.ledger.forget_judged(author, tasks)
+            unsettled = worker.ledger.unsettled(author, tasks)
+            self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
+
+    @property
+    def left(self) -> int:
+        """How many are still to be looked at."""
+        return sum(map(len, (*self._new.values(), *self._doubtful.values())))
+
+    def some(self, count: int, may: Callable[[str], bool]) -> list[tuple[str, str]]:
+        """Up to `count` of them that begin something, each with its author, who `may` have one more looked at now.
+
+        As many are read at most: those that are too old are judged here, since beside a restored ledger there may be
+        thousands of them, and they are not even refused.
+        """
+        found, judgements = list[tuple[str, str]](), list[Judged]()
+        for author, task_id, is_new in self._take(count, may):
+            path = submission_path(author, task_id)
+            line_at = self._worker.ledger.newest_line(path)
+            stored = self._worker.documents.read(path)
+            judgement = None if stored is None else self._judgement(path, stored, is_new=is_new)
+            if stored is not None and judgement is None:
+                found.append((task_id, author))
+            elif stored is not None and judgement is not None:
+                judgements.append(judged(path, stored, judgement, line_at))
+        self._worker.ledger.judge(judgements, self._worker.now())
+        return found
+
+    def _take(self, count: int, may: Callable[[str], bool]) -> list[tuple[str, str, bool]]:
+        taken: list[tuple[str, str, bool]] = []
+        for queues, is_new in ((self._new, True), (self._doubtful, False)):
+            authors = deque(author for author, queue in queues.items() if queue)
+            while authors and len(taken) < count:
+                author = authors.popleft()
+                if not may(author):
+                    continue
+                taken.append((author, queues[author].popleft(), is_new))
+                if queues[author]:
+                    authors.append(author)
+        return taken
+
+    def _judgement(self, path: str, stored: Stored, *, is_new: bool) -> Judgement | None:
+        """What is known of the request without a look at what it says; None where that has to be looked at."""
+        if is_stale(stored.written_at, self._worker.now()):
+            return Judgement.TOO_OLD
+        before = None if is_new else self._worker.ledger.judged(path)
+        if before is not None and (before.version, before.written_at) == (stored.version, stored.written_at):
+            return before.judgement
+        return None

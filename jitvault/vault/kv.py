@@ -45,7 +45,8 @@ class Documents:
         data = (answer or {}).get("data") or {}
         if not isinstance(data.get("data"), dict):
             return None
-        return Stored(data["data"], datetime.fromisoformat(data["metadata"]["created_time"]))
+        metadata = data["metadata"]
+        return Stored(data["data"], datetime.fromisoformat(metadata["created_time"]), int(metadata["version"]))
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The document alone."""

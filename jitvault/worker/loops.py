@@ -4,7 +4,8 @@
     sources    one more loop for each audit source that appears; the sources that do not count yet are asked whether
                they are ours
     observe    one source's lines into the ledger
-    intake     what people wrote, as the stream shows it; everything that is there, every now and then
+    intake     what people wrote, as the stream shows it
+    backlog    what lies in Vault and was not done, every now and then; whatever there is of it, new work does not wait
     due        whose time has come by the ledger
     tripwires  what touched one
     canary     whether the stream is trusted
@@ -17,23 +18,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from threading import Event
 
+from jitvault.domain.intake import Heed, Wanted
 from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused, VaultUnavailable, WrongState
 from jitvault.services.context import Worker
 from jitvault.services.notify import Teller
 from jitvault.services.observe import observe, read_on
-from jitvault.services.pending import Word, requested
+from jitvault.services.pending import Backlog, Triage, Word
+from jitvault.services.quota import tell_over_quota
 from jitvault.services.retention import Removals
 from jitvault.services.sweep import sweep
 from jitvault.services.swept import outcome
 from jitvault.services.trust import Trust, examine
 from jitvault.services.urgent import Reasons, covered, tripped
 from jitvault.worker.agenda import Job, Urgency
+from jitvault.worker.gate import Gate
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.pool import Pool
@@ -42,6 +46,11 @@ from jitvault.worker.supervisor import Supervisor
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""
 _WHOLE_EVERY = 10
+_SOME, _LIST_REST = 20, 20
+# so much of an author's quota is left to what they write now
+_SPARE = 0.5
+# whose documents wait for longer is told, and told again as often as this
+_OVER_S, _TELL_OVER_EVERY_S = 5.0, 60.0
 # where more is due than was taken the hands are soon ready for it
 _HASTE = 5
 _TRIPWIRES_S = 0.25
@@ -79,11 +88,12 @@ class Loops:
     fix: bool = False
     keep: timedelta | None = None
     """How long what is published of a sealed task stays; None: for ever."""
+    gate: Gate = field(default_factory=lambda: Gate(per_minute=1200))
     news: Event = field(default_factory=Event)
 
     def start(self) -> None:
         """Each gets its connections here: where Vault does not answer now, nothing begins."""
-        loops = [self.sources, self.intake, self.due, self.tripwires, self.canary]
+        loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -144,30 +154,87 @@ class Loops:
     def intake(self, worker: Worker) -> None:
         """Woken by what the stream shows, whoever read it; nothing is lost where it is missed, only later."""
         frozen = dict[str, str]()
-        word, listed, turns, quiet = Word(worker), -self.pace.list_s, 0, True
+        word, triage, listed, quiet = Word(worker), Triage(worker), -self.pace.list_s, True
 
         def look() -> None:
-            nonlocal listed, turns, quiet
+            nonlocal listed, quiet
             self.news.wait(self.pace.wake_s)
             self.news.clear()
-            for one in word.new():
-                quiet = quiet and not one.freezes
-                if one.task_id:
-                    urgency = Urgency.END if one.ends else Urgency.ASKED
-                    job = Job(one.task_id, urgency, hint=one.author, to_grant=one.grants, since=one.since)
-                    self.pool.want(job, news=True)
+            asks = word.new()
+            for ask, how in triage.sort(asks):
+                self._take_in(ask, how)
+            for job in self.gate.release(time.monotonic(), self.pool.waiting_of):
+                self.pool.want(job, news=job.urgency is Urgency.ASKED)
+            if time.monotonic() - listed >= self.pace.list_s:
+                # what the stream did not show
+                listed, quiet = time.monotonic(), False
+            quiet = quiet and not any(ask.freezes for ask in asks)
             if not quiet:
                 # until it went well: a freeze must not be forgotten because Vault did not answer
                 self._want_all(worker, covered(worker), frozen)
                 quiet = True
-            if time.monotonic() - listed >= self.pace.list_s:
-                # what the stream did not show; all that waits for approvals seldom, since each costs Vault requests
-                for task_id, entity in requested(worker, ungranted=turns % _WHOLE_EVERY == 0).items():
-                    self.pool.want(Job(task_id, Urgency.ASKED, hint=entity))
-                listed, turns, quiet = time.monotonic(), turns + 1, False
             self.pool.measure()
 
         self._every("intake", 0, look)
+
+    def _take_in(self, ask: Wanted, how: Heed) -> None:
+        """Have a document's task looked after: at once, or in the turn of its author."""
+        now, hint = time.monotonic(), ask.author if ask.requests else None
+        job = Job(ask.task_id, Urgency.ASKED, hint=hint, author=ask.author, to_grant=ask.grants, since=ask.since)
+        if how is Heed.REVOKE:
+            self.pool.want(replace(job, urgency=Urgency.REVOKE), news=True)
+        elif how is Heed.END and self.gate.spend(ask.author, now):
+            self.pool.want(replace(job, urgency=Urgency.END), news=True)
+        elif how is not Heed.NOTHING:
+            self.gate.keep(job, now)
+
+    def backlog(self, worker: Worker) -> None:
+        """What the stream did not show, and what was too much when it did."""
+        backlog, listed, next_s, turns = Backlog(worker), time.monotonic(), 0.0, 0
+        waiting: list[str] = []
+
+        def look() -> None:
+            nonlocal listed, next_s, turns
+            begun = time.monotonic()
+            behind = self.gate.take_behind()
+            if behind or begun - listed >= next_s:
+                backlog.list_again()
+                # all that waits for approvals seldom, since each costs Vault requests
+                waiting[:] = worker.ledger.ungranted() if behind or turns % _WHOLE_EVERY == 0 else waiting
+                # however much lies there, looking through it takes a small part of the time
+                listed, turns = time.monotonic(), turns + 1
+                next_s = max(self.pace.list_s, _LIST_REST * (listed - begun))
+            room = self.pool.room(Urgency.BACKLOG)
+            for task_id in waiting[:room]:
+                self.pool.want(Job(task_id, Urgency.BACKLOG))
+            del waiting[:room]
+            found = backlog.some(min(room, _SOME), lambda author: self.gate.spend(author, begun, spare=_SPARE))
+            for task_id, author in found:
+                self.pool.want(Job(task_id, Urgency.BACKLOG, hint=author, author=author))
+            self.health.set("backlog", backlog.left + len(waiting))
+            # never more than a third of the time, and the hands work meanwhile
+            self.supervisor.stopping.wait(max(self.pace.due_s, 2 * (time.monotonic() - begun)))
+
+        self._every("backlog", 0, look)
+
+    def quota(self, worker: Worker) -> None:
+        """Tell those whose documents wait since they are too many, and whoever looks at the ledger."""
+        told = dict[str, float]()
+
+        def look() -> None:
+            now = time.monotonic()
+            over = self.gate.waiting(now, longer_than_s=_OVER_S)
+            for author in [author for author in told if author not in over]:
+                tell_over_quota(worker, author, 0, self.gate.per_minute)
+                del told[author]
+            for author, waiting in over.items():
+                if now - told.get(author, -_TELL_OVER_EVERY_S) >= _TELL_OVER_EVERY_S:
+                    self.log.warning("an author writes more than is taken in", author=author, waiting=waiting)
+                    told[author] = now
+                    tell_over_quota(worker, author, waiting, self.gate.per_minute)
+            self.health.set("documents_over_quota", sum(over.values()))
+
+        self._every("quota", self.pace.tell_s, look)
 
     def due(self, worker: Worker) -> None:
         def look() -> None:
@@ -193,9 +260,9 @@ class Loops:
     def _take_due(self, worker: Worker) -> bool:
         """Take as much of what is due as the hands are ready for; gives whether there may be more of it."""
         ledger, pool = worker.ledger, self.pool
-        # that everybody asks for something must not keep from its renewal what would starve
-        only_held = not pool.room()
-        room = pool.room(only_held=only_held)
+        # that much else is due must not keep from its renewal what would starve
+        only_held = not pool.room(Urgency.HELD, Urgency.DUE)
+        room = pool.room(Urgency.HELD) if only_held else pool.room(Urgency.HELD, Urgency.DUE)
         if not room:
             return True
         taken = ledger.take_due(worker.now(), room, besides=pool.seen_to(), only_held=only_held)
@@ -213,7 +280,7 @@ class Loops:
             new = known.get(task_id) != why
             if new:
                 self.log.warning("task has to end", task=task_id, why=why)
-            self.pool.want(Job(task_id, Urgency.END, hurry=new, since=claims.get(task_id)), news=new)
+            self.pool.want(Job(task_id, Urgency.REVOKE, hurry=new, since=claims.get(task_id)), news=new)
         known.clear()
         known.update(reasons)
 

@@ -14,6 +14,7 @@ from jitvault.errors import (
     AuditUntrusted,
     JitvaultError,
     LedgerUnavailable,
+    NotFound,
     OutcomeUnknown,
     TargetUnavailable,
     VaultNotServing,
@@ -25,7 +26,7 @@ from jitvault.ports.turns import Turn
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
 from jitvault.services.proof import resists
-from jitvault.worker.agenda import Agenda, Job
+from jitvault.worker.agenda import Agenda, Job, Urgency
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor
@@ -65,10 +66,15 @@ class Pool:
             self._changed.notify()
         return ready
 
-    def room(self, *, only_held: bool = False) -> int:
-        """How many more due tasks are taken ahead; `only_held`: of those that hold access."""
+    def room(self, *urgencies: Urgency) -> int:
+        """How many more tasks of these urgencies are taken ahead."""
         with self._changed:
-            return self._agenda.room(time.monotonic(), only_held=only_held)
+            return self._agenda.room(time.monotonic(), *urgencies)
+
+    def waiting_of(self, author: str) -> int:
+        """How many tasks wait because of this author's documents."""
+        with self._changed:
+            return self._agenda.waiting_of(author)
 
     def seen_to(self) -> set[str]:
         """The tasks that nothing is added to by their being due."""
@@ -76,7 +82,7 @@ class Pool:
             return self._agenda.seen_to(time.monotonic())
 
     def start(self) -> None:
-        for n in range(self._agenda.hands + self._agenda.may_hang):
+        for n in range(self._agenda.threads):
             name = f"advance-{n + 1}"
             self._supervisor.start(name, _Hand(self, name).serve)
 
@@ -216,7 +222,8 @@ class _Hand:
             # another node may be the active one by now: the next job finds it
             self._worker = None
         hurried = job.hurry and isinstance(error, WaitTimedOut)
-        if not hurried:
+        # anybody can write thousands of documents that begin nothing: they are counted
+        if not hurried and (known or not isinstance(error, NotFound)):
             again = f"again in {pause_s:.0f} s" if retried else "not again before there is news of it"
             pool._log.warning("task could not be looked after", task=job.task_id, error=str(error), then=again)
 

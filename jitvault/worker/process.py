@@ -21,6 +21,7 @@ from jitvault.services.recent import Recent
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
 from jitvault.worker.agenda import Agenda, Job, Urgency
+from jitvault.worker.gate import Gate
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import Log
 from jitvault.worker.loops import Loops, Pace
@@ -79,7 +80,8 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     worker = wiring.worker
     hire = hiring(wiring)
     pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
-    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention)
+    gate = Gate(settings.requests_per_minute)
+    loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention, gate)
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()

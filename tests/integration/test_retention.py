@@ -22,7 +22,7 @@ from jitvault.ports.ledger import OpState
 from jitvault.services import retention
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
-from jitvault.services.pending import requested
+from jitvault.services.pending import Backlog
 from jitvault.services.retention import REMOVE, Removals, removable, remove
 from jitvault.vault.kv import Documents
 from jitvault.wiring import SystemClock
@@ -43,6 +43,13 @@ def a_month_later() -> Iterator[None]:
 @pytest.fixture
 def worker(rig: Rig) -> Worker:
     return rig.wiring().worker
+
+
+def begins(worker: Worker) -> dict[str, str]:
+    """The requests in Vault that no task was made of and that begin one, each with its author."""
+    backlog = Backlog(worker)
+    backlog.list_again()
+    return dict(backlog.some(backlog.left, lambda _author: True))
 
 
 def person(rig: Rig, who: str, *arguments: str | Path, code: int = 0, ledger: bool = False) -> Any:
@@ -207,7 +214,7 @@ def test_a_ledger_from_before_the_request_does_not_take_it_in_again(rig: Rig, sp
         remove(rig.wiring().worker, [file.stem])
         restored(rig, copy)
         worker = rig.wiring().worker
-        assert file.stem not in requested(worker, ungranted=True)
+        assert file.stem not in begins(worker)
         with Attended(rig, list_s=0.1) as working:
             time.sleep(1.5)
             assert working.log.states(file.stem) == []
@@ -231,7 +238,7 @@ def test_without_its_age_that_request_would_be_granted(rig: Rig, spec: Spec, tmp
     sealed(rig, file)
     remove(rig.wiring().worker, [file.stem])
     restored(rig, copy)
-    assert requested(rig.wiring().worker, ungranted=False)[file.stem] == rig.entity("operator")
+    assert begins(rig.wiring().worker)[file.stem] == rig.entity("operator")
     advance(rig.wiring().worker, file.stem)
     assert len(rig.task_tokens(file.stem)) == 1
     rig("operator", "revoke", file.stem)

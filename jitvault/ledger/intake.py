@@ -1,0 +1,152 @@
+"""What a database says of the documents that people write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, update
+
+from jitvault.domain.intake import Parts, author_of, submission_path
+from jitvault.domain.lifecycle import State
+from jitvault.domain.observation import Kind
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import batches, upsert
+from jitvault.ports.intake import Judged, Judgement, OverQuota, Unsettled
+
+_TASK, _LINE, _JUDGED = schema.tasks.c, schema.observations.c, schema.judged.c
+_IDS: BindParameter[str] = bindparam("task_ids", expanding=True)
+_STANDING = select(_TASK.task_id, _TASK.state, _TASK.requester, _TASK.agent).where(_TASK.task_id.in_(_IDS))
+_OWNERS = (
+    select(_TASK.task_id, schema.accesses.c.owner)
+    .join(
+        schema.accesses, (schema.accesses.c.task_id == _TASK.task_id) & (schema.accesses.c.revision == _TASK.revision)
+    )
+    .where(_TASK.task_id.in_(_IDS))
+)
+_APPROVED_BY = select(schema.decisions.c.task_id, schema.decisions.c.entity_id).where(
+    schema.decisions.c.task_id.in_(_IDS), schema.decisions.c.decision == "approve"
+)
+_NEWEST_LINE = select(func.max(_LINE.at)).where(_LINE.subject == bindparam("path"), _LINE.kind == Kind.WRITTEN)
+_KNOWN = select(_TASK.task_id).where(_TASK.task_id.in_(_IDS))
+_WRITTEN_SINCE = (
+    select(_LINE.line)
+    .where(
+        _LINE.subject == _JUDGED.path,
+        _LINE.kind == Kind.WRITTEN,
+        or_(_JUDGED.line_at.is_(None), _LINE.at > _JUDGED.line_at),
+    )
+    .exists()
+)
+_STILL_JUDGED = select(_JUDGED.path, _JUDGED.judged_at).where(
+    _JUDGED.path.in_(bindparam("paths", expanding=True)), ~_WRITTEN_SINCE
+)
+_LAST_GAP = select(func.max(schema.audit_gaps.c.at))
+_UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, State.ISSUING)]
+
+
+class SqlIntake:
+    """`jitvault.ports.intake.Intake` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def parts(self, task_ids: Collection[str]) -> Mapping[str, Parts]:
+        found: dict[str, Parts] = {}
+        for some in batches(sorted(task_ids)):
+            with self._db.read() as connection:
+                found |= _parts(connection, some)
+        return found
+
+    def newest_line(self, path: str) -> datetime | None:
+        with self._db.read() as connection:
+            newest: datetime | None = connection.execute(_NEWEST_LINE, {"path": path}).scalar()
+        return newest
+
+    def judge(self, judged: Sequence[Judged], at: datetime) -> None:
+        values = [
+            {**asdict(one), "judgement": one.judgement.value, "author": author_of(one.path)[:64], "judged_at": at}
+            for one in judged
+        ]
+
+        def unit(connection: Connection) -> None:
+            statement = upsert(connection, schema.judged)
+            changed = {
+                column.name: statement.excluded[column.name] for column in schema.judged.c if column.name != "path"
+            }
+            connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=changed), values)
+
+        if values:
+            self._db.write(unit)
+
+    def judged(self, path: str) -> Judged | None:
+        columns = (_JUDGED[name] for name in Judged.__dataclass_fields__)
+        with self._db.read() as connection:
+            row = connection.execute(select(*columns).where(_JUDGED.path == path)).mappings().first()
+        return Judged(**{**row, "judgement": Judgement(row["judgement"])}) if row else None
+
+    def unsettled(self, author: str, task_ids: Sequence[str]) -> Unsettled:
+        new, doubtful = list[str](), list[str]()
+        for some in batches(task_ids):
+            paths = {submission_path(author, task_id): task_id for task_id in some}
+            with self._db.read() as connection:
+                gap = connection.execute(_LAST_GAP).scalar()
+                known = set(connection.execute(_KNOWN, {"task_ids": list(some)}).scalars())
+                judged = {row.path: row.judged_at for row in connection.execute(_STILL_JUDGED, {"paths": list(paths)})}
+            new += [task for path, task in paths.items() if task not in known and path not in judged]
+            # what was written while the stream was not read is shown by no line
+            missed = {path for path, at in judged.items() if gap is not None and at <= gap}
+            doubtful += [task for path, task in paths.items() if task not in known and path in missed]
+        return Unsettled(new, doubtful)
+
+    def forget_judged(self, author: str, besides: Collection[str]) -> int:
+        with self._db.read() as connection:
+            known = connection.execute(select(_JUDGED.path).where(_JUDGED.author == author)).scalars()
+            gone = sorted(set(known) - {submission_path(author, task_id) for task_id in besides})
+        for some in batches(gone):
+            forget = delete(schema.judged).where(_JUDGED.path.in_(some))
+            self._db.write(lambda connection, statement=forget: connection.execute(statement))  # type: ignore[misc]
+        return len(gone)
+
+    def open_requests(self, requester: str) -> int:
+        query = select(func.count()).select_from(schema.tasks)
+        open_ = (schema.IS_OPEN, _TASK.state.in_(_UNGRANTED), _TASK.requester == requester)
+        with self._db.read() as connection:
+            return connection.execute(query.where(*open_)).scalar_one()
+
+    def keep_over_quota(self, author: str, waiting: int, at: datetime) -> None:
+        table = schema.over_quota
+        if not waiting:
+            self._db.write(lambda c: c.execute(delete(table).where(table.c.author == author)))
+            return
+
+        def unit(connection: Connection) -> None:
+            change = update(table).where(table.c.author == author).values(waiting=waiting, at=at)
+            if connection.execute(change).rowcount == 0:
+                values = {"author": author[:64], "waiting": waiting, "since": at, "at": at}
+                connection.execute(upsert(connection, table).values(values).on_conflict_do_nothing())
+
+        self._db.write(unit)
+
+    def over_quota(self) -> list[OverQuota]:
+        table = schema.over_quota.c
+        query = select(table.author, table.waiting, table.since, table.at).order_by(table.since)
+        with self._db.read() as connection:
+            return [OverQuota(*row) for row in connection.execute(query)]
+
+
+def _parts(connection: Connection, task_ids: Sequence[str]) -> dict[str, Parts]:
+    named = {"task_ids": list(task_ids)}
+    rows = list(connection.execute(_STANDING, named))
+    may_end = {row.task_id: {row.requester, row.agent} for row in rows}
+    approved_by: dict[str, set[str]] = {row.task_id: set() for row in rows}
+    if rows:
+        for task_id, owner in connection.execute(_OWNERS, named):
+            may_end[task_id].add(owner)
+        for task_id, entity in connection.execute(_APPROVED_BY, named):
+            approved_by[task_id].add(entity)
+    return {
+        row.task_id: Parts(State(row.state), frozenset(may_end[row.task_id]), frozenset(approved_by[row.task_id]))
+        for row in rows
+    }

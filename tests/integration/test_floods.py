@@ -1,0 +1,61 @@
+"""What one agent writes into Vault, however much it is, delays no revocation, no renewal and no grant of others."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attended import wait_for
+from commands import Quick
+from floods import write_all
+from rig import Rig
+from worker_process import WorkerProcess
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+MANY = 1500
+STEP_S = 8
+
+
+@pytest.fixture
+def person(rig: Rig) -> Quick:
+    """The commands of people with a Vault token alone."""
+    return Quick(rig.cli.variables, rig.cli.home)
+
+
+def made_up(rig: Rig, kind: str, n: int = MANY) -> list[str]:
+    """Paths below the agent's own, of tasks that nobody has asked for."""
+    entity, run = rig.entity("research-agent"), secrets.token_hex(3)
+    return [f"requests/{entity}/x{run}-{number}/{kind}" for number in range(n)]
+
+
+def test_ends_of_tasks_that_do_not_exist_delay_no_revocation_and_starve_no_renewal(
+    rig: Rig, person: Quick, spec: Spec
+) -> None:
+    kept, revoked = spec(), spec()
+    with WorkerProcess(rig, JITVAULT_ROLLING_STEP=f"{STEP_S}s"):
+        tokens = [rig.use(person("operator", "grant", file, "--json", worker=False).json) for file in (kept, revoked)]
+        write_all(rig, "agent", made_up(rig, "end"))
+        begun = time.monotonic()
+        person("operator", "revoke", revoked.stem, "--wait", "0", code=13, worker=False)
+        wait_for(lambda: not rig.is_live(tokens[1].token), 60)
+        took_s = time.monotonic() - begun
+        assert took_s < 5, took_s
+        wait_for(lambda: not rig.lease_is_live(tokens[1].lease_id), 10)
+        time.sleep(STEP_S)
+        assert rig.is_live(tokens[0].token) and rig.state(kept.stem) == "active", "its renewals were starved"
+        person("operator", "revoke", kept.stem, worker=False)
+
+
+def test_unsigned_requests_delay_no_grant(rig: Rig, person: Quick, spec: Spec) -> None:
+    with WorkerProcess(rig):
+        write_all(rig, "agent", made_up(rig, "submit"))
+        begun = time.monotonic()
+        granted = spec()
+        person("operator", "grant", granted, worker=False)
+        took_s = time.monotonic() - begun
+        assert took_s < 5, took_s
+        person("operator", "revoke", granted.stem, worker=False)

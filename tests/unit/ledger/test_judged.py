@@ -1,0 +1,100 @@
+"""What the ledger knows of people's documents: one question for all of an author's, and none for what was judged."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from builders import NOW, change, make, read, seen
+
+from jitvault.domain.intake import Parts, submission_path
+from jitvault.domain.lifecycle import State
+from jitvault.domain.observation import Kind
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.intake import Judged, Judgement, OverQuota, Unsettled
+from jitvault.ports.ledger import AccessRow, Change, DecisionRow
+
+SECOND = timedelta(seconds=1)
+JUNK = submission_path("e-1", "junk")
+
+
+def judged(version: int = 1, line_at: int | None = 0, path: str = JUNK) -> Judged:
+    at = None if line_at is None else NOW + line_at * SECOND
+    return Judged(path, version, NOW + version * SECOND, Judgement.INVALID, at)
+
+
+def written(ledger: SqlLedger, n: int, at: int, path: str = JUNK) -> None:
+    read(ledger, [seen(n, Kind.WRITTEN, path, at=NOW + at * SECOND)])
+
+
+def test_a_request_is_settled_by_its_task_or_by_how_it_was_judged(ledger: SqlLedger) -> None:
+    make(ledger, "t-1")
+    ledger.judge([judged()], NOW)
+    asked = ["t-1", "junk", "new", *(f"more-{n}" for n in range(600))]
+    assert ledger.unsettled("e-1", asked) == Unsettled(asked[2:], [])
+    # whoever else asks under the same name was not judged
+    assert ledger.unsettled("e-2", ["junk"]) == Unsettled(["junk"], [])
+
+
+def test_what_is_written_again_is_no_longer_judged(ledger: SqlLedger) -> None:
+    written(ledger, 1, at=0)
+    ledger.judge([judged(line_at=0)], NOW)
+    assert ledger.newest_line(JUNK) == NOW and ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+    written(ledger, 2, at=5)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
+    ledger.judge([judged(version=2, line_at=5)], NOW)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+    assert ledger.judged(JUNK) == judged(version=2, line_at=5)
+
+
+def test_what_was_judged_before_its_line_was_read_is_read_once_more(ledger: SqlLedger) -> None:
+    ledger.judge([judged(line_at=None)], NOW)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+    written(ledger, 1, at=0)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
+
+
+def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: SqlLedger) -> None:
+    written(ledger, 1, at=0)
+    ledger.judge([judged()], NOW)
+    ledger.break_stretches("lines may be missing", NOW + SECOND)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], ["junk"])
+    ledger.judge([judged()], NOW + 2 * SECOND)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+
+
+def test_what_its_author_removed_is_forgotten(ledger: SqlLedger) -> None:
+    other = submission_path("e-2", "junk")
+    ledger.judge([judged(), judged(path=submission_path("e-1", "kept")), judged(path=other)], NOW)
+    assert ledger.forget_judged("e-1", ["kept"]) == 1
+    assert ledger.judged(JUNK) is None and ledger.judged(other) is not None
+
+
+def test_who_may_end_a_task_and_who_approved_it(ledger: SqlLedger) -> None:
+    make(ledger, "t-1", state=State.PENDING_APPROVAL)
+    said = ("t-1", NOW, "why")
+    votes = [
+        DecisionRow(said[0], entity, entity, decision, "sha256:" + "a" * 64, NOW, said[2])
+        for entity, decision in (("e-yes", "approve"), ("e-no", "deny"), ("e-late", "lapsed"))
+    ]
+    access = [AccessRow("t-1", revision, "pg", "e-agent", f"e-owner-{revision}", 1) for revision in (1, 2)]
+    change(ledger, Change("decided", state=State.APPROVED, rows=(*votes, *access)), "t-1")
+    expected = Parts(State.APPROVED, frozenset({"e-req", "e-agent", "e-owner-1"}), frozenset({"e-yes"}))
+    assert ledger.parts(["t-1", "nothing"]) == {"t-1": expected}
+
+
+def test_only_what_may_still_be_granted_counts_as_open(ledger: SqlLedger) -> None:
+    make(ledger, "t-a", state=State.APPROVED)
+    make(ledger, "t-p", state=State.PENDING_APPROVAL)
+    make(ledger, "t-d", state=State.DENIED)
+    make(ledger, "t-h")
+    for state in (State.ISSUING, State.ISSUED):
+        change(ledger, Change("moved", state=state), "t-h")
+    assert ledger.open_requests("e-req") == 2 and ledger.open_requests("e-else") == 0
+
+
+def test_who_writes_too_much_is_known_until_it_is_over(ledger: SqlLedger) -> None:
+    for n, at in ((7, 0), (9, 5)):
+        ledger.keep_over_quota("e-1", n, NOW + at * SECOND)
+    assert ledger.over_quota() == [OverQuota("e-1", 9, NOW, NOW + 5 * SECOND)]
+    ledger.keep_over_quota("e-1", 0, NOW)
+    assert ledger.over_quota() == []
