@@ -137,9 +137,11 @@ def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """With the worker's identity: at once, a few tasks at a time."""
+    from jitvault.services.earlier import ended_earlier
     from jitvault.services.killswitch import kill
 
-    return kill(_hire(wiring), tasks, note=note, wait=wait, tell=_Progress())
+    earlier = ended_earlier(_worker_of(wiring), tasks)
+    return kill(_hire(wiring), tasks, note=note, wait=wait, tell=_Progress(), earlier=earlier)
 
 
 def _hire(wiring: Wiring) -> Callable[[], Hand]:
@@ -217,10 +219,11 @@ class _Progress:
 def _raise_for(results: Sequence[Result]) -> None:
     from jitvault.errors import NotConfirmed, SecurityFinding, error_like
 
-    left = [result for result in results if not result.proven]
+    counted = [result for result in results if not result.ended_earlier]
+    left = [result for result in counted if not result.proven]
     if not left:
         return
-    said = f"{len(left)} of {len(results)} tasks are not proven dead: {left[0].task_id}" + (
+    said = f"{len(left)} of {len(counted)} tasks are not proven dead: {left[0].task_id}" + (
         f" and {len(left) - 1} more" if len(left) > 1 else ""
     )
     task = left[0].task_id

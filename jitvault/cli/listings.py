@@ -11,6 +11,8 @@ from jitvault.cli import output
 from jitvault.cli.output import to_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from jitvault.domain.access import Fetch
     from jitvault.provision.approvers import Approver
     from jitvault.provision.init import Plan
@@ -54,6 +56,7 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
             "task_id": result.task_id,
             "state": result.state.value if result.state else None,
             "proven": result.proven,
+            "ended_earlier": result.ended_earlier,
             "error": str(result.error) if result.error else None,
         }
         for result in results
@@ -62,12 +65,29 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
         typer.echo(to_json({"tasks": rows, "proven": sum(result.proven for result in results)}))
         return
     console = output.console()
-    for row in rows:
+    now = [row for row in rows if not row["ended_earlier"]]
+    for row in now:
         if not row["proven"]:
             said = row["error"] or f"is {row['state']}"
             console.print(f"  {row['task_id']}: {said}", style="red", soft_wrap=True)
-    proven = sum(result.proven for result in results)
-    console.print(f"{proven} of {len(rows)} tasks are ended and proven" if rows else "There was no task to end")
+    proven = sum(bool(row["proven"]) for row in now)
+    console.print(f"{proven} of {len(now)} tasks are ended and proven" if now else "There was no task to end")
+    _ended_earlier([row for row in rows if row["ended_earlier"]], console)
+
+
+def _ended_earlier(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The tasks that this run had nothing to end of, and how to close them."""
+    if not rows:
+        return
+    stay, them = ("stays", "it") if len(rows) == 1 else ("stay", "them")
+    console.print(
+        f"{len(rows)} more had ended before and {stay} without proof; neither Vault nor the target shows any access of "
+        f"{them}, and the exit code says nothing of {them}:",
+        soft_wrap=True,
+    )
+    for row in rows:
+        console.print(f"  {row['task_id']}: {row['error'] or row['state']}", soft_wrap=True)
+    console.print("Close each with `jitvault revoke TASK --force --reason WHY` once the night is over.", soft_wrap=True)
 
 
 def checked(spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,6 +32,7 @@ from jitvault.services.advance import advance
 from jitvault.services.answers import Verdicts
 from jitvault.services.context import Person, Worker
 from jitvault.services.crew import Crew, Hand, Tell
+from jitvault.services.earlier import shows_no_access
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
 from jitvault.services.proof import proof_of, rung_of, unproven_because
@@ -48,11 +49,15 @@ _STILL_THERE = HELD | {State.ISSUING, State.ENDING}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one task came out. `error`: what kept it from being ended or proven."""
+    """How one task came out. `error`: what kept it from being ended or proven.
+
+    `ended_earlier` tells a task that had ended long before this run, of which nothing shows any access: see `earlier`.
+    """
 
     task_id: str
     state: State | None
     error: JitvaultError | None = None
+    ended_earlier: bool = False
 
     @property
     def proven(self) -> bool:
@@ -151,8 +156,18 @@ def check_operator(worker: Worker, person: Person) -> None:
         raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
 
 
-def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: float, tell: Tell) -> list[Result]:
+def kill(
+    hire: Callable[[], Hand],
+    tasks: Sequence[str],
+    *,
+    note: str,
+    wait: float,
+    tell: Tell,
+    earlier: Collection[str] = (),
+) -> list[Result]:
     """End all of `tasks`; gives each one's result, in order. One that cannot be ended stops none of the others.
+
+    Those of `earlier` get their turn like the others, but nothing waits for a proof of them.
 
     What is not proven at once is tried again for `wait` seconds. Vault's own queue and our revocations can meet at a
     target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault gives
@@ -176,27 +191,34 @@ def kill(hire: Callable[[], Hand], tasks: Sequence[str], *, note: str, wait: flo
 
     unproven = crew.each("proven", prove, tasks, note)
     deadline = time.monotonic() + wait
-    while left := [task for task in tasks if not _is_proven(proofs.get(task)) and hanging.patience_s(task)]:
+    hoped_for = [task for task in tasks if task not in earlier]
+    while left := [task for task in hoped_for if not _is_proven(proofs.get(task)) and hanging.patience_s(task)]:
         if time.monotonic() + _PAUSE_S > deadline:
             break
         time.sleep(_PAUSE_S)
         unproven = crew.each("proven later", prove, left, note)
-    return [_result(task, proofs.get(task), unproven.get(task) or failed.get(task)) for task in tasks]
+    failed |= unproven
+    return [_result(task, proofs.get(task), failed.get(task), ended_earlier=task in earlier) for task in tasks]
 
 
 def _is_proven(file: TaskFile | None) -> bool:
     return file is not None and file.task.state in PROVEN
 
 
-def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None) -> Result:
-    """How a task came out, with what kept it from being proven; what came right later is forgotten."""
+def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
+    """How a task came out, with what kept it from being proven; what came right later is forgotten.
+
+    A finding counts in every run, also of a task that ended earlier.
+    """
     if file is None:
         return Result(task_id, None, error)
     if _is_proven(file):
         return Result(task_id, file.task.state)
     proof = proof_of(file)
     because = unproven_because(proof) if proof else None
-    return Result(task_id, file.task.state, error or (NotConfirmed(because) if because else None))
+    nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(file)
+    error = error or (NotConfirmed(because) if because else None)
+    return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end)
 
 
 def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:

@@ -31,7 +31,8 @@ BLOCKS = [
     (set(names.split()), text)
     for names, text in re.findall(r"^```console(.*)\n((?:(?!```).*\n)*)```$", PAGE, re.MULTILINE)
 ]
-SCENARIOS = {"practise", "jitvault", "gone", "back", "force", "stolen"}
+SCENARIOS = {"practise", "jitvault", "gone", "back", "force", "stolen", "stolen-approle", "stolen-password"}
+WORKER_ROLE = "auth/approle/role/jitvault-worker"
 
 
 @pytest.fixture
@@ -45,6 +46,41 @@ def lab() -> Iterator[World]:
 def rig(rig: Rig) -> Rig:
     rig("operator", "audit", "status")
     return rig
+
+
+@pytest.fixture(params=["password", "approle"])
+def login(request: pytest.FixtureRequest, rig: Rig, tmp_path: Path) -> str:
+    """How the worker of the installation logs in; the entity has another name in each."""
+    if request.param == "approle":
+        log_in_by_approle(rig, tmp_path)
+        rig("operator", "audit", "status")
+    return str(request.param)
+
+
+def log_in_by_approle(rig: Rig, directory: Path) -> None:
+    """Make the worker that `init --worker-approle` makes, and take the sandbox's own away."""
+    rig.cli("admin", "init", "--network", "loopback=127.0.0.0/8", "--worker-approle", "--worker-cidr", "127.0.0.0/8")
+    for path in ("identity/entity/name/worker", "auth/userpass/users/worker"):
+        rig.admin.delete(path)
+    secret_id = directory / "secret-id"
+    secret_id.write_text(rig.admin.write(f"{WORKER_ROLE}/secret-id")["data"]["secret_id"])
+    rig.cli.variables = {name: value for name, value in rig.cli.variables.items() if name != "JITVAULT_WORKER_TOKEN"}
+    rig.cli.variables |= {
+        "JITVAULT_WORKER_LOGIN": "approle",
+        "JITVAULT_WORKER_ROLE_ID": (rig.admin.read(f"{WORKER_ROLE}/role-id") or {})["data"]["role_id"],
+        "JITVAULT_WORKER_SECRET_ID_FILE": str(secret_id),
+    }
+
+
+def worker_token(rig: Rig, login: str) -> str:
+    """A token of the worker, as one who read what it logs in with has it."""
+    if login == "password":
+        return rig.world.worker_token.reveal()
+    secret_id = Path(rig.cli.variables["JITVAULT_WORKER_SECRET_ID_FILE"]).read_text()
+    given = {"role_id": rig.cli.variables["JITVAULT_WORKER_ROLE_ID"], "secret_id": secret_id}
+    status, answer = ask(rig, "PUT", "auth/approle/login", body=given, source=THIEF)
+    assert status == 200
+    return str(answer["auth"]["client_token"])
 
 
 def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]:
@@ -70,22 +106,28 @@ def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]
     }
 
 
-def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, **more: str) -> str:
+def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, login: str = "", **more: str) -> str:
     """Run all blocks of a scenario in one shell, and see that each keeps what it promises."""
-    blocks = [text for names, text in BLOCKS if scenario in names]
+    blocks = [text for names, text in BLOCKS if names & {scenario, f"{scenario}-{login}"}]
     script = "\n".join(f"{text}\necho '@@'" for text in blocks)
     environment = {**_environment(rig, directory, jitvault=jitvault), **more}
-    printed = _in_a_shell(script, environment).split("@@\n")
+    printed = _in_a_shell(script, environment, directory).split("@@\n")
     assert len(printed) == len(blocks) + 1, printed
     for text, said in zip(blocks, printed, strict=False):
         _check_kept(text, said)
     return "".join(printed)
 
 
-def _in_a_shell(script: str, environment: dict[str, str]) -> str:
-    argv = ["sh", "-c", f"exec 2>&1\n{script}"]
+def _in_a_shell(script: str, environment: dict[str, str], directory: Path) -> str:
     done = subprocess.run(
-        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        ["sh", "-c", f"exec 2>&1\n{script}"],
+        env=environment,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     return done.stdout
 
@@ -124,9 +166,9 @@ def test_the_sandbox_has_everything_to_practise_with(rig: Rig, tmp_path: Path) -
     (tmp_path / "dev.env").write_text("".join(exports))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (block,) = (text for names, text in BLOCKS if "practise" in names)
-    script = f"cd {shlex.quote(str(tmp_path))}\n{block}\nfor P in bao psql jitvault; do command -v $P; done"
+    script = f"{block}\nfor P in bao psql jitvault; do command -v $P; done"
     # nothing but the system's own programs and what the sandbox brought
-    said = _in_a_shell(script, {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    said = _in_a_shell(script, {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, tmp_path)
     _check_kept(block, said)
     found = said.splitlines()[-3:]
     assert [Path(one).name for one in found] == ["bao", "psql", "jitvault"], said
@@ -142,14 +184,15 @@ def test_the_kill_switch(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     _is_over(rig, *held)
 
 
-def test_without_jitvault_and_when_it_is_back(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("login", ["approle"], indirect=True)
+def test_without_jitvault_and_when_it_is_back(rig: Rig, spec: Spec, tmp_path: Path, login: str) -> None:
     reader, orders = spec(), certified(spec)
     held = [rig.active(reader), rig.use(approved(rig, orders))]
     wrapped = rig.granted(spec())["wrapping"][0]["token"]
     # a lease that no token of ours owns: only the loop over the paths ends it
     late = rig.admin.read(PREFIX)
     assert late is not None
-    worker = rig.world.worker_token.reveal()
+    worker = worker_token(rig, login)
     with rig.connect(held[0].login):
         said = _run(rig, "gone", tmp_path, jitvault=False)
     assert "NOT on the CRL" not in said
@@ -158,6 +201,7 @@ def test_without_jitvault_and_when_it_is_back(rig: Rig, spec: Spec, tmp_path: Pa
     assert on_the_crl(rig, certificate_of(held[1]))
     assert ask(rig, "PUT", "sys/wrapping/unwrap", wrapped)[0] == 400
     assert ask(rig, "GET", "auth/token/lookup-self", worker)[0] == 403
+    assert "worker: " in said and "jitvault-worker\n" in said
     _run(rig, "back", tmp_path)
     for file in (reader, orders):
         shown = rig("operator", "status", file.stem).json
@@ -174,10 +218,10 @@ def test_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path
     _is_over(rig, held)
 
 
-def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path, login: str) -> None:
     file = spec()
     held = rig.active(file)
-    stolen = rig.world.worker_token.reveal()
+    stolen = worker_token(rig, login)
     body = {"policies": [access_policy(PREFIX).name], "meta": {"jitvault_task": "the-thief"}, "ttl": "300s"}
     status, made = ask(rig, "PUT", ROLE, stolen, body, source=THIEF, headers={"X-Vault-Wrap-TTL": "60s"})
     assert status == 200
@@ -185,8 +229,13 @@ def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     token = opened["auth"]["client_token"]
     taken = ask(rig, "GET", PREFIX, token, source=THIEF)[1]
     accessor = rig.admin.write("auth/token/lookup", {"token": stolen})["data"]["accessor"]
-    said = _run(rig, "stolen", tmp_path)
-    assert f"accessors: {accessor}" in said
+    said = _run(rig, "stolen", tmp_path, login=login)
+    (accessors,) = re.findall(r"^accessors: (.*)$", said, re.MULTILINE)
+    assert accessor in accessors.split()
+    # nobody else was refused
+    entities = [rig.admin.read(f"identity/entity/name/{name}") for name in rig.admin.list("identity/entity/name/")]
+    assert not any(entity["data"]["disabled"] for entity in entities if entity)
+    assert said.count("worker: ") == 1, said
     assert f'"remote_address":"{THIEF}"' in said
     assert '"jitvault_task":"the-thief"' in said
     assert f'"lease_id":"{taken["lease_id"]}"' in said

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -23,6 +24,7 @@ from jitvault.cli import killswitch
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change, OpState
+from jitvault.services import earlier
 from jitvault.services import killswitch as phases
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.crew import Hand
@@ -141,6 +143,39 @@ def test_what_cannot_be_read_stops_none_of_it(rig: Rig, spec: Spec) -> None:
     rig("operator", "unfreeze", "--reason", "it was ours", code=None)
     ended = rig("operator", *ALL, code=None)
     assert rig("operator", "status", edited.task.task_id, code=None).json["state"] in ("confirmed", "sealed"), ended
+
+
+def test_what_ended_long_ago_without_proof_does_not_fail_the_kill_switch_of_today(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only while it shows no access: a login that Vault was made to forget works at the target, whenever that was."""
+    old, alive = (rig.active(file) for file in (spec(), spec()))
+    rig.admin.write("sys/leases/revoke", {"lease_id": old.lease_id, "sync": True})
+    role = "database/roles/app-readonly"
+    before = (rig.admin.read(role) or {})["data"]
+    rig.admin.write(role, {**before, "revocation_statements": ["SELECT 1/0;"]})
+    rig.admin.write(f"sys/leases/revoke-force/{alive.lease_id}")
+    rig.admin.write(role, before)
+    rig.recheck()
+    now = ("--wait", "0", "--json")
+    # all of it is of today: what the first run could not prove counts in the second one as well
+    for _ in range(2):
+        assert "2 of 2" in rig("operator", *ALL, "--wait", "0", code=6).error["message"]
+    (new,) = _held(rig, spec, 1).values()
+    monkeypatch.setattr(earlier, "EARLIER", timedelta(0))
+    ended = Quick(rig.cli.variables, rig.cli.home)("operator", *ALL, *now, code=6)
+    told = {row["task_id"]: (row["proven"], row["ended_earlier"]) for row in ended.json["tasks"]}
+    ids = [one.task.task_id for one in (old, alive, new)]
+    assert [told[task] for task in ids] == [(False, True), (False, False), (True, False)]
+    assert f"1 of 2 tasks are not proven dead: {alive.task.task_id}" in ended.error["message"]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        login = alive.login["user"]
+        target.execute(f'DROP OWNED BY "{login}"; DROP ROLE "{login}"'.encode())
+    rig("operator", "revoke", alive.task.task_id, "--force", "--reason", "by hand", "--yes", code=None)
+    said = Quick(rig.cli.variables, rig.cli.home)("operator", *ALL, "--wait", "0").stdout
+    assert said.startswith("There was no task to end\n1 more had ended before and stays without proof")
+    assert "jitvault revoke TASK --force" in said and f"  {old.task.task_id}: check 2" in said
+    rig("operator", "revoke", old.task.task_id, "--force", "--reason", "by hand", "--yes", code=6)
 
 
 def test_one_that_cannot_be_ended_stops_none_of_the_others(rig: Rig, spec: Spec) -> None:
