@@ -87,12 +87,14 @@ def _end(
             session.ask(question, done="nothing was closed")
     if note and document["state"] in session.DONE:
         typer.echo(f"task {task} is {document['state']} already: this reason is not kept", err=True)
-    if document["state"] in session.GRANTED or (document["state"] == "ending" and (force or note)):
+    unsealed = force and document["state"] == "confirmed"
+    if document["state"] in session.GRANTED or unsealed or (document["state"] == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
-    if document["state"] not in session.DONE:
+    done = session.DONE - {"confirmed"} if unsealed else session.DONE
+    if document["state"] not in done:
         try:
-            document = session.settle(wiring, task, lambda d: d["state"] in session.DONE, wait)
+            document = session.settle(wiring, task, lambda d: d["state"] in done, wait)
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document["proof"]:
@@ -113,8 +115,16 @@ def _check_forceable(document: Published, note: str) -> None:
 
     if not note:
         raise UsageError("--force needs --reason WHY", hint="It is all that is left of this decision.")
-    if document["state"] in ("confirmed", "sealed"):
-        raise WrongState(f"task {document['task_id']} is {document['state']}: it is proven, nothing is to be forced")
+    task, state, proof = document["task_id"], document["state"], document["proof"] or {}
+    if state == "sealed":
+        raise WrongState(f"task {task} is sealed: it is proven, nothing is to be forced")
+    if state == "confirmed" and not proof.get("unproven_because"):
+        before = f", as it was {times} before" if (times := _times(proof.get("reopened", 0))) else ""
+        raise WrongState(
+            f"task {task} is confirmed{before}: nothing is to be forced",
+            hint="Its proof is looked at once more when its settle window is over. Should that not hold, or should it "
+            f"not be sealed then, `jitvault status {task}` says why, and --force closes it.",
+        )
 
 
 def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
@@ -129,6 +139,10 @@ def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
         hint = "Look at the target, then run the same command again; a worker tries again, too."
         return NotConfirmed(f"task {task} is NOT known to be revoked: {error}", hint=hint)
     return error
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times" if count else ""
 
 
 def _number(count: int, what: str) -> str:
@@ -163,7 +177,7 @@ def _not_confirmed(document: Published) -> NotConfirmed:
             f"`jitvault revoke {task} --force --reason WHY` closes it without proof.",
         )
     return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven",
+        f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(document['proof'])}",
         hint=f"The same command tries again; `jitvault status {task}` shows the check that failed. If it can never be "
         f"proven: `jitvault revoke {task} --force --reason WHY` closes it without proof.",
     )

@@ -197,7 +197,7 @@ def uncounted(shown: Mapping[str, Any]) -> list[str]:
 
 
 def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
-    """Each credential with its verdict and checks, and what those that do not hold say."""
+    """Each credential with its verdict and checks, what those that do not hold say, and why the task is still open."""
     if proof["confirmed"]:
         console.print(
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
@@ -209,8 +209,12 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
         _print_verdict(console, "lease", lease, lease["lease_id"])
     owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
     failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
-    for check in failed:
-        line = f"check {check['n']} ({check['name']}): {check['evidence']}"
+    lines = [f"check {check['n']} ({check['name']}): {check['evidence']}" for check in failed]
+    if (why := proof.get("unproven_because")) and not (failed or any(lease["error"] for lease in proof["leases"])):
+        lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
+    if times := proof.get("reopened"):
+        lines.append(f"its end was called proven, or found undone, {times} times before, and it began to end again")
+    for line in lines:
         console.print(output.indented(line, console.width), style="red", soft_wrap=True)
 
 

@@ -58,6 +58,8 @@ NAMES = {
     6: "target_refuses",
     7: "quiet",
 }
+TARGET_N = 6
+"""The check that the target itself answers."""
 QUIET_N = 7
 """The check that time alone makes hold."""
 LASTING = "nothing makes up for that"

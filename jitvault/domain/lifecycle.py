@@ -4,7 +4,8 @@
     beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
     (an operator closed what could not be proven)
 
-`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease; `issued → issuing` and
+`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease or a proof that does not
+hold any more; `confirmed → unverified` is an operator's word about a task that cannot be sealed; `issued → issuing` and
 `active → issuing` are an extension past what the token can live: it is ended, and another one takes its place.
 """
 
@@ -86,7 +87,7 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
         State.ISSUED: frozenset({State.ACTIVE, State.ENDING, State.ISSUING}),
         State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
-        State.CONFIRMED: frozenset({State.SEALED, State.ENDING}),
+        State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
         # a denied or lapsed task may be revised; what was cancelled or sealed is over
         State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),

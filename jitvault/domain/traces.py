@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jitvault.domain.evidence import Canary, Point, Trail, canary_after, done, follows, stretch
+from jitvault.domain.evidence import Canary, Point, Trail, canary_after, done, follows, listed, stretch
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, owner
 from jitvault.domain.observation import Kind, Observation
@@ -142,9 +142,29 @@ def lookup_line(credential: Credential, trail: Trail, *, after: Observation | No
     """The line of a look-up of ours that Vault answered with "there is no such thing".
 
     The first with a canary after it in its stretch: where a line was cut off right after a look-up, a later one counts.
+    Over a gap, check 5 needs a listing in the same stretch: where a second gap came between look-up and listing, a
+    later look-up counts that has one.
     """
     found = list(_gone_lines(credential, trail, after))
-    return next((o for o in found if canary_after(trail, o.place) is not None), next(iter(found), None))
+    closed = [o for o in found if canary_after(trail, o.place) is not None]
+    if not closed:
+        return next(iter(found), None)
+    first, issue = closed[0], issue_line(credential, trail.observations)
+    if issue is None or stretch(first.place) == stretch(issue.place):
+        return first
+    return next((o for o in _one_a_stretch(closed) if _is_listed_beside(credential, trail, o)), first)
+
+
+def _one_a_stretch(lines: Iterable[Observation]) -> list[Observation]:
+    """The first of the lines in each stretch."""
+    firsts: dict[tuple[str, int], Observation] = {}
+    for line in lines:
+        firsts.setdefault(stretch(line.place), line)
+    return list(firsts.values())
+
+
+def _is_listed_beside(credential: Credential, trail: Trail, line: Observation) -> bool:
+    return listed(trail, credential.listing_ops, in_stretch_of=line.place) is not None
 
 
 def _gone_lines(credential: Credential, trail: Trail, after: Observation | None) -> Iterator[Observation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,17 +13,17 @@ from jitvault.domain.evidence import Trail, done
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.domain.policy import Rung
-from jitvault.domain.quiet import QUIET, is_quiet, settles_at
+from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.traces import Credential
-from jitvault.errors import NotConfirmed, UsageError
+from jitvault.errors import NotConfirmed, StillTaken, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence, good_listings, tokens_of
-from jitvault.services.family import unproven
 from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
 from jitvault.services.proof import rung_of
+from jitvault.services.quiet_check import Quiet, quiet_of
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
@@ -48,21 +48,21 @@ def judge(worker: Worker, found: Evidence) -> Judged:
     file, trail = found.file, found.trail
     complete = is_complete(worker, file, trail)
     revision = Revision.of(file.revision.body)
-    probed = _probe(worker, file, revision)
+    probed = probe(worker, file, revision, file.leases)
     hashed = cache(worker.hasher.hash)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
     proven: list[bool] = [complete]
     for grant in file.grants:
-        proof = _token(hashed, found, grant)
+        proof = judge_token(hashed, found, grant)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
-        proven.append(_never_issued(grant) or is_proven(proof, target=False))
+        proven.append(is_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
         target = rung_of(file, asked) == Rung.TARGET
-        proof = _lease(hashed, file, lease, trail, probed.get(lease.target_name or ""), asked=asked, target=target)
+        proof = judge_lease(hashed, file, lease, trail, probed.get(lease.target_name or ""), asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
@@ -73,11 +73,13 @@ def judge(worker: Worker, found: Evidence) -> Judged:
 class Outcome:
     """What a task lacks to be `confirmed`: `proven` says that every credential is, `quiet` is check 7.
 
-    `back`: Vault has again what was proven dead before.
+    `soon`: only time is missing, or the answer to a request that is in flight. `back`: Vault has again what was proven
+    dead before.
     """
 
     proven: bool
     quiet: Check
+    soon: bool = False
     back: bool = False
 
 
@@ -85,33 +87,20 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
     found = judge(worker, evidence)
-    quiet = is_quiet(
-        tokens,
-        trail,
-        leases_dead=found.proven,
-        now_canary=evidence.newest.at,
-        open_doubts=evidence.doubts(worker),
-        settled=evidence.settles(),
-    )
-    if quiet.ok and (open_ := unproven(worker, file.task.task_id)):
-        quiet = replace(quiet, ok=False, evidence=f"not before what it handed on to {', '.join(open_)} is proven dead")
+    look = quiet_of(worker, evidence, leases_dead=found.proven)
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
-    checks = (*found.checks, *_rows(file, file.task.task_id, (quiet,)))
-    if not quiet.ok:
-        if any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks):
-            # only time is missing: nobody has to look before that is over
-            fields = {"due_at": worker.now() + QUIET} if found.proven else {}
-            change = Change("judged", {"quiet": quiet.evidence}, fields=fields, rows=(*credentials, *checks))
-            worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-        return Outcome(found.proven, quiet)
+    checks = (*found.checks, *_rows(file, file.task.task_id, (look.check,)))
+    if not look.check.ok:
+        _keep_open(worker, file, claim, found, look, checks)
+        return Outcome(found.proven, look.check, soon=look.soon)
     if is_there(worker, proven_before(file)):
-        return Outcome(proven=False, quiet=quiet, back=True)
+        return Outcome(proven=False, quiet=look.check, back=True)
     begun = file.task.ending_at or worker.now()
     dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         "confirmed",
-        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": quiet.evidence},
+        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": look.check.evidence},
         state=State.CONFIRMED,
         fields={
             "dead_ms": _ms(dead - begun),
@@ -121,7 +110,21 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
         rows=(*settled, *found.leases, *checks),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return Outcome(found.proven, quiet)
+    return Outcome(found.proven, look.check)
+
+
+def _keep_open(
+    worker: Worker, file: TaskFile, claim: int, found: Judged, look: Quiet, checks: Sequence[CheckRow]
+) -> None:
+    """Write what a task lacks, where that is news; and when it is due again, where nothing else says that."""
+    credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
+    news = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
+    # what is not proven is due as its revocations are
+    is_over = found.proven and not look.soon and (file.task.due_at or look.due_at) <= worker.now()
+    if news or is_over:
+        fields = {"due_at": look.due_at} if found.proven else {}
+        change = Change("judged", {"quiet": look.check.evidence}, fields=fields, rows=(*credentials, *checks))
+        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
@@ -129,29 +132,7 @@ def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
     return {(check.subject, check.n, None if check.ok else check.evidence) for check in checks}
 
 
-def still_proven(worker: Worker, evidence: Evidence) -> bool:
-    """Whether the kept evidence still carries what the ledger calls proven, and Vault has none of it now.
-
-    The target is not asked again: what it said was about a moment that is over.
-    """
-    file, trail, open_ = evidence.file, evidence.trail, evidence.doubts(worker)
-    if open_.unleased or (open_.why_list and not evidence.settles()) or not is_complete(worker, file, trail):
-        return False
-    hashed = cache(worker.hasher.hash)
-    proofs = [_token(hashed, evidence, grant) for grant in file.grants if not _never_issued(grant)]
-    revision = Revision.of(file.revision.body)
-    for lease in file.leases:
-        asked = revision.template_of(lease.path) or {}
-        proof = _lease(hashed, file, lease, trail, None, asked=asked, target=False)
-        if _was_forced(file, lease) and lease.verdict is Verdict.TARGET_CONFIRMED:
-            # only the target could prove it, and that was then
-            proof = replace(proof, verdict=lease.verdict)
-        proofs.append(proof)
-    proven = all(is_proven(proof, target=False) for proof in proofs)
-    return proven and not is_there(worker, (*file.grants, *file.leases))
-
-
-def _never_issued(grant: GrantRow) -> bool:
+def is_never_issued(grant: GrantRow) -> bool:
     return grant.accessor_hmac is None and grant.verdict is Verdict.NEVER_ISSUED
 
 
@@ -162,7 +143,7 @@ def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
     return known.get(key) is not row.verdict
 
 
-def _token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
+def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
     file, trail = found.file, found.trail
@@ -206,7 +187,7 @@ def _at_the_latest(file: TaskFile, grant: GrantRow, trail: Trail) -> datetime | 
     return own.at + timedelta(seconds=grant.step_s) if own else None
 
 
-def _lease(
+def judge_lease(
     hashed: Hashed,
     file: TaskFile,
     lease: LeaseRow,
@@ -252,12 +233,12 @@ def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: st
     return verdict
 
 
-def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Probed]:
-    """Ask each target once about all credentials of the task that it knows. A target that cannot be asked
+def probe(worker: Worker, file: TaskFile, revision: Revision, leases: Iterable[LeaseRow]) -> dict[str, Probed]:
+    """Ask each target once about those of the task's `leases` that it knows. A target that cannot be asked
     gives no evidence: check 6 fails, the rest stands.
     """
     wanted: dict[tuple[str, str], list[str]] = {}
-    for lease in file.leases:
+    for lease in leases:
         entry = revision.template_of(lease.path)
         if entry and rung_of(file, entry) == Rung.TARGET and lease.target_name and lease.verdict is not Verdict.LIVE:
             wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
@@ -266,7 +247,8 @@ def _probe(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, Prob
         try:
             found |= worker.engines[engine].probe(_where(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
-            found |= {name: Probed(refused=False, open_sessions=0, evidence=str(error)) for name in names}
+            silent = Probed(refused=False, open_sessions=0, evidence=str(error), seen=isinstance(error, StillTaken))
+            found |= dict.fromkeys(names, silent)
     return found
 
 

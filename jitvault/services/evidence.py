@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.quiet import Doubts, doubts, settles
 from jitvault.domain.revision import Revision
+from jitvault.domain.rounds import ACCOUNTED
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary
 
-LIST_LEASES, ACCOUNTED = "list_leases", "accounted"
+LIST_LEASES = "list_leases"
 
 
 @dataclass(frozen=True, slots=True)

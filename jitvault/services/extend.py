@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.access import cap_of, role_name, smallest_cap
@@ -21,7 +21,8 @@ from jitvault.domain.revision import Party, Revision, terms
 from jitvault.domain.windows import format_duration
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.ports.ledger import Change, GrantRow, Row, TaskFile
-from jitvault.services.confirm import judge
+from jitvault.services.answers import next_try
+from jitvault.services.confirm import Judged, judge
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, stand_extended
 from jitvault.services.glance import glancing
@@ -244,19 +245,31 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
         # what was in flight gets a lease all the same: it is in the next round
         revoke(worker, file, claim)
         evidence = reconciled(worker, task_id, claim)
-        file, newest = evidence.file, evidence.newest
+        file = evidence.file
         found = judge(worker, evidence)
         if found.proven:
             break
     rows: tuple[Row, ...] = (*found.leases, *found.checks)
     if not found.proven:
-        change = Change("judged", {"canary": newest.place.offset}, rows=(*found.grants, *rows))
-        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+        _keep_unproven(worker, file, claim, found)
         raise NotConfirmed(
             f"task {task_id}: its old token and leases are revoked and not proven dead yet, so it has no new token",
             hint=f"`jitvault status {task_id}` names the check that failed; the next command on the task tries again.",
         )
+    newest = evidence.newest
     settled = next(replace(one, settled=True) for one in found.grants if one.grant_id == old)
     body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
     change = Change("attempt_settled", body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+
+
+def _keep_unproven(worker: Worker, file: TaskFile, claim: int, found: Judged) -> None:
+    """Keep what an old token lacks to be proven dead; the longer that lasts, the later it is tried again.
+
+    People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.
+    """
+    now, begun = worker.now(), datetime.fromisoformat(extended(file.events)[-1].at)
+    rows: tuple[Row, ...] = (*found.grants, *found.leases, *found.checks)
+    change = Change("judged", {"replaced": "not proven"}, fields={"due_at": next_try(begun, now)}, rows=rows)
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
+    worker.ledger.tell_unproven(file.task.task_id, now)

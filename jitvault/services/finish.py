@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.quiet import QUIET, settles_at
+from jitvault.domain.rounds import why_put_off
 from jitvault.ports.ledger import TaskFile
-from jitvault.services.confirm import confirmed, still_proven
+from jitvault.services.before_seal import why_not_proven_still
+from jitvault.services.confirm import confirmed
 from jitvault.services.consider import Considered
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.evidence import tokens_of
 from jitvault.services.family import GoOn, prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
-from jitvault.services.late import BACK, begin_again
+from jitvault.services.late import BACK, begin_again, tell_round
 from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.papers import force_request
 from jitvault.services.reconcile import reconciled
@@ -64,6 +66,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
         # before anything that can fail: a Vault that was restored has given it back
         begin_again(worker, file, claim, "unproven", BACK)
         file = worker.file(file.task.task_id)
+    tell_round(worker, file)
     take_all_back(worker, file, claim, why=why)
     prove_below(worker, file.task.task_id, claim, go_on)
     outcome = confirmed(worker, reconciled(worker, file.task.task_id, claim), claim)
@@ -72,8 +75,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()
-    if outcome.proven and last.waits < _QUIET_WAITS and not unproven(worker, file.task.task_id):
-        # only time is missing, or the answer to a request that is in flight
+    if outcome.soon and last.waits < _QUIET_WAITS:
         if not worker.waits or worker.is_late(quiet_s):
             return Step()
         worker.clock.sleep(quiet_s)
@@ -117,8 +119,18 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
     found = reconciled(worker, file.task.task_id, claim)
     if late(found.file):
         return Step(go_on=True)
-    if not still_proven(worker, found):
-        begin_again(worker, found.file, claim, "unproven", "the evidence does not carry it")
+    if doubt := why_not_proven_still(worker, found):
+        begin_again(worker, found.file, claim, "unproven", doubt)
         return Step(go_on=True)
-    seal(worker, found, claim)
+    if not seal(worker, found, claim):
+        _close_unsealed(worker, worker.file(file.task.task_id), claim)
     return Step()
+
+
+def _close_unsealed(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Close a task that cannot be sealed although its settle window is over, where an operator signed for that."""
+    if why_put_off(file.events) is None:
+        return
+    wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
+    if wish is not None:
+        close(worker, file, claim, wish)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jitvault.domain.confirmation import QUIET_N
 from jitvault.domain.lifecycle import State, Verdict
+from jitvault.domain.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.errors import SecurityFinding
-from jitvault.ports.ledger import Change, TaskFile
+from jitvault.ports.ledger import Change, CheckRow, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
 from jitvault.services.evidence import gather
@@ -18,14 +20,31 @@ BACK = "Vault has again what was proven dead"
 
 
 def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str) -> None:
-    """What was proven is not any more, or something is there (again): all of it is looked up and ended anew.
+    """Look up and end everything of a task anew, whose proof does not hold or of which something is there (again).
 
-    Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that.
+    Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that. Check 7 says
+    why until the task is judged again: should this process end here, its other checks still hold.
     """
+    task_id = file.task.task_id
     grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
-    change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases))
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    check = CheckRow(task_id, task_id, QUIET_N, ok=False, evidence=f"it began to end again: {why}"[:1000])
+    change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases, check))
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    tell_round(worker, worker.file(task_id))
+
+
+def tell_round(worker: Worker, file: TaskFile) -> None:
+    """Keep a finding for a task that was called proven again and again: an operator has to know of it."""
+    if not is_going_round(file.events):
+        return
+    task_id = file.task.task_id
+    message = (
+        f"its end was called proven {MOST_ROUNDS} times and did not stay so, the last time because "
+        f"{why_reopened(file.events)}. It is called proven again only when it can be sealed; "
+        f"`jitvault revoke {task_id} --force --reason WHY` closes it without proof"
+    )
+    worker.ledger.finding(task_id, "goes_round", message, worker.now())
 
 
 def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:

@@ -146,8 +146,8 @@ def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) ->
     for wish, may in _end_requests(worker, task_id, entitled):
         if may:
             return wish
-        message = f"{wish.by.name} asked for the end of the task and may not"
-        worker.ledger.finding(task_id, "not_entitled", message, worker.now())
+        message = f"{wish.by.name} asked for the end of a task and may not"
+        _find_about_author(worker, wish.by.id, "not_entitled", message)
     return None
 
 
@@ -307,6 +307,24 @@ def _verified(worker: Worker, stored: Stored, model: type[P], path: str, entity:
         payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
         paper = accepted(model, payload, task=task_id, entity=entity)
     except SecurityFinding as error:
-        worker.ledger.finding(task_id, "forged_document", f"{path}: {error}", worker.now())
+        if path.startswith("requests/") and not _has_part(worker, task_id, entity):
+            message = f"requests/{entity}/ has a document that its author did not sign as it stands"
+            _find_about_author(worker, entity, "forged_document", message)
+        else:
+            worker.ledger.finding(task_id, "forged_document", f"{path}: {error}", worker.now())
         return None
     return _Found(paper, stored.written_at)
+
+
+def _has_part(worker: Worker, task_id: str, entity: str) -> bool:
+    """Whether the task was asked for by or for an entity, so that what it leaves there is told of the task."""
+    task = worker.ledger.task(task_id)
+    return task is not None and entity in (task.requester, task.agent)
+
+
+def _find_about_author(worker: Worker, entity: str, rule: str, message: str) -> None:
+    """Keep a finding about an entity, and of no task: anybody can name the task of somebody else below their own path.
+
+    Of one entity each rule is one finding, however many documents it leaves.
+    """
+    worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now())

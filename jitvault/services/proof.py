@@ -12,6 +12,7 @@ from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
+from jitvault.domain.rounds import reopened, why_put_off
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.ended import forced_of
 
@@ -25,11 +26,12 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
         return None
     revision = Revision.of(file.revision.body)
     token = file.grants[-1] if file.grants else None
-    return {
+    proof = {
         "task_id": task.task_id,
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
         "confirmed": task.state in PROVEN,
+        "reopened": reopened(file.events),
         "forced": forced_of(file),
         "dead_ms": task.dead_ms,
         "confirmed_ms": task.confirmed_ms,
@@ -57,6 +59,34 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
             if grant.accessor_hmac
         ],
     }
+    return {**proof, "unproven_because": _why_open(file, proof)}
+
+
+def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
+    """Why the end of a task is not proven, or not sealed although it could be; never None while the task is ending."""
+    match file.task.state:
+        case State.ENDING:
+            return _first_failure(proof) or _unanswered(file) or _unjudged(file)
+        case State.CONFIRMED:
+            return why_put_off(file.events)
+        case _:
+            return None
+
+
+def _unanswered(file: TaskFile) -> str | None:
+    """The first act about the task of which nobody knows what became of it."""
+    lost = (op for op in file.operations if op.state in (OpState.INTENDED, OpState.UNKNOWN))
+    op = next(lost, None)
+    return f"{op.kind} of {op.subject} has no answer: {op.answer or 'none came yet'}" if op else None
+
+
+def _unjudged(file: TaskFile) -> str:
+    """What is known of a task that nobody has judged since it began to end: the process that did may have died."""
+    token = file.grants[-1].verdict.value if file.grants else Verdict.NEVER_ISSUED.value
+    leases = ", ".join(f"{lease.lease_id} is {lease.verdict.value}" for lease in file.leases)
+    last = file.events[-1]
+    known = f"its token is {token}" + (f", {leases}" if leases else "")
+    return f"it was not judged since {last.kind} at {last.at}: {known}"
 
 
 def last_said(file: TaskFile) -> Mapping[str, Any]:
@@ -92,7 +122,16 @@ def _error(file: TaskFile, lease: LeaseRow) -> str | None:
 
 
 def unproven_because(proof: Mapping[str, Any]) -> str | None:
-    """What keeps the end of a task (`proof_of`) from being proven, the first of it; None where nothing says so."""
+    """What keeps the end of a task (`proof_of`) from being proven, the first of it; None where nothing does.
+
+    What an older worker published does not say it itself.
+    """
+    said = proof.get("unproven_because")
+    return str(said) if said else _first_failure(proof)
+
+
+def _first_failure(proof: Mapping[str, Any]) -> str | None:
+    """What Vault could not end, or the first check that does not hold."""
     for lease in proof["leases"]:
         if lease["error"]:
             return f"Vault could not end {lease['lease_id']}: {lease['error']}"
@@ -200,11 +239,16 @@ def receipt_of(
         ],
         "extensions": extensions_of(file),
         "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
-        "proof": proof_of(file),
+        "proof": _settled_proof(file),
         "chain": {"events": task.seq, "head": task.head},
         "recovered": recovered_of(file),
         "sealed_at": sealed_at.isoformat(),
     }
+
+
+def _settled_proof(file: TaskFile) -> dict[str, Any]:
+    """The proof as a receipt has it: what kept it open until then is over."""
+    return {key: value for key, value in (proof_of(file) or {}).items() if key != "unproven_because"}
 
 
 def recovered_of(file: TaskFile) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ from datetime import datetime
 
 from jitvault.domain.lease import is_token_lease
 from jitvault.domain.revision import Revision
+from jitvault.domain.rounds import ACCOUNTED, LISTED
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
+from jitvault.services.answers import next_try
 from jitvault.services.consider import drift
 from jitvault.services.context import Worker
-from jitvault.services.evidence import ACCOUNTED, LIST_LEASES, Evidence, gather
+from jitvault.services.evidence import LIST_LEASES, Evidence, gather
 from jitvault.services.observe import MAX_SKEW, canary
 from jitvault.services.selftest import under_check
 
@@ -45,8 +47,11 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
-    change = Change("listed", {"answer": answer, "suspects": unknown[:100]}, rows=answered)
-    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    now = worker.now()
+    # what is left over may stay: it is listed again later, and not at every look
+    due = {} if answer == ACCOUNTED else {"due_at": next_try(file.task.ending_at or now, now)}
+    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100]}, fields=due, rows=answered)
+    worker.ledger.apply(task_id, change, claim=claim, at=now)
 
 
 def _no_later_than(worker: Worker, file: TaskFile) -> datetime:
@@ -59,7 +64,7 @@ def _listed_before(file: TaskFile) -> set[str]:
     """What the listing before this one left over. Vault ends the leases of a revoked token within a moment, so one that
     is listed once alarms nobody.
     """
-    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == "listed")
+    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == LISTED)
     return set(next(listings, ()))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
+from jitvault.domain.rounds import PUT_OFF, why_put_off
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.context import Worker
@@ -40,9 +41,11 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
         return False
     revision = Revision.of(file.revision.body)
     listed = {lease for entry in revision.access for lease in worker.leases.list(entry["path"])}
-    if listed & {lease.lease_id for lease in file.leases}:
+    if there := listed & {lease.lease_id for lease in file.leases}:
+        _put_off(worker, file, claim, f"Vault lists {min(there)} still")
         return False
-    if not _accounted_for(worker, file, sorted(listed), until=settled or newest.at):
+    if unknown := _unaccounted(worker, file, sorted(listed), until=settled or newest.at):
+        _put_off(worker, file, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
         return False
     sealed_at = worker.now()
     told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))
@@ -57,8 +60,15 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
     return True
 
 
-def _accounted_for(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> bool:
-    """Whether every lease below the task's paths that can be its own belongs to a task.
+def _put_off(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
+    """Keep why the task is not sealed although its settle window is over, once for each reason."""
+    if why != why_put_off(file.events):
+        change = Change(PUT_OFF, {"why": why})
+        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
+def _unaccounted(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
+    """The leases below the task's paths that can be its own and belong to no task.
 
     Where lines of an issue never came, nothing else tells of it: a shipper that drops them leaves no gap. What another
     task holds in a wrapping looks the same and ends with that task, so it is told only where nobody holds anything.
@@ -68,4 +78,4 @@ def _accounted_for(worker: Worker, file: TaskFile, listed: list[str], *, until: 
     if unknown and not worker.ledger.held():
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
         worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())
-    return not unknown
+    return unknown

@@ -47,7 +47,7 @@ EXTENDED = {
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
-    **{"dead_ms": int, "confirmed_ms": int},
+    **{"reopened": int, "unproven_because": NOTHING, "dead_ms": int, "confirmed_ms": int},
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
     "earlier_tokens": [{"verdict": str, "checks": CHECKS}],

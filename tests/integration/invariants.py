@@ -23,6 +23,7 @@ from jitvault.domain.chain import breaks
 from jitvault.domain.lifecycle import ENDED, PROVEN, State, Verdict
 from jitvault.errors import VaultRejected
 from jitvault.ports.ledger import TaskFile
+from jitvault.services.proof import proof_of
 
 PREFIXES = (PREFIX, "database/creds/app-readwrite")
 # what Vault must not have any more when the ledger says this of a credential
@@ -149,12 +150,18 @@ def reasons(file: TaskFile) -> list[str]:
 def stuck(seen: Seen, about: str | None, *results: Result) -> list[str]:
     """Tasks that are ending, or being issued, and say nothing of why: neither the task itself nor the last command.
 
-    Another's may have ended in what has no place in the ledger (a Vault that was sealed), which it said then.
+    Another's may have ended in what has no place in the ledger (a Vault that was sealed), which it said then. What is
+    published and shown of a task always has a reason.
     """
+    mute = [
+        f"task {file.task.task_id} is ending, and its proof says nothing of why"
+        for file in seen.files
+        if file.task.state is State.ENDING and not (proof_of(file) or {}).get("unproven_because")
+    ]
     if results and results[-1].code not in (0, 6):
-        return []
+        return mute
     waiting = (State.ENDING, State.ISSUING)
-    return [
+    return mute + [
         f"task {file.task.task_id} is {file.task.state} and names no reason"
         for file in seen.files
         if about in (None, file.task.task_id)

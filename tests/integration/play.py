@@ -119,7 +119,7 @@ class Play:
             with suppress(json.JSONDecodeError):
                 json.loads(died["out"])
                 task.printed.append(died["out"])
-        self.last, self.killed = [], bool(died["signal"])
+        self.last, self.killed, self.about = [], bool(died["signal"]), task.name
         time_passes(self.rig)
 
     # -- the agent -----------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 import requests
 from rig import Rig
 
+from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.spec import parse_spec
-from jitvault.services.sign import sign_submission
+from jitvault.services.sign import sign_end, sign_submission
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -47,6 +48,29 @@ def test_a_document_that_nobody_can_read_stops_nobody(rig: Rig, spec: Spec) -> N
         assert any(left[0][1] in message for message in told), told
     finally:
         for _, path in left:
+            rig.admin.delete(f"jitvault/metadata/{path}")
+
+
+def test_an_agents_garbage_about_the_task_of_somebody_else_is_told_of_the_agent_alone(rig: Rig, spec: Spec) -> None:
+    """Below its own path it may write the name of any task: signed by nobody, and signed though it may not end it."""
+    theirs = spec()
+    theirs.write_text(theirs.read_text().replace("agent: research-agent", "agent: approver-1"))
+    rig("operator", "grant", theirs)
+    token = rig.task_tokens(theirs.stem)
+    agent = rig.entity("research-agent")
+    left = [f"requests/{agent}/{theirs.stem}/end", f"requests/{agent}/{theirs.stem}/submit"]
+    for path in left:
+        _leave(rig, "agent", path)
+    try:
+        assert rig("operator", "status", theirs.stem).json["findings"] == []
+        sign_end(rig.wiring("agent").person, theirs.stem, reason=EndReason.COMPLETED, note="it is mine now")
+        assert rig("operator", "status", theirs.stem).json["state"] == "issued"
+        assert rig("operator", "revoke", theirs.stem, "--reason", "it was stolen").json["confirmed"]
+        assert token and rig.task_tokens(theirs.stem) == []
+        told = {(task, rule) for task, rule, message in _findings(rig) if f"entity {agent}" in message}
+        assert told == {(None, "forged_document"), (None, "not_entitled")}
+    finally:
+        for path in left:
             rig.admin.delete(f"jitvault/metadata/{path}")
 
 

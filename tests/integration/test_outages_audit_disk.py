@@ -15,7 +15,7 @@ from disk import PAGE, SmallDisk, small_disk
 from go_between import Moment
 from invariants import check, check_over, live_tokens, reasons, verdicts
 from rig import Held, Rig
-from stage import ALL, Stage, hasty, staged, until_done
+from stage import ALL, Stage, hasty, sealed, staged, until_done
 
 from jitvault.domain.lifecycle import PROVEN, State
 from jitvault.sandbox.openbao import OpenBao
@@ -114,6 +114,9 @@ def test_the_audit_disk_is_full_during_a_complete(
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
     check_over(rig, file.stem)
+    # it stays so: the gap does not begin it again
+    sealed(rig, file.stem)
+    assert [event.kind for event in rig.file(file.stem).events].count("confirmed") == 1
 
 
 def test_a_revocation_whose_answer_does_not_fit_on_the_disk_is_done_and_proven(

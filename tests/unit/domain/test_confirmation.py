@@ -682,6 +682,20 @@ def test_over_a_gap_nothing_is_proven_without_a_listing(end: Callable[[Story], S
         assert proof.verdict is Verdict.GONE
 
 
+def test_after_a_second_gap_a_look_up_that_has_a_listing_beside_it_counts() -> None:
+    """Each try looks up and lists anew. The first look-up that lies between two gaps shows nothing by itself."""
+    between = begun().alive().revoked().looked_up().canary().gap().canary()
+    proof = judge(between.looked_up().listed().canary(), gapped())
+    assert failed(proof) == set()
+    assert between.lines[-2].line[:16] in proof.checks[2].evidence
+    # without a gap before it the first one counts, whatever was listed later
+    whole = Story().canary().issued().revoked().looked_up().canary()
+    first = whole.lines[-1].line[:16]
+    proof = judge(whole.gap().canary().looked_up().listed().canary(), gapped())
+    assert failed(proof) == set()
+    assert first in proof.checks[2].evidence
+
+
 def test_a_listing_before_the_gap_does_not_know_what_the_gap_hid() -> None:
     story = Story().canary().issued().listed().canary().gap().canary().alive().revoked().looked_up().canary()
     assert failed(judge(story, gapped())) == {5}

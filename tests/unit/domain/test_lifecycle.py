@@ -31,6 +31,7 @@ ALLOWED = {
     ("confirmed", "sealed"),
     # closed by hand, without proof
     ("ending", "unverified"),
+    ("confirmed", "unverified"),
     # before it is granted a task can be denied or cancelled, or its window passes
     ("pending_approval", "denied"),
     ("pending_approval", "cancelled"),

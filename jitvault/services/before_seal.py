@@ -1,0 +1,83 @@
+"""Judge what was confirmed once more, before it is sealed: whether anything newer says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from jitvault.domain.confirmation import Probed, Proof, is_proven
+from jitvault.domain.revision import Revision
+from jitvault.domain.rounds import refused_by_target
+from jitvault.ports.ledger import LeaseRow
+from jitvault.services.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
+from jitvault.services.context import Worker
+from jitvault.services.evidence import Evidence
+from jitvault.services.integrity import is_complete
+from jitvault.services.late import BACK
+from jitvault.services.lookups import is_there
+
+
+def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
+    """Why the evidence does not carry any more what the ledger calls proven; None where it does.
+
+    What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
+    once more. A target that does not answer now takes nothing back of what it said when the task was confirmed.
+    """
+    file, open_ = evidence.file, evidence.doubts(worker)
+    if open_.unleased:
+        return open_.unleased
+    if open_.why_list and not evidence.settles():
+        return f"{open_.why_list}, and nothing was listed since"
+    if not is_complete(worker, file, evidence.trail):
+        return "the stream shows a lease that was not judged"
+    hashed = cache(worker.hasher.hash)
+    for grant in file.grants:
+        if not is_never_issued(grant):
+            token = judge_token(hashed, evidence, grant)
+            if not is_proven(token, target=False):
+                return _failing("its token", token)
+    if why := _lease_unproven(worker, evidence, hashed):
+        return why
+    return BACK if is_there(worker, (*file.grants, *file.leases)) else None
+
+
+def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str | None:
+    """Why a lease of the task is not proven dead any more; None where all of them are."""
+    file, revision = evidence.file, Revision.of(evidence.file.revision.body)
+    # by the chain: the rows are a cache
+    refused = refused_by_target(file.events)
+    doubtful: dict[LeaseRow, Proof] = {}
+    for lease in file.leases:
+        entry = revision.template_of(lease.path) or {}
+        proof = judge_lease(hashed, file, lease, evidence.trail, None, asked=entry, target=False)
+        if not is_proven(proof, target=False):
+            doubtful[lease] = proof
+    by_target = [lease for lease in doubtful if lease.lease_id in refused]
+    for lease in doubtful.keys() - set(by_target):
+        return _failing(lease.lease_id, doubtful[lease])
+    now = probe(worker, file, revision, by_target)
+    for lease in by_target:
+        entry = revision.template_of(lease.path) or {}
+        said = _as_said(now, lease)
+        proof = judge_lease(hashed, file, lease, evidence.trail, said, asked=entry, target=True)
+        if not is_proven(proof, target=True):
+            return _failing(lease.lease_id, proof)
+    return None
+
+
+def _as_said(now: Mapping[str, Probed], lease: LeaseRow) -> Probed:
+    """What the target says of a lease that it refused when the task was confirmed."""
+    found = now.get(lease.target_name or "")
+    if found is not None and found.seen:
+        return found
+    why = found.evidence if found else "it was not asked"
+    kept = "the target refused it when the task was confirmed, and has said nothing else since"
+    return Probed(refused=True, open_sessions=0, evidence=f"{kept} ({why})")
+
+
+def _failing(what: str, proof: Proof) -> str:
+    """The first check of a credential that does not hold, in words."""
+    check = next((check for check in proof.checks if not check.ok), None)
+    if check is None:
+        return f"{what} is {proof.verdict.value}"
+    return f"check {check.n} of {what} does not hold any more: {check.evidence}"
