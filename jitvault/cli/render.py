@@ -210,12 +210,19 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
     owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
     failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
     lines = [f"check {check['n']} ({check['name']}): {check['evidence']}" for check in failed]
-    if (why := proof.get("unproven_because")) and not (failed or any(lease["error"] for lease in proof["leases"])):
+    if why := _what_else(proof, failed):
         lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
     if times := proof.get("reopened"):
         lines.append(f"its end was called proven, or found undone, {times} times before, and it began to end again")
     for line in lines:
         console.print(output.indented(line, console.width), style="red", soft_wrap=True)
+
+
+def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:
+    """What of the reason why a task is open its errors and failed checks do not say themselves."""
+    said = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
+    why = str(proof.get("unproven_because") or "")
+    return "" if any(why.endswith(one) for one in said) else why
 
 
 def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:

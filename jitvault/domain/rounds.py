@@ -38,6 +38,16 @@ def listed_in_vain(events: Sequence[Event]) -> int:
     return next((n for n, answer in enumerate(reversed(answers)) if answer == ACCOUNTED), len(answers))
 
 
+def why_listed_in_vain(events: Sequence[Event]) -> str:
+    """Why the last listing of the task's paths settled nothing; empty where it did, or none was made."""
+    last = next((e.body for e in reversed(events) if e.kind == LISTED), None)
+    if last is None or last["answer"] == ACCOUNTED:
+        return ""
+    if last["suspects"]:
+        return f"Vault lists {last['suspects'][0]}, which belongs to no task"
+    return f"what was approved is not what is there now: {last['drift']}" if last.get("drift") else str(last["answer"])
+
+
 def why_put_off(events: Sequence[Event]) -> str | None:
     """Why a task that is confirmed is not sealed, as its last try found; None where nothing keeps it from that."""
     for event in reversed(events):

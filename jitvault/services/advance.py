@@ -25,6 +25,7 @@ from jitvault.errors import (
     VaultUnavailable,
 )
 from jitvault.ports.ledger import Change, TaskFile
+from jitvault.services.attempts import check_not_in_vain
 from jitvault.services.consider import Considered, consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import admission
@@ -250,6 +251,7 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
         reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
         said = ended.said() if ended else {"note": "could not be delivered"}
         return _ending(worker, file, claim, why=(reason, said))
+    check_not_in_vain(worker, file, claim)
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)

@@ -22,6 +22,7 @@ from jitvault.domain.windows import format_duration
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.ports.ledger import Change, GrantRow, Row, TaskFile
 from jitvault.services.answers import next_try
+from jitvault.services.attempts import check_not_in_vain
 from jitvault.services.confirm import Judged, judge
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, stand_extended
@@ -95,6 +96,7 @@ def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     if len(made) >= MAX_ATTEMPTS:
         return EndReason.ISSUE_FAILED, {"note": "the token for its extension could not be delivered"}
     worker.ledger.extend(file.task.task_id, claim)
+    check_not_in_vain(worker, file, claim)
     publish(worker, file, None)
     check_issuable(worker, file, published(worker, file.task.task_id))
     canary(worker)

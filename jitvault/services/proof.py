@@ -12,7 +12,7 @@ from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
-from jitvault.domain.rounds import reopened, why_put_off
+from jitvault.domain.rounds import reopened, why_listed_in_vain, why_put_off
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.ended import forced_of
 
@@ -66,7 +66,9 @@ def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
     """Why the end of a task is not proven, or not sealed although it could be; never None while the task is ending."""
     match file.task.state:
         case State.ENDING:
-            return _first_failure(proof) or _unanswered(file) or _unjudged(file)
+            why = _first_failure(proof) or _unanswered(file) or _unjudged(file)
+            left = why_listed_in_vain(file.events)
+            return f"{why}; {left}" if left else why
         case State.CONFIRMED:
             return why_put_off(file.events)
         case _:

@@ -7,7 +7,13 @@ from datetime import datetime
 
 from jitvault.domain.confirmation import Check
 from jitvault.domain.quiet import QUIET, is_quiet, settles_at
-from jitvault.domain.rounds import MOST_ROUNDS, is_going_round, listed_in_vain, reopened, why_reopened
+from jitvault.domain.rounds import (
+    MOST_ROUNDS,
+    is_going_round,
+    listed_in_vain,
+    reopened,
+    why_reopened,
+)
 from jitvault.services.answers import next_try
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence, tokens_of

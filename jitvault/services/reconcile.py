@@ -42,7 +42,8 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     # what others were given just now is known once the stream was read up to here
     canary(worker)
     unknown = suspects(worker, file, listed, until=_no_later_than(worker, file))
-    answer = ACCOUNTED if not unknown and drift(worker, file) is None else "not accounted for"
+    drifted = drift(worker, file)
+    answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
     if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
@@ -50,7 +51,7 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     now = worker.now()
     # what is left over may stay: it is listed again later, and not at every look
     due = {} if answer == ACCOUNTED else {"due_at": next_try(file.task.ending_at or now, now)}
-    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100]}, fields=due, rows=answered)
+    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, fields=due, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=now)
 
 

@@ -12,6 +12,7 @@ from jitvault.domain.rounds import (
     listed_in_vain,
     refused_by_target,
     reopened,
+    why_listed_in_vain,
     why_put_off,
     why_reopened,
 )
@@ -54,3 +55,13 @@ def test_why_a_seal_is_put_off_is_about_the_last_proof_alone() -> None:
 )
 def test_listings_in_vain_are_counted_in_a_row(answers: tuple[str, ...], count: int) -> None:
     assert listed_in_vain(chain(*(("listed", {"answer": answer}) for answer in answers))) == count
+
+
+def test_a_listing_in_vain_says_what_it_left_over() -> None:
+    left: dict[str, Any] = {"answer": "not accounted for", "suspects": ["a/b"], "drift": None}
+    assert "Vault lists a/b" in why_listed_in_vain(chain(("listed", left)))
+    assert "its role" in why_listed_in_vain(chain(("listed", {**left, "suspects": [], "drift": "its role"})))
+    # older ones did not keep it
+    assert why_listed_in_vain(chain(("listed", {"answer": "no", "suspects": []}))) == "no"
+    assert why_listed_in_vain(chain(("listed", left), ("listed", {"answer": "accounted", "suspects": []}))) == ""
+    assert why_listed_in_vain([]) == ""

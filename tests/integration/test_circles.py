@@ -1,0 +1,60 @@
+"""What Vault refuses again and again is tried ever more rarely, and people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rig import Rig
+
+from jitvault.domain.lifecycle import State
+from jitvault.errors import JitvaultError
+from jitvault.services import attempts
+
+pytestmark = pytest.mark.usefixtures("lab", "hurried")
+Spec = Callable[..., Path]
+QUOTA = "sys/quotas/rate-limit/no-token"
+CREATE = "auth/token/create/jitvault-15m"
+
+
+@contextmanager
+def no_token_is_made(rig: Rig) -> Iterator[None]:
+    """Vault answers each create with 429, which leaves no line."""
+    rig.admin.write(QUOTA, {"path": CREATE, "rate": 1, "interval": "1h"})
+    try:
+        # what is left over for this hour
+        with suppress(JitvaultError):
+            rig.vault("nobody").write(CREATE)
+        yield
+    finally:
+        rig.admin.delete(QUOTA)
+
+
+def test_a_token_that_vault_never_makes_is_tried_ever_more_rarely_and_told(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = spec(), spec()
+    with no_token_is_made(rig):
+        monkeypatch.setattr(attempts, "pause_after", lambda _: timedelta(minutes=1))
+        for _ in range(6):
+            rig("operator", "grant", file, code=None)
+        task = rig.file(file.stem)
+        assert (task.task.state, len(task.grants)) == (State.ISSUING, 3)
+        assert "in 3 attempts in a row" in rig("operator", "grant", file, code=6).error["message"]
+        monkeypatch.setattr(attempts, "pause_after", lambda _: timedelta(0))
+        for _ in range(8):
+            rig("operator", "grant", file, code=None)
+        for _ in range(4):
+            rig("operator", "grant", other, code=None)
+        assert rig.findings(file.stem) == ["issue_in_vain"]
+        assert rig("operator", "revoke", file.stem, "--reason", "not today", code=12).json["state"] == "confirmed"
+    # what was refused for a while and was not ended is issued
+    assert rig("operator", "grant", other).json["state"] == "issued"
+
+
+def test_the_pause_between_attempts_doubles_up_to_five_minutes() -> None:
+    pauses = [attempts.pause_after(count).total_seconds() for count in (3, 4, 5, 11, 12, 60)]
+    assert pauses == [1, 2, 4, 256, 300, 300]
