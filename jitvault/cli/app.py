@@ -30,6 +30,7 @@ from jitvault.cli import (
     operator,
     policy,
     sweep,
+    tidy,
     trust,
     worker,
 )
@@ -91,6 +92,7 @@ app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
 app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
 app.command(rich_help_panel=_ADMINS)(admin.init)
+app.command(rich_help_panel=_ADMINS)(tidy.tidy)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)

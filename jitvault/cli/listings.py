@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jitvault.domain.access import Fetch
+    from jitvault.domain.tidy import Remains
     from jitvault.provision.approvers import Approver
     from jitvault.provision.init import Plan
     from jitvault.provision.outcome import Outcome
@@ -191,6 +192,22 @@ def provisioned(plan: Plan, missing: Sequence[str], *, applied: bool, as_json: b
     console.print(f"{len(plan.changes)} changes {done}, {kept} as they should be")
     for note in missing:
         console.print(f"missing: {note}", style="yellow")
+
+
+def remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:
+    """What is left of tasks that are over, and how many documents of it were removed; None before that was asked."""
+    if as_json:
+        typer.echo(to_json({"removed": removed, "tasks": [one.as_json() for one in found]}))
+        return
+    if removed:
+        output.console().print(f"{removed} documents of {len(found)} tasks were removed")
+        return
+    table = output.new_table("task", "state", "documents")
+    for one in found:
+        table.add_row(one.task_id, output.coloured(one.state) if one.state else "", str(len(one.paths)))
+    # what is asked goes to the terminal, and the result to standard output
+    console = output.console(stderr=removed is None)
+    console.print(table if found else "There is nothing to remove.")
 
 
 def approvers(found: Sequence[Approver], *, as_json: bool) -> None:

@@ -42,6 +42,7 @@ def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
             ending=_ending(connection),
             stuck=_stuck(connection),
             recovering=open_since(connection),
+            over_quota=_over_quota(connection),
         )
         return record, _last_decision(connection)
 
@@ -65,6 +66,12 @@ def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[st
             whole = False
         if not whole:
             yield task_id
+
+
+def _over_quota(connection: Connection) -> tuple[tuple[str, int, datetime], ...]:
+    over = schema.over_quota.c
+    query = select(over.author, over.waiting, over.since).order_by(over.since)
+    return tuple((row.author, row.waiting, row.since) for row in connection.execute(query))
 
 
 def _findings(connection: Connection) -> tuple[Finding, ...]:

@@ -100,6 +100,10 @@ class SqlIntake:
             doubtful += [task for path, task in paths.items() if task not in known and path in missed]
         return Unsettled(new, doubtful)
 
+    def judged_authors(self) -> list[str]:
+        with self._db.read() as connection:
+            return list(connection.execute(select(_JUDGED.author).distinct()).scalars())
+
     def forget_judged(self, author: str, besides: Collection[str]) -> int:
         with self._db.read() as connection:
             known = connection.execute(select(_JUDGED.path).where(_JUDGED.author == author)).scalars()

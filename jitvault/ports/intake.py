@@ -81,6 +81,10 @@ class Intake(Protocol):
         """Those of these tasks, which an author asks for, that are neither known nor judged as the request is now."""
         ...
 
+    def judged_authors(self) -> list[str]:
+        """The authors of what was judged."""
+        ...
+
     def forget_judged(self, author: str, besides: Collection[str]) -> int:
         """Forget what was judged of an author's requests that are not there any more; gives how many those were."""
         ...

@@ -10,14 +10,14 @@ from typing import Any
 
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.intake import REQUEST_LIFE, is_stale, submission_path
-from jitvault.domain.lifecycle import BEFORE_GRANT, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, State
 from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
 from jitvault.domain.windows import format_duration, format_instant
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.ports.intake import Judged, Judgement
 from jitvault.ports.ledger import Change, Row, TaskFile, TaskRow
-from jitvault.ports.vault import Stored
+from jitvault.ports.vault import Entity, Stored
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing, check_grantable, resolve, stand
 from jitvault.services.decided import lapsed_rows, opened_rows, revision_row, told_of, vote_rows
@@ -168,12 +168,17 @@ def _too_many(submitted: Submission, count: int) -> str:
 def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     """Re-read everything that the decision rests on and move the task to where it belongs now.
 
-    Gives what was found about the current revision, None when the window is over. What the ledger says about
-    requester, decisions and obligations is not looked at: all of it is read from Vault and policy again.
+    Gives what was found about the current revision, None when the window is over or the request was removed. What the
+    ledger says about requester, decisions and obligations is not looked at: all of it is read from Vault and policy
+    again.
     Raises WrongState when the spec was changed without `revise`.
     """
     task, old = file.task, Revision.of(file.revision.body)
-    submitted = submission(worker, task.task_id, task.requester)
+    stored = worker.documents.read(submission_path(task.requester, task.task_id))
+    if stored is None:
+        _cancel_removed(worker, file, claim)
+        return None
+    submitted = submission(worker, task.task_id, task.requester, stored)
     if submitted is None:
         raise SecurityFinding(f"task {task.task_id} has no request by {task.requester} in Vault")
     if submitted.spec.window.lapsed(worker.now()) and submitted.spec.canonical() == old.content["spec"]:
@@ -203,6 +208,16 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
     return Considered(submitted, standing)
 
 
+def _cancel_removed(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Cancel a task whose request is not there any more: its author has removed it, or an administrator."""
+    if State.CANCELLED not in EDGES[file.task.state]:
+        return
+    requester = Revision.of(file.revision.body).content["requester"]
+    body = {"by": requester["entity"], "name": requester["name"], "note": "the request was removed from Vault"}
+    change = Change("cancelled", body, state=State.CANCELLED)
+    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+
+
 def _is_news(file: TaskFile, standing: Standing) -> bool:
     """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
     said, task_id = last_said(file), file.task.task_id
@@ -221,11 +236,27 @@ def drift(worker: Worker, file: TaskFile) -> str | None:
     What was approved is resolved anew, whatever lies in the request by now: another spec there waits for its own
     decision, and neither ends this one nor hides what became of it.
     """
-    approved = Revision.of(file.revision.body)
     try:
         submitted = submission(worker, file.task.task_id, file.task.requester)
-        if submitted is None:
-            return "its request is gone"
+    except InvalidInput as error:
+        return str(error)
+    return "its request is gone" if submitted is None else _drift(worker, file, submitted)
+
+
+def drift_besides_request(worker: Worker, file: TaskFile) -> str | None:
+    """The difference to what was approved that is not in the request: what its author does to it afterwards changes
+    nothing about what the target was.
+    """
+    revision = Revision.of(file.revision.body)
+    requester = revision.content["requester"]
+    entity = Entity(requester["entity"], requester["name"], disabled=False, group_ids=frozenset())
+    asked = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at)
+    return _drift(worker, file, asked)
+
+
+def _drift(worker: Worker, file: TaskFile, submitted: Submission) -> str | None:
+    approved = Revision.of(file.revision.body)
+    try:
         now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
     except InvalidInput as error:
         return str(error)

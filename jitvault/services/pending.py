@@ -94,7 +94,10 @@ class Backlog:
         worker = self._worker
         self._new.clear()
         self._doubtful.clear()
-        for author in sorted(name.rstrip("/") for name in worker.documents.names("requests/")):
+        authors = sorted(name.rstrip("/") for name in worker.documents.names("requests/"))
+        for author in set(worker.ledger.judged_authors()) - set(authors):
+            worker.ledger.forget_judged(author, ())
+        for author in authors:
             asked = [name.rstrip("/") for name in worker.documents.names(f"requests/{author}/")]
             tasks = [task for task in asked if wanted(submission_path(author, task))]
             worker.ledger.forget_judged(author, tasks)

@@ -14,7 +14,7 @@ from jitvault.domain.rounds import ACCOUNTED, LISTED
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
 from jitvault.services.answers import next_try
-from jitvault.services.consider import drift
+from jitvault.services.consider import drift_besides_request
 from jitvault.services.context import Worker
 from jitvault.services.evidence import LIST_LEASES, Evidence, gather
 from jitvault.services.observe import MAX_SKEW, canary
@@ -42,7 +42,7 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     # what others were given just now is known once the stream was read up to here
     canary(worker)
     unknown = suspects(worker, file, listed, until=_no_later_than(worker, file))
-    drifted = drift(worker, file)
+    drifted = drift_besides_request(worker, file)
     answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
     if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"

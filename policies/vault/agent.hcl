@@ -21,6 +21,13 @@ path "jitvault/data/requests/{{identity.entity.id}}/+/extend" {
   capabilities = ["create", "update", "read"]
 }
 
+# Their removal, by the author alone. It ends what was asked for: a task that was not granted is cancelled, one that
+# holds access is ended. Nothing is granted twice by it: what is written anew is another request, and the ledger knows
+# every task that there was.
+path "jitvault/metadata/requests/{{identity.entity.id}}/*" {
+  capabilities = ["list", "delete"]
+}
+
 # Whether a network is provisioned, before a part of a task is asked for from there.
 path "auth/token/roles/jitvault-*" {
   capabilities = ["read"]

@@ -8,6 +8,13 @@ path "jitvault/data/requests/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]
 }
 
+# Their removal, by the author alone. It ends what was asked for: a task that was not granted is cancelled, one that
+# holds access is ended. Nothing is granted twice by it: what is written anew is another request, and the ledger knows
+# every task that there was.
+path "jitvault/metadata/requests/{{identity.entity.id}}/*" {
+  capabilities = ["list", "delete"]
+}
+
 # Freezes and their end, by their author alone; every operator sees what is frozen.
 path "jitvault/data/freezes/{{identity.entity.id}}/*" {
   capabilities = ["create", "update", "read"]

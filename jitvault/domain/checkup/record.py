@@ -15,6 +15,7 @@ CHAINS = About("ledger", "chains", SecurityFinding, frozenset({Ability.PROVE}))
 ROOM = About("ledger", "room", LedgerUnavailable)
 LOG = About("ledger", "write-ahead log", LedgerUnavailable)
 FINDINGS = About("tasks", "findings", SecurityFinding)
+QUOTA = About("tasks", "over quota", WaitTimedOut)
 OVERDUE = About("tasks", "overdue", WaitTimedOut)
 UNPROVEN = About("tasks", "ending", NotConfirmed)
 IRREVOCABLE = About("tasks", "not revocable", NotConfirmed)
@@ -64,6 +65,8 @@ class Record:
     ending: Sequence[tuple[str, datetime]]
     stuck: Sequence[tuple[str, str]]
     recovering: datetime | None = None
+    over_quota: Sequence[tuple[str, int, datetime]] = ()
+    """Authors who write more than is taken in, how many of their documents wait, and since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +130,14 @@ def _none_yet(found: NoneYet) -> Check:
 
 def judge_tasks(record: Known[Record | Unusable | NoneYet], now: datetime) -> Iterator[Check]:
     if isinstance(record, NoneYet):
-        yield from (about.ok("there is no task yet") for about in (FINDINGS, OVERDUE, UNPROVEN, IRREVOCABLE))
+        yield from (about.ok("there is no task yet") for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
     if not isinstance(record, Record):
         unknown = Unknown(record.why, record.mend)
-        yield from (about.skipped(unknown) for about in (FINDINGS, OVERDUE, UNPROVEN, IRREVOCABLE))
+        yield from (about.skipped(unknown) for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
     yield _findings(record.findings, now)
+    yield _quota(record.over_quota)
     late = [f"{task} since {_clock(at)}" for task, at in record.overdue if now - at > LATE]
     if late:
         yield OVERDUE.fail(listed(late), "Nobody does what is due: is `jitvault worker` running?")
@@ -181,6 +185,19 @@ def _room(room: Room | None) -> Iterator[Check]:
     told = f"{room.log // MB} MB"
     mend = "A reader has held it open for long: look for a command that hangs."
     yield LOG.warn(told, mend) if room.log > LONG_LOG else LOG.ok(told)
+
+
+def _quota(over: Sequence[tuple[str, int, datetime]]) -> Check:
+    if not over:
+        return QUOTA.ok("nobody writes more than is taken in")
+    told = listed(
+        [f"entity {author}: {waiting} documents or more wait since {_clock(at)}" for author, waiting, at in over]
+    )
+    return QUOTA.warn(
+        told,
+        "Nobody else waits for them. What begins nothing its author removes, or `jitvault tidy` does once it is old; "
+        "`bao write identity/entity/id/ENTITY disabled=true` stops whoever goes on.",
+    )
 
 
 def _findings(findings: Sequence[Finding], now: datetime) -> Check:

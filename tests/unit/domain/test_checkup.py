@@ -260,6 +260,7 @@ def test_what_is_said_of_the_ledger(found: object, name: str, status: str) -> No
         ({"ending": [("t", NOW - timedelta(minutes=4))]}, "ending", "ok"),
         ({"ending": [("t", NOW - timedelta(minutes=6))]}, "ending", "fail"),
         ({"stuck": [("lease", "t")]}, "not revocable", "fail"),
+        ({"over_quota": [("e-1", 2000, NOW)]}, "over quota", "warn"),
     ],
 )
 def test_what_is_said_of_tasks(change: dict[str, object], name: str, status: str) -> None:

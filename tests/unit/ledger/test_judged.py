@@ -67,6 +67,7 @@ def test_what_its_author_removed_is_forgotten(ledger: SqlLedger) -> None:
     ledger.judge([judged(), judged(path=submission_path("e-1", "kept")), judged(path=other)], NOW)
     assert ledger.forget_judged("e-1", ["kept"]) == 1
     assert ledger.judged(JUNK) is None and ledger.judged(other) is not None
+    assert sorted(ledger.judged_authors()) == ["e-1", "e-2"]
 
 
 def test_who_may_end_a_task_and_who_approved_it(ledger: SqlLedger) -> None:
