@@ -54,6 +54,10 @@ def receive(
     max_connections: Annotated[
         int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
     ] = 64,
+    untrusted: Annotated[
+        str,
+        typer.Option("--untrusted", metavar="SIZE", help="How much of the disk those may take that may be strangers."),
+    ] = "256MiB",
     keep: Annotated[
         str, typer.Option("--keep", metavar="DURATION", help="How long files of senders that are gone stay.")
     ] = "7d",
@@ -66,6 +70,7 @@ def receive(
     """
     from jitvault.audit.receivers import receiver as receiving
     from jitvault.audit.spool import Spool
+    from jitvault.audit.untrusted import parse_quota
     from jitvault.domain.windows import parse_duration
     from jitvault.errors import InvalidInput, UsageError
 
@@ -82,8 +87,9 @@ def receive(
         kept = parse_duration(keep)
     except InvalidInput as error:
         raise UsageError(f"--keep: {error}") from None
+    receiving.allow_open_files(max_connections)
     notices = receiving.Notices(lambda text: typer.echo(text, err=True))
-    spool = Spool(into)
+    spool = Spool(into, quota=parse_quota(untrusted))
     receiver: Receiver
     if http is not None:
         receiver = _http(http, spool, notices, max_connections, tls_cert, tls_key, bearer_file)

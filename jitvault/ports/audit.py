@@ -42,6 +42,12 @@ class Source(Protocol):
     """
 
     name: str
+    passing: bool
+    """Whether it is one of many that come and go. It is remembered only once its lines count."""
+
+    def vouch(self) -> None:
+        """Tell whoever receives this source that a canary of ours was found in it."""
+        ...
 
     def start(self) -> Position:
         """Where to begin when nothing was read before."""

@@ -125,7 +125,9 @@ class _Search:
 
     def find(self, expected: str) -> Canary | None:
         self._errors = []
-        for source in self._worker.sources.present():
+        # what counts first: of what does not there may be as much as strangers like
+        counting = {name for name, reading in self._readings.items() if reading.vouched}
+        for source in sorted(self._worker.sources.present(), key=lambda source: source.name not in counting):
             try:
                 found = self._find_in(source, expected)
             except AuditUntrusted as error:
@@ -159,19 +161,27 @@ class _Search:
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:
         worker, reading = self._worker, self._reading(source)
-        if not reading.position.identity and not source.end().identity:
+        if not reading.position.identity and not source.passing and not source.end().identity:
             raise AuditMissing(f"the audit file {source.name} cannot be read: No such file or directory")
         counts = _counts(source, reading)
         if not counts and not self._shows(source, expected):
             return None
         if not counts:
+            # first of all: until its receiver knows, it treats the sender as a stranger
+            source.vouch()
+            worker.ledger.start_source(source.name, reading.position)
             with worker.ledger.claim_source(source.name) as claim:
                 worker.ledger.vouch(source.name, claim=claim)
-        return _read(worker, source, expected)
+        found = _read(worker, source, expected)
+        if found is not None:
+            source.vouch()
+        return found
 
     def _shows(self, source: Source, expected: str) -> bool:
         """Whether the canary stands in what came to a source whose lines do not count yet."""
         position = self._lookouts.setdefault(source.name, source.start())
+        if source.passing and not source.has_more(position):
+            return False
         # its lines may be anybody's: only those that name the canary are decoded
         for batch in source.read(position, only=expected):
             self._lookouts[source.name] = batch.position
@@ -182,6 +192,9 @@ class _Search:
     def _reading(self, source: Source) -> Reading:
         """How far a source was read; a new one begins where it says."""
         ledger = self._worker.ledger
+        if source.name not in self._readings and source.passing:
+            # whoever connects to a receiver makes one: nothing is written down of those that do not count
+            return Reading(source.name, source.start(), vouched=False, read_at=None)
         if source.name not in self._readings:
             ledger.start_source(source.name, source.start())
             self._readings = ledger.readings()

@@ -25,7 +25,8 @@ class HttpReceiver:
         host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
         scheme = "https" if endpoint.tls else "http"
         try:
-            self._server = HttpServer(endpoint, Senders(spool, max_connections), notices, max_connections)
+            senders = Senders(spool, max_connections, vouched=endpoint.bearer is not None)
+            self._server = HttpServer(endpoint, senders, notices, max_connections)
         except OSError as error:
             where = f"{scheme}://{host}:{endpoint.port}"
             raise UsageError(f"{where} cannot be listened on: {error.strerror or error}") from None

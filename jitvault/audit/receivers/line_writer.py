@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import IO
 
+from jitvault.audit.untrusted import Untrusted, is_trusted
+
 SEGMENT_BYTES = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
 
@@ -22,10 +24,25 @@ class LineWriter:
     can tell a sender that is merely silent from one that is gone.
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Raises OSError."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        untrusted: Untrusted | None = None,
+        group: str = "",
+    ) -> None:
+        """Begin the file. What is written counts in `untrusted` until a canary was found in it.
+
+        `group` is whom the sender shares the room of untrusted senders with. Raises OSError.
+        """
         self.path = path
+        self.group = group
+        self._untrusted = untrusted
+        self._trusted = untrusted is None
         self._segment_bytes = segment_bytes
+        # so that the oldest lines of an untrusted sender can go without its connection
+        self._first_bytes = min(segment_bytes, untrusted.segment_bytes) if untrusted else segment_bytes
         self._descriptor = _create(path)
         self._size = 0
         self._at_line_start = True
@@ -106,6 +123,17 @@ class LineWriter:
                 self._broken = self._broken or OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     @property
+    def size(self) -> int:
+        """How long the present segment is."""
+        return self._size
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a canary was found in what came. Then it stays so."""
+        self._trusted = self._trusted or is_trusted(self.path)
+        return self._trusted
+
+    @property
     def broken(self) -> bool:
         """Whether the file takes nothing any more, whatever becomes of the disk."""
         return self._broken is not None
@@ -118,6 +146,8 @@ class LineWriter:
     def _count(self, done: int, last: bytes) -> None:
         self._size += done
         self._written += done
+        if self._untrusted and not self._trusted:
+            self._untrusted.charge(done)
         self._at_line_start = last == b"\n"
 
     def _take_back(self) -> None:
@@ -133,7 +163,7 @@ class LineWriter:
 
     def _make_room(self) -> bool:
         """Begin a new segment if the present one is full; False while a line stands in the way."""
-        if self._size < self._segment_bytes:
+        if self._size < self._first_bytes or (self._size < self._segment_bytes and self.trusted):
             return True
         if not self._at_line_start:
             return False

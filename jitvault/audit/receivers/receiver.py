@@ -7,6 +7,7 @@ Each way in which Vault can push its audit lines is one file with one `Receiver`
 from __future__ import annotations
 
 import errno
+import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +16,14 @@ from threading import Event, Lock, Thread
 from typing import Protocol
 
 from jitvault.audit.spool import Spool
+from jitvault.errors import UsageError
 
 POLL_S = 0.25
 DRAIN_S = 3.0
 FLUSH_S = 0.1
 _CLEAN_S = 3600.0
 _REPEAT_S = 60.0
+_OPEN_FILES = 256
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -61,6 +64,20 @@ class Notices:
             )
 
 
+def allow_open_files(connections: int) -> None:
+    """Raise this process's limit of open files to what so many connections need. Raises UsageError."""
+    # one for each connection and one for what it sends, those that ask for nothing yet, and our own
+    needed = 2 * connections + _OPEN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < needed:
+        raise UsageError(
+            f"--max-connections {connections} needs {needed} open files, and this process may have {hard}",
+            hint="Raise its limit (LimitNOFILE= in a systemd unit), or take fewer connections.",
+        )
+    if resource.RLIM_INFINITY != soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Event, notices: Notices) -> None:
     """Run it while the spool is flushed ten times a second, and cleaned of what ended `keep` ago once an hour."""
     failures: list[Exception] = []
@@ -91,6 +108,8 @@ def _upkeep(spool: Spool, keep: timedelta, ended: Event, notices: Notices) -> No
             spool.flush()
         except OSError as error:
             notices.say("the spool cannot be made durable", str(error.strerror))
+        if removed := spool.untrusted.removed():
+            notices.say("lines that no canary vouched for were removed, the oldest first", f"{removed} bytes")
         if time.monotonic() >= clean_at:
             clean_at = time.monotonic() + _CLEAN_S
             try:

@@ -3,6 +3,9 @@
 One thread serves all connections and holds no line whole. Since nothing is acknowledged, the only honest way to
 refuse is not to be there: while the disk is full the port is closed, so that Vault's connection fails, and an end of
 ours is a reset, which Vault's next write notices. After a normal end that write would be lost in the kernel.
+
+Whoever connects has one of a few places until it says something. Of those who do, the ones that no canary vouched for
+go first where there are too many, or where they take too much of the disk.
 """
 
 from __future__ import annotations
@@ -19,13 +22,18 @@ from threading import Event
 from urllib.parse import urlsplit
 
 from jitvault.audit.receivers.line_writer import LineWriter
-from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
+from jitvault.audit.receivers.peers import Guest, first_to_go, peer_of
+from jitvault.audit.receivers.receiver import DISK_FULL, DRAIN_S, POLL_S, Notices
 from jitvault.audit.spool import Spool
 from jitvault.errors import UsageError
 
 _CHUNK = 256 * 1024
 _BACKLOG = 128
 _RETRY_S = 1.0
+_SILENT_PLACES = 64
+# Vault's device connects when it has a line to write
+_SILENT_S = 5.0
+_ACCEPT_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,14 @@ class Address:
         return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
 
 
+@dataclass(slots=True, kw_only=True)
+class _Connection(Guest):
+    """A connection; it has a writer as soon as it said something."""
+
+    label: str
+    writer: LineWriter | None = None
+
+
 class SocketReceiver:
     """`jitvault.audit.receivers.receiver.Receiver` of a listening socket."""
 
@@ -66,7 +82,7 @@ class SocketReceiver:
         self._notices = notices
         self._max_connections = max_connections
         self._selector = selectors.DefaultSelector()
-        self._open: dict[socket.socket, LineWriter] = {}
+        self._open: dict[socket.socket, _Connection] = {}
         self._listener: socket.socket | None = None
         self._listen_again_at = 0.0
         try:
@@ -80,6 +96,7 @@ class SocketReceiver:
         try:
             while not stopping.is_set():
                 self._turn(POLL_S)
+                self._drop_silent()
                 if self._listener is None and time.monotonic() >= self._listen_again_at:
                     self._try_to_listen()
             self._drain()
@@ -100,43 +117,53 @@ class SocketReceiver:
         return bool(ready)
 
     def _drain(self) -> None:
-        if self._listener is not None:
-            self._accept()
+        while self._listener is not None and self._accept():
+            pass
         self._stop_listening()
         deadline = time.monotonic() + DRAIN_S
         while self._open and self._turn(0) and time.monotonic() < deadline:
             pass
 
-    def _accept(self) -> None:
-        """Take in everybody who waits, up to the limit."""
-        while self._listener is not None:
+    def _accept(self) -> bool:
+        """Take in some of those who wait; False where that is nobody."""
+        for _ in range(_ACCEPT_AT_ONCE):
+            if self._listener is None:
+                return False
             try:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 # too many open files, for one: those who wait stay where they are
                 self._notices.say("a connection cannot be accepted", str(error.strerror))
                 time.sleep(POLL_S)
-                return
-            if len(self._open) >= self._max_connections:
-                self._notices.say(f"a connection was refused: {self._max_connections} are open")
-                _reset(connection)
-                continue
+                return False
             self._begin(connection)
+        return True
 
     def _begin(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        try:
-            writer = self._spool.writer(_label(connection))
-        except OSError as error:
-            _reset(connection)
-            self._refuse(error)
-            return
-        self._open[connection] = writer
+        peer, label = peer_of(connection)
+        known = self._spool.knows(peer.name)
+        self._open[connection] = _Connection(peer, time.monotonic(), known=known, label=label)
         self._selector.register(connection, selectors.EVENT_READ)
+        while len(silent := self._silent()) > _SILENT_PLACES:
+            goes = self._socket_of(first_to_go(silent.values()))
+            # what it says may just not have been read yet
+            self._receive(goes)
+            if goes in self._silent():
+                self._drop(goes, "too many say nothing")
+
+    def _silent(self) -> dict[socket.socket, _Connection]:
+        return {connection: one for connection, one in self._open.items() if one.writer is None}
+
+    def _drop_silent(self) -> None:
+        latest = time.monotonic() - _SILENT_S
+        for connection, one in self._silent().items():
+            if one.since < latest:
+                self._drop(connection, "it says nothing")
 
     def _receive(self, connection: socket.socket) -> None:
         try:
@@ -148,21 +175,57 @@ class SocketReceiver:
         if not data:
             self._end(connection, reset=False)
             return
-        writer = self._open[connection]
         try:
-            while data:
-                data = data[writer.write(data) :]
+            writer = self._writer(connection)
+            if writer is not None:
+                self._write(writer, data)
         except OSError as error:
             self._end(connection, reset=True)
             self._refuse(error)
 
+    def _writer(self, connection: socket.socket) -> LineWriter | None:
+        """The file of a connection, which begins with its first words; None where there is no place for it.
+
+        Raises OSError.
+        """
+        one = self._open[connection]
+        if one.writer is None:
+            one.writer = self._spool.writer(one.label, group=one.peer.group)
+            talking = [other for other in self._open.values() if other.writer is not None]
+            if len(talking) > self._max_connections:
+                strangers = (other for other in talking if other.writer and not other.writer.trusted)
+                self._drop(self._socket_of(first_to_go(strangers)), "there are too many, and no canary vouched for it")
+        return one.writer if connection in self._open else None
+
+    def _write(self, writer: LineWriter, data: bytes) -> None:
+        """Raises OSError."""
+        while data:
+            try:
+                data = data[writer.write(data) :]
+            except OSError as error:
+                # what strangers left is the first to go on a disk that is full
+                if error.errno not in DISK_FULL or not self._spool.untrusted.relieve(everything=True):
+                    raise
+        while (too_much := self._spool.too_much()) is not None:
+            owner = next(one for one in self._open.values() if one.writer is too_much)
+            self._drop(self._socket_of(owner), "what no canary vouched for takes too much of the disk")
+
+    def _socket_of(self, wanted: _Connection | None) -> socket.socket:
+        return next(socket for socket, one in self._open.items() if one is wanted)
+
+    def _drop(self, connection: socket.socket, why: str) -> None:
+        self._notices.say("a connection was dropped", f"{why}: {self._open[connection].label}")
+        self._end(connection, reset=True)
+
     def _end(self, connection: socket.socket, *, reset: bool) -> None:
+        writer = self._open.pop(connection).writer
         self._selector.unregister(connection)
-        writer = self._open.pop(connection)
         if reset:
             _reset(connection)
         else:
             connection.close()
+        if writer is None:
+            return
         try:
             self._spool.release(writer)
         except OSError as error:
@@ -238,20 +301,6 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
             return
     raise UsageError(f"somebody listens on {path} already", hint="Is another receiver running?")
-
-
-def _label(connection: socket.socket) -> str:
-    """Who is at the other end, for people who look at the spool."""
-    if connection.family == socket.AF_UNIX:
-        if not hasattr(socket, "SO_PEERCRED"):
-            return "unix"
-        size = struct.calcsize("3i")
-        pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        return f"unix-uid{uid}-pid{pid}"
-    with suppress(OSError):
-        host, port = connection.getpeername()[:2]
-        return f"tcp-{host}-{port}"
-    return "tcp"
 
 
 def _reset(connection: socket.socket) -> None:

@@ -46,7 +46,7 @@ class StreamReceiver:
     def _writer(self, stopping: Event) -> LineWriter:
         while True:
             try:
-                return self._spool.writer("stdin")
+                return self._spool.writer("stdin", vouched=True)
             except OSError as error:
                 self._full(error, stopping)
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from jitvault.audit.receivers.http_senders import Senders, TooManySenders
 from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.receivers.peers import peer_at
 from jitvault.audit.receivers.receiver import Notices
 from jitvault.audit.receivers.stream import Picked
 from jitvault.audit.spool import MAX_SOURCE_NAME, Spool, SpoolSources
@@ -254,22 +255,22 @@ def test_what_was_kept_for_a_sender_is_on_the_disk_and_a_broken_file_is_replaced
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path / "spool")
-    senders = Senders(spool, limit=2)
+    senders = Senders(spool, limit=2, vouched=True)
     synced: list[int] = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda d: (real(d), synced.append(os.fstat(d).st_ino)))
-    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
-    (first,) = spool.directory.iterdir()
+    senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"{}\n"))
+    (first,) = spool.directory.glob("*.log")
     assert synced[-1] == first.stat().st_ino and first.read_bytes() == b"{}\n"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails(errno.EIO))
         with pytest.raises(OSError):
-            senders.keep("10.0.0.1", io.BytesIO(b"lost, perhaps\n"))
-    senders.keep("10.0.0.1", io.BytesIO(b"{}\n"))
-    senders.keep("10.0.0.2", io.BytesIO(b"{}\n"))
+            senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"lost, perhaps\n"))
+    senders.keep(peer_at("http", "10.0.0.1"), io.BytesIO(b"{}\n"))
+    senders.keep(peer_at("http", "10.0.0.2"), io.BytesIO(b"{}\n"))
     with pytest.raises(TooManySenders):
-        senders.keep("10.0.0.3", io.BytesIO(b"{}\n"))
-    assert len(list(spool.directory.iterdir())) == 3
+        senders.keep(peer_at("http", "10.0.0.3"), io.BytesIO(b"{}\n"))
+    assert len(list(spool.directory.glob("*.log"))) == 3
     senders.close(Notices(lambda _: None))
 
 

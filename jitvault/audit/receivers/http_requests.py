@@ -1,0 +1,209 @@
+"""The requests that the HTTP receiver takes: one small protocol.
+
+POST to the one path with the right bearer is answered 204 when its body is on the disk. Everything else is refused,
+and ends the connection.
+"""
+
+from __future__ import annotations
+
+import hmac
+import io
+import socket
+import ssl
+import time
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+from jitvault.audit.receivers.http_senders import TooManySenders
+from jitvault.audit.receivers.peers import Peer
+from jitvault.audit.receivers.receiver import DISK_FULL
+
+if TYPE_CHECKING:
+    from jitvault.audit.receivers.http_server import HttpServer
+
+MAX_BODY = 1024**3
+_MAX_HEAD = 32 * 1024
+_CHUNK = 64 * 1024
+_IN_MEMORY = 256 * 1024
+# for a head; a connection that has not asked for anything ends after it as a whole
+_HEAD_S = 2.0
+# Go keeps an idle connection for 90 s. Whoever closes one just when OpenBao uses it makes the device fail, so it
+# must never be us.
+_IDLE_S = 150.0
+_BODY_S = 30.0
+_LINGER_S = 1.0
+
+
+class Refused(Exception):
+    """There is no place for one more sender."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection. Whatever is refused ends it, since what is left of the request was not read."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = _HEAD_S
+    server: HttpServer
+
+    def setup(self) -> None:
+        super().setup()
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
+        self.rfile = _Head(self.rfile)
+
+    def handle_one_request(self) -> None:
+        if isinstance(self.rfile, _Head):
+            self.rfile.left = _MAX_HEAD
+        super().handle_one_request()
+
+    def do_POST(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            self._answer(refusal)
+            return
+        try:
+            with self.server.serving(self.request) as connection:
+                self.connection.settimeout(_BODY_S)
+                status = self._keep(connection.peer, int(self.headers["Content-Length"]))
+                if status is not None:
+                    self._answer(status)
+                connection.came_whole = connection.came_whole or status is HTTPStatus.NO_CONTENT
+        except Refused:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
+        self.connection.settimeout(_IDLE_S)
+
+    def do_GET(self) -> None:
+        right = self.path == self.server.endpoint.path
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED if right else HTTPStatus.NOT_FOUND)
+
+    do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+
+    def _refusal(self) -> HTTPStatus | None:
+        if self.path != self.server.endpoint.path:
+            return HTTPStatus.NOT_FOUND
+        if not self._is_known():
+            self.server.notices.say("a request without the right bearer was refused", f"from {self.client_address[0]}")
+            return HTTPStatus.UNAUTHORIZED
+        lengths = self.headers.get_all("Content-Length") or []
+        if self.headers["Transfer-Encoding"] is not None or not lengths:
+            return HTTPStatus.LENGTH_REQUIRED
+        if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdecimal()) or not int(lengths[0][:20]):
+            return HTTPStatus.BAD_REQUEST
+        if int(lengths[0][:20]) > MAX_BODY:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return None
+
+    def _is_known(self) -> bool:
+        bearer = self.server.endpoint.bearer
+        if bearer is None:
+            return True
+        given = self.headers.get("Authorization", "").encode(errors="surrogateescape")
+        return hmac.compare_digest(given, b"Bearer " + bearer)
+
+    def _keep(self, peer: Peer, length: int) -> HTTPStatus | None:
+        """Keep the body; the answer to it, None where the sender has gone."""
+        senders = self.server.senders
+        untrusted = None if senders.trusts(peer) else senders.spool.untrusted
+        if untrusted and length > untrusted.body_bytes:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        taken_in = 0
+        try:
+            with senders.spool.temporary(in_memory=_IN_MEMORY) as body:
+                while length:
+                    chunk = self._read(min(length, _CHUNK))
+                    if not chunk:
+                        self.close_connection = True
+                        return None
+                    # only a body that is not short is on the disk already
+                    if untrusted and body.tell() + len(chunk) > _IN_MEMORY:
+                        if not untrusted.take_in(len(chunk)):
+                            return HTTPStatus.INSUFFICIENT_STORAGE
+                        taken_in += len(chunk)
+                    body.write(chunk)
+                    length -= len(chunk)
+                senders.keep(peer, body)
+        except TooManySenders:
+            self.server.notices.say("lines were refused: there are too many senders")
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        except OSError as error:
+            self.server.notices.say("lines were refused: the spool takes nothing", str(error.strerror))
+            full = error.errno in DISK_FULL
+            return HTTPStatus.INSUFFICIENT_STORAGE if full else HTTPStatus.INTERNAL_SERVER_ERROR
+        finally:
+            if untrusted and taken_in:
+                untrusted.give_back(taken_in)
+        return HTTPStatus.NO_CONTENT
+
+    def _read(self, length: int) -> bytes:
+        """Some of the body; nothing where the connection broke. Errors of the network are not errors of the disk."""
+        try:
+            return self.rfile.read(length)
+        except OSError:
+            return b""
+
+    def _answer(self, status: HTTPStatus) -> None:
+        if status is not HTTPStatus.NO_CONTENT or self.server.stopping.is_set():
+            self.close_connection = True
+        self.send_response_only(status)
+        if status is not HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", "0")
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "POST")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if status is not HTTPStatus.NO_CONTENT:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take in what still comes of a request that was refused. If any of it were left unread our end would be a
+        reset: whoever is still sending would see that, and not the answer.
+        """
+        shut(self.request, socket.SHUT_WR)
+        until, left = time.monotonic() + _LINGER_S, _CHUNK
+        # one that has gone, or goes on for longer than that
+        with suppress(OSError):
+            while left and (wait_s := until - time.monotonic()) > 0:
+                self.connection.settimeout(wait_s)
+                came = self.connection.recv(left)
+                if not came:
+                    return
+                left -= len(came)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class finds wrong with a request; its own answer is a page of HTML."""
+        self.close_connection = True
+        self._answer(HTTPStatus(code))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing for a request: the lines are in the spool."""
+
+
+class _Head(io.BufferedIOBase):
+    """A stream in which the lines of a request's head are limited together, not only one by one."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self.left = _MAX_HEAD
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = self._stream.readline(self.left)
+        self.left -= len(line)
+        if self.left <= 0:
+            raise ConnectionAbortedError
+        return line
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._stream.read(-1 if size is None else size)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def shut(request: socket.socket, how: int) -> None:
+    # not SSLSocket's own, which would let its thread go on in plain text
+    with suppress(OSError):
+        socket.socket.shutdown(request, how)
