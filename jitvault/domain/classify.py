@@ -119,7 +119,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return Kind.TOKEN_CREATED, wrap.wrapped_accessor if wrap else ""
     if path in ("sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"):
         return _unwrap(entry)
-    if act := _credential_act(path, data) or _renewed_by_name(entry):
+    if act := _renewed_lease(entry) or _credential_act(path, data) or _renewed_by_name(entry):
         return act
     if _is_hazard(request) and not _denied(entry):
         return Kind.HAZARD, ""
@@ -156,6 +156,14 @@ def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | No
         if named := pattern.match(path):
             # a lease id in the body, which is shown as an HMAC, overrides the one in the path
             return kind, _text(data.get("lease_id")) or named["lease"] or ""
+    return None
+
+
+def _renewed_lease(entry: Entry) -> tuple[Kind, str] | None:
+    """Return the renewal of a lease by the lease id in its answer, which is plain wherever the request named it."""
+    secret = entry.response.secret if entry.response else None
+    if secret and secret.lease_id and _RENEW_LEASE.match(entry.request.path):
+        return Kind.RENEWED, secret.lease_id
     return None
 
 
@@ -284,6 +292,9 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.LEASE_ISSUED and named:
         # plain because `init` tuned the mount so; a probe looks for this name
         detail["target_name"] = shorten(_text((response.data or {})[named[0]]), 255)
+    if kind is Kind.USED and (entry.request.wrap_ttl or response.wrap_info):
+        # a TTL of less than a second is 0 in the request line, and its answer is wrapped all the same
+        detail["wrapped"] = True
     if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
         # plain as a number alone; how long a renewed token can live at most
         detail["increment_s"] = seconds
@@ -314,10 +325,19 @@ def _named_token(entry: Entry, kind: Kind) -> str:
     """The HMAC of the token that a line without an accessor of ours is about."""
     if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
         # who unwraps for somebody else names the wrapping token in the body
-        return _text((entry.request.data or {}).get("token")) or entry.request.client_token
+        return _text((entry.request.data or {}).get("token")) or _sent_token(entry)
     if kind is Kind.RENEWED:
         return _text((entry.request.data or {}).get("token"))
-    return entry.request.client_token if kind in (Kind.CUBBYHOLE_READ, Kind.REFUSED) else ""
+    return _sent_token(entry) if kind in (Kind.CUBBYHOLE_READ, Kind.REFUSED) else ""
+
+
+def _sent_token(entry: Entry) -> str:
+    """Return the HMAC of the token in the header, of the form in which Vault gave it out.
+
+    `auth.client_token` has that form on both servers, also where the header has a JWT with the wrapping token in it.
+    Of a token that Vault does not know there is only `request.client_token`.
+    """
+    return (entry.auth.client_token if entry.auth else "") or entry.request.client_token
 
 
 def _is_unwrap(entry: Entry) -> bool:

@@ -14,7 +14,8 @@ here one by one; a check without evidence fails. The checks, by number:
 6. where the template asks for it: the target refuses the credential and no session of it is open;
 7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
    least one second after the revocation shows nothing newer. A request that never gets its answer waits for the
-   server's longest request and for such a listing; so does what was read in a wrapping that nobody opened.
+   server's longest request and for such a listing. What was read in a wrapping and has no lease that is known needs
+   the listing, and the target's word that nothing is left that may have come of it.
 
 Six ways in which Vault's own answer is not enough: docs/vault-facts.md, "Revocation".
 """

@@ -32,6 +32,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: dict[str, list[str]] | None = None
     remote_address: str = ""
     namespace: Namespace | None = None
+    wrap_ttl: int = 0
 
 
 class WrapInfo(msgspec.Struct, frozen=True):

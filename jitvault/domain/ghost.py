@@ -5,7 +5,7 @@ That Vault says "there is no such thing" proves nothing, so an explanation is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from enum import StrEnum
 from jitvault.domain.evidence import done
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.sweep import Owned
-from jitvault.domain.traces import is_below, prefix_of
+from jitvault.domain.traces import is_below, prefix_of, renewed_until
 from jitvault.domain.trip import origin
 
 
@@ -52,6 +52,8 @@ def explain(
     ended = next((o for o in lines if _ends(o, owned, names)), None)
     if ended is not None:
         return Ghost(owned, How.ENDED, _by_whom(ended, owned, sessions), ended.line, ended.at)
+    renewals = [o for o in lines if o.kind is Kind.RENEWED and done(o) and o.subject in names]
+    expires_at = _latest_end(expires_at, renewals, sessions)
     if expires_at is not None and now >= expires_at:
         return Ghost(owned, How.EXPIRED, f"its time was over at {expires_at:%Y-%m-%d %H:%M:%S} UTC, by Vault's clock")
     forced = next((o for o in lines if _drops_records(o, owned)), None)
@@ -61,6 +63,25 @@ def explain(
     if owned.kind == "lease" and token_is_gone:
         return Ghost(owned, How.WITH_ITS_TOKEN, "Vault ends the leases of a token with it")
     return Ghost(owned, How.UNEXPLAINED, "no line of the audit stream says who ended it")
+
+
+def _latest_end(
+    expires_at: datetime | None, renewals: Iterable[Observation], sessions: frozenset[str]
+) -> datetime | None:
+    """Return until when a credential can have lived that was renewed; None where that is not known.
+
+    Where a line does not show for how long, the worker (`sessions`) gave it a step, and anybody else as much as Vault
+    allows.
+    """
+    if expires_at is None:
+        return None
+    latest = expires_at
+    for renewal in renewals:
+        until = renewed_until(renewal)
+        if until is None and renewal.actor not in sessions:
+            return None
+        latest = max(latest, until or latest)
+    return latest
 
 
 def _ends(o: Observation, owned: Owned, names: frozenset[str]) -> bool:

@@ -4,8 +4,9 @@ A token stands for a task token when a line of Vault's own says that one came fr
 task token, the task token itself, and the wrapping of what it read. Vault makes the accessors and token HMACs of a
 line; a client chooses metadata, headers and the operation id, so nothing here looks at them.
 
-A wrapping that was asked for as a JWT is shown by the HMAC of the token in it where it is made, and by that of the JWT
-where it is used: the lease in such a one links to nobody.
+A wrapping that was asked for as a JWT is shown by the HMAC of the token in it where it is made, and where it is opened
+by the header. Opened by the body, its line has the HMAC of the JWT, and nothing joins the two: what was in it is
+accounted for by `jitvault.domain.unseen`.
 """
 
 from __future__ import annotations

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
-from jitvault.domain.confirmation import Check
+from jitvault.domain.confirmation import Check, Probed
 from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.unseen import WrappedRead, unproven_read, wrapped_reads
 
 QUIET = timedelta(seconds=1)
 # what a token asks about itself makes no lease, also in a wrapping
@@ -21,7 +24,8 @@ class Doubts:
 
     `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
     them. `elsewhere` is something hidden below a path that is none of the task's: nobody lists it for us.
-    `unleased` is a credential without a lease: Vault cannot end it, and no listing shows it.
+    `unleased` is a credential without a lease: Vault cannot end it, and no listing shows it. `wrapped` are the
+    reads that a listing alone does not settle: the target has to be asked what they gave.
     """
 
     gap: str
@@ -30,6 +34,7 @@ class Doubts:
     unanswered: str
     pending: tuple[str, ...]
     unleased: str = ""
+    wrapped: tuple[WrappedRead, ...] = ()
 
     @property
     def why_list(self) -> str:
@@ -77,6 +82,7 @@ def doubts(
         unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
         if unleased
         else "",
+        wrapped=wrapped_reads(tokens, trail, leased=leased, settle=settle),
     )
 
 
@@ -88,10 +94,12 @@ def is_quiet(
     now_canary: datetime | None,
     open_doubts: Doubts,
     settled: bool,
+    asked: Mapping[str, Probed] = MappingProxyType({}),
 ) -> Check:
     """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one.
 
-    `settled` says that a listing of the task's prefixes after its last line left nothing unaccounted for.
+    `settled` says that a listing of the task's prefixes after its last line left nothing unaccounted for. `asked` is
+    what the targets say of the wrapped reads, by the digest of each read's line.
     """
     acts = _acts(tokens, trail)
     if not leases_dead:
@@ -103,6 +111,8 @@ def is_quiet(
         return Check(7, ok=False, evidence=never)
     if open_doubts.why_list and not settled:
         return Check(7, ok=False, evidence=open_doubts.why_list)
+    if unproven := unproven_read(open_doubts.wrapped, asked):
+        return Check(7, ok=False, evidence=unproven)
     if not tokens and now_canary is not None:
         return Check(7, ok=True, evidence="no token was ever created")
     ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and done(o)]

@@ -29,6 +29,7 @@ class Rule(StrEnum):
     BEFORE_WINDOW = "before_window"
     AFTER_END = "after_end"
     OVER_BUDGET = "over_budget"
+    WRAPPED_LEASE = "wrapped_lease"
     RENEWED_BY_OTHERS = "renewed_by_others"
 
 
@@ -69,13 +70,15 @@ class Trip:
 class Bounds:
     """What one task's lines are held against.
 
-    `tokens` are the accessor HMACs of its grants, `networks` the CIDRs that it works from (none: any), `paths` the
-    Vault paths that its templates have, `workers` the accessor HMACs of the worker's tokens. `ended_at` is Vault's time
-    of the token's revocation line, None while it lives; `told` says that whoever uses the token knew of the end, which
-    was completion; without it, use goes unremarked for `grace`.
+    `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it works
+    from (none: any), `paths` the Vault paths that its templates have, each of which gives leases, `workers` the
+    accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while it
+    lives; `told` says that whoever uses the token knew of the end, which was completion; without it, use goes
+    unremarked for `grace`.
     """
 
     tokens: frozenset[str]
+    leases: frozenset[str]
     networks: tuple[str, ...]
     paths: frozenset[str]
     opens_at: datetime | None

@@ -11,7 +11,8 @@ On one task's lines (`of_task`):
 - `before_window`: the token was used before the task's window opened;
 - `after_end`: the token was used after its revocation, by somebody who knew or had the time to learn;
 - `over_budget`: the token got more leases than its templates allow;
-- `renewed_by_others`: the token was renewed, and not by the worker, which looks at everything before it does.
+- `wrapped_lease`: the token had a credential wrapped, so that no line shows which one it got;
+- `renewed_by_others`: the token or a lease was renewed, and not by the worker, which looks at everything before.
 
 On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
 
@@ -132,6 +133,12 @@ class _Case:
         return found
 
     @cached_property
+    def wrapped(self) -> list[Observation]:
+        """The first line of each request by which a token of the task had a credential wrapped."""
+        reads = [o for o in self.acts if o.kind is Kind.USED and o.path in self.bounds.paths]
+        return by_request(o for o in reads if "wrapped" in o.detail or o.alias)
+
+    @cached_property
     def _request_lines(self) -> dict[str, datetime]:
         return {o.request_id: o.at for o in reversed(self.lines) if not o.closing and o.request_id}
 
@@ -245,12 +252,17 @@ def _after_end(case: _Case) -> Iterator[Hit]:
 
 
 def _over_budget(case: _Case) -> Iterator[Hit]:
-    """Once for each token: what one had is dead before another one takes its place."""
+    """Once for each token: what one had is dead before another one takes its place.
+
+    A read in a wrapping counts when it is asked for; the lease that shows when it is opened is not another one.
+    """
+    wrappings = {o.alias for o in case.acts if o.kind is Kind.USED and o.alias and o.path in case.bounds.paths}
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
     budget = max(case.bounds.lease_budget, 0)
     for token in sorted(case.bounds.tokens):
-        first_lines = {o.subject: o for o in reversed(issued) if owner(o, case.aliases) == token}
-        leases = sorted(first_lines.values(), key=order)
+        shown = (o for o in reversed(issued) if owner(o, case.aliases) == token and o.token not in wrappings)
+        first_lines = {o.subject: o for o in shown}
+        leases = sorted([*first_lines.values(), *(o for o in case.wrapped if o.actor == token)], key=order)
         if len(leases) <= budget:
             continue
         yield (
@@ -260,12 +272,25 @@ def _over_budget(case: _Case) -> Iterator[Hit]:
         )
 
 
+def _wrapped_lease(case: _Case) -> Iterator[Hit]:
+    for o in case.wrapped:
+        yield (
+            o,
+            f"The task's token had what it read from {path_of(o)} wrapped, from {origin(o)}: no line shows which "
+            "credential that is, so its end may stay unproven. Agents read task credentials without -wrap-ttl.",
+        )
+
+
 def _renewed_by_others(case: _Case) -> Iterator[Hit]:
     """What the token does itself is another rule's, and it cannot renew itself."""
     ours = case.bounds.workers | case.bounds.tokens
     for o in case.lines:
-        if o.kind is Kind.RENEWED and done(o) and o.actor not in ours and case.owns(o):
-            yield o, f"The task's token was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
+        if o.kind is not Kind.RENEWED or not done(o) or o.actor in ours:
+            continue
+        lease = o.subject in case.bounds.leases
+        if lease or case.owns(o):
+            what = "A lease of the task" if lease else "The task's token"
+            yield o, f"{what} was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
 
 
 RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
@@ -278,6 +303,7 @@ RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
     (Rule.BEFORE_WINDOW, _before_window),
     (Rule.AFTER_END, _after_end),
     (Rule.OVER_BUDGET, _over_budget),
+    (Rule.WRAPPED_LEASE, _wrapped_lease),
     (Rule.RENEWED_BY_OTHERS, _renewed_by_others),
 )
 

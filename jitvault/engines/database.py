@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
-from jitvault.engines import postgresql_probe
+from jitvault.engines import postgresql_names, postgresql_probe
 from jitvault.engines.postgresql import probing
 from jitvault.engines.postgresql_login import LoginInUse
 from jitvault.errors import InvalidInput, NotConfirmed
@@ -79,6 +80,14 @@ class DatabaseEngine:
         dsn = str(where["dsn"])
         with probing(dsn) as target:
             return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
+
+    def made_since(
+        self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
+    ) -> Mapping[str, datetime]:
+        prefix = postgresql_names.prefix_for(config["connection"], path.partition("/")[2])
+        with probing(str(where["dsn"])) as target:
+            names = [row[0] for row in target.execute(postgresql_names.LIVING, (prefix,)).fetchall()]
+        return postgresql_names.made_at(names, prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         with probing(str(where["dsn"])) as target:

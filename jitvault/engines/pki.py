@@ -84,6 +84,11 @@ class PkiEngine:
         asked = _ask(where)
         return {name: _look(asked, name) for name in names}
 
+    def made_since(
+        self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
+    ) -> Mapping[str, datetime]:
+        raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
+
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         _crl(_ask(where))
         # what it asks, everybody may ask

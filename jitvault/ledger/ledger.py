@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, insert, literal, select, union
+from sqlalchemy import Column, Connection, Select, Table, bindparam, func, insert, literal, select, union
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -242,11 +242,17 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
             return trail.endangered(connection, file)
 
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
-        lease_id = schema.leases.c.lease_id
+        return self._among(schema.leases.c.lease_id, lease_ids)
+
+    def known_targets(self, names: Sequence[str]) -> set[str]:
+        return self._among(schema.leases.c.target_name, names)
+
+    def _among(self, column: Column[Any], values: Sequence[str]) -> set[str]:
+        """Which of `values` a column has."""
         known: set[str] = set()
         with self._db.read() as connection:
-            for wanted in batches(lease_ids):
-                known |= set(connection.execute(select(lease_id).where(lease_id.in_(wanted))).scalars())
+            for wanted in batches(values):
+                known |= set(connection.execute(select(column).where(column.in_(wanted))).scalars())
         return known
 
     def finding_counts(self) -> dict[str, int]:

@@ -62,6 +62,10 @@ _SETTLE = (
 )
 _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")).with_for_update(key_share=True)
 _INTENTS = select(schema.grants.c.create_op).where(schema.grants.c.create_op.in_(_OPS))
+_LEASES = select(schema.leases.c.lease_id, schema.grants).join_from(
+    schema.leases, schema.grants, schema.leases.c.grant_id == schema.grants.c.grant_id
+)
+_OF_LEASES = _LEASES.where(schema.leases.c.lease_id.in_(bindparam("leases", expanding=True)))
 _LATELY = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
@@ -95,7 +99,9 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
     _alarm(connection, ours, sessions, at, shared)
     earlier = _waiting(connection, new)
-    _tell_tasks(connection, [*new, *earlier], _aliases(connection, [*new, *earlier]) if earlier else stands_for, at)
+    lines = [*new, *earlier]
+    renewed = _renewed_leases(connection, (o for o in new if o.actor not in sessions))
+    _tell_tasks(connection, lines, _aliases(connection, lines) if earlier else stands_for, renewed, at)
 
 
 def _only_names_a_token(o: Observation) -> bool:
@@ -203,15 +209,32 @@ def _unknown(connection: Connection, seen: Sequence[Observation]) -> list[Observ
     return [o for line, o in by_line.items() if line not in known]
 
 
+def _renewed_leases(connection: Connection, lines: Iterable[Observation]) -> list[tuple[GrantRow, Observation]]:
+    """The lines in which a known lease was renewed, each with the grant that the lease came of."""
+    renewed = [o for o in lines if o.kind is Kind.RENEWED and done(o)]
+    if not renewed:
+        return []
+    rows = connection.execute(_OF_LEASES, {"leases": sorted({o.subject for o in renewed})}).mappings()
+    grants = {row["lease_id"]: get(row, GrantRow) for row in rows}
+    return [(grants[o.subject], o) for o in renewed if o.subject in grants]
+
+
 def _tell_tasks(
-    connection: Connection, lines: Sequence[Observation], stands_for: Mapping[str, str], at: datetime
+    connection: Connection,
+    lines: Sequence[Observation],
+    stands_for: Mapping[str, str],
+    renewed: Iterable[tuple[GrantRow, Observation]],
+    at: datetime,
 ) -> None:
-    """Enter the leases that the lines show, and give each task that they concern one event."""
+    """Enter the leases that the lines show, and give each task that they concern one event.
+
+    `renewed` are the lines that are about a lease by its id alone.
+    """
     accessors = {o.actor for o in lines} | {o.subject for o in lines} | set(stands_for.values())
     named = {"accessors": sorted(a for a in accessors if a)}
     grants = {row["accessor_hmac"]: get(row, GrantRow) for row in connection.execute(_GRANTS, named).mappings()}
     by_task: dict[str, list[tuple[GrantRow, Observation]]] = {}
-    for grant, line in linked(lines, grants, stands_for):
+    for grant, line in (*linked(lines, grants, stands_for), *renewed):
         by_task.setdefault(grant.task_id, []).append((grant, line))
     for task_id, told in sorted(by_task.items()):
         _tell(connection, task_id, told, at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from jitvault.domain.access import Capability
@@ -68,9 +69,21 @@ class Engine(Protocol):
     def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
         """Ask the target about each credential, by the name that it knows it by, ending what is still open.
 
+        Of a name that the target does not know, whatever is open and belongs to nobody who is known may be its own.
         With `look_only` nothing is ended: for a credential that may still be in use. `where` is the probe's document
-        below `jitvault/probes/`; its `dsn` says how to reach the target. Raises
-        NotConfirmed where it cannot be asked, UsageError where this machine lacks something for it.
+        below `jitvault/probes/`; its `dsn` says how to reach the target. Raises NotConfirmed where it cannot be asked,
+        UsageError where this machine lacks something for it.
+        """
+        ...
+
+    def made_since(
+        self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
+    ) -> Mapping[str, datetime]:
+        """The credentials that the target has now and that a task's token may have got from `path` at `since` or later.
+
+        By the name that the target knows each by, with the second in which Vault made it, by Vault's clock. Older ones
+        may be among them, and those of others. `config` is what `snapshot` gave for the path. Raises NotConfirmed where
+        the target cannot be asked or cannot tell.
         """
         ...
 

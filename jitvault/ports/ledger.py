@@ -301,6 +301,10 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         """Which of these leases belong to any task."""
         ...
 
+    def known_targets(self, names: Sequence[str]) -> set[str]:
+        """Which of these names, as targets know credentials by, are those of leases that belong to any task."""
+        ...
+
     def finding_counts(self) -> dict[str, int]:
         """How many findings each task has that has any."""
         ...

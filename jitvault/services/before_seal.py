@@ -8,6 +8,7 @@ from functools import cache
 from jitvault.domain.confirmation import Probed, Proof, is_proven
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import refused_by_target
+from jitvault.domain.unseen import unproven_read
 from jitvault.ports.ledger import LeaseRow
 from jitvault.services.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
 from jitvault.services.context import Worker
@@ -15,6 +16,7 @@ from jitvault.services.evidence import Evidence
 from jitvault.services.integrity import is_complete
 from jitvault.services.late import BACK
 from jitvault.services.lookups import is_there
+from jitvault.services.unseen import asked_before
 
 
 def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
@@ -28,6 +30,8 @@ def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
         return open_.unleased
     if open_.why_list and not evidence.settles():
         return f"{open_.why_list}, and nothing was listed since"
+    if why := unproven_read(open_.wrapped, asked_before(file)):
+        return why
     if not is_complete(worker, file, evidence.trail):
         return "the stream shows a lease that was not judged"
     hashed = cache(worker.hasher.hash)

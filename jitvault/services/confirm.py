@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
 
-from jitvault.domain.confirmation import Check, Probed, Proof, confirm, is_proven
+from jitvault.domain.confirmation import TARGET_N, Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail, done
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind
@@ -24,6 +23,7 @@ from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
 from jitvault.services.proof import rung_of
 from jitvault.services.quiet_check import Quiet, quiet_of
+from jitvault.services.unseen import ask_about, where_of
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
@@ -41,6 +41,8 @@ class Judged:
     leases: tuple[LeaseRow, ...]
     checks: tuple[CheckRow, ...]
     proven: bool
+    asked: Mapping[str, Probed]
+    """What the targets said of credentials that were read in a wrapping, by the digest of the read's line."""
 
 
 def judge(worker: Worker, found: Evidence) -> Judged:
@@ -49,10 +51,13 @@ def judge(worker: Worker, found: Evidence) -> Judged:
     complete = is_complete(worker, file, trail)
     revision = Revision.of(file.revision.body)
     probed = probe(worker, file, revision, file.leases)
+    wrapped = found.doubts(worker).wrapped
+    about_wrapped = ask_about(worker, found, wrapped)
+    by_lease = {read.lease_id: about_wrapped.get(read.line) for read in wrapped if read.lease_id}
     hashed = cache(worker.hasher.hash)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
-    checks: list[CheckRow] = []
+    checks: list[CheckRow] = [_asked_row(file, line, said) for line, said in about_wrapped.items()]
     proven: list[bool] = [complete]
     for grant in file.grants:
         proof = judge_token(hashed, found, grant)
@@ -62,11 +67,12 @@ def judge(worker: Worker, found: Evidence) -> Judged:
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
         target = rung_of(file, asked) == Rung.TARGET
-        proof = judge_lease(hashed, file, lease, trail, probed.get(lease.target_name or ""), asked=asked, target=target)
+        answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
+        proof = judge_lease(hashed, file, lease, trail, answer, asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
-    return Judged(tuple(grants), tuple(leases), tuple(checks), all(proven))
+    return Judged(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
     found = judge(worker, evidence)
-    look = quiet_of(worker, evidence, leases_dead=found.proven)
+    look = quiet_of(worker, evidence, leases_dead=found.proven, asked=found.asked)
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (look.check,)))
     if not look.check.ok:
@@ -245,23 +251,20 @@ def probe(worker: Worker, file: TaskFile, revision: Revision, leases: Iterable[L
     found: dict[str, Probed] = {}
     for (engine, probe), names in wanted.items():
         try:
-            found |= worker.engines[engine].probe(_where(worker, probe), names)
+            found |= worker.engines[engine].probe(where_of(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
             silent = Probed(refused=False, open_sessions=0, evidence=str(error), seen=isinstance(error, StillTaken))
             found |= dict.fromkeys(names, silent)
     return found
 
 
-def _where(worker: Worker, probe: str) -> Mapping[str, Any]:
-    """How the probe reaches its target, from Vault: the one standing credential that jitvault has."""
-    document = worker.documents.get(f"probes/{probe}")
-    if not document or "dsn" not in document:
-        raise NotConfirmed(f"there is no probe {probe} in jitvault/probes/")
-    return document
-
-
 def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
     return tuple(CheckRow(file.task.task_id, subject, c.n, c.ok, c.evidence[:1000]) for c in checks)
+
+
+def _asked_row(file: TaskFile, line: str, said: Probed) -> CheckRow:
+    ok = said.refused and said.open_sessions == 0
+    return CheckRow(file.task.task_id, line, TARGET_N, ok, said.evidence[:1000])
 
 
 def _ms(duration: timedelta) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.domain.confirmation import Check
+from jitvault.domain.confirmation import Check, Probed
 from jitvault.domain.quiet import QUIET, is_quiet, settles_at
 from jitvault.domain.rounds import (
     MOST_ROUNDS,
@@ -14,6 +15,7 @@ from jitvault.domain.rounds import (
     reopened,
     why_reopened,
 )
+from jitvault.domain.unseen import unproven_read
 from jitvault.services.answers import next_try
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence, tokens_of
@@ -32,8 +34,11 @@ class Quiet:
     due_at: datetime
 
 
-def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool) -> Quiet:
-    """Whether the task is quiet by the evidence that there is now."""
+def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool, asked: Mapping[str, Probed]) -> Quiet:
+    """Whether the task is quiet by the evidence that there is now.
+
+    `asked` is what the targets said of its wrapped reads, by the digest of each read's line.
+    """
     file, now = evidence.file, worker.now()
     check = is_quiet(
         tokens_of(file),
@@ -42,11 +47,12 @@ def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool) -> Quiet:
         now_canary=evidence.newest.at,
         open_doubts=evidence.doubts(worker),
         settled=evidence.settles(),
+        asked=asked,
     )
     open_below = unproven(worker, file.task.task_id)
     later = next_try(file.task.ending_at or now, now)
     if not check.ok:
-        soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence)
+        soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, asked)
         return Quiet(check, soon, now + QUIET if soon else later)
     if open_below:
         why = f"not before what it handed on to {', '.join(open_below)} is proven dead"
@@ -58,14 +64,16 @@ def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool) -> Quiet:
     return Quiet(check, soon=True, due_at=now)
 
 
-def _only_time_is_missing(worker: Worker, evidence: Evidence) -> bool:
+def _only_time_is_missing(worker: Worker, evidence: Evidence, asked: Mapping[str, Probed]) -> bool:
     """Whether a task whose credentials are all proven is quiet in a moment.
 
     Vault ends the leases of a revoked token within a moment, so a listing that left something over is made again a few
-    times. What no listing shows stays as it is.
+    times. What no listing shows stays as it is, and so does what a target says once nothing is listed any more.
     """
     open_ = evidence.doubts(worker)
     if open_.elsewhere or open_.unleased:
+        return False
+    if evidence.settles() and unproven_read(open_.wrapped, asked):
         return False
     return not open_.why_list or evidence.settles() or listed_in_vain(evidence.file.events) < MOST_ROUNDS
 

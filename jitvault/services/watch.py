@@ -78,6 +78,7 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
     ends = [o.at for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
     return Bounds(
         tokens=tokens,
+        leases=frozenset(lease.lease_id for lease in file.leases),
         networks=tuple(revision.content["cidrs"]),
         paths=frozenset(entry["path"] for entry in revision.access),
         # by Vault's clock: the token is not made before the window opens, whatever the clocks' difference

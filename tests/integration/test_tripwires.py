@@ -117,6 +117,19 @@ def test_a_renewal_by_an_administrator_is_told_and_ends_the_task(rig: Rig, spec:
     untouched(rig, other.stem)
 
 
+def test_a_renewal_of_a_lease_by_anybody_with_a_token_is_told_and_ends_the_task(rig: Rig, spec: Spec) -> None:
+    """Vault's `default` policy lets everybody renew a lease whose id they know."""
+    file, other = spec(), spec()
+    held = rig.active(file)
+    rig.active(other)
+    made = rig.admin.write("auth/token/create", {"policies": ["default"], "ttl": "5m"})["auth"]["client_token"]
+    body = {"lease_id": held.lease_id, "increment": 3600}
+    assert ask(rig, "PUT", "sys/leases/renew", made, body, source=THIEF)[0] == 200
+    shown = tripped(rig, file.stem, "renewed_by_others", path="sys/leases/renew")
+    assert THIEF in shown["findings"][0]["message"]
+    untouched(rig, other.stem)
+
+
 def test_renewals_of_other_tokens_do_not_enter_the_ledger(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig.active(file)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from story import LEASE, LEASE_HMAC, START, STRANGER, TOKEN, WORKER, Story, others
 
 from jitvault.domain.ghost import Ghost, How, explain
-from jitvault.domain.observation import Observation
+from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.sweep import Owned
 
 ROLE, PATH = "auth/token/create/jitvault-15m", "database/creds/app-ro"
@@ -26,6 +26,30 @@ def why(story: Story | list[Observation], owned: Owned = OF_LEASE, **how: Any) -
     names = frozenset({LEASE, LEASE_HMAC} if owned.kind == "lease" else {TOKEN})
     given = {"sessions": frozenset({WORKER}), "expires_at": None, "now": START + HOUR, "token_is_gone": False, **how}
     return explain(owned, names, lines, **given)
+
+
+# -- its time was over -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("actor", "detail", "how"),
+    [
+        (WORKER, {"increment_s": 60}, How.EXPIRED),
+        (WORKER, {}, How.EXPIRED),
+        (STRANGER, {"increment_s": 60}, How.EXPIRED),
+        (STRANGER, {"increment_s": 7200}, How.UNEXPLAINED),
+        (STRANGER, {}, How.UNEXPLAINED),
+    ],
+    ids=str,
+)
+def test_a_renewal_by_whomever_is_a_longer_life(actor: str, detail: dict[str, int], how: How) -> None:
+    """What is missing before its time was over did not end by that."""
+    for owned, name in ((OF_LEASE, LEASE), (OF_LEASE, LEASE_HMAC), (OF_TOKEN, TOKEN)):
+        story = Story().issued().add(Kind.RENEWED, name, actor=actor, detail=detail)
+        assert why(story, owned, expires_at=START + HOUR / 2).how is how
+        assert why(Story().issued().add(Kind.RENEWED, name, actor=actor, failed=True), owned, expires_at=START).how is (
+            How.EXPIRED
+        )
 
 
 # -- somebody ended it -------------------------------------------------------------------------------------------

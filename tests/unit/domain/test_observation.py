@@ -24,7 +24,12 @@ OP = "0123456789abcdef" * 2
 # keys that Vault 1.18 writes and OpenBao does not
 VAULTS = {
     "auth": {"policy_results": {"allowed": True, "granting_policies": [{"type": ""}]}, "token_issue_time": "x"},
-    "request": {"request_uri": "/v1/x", "mount_is_external_plugin": True, "wrap_ttl": 60, "remote_port": 1},
+    "request": {
+        "request_uri": "/v1/x",
+        "mount_is_external_plugin": True,
+        "mount_running_sha256": "x",
+        "remote_port": 1,
+    },
     "response": {"mount_is_external_plugin": True, "mount_running_sha256": "x", "supplemental_audit_data": {"a": 1}},
 }
 
@@ -192,13 +197,12 @@ def test_a_refused_unwrap_names_the_wrapping_token() -> None:
 
 
 def test_the_old_way_of_unwrapping_is_seen() -> None:
-    by = auth(WRAPPING, "response-wrapping")
+    by = auth(WRAPPING, "response-wrapping", client_token="hmac-sha256:f9")
     line = entry(
         "cubbyhole/response",
         by=by,
         operation="read",
         response={"data": {"response": "hmac-sha256:a0"}},
-        client_token="hmac-sha256:f9",
     )
     o = seen(line)
     assert o is not None
@@ -212,9 +216,8 @@ def test_the_old_way_of_unwrapping_is_seen() -> None:
 
 def test_what_was_unwrapped_says_which_token_is_whose() -> None:
     inner = {"auth": auth(AGENT, POLICY, client_token="hmac-sha256:7a")}
-    line = entry(
-        "sys/wrapping/unwrap", by=auth(WRAPPING, "response-wrapping"), response=inner, client_token="hmac-sha256:f9"
-    )
+    by = auth(WRAPPING, "response-wrapping", client_token="hmac-sha256:f9")
+    line = entry("sys/wrapping/unwrap", by=by, response=inner)
     o = seen(line)
     assert o is not None
     # a token that is dead is later known by its own HMAC alone
@@ -222,15 +225,26 @@ def test_what_was_unwrapped_says_which_token_is_whose() -> None:
 
 
 def test_a_wrapped_lease_shows_when_it_is_unwrapped() -> None:
-    line = entry(
-        "sys/wrapping/unwrap",
-        by=auth(WRAPPING, "response-wrapping"),
-        response={"secret": {"lease_id": LEASE}},
-        client_token="hmac-sha256:f9",
-    )
+    by = auth(WRAPPING, "response-wrapping", client_token="hmac-sha256:f9")
+    line = entry("sys/wrapping/unwrap", by=by, response={"secret": {"lease_id": LEASE}})
     o = seen(line)
     assert o is not None
     assert (o.kind, o.subject, o.token, o.alias) == (Kind.LEASE_ISSUED, LEASE, "hmac-sha256:f9", "")
+    # whatever stands in the header: the body goes before it
+    other = seen({**line, "request": {**line["request"], "data": {"token": "hmac-sha256:f8"}}})
+    assert other is not None and other.token == "hmac-sha256:f8"
+
+
+@pytest.mark.parametrize("kind", ["request", "response"])
+def test_a_read_in_a_wrapping_is_told_by_its_request_and_by_its_answer(kind: str) -> None:
+    path, wrap = "database/creds/app-ro", {"wrap_info": {"token": "hmac-sha256:f8", "accessor": WRAPPING}}
+    asked = seen(entry(path, kind=kind, by=TASK_TOKEN, operation="read", response=wrap, wrap_ttl=60))
+    assert asked is not None and asked.detail["wrapped"]
+    # a TTL of less than a second shows in the answer alone
+    brief = seen(entry(path, kind=kind, by=TASK_TOKEN, operation="read", response=wrap))
+    assert brief is not None and ("wrapped" in brief.detail) is (kind == "response")
+    plain = seen(entry(path, kind=kind, by=TASK_TOKEN, operation="read"))
+    assert plain is not None and "wrapped" not in plain.detail
 
 
 def test_what_a_task_token_read_in_a_wrapping_stands_for_it() -> None:
@@ -270,6 +284,13 @@ def test_a_token_that_vault_does_not_know_is_named_by_itself() -> None:
 def test_a_renewal_names_the_lease(path: str) -> None:
     assert kind_of(entry(path, by=TASK_TOKEN)) == (Kind.RENEWED, LEASE)
     assert kind_of(entry(path, by=TASK_TOKEN, data={"lease_id": LEASE_HMAC})) == (Kind.RENEWED, LEASE_HMAC)
+
+
+@pytest.mark.parametrize("path", ["sys/leases/renew", "sys/renew", "sys/leases/renew/x"])
+def test_the_answer_to_a_renewal_shows_the_lease_however_it_was_named(path: str) -> None:
+    named, answer = {"lease_id": LEASE_HMAC}, {"secret": {"lease_id": LEASE}}
+    assert kind_of(entry(path, by=auth(THIRD, "default"), data=named, response=answer)) == (Kind.RENEWED, LEASE)
+    assert kind_of(entry(path, by=auth(THIRD, "default"), data=named, kind="request")) == (Kind.RENEWED, LEASE_HMAC)
 
 
 def test_a_renewal_of_a_token_names_its_accessor() -> None:

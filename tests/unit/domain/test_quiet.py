@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from story import ALIAS, LIST_OP, START, STRANGER, TOKEN, WORKER, Story, good_token, others
 
-from jitvault.domain.confirmation import Check
+from jitvault.domain.confirmation import Check, Probed
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.quiet import Doubts, doubts, is_quiet, settles, settles_at
@@ -230,11 +230,12 @@ def read_in_a_wrapping(**how: Any) -> Story:
 
 def test_a_lease_that_was_read_in_a_wrapping_is_hidden_until_that_is_opened() -> None:
     found = doubted(read_in_a_wrapping())
-    assert found == replace(NONE, hidden=found.hidden)
+    assert found == replace(NONE, hidden=found.hidden, wrapped=found.wrapped)
     assert CREDS in found.hidden
     assert found.why_list == found.hidden
-    opened = read_in_a_wrapping().add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ)
-    assert doubted(opened) == NONE
+    opened = doubted(read_in_a_wrapping().add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ))
+    assert opened == replace(NONE, wrapped=opened.wrapped)
+    assert [read.lease_id for read in (*found.wrapped, *opened.wrapped)] == ["", "x"]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,8 @@ def test_each_wrapping_hides_a_lease_of_its_own() -> None:
     story = read_in_a_wrapping().used(path=CREDS, alias="hmac-wrapping-2")
     story.add(Kind.LEASE_ISSUED, "x", actor="", token=READ)
     assert doubted(story).hidden
-    assert doubted(story.add(Kind.LEASE_ISSUED, "y", actor="", token="hmac-wrapping-2")) == NONE
+    found = doubted(story.add(Kind.LEASE_ISSUED, "y", actor="", token="hmac-wrapping-2"))
+    assert (found.why_list, [read.lease_id for read in found.wrapped]) == ("", ["x", "y"])
 
 
 def test_a_read_that_shows_neither_lease_nor_wrapping_hides_one_as_well() -> None:
@@ -405,14 +407,29 @@ def test_what_a_listing_cannot_settle(open_doubts: Doubts) -> None:
     assert not asked(EMPTY, open_doubts=open_doubts).ok
 
 
+def test_what_was_read_in_a_wrapping_needs_a_listing_and_the_target() -> None:
+    """What Vault lists says that the lease is gone, and nothing about the login."""
+    story = read_in_a_wrapping().listed().canary()
+    found = doubted(story)
+    (read,) = found.wrapped
+    dead = Probed(refused=True, open_sessions=0, evidence="none is there")
+    for said in (None, replace(dead, refused=False), replace(dead, open_sessions=1)):
+        check = asked(story.trail(), open_doubts=found, asked={read.line: said} if said else {})
+        assert (check.ok, CREDS in check.evidence or "none is there" in check.evidence) == (False, True)
+    assert asked(story.trail(), open_doubts=found, asked={read.line: dead}).ok
+    assert not asked(story.trail(), open_doubts=found, asked={read.line: dead}, settled=False).ok
+    # a lease that showed is proven by its own checks
+    shown = doubted(read_in_a_wrapping().add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ))
+    assert asked(story.trail(), open_doubts=shown).ok
+
+
 @pytest.mark.parametrize(
     "story",
     [
         lambda: whole().gap(),
-        read_in_a_wrapping,
         lambda: whole().used(closing=False, request_id="old").wait(7200).canary(),
     ],
-    ids=["gap", "hidden", "unanswered"],
+    ids=["gap", "unanswered"],
 )
 def test_each_doubt_is_settled_by_the_listing_after_it(story: Callable[[], Story]) -> None:
     assert not quiet(story(), after=7200).ok

@@ -22,6 +22,7 @@ UNWRAP = "sys/wrapping/unwrap"
 ALIASES = {"w-token": TOKEN, "t-token": TOKEN, "w-secret": TOKEN, "w-other": OTHER}
 BOUNDS = Bounds(
     tokens=frozenset({TOKEN}),
+    leases=frozenset({f"{PATH}/1"}),
     networks=("10.0.0.0/24", "2001:db8::/64"),
     paths=frozenset({PATH}),
     opens_at=None,
@@ -119,8 +120,7 @@ def test_a_task_that_keeps_within_its_bounds_trips_nothing() -> None:
         unwrapped(2),
         used(3, path="auth/token/lookup-self"),
         *both(lease(5), 4),
-        used(6, alias="w-secret"),
-        lease(7, actor=WRAPPING, token="w-secret", path=UNWRAP),
+        used(6, path="auth/token/lookup-self", alias="w-secret", detail={"wrapped": True}),
         denied(8),
         line(Kind.TOKEN_REVOKED, 9, subject=TOKEN, actor=TOKEN, path="auth/token/revoke-self"),
     ]
@@ -165,6 +165,7 @@ def everything() -> tuple[list[Observation], dict[str, Any]]:
         denied(17.5),
         line(Kind.RENEWED, 17.8, subject=TOKEN, actor=OTHER, path="auth/token/renew"),
         *[o for n in (18, 19, 20, 21) for o in both(lease(n + 0.5), n)],
+        *both(used(22.5, alias="w-new", detail={"wrapped": True}), 22),
         refused(40),
         used(41),
     ]
@@ -599,6 +600,46 @@ def test_without_a_budget_every_lease_is_too_many() -> None:
     assert rules(lease_budget=0) == []
 
 
+def read_wrapped(n: float = 1, alias: str = "w-secret") -> list[Observation]:
+    """A credential that the task had wrapped: what it asked for, and the answer."""
+    asked = used(n, closing=False, detail={"wrapped": True})
+    answer = used(n + 0.5, request_id=asked.request_id, alias=alias, detail={"wrapped": True})
+    return [asked, answer]
+
+
+def test_what_was_read_in_a_wrapping_counts_when_it_is_asked_for_and_once() -> None:
+    opened = lease(4, actor=WRAPPING, token="w-secret", path=UNWRAP)
+    within = [lease(1), *read_wrapped(2), opened]
+    assert Rule.OVER_BUDGET not in rules(*within)
+    asked = read_wrapped(5, alias="w-more")[0]
+    (trip,) = [t for t in trips(*within, asked) if t.rule is Rule.OVER_BUDGET]
+    assert trip.line == asked.line
+    # who opened it and what it is by then does not matter
+    assert Rule.OVER_BUDGET in rules(lease(1), *read_wrapped(2), *read_wrapped(5, alias="w-more"), opened)
+
+
+# -- wrapped_lease ------------------------------------------------------------------------------------------
+
+
+def test_a_credential_that_is_read_in_a_wrapping_trips_when_it_is_asked_for() -> None:
+    asked, answer = read_wrapped(2)
+    for lines in ([asked], [asked, answer]):
+        (trip,) = trips(*lines)
+        assert (trip.rule, trip.reason, trip.line) == (Rule.WRAPPED_LEASE, EndReason.TRIPWIRE, asked.line)
+    assert "10.0.0.7" in trip.message and PATH in trip.message and "-wrap-ttl" in trip.message
+    # a TTL of less than a second does not show in the request
+    assert rules(replace(asked, detail={}), answer) == [Rule.WRAPPED_LEASE]
+    # a line from before this was noted
+    assert rules(replace(answer, detail={})) == [Rule.WRAPPED_LEASE]
+
+
+def test_what_gives_no_credential_may_be_wrapped() -> None:
+    asked, answer = read_wrapped()
+    assert rules(replace(asked, path="auth/token/lookup-self"), replace(answer, path="auth/token/lookup-self")) == []
+    assert rules(replace(asked, actor=OTHER, subject=OTHER), replace(answer, actor=OTHER, subject=OTHER)) == []
+    assert rules(denied(path=PATH)) == []
+
+
 # -- renewed_by_others --------------------------------------------------------------------------------------
 
 
@@ -612,6 +653,13 @@ def test_a_renewal_by_anybody_but_the_worker_trips() -> None:
     assert rules(renewed(actor=WORKER)) == []
     assert rules(renewed(failed=True)) == rules(renewed(closing=False)) == []
     assert rules(renewed(subject=OTHER)) == rules(renewed(subject="database/creds/app-ro/x")) == []
+    of_lease = renewed(subject=f"{PATH}/1", path="sys/leases/renew")
+    (trip,) = trips(of_lease)
+    assert (trip.rule, trip.message.startswith("A lease of the task was renewed")) == (
+        Rule.RENEWED_BY_OTHERS,
+        True,
+    )
+    assert rules(replace(of_lease, actor=WORKER)) == rules(replace(of_lease, closing=False)) == []
     # by the token in the body: its answer names the accessor, a line without one only what stands for it
     assert rules(renewed(subject="", token="t-token")) == [Rule.RENEWED_BY_OTHERS]
     assert rules(renewed(subject="", token="w-other")) == []

@@ -455,13 +455,14 @@ def test_known_leases_are_those_of_any_task(ledger: SqlLedger) -> None:
     read(
         ledger,
         [
-            seen(1, Kind.LEASE_ISSUED, f"{LEASE}-1", actor=TOKEN),
-            seen(2, Kind.LEASE_ISSUED, f"{LEASE}-2", actor=OTHER_TOKEN),
+            seen(1, Kind.LEASE_ISSUED, f"{LEASE}-1", actor=TOKEN, detail={"target_name": "v-1"}),
+            seen(2, Kind.LEASE_ISSUED, f"{LEASE}-2", actor=OTHER_TOKEN, detail={"target_name": "v-2"}),
             # whose it is nobody knows
-            seen(3, Kind.LEASE_ISSUED, f"{LEASE}-3", actor="hmac-root"),
+            seen(3, Kind.LEASE_ISSUED, f"{LEASE}-3", actor="hmac-root", detail={"target_name": "v-3"}),
         ],
     )
     # more than go into one query, the known ones in different parts
     asked = [f"{LEASE}-1", *(f"{LEASE}-x-{n}" for n in range(1100)), f"{LEASE}-2", f"{LEASE}-3"]
     assert ledger.known_leases(asked) == {f"{LEASE}-1", f"{LEASE}-2"}
     assert ledger.known_leases([]) == set()
+    assert ledger.known_targets(["v-1", "v-2", "v-3"]) == {"v-1", "v-2"}

@@ -70,6 +70,20 @@ def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, place: LedgerP
     assert as_is(place, "SELECT count(*) FROM observations") == [(1,)]
 
 
+def test_a_renewal_of_a_lease_by_others_is_news_of_its_task_and_the_workers_own_is_none(ledger: SqlLedger) -> None:
+    """Tripwires are looked for where a task has news."""
+    issued(ledger)
+    ledger.session(WORKER, NOW)
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    before = file_of(ledger).task.seq
+    read(ledger, [seen(2, Kind.RENEWED, LEASE, actor=WORKER), seen(3, Kind.RENEWED, "other/lease", actor="hmac-any")])
+    read(ledger, [seen(4, Kind.RENEWED, LEASE, actor="hmac-any", failed=True)])
+    assert file_of(ledger).task.seq == before
+    read(ledger, [seen(5, Kind.RENEWED, LEASE, actor="hmac-any")])
+    assert file_of(ledger).events[-1].body["lines"] == [f"{5:064x}"]
+    assert whole(ledger)
+
+
 def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"target_name": "v-1"})])

@@ -1,0 +1,57 @@
+"""The names that Vault's database engine gives its logins at PostgreSQL.
+
+Vault's default is `v-<display name>-<role>-<20 random characters>-<unix second>`, the first two cut to 8 characters
+(docs/vault-facts.md, "Login names"). A task's token has the display name `token`. So a login that no audit line names
+can be found by its role and the second in which it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from jitvault.errors import NotConfirmed
+
+_DISPLAY_NAME = "token"
+_CUT = 8
+_RANDOM = 20
+_PLUGIN = "postgresql-database-plugin"
+
+LIVING = """
+    SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r
+    WHERE pg_catalog.starts_with(r.rolname::pg_catalog.text, %s)
+"""
+"""Every login whose name begins with a prefix; any login may ask."""
+
+
+def prefix_for(connection: Mapping[str, Any], role: str) -> str:
+    """Return what the name of every login begins with that a task's token gets by `role`.
+
+    Raises NotConfirmed where the connection names its logins in its own way.
+    """
+    details = connection.get("connection_details") or {}
+    plugin = connection.get("plugin_name")
+    if plugin != _PLUGIN:
+        raise NotConfirmed(f"how {plugin} names its logins is not known, so one that no line names cannot be found")
+    if connection.get("username_template") or details.get("username_template"):
+        raise NotConfirmed(
+            "the connection has a username_template of its own, so a login that no line names cannot be found"
+        )
+    return f"v-{_DISPLAY_NAME}-{role[:_CUT]}-"
+
+
+def made_at(names: Iterable[str], prefix: str) -> dict[str, datetime]:
+    """Return for each name the second in which Vault made it.
+
+    Raises NotConfirmed for a name that begins like those of Vault and does not go on like them: then Vault may name its
+    logins in another way than this module knows.
+    """
+    found: dict[str, datetime] = {}
+    for name in names:
+        random, _, second = name.removeprefix(prefix).partition("-")
+        is_ours = len(random) == _RANDOM and random.isalnum() and second.isascii() and second.isdigit()
+        if not name.startswith(prefix) or not is_ours or len(second) > _RANDOM // 2:
+            raise NotConfirmed(f"the login {name} is not named as Vault names them, so when it was made is not known")
+        found[name] = datetime.fromtimestamp(int(second), UTC)
+    return found

@@ -1,0 +1,119 @@
+"""What an agent has wrapped when it reads: its line shows no lease, and yet it counts, ends the task and is proven."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hands import ask, audit_lines
+from rig import PREFIX, Held, Rig
+
+from jitvault.agent.unwrap import read_all
+
+Spec = Callable[..., Path]
+UNWRAP = "sys/wrapping/unwrap"
+AS_JWT = {"X-Vault-Wrap-TTL": "60s", "X-Vault-Wrap-Format": "jwt"}
+
+
+def read_as_jwt(rig: Rig, held: Held) -> str:
+    status, answer = ask(rig, "GET", PREFIX, held.token, headers=AS_JWT)
+    assert status == 200
+    wrapping = str(answer["wrap_info"]["token"])
+    assert wrapping.count(".") == 2
+    return wrapping
+
+
+def opened(rig: Rig, wrapping: str, *, by: str) -> dict[str, str]:
+    """The login in a wrapping that was opened with it in the header, or in the body of somebody's request."""
+    header, body = (wrapping, None) if by == "header" else (rig.token_of("auditor"), {"token": wrapping})
+    status, answer = ask(rig, "PUT", UNWRAP, header, body)
+    assert status == 200
+    return {"user": answer["data"]["username"], "password": answer["data"]["password"]}
+
+
+@contextlib.contextmanager
+def dropped_under_its_session(rig: Rig, logins: list[dict[str, str]]) -> Iterator[list[psycopg.Connection[Any]]]:
+    """Sessions that outlive their logins, as a client gets them that reconnects until it wins against `DROP ROLE`."""
+    sessions = [rig.connect(login) for login in logins]
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        for login in logins:
+            target.execute(f'DROP ROLE "{login["user"]}"'.encode())
+    try:
+        yield sessions
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def reads(session: psycopg.Connection[Any]) -> bool:
+    try:
+        session.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("by", ["header", "body"])
+def test_what_was_wrapped_as_a_jwt_is_never_sealed_over(rig: Rig, spec: Spec, by: str) -> None:
+    """Its lease shows nowhere, the target is asked all the same; 12 logins are more than a budget of 5."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    logins = [opened(rig, read_as_jwt(rig, held), by=by) for _ in range(12)]
+    with dropped_under_its_session(rig, logins[:8]) as sessions:
+        rig("operator", "complete", file.stem, code=None)
+        rig.settle()
+        shown = rig("operator", "status", file.stem, code=None).json
+        alive = sum(map(reads, sessions))
+        assert (shown["state"], alive) == ("sealed", 0)
+    assert {found["rule"] for found in shown["findings"]} == {"wrapped_lease", "over_budget"}
+
+
+def test_one_read_in_a_wrapping_ends_the_task_when_it_is_asked_for(rig: Rig, spec: Spec) -> None:
+    """The finding is about the request's own line: nobody waits for the answer, or for who opens it."""
+    file, other = spec(), spec()
+    held = rig.use(rig.granted(file), read=False)
+    rig.active(other)
+    assert ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60s"})[0] == 200
+    shown = rig("operator", "status", file.stem, code=12).json
+    (finding,) = shown["findings"]
+    line = audit_lines(rig.world.audit_file)[finding["line"]]
+    assert (finding["rule"], line["type"], line["request"]["path"]) == ("wrapped_lease", "request", PREFIX)
+    assert (shown["end_reason"], shown["proof"]["confirmed"]) == ("tripwire", True)
+    assert not rig.is_live(held.token)
+    assert rig("operator", "status", other.stem).json["state"] == "active"
+
+
+def test_a_wrapping_of_less_than_a_second_is_no_way_around_it(rig: Rig, spec: Spec) -> None:
+    """Its request line shows no wrapping."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    _, answer = ask(rig, "GET", PREFIX, held.token, headers={**AS_JWT, "X-Vault-Wrap-TTL": "900ms"})
+    login = opened(rig, answer["wrap_info"]["token"], by="body")
+    with dropped_under_its_session(rig, [login]) as (session,):
+        shown = rig("operator", "status", file.stem, code=12).json
+        assert ([found["rule"] for found in shown["findings"]], reads(session)) == (["wrapped_lease"], False)
+
+
+def test_a_login_that_may_be_of_a_wrapped_read_keeps_its_task_from_being_confirmed(rig: Rig, spec: Spec) -> None:
+    """A revocation that did nothing leaves one whose lease Vault does not list; what others have is theirs."""
+    file, other = spec(), spec()
+    held, theirs = rig.use(rig.granted(file), read=False), rig.use(rig.granted(other), read=False)
+    before = rig.database_roles()
+    read_as_jwt(rig, held)
+    (login,) = rig.database_roles() - before
+    read_all(rig.vault(theirs.token), theirs.task)
+    left = f"{login[:17]}{'A' * 20}{login[37:]}"
+    with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+        target.execute(f'CREATE ROLE "{left}" LOGIN'.encode())
+        try:
+            ended = rig("operator", "complete", file.stem, code=6).json
+        finally:
+            target.execute(f'DROP ROLE "{left}"'.encode())
+    (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
+    assert (quiet["ok"], left in quiet["evidence"]) == (False, True)
+    assert rig("operator", "complete", file.stem, code=12).json["confirmed"]
+    assert rig("operator", "status", other.stem).json["state"] == "active"
