@@ -7,7 +7,7 @@ with running_servers() as servers:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,9 +32,14 @@ class Servers:
 
 @contextmanager
 def running_servers(
-    *, max_request_duration: timedelta = timedelta(seconds=2), storage: Storage = "inmem"
+    *,
+    max_request_duration: timedelta = timedelta(seconds=2),
+    storage: Storage = "inmem",
+    postgres_in: Callable[[Path], Postgres] = Postgres,
 ) -> Iterator[Servers]:
     """Start both; at the end stop both and remove their directory, after an exception as well.
+
+    `postgres_in` makes the PostgreSQL, where it is not to be the wheel's with its usual settings.
 
     A signal has to become an exception for that (Python does it for SIGINT; the caller does it for SIGTERM).
     After a SIGKILL of this process the servers are dead, but the directory stays.
@@ -44,7 +49,7 @@ def running_servers(
     with tempfile.TemporaryDirectory(prefix="jitvault-sandbox-", ignore_cleanup_errors=True) as name:
         directory = Path(name).resolve()
         openbao = OpenBao(directory / "openbao", max_request_duration=max_request_duration, storage=storage)
-        postgres = Postgres(directory / "postgres")
+        postgres = postgres_in(directory / "postgres")
         with ExitStack() as stack:
             _start_together(stack, openbao, postgres)
             yield Servers(directory, openbao, postgres)

@@ -1,0 +1,273 @@
+"""What the holder of a PostgreSQL login does against its end, on the wheel's server and on an older one.
+
+Autovacuum is on, and strangers are connected who never say who they are: the probe may end neither.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from commands import EXAMPLE
+from rig import Held, Rig, own_rig
+from targets import Clients, Sleeper, superuser, world_on
+
+from jitvault.engines import postgresql_probe
+from jitvault.engines.database import DatabaseEngine
+from jitvault.sandbox.world import World, env
+
+pytestmark = pytest.mark.usefixtures("hurried")
+Spec = Callable[..., Path]
+LOCK = ("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+
+
+@pytest.fixture(scope="module", params=["newest", "older"])
+def attacked(request: pytest.FixtureRequest) -> Iterator[World]:
+    with world_on(request.param) as world:
+        yield world
+        log = world.servers.postgres.log_file.read_text()
+        assert "terminating autovacuum" not in log
+
+
+@pytest.fixture
+def rig(attacked: World, tmp_path: Path) -> Rig:
+    return own_rig(attacked, env(attacked, "", EXAMPLE), tmp_path)
+
+
+def dsn(rig: Rig, held: Held) -> str:
+    return rig.world.servers.postgres.dsn("app", **held.login)
+
+
+def ended(rig: Rig, task: str, *, code: int = 0) -> dict[str, Any]:
+    answer: dict[str, Any] = rig("operator", "complete", task, code=code).json
+    assert answer["confirmed"] is (code == 0)
+    return answer
+
+
+def target_says(answer: dict[str, Any]) -> str:
+    return str(next(check["evidence"] for check in answer["leases"][0]["checks"] if check["n"] == 6))
+
+
+def may_log_in(rig: Rig, held: Held) -> bool:
+    try:
+        rig.connect(held.login).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+# -- sleeping before there is a user ------------------------------------------------------------------------
+
+
+def test_a_login_that_sleeps_is_found_and_reads_nothing_afterwards(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    sleepers = [Sleeper(dsn(rig, held), seconds=25)]
+    if rig.world.servers.postgres.major < 16:
+        # it would keep the group's rights; from 16 on it is refused
+        sleepers.append(Sleeper(dsn(rig, held), seconds=25, role="app_readonly"))
+    time.sleep(0.7)
+    assert all(sleeper.sleeps for sleeper in sleepers)
+    assert ended(rig, file.stem)["leases"][0]["verdict"] == "target_confirmed"
+    assert not any(sleeper.sleeps for sleeper in sleepers)
+    assert [sleeper.woken() for sleeper in sleepers] == [False] * len(sleepers)
+
+
+def test_no_session_calls_itself_by_the_name_of_the_group(rig: Rig, spec: Spec) -> None:
+    if rig.world.servers.postgres.major < 16:
+        pytest.skip("before 16 nothing forbids it")
+    held = rig.active(spec())
+    with rig.connect(held.login) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("SET ROLE app_readonly")
+
+
+# -- functions that stand in the way -----------------------------------------------------------------------
+
+_SHADOWS = (
+    "pg_terminate_backend(integer, integer) RETURNS boolean",
+    "pg_terminate_backend(integer, bigint) RETURNS boolean",
+    "pg_terminate_backend(integer) RETURNS boolean",
+    "pg_terminate_backend(smallint, smallint) RETURNS boolean",
+    "pg_terminate_backend(integer, smallint) RETURNS boolean",
+    "pg_has_role(name, text, text) RETURNS boolean",
+    "pg_stat_clear_snapshot() RETURNS boolean",
+    "format(text, name, text) RETURNS boolean",
+    "same_name(name, text) RETURNS boolean",
+)
+
+
+@contextmanager
+def open_schema(world: World) -> Iterator[None]:
+    """`public` as databases have it that were upgraded from PostgreSQL 14, and connections made before the advice."""
+    superuser(
+        world,
+        "app",
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        "CREATE TABLE public.caught (who text)",
+        "GRANT INSERT, SELECT ON public.caught TO PUBLIC",
+        *(f"ALTER ROLE {login} RESET search_path" for login in ("vault_manager", "jitvault_probe")),
+        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = 'vault_manager'",
+    )
+    try:
+        yield
+    finally:
+        superuser(
+            world,
+            "app",
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+            "DROP TABLE public.caught",
+            *(
+                f"ALTER ROLE {login} SET search_path = pg_catalog, pg_temp"
+                for login in ("vault_manager", "jitvault_probe")
+            ),
+        )
+
+
+def test_no_function_of_the_login_is_called_at_its_end(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with open_schema(rig.world), rig.connect(held.login) as session:
+        for shadow in _SHADOWS:
+            body = "BEGIN INSERT INTO public.caught VALUES (current_user); RETURN true; END"
+            session.execute(f"CREATE FUNCTION public.{shadow} LANGUAGE plpgsql AS $${body}$$".encode())
+        session.execute("CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.same_name)")
+        ended(rig, file.stem)
+        with psycopg.connect(rig.world.target_dsn) as target:
+            assert target.execute("SELECT who FROM public.caught").fetchall() == []
+
+
+# -- locks on its own role ------------------------------------------------------------------------------------
+
+
+def test_eight_clients_that_lock_their_role_and_come_back_are_out_at_once(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with Clients(dsn(rig, held), 8, LOCK):
+        answer = ended(rig, file.stem)
+    assert answer["leases"][0]["verdict"] == "target_confirmed"
+    assert answer["dead_ms"] < 5_000
+
+
+def test_five_logins_with_their_roles_locked_keep_no_other_task_from_its_end(rig: Rig, spec: Spec) -> None:
+    """Their revocations wait, and hold connections of Vault's; here all of them begin at once."""
+    files = [spec() for _ in range(5)]
+    lockers = [rig.active(file) for file in files]
+    other = spec()
+    held = rig.active(other)
+    sessions = [rig.connect(locker.login) for locker in lockers]
+    for session in sessions:
+        for statement in LOCK:
+            session.execute(statement.encode())
+    for locker in lockers:
+        rig.admin.write("sys/leases/revoke", {"lease_id": locker.lease_id, "sync": False})
+    begun = time.monotonic()
+    assert ended(rig, other.stem)["leases"][0]["verdict"] == "target_confirmed"
+    assert time.monotonic() - begun < 10
+    assert not may_log_in(rig, held)
+    for session in sessions:
+        session.close()
+
+
+# -- what keeps a role from being dropped -------------------------------------------------------------------
+
+
+def test_what_a_login_leaves_in_its_database_does_not_keep_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with rig.connect(held.login) as session:
+        session.execute("SELECT lo_create(0)")
+        session.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    ended(rig, file.stem)
+    assert held.login["user"] not in rig.database_roles()
+
+
+def test_a_login_that_cannot_be_dropped_cannot_log_in_and_is_not_called_gone(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    superuser(rig.world, "postgres", "GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+    try:
+        with psycopg.connect(rig.world.servers.postgres.dsn("postgres", **held.login)) as session:
+            session.execute("SELECT lo_create(0)")
+        with Clients(dsn(rig, held), 2, LOCK):
+            answer = ended(rig, file.stem, code=6)
+            assert not may_log_in(rig, held)
+        assert answer["leases"][0]["verdict"] == "revoke_failed"
+        assert "cannot be dropped" in answer["leases"][0]["error"]
+        assert target_says(answer).endswith("cannot log in, but still exists; 0 of its sessions open")
+        assert held.login["user"] in rig.database_roles()
+        superuser(rig.world, "postgres", f'DROP OWNED BY "{held.login["user"]}"')
+    finally:
+        superuser(rig.world, "postgres", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    assert ended(rig, file.stem)["leases"][0]["verdict"] == "target_confirmed"
+
+
+# -- making proofs wait -----------------------------------------------------------------------------------------
+
+
+def test_a_session_that_does_not_end_counts_against_its_own_task_alone(rig: Rig, spec: Spec) -> None:
+    file, other = spec(), spec()
+    busy = rig.active(file)
+    rig.active(other)
+    with deaf(rig, busy):
+        answer = rig("operator", "complete", file.stem, "--wait", "2", code=None).json
+        begun = time.monotonic()
+        ended(rig, other.stem)
+        took = time.monotonic() - begun
+    assert took < 8
+    assert (answer["confirmed"], answer["leases"][0]["verdict"]) == (False, "revoke_failed")
+    assert "do not end" in answer["leases"][0]["error"]
+    assert "cannot log in, but still exists; 1 of its sessions open" in target_says(answer)
+    assert ended(rig, file.stem)["leases"][0]["verdict"] == "target_confirmed"
+
+
+@contextmanager
+def deaf(rig: Rig, held: Held) -> Iterator[None]:
+    """A session that hears of no SIGTERM, as one in a statement of hundreds of `sha512` of 60 MB for half a minute."""
+    with rig.connect(held.login) as session:
+        pid = session.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_session_of_a_role_that_is_gone_is_suspected_where_nobody_noted_whose_it_is(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_probe, "END_S", 0.3)
+    busy, other = rig.active(spec()), rig.active(spec())
+    where, names = rig.document("probes/postgres"), [other.login["user"]]
+    engine = DatabaseEngine()
+    engine.probe(where, names, look_only=True)
+    with deaf(rig, busy):
+        superuser(rig.world, "app", *(f'DROP OWNED BY "{one}"; DROP ROLE "{one}"' for one in _names(busy, other)))
+        found = engine.probe(where, [*names, busy.login["user"]])
+        suspicious = DatabaseEngine().probe(where, names)[names[0]]
+    assert [(one.refused, one.open_sessions) for one in found.values()] == [(True, 0), (True, 1)]
+    assert (suspicious.refused, suspicious.open_sessions) == (True, 1)
+    assert "may be its own" in suspicious.evidence
+
+
+def _names(*held: Held) -> list[str]:
+    return [one.login["user"] for one in held]
+
+
+def test_one_login_does_not_take_every_connection(rig: Rig, spec: Spec) -> None:
+    held = rig.active(spec())
+    sessions: list[psycopg.Connection[Any]] = []
+    try:
+        with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+            for _ in range(30):
+                sessions.append(rig.connect(held.login))
+    finally:
+        for session in sessions:
+            session.close()
+    assert len(sessions) <= 10
