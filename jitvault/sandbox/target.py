@@ -74,15 +74,15 @@ _LEAVE_GROUPS = (
 )
 _CLOSE_LOGIN = (
     f"{_LIMITS} SET LOCAL lock_timeout = '50ms'; "
-    f"DO $$ BEGIN FOR turn IN 1..30 LOOP {_TERMINATE} "
+    f"DO $$ BEGIN FOR turn IN 1..15 LOOP {_TERMINATE} "
     f"""BEGIN IF {_EXISTS} THEN ALTER ROLE "{{{{name}}}}" NOLOGIN; END IF; EXIT; """
-    "EXCEPTION WHEN OTHERS THEN IF turn OPERATOR(pg_catalog.=) 30 THEN RAISE; END IF; END; "
+    "EXCEPTION WHEN OTHERS THEN IF turn OPERATOR(pg_catalog.=) 15 THEN RAISE; END IF; END; "
     "END LOOP; END $$; COMMIT AND CHAIN;"
 )
 _END_SESSIONS = (
     f"{_LIMITS} "
-    f"DO $$ BEGIN FOR turn IN 1..40 LOOP {_TERMINATE} EXIT WHEN NOT FOUND; "
-    "IF turn OPERATOR(pg_catalog.=) 40 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
+    f"DO $$ BEGIN FOR turn IN 1..20 LOOP {_TERMINATE} EXIT WHEN NOT FOUND; "
+    "IF turn OPERATOR(pg_catalog.=) 20 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
     "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
 )
 _DROP_LOGIN = (

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from jitvault.sandbox.world import World, provisioned
 OF_THE_SYSTEM = Path("/usr/lib/postgresql")
 """Where Debian has its PostgreSQL, one directory for each version."""
 NEWEST = 18
-BUSY = {"autovacuum": "on", "autovacuum_naptime": "1s"}
+# strangers are not to be thrown out by the server while the tests run
+BUSY = {"autovacuum": "on", "autovacuum_naptime": "1s", "authentication_timeout": "600s"}
+# as long as a request may hang in Vault by default, or nearly so: the sandbox's 2 s would hide one that does
+REQUEST = timedelta(seconds=20)
 
 
 def older() -> tuple[Path, int]:
@@ -44,7 +48,9 @@ def world_on(version: str) -> Iterator[World]:
         programs, major = older()
         return Postgres(directory, programs=programs, major=major, settings=BUSY)
 
-    with running_servers(postgres_in=postgres_in) as servers, strangers(servers.postgres, 5):
+    with ExitStack() as stack:
+        servers = stack.enter_context(running_servers(max_request_duration=REQUEST, postgres_in=postgres_in))
+        stack.enter_context(strangers(servers.postgres, 5))
         yield provisioned(servers)
 
 

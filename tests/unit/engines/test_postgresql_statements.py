@@ -1,0 +1,43 @@
+"""What runs at a PostgreSQL target as somebody stronger than an agent calls nothing that an agent can make."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from jitvault.engines import database, postgresql_probe
+from jitvault.sandbox import target
+
+QUERIES = {
+    name: text
+    for module in (postgresql_probe, database)
+    for name, text in vars(module).items()
+    if name.startswith("_") and isinstance(text, str) and "SELECT" in text
+}
+PARTS = dict(zip(("groups", "login", "sessions", "drop"), target.REVOCATION, strict=True))
+# what the grammar itself knows: none of it is looked for in a schema
+KEYWORDS = {"and", "any", "array", "exists", "operator", "select", "when", "not", "in"}
+
+
+@pytest.mark.parametrize("text", [*QUERIES.values(), *PARTS.values()], ids=[*QUERIES, *PARTS])
+def test_every_name_has_its_schema(text: str) -> None:
+    bare = re.sub(r"'[^']*'", "''", text)
+    calls = {name.lower() for name in re.findall(r"(?<![\w.])(\w+)\s*\(", bare)}
+    assert calls <= KEYWORDS, calls - KEYWORDS
+    # relations and types
+    assert re.findall(r"\b(?:FROM|JOIN)\s+(?!pg_catalog\.)(?![%\"'(])\w+", bare) == []
+    assert re.findall(r"::(?!pg_catalog\.)\w+", bare) == []
+    # operators: what stands between two values is written with its schema
+    outside = re.sub(r"OPERATOR\(pg_catalog\.[=<>]+\)", "", bare)
+    outside = re.sub(r"SET LOCAL \w+ =", "", outside)
+    assert re.findall(r"[=<>+|!~]", outside) == []
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_every_part_looks_into_no_schema_of_others_and_waits_for_nobody_for_long(part: str) -> None:
+    assert part.startswith("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';")
+
+
+def test_every_part_but_the_last_is_committed_by_itself() -> None:
+    assert [part.endswith("COMMIT AND CHAIN;") for part in target.REVOCATION] == [True, True, True, False]
