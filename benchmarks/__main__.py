@@ -2,7 +2,7 @@
 
     --no-fail       exit 0 all the same
     --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, latency, throughput, crowd,
-                    keep, grant, end, record, decode, kill
+                    keep, flood, grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -29,6 +29,7 @@ from benchmarks import (
     decode,
     demo,
     end,
+    flood,
     grant,
     idle,
     keep,
@@ -54,6 +55,7 @@ ALONE = {
     "throughput": throughput.run,
     "crowd": crowd.run,
     "keep": keep.run,
+    "flood": flood.run,
 }
 IN_SCENE = ("grant", "end", "record", "decode", "kill")
 _WHAT = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads"}

@@ -27,10 +27,10 @@ class _Author:
 
 
 class Gate:
-    """Lets `per_minute` documents of each author through in a minute, and as many at once after a pause."""
+    """Lets `per_minute` documents of each author through in a minute, a tenth of them at once after a pause."""
 
     def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
+        self.per_minute, self._most = per_minute, max(1.0, per_minute / 10)
         self._authors: dict[str, _Author] = {}
         self._behind = set[str]()
         self._lock = Lock()
@@ -39,7 +39,7 @@ class Gate:
         """Whether one more document of the author may be looked at; it counts. `spare` of what may be is left."""
         with self._lock:
             found = self._of(author, now)
-            if found.left < 1 + spare * self.per_minute:
+            if found.left < 1 + spare * self._most:
                 return False
             found.left -= 1
             return True
@@ -66,7 +66,7 @@ class Gate:
                 for task_id in list(author.waiting)[: max(0, min(room, int(author.left)))]:
                     released.append(author.waiting.pop(task_id))
                     author.left -= 1
-                if not author.waiting and author.left >= self.per_minute:
+                if not author.waiting and author.left >= self._most:
                     del self._authors[name]
         return released
 
@@ -86,7 +86,7 @@ class Gate:
             return behind
 
     def _of(self, author: str, now: float) -> _Author:
-        found = self._authors.setdefault(author, _Author(float(self.per_minute), now))
-        found.left = min(float(self.per_minute), found.left + (now - found.at) * self.per_minute / 60)
+        found = self._authors.setdefault(author, _Author(self._most, now))
+        found.left = min(self._most, found.left + (now - found.at) * self.per_minute / 60)
         found.at = now
         return found

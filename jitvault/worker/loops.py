@@ -47,6 +47,8 @@ PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""
 _WHOLE_EVERY = 10
 _SOME, _LIST_REST = 20, 20
+# how soon what was too much is read again
+_BEHIND_S = 10.0
 # so much of an author's quota is left to what they write now
 _SPARE = 0.5
 # whose documents wait for longer is told, and told again as often as this
@@ -191,18 +193,19 @@ class Loops:
     def backlog(self, worker: Worker) -> None:
         """What the stream did not show, and what was too much when it did."""
         backlog, listed, next_s, turns = Backlog(worker), time.monotonic(), 0.0, 0
-        waiting: list[str] = []
+        waiting, behind = list[str](), set[str]()
 
         def look() -> None:
             nonlocal listed, next_s, turns
             begun = time.monotonic()
-            behind = self.gate.take_behind()
-            if behind or begun - listed >= next_s:
+            behind.update(self.gate.take_behind())
+            if begun - listed >= (min(next_s, _BEHIND_S) if behind else next_s):
                 backlog.list_again()
                 # all that waits for approvals seldom, since each costs Vault requests
                 waiting[:] = worker.ledger.ungranted() if behind or turns % _WHOLE_EVERY == 0 else waiting
                 # however much lies there, looking through it takes a small part of the time
                 listed, turns = time.monotonic(), turns + 1
+                behind.clear()
                 next_s = max(self.pace.list_s, _LIST_REST * (listed - begun))
             room = self.pool.room(Urgency.BACKLOG)
             for task_id in waiting[:room]:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attended import wait_for
+from attended import Attended, wait_for
 from commands import Quick
 from floods import write_all
 from rig import Rig
 from worker_process import WorkerProcess
+
+from jitvault.worker import gate, loops
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -59,3 +61,25 @@ def test_unsigned_requests_delay_no_grant(rig: Rig, person: Quick, spec: Spec) -
         took_s = time.monotonic() - begun
         assert took_s < 5, took_s
         person("operator", "revoke", granted.stem, worker=False)
+
+
+def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(
+    rig: Rig, person: Quick, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entity, many = rig.entity("research-agent"), made_up(rig, "submit", 80)
+    # more than are kept, so that the last ones are read again from Vault
+    monkeypatch.setattr(gate, "KEPT", 20)
+    monkeypatch.setattr(loops, "_BEHIND_S", 0.2)
+    monkeypatch.setattr(loops, "_OVER_S", 0.2)
+    rig.cli.variables = person.variables = {**rig.cli.variables, "JITVAULT_REQUESTS_PER_MINUTE": "300"}
+    with Attended(rig, tell_s=0.1) as worker:
+        write_all(rig, "agent", many)
+        told = wait_for(lambda: worker.log.all_of("an author writes more than is taken in"))[0]
+        assert told["author"] == entity
+        waits = person("agent", "submit", spec(), "--wait", "0", "--json", code=13, worker=False).error["message"]
+        assert "of your documents wait: the worker looks at 300 of one author in a minute" in waits
+        checks = {check["name"]: check for check in rig("operator", "doctor", code=None).json["checks"]}
+        assert checks["over quota"]["status"] == "warn" and entity in checks["over quota"]["seen"]
+        with rig.ledger() as ledger:
+            wait_for(lambda: all(ledger.judged(path) for path in many), 40)
+            wait_for(lambda: not ledger.over_quota())

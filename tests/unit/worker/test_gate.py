@@ -17,17 +17,17 @@ def released(gate: Gate, now: float, waits: int = 0) -> list[str]:
     return [one.task_id for one in gate.release(now, lambda _author: waits)]
 
 
-def test_after_as_many_as_in_a_minute_they_come_at_that_rate_in_their_order() -> None:
+def test_after_a_few_at_once_they_come_at_the_rate_in_their_order() -> None:
     gate = Gate(per_minute=30)
     for n in range(40):
         gate.keep(job(f"t-{n}"), 0.0)
-    assert released(gate, 0.0) == [f"t-{n}" for n in range(30)]
-    assert released(gate, 1.9) == [] and released(gate, 2.0) == ["t-30"]
-    assert released(gate, 10.0) == ["t-31", "t-32", "t-33", "t-34"]
+    assert released(gate, 0.0) == ["t-0", "t-1", "t-2"]
+    assert released(gate, 1.9) == [] and released(gate, 2.0) == ["t-3"]
+    assert released(gate, 6.0) == ["t-4", "t-5"]
 
 
 def test_another_author_does_not_wait_for_that_and_no_hand_is_filled_with_one_authors() -> None:
-    gate = Gate(per_minute=1000)
+    gate = Gate(per_minute=10_000)
     for n in range(1000):
         gate.keep(job(f"t-{n}"), 0.0)
     gate.keep(job("o", author="olga"), 0.0)
@@ -52,14 +52,14 @@ def test_who_waits_is_told_after_a_while_and_who_writes_no_more_is_forgotten() -
     for n in range(100):
         gate.keep(job(f"t-{n}"), 0.0)
     gate.release(0.0, lambda _: 0)
-    assert gate.waiting(5.0, longer_than_s=5.0) == {} and gate.waiting(5.1, longer_than_s=5.0) == {"mallory": 50}
+    assert gate.waiting(5.0, longer_than_s=5.0) == {} and gate.waiting(5.1, longer_than_s=5.0) == {"mallory": 94}
     for second in range(1, 200):
         gate.release(float(second), lambda _: 0)
     assert gate.waiting(200.0, longer_than_s=5.0) == {} and not gate._authors
 
 
 def test_the_backlog_leaves_a_part_of_the_quota_to_what_is_written_now() -> None:
-    gate = Gate(per_minute=10)
+    gate = Gate(per_minute=100)
     assert [gate.spend("olga", 0.0, spare=0.5) for _ in range(6)] == [True] * 5 + [False]
     assert [gate.spend("olga", 0.0) for _ in range(6)] == [True] * 5 + [False]
 
