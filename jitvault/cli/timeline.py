@@ -91,6 +91,8 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case "force_intended" | "unverified":
             done = "closed without proof" if event == "unverified" else words
             return done + _by(body) + _because(body["note"])
+        case "unproven" | "late_lease" | "seal_put_off":
+            return words + _because(body.get("why"))
         case "extended":
             return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
         case "extension_refused":

@@ -10,6 +10,11 @@ from jitvault.domain.lifecycle import BEGUN_AGAIN
 
 MOST_ROUNDS = 3
 """After so many an operator is told, and the task is not called proven again before it can be sealed."""
+AFTER_SEAL = (
+    "lease_after_seal",
+    "a lease appeared after the task was sealed: the settle window is shorter than the server's requests",
+)
+"""The rule and the words of the finding about a lease that comes after everything was over."""
 PUT_OFF = "seal_put_off"
 """The event that says why a task is not sealed although its settle window is over."""
 CONFIRMED = "confirmed"

@@ -11,9 +11,10 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, 
 from jitvault.domain.evidence import done
 from jitvault.domain.intake import wanted
 from jitvault.domain.lease import Issued, issued
-from jitvault.domain.lifecycle import HELD, Verdict
+from jitvault.domain.lifecycle import HELD, State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.rounds import AFTER_SEAL
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.change import write_change
@@ -264,6 +265,9 @@ def _tell(connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, O
         return
     task = get(found, TaskRow)
     rows = _new_leases(connection, told, at)
+    if rows and task.state is State.SEALED:
+        # nobody looks at it any more by itself
+        put_finding(connection, task_id, *AFTER_SEAL, at, line=None, request_id=None)
     body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
     write_change(connection, task, Change("observed", body, fields=_due(task, told, rows, at), rows=rows), at)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from jitvault.domain.confirmation import QUIET_N
 from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.rounds import MOST_ROUNDS, is_going_round, why_reopened
+from jitvault.domain.rounds import AFTER_SEAL, MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.errors import SecurityFinding
 from jitvault.ports.ledger import Change, CheckRow, TaskFile
 from jitvault.services.confirm import judge
@@ -66,8 +66,7 @@ def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:
 
 def end_late(worker: Worker, file: TaskFile, claim: int) -> None:
     """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
-    message = "a lease appeared after the task was sealed: the settle window is shorter than the server's requests"
-    worker.ledger.finding(file.task.task_id, "lease_after_seal", message, worker.now())
+    worker.ledger.finding(file.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, file, claim)
     found = gather(worker, file.task.task_id)
     judged = judge(worker, found)

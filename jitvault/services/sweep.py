@@ -257,10 +257,11 @@ def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
     """Do what is due for each task whose access is gone, or there again. What follows is the state machine's to say."""
     wanted = {ghost.owned.task_id for ghost in found.ghosts}
     wanted |= {row.task_id for row in found.orphans if row.task_id}
+    late = _late(found.inventory)
     told: dict[str, str] = {}
-    for task_id in sorted(wanted):
+    for task_id in sorted(wanted | late):
         task = found.inventory.tasks.get(task_id)
-        if task is None or task.state in OVER:
+        if task_id not in late and (task is None or task.state in OVER):
             continue
         worker.ledger.extend_sweep(claim)
         try:
@@ -269,3 +270,9 @@ def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
         except JitvaultError as error:
             told[task_id] = f"failed: {error}"
     return told
+
+
+def _late(inventory: Inventory) -> set[str]:
+    """The tasks that are over and got a lease afterwards: no worker looks at them by itself."""
+    tasks = {lease.task_id: inventory.tasks.get(lease.task_id) for lease in inventory.leases}
+    return {task_id for task_id, task in tasks.items() if task is None or task.state in OVER}

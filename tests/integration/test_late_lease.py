@@ -12,6 +12,24 @@ from rig import Rig
 pytestmark = pytest.mark.usefixtures("hurried")
 
 
+def test_a_sweep_ends_what_appears_after_the_seal(rig: Rig, spec: Callable[..., Path]) -> None:
+    """No worker looks at a task by itself that is sealed: reading the line tells it, and the next sweep ends it."""
+    file = spec()
+    lease_id = rig.active(file).lease_id
+    rig("operator", "complete", file.stem)
+    rig.settle()
+    assert rig("operator", "status", file.stem).json["state"] == "sealed"
+    (line,) = [one for one in rig.world.audit_file.read_text().splitlines() if f'"lease_id":"{lease_id}"' in one]
+    with rig.world.audit_file.open("a") as audit:
+        audit.write(line.replace(lease_id, lease_id + "x") + "\n")
+    rig("operator", "audit", "status")
+    assert rig.findings(file.stem) == ["lease_after_seal"]
+    swept = rig("operator", "sweep", "--fix", code=None).json
+    assert swept["advanced"] == {file.stem: "sealed"}
+    (late,) = [lease for lease in rig.file(file.stem).leases if lease.lease_id == lease_id + "x"]
+    assert late.verdict != "live"
+
+
 def test_a_lease_that_appears_after_the_seal_is_a_finding_and_is_ended(rig: Rig, spec: Callable[..., Path]) -> None:
     """It cannot come from Vault while the settle window is right, so the line is copied from an earlier read."""
     file = spec()
