@@ -86,13 +86,11 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case "ending":
             by = f", asked for{_by(body)}" if _by(body) else ""
             return f"ending: {body['reason']}{by}" + _because(body.get("note"))
-        case "cancelled" | "noted":
-            return words + _by(body) + _because(body.get("note"))
+        case "cancelled" | "noted" | "unproven" | "late_lease" | "seal_put_off":
+            return words + _by(body) + _because(body.get("note") or body.get("why"))
         case "force_intended" | "unverified":
             done = "closed without proof" if event == "unverified" else words
             return done + _by(body) + _because(body["note"])
-        case "unproven" | "late_lease" | "seal_put_off":
-            return words + _because(body.get("why"))
         case "extended":
             return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
         case "extension_refused":
