@@ -18,6 +18,7 @@ import pytest
 from attended import Attended, wait_for
 from commands import PEOPLE, Quick, without_limits
 from go_between import Fate
+from psycopg import sql
 from rig import Rig
 from stage import Stage, thaw
 from worker_process import WorkerProcess
@@ -237,18 +238,17 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
 
 def test_an_end_that_goes_on_failing_is_told_once_with_its_reason(rig: Rig, person: Quick, spec: Spec) -> None:
     file = spec()
-    with Attended(rig) as worker, psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
+    with Attended(rig) as worker, psycopg.connect(rig.elsewhere, autocommit=True) as target:
         held = rig.use(person("operator", "grant", file, "--json", worker=False).json)
-        session = rig.connect(held.login)
-        target.execute("REVOKE pg_signal_backend FROM vault_manager")
+        user, schema = sql.Identifier(held.login["user"]), sql.Identifier(file.stem)
+        target.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(schema, user))
         try:
             person("operator", "complete", file.stem, "--wait", "0", code=13, worker=False)
             (told,) = wait_for(lambda: worker.log.all_of("the end of a task is not proven yet"), 40)
-            assert told["task"] == file.stem and "permission denied to terminate process" in told["why"]
+            assert told["task"] == file.stem and "cannot be dropped" in told["why"]
         finally:
-            target.execute("GRANT pg_signal_backend TO vault_manager")
+            target.execute(sql.SQL("DROP SCHEMA {}").format(schema))
         wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)
-        session.close()
     assert len(worker.log.all_of("the end of a task is not proven yet")) == 1
 
 
