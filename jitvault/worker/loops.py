@@ -45,6 +45,8 @@ from jitvault.worker.supervisor import Supervisor
 
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""
+CONNECTIONS = "the senders of receivers"
+"""The name under which all sources that come and go are read."""
 _WHOLE_EVERY = 10
 _SOME, _LIST_REST = 20, 20
 # how soon what was too much is read again
@@ -110,9 +112,11 @@ class Loops:
         def look_around() -> None:
             # a file that is not ours may grow all the time, and each look at it costs Vault a request
             for source in worker.sources.present():
-                if source.name not in known:
-                    known.add(source.name)
-                    self.supervisor.start(f"observe {source.name}", partial(self._read, source.name, worker))
+                # whoever connects to a receiver makes one: all of those share a thread
+                name = CONNECTIONS if source.passing else source.name
+                if name not in known:
+                    known.add(name)
+                    self.supervisor.start(f"observe {name}", partial(self._read, name, worker))
             if observe(worker):
                 self.news.set()
 
@@ -122,9 +126,11 @@ class Loops:
         # reading asks Vault for nothing, so the connections of another thread are not touched
         def on() -> None:
             begun = time.monotonic()
-            for source in worker.sources.present():
-                if source.name == name and read_on(worker, source):
-                    self.health.count("readings", source=name)
+            there = [one for one in worker.sources.present() if name == (CONNECTIONS if one.passing else one.name)]
+            counting = {n for n, reading in worker.ledger.readings().items() if reading.vouched}
+            for source in there:
+                if source.name in counting and read_on(worker, source):
+                    self.health.count("readings", source=source.name)
                     self.news.set()
             # a batch costs much the same however many lines it has: the busier it is here, the more come at a time
             took_s = time.monotonic() - begun

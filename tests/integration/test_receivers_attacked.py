@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
+from attended import Attended, wait_for
+from disk import small_disk
 from receivers import Receiving, TrustingOpenBao, ask, device, eventually, keys, reference, socket_device
 from rig import Rig, own_rig
 from stage import staged
@@ -19,6 +21,7 @@ from test_receivers import HTTP, MB, TCP, connect, figures, post, self_signed
 
 from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.world import env
+from jitvault.worker.loops import CONNECTIONS
 
 Attack = Callable[[socket.socket], None]
 # what a stranger says of a request before it says nothing more, or little
@@ -38,7 +41,7 @@ def spool(tmp_path: Path) -> Iterator[Path]:
 @contextmanager
 def strangers(receiver: Receiving, number: int, says: bytes, *, trickle: bool = False) -> Iterator[None]:
     """So many connections at once, each of which comes back as soon as it is dropped."""
-    ended = Event()
+    ended = threading.Event()
 
     def come_back(callers: list[socket.socket]) -> None:
         while not ended.wait(0.2):
@@ -65,7 +68,7 @@ def strangers(receiver: Receiving, number: int, says: bytes, *, trickle: bool = 
         return caller
 
     callers = [come() for _ in range(number)]
-    thread = Thread(target=come_back, args=[callers])
+    thread = threading.Thread(target=come_back, args=[callers])
     thread.start()
     try:
         yield
@@ -172,6 +175,18 @@ def test_bodies_of_strangers_are_bounded_too(spool: Path) -> None:
         receiver.stop()
 
 
+def test_strangers_who_filled_the_disk_give_way_to_vault(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, Receiving(disk.directory / "spool", *TCP) as receiver:
+        for _ in range(6):
+            with connect(receiver) as stranger, suppress(OSError):
+                for _ in range(4):
+                    stranger.sendall(b"x" * MB)
+        with OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao:
+            ask(bao, 2)
+            eventually(lambda: keys(told_by(bao, receiver)) == reference(bao), within=2)
+        receiver.stop()
+
+
 @pytest.fixture
 def pushed(spool: Path, tmp_path: Path) -> Iterator[tuple[Receiving, Rig]]:
     """A receiver, and a rig that reads nothing but its spool."""
@@ -205,4 +220,13 @@ def test_whom_a_canary_vouched_for_keeps_its_place_and_its_lines(pushed: tuple[R
         rig(None, "audit", "status")
         assert ours.stat().st_size > before, "Vault is still on its first connection"
     assert list(receiver.spool.glob("*.trusted")) == [trusted], "nobody vouches for itself"
+    assert len(receiver.files()) > 20
+    with Attended(rig, look_around_s=0.1) as worker:
+        wait_for(lambda: worker.started and observing())
+        time.sleep(0.5)
+        assert observing() == [f"observe {CONNECTIONS}"], "strangers get no thread of the worker's"
     assert {row[0] for row in rig.rows("SELECT name FROM audit_sources")} == {str(ours)}, "strangers leave no rows"
+
+
+def observing() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("observe ")]

@@ -78,8 +78,8 @@ def test_of_untrusted_files_the_oldest_go_and_the_connection_stays(tmp_path: Pat
     mark_trusted(trusted.path)
     for writer in (trusted, gone):
         writer.write(b"x" * MIB)
-    os.utime(gone.path, (1, 1))
-    spool.release(gone)
+        os.utime(writer.path, (1, 1))
+        spool.release(writer)
     for n in range(20):
         open_.write(b"%d" % n * MIB + b"\n")
         assert spool.too_much() is None, "its earlier segments were enough"
@@ -92,8 +92,7 @@ def test_of_untrusted_files_the_oldest_go_and_the_connection_stays(tmp_path: Pat
         open_.write(b"%d" % n * MIB + b"\n")
         assert spool.too_much() is None
     assert size(spool) > 20 * MIB, "what is trusted has no quota"
-    for writer in (trusted, open_):
-        spool.release(writer)
+    spool.release(open_)
 
 
 def test_where_no_file_may_go_the_longest_of_the_biggest_group_has_to(tmp_path: Path) -> None:
