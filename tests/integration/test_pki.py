@@ -305,6 +305,18 @@ def test_a_certificate_without_a_lease_is_never_confirmed_over(rig: Rig, spec: S
     assert "has no lease" in quiet[0]
 
 
+def test_a_certificate_that_was_issued_in_a_wrapping_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
+    """Which of the mount's certificates it is, no line and no target says."""
+    file = certified(spec)
+    held = rig.use(granted(rig, file), read=False)
+    sent = {"X-Vault-Token": held.token, "X-Vault-Wrap-TTL": "60s", "X-Vault-Wrap-Format": "jwt"}
+    assert requests.put(f"{rig.world.address}/v1/{ISSUE}", headers=sent, json=BODY, timeout=10).status_code == 200
+    ended = complete(rig, file.stem, code=6)
+    (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
+    assert (quiet["ok"], "does not say by which role it was made" in quiet["evidence"]) == (False, True)
+    assert rig.findings(file.stem) == ["wrapped_lease"]
+
+
 def test_a_role_that_is_rewritten_ends_the_task_as_drift(rig: Rig, spec: Spec) -> None:
     file = certified(spec)
     active(rig, file)

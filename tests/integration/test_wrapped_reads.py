@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from hands import ask, audit_lines
 from rig import PREFIX, Held, Rig
 
+from jitvault import shipped
 from jitvault.agent.unwrap import read_all
 
 Spec = Callable[..., Path]
@@ -70,6 +73,51 @@ def test_what_was_wrapped_as_a_jwt_is_never_sealed_over(rig: Rig, spec: Spec, by
         alive = sum(map(reads, sessions))
         assert (shown["state"], alive) == ("sealed", 0)
     assert {found["rule"] for found in shown["findings"]} == {"wrapped_lease", "over_budget"}
+
+
+def test_a_connection_that_sleeps_before_it_has_a_user_is_ended_also_where_no_line_names_its_login(
+    rig: Rig, spec: Spec
+) -> None:
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    login = opened(rig, read_as_jwt(rig, held), by="body")
+    came_in: list[str] = []
+
+    def sleep() -> None:
+        options = "-c post_auth_delay=8"
+        with contextlib.suppress(psycopg.Error):
+            dsn = rig.world.servers.postgres.dsn("app", **login)
+            with psycopg.connect(dsn, options=options, connect_timeout=30) as session:
+                session.execute("SELECT 1")
+                came_in.append("read")
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    time.sleep(1)
+    ended = rig("operator", "complete", file.stem, code=12).json
+    assert ended["confirmed"]
+    sleeper.join(20)
+    assert came_in == []
+
+
+def test_what_shows_no_lease_is_never_proven_by_the_audit_stream_alone(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    """Opened by the header its lease shows, and is proven as any other; opened by the body it is nobody's."""
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    text = (shipped.templates_dir() / "postgres-readonly.yaml").read_text()
+    text = text.replace("confirm: target\n  probe: postgres", "confirm: audit\n  confirm_why: Nobody can ask it.")
+    (templates / "postgres-readonly.yaml").write_text(text)
+    extra = {"JITVAULT_TEMPLATES": str(templates)}
+    proofs = {}
+    for by, code in (("header", 12), ("body", 6)):
+        file = spec()
+        held = rig.use(rig("operator", "grant", file, extra=extra).json, read=False)
+        opened(rig, read_as_jwt(rig, held), by=by)
+        proofs[by] = rig("operator", "complete", file.stem, code=code, extra=extra).json
+    assert [lease["verdict"] for lease in proofs["header"]["leases"]] == ["audit_confirmed"]
+    (quiet,) = [check for check in proofs["body"]["token"]["checks"] if check["n"] == 7]
+    assert (quiet["ok"], "its lease never showed" in quiet["evidence"]) == (False, True)
+    assert proofs["body"]["leases"] == []
 
 
 def test_one_read_in_a_wrapping_ends_the_task_when_it_is_asked_for(rig: Rig, spec: Spec) -> None:
