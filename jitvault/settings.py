@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     settle_window: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(seconds=90)
     retention: Annotated[timedelta | None, BeforeValidator(_retention)] = timedelta(days=30)
     rolling_step: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(minutes=2)
-    denied_limit: int = Field(1, ge=1)
+    denied_limit: int = Field(1, ge=1, le=400)
     requests_per_minute: int = Field(1200, ge=1)
     open_requests: int = Field(5000, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()

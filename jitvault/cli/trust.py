@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -141,10 +141,21 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         facts["because"] = found["why"]
     if found["frozen"]:
         facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
+    if found["not_kept"]:
+        facts["not kept"] = _not_kept(found["not_kept"])
     if facts:
         output.print_facts(console, facts)
     for source in found["sources"]:
         _show_source(console, source)
+
+
+def _not_kept(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """Lines that anybody can have Vault write, and that belong to no task or say nothing new."""
+    from jitvault.cli import output
+
+    last = max(kinds, key=lambda one: str(one["last_at"]))
+    named = ", ".join(f"{one['lines']:,} {one['kind'].replace('_', ' ')}" for one in kinds)
+    return f"{named}: only counted, the last {output.readable(last['last_at'])} from {last['last_from'] or 'nowhere'}"
 
 
 def _show_source(console: Console, source: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|in
 MAX_PATH = 4096
 MAX_ERROR = 1024
 _WARNING = 200
+_PATH_END = 256
 
 
 def may_matter(path: str, operation: str = "") -> bool:
@@ -86,7 +87,9 @@ def _shortened(entry: Entry) -> Entry:
     """Cut what whoever sends requests can make long, before any expression reads it; each cut says so in the text."""
     request = entry.request
     if len(request.path) > MAX_PATH:
-        request = structs.replace(request, path=shorten(request.path, MAX_PATH))
+        # its end as well: what was asked of an ACME server stands there
+        path = shorten(request.path, MAX_PATH - _PATH_END) + request.path[-_PATH_END:]
+        request = structs.replace(request, path=path)
     if request is entry.request and len(entry.error) <= MAX_ERROR:
         return entry
     return structs.replace(entry, request=request, error=shorten(entry.error, MAX_ERROR))
@@ -121,7 +124,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return _unwrap(entry)
     if act := _renewed_lease(entry) or _credential_act(path, data) or _renewed_by_name(entry):
         return act
-    if _is_hazard(request) and not _denied(entry):
+    if _is_hazard(request) and not _denied(entry) and not _is_nobodys(entry):
         return Kind.HAZARD, ""
     if path.startswith(_PAPERS) and request.operation in ("create", "update") and entry.type == "response":
         return (Kind.WRITTEN, path.partition("/data/")[2]) if not _failed(entry) else (None, "")
@@ -222,6 +225,12 @@ _GLOBAL_HAZARDS = re.compile(
 _ISSUER = (
     r"root/?$|root/(generate|rotate|replace)(/|$)|issuer/[^/]+/?$|issuers/(generate|import)/|intermediate/set-signed"
 )
+# what anybody may ask of the ACME server of a role, without a token
+_ACME = (
+    r"acme/(directory|new-(nonce|account|order|eab)|revoke-cert|key-change|(account|authorization|challenge|order)s?/)"
+)
+_ACME_OF_A_ROLE = re.compile(rf".*/roles/[^/]+/{_ACME}", re.DOTALL)
+_ACME_AT_THE_END = re.compile(rf"/{_ACME}")
 _OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)")
 _ENGINE_HAZARDS = re.compile(
     rf"{_OF_AN_ENGINE.pattern}(?!.+/issue/[^/]+$).+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
@@ -259,14 +268,23 @@ def _is_hazard(request: Request) -> bool:
     return bool(_GLOBAL_HAZARDS.match(request.path)) or _is_engine_hazard(request.path)
 
 
+def _is_nobodys(entry: Entry) -> bool:
+    """Whether an engine was asked without rights: some paths take anybody, and none of those changes its revocation.
+
+    A batch token has no accessor, and policies. Vault's own line for a new audit device has neither.
+    """
+    has_rights = entry.auth is not None and bool(entry.auth.accessor or entry.auth.policies)
+    return not has_rights and not _GLOBAL_HAZARDS.match(entry.request.path)
+
+
 def _is_engine_hazard(path: str) -> bool:
     """Whether a write to the path changes what an engine's revocation does.
 
     What stands beyond the limit is not looked at, so that a path of that length counts as one wherever it could be.
     """
     if len(path) >= MAX_PATH:
-        return _OF_AN_ENGINE.match(path) is not None
-    return _ENGINE_HAZARDS.match(path) is not None
+        return _OF_AN_ENGINE.match(path) is not None and not _ACME_AT_THE_END.search(path[-_PATH_END:])
+    return _ENGINE_HAZARDS.match(path) is not None and not _ACME_OF_A_ROLE.match(path)
 
 
 def _denied(entry: Entry) -> bool:

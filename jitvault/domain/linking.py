@@ -34,14 +34,18 @@ _ABOUT_A_TOKEN = frozenset(
 )
 
 
-def aliases(lines: Iterable[Observation]) -> dict[str, str]:
+def aliases(lines: Iterable[Observation], given: Mapping[str, str] | None = None) -> dict[str, str]:
     """The HMAC of each token that stands for a task token, and the HMAC of that one's accessor.
+
+    `given` has those that are known without a line.
 
     The order of the lines does not matter. A rewrap that does not show what is wrapped gives what the old wrapping
     stood for. Should two lines disagree, which Vault's cannot, the same one is always believed.
     """
     said: defaultdict[str, set[str]] = defaultdict(set)
     rewraps: defaultdict[str, set[str]] = defaultdict(set)
+    for token, accessor in (given or {}).items():
+        said[accessor].add(token)
     for line in lines:
         if line.alias and line.stands_for:
             said[line.stands_for].add(line.alias)

@@ -14,14 +14,14 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func,
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind, Place
 from jitvault.errors import WrongState
-from jitvault.ledger import canaries, schema, stream
+from jitvault.ledger import canaries, noise, schema, stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.recovery import is_recovery
 from jitvault.ports.audit import Batch, Position
 from jitvault.ports.ledger import OpState
-from jitvault.ports.record import NOWHERE, Freeze, Gap, Reading, Written
+from jitvault.ports.record import NOWHERE, Freeze, Gap, NotKept, Reading, Written
 
 _SOURCE = schema.audit_sources.c
 
@@ -133,6 +133,10 @@ class SqlRecord:
     def last_canaries(self) -> Mapping[str, datetime]:
         with self._db.read() as connection:
             return {name: at for name, at in connection.execute(_LAST_CANARIES) if at is not None}
+
+    def not_kept(self) -> Sequence[NotKept]:
+        with self._db.read() as connection:
+            return noise.counted(connection)
 
     def gaps(self) -> Sequence[Gap]:
         gap = schema.audit_gaps.c

@@ -176,6 +176,8 @@ grants = Table(
     Column("settled", Boolean(create_constraint=True, name="settled"), nullable=False),
     Column("verdict", String(20), nullable=False),
     Column("dead_at", UtcTime),
+    # the HMAC of the wrapping token that was delivered: a line that names it is known without the one that made it
+    Column("wrapping_hmac", String(80), index=True),
     _one_of("verdict", Verdict),
     UniqueConstraint("task_id", "attempt"),
     Index("ix_grants_create_op", "create_op"),
@@ -330,6 +332,16 @@ audit_gaps = Table(
     Column("epoch", Integer, primary_key=True),
     Column("what", String(500), nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+# how many lines of each kind were counted and not kept, since anybody can have them written
+lines_not_kept = Table(
+    "lines_not_kept",
+    metadata,
+    Column("kind", String(20), primary_key=True),
+    Column("lines", BigInteger, nullable=False),
+    Column("last_at", UtcTime, nullable=False),
+    Column("last_remote", String(64), nullable=False),
 )
 
 # the HMAC of one value, with each salt that the audit device ever had

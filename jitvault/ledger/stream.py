@@ -16,7 +16,7 @@ from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.rounds import AFTER_SEAL
 from jitvault.domain.tripwire import of_fleet
-from jitvault.ledger import schema
+from jitvault.ledger import noise, schema
 from jitvault.ledger.change import write_change
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.recovery import newest
@@ -24,18 +24,6 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ledger.trail import tokens_for
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
-# what a refusal of these does not mean anything about
-_UNREGARDED = frozenset(
-    {
-        Kind.CANARY,
-        Kind.TOKEN_CREATED,
-        Kind.TOKEN_REVOKED,
-        Kind.TOKEN_LOOKUP,
-        Kind.LEASE_REVOKED,
-        Kind.LEASE_LOOKUP,
-        Kind.RENEWED,
-    }
-)
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
@@ -51,6 +39,9 @@ _KNOWN = select(_LINE.line).where(_LINE.line.in_(bindparam("lines", expanding=Tr
 _GRANTS = select(schema.grants).where(schema.grants.c.accessor_hmac.in_(bindparam("accessors", expanding=True)))
 _NAMED = select(schema.observations).where(
     _LINE.alias.in_(bindparam("tokens", expanding=True)), schema.is_given(_LINE.alias)
+)
+_GIVEN = select(schema.grants.c.wrapping_hmac, schema.grants.c.accessor_hmac).where(
+    schema.grants.c.wrapping_hmac.in_(bindparam("tokens", expanding=True)), schema.grants.c.accessor_hmac.is_not(None)
 )
 _WAITING = select(schema.observations).where(
     _LINE.token.in_(bindparam("aliases", expanding=True)), schema.is_given(_LINE.token)
@@ -87,10 +78,9 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
     stands_for = _aliases(connection, new)
-    # a token that Vault does not know, or that is named in a body, is anybody's; what stood for a task's token is kept
-    new = [o for o in new if not _only_names_a_token(o) or o.token in stands_for]
     sessions = _sessions(connection, new)
-    new = _without_noise(connection, new, sessions)
+    new, counted = noise.split(connection, new, stands_for, sessions)
+    noise.count(connection, counted)
     if not new:
         return
     new = _with_claims(connection, new)
@@ -105,10 +95,6 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     _tell_tasks(connection, lines, _aliases(connection, lines) if earlier else stands_for, renewed, at)
 
 
-def _only_names_a_token(o: Observation) -> bool:
-    return o.kind is Kind.REFUSED or (o.kind is Kind.RENEWED and not o.subject)
-
-
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
     """The accessor HMACs of the worker's own tokens; where each acts from is noted on the way."""
     table = schema.worker_sessions
@@ -118,20 +104,6 @@ def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[s
             known[o.actor] = o.remote
             connection.execute(update(table).where(table.c.accessor_hmac == o.actor).values(remote=o.remote[:64]))
     return frozenset(known)
-
-
-def _without_noise(connection: Connection, new: Sequence[Observation], sessions: frozenset[str]) -> list[Observation]:
-    """Without what anybody can write at will: our header on a request of theirs, and acts that Vault denied them."""
-    grant = schema.grants.c
-    ours = sessions
-    if doubtful := {o.actor for o in new if o.kind in _UNREGARDED and "denied" in o.detail} - sessions:
-        known = select(grant.accessor_hmac).where(grant.accessor_hmac.in_(doubtful))
-        ours = sessions | set(connection.execute(known).scalars())
-    return [
-        o
-        for o in new
-        if o.actor in ours or not (o.kind is Kind.OWN or (o.kind in _UNREGARDED and "denied" in o.detail))
-    ]
 
 
 def _with_claims(connection: Connection, new: list[Observation]) -> list[Observation]:
@@ -185,12 +157,15 @@ def _alarm(
 def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:
     """Which task token each token stands for that `lines` name, by them and by all lines before."""
     found, asked = list(lines), set[str]()
+    given: dict[str, str] = {}
     while wanted := {o.token for o in found if o.token} - asked:
         asked |= wanted
+        # what the worker delivered it knows without the line, which may stand in a file that is not read yet
+        given |= {row.wrapping_hmac: row.accessor_hmac for row in connection.execute(_GIVEN, {"tokens": list(wanted)})}
         # what was wrapped again stands for what the wrapping before stood for
         rows = connection.execute(_NAMED, {"tokens": list(wanted)}).mappings()
         found += [get_observation(row) for row in rows]
-    return aliases(found)
+    return aliases(found, given)
 
 
 def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observation]:

@@ -105,7 +105,8 @@ class GrantRow:
     `token_lease` is the token's own lease path, known only where its accessor was lost in a crash. `ttl_s` is how long
     a credential may live without a renewal, `step_s` how long the token is given at a time; `rolling` says that both it
     and its leases have to be renewed to live until the deadline, and `renew_at` when: None where it reaches it.
-    `expires_at` is never before its end, by Vault's clock.
+    `expires_at` is never before its end, by Vault's clock. `wrapping_hmac` is the HMAC of the wrapping token that is
+    delivered.
     """
 
     grant_id: str
@@ -130,6 +131,7 @@ class GrantRow:
     settled: bool
     verdict: Verdict
     dead_at: datetime | None
+    wrapping_hmac: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,16 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class NotKept:
+    """How many lines of a kind were counted and not kept, and Vault's time and the client's address of the last."""
+
+    kind: str
+    lines: int
+    last_at: datetime
+    last_remote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """Nothing is granted and everything that is held ends, until somebody lifts it."""
 
@@ -108,6 +118,10 @@ class Record(Protocol):
 
     def last_canaries(self) -> Mapping[str, datetime]:
         """Vault's time of the newest canary of each source."""
+        ...
+
+    def not_kept(self) -> Sequence[NotKept]:
+        """How many lines were counted and not kept, since they belong to no task or repeat themselves; by kind."""
         ...
 
     def gaps(self) -> Sequence[Gap]:

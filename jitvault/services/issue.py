@@ -61,6 +61,7 @@ def issue(
         grant,
         wrapped_accessor=wrapped.wrapped_accessor,
         accessor_hmac=worker.hasher.hash(wrapped.wrapped_accessor),
+        wrapping_hmac=worker.hasher.hash(wrapped.wrapping_token.reveal()),
         creation_path=wrapped.creation_path,
         verdict=Verdict.LIVE,
     )

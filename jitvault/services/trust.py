@@ -10,7 +10,7 @@ from typing import Any
 
 from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ports.ledger import Ledger
-from jitvault.ports.record import Freeze, Gap
+from jitvault.ports.record import Freeze, Gap, NotKept
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary
 
@@ -47,6 +47,7 @@ class Examined:
     skew: timedelta | None
     sources: tuple[SourceFacts, ...]
     freeze: Freeze | None
+    not_kept: tuple[NotKept, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -66,6 +67,10 @@ class Examined:
                     "gaps": [{"stretch": g.epoch, "what": g.what, "at": _iso(g.at)} for g in source.gaps],
                 }
                 for source in self.sources
+            ],
+            "not_kept": [
+                {"kind": one.kind, "lines": one.lines, "last_at": _iso(one.last_at), "last_from": one.last_remote}
+                for one in self.not_kept
             ],
             "frozen": self.freeze and {"why": self.freeze.reason, "at": _iso(self.freeze.at), "line": self.freeze.line},
         }
@@ -109,7 +114,8 @@ def _examined(
     skew: timedelta | None = None,
     names: frozenset[str] | None = None,
 ) -> Examined:
-    return Examined(trust, why, hint, lag, skew, tuple(_sources(ledger, ledger.gaps(), names)), ledger.freeze())
+    sources = tuple(_sources(ledger, ledger.gaps(), names))
+    return Examined(trust, why, hint, lag, skew, sources, ledger.freeze(), tuple(ledger.not_kept()))
 
 
 def _sources(ledger: Ledger, gaps: Sequence[Gap], names: frozenset[str] | None) -> list[SourceFacts]:

@@ -74,6 +74,7 @@ def grant(task_id: str = "t-1", attempt: int = 1, **changes: Any) -> GrantRow:
         settled=False,
         verdict=Verdict.LIVE,
         dead_at=None,
+        wrapping_hmac="hmac-wrapping" if task_id == "t-1" else None,
     )
     return replace(made, **changes)
 

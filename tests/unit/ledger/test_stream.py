@@ -450,7 +450,7 @@ def test_what_others_unwrap_on_the_workers_host_is_theirs(
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
-    read(ledger, [line])
+    read(ledger, [replace(line, token="hmac-strange")])
     assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
@@ -692,6 +692,17 @@ def test_both_databases_mean_the_same(place: LedgerPlace, at_once_with_refusals:
 @given(batches=readings(STORY))
 def test_however_lines_are_read_they_mean_the_same(begun: Path, at_once: Entered, batches: Reads) -> None:
     assert entered(begun, batches) == at_once
+
+
+def test_a_refusal_of_what_was_delivered_is_known_before_the_line_that_made_it(ledger: SqlLedger) -> None:
+    """Two nodes' files have no order between them."""
+    issued(ledger)
+    refused = seen(21, Kind.UNWRAP_REFUSED, actor="", token="hmac-wrapping", failed=True, source="node-2")
+    strange = seen(22, Kind.UNWRAP_REFUSED, actor="", token="hmac-strange", failed=True, source="node-2")
+    read(ledger, [refused, strange], source="node-2")
+    read(ledger, [seen(10, Kind.TOKEN_CREATED, TOKEN, alias="hmac-wrapping", op="op-t-1-1")])
+    assert refused.line in {o.line for o in ledger.acts(file_of(ledger)).observations}
+    assert [(one.kind, one.lines, one.last_remote) for one in ledger.not_kept()] == [("unwrap_refused", 1, "127.0.0.1")]
 
 
 @LAW

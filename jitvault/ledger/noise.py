@@ -1,0 +1,205 @@
+"""Which lines of a batch the ledger keeps, and how many it only counts.
+
+Anybody can make Vault write some kinds of lines, without a token or with Vault's `default` policy: a refused unwrap, a
+look-up of a lease, a rewrap of a wrapping of their own. Such a line is kept where it belongs to a task or to the
+worker. Of those that one token can repeat without getting anything a number is kept. The others are counted by kind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select
+
+from jitvault.domain.observation import Kind, Observation
+from jitvault.ledger import schema
+from jitvault.ledger.dialect import upsert
+from jitvault.ports.record import NotKept
+
+MOST_OF_ONE = 100
+"""How many lines of a kind are kept of one token that gets nothing."""
+MOST_REWRAPS = 200
+"""How many rewraps that belong to nobody are kept of one hour of Vault's time.
+
+Which task's a wrapping is may stand in a file that is not read yet, and a lease is known by it. Without its line the
+task is not confirmed before its leases were listed.
+"""
+MOST_DENIED = 1000
+"""How many refused requests' lines are kept of one task token; more than what `JITVAULT_DENIED_LIMIT` can be."""
+
+# whoever reaches Vault can have these written
+_ANYBODYS = frozenset({Kind.REFUSED, Kind.UNWRAP_REFUSED, Kind.CUBBYHOLE_READ, Kind.LEASE_LOOKUP, Kind.OWN})
+# a refusal of these means nothing where it is none of ours
+_UNREGARDED = frozenset(
+    {
+        Kind.CANARY,
+        Kind.TOKEN_CREATED,
+        Kind.TOKEN_REVOKED,
+        Kind.TOKEN_LOOKUP,
+        Kind.LEASE_REVOKED,
+        Kind.LEASE_LOOKUP,
+        Kind.RENEWED,
+    }
+)
+_REPEATED = frozenset({Kind.REFUSED, Kind.UNWRAP_REFUSED, Kind.CUBBYHOLE_READ, Kind.LEASE_LOOKUP, Kind.DENIED})
+
+_HOUR = timedelta(hours=1)
+
+_LINE = schema.observations.c
+_GRANTS = select(schema.grants.c.accessor_hmac).where(
+    schema.grants.c.accessor_hmac.in_(bindparam("values", expanding=True))
+)
+# while a ledger is rebuilt its grants are not there yet, and the lines that made them are
+_CREATED = select(_LINE.subject).where(
+    _LINE.subject.in_(bindparam("values", expanding=True)), _LINE.kind == Kind.TOKEN_CREATED
+)
+_LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id.in_(bindparam("values", expanding=True)))
+_REWRAPS = select(func.count()).where(_LINE.kind == Kind.REWRAPPED, _LINE.at > bindparam("since"))
+_OF_ONE = sorted(_REPEATED)
+
+
+def split(
+    connection: Connection, new: Sequence[Observation], stands_for: Collection[str], sessions: Collection[str]
+) -> tuple[list[Observation], list[Observation]]:
+    """The lines to keep, and those to count. `stands_for` has the tokens that stand for task tokens."""
+    doubtful = [o for o in new if _can_be_anybodys(o)]
+    if not doubtful:
+        return list(new), []
+    too_many = _rewraps_too_many(connection, doubtful, stands_for)
+    tokens = {o.token for o in doubtful if o.token in stands_for}
+    actors = {o.actor for o in doubtful if o.actor}
+    ours = set(sessions) | _known(connection, actors, new)
+    leases = _leases(connection, [o.subject for o in doubtful if o.kind is Kind.RENEWED], new)
+
+    def belongs(o: Observation) -> bool:
+        if o.kind is Kind.REWRAPPED:
+            return o.line not in too_many
+        if o.actor in ours or o.token in tokens:
+            return True
+        return o.kind is Kind.RENEWED and o.subject in leases
+
+    return _some_of_each(connection, new, lambda o: not _can_be_anybodys(o) or belongs(o), tokens, set(sessions))
+
+
+def _can_be_anybodys(o: Observation) -> bool:
+    """Whether the line may be no one's that the ledger knows, or one of many that say the same."""
+    if (
+        o.kind in _ANYBODYS
+        or o.kind in (Kind.DENIED, Kind.REWRAPPED)
+        or (o.kind in _UNREGARDED and "denied" in o.detail)
+    ):
+        return True
+    # a renewal that names its token or its lease in the body; of a lease that one is in the path of the answer alone
+    return o.kind is Kind.RENEWED and (not o.subject or o.path.startswith("sys/"))
+
+
+def _rewraps_too_many(connection: Connection, lines: Sequence[Observation], stands_for: Collection[str]) -> set[str]:
+    """The rewraps beyond what is kept of an hour; of tasks' wrappings more are kept than of others."""
+    rewraps = [o for o in lines if o.kind is Kind.REWRAPPED]
+    if not rewraps:
+        return set()
+    there = connection.execute(_REWRAPS, {"since": max(o.at for o in rewraps) - _HOUR}).scalar() or 0
+    too_many: set[str] = set()
+    for o in rewraps:
+        if there >= (MOST_REWRAPS * 5 if o.token in stands_for else MOST_REWRAPS):
+            too_many.add(o.line)
+        else:
+            there += 1
+    return too_many
+
+
+def _known(connection: Connection, names: Collection[str], new: Sequence[Observation]) -> set[str]:
+    """Which of these accessor HMACs are task tokens'."""
+    values = {"values": [name for name in names if name]}
+    if not values["values"]:
+        return set()
+    found = {o.subject for o in new if o.kind is Kind.TOKEN_CREATED and o.subject in names and "denied" not in o.detail}
+    return (
+        found | set(connection.execute(_GRANTS, values).scalars()) | set(connection.execute(_CREATED, values).scalars())
+    )
+
+
+def _leases(connection: Connection, ids: Sequence[str], new: Sequence[Observation]) -> set[str]:
+    values = [lease_id for lease_id in ids if lease_id and not lease_id.startswith("hmac-")]
+    if not values:
+        return set()
+    issued = {o.subject for o in new if o.kind is Kind.LEASE_ISSUED}
+    return (issued & set(values)) | set(connection.execute(_LEASES, {"values": values}).scalars())
+
+
+def _some_of_each(
+    connection: Connection,
+    new: Sequence[Observation],
+    belongs: Callable[[Observation], bool],
+    tokens: Collection[str],
+    sessions: Collection[str],
+) -> tuple[list[Observation], list[Observation]]:
+    """Those that belong, and of those that one token can repeat for nothing the first ones."""
+    kept: list[Observation] = []
+    counted: list[Observation] = []
+    repeated = {o.line: o for o in new if o.kind in _REPEATED and o.actor not in sessions and belongs(o)}
+    there = _there(connection, list(repeated.values()), tokens)
+    for o in new:
+        if not belongs(o):
+            counted.append(o)
+            continue
+        if o.line in repeated:
+            key = (o.kind, o.token if o.token in tokens else o.actor)
+            if there[key] >= _most(o):
+                counted.append(o)
+                continue
+            there[key] += 1
+        kept.append(o)
+    return kept, counted
+
+
+def _most(o: Observation) -> int:
+    """The answer to a request that was kept is kept, too: without it the request would be in flight for ever."""
+    most = MOST_DENIED if o.kind is Kind.DENIED else MOST_OF_ONE
+    return most + MOST_OF_ONE if o.closing else most
+
+
+def _there(
+    connection: Connection, repeated: Sequence[Observation], tokens: Collection[str]
+) -> Counter[tuple[Kind, str]]:
+    """How many lines of each kind and token the ledger has already."""
+    found: Counter[tuple[Kind, str]] = Counter()
+    by_token = {o.token for o in repeated if o.token in tokens}
+    by_actor = {o.actor for o in repeated if o.actor and o.token not in tokens}
+    for column, values in ((_LINE.token, by_token), (_LINE.actor, by_actor)):
+        if values:
+            for kind, value, lines in connection.execute(_count(column), {"values": list(values)}):
+                found[Kind(kind), value] += lines
+    return found
+
+
+def _count(column: Column[str]) -> Select[Any]:
+    values: BindParameter[str] = bindparam("values", expanding=True)
+    query = select(_LINE.kind, column, func.count()).where(column.in_(values), _LINE.kind.in_(_OF_ONE))
+    if column is _LINE.token:
+        query = query.where(schema.is_given(column))
+    return query.group_by(_LINE.kind, column)
+
+
+def count(connection: Connection, lines: Sequence[Observation]) -> None:
+    """Note how many lines of each kind were not kept, and when and from where the last one of each came."""
+    table = schema.lines_not_kept
+    by_kind: dict[Kind, list[Observation]] = {}
+    for o in lines:
+        by_kind.setdefault(o.kind, []).append(o)
+    for kind, some in sorted(by_kind.items()):
+        last = max(some, key=lambda o: o.at)
+        values = {"kind": kind, "lines": len(some), "last_at": last.at, "last_remote": last.remote[:64]}
+        statement = upsert(connection, table).values(values)
+        changed = {**values, "lines": table.c.lines + len(some)}
+        connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=changed))
+
+
+def counted(connection: Connection) -> Sequence[NotKept]:
+    """How many lines were counted instead of kept, by kind, most first."""
+    table = schema.lines_not_kept
+    rows = connection.execute(select(table).order_by(table.c.lines.desc(), table.c.kind)).mappings()
+    return [NotKept(row["kind"], row["lines"], row["last_at"], row["last_remote"]) for row in rows]
