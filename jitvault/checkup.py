@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from jitvault import shipped
 from jitvault.audit.sources import why_unreadable
-from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream
+from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream, targets
 from jitvault.domain.checkup.check import Check, Known, Unknown
 from jitvault.domain.checkup.identity import NO_WORKER, Holder, Refused
 from jitvault.domain.checkup.provisioned import KINDS, NO_ADMIN, Device
@@ -24,11 +24,12 @@ from jitvault.domain.checkup.record import NoneYet, Record, Unusable
 from jitvault.domain.checkup.rules import LastDecision, PolicySet, Standing, TemplateState
 from jitvault.domain.checkup.server import AWAY, Server
 from jitvault.domain.checkup.stream import File, Tripped
+from jitvault.domain.checkup.targets import AgentLogins, Target
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
 from jitvault.ledger.condition import condition, room_for
-from jitvault.provision import doctor
+from jitvault.provision import doctor, doctor_targets
 from jitvault.provision.doctor import known
 from jitvault.provision.init import Want
 from jitvault.services.checkup import outliving, stream_of
@@ -56,6 +57,7 @@ def all_checks(wiring: Wiring) -> Iterator[Check]:
     yield from server.judge(look.server)
     yield identity.judge_person(look.person)
     yield from identity.judge_worker(look.worker)
+    yield targets.judge_agents(look.agent_logins)
     yield from _provisioned(look)
     yield from record.judge_ledger(look.record)
     yield from provisioned.judge_devices(look.devices, wiring.settings.audit_device)
@@ -67,6 +69,7 @@ def all_checks(wiring: Wiring) -> Iterator[Check]:
     yield from rules.judge_policies(look.policies, look.last_decision)
     yield from _templates(look)
     yield from rules.judge_probes(look.probes, look.now)
+    yield from targets.judge_targets(look.targets)
     yield from record.judge_tasks(look.record, look.now)
     yield record.judge_outliving(outlive if look.no_ledger is None else look.no_ledger)
 
@@ -208,6 +211,17 @@ class _Look:
         return self._of_templates(
             self.deputy, lambda vault, templates: doctor.probes(vault, templates, self.wiring.engines)
         )
+
+    @property
+    def targets(self) -> Known[Sequence[Target]]:
+        return self._of_templates(
+            self.deputy, lambda vault, templates: doctor_targets.targets(vault, templates, self.wiring.engines)
+        )
+
+    @property
+    def agent_logins(self) -> Known[AgentLogins]:
+        admin = self.admin
+        return self.away or NO_ADMIN if admin is None else known(lambda: doctor_targets.agent_logins(admin))
 
     def _of_templates(self, vault: Vault | None, look: Callable[[Vault, Mapping[str, AccessTemplate]], T]) -> Known[T]:
         templates = self.templates

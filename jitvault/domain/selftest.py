@@ -22,6 +22,9 @@ from jitvault.domain.template import AccessTemplate
 FOLDER = "checks"
 MAX_FAILURES = 20
 MAX_ENDED = 256
+STEPS = 18
+"""How many steps a check has. A result of one that had fewer says nothing about those that came since."""
+_FIRST_STEPS = 11
 # What says nothing about how a credential is made and ended. A field that is new is looked at until it is named here.
 _UNREGARDED = frozenset({"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget"})
 
@@ -40,7 +43,7 @@ class Basis:
 
 
 class Result(Strict):
-    """What one check of one Vault path found. `failed` says what, in the order of the steps."""
+    """What one check of one Vault path found. `failed` says what, in the order of the `steps`."""
 
     template: Digest
     engine: Digest
@@ -48,6 +51,7 @@ class Result(Strict):
     passed: bool
     at: AwareDatetime
     failed: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)]
+    steps: Annotated[int, Field(ge=1, le=1000)] = _FIRST_STEPS
 
     @property
     def basis(self) -> Basis:
@@ -100,6 +104,8 @@ def why_not(
     result = record.paths.get(path)
     if result is None:
         return f"it was never checked that the revocation of {path} works"
+    if result.steps < STEPS:
+        return f"the check of {path} is of an older version and tried less ({result.steps} of {STEPS} steps)"
     if changed := _changed(result.basis, basis):
         return f"{changed} changed since {path} was checked"
     if not result.passed or result.failed:
@@ -128,7 +134,7 @@ def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) ->
         return "needed"
     results = [record.paths.get(path) for path in paths]
     digest = template_digest(template)
-    found = [result for result in results if result is not None and result.template == digest]
+    found = [one for one in results if one is not None and one.template == digest and one.steps >= STEPS]
     if any(not result.passed for result in found):
         return "failed"
     return "passed" if len(found) == len(paths) else "needed"

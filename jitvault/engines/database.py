@@ -13,11 +13,25 @@ from typing import Any
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
-from jitvault.engines import postgresql_names, postgresql_probe
+from jitvault.engines import (
+    postgresql_hazards,
+    postgresql_names,
+    postgresql_probe,
+    postgresql_resistance,
+    postgresql_standbys,
+)
 from jitvault.engines.postgresql import probing
-from jitvault.engines.postgresql_login import LoginInUse
+from jitvault.engines.postgresql_inspection import read_facts
+from jitvault.engines.postgresql_servers import (
+    LoginEverywhere,
+    address_of,
+    await_replay,
+    merged,
+    servers_of,
+    written_until,
+)
 from jitvault.errors import InvalidInput, NotConfirmed
-from jitvault.ports.engine import Login, Read
+from jitvault.ports.engine import Login, Read, TargetFinding
 
 _NEEDED = "pg_signal_backend"
 # the second lets it in where the connections of everybody are taken
@@ -54,6 +68,13 @@ class DatabaseEngine:
         "session_ended": f"{_REVOCATION} They need pg_terminate_backend before DROP ROLE.",
         "login_refused": f"{_REVOCATION} They need DROP ROLE.",
         "probe_sees_end": _REVOCATION,
+        "sleeper_ended": "The probe ends such a connection where it has pg_signal_backend on every server; is its "
+        "dsn the server that the role's connection has?",
+        "lock_outlasted": f"{_REVOCATION} They take the groups away first, end sessions before NOLOGIN, and Vault's "
+        "login has a lock_timeout.",
+        "owner_dropped": f"{_REVOCATION} They commit NOLOGIN before DROP OWNED BY and DROP ROLE.",
+        "many_ended": "CREATE ROLE … CONNECTION LIMIT 20 in the role's creation_statements, and revocation_statements "
+        "that end all sessions before they wait.",
     }
 
     def __init__(self) -> None:
@@ -77,7 +98,15 @@ class DatabaseEngine:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")
 
     def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
-        dsn = str(where["dsn"])
+        primary, *replicas = servers_of(where)
+        answers = [(address_of(primary), self._probe_server(primary, names, look_only=look_only))]
+        position = written_until(primary) if replicas else ""
+        for replica in replicas:
+            await_replay(replica, position)
+            answers.append((address_of(replica), self._probe_server(replica, names, look_only=look_only)))
+        return merged(answers)
+
+    def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, Probed]:
         with probing(dsn) as target:
             return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
 
@@ -85,17 +114,22 @@ class DatabaseEngine:
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:
         prefix = postgresql_names.prefix_for(config["connection"], path.partition("/")[2])
-        with probing(str(where["dsn"])) as target:
+        # a standby has the same roles, later
+        with probing(servers_of(where)[0]) as target:
             names = [row[0] for row in target.execute(postgresql_names.LIVING, (prefix,)).fetchall()]
         return postgresql_names.made_at(names, prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        with probing(str(where["dsn"])) as target:
-            row = target.execute(_RIGHTS).fetchone()
-        return () if row and row[0] else (_NEEDED,)
+        for dsn in servers_of(where):
+            with probing(dsn) as target:
+                row = target.execute(_RIGHTS).fetchone()
+            if not row or not row[0]:
+                return (_NEEDED,)
+        return ()
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
-        with probing(str(where["dsn"])) as target:
+        # a standby has the same roles
+        with probing(servers_of(where)[0]) as target:
             row = target.execute(_OWN).fetchone()
         if row is None:
             raise NotConfirmed("the probe's own role is not in pg_roles")
@@ -103,9 +137,24 @@ class DatabaseEngine:
         attributes = [word for word, given in zip(_ATTRIBUTES, flags, strict=True) if given]
         return Login(str(name), (*attributes, *groups), (*attributes, *(g for g in groups if g not in _ALLOWED)))
 
+    def inspect(
+        self, where: Mapping[str, Any], snapshot: Mapping[str, Any], name: str | None
+    ) -> Sequence[TargetFinding]:
+        facts = read_facts(servers_of(where)[0], snapshot.get("connection") or {}, name)
+        return (*postgresql_hazards.findings(facts), *postgresql_standbys.unnamed(where))
+
+    resistances: Mapping[str, str] = postgresql_resistance.RESISTANCES
+
     @contextmanager
-    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[LoginInUse]:
-        session = LoginInUse(str(where["dsn"]), issued)
+    def resist(
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> Iterator[postgresql_resistance.Sessions | postgresql_resistance.Sleeper]:
+        with postgresql_resistance.resist(step, servers_of(where)[0], issued) as resisting:
+            yield resisting
+
+    @contextmanager
+    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[LoginEverywhere]:
+        session = LoginEverywhere(servers_of(where), issued)
         try:
             yield session
         finally:

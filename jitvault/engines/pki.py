@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.engines.web import Web
 from jitvault.errors import InvalidInput, NotConfirmed, StillTaken
-from jitvault.ports.engine import Login, Read
+from jitvault.ports.engine import Login, Read, Resisting, TargetFinding
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -96,6 +97,19 @@ class PkiEngine:
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
         return None
+
+    def inspect(
+        self, where: Mapping[str, Any], snapshot: Mapping[str, Any], name: str | None
+    ) -> Sequence[TargetFinding]:
+        return ()
+
+    # whoever holds a certificate can do nothing about its revocation
+    resistances: Mapping[str, str] = MappingProxyType({})
+
+    def resist(
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> AbstractContextManager[Resisting]:
+        raise NotConfirmed(f"a certificate resists nothing, also not {step}")
 
     @contextmanager
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_InUse]:

@@ -23,6 +23,32 @@ class Login:
     excess: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TargetFinding:
+    """Something at a target, or in Vault's connection to it, that lets a credential escape its end.
+
+    `step` is the step of a template's check that it belongs to, `about` names it in a few words, `seen` says what is
+    there and `mend` what to do. Where it is not `certain` it does no harm by itself, or may be meant.
+    """
+
+    step: str
+    about: str
+    seen: str
+    mend: str
+    certain: bool = True
+
+
+class Resisting(Protocol):
+    """A credential whose holder resists its end, while a template is checked."""
+
+    seen: str
+    """What the holder did, or what the target did not let it do."""
+
+    def left(self) -> str:
+        """What of it is still there, empty where nothing is."""
+        ...
+
+
 class Used(Protocol):
     """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
     does not say, and may do so where the sentence tells more than that it still works.
@@ -93,6 +119,28 @@ class Engine(Protocol):
 
     def standing(self, where: Mapping[str, Any]) -> Login | None:
         """The probe's own identity at the target; None where it has none. Raises JitvaultError."""
+        ...
+
+    def inspect(
+        self, where: Mapping[str, Any], snapshot: Mapping[str, Any], name: str | None
+    ) -> Sequence[TargetFinding]:
+        """What at the target or in Vault's connection lets a credential escape its end, as far as the probe can see.
+
+        `snapshot` is the engine's configuration. `name` is a credential that is alive; without it, what every
+        credential of that connection can be given is looked at. Raises NotConfirmed where the target cannot be asked.
+        """
+        ...
+
+    resistances: Mapping[str, str]
+    """The ways in which the holder of a credential can resist its end: the step of a check, and what is tried."""
+
+    def resist(
+        self, step: str, where: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> AbstractContextManager[Resisting]:
+        """Do with a credential of a check what `step` is about; leaving undoes what is still there.
+
+        Entering raises NotConfirmed where the credential cannot be used at all.
+        """
         ...
 
     def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> AbstractContextManager[Used]:

@@ -20,7 +20,18 @@ STEPS = {
     9: "login_refused",
     10: "probe_sees_end",
     11: "unchanged",
+    12: "no_foreign_code",
+    13: "bounded",
+    14: "servers_named",
+    15: "sleeper_ended",
+    16: "lock_outlasted",
+    17: "owner_dropped",
+    18: "many_ended",
 }
+INSPECTED = range(12, 15)
+"""The steps that look at what a target and Vault's connection let happen."""
+RESISTED = range(15, 19)
+"""The steps in which a credential resists its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +72,5 @@ class Outcome:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        missing = () if self.steps and self.steps[-1].n == max(STEPS) else ("it did not come to its end",)
+        missing = () if {step.n for step in self.steps} == set(STEPS) else ("it did not come to its end",)
         return (*(f"{s.name}: {s.evidence}" for s in self.steps if not s.ok), *missing)

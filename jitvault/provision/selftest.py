@@ -13,7 +13,17 @@ here, where nobody depends on it. The steps, by number:
 8. the session is over;
 9. the target does not let the credential in again;
 10. the probe says the same;
-11. the engine's configuration was the same all the time.
+11. the engine's configuration was the same all the time;
+12. nothing that an agent can write is run by Vault's login at the target, or by the probe's;
+13. what the credential may do is bounded, and so is how long a revocation waits for anybody;
+14. the probe's document names every server that lets the credential in;
+15. a connection that sleeps before it has a user is ended as well;
+16. so is a credential that holds a lock on itself,
+17. one that owns something,
+18. and one with as many sessions as it may have.
+
+The steps 12 to 14 look while the credential of the steps before is alive. For each of the steps 15 to 18 a credential
+of its own is made, once the simple end was seen to work: `provision.resistance`.
 
 Whatever happens, the credential is revoked at the end. Its token lives for a minute, and its lease no longer than that,
 should this process be killed.
@@ -33,17 +43,20 @@ from jitvault.domain.selftest import Basis, template_digest
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
 from jitvault.ports.engine import Engine, Used
+from jitvault.provision.inspection import inspected
 from jitvault.provision.live import Live
-from jitvault.provision.outcome import STEPS, Outcome, Step
+from jitvault.provision.outcome import RESISTED, STEPS, Outcome, Step
+from jitvault.provision.resistance import Resistance
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
 ISSUER_TTL_S = 60
-_PAUSES_S = (0.0, 0.1, 0.4, 1.5)
+PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
     "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
-    "ttl_within": "Lower the role's default TTL, or raise the template's ttl.",
+    "ttl_within": "Set the role's default_ttl and max_ttl to the template's ttl at most, or raise that. Whoever may "
+    "renew a lease keeps the credential until max_ttl.",
     "unchanged": "Run the check again when nobody changes the role.",
 }
 
@@ -85,7 +98,8 @@ def tried(
         said = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
         trial.note(11, ok=same, evidence=said)
     ms = round((time.monotonic() - begun) * 1000)
-    return Outcome(path, dict(with_), basis, tuple(trial.steps), tuple(trial.left_behind), ms, trial.ended)
+    steps = tuple(sorted(trial.steps, key=lambda step: step.n))
+    return Outcome(path, dict(with_), basis, steps, tuple(trial.left_behind), ms, trial.ended)
 
 
 def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPolicy) -> None:
@@ -111,7 +125,7 @@ def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
 
 
 class _Trial:
-    """The steps 1 to 10 on one path, and the end of what they made."""
+    """All steps but 11 on one path, and the end of what they made."""
 
     def __init__(
         self,
@@ -128,18 +142,22 @@ class _Trial:
         self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
         self._announce = announce
         self._issuer: Vault | None = None
+        self._resistance: Resistance | None = None
         self._lease_id = ""
         self._name = ""
         self._revoked = self._dead = self._let_in = False
 
     @property
     def ended(self) -> tuple[str, ...]:
-        """The lease that was made, if it was taken back and nothing of it stays behind."""
-        return (self._lease_id,) if self._revoked and not self.left_behind else ()
+        """The leases that were made, if they were taken back and nothing of them stays behind."""
+        if not self._revoked or self.left_behind:
+            return ()
+        return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
 
-    def note(self, n: int, *, ok: bool, evidence: str) -> bool:
+    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "") -> bool:
+        """Record a step; `mend` is for what no remedy of the step alone would help with."""
         name = STEPS[n]
-        mend = "" if ok else self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
+        mend = "" if ok else mend or self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
         self.steps.append(Step(n, ok, evidence[:400], mend))
         return ok
 
@@ -180,9 +198,18 @@ class _Trial:
             self.note(5, ok=True, evidence=f"{self._name} works at the target")
             # 6
             self._probe(6, alive=True, sessions=used.sessions)
+            # 12, 13, 14
+            if self._all_ok(4, 6):
+                self._inspect()
             # 7
             if self._revoke():
                 self._see_it_dead(used)
+        # 15, 16, 17, 18: what does not even end like this would only leave more behind
+        if self._all_ok(4, 5, 6, 7, 8, 9, 10):
+            self._resist()
+
+    def _all_ok(self, *wanted: int) -> bool:
+        return set(wanted) <= {step.n for step in self.steps if step.ok}
 
     def _leased(self) -> Mapping[str, Any] | None:
         """The data of a fresh credential whose lease is known and announced; None where there is none."""
@@ -204,10 +231,23 @@ class _Trial:
             return None
         self._announce((self._lease_id,))
         self.note(2, ok=True, evidence=f"lease {self._lease_id}")
-        longest_s, ttl_s = int(self._template.spec.ttl.total_seconds()), int(answer.get("lease_duration") or 0)
-        self.note(3, ok=0 < ttl_s <= longest_s, evidence=f"the lease lives {ttl_s} s, the template says {longest_s} s")
+        self._lifetime(int(answer.get("lease_duration") or 0), renewable=bool(answer.get("renewable")))
         data: Mapping[str, Any] = answer.get("data") or {}
         return data
+
+    def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
+        longest_s = int(self._template.spec.ttl.total_seconds())
+        ok, said = 0 < ttl_s <= longest_s, f"the lease lives {ttl_s} s"
+        if renewable:
+            role: Mapping[str, Any] = self._snapshot().get("role") or {}
+            most_s = int(role.get("max_ttl") or 0)
+            ok = ok and 0 < most_s <= longest_s
+            said += f", renewed {most_s} s" if most_s else ", renewed as long as Vault lets any lease live"
+        self.note(3, ok=ok, evidence=f"{said}; the template says {longest_s} s")
+
+    def _snapshot(self) -> Mapping[str, Any]:
+        mount = self._template.spec.mount
+        return self._engine.snapshot(self._vault.read, mount, self._path.removeprefix(f"{mount}/"))
 
     def _credential(self, issuer: Vault) -> Mapping[str, Any]:
         if self._engine.capability == "read":
@@ -225,6 +265,28 @@ class _Trial:
             "display_name": "jitvault-check",
         }
         return self._vault.with_token(Secret(self._vault.write("auth/token/create", body)["auth"]["client_token"]))
+
+    def _inspect(self) -> None:
+        for n, found in inspected(self._engine, self._where, self._snapshot, self._name).items():
+            self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend)
+
+    def _resist(self) -> None:
+        for n in RESISTED:
+            if STEPS[n] not in self._engine.resistances:
+                self.note(n, ok=True, evidence=f"a credential of {self._engine.name} cannot do that")
+        steps = {STEPS[n]: n for n in RESISTED if STEPS[n] in self._engine.resistances}
+        if not steps or self._issuer is None:
+            return
+        issuer, before = self._issuer, (self._lease_id,)
+        self._resistance = Resistance(
+            self._vault,
+            self._engine,
+            self._where,
+            issue=lambda: self._credential(issuer),
+            announce=lambda leases: self._announce((*before, *leases)),
+        )
+        for step, result in self._resistance.run(list(steps)).items():
+            self.note(steps[step], ok=result.ok, evidence=result.evidence)
 
     def _rights(self) -> None:
         try:
@@ -278,6 +340,8 @@ class _Trial:
         """End what was made; `left_behind` says what could not be."""
         if self._lease_id and not self._revoked and not self._take_back():
             self.left_behind.append(f"lease {self._lease_id}")
+        if self._resistance is not None:
+            self.left_behind += self._resistance.clean_up(PAUSES_S)
         if self._name and (self._let_in or self._is_there()):
             self.left_behind.append(f"{self._name} at the target")
         if self._issuer is not None:
@@ -288,7 +352,7 @@ class _Trial:
 
     def _take_back(self) -> bool:
         """Whether Vault revoked the lease. A session closed just now may still be open at the target for a moment."""
-        for pause_s in _PAUSES_S:
+        for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
                 self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})

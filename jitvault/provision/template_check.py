@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from jitvault.domain.selftest import FOLDER, MAX_ENDED, MAX_FAILURES, Record, Result, read_record, why_not
+from jitvault.domain.selftest import FOLDER, MAX_ENDED, MAX_FAILURES, STEPS, Record, Result, read_record, why_not
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
 from jitvault.ports.engine import Engine
@@ -106,6 +106,7 @@ class _Book:
             passed=outcome.passed,
             at=datetime.now(UTC),
             failed=outcome.failed[:MAX_FAILURES],
+            steps=STEPS,
         )
         self._ended = (*self._ended, *outcome.ended)[-MAX_ENDED:]
         self._write(())

@@ -166,7 +166,7 @@ def connect(admin: Vault, postgres: Postgres, logins: Logins) -> None:
             {
                 "db_name": DATABASE,
                 "default_ttl": "15m",
-                "max_ttl": "1h",
+                "max_ttl": "15m",
                 "creation_statements": [creation[0], creation[1] % f"{DATABASE}_{kind}"],
                 "revocation_statements": list(REVOCATION),
             },

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("lab")
 WORKER = {"JITVAULT_ADMIN_TOKEN": ""}
 SKIPS_FOR_ADMINS = {
     *("mount", "audited header", "access policy", "policy", "group", "mount tuning", "as a whole", "devices"),
-    *("secrets in the log",),
+    *("secrets in the log", "agents' tokens"),
 }
 Environment = dict[str, str]
 Break = Callable[[Rig], contextlib.AbstractContextManager[Environment]]
@@ -415,9 +415,27 @@ def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("used")
+def test_a_login_of_an_agent_that_gives_the_default_policy_is_told(rig: Rig) -> None:
+    user, entity = "auth/userpass/users/research-agent", rig.entity("research-agent")
+    assert checks(doctor(rig))["agents' tokens"]["status"] == "ok"
+    rig.admin.write("sys/auth/approle", {"type": "approle"}, method="post")
+    rig.admin.write("auth/approle/role/agents", {"token_policies": "jitvault-agent"})
+    rig.admin.write(user, {"token_no_default_policy": "false"})
+    accessor = (rig.admin.read("sys/auth") or {})["data"]["approle/"]["accessor"]
+    alias = {"name": "r-1", "canonical_id": entity, "mount_accessor": accessor}
+    rig.admin.write("identity/entity-alias", alias)
+    found = checks(doctor(rig))["agents' tokens"]
+    rig.admin.write(user, {"token_no_default_policy": "true"})
+    rig.admin.delete("sys/auth/approle")
+    assert found["status"] == "warn"
+    assert found["seen"] == f"logins that give `default`: auth/approle/role/agents, {user}"
+    assert "token_no_default_policy=true" in found["mend"]
+
+
+@pytest.mark.usefixtures("used")
 def test_a_template_whose_role_changed_is_told_and_the_others_go_on(rig: Rig) -> None:
     role = dict((rig.admin.read("database/roles/app-readwrite") or {})["data"])
-    rig.admin.write("database/roles/app-readwrite", {**role, "max_ttl": "2h"})
+    rig.admin.write("database/roles/app-readwrite", {**role, "max_ttl": "10m", "default_ttl": "10m"})
     result = doctor(rig, "operator", WORKER)
     rig.admin.write("database/roles/app-readwrite", role)
     assert result.code == 0, result

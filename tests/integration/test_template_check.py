@@ -248,9 +248,16 @@ def test_a_target_that_goes_down_while_it_is_used_is_no_pass(rig: Rig, monkeypat
 
 
 def test_a_lease_that_outlives_the_template_is_found(rig: Rig, spec: Spec) -> None:
-    with role_with(rig, default_ttl="1h"):
-        assert failed(check(rig, code=6)) == {"ttl_within": "the lease lives 3600 s, the template says 900 s"}
+    with role_with(rig, default_ttl="1h", max_ttl="1h"):
+        said = "the lease lives 3600 s, renewed 3600 s; the template says 900 s"
+        assert failed(check(rig, code=6)) == {"ttl_within": said}
         assert "ttl_within" in refused(rig, spec())
+
+
+def test_a_lease_that_can_be_renewed_past_the_template_is_found(rig: Rig) -> None:
+    with role_with(rig, max_ttl="1h"):
+        said = "the lease lives 900 s, renewed 3600 s; the template says 900 s"
+        assert failed(check(rig, code=6)) == {"ttl_within": said}
 
 
 def test_a_role_that_does_not_exist_cannot_be_checked(rig: Rig) -> None:
@@ -437,7 +444,7 @@ def test_a_failure_is_readable_at_80_columns(rig: Rig) -> None:
     with role_with(rig, revocation_statements=[REVOCATION[-1]]):
         shown = rig.cli("admin", "templates", "check", NAME, code=6, extra={"COLUMNS": "80"})
     lines = shown.stdout.splitlines()
-    assert lines[1] == "  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✗ 9✓ 10✓ 11✓"
+    assert lines[1] == "  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✗ 9✓ 10✓ 11✓ 12✓ 13✓ 14✓"
     assert lines[2] == "  step 8  session_ended: what was opened before is still open"
     assert "pg_terminate_backend" in " ".join(lines[3:]) and max(map(len, lines)) <= 80
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream
+from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream, targets
 from jitvault.domain.checkup.check import Ability, About, Check, Status, Unknown, can, counts, first_failure, listed
 from jitvault.domain.scope import Scope, Word
 from jitvault.errors import SecurityFinding, VaultUnavailable
@@ -320,3 +320,35 @@ def test_what_is_said_of_a_standing_credential() -> None:
     }
     assert statuses(rules.judge_probes([("pg", UNKNOWN)], NOW)) == {"pg": "fail"}
     assert statuses(rules.judge_probes([], NOW)) == {"all": "ok"}
+
+
+# -- targets and agents' logins -------------------------------------------------------------------------
+
+
+def test_a_target_is_told_hazard_by_hazard_and_only_what_is_certain_keeps_from_proving() -> None:
+    certain = targets.Hazard("search_path", "it is public", "set it", True)
+    meant = targets.Hazard("slots", "one is idle", "drop it", False)
+    found = targets.judge_targets(
+        [
+            targets.Target(["one", "two"], [certain, meant]),
+            targets.Target(["three"], []),
+            targets.Target(["four"], UNKNOWN),
+        ]
+    )
+    told = by_name(found)
+    assert {name: check.status for name, check in told.items()} == {
+        "one, two: search_path": Status.FAIL,
+        "one, two: slots": Status.WARN,
+        "three": Status.OK,
+        "four": Status.SKIPPED,
+    }
+    assert can(list(told.values())[1:3])[Ability.PROVE] is True
+    assert can(told.values())[Ability.PROVE] is False
+
+
+def test_a_login_that_could_not_be_read_is_not_called_free_of_the_default_policy() -> None:
+    judge = targets.judge_agents
+    assert judge(targets.AgentLogins((), 2, ())).status is Status.OK
+    assert judge(targets.AgentLogins((), 1, ("auth/saml",))).status is Status.WARN
+    assert judge(targets.AgentLogins(("auth/userpass/users/a",), 1, ())).status is Status.WARN
+    assert judge(UNKNOWN).status is Status.SKIPPED

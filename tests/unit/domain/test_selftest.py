@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.selftest import Basis, as_recorded, read_record, template_digest, why_not
+from jitvault.domain.selftest import STEPS, Basis, as_recorded, read_record, template_digest, why_not
 from jitvault.domain.template import AccessTemplate, parse_template
 
 TEMPLATE: dict[str, Any] = {
@@ -49,7 +49,7 @@ NOW = Basis(template_digest(template()), ENGINE, WRITTEN)
 
 def result(**changes: Any) -> dict[str, Any]:
     found = {"template": NOW.template, "engine": ENGINE, "probe_written_at": WRITTEN.isoformat()}
-    return {**found, "passed": True, "at": "2030-01-31T09:00:01Z", "failed": [], **changes}
+    return {**found, "passed": True, "at": "2030-01-31T09:00:01Z", "failed": [], "steps": STEPS, **changes}
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_a_record_with_anything_else_in_a_field_is_no_pass(value: Any, field: st
     assert why({field: value}) is not None
 
 
-@pytest.mark.parametrize("field", list(result()))
+@pytest.mark.parametrize("field", [field for field in result() if field != "steps"])
 def test_a_result_without_a_field_is_no_record(field: str) -> None:
     broken = {name: value for name, value in result().items() if name != field}
     assert read_record(record(paths={PATHS[0]: broken})) is None
@@ -113,6 +113,15 @@ def test_a_pass_of_something_else_is_no_pass(basis: Basis, said: str) -> None:
 )
 def test_a_pass_by_others_or_of_another_path_is_no_pass(document: dict[str, Any], said: str) -> None:
     assert why(document) == said
+
+
+def test_a_pass_of_a_check_that_tried_less_is_told_as_outdated() -> None:
+    """A record from before says nothing of its steps: there were eleven."""
+    old = result()
+    del old["steps"]
+    found = record(paths=dict.fromkeys(PATHS, old))
+    assert why(found) == f"the check of {PATHS[0]} is of an older version and tried less (11 of {STEPS} steps)"
+    assert as_recorded(found, template()) == "needed"
 
 
 def test_a_failure_is_told_by_its_first_reason() -> None:

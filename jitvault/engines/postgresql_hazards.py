@@ -1,0 +1,225 @@
+"""Judge what a PostgreSQL target says of itself: which of it lets a login escape its end.
+
+Each rule is about something that was done to the real server (docs/vault-facts.md, "What an agent does at a PostgreSQL
+target"). Pure: `postgresql_inspection` asks, this decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from jitvault.engines.postgresql_inspection import PUBLIC, SET_SINCE, Facts, Role
+from jitvault.ports.engine import TargetFinding
+
+CODE, BOUNDS = "no_foreign_code", "bounded"
+SAFE_PATH = ("pg_catalog", "pg_temp")
+LONGEST_LOCK_MS, LONGEST_STATEMENT_MS = 5_000, 30_000
+VAULT_DEFAULT_OPEN = 4
+_NEW_CONNECTIONS = "What is set for a role holds for its new connections: then `vault write -f MOUNT/reset/CONNECTION`."
+_UNITS_MS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+# Members of one of these end others' sessions, take the connections that are kept for the probe, or leave the database.
+POWERFUL = frozenset(
+    {
+        "pg_signal_backend",
+        "pg_use_reserved_connections",
+        "pg_execute_server_program",
+        "pg_read_server_files",
+        "pg_write_server_files",
+        "pg_create_subscription",
+    }
+)
+
+
+def findings(facts: Facts) -> tuple[TargetFinding, ...]:
+    """Return everything at the target that lets a login escape its end, what is certain first."""
+    found = [*_code(facts), *_waits(facts), *_holder(facts), *_server(facts)]
+    return tuple(sorted(found, key=lambda one: not one.certain))
+
+
+def _code(facts: Facts) -> Iterator[TargetFinding]:
+    """Whatever lets code of an agent's be run by a login that may do more than the agent."""
+    for role in _stronger(facts):
+        path = names_in(role.settings.get("search_path", ""))
+        if path != SAFE_PATH:
+            yield TargetFinding(
+                CODE,
+                f"search_path of {role.name}",
+                f"{role.name} looks for functions in {', '.join(path) or 'the default search_path'}: what somebody "
+                "puts there runs as that login",
+                f"ALTER ROLE {role.name} SET search_path = {', '.join(SAFE_PATH)}; nothing in a connection string or "
+                f"for the database may set another. {_NEW_CONNECTIONS}",
+            )
+    for schema in sorted({schema for schema, _ in facts.schemas}):
+        who = _who((name for found, name in facts.schemas if found == schema), facts.holder)
+        yield TargetFinding(
+            CODE,
+            f"CREATE in {schema}",
+            f"{who} may CREATE in schema {schema} of {facts.connection.database}",
+            f"REVOKE CREATE ON SCHEMA {schema} FROM {who}; databases that came from PostgreSQL 14 or before give it to "
+            "PUBLIC.",
+        )
+    if facts.creators:
+        who = _who(facts.creators, facts.holder)
+        yield TargetFinding(
+            CODE,
+            "CREATE in the database",
+            f"{who} may make schemas in {facts.connection.database}",
+            f"REVOKE CREATE ON DATABASE {facts.connection.database} FROM {who}.",
+        )
+    if facts.owners:
+        yield TargetFinding(
+            CODE,
+            "owner of the database",
+            f"{_who(facts.owners, facts.holder)} owns {facts.connection.database}, and may set what connections to it "
+            "begin with",
+            "Give the database to a role that no task gets.",
+        )
+    for trigger, owner in facts.event_triggers:
+        yield TargetFinding(
+            CODE,
+            f"event trigger {trigger}",
+            f"the function of event trigger {trigger} belongs to {owner}, and runs as whoever changes something",
+            f"Give the function to a role that no task gets, or DROP EVENT TRIGGER {trigger}.",
+        )
+
+
+def _stronger(facts: Facts) -> Sequence[Role]:
+    return [role for role in (facts.vault, facts.probe) if role is not None]
+
+
+def _waits(facts: Facts) -> Iterator[TargetFinding]:
+    """What keeps a revocation waiting for an agent, or for other revocations that wait for one."""
+    if facts.vault is None:
+        yield TargetFinding(
+            BOUNDS,
+            "Vault's login",
+            f"{facts.connection.username}, which Vault's connection logs in as, is not at the probe's server",
+            "Point the probe's dsn at the server that the role's connection has.",
+        )
+        return
+    for name, longest_ms in (("lock_timeout", LONGEST_LOCK_MS), ("statement_timeout", LONGEST_STATEMENT_MS)):
+        value = facts.vault.settings.get(name, "0")
+        if not 0 < milliseconds(value) <= longest_ms:
+            yield TargetFinding(
+                BOUNDS,
+                f"{name} of {facts.vault.name}",
+                f"{facts.vault.name} has {name} = {value}: a lock of an agent's keeps its revocations waiting",
+                f"ALTER ROLE {facts.vault.name} SET {name} = '{'1s' if name == 'lock_timeout' else '10s'}'; at most "
+                f"{longest_ms // 1000}s.",
+            )
+    if facts.connection.max_open <= VAULT_DEFAULT_OPEN:
+        yield TargetFinding(
+            BOUNDS,
+            "Vault's connections",
+            f"Vault has {facts.connection.max_open or VAULT_DEFAULT_OPEN} connections to the target, and as many "
+            "revocations that wait stop all others",
+            "Set max_open_connections=20 in the connection's configuration.",
+        )
+    if facts.vault.superuser:
+        yield TargetFinding(
+            BOUNDS,
+            "rights of Vault's login",
+            f"{facts.vault.name} is a superuser: what runs as that login may do everything",
+            f"ALTER ROLE {facts.vault.name} NOSUPERUSER CREATEROLE, with ADMIN on the groups that it gives away.",
+            certain=False,
+        )
+
+
+def _holder(facts: Facts) -> Iterator[TargetFinding]:
+    """What the credential itself may do that it needs not, and that keeps it from being ended."""
+    holder = facts.holder
+    if holder is None:
+        return
+    statements = "Correct the role's creation_statements in Vault; the shipped templates' comments have them."
+    if holder.connection_limit < 1:
+        yield TargetFinding(
+            BOUNDS,
+            "CONNECTION LIMIT",
+            f"{holder.name} may open every connection that the target has",
+            f"CREATE ROLE … CONNECTION LIMIT 20. {statements}",
+        )
+    if holder.becomes and facts.version >= SET_SINCE:
+        yield TargetFinding(
+            BOUNDS,
+            "SET ROLE",
+            f"{holder.name} may become {', '.join(holder.becomes)}, and keeps those rights when it is gone",
+            f"GRANT … WITH INHERIT TRUE, SET FALSE. {statements}",
+        )
+    too_much = [*(("SUPERUSER",) if holder.superuser else ()), *holder.attributes]
+    too_much += sorted(POWERFUL & set(holder.groups))
+    if too_much:
+        yield TargetFinding(
+            BOUNDS,
+            "rights of the login",
+            f"{holder.name} has {', '.join(too_much)}",
+            f"Take that from the login and from its groups. {statements}",
+        )
+    if holder.gives:
+        yield TargetFinding(
+            BOUNDS,
+            "ADMIN",
+            f"{holder.name} may give {', '.join(holder.gives)} to other logins",
+            f"Grant the group without ADMIN OPTION. {statements}",
+        )
+
+
+def _server(facts: Facts) -> Iterator[TargetFinding]:
+    """What is no defect of the template, and helps whoever wants a revocation to take long."""
+    let_in = sorted({database for database, _ in facts.let_in})
+    if let_in:
+        who = _who((name for _, name in facts.let_in), facts.holder)
+        yield TargetFinding(
+            BOUNDS,
+            "other databases",
+            f"{who} may connect to {', '.join(let_in)}: what a login leaves there keeps its role from being dropped",
+            f"REVOKE CONNECT ON DATABASE {', '.join(let_in)} FROM {who}, and GRANT it to the groups that need it.",
+            certain=False,
+        )
+    if facts.max_prepared_transactions:
+        yield TargetFinding(
+            BOUNDS,
+            "prepared transactions",
+            f"max_prepared_transactions = {facts.max_prepared_transactions}: one that holds the row of a login keeps "
+            "everybody, a superuser too, from ending that login",
+            "Set it to 0 where nothing needs it. Else look at pg_prepared_xacts when an end is not proven: "
+            "ROLLBACK PREPARED, as the login's owner or a superuser, lets it go on.",
+            certain=False,
+        )
+    if facts.version >= SET_SINCE:
+        lacking = [role.name for role in _stronger(facts) if "pg_use_reserved_connections" not in role.groups]
+        if not facts.reserved_connections or lacking:
+            yield TargetFinding(
+                BOUNDS,
+                "reserved connections",
+                f"reserved_connections = {facts.reserved_connections}"
+                + (f", and {', '.join(lacking)} may not use them" if lacking else "")
+                + ": agents that take every connection keep their own revocation out",
+                "Set reserved_connections = 10, and GRANT pg_use_reserved_connections TO both logins.",
+                certain=False,
+            )
+
+
+def names_in(search_path: str) -> tuple[str, ...]:
+    """Return the schemas of a search_path in their order."""
+    return tuple(name.strip().strip('"') for name in search_path.split(",") if name.strip())
+
+
+def milliseconds(value: str) -> float:
+    """Return the duration of a setting such as `1s`, `500ms` or `1000`; 0 for what is none."""
+    text = value.strip().strip("'").lower()
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(digits) :].strip() or "ms"
+    try:
+        return float(digits) * _UNITS_MS[unit]
+    except (ValueError, KeyError):
+        return 0
+
+
+def _who(names: Iterable[str], holder: Role | None) -> str:
+    """The roles that may do something, and the login itself only where it is not through one of them."""
+    found = set(names)
+    if PUBLIC in found:
+        return "PUBLIC"
+    if holder is not None and len(found) > 1:
+        found.discard(holder.name)
+    return ", ".join(sorted(found))

@@ -1,0 +1,198 @@
+"""Resist the end of a PostgreSQL login as an agent could, while an administrator checks a template.
+
+Each way is one that kept a login alive on the real server (docs/vault-facts.md, "What an agent does at a PostgreSQL
+target"). The check revokes the login meanwhile and looks what is left. Leaving undoes what the login made.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from jitvault.engines import postgresql
+from jitvault.errors import NotConfirmed
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.pq.abc import PGconn
+
+SLEEPER, LOCK, OWNER, MANY = "sleeper_ended", "lock_outlasted", "owner_dropped", "many_ended"
+RESISTANCES = {
+    SLEEPER: "a connection that sleeps before it has a user",
+    LOCK: "a transaction that holds a lock on the login's own role",
+    OWNER: "a large object and default privileges that belong to the login",
+    MANY: "as many sessions as the login may open",
+}
+SLEEP_S = 20
+"""How long the sleeping connection sleeps: longer than any check, and not for ever should this process be killed."""
+_SETTLED_S = 0.25
+_LOGIN_S = 5.0
+MOST_SESSIONS = 21
+"""How many sessions are tried. Whoever lets in so many has no limit that is of use."""
+
+
+class Sessions:
+    """`jitvault.ports.engine.Resisting`: sessions of the login, one of which does what is in the way."""
+
+    def __init__(self, seen: str, sessions: list[psycopg.Connection[Any]], unlimited: str = "") -> None:
+        self.seen = seen
+        self._sessions = sessions
+        self._unlimited = unlimited
+
+    def left(self) -> str:
+        error = postgresql.driver().Error
+        for session in self._sessions:
+            with suppress(error):
+                session.execute("SELECT 1")
+        # a statement can fail in a session that lives on: only its end counts
+        alive = sum(not session.closed for session in self._sessions)
+        return self._unlimited or (f"{alive} of {len(self._sessions)} sessions are open" if alive else "")
+
+
+class Sleeper:
+    """`jitvault.ports.engine.Resisting`: a connection that passed authentication and sleeps before it has a user."""
+
+    seen = RESISTANCES[SLEEPER]
+
+    def __init__(self, connection: PGconn) -> None:
+        self._connection = connection
+
+    def left(self) -> str:
+        from psycopg.pq import ExecStatus
+
+        if _poll(self._connection, 0.0):
+            return "the connection still sleeps: whoever waits for it to wake reads and writes again"
+        # what is told to end in its sleep comes up once more before it does
+        answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)
+        return "the connection woke and can be used" if answer is ExecStatus.TUPLES_OK else ""
+
+
+@contextmanager
+def resist(step: str, dsn: str, issued: Mapping[str, Any]) -> Iterator[Sessions | Sleeper]:
+    """Do with the login what `step` is about. Raises NotConfirmed where it cannot even log in."""
+    ways: Mapping[str, Callable[[_Login], Any]] = {SLEEPER: _sleep, LOCK: _lock, OWNER: _own, MANY: _crowd}
+    login = _Login(dsn, str(issued["username"]), str(issued["password"]))
+    try:
+        yield ways[step](login)
+    finally:
+        login.close()
+
+
+class _Login:
+    """The login under check, everything that is open with it, and what undoes what it made."""
+
+    def __init__(self, dsn: str, user: str, password: str) -> None:
+        self._fields = {"user": user, "password": password, "application_name": "jitvault-check"}
+        self._dsn = dsn
+        self.sessions: list[psycopg.Connection[Any]] = []
+        self.sleeping: PGconn | None = None
+        self.undo: list[str] = []
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Raises psycopg.Error."""
+        session: psycopg.Connection[Any] = postgresql.driver().connect(
+            self._dsn, **self._fields, autocommit=True, connect_timeout=postgresql.CONNECT_S
+        )
+        self.sessions.append(session)
+        return session
+
+    def first(self) -> psycopg.Connection[Any]:
+        """Raises NotConfirmed where the target refuses it."""
+        try:
+            return self.connect()
+        except postgresql.driver().Error as error:
+            raise NotConfirmed(f"the target refuses the new login ({type(error).__name__})") from None
+
+    def conninfo(self, **more: str) -> bytes:
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo(self._dsn, **self._fields, **more).encode()
+
+    def close(self) -> None:
+        """End all of it. What was made is undone where the login still lives; else it was dropped with it."""
+        error = postgresql.driver().Error
+        for session in self.sessions:
+            session.close()
+        if self.undo:
+            with suppress(error), self.connect() as session:
+                for statement in self.undo:
+                    session.execute(statement)
+        if self.sleeping is not None:
+            self.sleeping.finish()
+
+
+def _sleep(login: _Login) -> Sleeper:
+    from psycopg.pq import PGconn
+
+    connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
+    login.sleeping = connection
+    # the server says nothing after the password until it wakes, so its silence is what there is to wait for
+    if not _poll(connection, _SETTLED_S):
+        raise NotConfirmed("the target refuses a login that is to sleep")
+    return Sleeper(connection)
+
+
+def _poll(connection: PGconn, quiet_s: float) -> bool:
+    """Go on with a connection until nothing came for `quiet_s`. Gives whether it is still to be made."""
+    from psycopg.pq import PollingStatus
+
+    deadline = time.monotonic() + _LOGIN_S
+    while time.monotonic() < deadline:
+        status = PollingStatus(connection.connect_poll())
+        if status in (PollingStatus.FAILED, PollingStatus.OK):
+            return False
+        reading = status is PollingStatus.READING
+        waits = ([connection.socket], []) if reading else ([], [connection.socket])
+        if not any(select.select(*waits, [], quiet_s)):
+            return True
+    return True
+
+
+def _lock(login: _Login) -> Sessions:
+    session = login.first()
+    session.execute("BEGIN")
+    return Sessions(_tried(session, RESISTANCES[LOCK], _new_password()), [session])
+
+
+def _new_password() -> str:
+    return f"ALTER ROLE CURRENT_USER PASSWORD '{secrets.token_urlsafe(16)}'"
+
+
+def _own(login: _Login) -> Sessions:
+    session = login.first()
+    number = 1_000_000_000 + secrets.randbelow(1_000_000_000)
+    seen = _tried(
+        session,
+        RESISTANCES[OWNER],
+        f"SELECT pg_catalog.lo_create({number}::pg_catalog.oid)",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+    )
+    login.undo += [
+        f"SELECT pg_catalog.lo_unlink({number}::pg_catalog.oid)",
+        "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC",
+    ]
+    return Sessions(seen, [session])
+
+
+def _crowd(login: _Login) -> Sessions:
+    login.first()
+    with suppress(postgresql.driver().Error):
+        while len(login.sessions) < MOST_SESSIONS:
+            login.connect()
+    many = len(login.sessions)
+    unlimited = f"it opened {many} sessions and could have opened more" if many == MOST_SESSIONS else ""
+    return Sessions(f"{many} sessions, and no more were let in", login.sessions, unlimited)
+
+
+def _tried(session: psycopg.Connection[Any], what: str, *statements: str) -> str:
+    """What was tried. Where the target does not let the login do it, there is nothing to resist with."""
+    try:
+        for statement in statements:
+            session.execute(statement)
+    except postgresql.driver().Error as error:
+        return f"the target forbids {what} ({type(error).__name__})"
+    return what

@@ -1,0 +1,137 @@
+"""The PostgreSQL servers that a probe's document names: a primary, and its standbys that let the same logins in.
+
+A login that is dropped at the primary disappears from a standby, and its sessions there live on. So every server on
+which a credential works has to be named, is asked, and has to say that the credential is dead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jitvault.domain.confirmation import Probed
+from jitvault.engines import postgresql
+from jitvault.engines.postgresql_login import LoginInUse
+from jitvault.errors import NotConfirmed
+
+_KEYS = frozenset({"dsn", "replicas"})
+MAX_REPLICAS = 16
+_CAUGHT_UP_S = 3.0
+_PAUSE_S = 0.02
+_WRITTEN = "SELECT pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text"
+_REPLAYED = "SELECT pg_catalog.pg_last_wal_replay_lsn() OPERATOR(pg_catalog.>=) %s::pg_catalog.pg_lsn"
+
+
+def servers_of(where: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the connection strings in a probe's document, the primary's first.
+
+    Raises NotConfirmed for a document that is not exactly `dsn`, or `dsn` and `replicas`: a misspelt key would leave a
+    server out that nobody asks. The message never holds what is in the document.
+    """
+    unknown = sorted(set(where) - _KEYS)
+    if unknown:
+        raise NotConfirmed(f"the probe's document has the unknown keys {', '.join(unknown):.200}")
+    primary, replicas = where.get("dsn"), where.get("replicas", [])
+    if not isinstance(primary, str) or not primary:
+        raise NotConfirmed("the probe's document has no dsn")
+    if not isinstance(replicas, list) or not all(isinstance(dsn, str) and dsn for dsn in replicas):
+        raise NotConfirmed("`replicas` in the probe's document is no list of connection strings")
+    if len(replicas) > MAX_REPLICAS:
+        raise NotConfirmed(f"the probe's document names more than {MAX_REPLICAS} replicas")
+    return (primary, *replicas)
+
+
+def address_of(dsn: str) -> str:
+    """Return the host and port of a connection string, which are no secret. Raises NotConfirmed."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        fields = conninfo_to_dict(dsn)
+    except ProgrammingError:
+        raise NotConfirmed("a connection string in the probe's document cannot be read") from None
+    return f"{fields.get('host') or fields.get('hostaddr') or 'localhost'}:{fields.get('port') or 5432}"
+
+
+def written_until(primary: str) -> str:
+    """Return the position in the primary's log up to which everything was written. Raises NotConfirmed."""
+    with postgresql.probing(primary) as target:
+        row = target.execute(_WRITTEN).fetchone()
+    return str(row[0]) if row else "0/0"
+
+
+def await_replay(replica: str, position: str) -> None:
+    """Wait for a standby to have read the primary's log up to `position`, for a few seconds at most.
+
+    A standby that is not there by then answers for itself: a role that it still has is not refused.
+    Raises NotConfirmed where it cannot be asked.
+    """
+    deadline = time.monotonic() + _CAUGHT_UP_S
+    with postgresql.probing(replica) as target:
+        while time.monotonic() < deadline:
+            row = target.execute(_REPLAYED, (position,)).fetchone()
+            # a server that is no standby replays nothing, and answers with NULL
+            if row is None or row[0] is not False:
+                return
+            time.sleep(_PAUSE_S)
+
+
+def merged(answers: Sequence[tuple[str, Mapping[str, Probed]]]) -> dict[str, Probed]:
+    """Combine what each server said; a credential is refused only where all of them refuse it.
+
+    `answers` are the servers' addresses with what they said, the primary's first.
+    """
+    (_, first), *others = answers
+    if not others:
+        return dict(first)
+    found = {}
+    for name, said in first.items():
+        each = [(address, answer[name]) for address, answer in answers]
+        found[name] = replace(
+            said,
+            refused=all(probed.refused for _, probed in each),
+            open_sessions=sum(probed.open_sessions for _, probed in each),
+            seen=all(probed.seen for _, probed in each),
+            evidence="; ".join(f"at {address}: {probed.evidence}" for address, probed in each),
+        )
+    return found
+
+
+class LoginEverywhere:
+    """`jitvault.ports.engine.Used`: a session of the issued role on each server."""
+
+    def __init__(self, servers: Sequence[str], issued: Mapping[str, Any]) -> None:
+        """Raises NotConfirmed where one of the servers does not let it in."""
+        self.sessions = len(servers)
+        self._servers = tuple(servers)
+        self._logins: list[LoginInUse] = []
+        try:
+            for dsn in servers:
+                self._await(dsn)
+                self._logins.append(LoginInUse(dsn, issued))
+        except BaseException:
+            self.close()
+            raise
+
+    def still_works(self) -> bool:
+        """Whether the session at the primary is open. No revocation ends those at standbys: the probe does."""
+        return self._logins[0].still_works()
+
+    def works_anew(self) -> bool:
+        """Whether any of the servers lets it in once more."""
+        for dsn, login in zip(self._servers, self._logins, strict=True):
+            self._await(dsn)
+            if login.works_anew():
+                return True
+        return False
+
+    def close(self) -> None:
+        for login in self._logins:
+            login.close()
+
+    def _await(self, dsn: str) -> None:
+        """A standby learns late of a login, and of its end."""
+        if dsn != self._servers[0]:
+            await_replay(dsn, written_until(self._servers[0]))

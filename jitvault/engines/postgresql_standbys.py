@@ -1,0 +1,162 @@
+"""Find the standbys of a PostgreSQL primary that a probe's document does not name.
+
+A standby lets in whoever the primary lets in, and a session there lives on when the login is dropped. The servers that
+are named say who streams from them, and who of them is a standby. What no server shows: a standby that is fed from an
+archive of the log alone, and whatever takes a copy and connects to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.engines import postgresql
+from jitvault.engines.postgresql_servers import address_of, servers_of
+from jitvault.errors import NotConfirmed
+from jitvault.ports.engine import TargetFinding
+
+SERVERS = "servers_named"
+# they write the log or a copy to a disk and let nobody log in
+_NO_SERVERS = frozenset({"pg_receivewal", "pg_basebackup", "pg_rewind", "barman_receive_wal"})
+
+_SELF = """
+    SELECT pg_catalog.pg_is_in_recovery(), c.system_identifier::pg_catalog.text,
+        pg_catalog.pg_postmaster_start_time()::pg_catalog.text,
+        pg_catalog.current_setting('cluster_name'), pg_catalog.current_setting('primary_slot_name'),
+        EXISTS (SELECT FROM pg_catalog.pg_stat_get_wal_receiver() AS w WHERE w.pid IS NOT NULL)
+    FROM pg_catalog.pg_control_system() AS c
+"""
+_SENDERS = """
+    SELECT coalesce(r.application_name, '')::pg_catalog.text, coalesce(s.slot_name, '')::pg_catalog.text
+    FROM pg_catalog.pg_stat_replication AS r
+    LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid OPERATOR(pg_catalog.=) r.pid
+    WHERE coalesce(s.slot_type, 'physical') OPERATOR(pg_catalog.=) 'physical'::pg_catalog.text ORDER BY 1, 2
+"""
+_IDLE_SLOTS = """
+    SELECT slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots
+    WHERE slot_type OPERATOR(pg_catalog.=) 'physical'::pg_catalog.text AND NOT temporary AND NOT active ORDER BY 1
+"""
+_MEND = (
+    "Name each standby that lets logins in: `dsn` and `replicas` in the probe's document, with the probe's own login. "
+    "Or keep logins out of it (hot_standby = off)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Something that streams from a server: how it calls itself, and its slot."""
+
+    application: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a named server says of itself. `started` tells one server from another of the same system."""
+
+    address: str
+    standby: bool
+    system: str
+    started: str
+    name: str
+    slot: str
+    receives: bool
+    senders: Sequence[Sender]
+    idle_slots: Sequence[str]
+
+
+def unnamed(where: Mapping[str, Any]) -> tuple[TargetFinding, ...]:
+    """Return what is wrong with the servers that the probe's document names. Raises NotConfirmed."""
+    return tuple(judge([_server(dsn) for dsn in servers_of(where)]))
+
+
+def _server(dsn: str) -> Server:
+    with postgresql.probing(dsn) as target:
+        row = target.execute(_SELF).fetchone()
+        if row is None:
+            raise NotConfirmed("the target says nothing of itself")
+        senders = [Sender(*found) for found in target.execute(_SENDERS).fetchall()]
+        slots = [str(found[0]) for found in target.execute(_IDLE_SLOTS).fetchall()]
+    standby, system, started, name, slot, receives = row
+    return Server(address_of(dsn), standby, system, started, name, slot, receives, senders, slots)
+
+
+def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
+    """Judge the named servers, the primary first."""
+    primary, *others = servers
+    if primary.standby:
+        yield _finding(
+            f"dsn {primary.address}",
+            f"{primary.address}, the probe's dsn, is a standby: what is still to be replayed there looks gone",
+            "The dsn is the primary's, and each standby stands in `replicas`.",
+        )
+    named: dict[tuple[str, str], Server] = {}
+    for server in servers:
+        key = (server.system, server.started)
+        if key in named:
+            yield _finding(
+                f"{server.address} twice",
+                f"{named[key].address} and {server.address} are one server, so another one is missing",
+                "Name each server once, by an address that always leads to it.",
+            )
+        named.setdefault(key, server)
+    standbys = [one for one in named.values() if one.standby and one.system == primary.system]
+    for other in others:
+        if not other.standby or other.system != primary.system:
+            yield _finding(
+                f"replica {other.address}",
+                f"{other.address} is no standby of {primary.address}",
+                "Leave it out, or point it at the standby.",
+                certain=False,
+            )
+    yield from _streams(primary, list(named.values()), standbys)
+
+
+def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server]) -> Iterator[TargetFinding]:
+    """Compare who streams from the named servers with the named standbys that stream from anybody.
+
+    A standby that is named may stream through one that is not. Names and slots tell which is which, where they differ.
+    """
+    senders = [one for server in named for one in server.senders if one.application not in _NO_SERVERS]
+    receiving = [standby for standby in standbys if standby.receives]
+    strangers = _without_named(senders, receiving)
+    if strangers:
+        told = ", ".join(sorted(_told(sender) for sender in strangers))
+        yield _finding(
+            "standbys",
+            f"{len(senders)} standbys stream from the servers that the probe's document names, and it names "
+            f"{len(receiving)} that do; not named: {told}",
+            _MEND,
+        )
+    known = {standby.slot for standby in standbys}
+    idle = sorted({slot for server in named for slot in server.idle_slots if slot not in known})
+    if idle:
+        yield _finding(
+            "slots",
+            f"{primary.address} keeps its log for standbys that are not connected: {', '.join(idle)}",
+            f"A standby that is cut off lets logins in that are dropped. {_MEND} Drop a slot that nothing uses.",
+            certain=False,
+        )
+
+
+def _without_named(senders: Sequence[Sender], receiving: Sequence[Server]) -> list[Sender]:
+    """The senders that serve no named standby: each standby takes one, its own where slot or name tell which."""
+    left = list(senders)
+    for standby in receiving:
+        own = [one for one in left if standby.slot and one.slot == standby.slot]
+        own = own or [one for one in left if standby.name and one.application == standby.name]
+        # a standby without a name of its own calls itself as every other
+        own = own or [one for one in left if not one.slot and one.application in ("walreceiver", "")]
+        if own or left:
+            left.remove((own or left)[0])
+    return left
+
+
+def _told(sender: Sender) -> str:
+    name = sender.application or "a standby without a name"
+    return f"{name} (slot {sender.slot})" if sender.slot else name
+
+
+def _finding(about: str, seen: str, mend: str, *, certain: bool = True) -> TargetFinding:
+    return TargetFinding(SERVERS, about, seen, mend, certain)
