@@ -42,8 +42,11 @@ def worker(
     from jitvault.settings import load
     from jitvault.worker.logs import log_to_stderr
     from jitvault.worker.loops import Pace
+    from jitvault.worker.memory import keep_private
     from jitvault.worker.process import Plan, work
 
+    # before anything secret is read
+    keep_private()
     pace = Pace(sweep_s=0 if sweep_every == "never" else parse_duration(sweep_every).total_seconds())
     plan = Plan(hands=hands, may_hang=may_hang, health=health, pace=pace, fix=fix)
     work(load(), plan, log_to_stderr(as_json=log is LogFormat.JSON))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,10 +85,12 @@ def checked(url: URL) -> URL:
 
 
 def prepare(file: Path, *, create: bool) -> None:
-    """See that there is a file that only its owner can read."""
+    """See that there is a file that only its owner can read, or those whom its owner put into its group."""
     try:
-        if file.exists() and file.stat().st_size > 0:
-            return
+        if file.exists():
+            _keep_others_out(file)
+            if file.stat().st_size > 0:
+                return
         if not create:
             raise LedgerUnavailable(
                 f"there is no ledger at {file}",
@@ -96,6 +100,30 @@ def prepare(file: Path, *, create: bool) -> None:
         file.touch(mode=0o600)
     except OSError as error:
         raise LedgerUnavailable(f"the ledger {file} cannot be created: {error.strerror}") from None
+
+
+def _keep_others_out(file: Path) -> None:
+    """Take from everybody but owner and group what they may do with a ledger that is there.
+
+    Its group keeps its rights: a worker and the auditors may share a ledger in that way. Raises LedgerUnavailable where
+    everybody may write it and its owner is somebody else, or where everybody may put another file in its place.
+    """
+    file = file.resolve()
+    directory = file.parent.stat()
+    if directory.st_mode & stat.S_IWOTH and not directory.st_mode & stat.S_ISVTX:
+        raise LedgerUnavailable(
+            f"everybody may replace the ledger: others may write into {file.parent}", hint=f"chmod o-w {file.parent}"
+        )
+    # the write-ahead log and its index are made with the mode of the ledger
+    for one in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        with suppress(FileNotFoundError):
+            found = one.stat()
+            if found.st_mode & stat.S_IRWXO == 0:
+                continue
+            if os.geteuid() in (0, found.st_uid):
+                one.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IRWXO)
+            elif found.st_mode & stat.S_IWOTH:
+                raise LedgerUnavailable(f"everybody may write the ledger {one}", hint=f"Its owner runs: chmod o= {one}")
 
 
 def _exclusive(connection: Any, _record: object) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,12 +51,14 @@ def test_a_command_that_fails_or_is_not_there_says_why(tmp_path: Path) -> None:
     assert Command(["true"]).send("n", BODY * 100_000, 10) is None
 
 
-def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("session", ["False", "True"])
+def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path, session: str) -> None:
     pid = tmp_path / "pid"
     argv = program(
         tmp_path,
         "import subprocess, time\n"
-        f"child = subprocess.Popen(['sleep', '60']); open({str(pid)!r}, 'w').write(str(child.pid)); time.sleep(60)\n",
+        f"child = subprocess.Popen(['sleep', '60'], start_new_session={session})\n"
+        f"open({str(pid)!r}, 'w').write(str(child.pid)); time.sleep(60)\n",
     )
     begun = time.monotonic()
     assert Command(argv).send("n", BODY, 1.5) == "the command did not end within 1.5 s"
@@ -70,6 +75,25 @@ def _runs(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
+
+
+def test_a_webhook_that_trickles_is_given_up_when_the_time_is_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as others:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                for _ in range(100):
+                    connection.sendall(b"a")
+                    time.sleep(0.1)
+
+        done = others.submit(trickle)
+        begun = time.monotonic()
+        hook = Webhook(f"http://127.0.0.1:{server.getsockname()[1]}/", Secret("k" * 16))
+        assert hook.send("n", BODY, 1) == "the webhook does not answer within 1 s"
+        assert time.monotonic() - begun < 4
+        done.result()
 
 
 def test_a_webhook_that_is_not_there_says_so_without_its_url() -> None:

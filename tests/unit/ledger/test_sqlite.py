@@ -224,3 +224,36 @@ def _plain(kind: str, name: str, sql: str | None) -> tuple[str, str, tuple[str, 
     # a comma parts columns and constraints where it is followed by a name, and values where it is not
     parts = re.split(r", (?=[a-zA-Z_\"]+ [A-Z]|CONSTRAINT )", one_line.partition("(")[2].removesuffix(")"))
     return kind, name, tuple(sorted(parts))
+
+
+@pytest.mark.parametrize(("mode", "then"), [(0o666, 0o660), (0o644, 0o640), (0o660, 0o660), (0o600, 0o600)])
+def test_a_ledger_that_is_there_is_nobody_elses_any_more(tmp_path: Path, mode: int, then: int) -> None:
+    """A file that somebody made beforehand, or that was copied with a careless umask."""
+    path, link = tmp_path / "real.db", tmp_path / "ledger.db"
+    first = opened(str(path), create=True)
+    with first.read():
+        for one in tmp_path.iterdir():
+            one.chmod(mode)
+        link.symlink_to(path)
+        with opened(str(link), create=False).read():
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    assert set(modes.values()) == {then}
+    assert {"real.db-wal", "real.db-shm"} <= set(modes)
+
+
+def test_an_empty_file_that_was_put_there_is_tightened_before_anything_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.touch()
+    path.chmod(0o666)
+    opened(str(path), create=True)
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_ledger_that_everybody_may_replace_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    opened(str(path), create=True)
+    tmp_path.chmod(0o777)
+    with pytest.raises(LedgerUnavailable, match="may replace the ledger"):
+        opened(str(path), create=False)
+    tmp_path.chmod(0o1777)
+    opened(str(path), create=False)

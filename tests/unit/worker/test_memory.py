@@ -1,0 +1,18 @@
+"""The memory of a worker is its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SEEN = """
+import ctypes, resource
+from jitvault.worker.memory import keep_private
+keep_private()
+print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+
+
+def test_no_core_is_dumped_and_no_other_process_may_look() -> None:
+    found = subprocess.run([sys.executable, "-c", SEEN], capture_output=True, text=True, check=True)
+    assert found.stdout == "(0, 0) 0\n"
