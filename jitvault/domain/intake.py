@@ -79,11 +79,15 @@ def wanted(path: str) -> Wanted | None:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Of a task that the ledger knows: where it stands, who may end it, and by whose approval it holds access."""
+    """Of a task that the ledger knows: where it stands, who may end it, and by whose approval it holds access.
+
+    `done` is the newest claim of it, where everything was done that was wanted until then; else None.
+    """
 
     state: State
     may_end: Collection[str]
     approved_by: Collection[str]
+    done: int | None = None
 
 
 class Heed(Enum):
@@ -106,7 +110,11 @@ def heed(asks: Wanted, task: Parts | None, *, is_operator: bool) -> Heed:
     in the ledger first, and all that was written about it is read afterwards.
     """
     if task is None:
-        return Heed.LOOK if asks.submits else Heed.NOTHING
+        # that the ledger lost a task is told when an operator wants it ended
+        return Heed.LOOK if asks.submits or (asks.ends and is_operator) else Heed.NOTHING
+    if task.done is not None and asks.since is not None and task.done > asks.since:
+        # whoever had that claim has read the document: after a start the lines of the last minute come once more
+        return Heed.NOTHING
     has_part = asks.author in (task.may_end if asks.requests else task.approved_by)
     if asks.ends and is_operator and task.state in HOLDING | {State.ENDING}:
         return Heed.REVOKE

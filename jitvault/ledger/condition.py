@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
@@ -20,6 +20,7 @@ from jitvault.ledger.recovery import open_since
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
 LIVING, FINISHED = 1_000, 200
 _LATEST = 20
+_LATELY = timedelta(minutes=10)
 _OVER = [state.value for state in OVER]
 
 
@@ -42,7 +43,7 @@ def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
             ending=_ending(connection),
             stuck=_stuck(connection),
             recovering=open_since(connection),
-            over_quota=_over_quota(connection),
+            over_quota=_over_quota(connection, now),
         )
         return record, _last_decision(connection)
 
@@ -68,9 +69,10 @@ def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[st
             yield task_id
 
 
-def _over_quota(connection: Connection) -> tuple[tuple[str, int, datetime], ...]:
+def _over_quota(connection: Connection, now: datetime) -> tuple[tuple[str, int, datetime], ...]:
+    """Those of whom a worker has said so lately: one that was killed takes nothing back."""
     over = schema.over_quota.c
-    query = select(over.author, over.waiting, over.since).order_by(over.since)
+    query = select(over.author, over.waiting, over.since).where(over.at > now - _LATELY).order_by(over.since)
     return tuple((row.author, row.waiting, row.since) for row in connection.execute(query))
 
 

@@ -58,9 +58,8 @@ class Triage:
 
     def _heed(self, ask: Wanted, known: Mapping[str, Parts]) -> Heed:
         task = known.get(ask.task_id)
-        # who it is costs Vault a request, and matters for the end of a task that is there
-        asks_who = ask.ends and ask.requests and task is not None
-        return heed(ask, task, is_operator=asks_who and self._is_operator(ask.author))
+        # who it is costs Vault a request, and matters for the end of a task
+        return heed(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
 
     def _is_operator(self, entity_id: str) -> bool:
         now = time.monotonic()

@@ -172,7 +172,7 @@ class Loops:
             for ask, how in triage.sort(asks):
                 self._take_in(ask, how)
             for job in self.gate.release(time.monotonic(), self.pool.waiting_of):
-                self.pool.want(job, news=job.urgency is Urgency.ASKED)
+                self.pool.want(job, news=True)
             if time.monotonic() - listed >= self.pace.list_s:
                 # what the stream did not show
                 listed, quiet = time.monotonic(), False

@@ -81,8 +81,15 @@ def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | N
     assert how(path, state) == expected
 
 
+def test_what_a_later_claim_has_done_is_not_looked_at_again() -> None:
+    asks = Wanted("t-1", "requester", requests=True, ends=True, since=3)
+    for done, expected in ((None, Heed.END), (3, Heed.END), (4, Heed.NOTHING)):
+        assert heed(asks, Parts(State.ACTIVE, {"requester"}, (), done), is_operator=False) is expected
+
+
 @pytest.mark.parametrize("state", [None, *State])
 def test_an_operators_end_comes_first_wherever_access_may_be_left(state: State | None) -> None:
     first = state in {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
     assert (how("requests/olga/t-1/end", state, is_operator=True) is Heed.REVOKE) == first
+    assert how("requests/olga/t-1/end", None, is_operator=True) is Heed.LOOK, "a ledger that lost it is told of"
     assert how("requests/olga/t-1/extend", state, is_operator=True) is not Heed.REVOKE

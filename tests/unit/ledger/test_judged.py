@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from builders import NOW, change, make, read, seen
@@ -80,7 +81,11 @@ def test_who_may_end_a_task_and_who_approved_it(ledger: SqlLedger) -> None:
     access = [AccessRow("t-1", revision, "pg", "e-agent", f"e-owner-{revision}", 1) for revision in (1, 2)]
     change(ledger, Change("decided", state=State.APPROVED, rows=(*votes, *access)), "t-1")
     expected = Parts(State.APPROVED, frozenset({"e-req", "e-agent", "e-owner-1"}), frozenset({"e-yes"}))
-    assert ledger.parts(["t-1", "nothing"]) == {"t-1": expected}
+    (known,) = ledger.parts(["t-1", "nothing"]).values()
+    assert replace(known, done=None) == expected
+    with ledger.claim("t-1") as claim:
+        assert ledger.parts(["t-1"])["t-1"].done is None
+    assert ledger.parts(["t-1"])["t-1"].done == claim
 
 
 def test_only_what_may_still_be_granted_counts_as_open(ledger: SqlLedger) -> None:
