@@ -9,18 +9,20 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from commands import EXAMPLE
-from rig import Held, Rig, own_rig
+from rig import PREFIX, Held, Rig, own_rig
 from targets import Clients, Sleeper, superuser, world_on
 
 from jitvault.engines import postgresql_probe
 from jitvault.engines.database import DatabaseEngine
+from jitvault.errors import VaultRejected
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -176,6 +178,20 @@ def test_five_logins_with_their_roles_locked_keep_no_other_task_from_its_end(rig
         session.close()
 
 
+def test_a_lock_that_nothing_takes_away_fails_one_revocation_and_delays_no_other(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    busy = rig.active(file)
+    with deaf(rig, busy.login, *LOCK):
+        begun = time.monotonic()
+        with pytest.raises(VaultRejected):
+            rig.admin.write("sys/leases/revoke", {"lease_id": busy.lease_id, "sync": True})
+        assert time.monotonic() - begun < 6
+        # NOLOGIN was not to be had, but the group was taken away, and with it the right to connect
+        assert not may_log_in(rig, busy)
+    rig.admin.write("sys/leases/revoke", {"lease_id": busy.lease_id, "sync": True})
+    assert busy.login["user"] not in rig.database_roles()
+
+
 # -- what keeps a role from being dropped -------------------------------------------------------------------
 
 
@@ -216,7 +232,7 @@ def test_a_session_that_does_not_end_counts_against_its_own_task_alone(rig: Rig,
     file, other = spec(), spec()
     busy = rig.active(file)
     rig.active(other)
-    with deaf(rig, busy):
+    with deaf(rig, busy.login):
         answer = rig("operator", "complete", file.stem, "--wait", "2", code=None).json
         begun = time.monotonic()
         ended(rig, other.stem)
@@ -229,9 +245,11 @@ def test_a_session_that_does_not_end_counts_against_its_own_task_alone(rig: Rig,
 
 
 @contextmanager
-def deaf(rig: Rig, held: Held) -> Iterator[None]:
+def deaf(rig: Rig, login: dict[str, str], *first: str) -> Iterator[None]:
     """A session that hears of no SIGTERM, as one in a statement of hundreds of `sha512` of 60 MB for half a minute."""
-    with rig.connect(held.login) as session:
+    with closing(rig.connect(login)) as session:
+        for statement in first:
+            session.execute(statement.encode())
         pid = session.info.backend_pid
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -251,7 +269,7 @@ def test_a_session_of_a_role_that_is_gone_is_suspected_where_nobody_noted_whose_
         # nothing of a login that may still be in use is ended
         assert engine.probe(where, names, look_only=True)[names[0]].open_sessions == 1
         assert session.execute("SELECT 1").fetchone() == (1,)
-    with deaf(rig, busy):
+    with deaf(rig, busy.login):
         superuser(rig.world, "app", *(f'DROP OWNED BY "{one}"; DROP ROLE "{one}"' for one in _names(busy, other)))
         found = engine.probe(where, [*names, busy.login["user"]])
         suspicious = DatabaseEngine().probe(where, names)[names[0]]
@@ -262,6 +280,27 @@ def test_a_session_of_a_role_that_is_gone_is_suspected_where_nobody_noted_whose_
 
 def _names(*held: Held) -> list[str]:
     return [one.login["user"] for one in held]
+
+
+def test_whatever_one_agent_does_at_once_another_task_is_revoked_in_time(rig: Rig, spec: Spec) -> None:
+    attacker, other = rig.active(spec()), spec()
+    rig.active(other)
+    token = rig.vault(attacker.token)
+    more = [(token.read(PREFIX) or {})["data"] for _ in range(4)]
+    logins = [attacker.login, *({"user": one["username"], "password": one["password"]} for one in more)]
+    with ExitStack() as stack:
+        for login in logins:
+            dsn = rig.world.servers.postgres.dsn("app", **login)
+            Sleeper(dsn, seconds=20)
+            stack.enter_context(deaf(rig, login, "SELECT lo_create(0)", *LOCK))
+            stack.enter_context(Clients(dsn, 5, LOCK[:1]))
+        rig.admin.write("auth/token/revoke", {"token": attacker.token})
+        rig("operator", "revoke", other.stem, "--wait", "20", code=None)
+    file = rig.file(other.stem)
+    begun, token_dead, lease_dead = file.task.ending_at, file.grants[-1].dead_at, file.leases[0].dead_at
+    assert begun and token_dead and lease_dead
+    assert token_dead - begun < timedelta(seconds=5)
+    assert lease_dead - begun < timedelta(seconds=10)
 
 
 def test_one_login_does_not_take_every_connection(rig: Rig, spec: Spec) -> None:
