@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import digest_of
-from jitvault.domain.confirmation import LASTING, NAMES, QUIET_N
+from jitvault.domain.confirmation import LASTING, NAMES, QUIET_N, TARGET_N
 from jitvault.domain.extension import extended, said_of
 from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
@@ -132,11 +132,17 @@ def unproven_because(proof: Mapping[str, Any]) -> str | None:
     return str(said) if said else _first_failure(proof)
 
 
+def _target_says(lease: Mapping[str, Any]) -> str:
+    """What the target said of a lease that Vault could not end: it may be that it cannot be used any more."""
+    said = next((check for check in lease["checks"] if check["n"] == TARGET_N and not check["ok"]), None)
+    return f" (the target: {said['evidence']})" if said else ""
+
+
 def _first_failure(proof: Mapping[str, Any]) -> str | None:
     """What Vault could not end, or the first check that does not hold."""
     for lease in proof["leases"]:
         if lease["error"]:
-            return f"Vault could not end {lease['lease_id']}: {lease['error']}"
+            return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
     failed = next((check for check in _checks_in(proof) if not check["ok"]), None)
     return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
 

@@ -217,7 +217,9 @@ def test_a_login_that_cannot_be_dropped_cannot_log_in_and_is_not_called_gone(rig
             assert not may_log_in(rig, held)
         assert answer["leases"][0]["verdict"] == "revoke_failed"
         assert "cannot be dropped" in answer["leases"][0]["error"]
-        assert target_says(answer).endswith("cannot log in, but still exists; 0 of its sessions open")
+        said = "cannot log in, but still exists; 0 of its sessions open"
+        assert said in target_says(answer)
+        assert said in rig("operator", "status", file.stem, code=None).json["proof"]["unproven_because"]
         assert held.login["user"] in rig.database_roles()
         superuser(rig.world, "postgres", f'DROP OWNED BY "{held.login["user"]}"')
     finally:
