@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def why_unreadable(path: Path) -> str:
     except OSError as error:
         return error.strerror or type(error).__name__
     return ""
+
+
+def is_unmarked(path: Path) -> bool:
+    """Whether it is a receiver's directory in which we cannot say which sender is Vault."""
+    return path.is_dir() and not os.access(path, os.W_OK)
 
 
 class ConfiguredSources:

@@ -69,14 +69,15 @@ class _File:
 class Untrusted:
     """What untrusted senders have on the disk of one spool, against their quota. Threads may share it.
 
-    A quarter of the quota is for bodies that are still on their way, the rest for files.
+    A quarter of the quota is for bodies that are still on their way, and another one for what those become in their
+    files before there is room again. Half of it is for files.
     """
 
     def __init__(self, directory: Path, quota: int = DEFAULT_QUOTA) -> None:
         """Count what is there. Raises OSError."""
         self.body_bytes = quota // 4
         self.segment_bytes = quota // 8
-        self._file_bytes = quota - self.body_bytes
+        self._file_bytes = quota - 2 * self.body_bytes
         self._directory = directory
         self._lock = Lock()
         self._used = self._files = self._on_the_way = self._removed = 0

@@ -24,10 +24,14 @@ NOTABLE_LAG = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read."""
+    """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read.
+
+    `unmarked` is a receiver's directory that we cannot write: the receiver is not told which sender is Vault.
+    """
 
     path: str
     why: str
+    unmarked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ def judge_files(files: Sequence[File]) -> Check:
     unreadable = [f"{file.path}: {file.why}" for file in files if file.why]
     if unreadable:
         return FILES.fail("; ".join(unreadable), "Only who may read it can prove anything: mend the path or its mode.")
+    unmarked = [file.path for file in files if file.unmarked]
+    if unmarked:
+        return FILES.warn(
+            f"{listed(unmarked)} can be read, but not written: its receiver takes Vault for a stranger",
+            "Run the receiver as the user that reads its directory.",
+        )
     return FILES.ok(f"{listed([file.path for file in files])} can be read")
 
 

@@ -96,7 +96,7 @@ def test_of_untrusted_files_the_oldest_go_and_the_connection_stays(tmp_path: Pat
 
 
 def test_where_no_file_may_go_the_longest_of_the_biggest_group_has_to(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", quota=80)
+    spool = Spool(tmp_path / "spool", quota=120)
     vault = spool.writer("tcp-10.0.0.5-1", group="10.0.0.5")
     crowd = [spool.writer(f"tcp-10.0.0.6-{n}", group="10.0.0.6") for n in range(4)]
     vault.write(b"v" * 30)

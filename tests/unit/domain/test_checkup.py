@@ -216,6 +216,8 @@ def test_what_is_said_of_the_stream() -> None:
     lost = replace(good, why="it belongs to another Vault", mend="look", lag=None)
     assert statuses(stream.judge_stream(lost)) == {"trust": "fail", "lag": "skipped", "salt": "ok"}
     assert stream.judge_files([stream.File("a", ""), stream.File("b", "gone")]).status is Status.FAIL
+    # its receiver is never told which sender is Vault
+    assert stream.judge_files([stream.File("a", ""), stream.File("b", "", unmarked=True)]).status is Status.WARN
 
 
 def test_a_freeze_of_everything_stops_grants_and_one_of_somebody_is_told() -> None:
