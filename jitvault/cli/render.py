@@ -197,7 +197,7 @@ def uncounted(shown: Mapping[str, Any]) -> list[str]:
 
 
 def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
-    """Each credential with its verdict and checks, what those that do not hold say, and why the task is still open."""
+    """Print each credential with its checks, and why the task is still open."""
     if proof["confirmed"]:
         console.print(
             f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
@@ -219,7 +219,7 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
 
 
 def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:
-    """What of the reason why a task is open its errors and failed checks do not say themselves."""
+    """Return why a task is open, where no error or failed check says it."""
     said = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
     why = str(proof.get("unproven_because") or "")
     return "" if any(why.endswith(one) for one in said) else why

@@ -1,4 +1,7 @@
-"""How often the end of a task was called proven and did not stay so, by the task's own chain of events."""
+"""Count, in a task's chain, how often its end was called proven and reopened.
+
+A counter of its own could be edited or lost; the events say the number already.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,42 @@ from jitvault.domain.confirmation import TARGET_N
 from jitvault.domain.lifecycle import BEGUN_AGAIN
 
 MOST_ROUNDS = 3
-"""After so many an operator is told, and the task is not called proven again before it can be sealed."""
+"""After so many, an operator is told and the task is confirmed only when it can be sealed."""
 AFTER_SEAL = (
     "lease_after_seal",
     "a lease appeared after the task was sealed: the settle window is shorter than the server's requests",
 )
-"""The rule and the words of the finding about a lease that comes after everything was over."""
+"""The rule and the message of the finding about a lease that comes after the seal."""
 PUT_OFF = "seal_put_off"
-"""The event that says why a task is not sealed although its settle window is over."""
+"""The event that says why a task is not sealed after its settle window."""
 CONFIRMED = "confirmed"
 LISTED, ACCOUNTED = "listed", "accounted"
-"""The event of a listing of the task's prefixes, and its answer where every lease belongs to a task."""
+"""The event of a lease listing, and its answer where every lease belongs to a task."""
 
 
 def reopened(events: Iterable[Event]) -> int:
-    """How often everything of the task was looked up and ended anew."""
+    """Count how often everything of the task was looked up and ended anew."""
     return sum(event.kind in BEGUN_AGAIN for event in events)
 
 
 def why_reopened(events: Sequence[Event]) -> str:
-    """Why that was done the last time; empty where it never was."""
+    """Return why it was done the last time; empty where it never was."""
     return next((str(e.body.get("why", "")) for e in reversed(events) if e.kind in BEGUN_AGAIN), "")
 
 
 def is_going_round(events: Iterable[Event]) -> bool:
-    """Whether that was done so often that only an operator can tell whether it leads anywhere."""
+    """Return whether it was done so often that an operator has to know."""
     return reopened(events) >= MOST_ROUNDS
 
 
 def listed_in_vain(events: Sequence[Event]) -> int:
-    """How often in a row a listing of the task's paths left a lease over that belongs to no task."""
+    """Count the last listings in a row that settled nothing."""
     answers = [str(e.body["answer"]) for e in events if e.kind == LISTED]
     return next((n for n, answer in enumerate(reversed(answers)) if answer == ACCOUNTED), len(answers))
 
 
 def why_listed_in_vain(events: Sequence[Event]) -> str:
-    """Why the last listing of the task's paths settled nothing; empty where it did, or none was made."""
+    """Return why the last listing settled nothing; empty where it did."""
     last = next((e.body for e in reversed(events) if e.kind == LISTED), None)
     if last is None or last["answer"] == ACCOUNTED:
         return ""
@@ -54,7 +57,7 @@ def why_listed_in_vain(events: Sequence[Event]) -> str:
 
 
 def why_put_off(events: Sequence[Event]) -> str | None:
-    """Why a task that is confirmed is not sealed, as its last try found; None where nothing keeps it from that."""
+    """Return what kept a confirmed task from its seal at the last try, if anything."""
     for event in reversed(events):
         if event.kind == PUT_OFF:
             return str(event.body["why"])
@@ -64,9 +67,9 @@ def why_put_off(events: Sequence[Event]) -> str | None:
 
 
 def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
-    """The leases that their target refused when the task was confirmed last, by the check that the chain keeps.
+    """Return the leases that their target refused when the task was confirmed last.
 
-    Nothing is left of it once the task began to end again.
+    The chain keeps each check. Nothing is left of it once the task began to end again.
     """
     for event in reversed(events):
         if event.kind in BEGUN_AGAIN:

@@ -1,4 +1,4 @@
-"""Attempts to issue a token of which Vault made none: each further one waits longer, and people are told."""
+"""Pace the attempts to issue a token where Vault makes none, and tell people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_DOUBLINGS = 9
 
 
 def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
-    """Raise NotConfirmed until another attempt is due, where the last ones made no token.
+    """Raise NotConfirmed until another attempt is due after some in vain.
 
     Each attempt leaves a grant and an operation, and what Vault refuses for a lasting reason it refuses again. After
     `_TOLD_AFTER` attempts that is a finding; whoever may end the task can end it meanwhile.
@@ -40,13 +40,13 @@ def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
 
 
 def in_vain(file: TaskFile) -> list[GrantRow]:
-    """The attempts since the last token of which Vault made none."""
+    """Return the attempts since the last token was made."""
     made = max((grant.attempt for grant in file.grants if grant.accessor_hmac is not None), default=0)
     return [grant for grant in file.grants if grant.attempt > made]
 
 
 def pause_after(attempts: int) -> timedelta:
-    """How long to wait after so many attempts in vain: twice as long after each, at most five minutes."""
+    """Return how long to wait: twice as long after each attempt, at most 5 min."""
     return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LATEST)
 
 
@@ -55,6 +55,6 @@ def _sent_at(file: TaskFile, grant: GrantRow) -> datetime:
 
 
 def _last_answer(file: TaskFile) -> str:
-    """What Vault said to the last attempt."""
+    """Return what Vault said to the last attempt."""
     told = (e.body for e in reversed(file.events) if e.kind.startswith("create_token_"))
     return next((str(body["answer"]) for body in told if "answer" in body), "it did not answer")

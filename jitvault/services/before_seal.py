@@ -1,4 +1,4 @@
-"""Judge what was confirmed once more, before it is sealed: whether anything newer says otherwise."""
+"""Judge a confirmed task once more before its seal: newer evidence may differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jitvault.services.unseen import asked_before
 
 
 def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
-    """Why the evidence does not carry any more what the ledger calls proven; None where it does.
+    """Return why a confirmed task is not proven any more; None where it is.
 
     What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
     once more. A target that does not answer now takes nothing back of what it said when the task was confirmed.
@@ -46,7 +46,7 @@ def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
 
 
 def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str | None:
-    """Why a lease of the task is not proven dead any more; None where all of them are."""
+    """Return why a lease is not proven dead any more; None where all are."""
     file, revision = evidence.file, Revision.of(evidence.file.revision.body)
     # by the chain: the rows are a cache
     refused = refused_by_target(file.events)
@@ -70,7 +70,7 @@ def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str |
 
 
 def _as_said(now: Mapping[str, Probed], lease: LeaseRow) -> Probed:
-    """What the target says of a lease that it refused when the task was confirmed."""
+    """Return what the target says now of a lease that it refused before."""
     found = now.get(lease.target_name or "")
     if found is not None and found.seen:
         return found
@@ -80,7 +80,7 @@ def _as_said(now: Mapping[str, Probed], lease: LeaseRow) -> Probed:
 
 
 def _failing(what: str, proof: Proof) -> str:
-    """The first check of a credential that does not hold, in words."""
+    """Describe the first check of a credential that does not hold."""
     check = next((check for check in proof.checks if not check.ok), None)
     if check is None:
         return f"{what} is {proof.verdict.value}"

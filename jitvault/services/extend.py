@@ -266,7 +266,7 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
 
 
 def _keep_unproven(worker: Worker, file: TaskFile, claim: int, found: Judged) -> None:
-    """Keep what an old token lacks to be proven dead; the longer that lasts, the later it is tried again.
+    """Keep what an old token lacks to be proven dead, and try later each time.
 
     People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.
     """

@@ -128,7 +128,7 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
 
 
 def _close_unsealed(worker: Worker, file: TaskFile, claim: int) -> None:
-    """Close a task that cannot be sealed although its settle window is over, where an operator signed for that."""
+    """Close a task that cannot be sealed, where an operator signed for that."""
     if why_put_off(file.events) is None:
         return
     wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))

@@ -20,7 +20,7 @@ BACK = "Vault has again what was proven dead"
 
 
 def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str) -> None:
-    """Look up and end everything of a task anew, whose proof does not hold or of which something is there (again).
+    """Reopen a task whose proof does not hold: look up and end all of it anew.
 
     Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that. Check 7 says
     why until the task is judged again: should this process end here, its other checks still hold.
@@ -35,7 +35,7 @@ def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str
 
 
 def tell_round(worker: Worker, file: TaskFile) -> None:
-    """Keep a finding for a task that was called proven again and again: an operator has to know of it."""
+    """Keep a finding for a task that was called proven again and again."""
     if not is_going_round(file.events):
         return
     task_id = file.task.task_id

@@ -317,14 +317,15 @@ def _verified(worker: Worker, stored: Stored, model: type[P], path: str, entity:
 
 
 def _has_part(worker: Worker, task_id: str, entity: str) -> bool:
-    """Whether the task was asked for by or for an entity, so that what it leaves there is told of the task."""
+    """Return whether an entity is the task's requester or agent."""
     task = worker.ledger.task(task_id)
     return task is not None and entity in (task.requester, task.agent)
 
 
 def _find_about_author(worker: Worker, entity: str, rule: str, message: str) -> None:
-    """Keep a finding about an entity, and of no task: anybody can name the task of somebody else below their own path.
+    """Keep a finding about an entity and about no task.
 
-    Of one entity each rule is one finding, however many documents it leaves.
+    Anybody can name the task of somebody else below their own path. Of one entity each rule is one finding, however
+    many documents it leaves.
     """
     worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now())

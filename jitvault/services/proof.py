@@ -63,7 +63,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
 
 
 def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
-    """Why the end of a task is not proven, or not sealed although it could be; never None while the task is ending."""
+    """Return why a task is not proven, or not sealed; never None while ending."""
     match file.task.state:
         case State.ENDING:
             why = _first_failure(proof) or _unanswered(file) or _unjudged(file)
@@ -76,14 +76,17 @@ def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
 
 
 def _unanswered(file: TaskFile) -> str | None:
-    """The first act about the task of which nobody knows what became of it."""
+    """Describe the first act about the task that has no answer."""
     lost = (op for op in file.operations if op.state in (OpState.INTENDED, OpState.UNKNOWN))
     op = next(lost, None)
     return f"{op.kind} of {op.subject} has no answer: {op.answer or 'none came yet'}" if op else None
 
 
 def _unjudged(file: TaskFile) -> str:
-    """What is known of a task that nobody has judged since it began to end: the process that did may have died."""
+    """Say what is known of a task that nobody judged since it began to end.
+
+    The process that was to judge it may have died.
+    """
     token = file.grants[-1].verdict.value if file.grants else Verdict.NEVER_ISSUED.value
     leases = ", ".join(f"{lease.lease_id} is {lease.verdict.value}" for lease in file.leases)
     last = file.events[-1]

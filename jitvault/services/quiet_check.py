@@ -1,4 +1,4 @@
-"""Check 7 of a task: whether it is quiet, and when to look again where it is not."""
+"""Make check 7 of a task, and say when to look again where it is not quiet."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def _only_time_is_missing(worker: Worker, evidence: Evidence, asked: Mapping[str
 
 
 def _held_back_until(worker: Worker, evidence: Evidence) -> datetime | None:
-    """Until when, by Vault's clock, a task that goes round is not called proven again: until it can be sealed."""
+    """Return until when a task that goes round is not confirmed again.
+
+    It is Vault's time of the end of its settle window: then it can be sealed.
+    """
     if not is_going_round(evidence.file.events):
         return None
     settled = settles_at(tokens_of(evidence.file), evidence.trail, worker.settle_window)

@@ -61,14 +61,14 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
 
 
 def _put_off(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
-    """Keep why the task is not sealed although its settle window is over, once for each reason."""
+    """Keep why the task is not sealed after its window, once for each reason."""
     if why != why_put_off(file.events):
         change = Change(PUT_OFF, {"why": why})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
 def _unaccounted(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
-    """The leases below the task's paths that can be its own and belong to no task.
+    """Return the leases below the task's paths that belong to no task.
 
     Where lines of an issue never came, nothing else tells of it: a shipper that drops them leaves no gap. What another
     task holds in a wrapping looks the same and ends with that task, so it is told only where nobody holds anything.

@@ -273,6 +273,9 @@ def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
 
 
 def _late(inventory: Inventory) -> set[str]:
-    """The tasks that are over and got a lease afterwards: no worker looks at them by itself."""
+    """Return the tasks that are over and got a lease afterwards.
+
+    No worker looks at them by itself.
+    """
     tasks = {lease.task_id: inventory.tasks.get(lease.task_id) for lease in inventory.leases}
     return {task_id for task_id, task in tasks.items() if task is None or task.state in OVER}
