@@ -13,7 +13,6 @@ from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import ACCOUNTED, LISTED
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
-from jitvault.services.answers import next_try
 from jitvault.services.consider import drift_besides_request
 from jitvault.services.context import Worker
 from jitvault.services.evidence import LIST_LEASES, Evidence, gather
@@ -48,11 +47,8 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
-    now = worker.now()
-    # what is left over may stay: it is listed again later, and not at every look
-    due = {} if answer == ACCOUNTED else {"due_at": next_try(file.task.ending_at or now, now)}
-    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, fields=due, rows=answered)
-    worker.ledger.apply(task_id, change, claim=claim, at=now)
+    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
 def _no_later_than(worker: Worker, file: TaskFile) -> datetime:

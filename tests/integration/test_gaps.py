@@ -223,6 +223,8 @@ def test_a_lease_that_nobody_knows_is_listed_ever_more_rarely_and_an_operator_ca
     waitless = replace(rig.wiring().worker, waits=False)
     for _ in range(3):
         advance(waitless, file.stem)
+    rig.sql("UPDATE tasks SET due_at = ending_at WHERE task_id = ?", file.stem)
+    advance(waitless, file.stem)
     task = rig.file(file.stem).task
     assert task.state is State.ENDING
     assert f"Vault lists {strange}" in why_open(rig, file.stem)
