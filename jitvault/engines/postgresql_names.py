@@ -7,6 +7,7 @@ can be found by its role and the second in which it was made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from jitvault.errors import NotConfirmed
 _DISPLAY_NAME = "token"
 _CUT = 8
 _RANDOM = 20
+_SECOND = re.compile(r"[0-9]{10}")
 _PLUGIN = "postgresql-database-plugin"
 
 LIVING = """
@@ -42,16 +44,16 @@ def prefix_for(connection: Mapping[str, Any], role: str) -> str:
 
 
 def made_at(names: Iterable[str], prefix: str) -> dict[str, datetime]:
-    """Return for each name the second in which Vault made it.
+    """Return for each name of the role the second in which Vault made it.
 
-    Raises NotConfirmed for a name that begins like those of Vault and does not go on like them: then Vault may name its
-    logins in another way than this module knows.
+    A role whose name goes on where this one's ends has the same prefix: those are left out. Raises NotConfirmed for a
+    name that does not end like those of Vault: then Vault may name its logins in another way than this module knows.
     """
     found: dict[str, datetime] = {}
     for name in names:
-        random, _, second = name.removeprefix(prefix).partition("-")
-        is_ours = len(random) == _RANDOM and random.isalnum() and second.isascii() and second.isdigit()
-        if not name.startswith(prefix) or not is_ours or len(second) > _RANDOM // 2:
+        head, random, second = ["", "", *name.rsplit("-", 2)][-3:]
+        if len(random) != _RANDOM or not random.isalnum() or not _SECOND.fullmatch(second):
             raise NotConfirmed(f"the login {name} is not named as Vault names them, so when it was made is not known")
-        found[name] = datetime.fromtimestamp(int(second), UTC)
+        if f"{head}-" == prefix:
+            found[name] = datetime.fromtimestamp(int(second), UTC)
     return found
