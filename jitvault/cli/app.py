@@ -171,7 +171,7 @@ def _command_of(error: typer.TyperException) -> str:
 
 
 def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
-    from jitvault.cli.output import printable, to_json
+    from jitvault.cli.output import for_terminal, printable, to_json
 
     message, hint = printable(message), printable(hint)
     if as_json:
@@ -179,7 +179,9 @@ def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
         typer.echo(to_json(body), err=True)
     else:
         typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-        typer.echo(f"{message}\n  {hint}", err=True)
+        # a reason that somebody gave may be part of it
+        told = for_terminal(message, sys.stderr, first=" " * len("error: "))
+        typer.echo(told[len("error: ") :] + "\n" + for_terminal(hint, sys.stderr, first="  "), err=True)
     sys.exit(code)
 
 

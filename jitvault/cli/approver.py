@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +110,7 @@ def _decide(
     wait: float,
     as_json: bool,
 ) -> None:
-    from jitvault.cli import render, session
+    from jitvault.cli import output, render, session
     from jitvault.errors import Denied, WrongState
     from jitvault.services.sign import sign_decision
     from jitvault.services.waiting import changes, matter_of, may_decide
@@ -133,7 +134,8 @@ def _decide(
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
     if document["state"] == "denied":
-        typer.echo(f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}", err=True)
+        denied = f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}"
+        typer.echo(output.for_terminal(denied, sys.stderr), err=True)
     with session.signing(f"decide about task {task}", _approvers()):
         names = _groups(wiring, task, matter.obligations.deciders, groups)
     differs = changes(document, matter.revision) if matter.extension is None else None

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # json escapes what is below a space itself
+# an id, a path or a digest: it has no blank in it, so nothing reads as a sentence where a terminal breaks it
+_ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
+CONTINUED = "    | "
+"""What stands before each line that goes on with the words of somebody else."""
 _NOT_ASCII = re.compile("[^\x00-\x7e]+")
 _COLOURS = {
     "denied": "red",
@@ -104,6 +107,52 @@ def printable(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:
+    """A line that came from outside, wrapped at words; each line that goes on is indented and marked.
+
+    A terminal would begin it where a line of jitvault's own begins. An id is never cut, so that it can be copied; every
+    other word is cut where it is wider than the room, by how wide a terminal shows it.
+    """
+    first = line[: len(line) - len(line.lstrip(" "))] if first is None else first
+    lines, room = [first], max(20, width - len(rest))
+    empty = True
+    for word in printable(line).split():
+        for piece in [word] if _ID.fullmatch(word) else _pieces(word, room):
+            if not empty and _cells(lines[-1]) + 1 + _cells(piece) > width:
+                lines.append(rest)
+                empty = True
+            lines[-1] += piece if empty else f" {piece}"
+            empty = False
+    return "\n".join(lines)
+
+
+def for_terminal(text: str, stream: TextIO, *, first: str = "") -> str:
+    """Each line folded to the width of the terminal that it goes to; as it is where it goes elsewhere."""
+    if not stream.isatty():
+        return first + text
+    width = shutil.get_terminal_size().columns
+    head, *rest = text.split("\n")
+    return "\n".join([folded(head, width, first=first), *(folded(line, width) for line in rest)])
+
+
+def _pieces(word: str, room: int) -> list[str]:
+    pieces = [""]
+    for character in word:
+        if pieces[-1] and _cells(pieces[-1] + character) > room:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
+
+
+def _cells(text: str) -> int:
+    """How wide a terminal shows it: a letter of some scripts takes the room of two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
     """Names and values; words are wrapped, an id or a digest is never folded, so that it can be copied.
 
@@ -112,25 +161,17 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
     column = 2 + max(least, *map(len, facts)) + 2
     for name, value in facts.items():
         room = max(20, console.width - column)
-        lines = textwrap.wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
-        if len(lines) == 1 and len(value) > room:
-            lines = [f"  {name}", f"    {value}"]
-        else:
-            lines = [f"{label:<{column}}{line}" for label, line in zip_longest([f"  {name}"], lines, fillvalue="")]
-        for line in lines:
-            console.print(line, soft_wrap=True)
+        if _ID.fullmatch(value) and len(value) > room:
+            console.print(f"  {name}\n    {value}", soft_wrap=True)
+            continue
+        beside = folded(value, column + room, first=f"  {name}".ljust(column), rest=" " * column)
+        for line in beside.split("\n"):
+            console.print(line.rstrip(), soft_wrap=True)
 
 
 def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
     """Text below something: words are wrapped, what goes on is indented, an id is never folded."""
-    return textwrap.fill(
-        line,
-        width,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return folded(line, width, first=first, rest=rest)
 
 
 def new_table(*columns: str) -> Table:

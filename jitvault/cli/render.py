@@ -122,7 +122,7 @@ def proposal(
     """What an approver is about to sign, what policy said of it, and what changed since it was approved, on stderr."""
     console = output.console(stderr=True)
     for line in (*lines, f"By policy: {told(decision)}.", *changed(changes)):
-        console.print(line)
+        console.print(output.folded(line, console.width), soft_wrap=True)
     console.print(f"Digest: {digest}", soft_wrap=True)
 
 

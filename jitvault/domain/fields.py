@@ -35,6 +35,14 @@ _INVISIBLE = re.compile(
 # paragraph separators. Unassigned ones are allowed: which those are changes with Python's version.
 _UNREADABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
+# runs of blanks, and blanks other than the plain space
+_BLANKS = re.compile("  +|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# marks that are drawn above and below the letter before them
+_STACK = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}"
+)
+_MARKS = {"Mn", "Me"}
+
 M = TypeVar("M", bound="Strict")
 T = TypeVar("T")
 
@@ -78,7 +86,9 @@ class Prose:
 
     An approver decides by this text. A bidi override shows it in another order than it has, a
     zero-width or filler character hides a difference, a control character drives the terminal it is
-    printed on: each would let somebody sign what they did not read.
+    printed on, and a run of blanks moves what follows to where a line of jitvault's own would begin: each
+    would let somebody sign what they did not read. So there is one plain space between words, and no other
+    kind of space. Marks that stand on a letter are few, since a heap of them reaches into other lines.
     """
 
     limit: int
@@ -92,6 +102,11 @@ class Prose:
     def _checked(self, text: str) -> str:
         if not 1 <= len(text) <= self.limit or text != text.strip():
             raise problem(f"expected 1 to {self.limit} characters without space at either end (in YAML, fold with >-)")
+        if blank := _BLANKS.search(text):
+            found = f"{_named(blank[0])} after {blank.start()} characters"
+            raise problem(f"expected words with one space between them, found {found}", complete=True)
+        if _STACK.search(text) or unicodedata.category(text[0]) in _MARKS:
+            raise problem("expected letters with at most 4 marks each, found more", complete=True)
         for character in text:
             if unicodedata.category(character) in _UNREADABLE or _INVISIBLE.match(character):
                 raise problem(
@@ -99,6 +114,10 @@ class Prose:
                     complete=True,
                 )
         return text
+
+
+def _named(blank: str) -> str:
+    return f"{len(blank)} spaces" if len(blank) > 1 else f"U+{ord(blank):04X}"
 
 
 def sorted_names(names: tuple[str, ...]) -> tuple[str, ...]:

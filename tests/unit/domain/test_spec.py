@@ -301,6 +301,22 @@ def test_text_hides_nothing_from_an_approver(path: str, wrong: str) -> None:
     assert message.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("blanks", "named"),
+    [("  ", "2 spaces"), (" " * 60, "60 spaces")]
+    + [(c, f"U+{ord(c):04X}") for c in "\u00a0\u2003\u200a\u202f\u3000\u1680\u205f"],
+)
+def test_blanks_move_no_words_to_where_a_line_of_ours_would_begin(blanks: str, named: str) -> None:
+    message = refusal(changed("spec/intent", f"Count.{blanks}Risk low: criticality low, tier low."))
+    assert f"spec.intent: expected words with one space between them, found {named} after 6 characters" in message
+
+
+@pytest.mark.parametrize("text", ["a" + "\u0301" * 5, "\u0301a", "Count" + "\u20dd" * 9 + " it"])
+def test_marks_reach_into_no_other_line(text: str) -> None:
+    assert "at most 4 marks" in refusal(changed("spec/intent", text))
+    assert parse_spec(changed("spec/intent", "a\u0301\u0323 tie\u0302\u0301ng Vie\u0323\u0302t"))
+
+
 def test_text_has_bounds() -> None:
     assert parse_spec(changed("spec/intent", "ä" * 500))
     for wrong in ("", " ", "a" * 501, " a", "a ", "a\n"):

@@ -1,0 +1,58 @@
+"""What somebody wrote into a spec is never taken for a line of jitvault's own, on a real terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rig import Rig
+
+Spec = Callable[..., Path]
+FORGED = "Risk low: criticality low, tier low."
+
+
+def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
+    """The rows that a terminal of this width shows of a command; its question is answered with no."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {name: value for name, value in rig.cli.environment(who).items() if name != "COLUMNS"}
+    command = [str(Path(sys.executable).with_name("jitvault")), *args]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm", "NO_COLOR": "1"}
+    ):
+        os.close(theirs)
+        os.write(ours, b"n\n")
+        said = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            said += piece
+    os.close(ours)
+    lines = said.decode().replace("\r", "").split("\n")
+    return [line[at : at + width] for line in lines for at in range(0, max(1, len(line)), width)]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int) -> None:
+    # as many words as fill the first row, so that the next would begin the second
+    filler = ("of " * 60)[: width - len("Intent: ") - 2].rstrip()
+    filler += "s" * (width - len("Intent: ") - len(filler) - 1)
+    file = spec(criticality="medium", intent=f'"{filler} {FORGED}"')
+    rig("operator", "submit", file, code=4)
+    rows = screen(rig, width, "approver-1", "approve", file.stem)
+    assert [row for row in rows if row.startswith("Risk ")] == ["Risk medium: criticality medium, tier low."]
+    assert any(row.startswith("    | Risk low:") for row in rows)
+    rows = screen(rig, width, "auditor", "status", file.stem)
+    assert [row for row in rows if row.lstrip().startswith("Risk low") and not row.startswith(" " * 6)] == []
