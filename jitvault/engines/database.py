@@ -7,6 +7,7 @@ Why a probe has to look at PostgreSQL itself: docs/vault-facts.md, "Revocation".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -101,9 +102,14 @@ class DatabaseEngine:
         primary, *replicas = servers_of(where)
         answers = [(address_of(primary), self._probe_server(primary, names, look_only=look_only))]
         position = written_until(primary) if replicas else ""
-        for replica in replicas:
+
+        def ask(replica: str) -> tuple[str, Mapping[str, Probed]]:
             await_replay(replica, position)
-            answers.append((address_of(replica), self._probe_server(replica, names, look_only=look_only)))
+            return address_of(replica), self._probe_server(replica, names, look_only=look_only)
+
+        # each may wait for a second, and a claim does not last for many of them
+        with ThreadPoolExecutor(max_workers=max(1, len(replicas))) as pool:
+            answers += pool.map(ask, replicas)
         return merged(answers)
 
     def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, Probed]:

@@ -46,7 +46,7 @@ _END_SESSION = """
     SELECT pg_catalog.pg_terminate_backend(pid, 0::pg_catalog.int8) FROM pg_catalog.pg_stat_activity
     WHERE pid OPERATOR(pg_catalog.=) %s::pg_catalog.int4 AND usesysid OPERATOR(pg_catalog.=) %s::pg_catalog.oid
 """
-_NAMELESS = """
+NAMELESS = """
     SELECT DISTINCT l.pid, l.virtualtransaction FROM pg_catalog.pg_locks AS l
     WHERE l.locktype OPERATOR(pg_catalog.=) 'object'::pg_catalog.text AND l.pid IS NOT NULL
     AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'::pg_catalog.text
@@ -231,4 +231,4 @@ def _sessions(target: psycopg.Connection[Any], names: Iterable[str]) -> tuple[_O
 
 
 def _nameless(target: psycopg.Connection[Any]) -> set[Nameless]:
-    return {(int(pid), str(virtual)) for pid, virtual in target.execute(_NAMELESS).fetchall()}
+    return {(int(pid), str(virtual)) for pid, virtual in target.execute(NAMELESS).fetchall()}

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
+from jitvault.engines.postgresql_probe import NAMELESS
 from jitvault.errors import NotConfirmed
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ RESISTANCES = {
 }
 SLEEP_S = 20
 """How long the sleeping connection sleeps: longer than any check, and not for ever should this process be killed."""
-_SETTLED_S = 0.25
+_PAUSE_S = 0.02
 _LOGIN_S = 5.0
 MOST_SESSIONS = 21
 """How many sessions are tried. Whoever lets in so many has no limit that is of use."""
@@ -87,7 +88,7 @@ class _Login:
 
     def __init__(self, dsn: str, user: str, password: str) -> None:
         self._fields = {"user": user, "password": password, "application_name": "jitvault-check"}
-        self._dsn = dsn
+        self.dsn = dsn
         self.sessions: list[psycopg.Connection[Any]] = []
         self.sleeping: PGconn | None = None
         self.undo: list[str] = []
@@ -95,7 +96,7 @@ class _Login:
     def connect(self) -> psycopg.Connection[Any]:
         """Raises psycopg.Error."""
         session: psycopg.Connection[Any] = postgresql.driver().connect(
-            self._dsn, **self._fields, autocommit=True, connect_timeout=postgresql.CONNECT_S
+            self.dsn, **self._fields, autocommit=True, connect_timeout=postgresql.CONNECT_S
         )
         self.sessions.append(session)
         return session
@@ -110,7 +111,7 @@ class _Login:
     def conninfo(self, **more: str) -> bytes:
         from psycopg.conninfo import make_conninfo
 
-        return make_conninfo(self._dsn, **self._fields, **more).encode()
+        return make_conninfo(self.dsn, **self._fields, **more).encode()
 
     def close(self) -> None:
         """End all of it. What was made is undone where the login still lives; else it was dropped with it."""
@@ -128,12 +129,16 @@ class _Login:
 def _sleep(login: _Login) -> Sleeper:
     from psycopg.pq import PGconn
 
-    connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
-    login.sleeping = connection
-    # the server says nothing after the password until it wakes, so its silence is what there is to wait for
-    if not _poll(connection, _SETTLED_S):
-        raise NotConfirmed("the target refuses a login that is to sleep")
-    return Sleeper(connection)
+    with postgresql.probing(login.dsn) as target:
+        before = set(target.execute(NAMELESS).fetchall())
+        connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
+        login.sleeping = connection
+        deadline = time.monotonic() + _LOGIN_S
+        # the server says nothing until the connection wakes, so the probe looks whether it is past authentication
+        while _poll(connection, _PAUSE_S) and time.monotonic() < deadline:
+            if set(target.execute(NAMELESS).fetchall()) - before:
+                return Sleeper(connection)
+    raise NotConfirmed("no connection that sleeps before it has a user was seen at the target")
 
 
 def _poll(connection: PGconn, quiet_s: float) -> bool:
