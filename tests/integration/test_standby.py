@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def at(standby: Standby, login: dict[str, str]) -> psycopg.Connection[Any]:
     return psycopg.connect(standby.dsn("app", **login), autocommit=True)
 
 
+def once_replayed(standby: Standby, login: dict[str, str]) -> psycopg.Connection[Any]:
+    """A session there as soon as the standby has heard of the login."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return at(standby, login)
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def is_open(session: psycopg.Connection[Any]) -> bool:
     try:
         session.execute("SELECT count(*) FROM orders")
@@ -71,7 +84,7 @@ def test_a_standby_that_is_not_named_is_found_before_anything_is_granted(rig: Ri
 def test_a_session_on_a_standby_ends_with_its_task(rig: Rig, standby: Standby, spec: Callable[..., Path]) -> None:
     file = spec()
     login = rig.active(file).login
-    with at(standby, login) as session:
+    with once_replayed(standby, login) as session:
         assert is_open(session)
         done = rig("operator", "complete", file.stem).json
         assert done["confirmed"] and not is_open(session)
