@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# json escapes what is below a space itself
 # an id, a path or a digest: it has no blank in it, so nothing reads as a sentence where a terminal breaks it
 _ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
 CONTINUED = "    | "
 """What stands before each line that goes on with the words of somebody else."""
+# json escapes what is below a space itself
 _NOT_ASCII = re.compile("[^\x00-\x7e]+")
 _COLOURS = {
     "denied": "red",
