@@ -14,6 +14,7 @@ from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, HELD, EndReason, Stat
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
 from jitvault.errors import (
+    AuditLagging,
     AuditUntrusted,
     Frozen,
     InvalidInput,
@@ -59,6 +60,8 @@ from jitvault.services.seal import late
 from jitvault.services.watch import check_not_frozen, watch
 
 _JUST_NOW_S = 1.0
+_READ_FIRST_S = 1.0
+"""For how long the stream is read before it is asked whether a held task has to end whatever stands in the rest."""
 
 
 def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
@@ -142,9 +145,14 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
         file = last.file
         check_integrity(worker, file)
     else:
-        blind = _why_blind(worker)
+        hurries = last.file is not None and last.file.task.state in HELD
+        blind = _why_blind(worker, until=worker.clock.monotonic() + _READ_FIRST_S if hurries else None)
         file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
         check_integrity(worker, file)
+        if isinstance(blind, AuditLagging):
+            _end_before_reading(worker, file, claim)
+            blind = _why_blind(worker)
+            file = worker.ledger.file_again(file)
         if blind:
             return _blind(worker, file, claim, blind)
     held = file.task.state in HELD
@@ -163,13 +171,22 @@ def _watched(worker: Worker, file: TaskFile) -> tuple[TaskFile, list[Trip]]:
     return (worker.ledger.file_again(file) if trips else file), trips
 
 
-def _why_blind(worker: Worker) -> AuditUntrusted | None:
-    """Enter what the stream says; gives why it cannot be read."""
+def _why_blind(worker: Worker, *, until: float | None = None) -> AuditUntrusted | None:
+    """Enter what the stream says; gives why it cannot be read, AuditLagging where it was not read whole by `until`."""
     try:
-        observe(worker)
+        observe(worker, until=until)
     except AuditUntrusted as error:
         return error
     return None
+
+
+def _end_before_reading(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Revoke a held task's access before the rest of the stream is read, where it has to end whatever stands there.
+
+    Anybody who may write into Vault can make the stream long, and nobody's revocation is to wait for that.
+    """
+    if file.task.state in HELD and (ending := why_end_blind(worker, file)) is not None:
+        take_all_back(worker, file, claim, why=ending)
 
 
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:

@@ -30,13 +30,14 @@ _POLL_S = 0.005
 _RACES = 100
 
 
-def observe(worker: Worker, *, look_around: bool = True) -> bool:
+def observe(worker: Worker, *, look_around: bool = True, until: float | None = None) -> bool:
     """Enter into the ledger everything that the trusted sources say up to their present end; False if that is nothing.
 
     Where one that does not count yet has lines, it is asked whether it is ours, unless `look_around` is False: another
     node may have become the active one, and then the old one's file stays as it is and says nothing of it.
 
-    Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
+    Raises AuditLagging where more is left to read at `until`, by the worker's monotonic clock; what was read by then is
+    entered. Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
     """
     readings, failure = worker.ledger.readings(), None
     counted = broken = news = False
@@ -48,9 +49,11 @@ def observe(worker: Worker, *, look_around: bool = True) -> bool:
         try:
             if source.continues(reading.position):
                 counted = True
-                news = _read_on(worker, source, reading) or news
+                news = _read_on(worker, source, reading, until=until) or news
             else:
                 broken = True
+        except AuditLagging:
+            raise
         except AuditUntrusted as error:
             failure = failure or error
     if failure and not counted:
@@ -212,14 +215,16 @@ def _counts(source: Source, reading: Reading) -> bool:
     return reading.vouched and source.continues(reading.position)
 
 
-def _read_on(worker: Worker, source: Source, reading: Reading) -> bool:
+def _read_on(worker: Worker, source: Source, reading: Reading, *, until: float | None = None) -> bool:
     if not source.has_more(reading.position):
         return False
-    _read(worker, source)
+    _read(worker, source, until=until)
     return True
 
 
-def _read(worker: Worker, source: Source, expected: str | None = None) -> Canary | None:
+def _read(
+    worker: Worker, source: Source, expected: str | None = None, *, until: float | None = None
+) -> Canary | None:
     """Read on to the present end; gives the canary `expected`, also if another process read it before.
 
     Several may read the same at once: what one of them enters is refused to the others, who go on from there.
@@ -227,16 +232,21 @@ def _read(worker: Worker, source: Source, expected: str | None = None) -> Canary
     with worker.ledger.turn(source.name):
         for _ in range(_RACES):
             try:
-                return _read_from(worker, source, worker.ledger.readings()[source.name].position, expected)
+                position = worker.ledger.readings()[source.name].position
+                return _read_from(worker, source, position, expected, until=until)
             except WrongState:
                 continue
     raise WrongState(f"other processes read audit source {source.name} all the time", hint="Run the command again.")
 
 
-def _read_from(worker: Worker, source: Source, position: Position, expected: str | None) -> Canary | None:
+def _read_from(
+    worker: Worker, source: Source, position: Position, expected: str | None, *, until: float | None
+) -> Canary | None:
     """The same from where it was read to; raises WrongState where it was read further meanwhile."""
     ledger, found = worker.ledger, None
     for batch in source.read(position):
+        if until is not None and worker.clock.monotonic() > until:
+            raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )

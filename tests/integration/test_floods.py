@@ -14,6 +14,7 @@ from floods import write_all
 from rig import Rig
 from worker_process import WorkerProcess
 
+from jitvault.services import advance
 from jitvault.worker import gate, loops
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -50,6 +51,21 @@ def test_ends_of_tasks_that_do_not_exist_delay_no_revocation_and_starve_no_renew
         time.sleep(STEP_S)
         assert rig.is_live(tokens[0].token) and rig.state(kept.stem) == "active", "its renewals were starved"
         person("operator", "revoke", kept.stem, worker=False)
+
+
+def test_a_revocation_does_not_wait_until_a_long_stream_is_read(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoked = spec()
+    token = rig.use(rig("operator", "grant", revoked, "--json").json).token
+    # nobody reads the stream meanwhile, and these lines stand behind what was read of it
+    rig.vault(token).read("auth/token/lookup-self")
+    monkeypatch.setattr(advance, "_READ_FIRST_S", 0.0)
+    before = len(rig.file(revoked.stem).events)
+    proof = rig("operator", "revoke", revoked.stem, "--json").json
+    kinds = [event.kind for event in rig.file(revoked.stem).events[before:]]
+    assert kinds[0] == "ending" and "observed" in kinds, kinds
+    assert proof["confirmed"] and proof["end_reason"] == "operator"
 
 
 def test_unsigned_requests_delay_no_grant(rig: Rig, person: Quick, spec: Spec) -> None:
