@@ -222,9 +222,7 @@ def _read_on(worker: Worker, source: Source, reading: Reading, *, until: float |
     return True
 
 
-def _read(
-    worker: Worker, source: Source, expected: str | None = None, *, until: float | None = None
-) -> Canary | None:
+def _read(worker: Worker, source: Source, expected: str | None = None, *, until: float | None = None) -> Canary | None:
     """Read on to the present end; gives the canary `expected`, also if another process read it before.
 
     Several may read the same at once: what one of them enters is refused to the others, who go on from there.
