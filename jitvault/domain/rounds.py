@@ -75,5 +75,5 @@ def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
         if event.kind in BEGUN_AGAIN:
             break
         if event.kind == CONFIRMED:
-            return frozenset(subject for subject, n, ok in event.body["checks"] if n == TARGET_N and ok)
+            return frozenset(subject for subject, n, ok in event.body.get("checks", ()) if n == TARGET_N and ok)
     return frozenset()

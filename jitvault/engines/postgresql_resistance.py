@@ -32,6 +32,8 @@ SLEEP_S = 20
 """How long the sleeping connection sleeps: longer than any check, and not for ever should this process be killed."""
 _PAUSE_S = 0.02
 _LOGIN_S = 5.0
+_HANG_UP_S = 2.0
+"""For how long a connection that was told to end is waited for: its locks are gone before its line is."""
 MOST_SESSIONS = 21
 """How many sessions are tried. Whoever lets in so many has no limit that is of use."""
 
@@ -65,7 +67,7 @@ class Sleeper:
     def left(self) -> str:
         from psycopg.pq import ExecStatus
 
-        if _poll(self._connection, 0.0):
+        if _poll(self._connection, _HANG_UP_S):
             return "the connection still sleeps: whoever waits for it to wake reads and writes again"
         # what is told to end in its sleep comes up once more before it does
         answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)

@@ -68,6 +68,15 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
+# What was delivered, looked at and opened by an ordinary client, which names the wrapping token in the request's body.
+path "sys/wrapping/lookup" {
+  capabilities = ["update"]
+}
+
+path "sys/wrapping/unwrap" {
+  capabilities = ["update"]
+}
+
 # How long a credential lives is the worker's to say. Vault's `default` policy lets everybody renew every lease whose id
 # they know, by either of these paths; a denial in one of a token's policies beats what the others allow.
 path "sys/leases/renew" {
