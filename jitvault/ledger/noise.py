@@ -56,6 +56,9 @@ _GRANTS = select(schema.grants.c.accessor_hmac).where(
 _CREATED = select(_LINE.subject).where(
     _LINE.subject.in_(bindparam("values", expanding=True)), _LINE.kind == Kind.TOKEN_CREATED
 )
+_DELIVERED = select(schema.grants.c.wrapping_hmac).where(
+    schema.grants.c.wrapping_hmac.in_(bindparam("values", expanding=True))
+)
 _LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id.in_(bindparam("values", expanding=True)))
 _REWRAPS = select(func.count()).where(_LINE.kind == Kind.REWRAPPED, _LINE.at > bindparam("since"))
 _OF_ONE = sorted(_REPEATED)
@@ -97,8 +100,16 @@ def _can_be_anybodys(o: Observation) -> bool:
 
 
 def _rewraps_too_many(connection: Connection, lines: Sequence[Observation], stands_for: Collection[str]) -> set[str]:
-    """The rewraps beyond what is kept of an hour; of tasks' wrappings more are kept than of others."""
+    """The rewraps beyond what is kept of an hour; of tasks' wrappings more are kept than of others.
+
+    The rewrap of a wrapping that was delivered is always kept, so that no flood hides who took it. There is one for
+    each, since a rewrap uses its wrapping up.
+    """
     rewraps = [o for o in lines if o.kind is Kind.REWRAPPED]
+    if not rewraps:
+        return set()
+    delivered = set(connection.execute(_DELIVERED, {"values": [o.token for o in rewraps]}).scalars())
+    rewraps = [o for o in rewraps if o.token not in delivered]
     if not rewraps:
         return set()
     there = connection.execute(_REWRAPS, {"since": max(o.at for o in rewraps) - _HOUR}).scalar() or 0

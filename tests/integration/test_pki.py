@@ -160,7 +160,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 def test_the_task_token_can_ask_for_nothing_else(rig: Rig, spec: Spec) -> None:
-    rig.cli.variables = {**rig.cli.variables, "JITVAULT_DENIED_LIMIT": "1000"}
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_DENIED_LIMIT": "400"}
     file = certified(spec)
     held = rig.use(granted(rig, file), read=False)
     url, headers = f"{rig.world.address}/v1/{ISSUE}", {"X-Vault-Token": held.token}

@@ -42,7 +42,7 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.shorten import shorten
 from jitvault.errors import LedgerUnavailable
-from jitvault.ledger import schema
+from jitvault.ledger import noise, schema
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.ledger import Change, LeaseRow
@@ -765,3 +765,16 @@ def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: SqlLedger
         change(ledger, Change("issuing", state=State.ISSUING), task_id)
         change(ledger, Change("moved", state=state, fields=fields), task_id)
     assert ledger.take_due(NOW + timedelta(minutes=1), 9) == ["t-2", "t-1"]
+
+
+def test_no_flood_of_rewraps_hides_that_of_what_was_delivered(
+    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "MOST_REWRAPS", 1)
+    issued(ledger)
+    read(ledger, [created(), unwrapped(), wrapped_read()])
+    chain = [READ, *(f"hmac-r{n}" for n in range(9))]
+    flood = [rewrapped(30 + n, old, new) for n, (old, new) in enumerate(itertools.pairwise(chain))]
+    read(ledger, [*flood, rewrapped(50, WRAPPING, "hmac-thiefs")])
+    kept = lines_of(place, Kind.REWRAPPED)
+    assert kept[-1] == f"{50:064x}" and len(kept) == 5 + 1
