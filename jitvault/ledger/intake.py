@@ -46,6 +46,7 @@ _WRITTEN_SINCE = (
 _STILL_JUDGED = select(_JUDGED.path, _JUDGED.judged_at).where(
     _JUDGED.path.in_(bindparam("paths", expanding=True)), ~_WRITTEN_SINCE
 )
+_NEXT_AUTHOR = select(func.min(_JUDGED.author)).where(_JUDGED.author > bindparam("last"))
 _LAST_GAP = select(func.max(schema.audit_gaps.c.at))
 _STATES = frozenset(state.value for state in State)
 _UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, State.ISSUING)]
@@ -105,8 +106,12 @@ class SqlIntake:
         return Unsettled(new, doubtful)
 
     def judged_authors(self) -> list[str]:
+        found, last = list[str](), ""
         with self._db.read() as connection:
-            return list(connection.execute(select(_JUDGED.author).distinct()).scalars())
+            # one step in the index for each author: `DISTINCT` goes through every judgement
+            while (last := connection.execute(_NEXT_AUTHOR, {"last": last}).scalar() or "") != "":
+                found.append(last)
+        return found
 
     def forget_judged(self, author: str, besides: Collection[str]) -> int:
         with self._db.read() as connection:

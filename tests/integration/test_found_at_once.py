@@ -21,8 +21,8 @@ from jitvault.ledger import schema
 
 Spec = Callable[..., Path]
 STEP_S = 2
-# of these there are as many as there are audit files, tokens of workers and alarms
-_FEW = {"installation", "audit_sources", "audit_gaps", "audit_salts", "worker_sessions", "freezes"}
+# of these there are as many as there are audit files, tokens of workers, alarms and kinds of lines
+_FEW = {"installation", "audit_sources", "audit_gaps", "audit_salts", "worker_sessions", "freezes", "lines_not_kept"}
 MANY = {table.name for table in schema.metadata.sorted_tables} - _FEW
 # what is read in their order, until there is enough: of the tasks those that are not over, and the newest canary
 _SHORT = re.compile(r"SCAN (tasks USING (COVERING )?INDEX ix_tasks_open|canaries USING INDEX ix_canaries_at)$")

@@ -70,7 +70,8 @@ def test_everybody_is_who_they_say(world: World) -> None:
             continue  # reads documents only; not even its own token, but by the default policy
         facts = Tokens(Vault(Connection(world.address), token)).lookup_self()
         assert facts.entity_id == world.entity_ids[name]
-        assert facts.policies == (("jitvault-worker",) if name == "worker" else ("default",))
+        own = {"worker": ("jitvault-worker",), "research-agent": ()}
+        assert facts.policies == own.get(name, ("default",))
 
 
 def test_a_second_init_has_nothing_to_do(world: World, admin: Vault) -> None:

@@ -505,7 +505,7 @@ def test_what_a_sweep_prints_fits_into_80_columns(rig: Rig, spec: Spec) -> None:
     assert f"    bao lease revoke -sync {lease_id}" in said.stdout.splitlines()
     assert "error: the sweep leaves something behind: 2 orphans" in said.stderr
     clean: Result = rig.cli("operator", "sweep", "--fix", code=12)
-    assert "audit_confirmed   1✓ 2✓ 3✓ 4✓ 5✓" in clean.stdout
+    assert "audit_confirmed 1✓ 2✓ 3✓ 4✓ 5✓" in clean.stdout
 
 
 def test_a_sweep_of_many_leases_takes_seconds(rig: Rig) -> None:

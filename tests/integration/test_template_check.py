@@ -511,10 +511,11 @@ def test_checks_that_run_all_the_time_trip_nothing(rig: Rig, spec: Spec) -> None
         for n in range(4):
             file = spec()
             held = rig.use(rig.granted(file), read=n % 2 == 0)
-            if n % 2:
+            wraps = n % 2 == 1
+            if wraps:
                 wrapped_read(rig, held.token)
-            assert rig("operator", "complete", file.stem).json["confirmed"]
-            assert rig.findings(file.stem) == []
+            assert rig("operator", "complete", file.stem, code=12 if wraps else 0).json["confirmed"]
+            assert rig.findings(file.stem) == (["wrapped_lease"] if wraps else [])
     finally:
         stop.set()
         thread.join()
