@@ -7,23 +7,27 @@ are random and are forgotten when the logins are done; what stays are the tokens
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from jitvault import shipped
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
-from jitvault.errors import NotConfirmed
+from jitvault.errors import NotConfirmed, OutcomeUnknown
 from jitvault.provision import approvers, init
 from jitvault.provision.template_check import check_template
 from jitvault.sandbox import authority, target
 from jitvault.sandbox.servers import Servers
 from jitvault.vault.client import Connection, Vault
+
+T = TypeVar("T")
+_TRIES = 5
 
 # Who is in which of jitvault's groups. The data owner answers for templates and has no login.
 MEMBERS = {
@@ -178,13 +182,26 @@ def _create_user(address: str, admin_token: Secret, name: str, password: str) ->
     if name == "worker":
         body |= {"token_policies": "jitvault-worker"}
     admin = Vault(Connection(address), admin_token)
-    admin.write(f"auth/userpass/users/{name}", body)
+    _patiently(lambda: admin.write(f"auth/userpass/users/{name}", body))
     admin.close()
 
 
 def _login(address: str, login: tuple[str, str]) -> Secret:
     name, password = login
     nobody = Vault(Connection(address), None)
-    answer = nobody.write(f"auth/userpass/login/{name}", {"password": password})
+    answer = _patiently(lambda: nobody.write(f"auth/userpass/login/{name}", {"password": password}))
     nobody.close()
     return Secret(answer["auth"]["client_token"])
+
+
+def _patiently(act: Callable[[], T]) -> T:
+    """Do what hashes a password, which on a busy machine can take longer than the server lets a request run.
+
+    Doing it twice does no harm. Raises what the last try raises.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return act()
+        except OutcomeUnknown:
+            continue
+    return act()
