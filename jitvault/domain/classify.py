@@ -18,6 +18,9 @@ from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.shorten import shorten
 
 READING = frozenset({"read", "list", "help"})
+_OF_A_TOKEN = frozenset(
+    {Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.DENIED, Kind.REFUSED}
+)
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
@@ -57,10 +60,8 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
     that UTC cannot hold.
     """
     whole, entry = entry, _shortened(entry)
-    if not _is_here(entry, namespace):
-        return None
     kind, subject = _classify(entry)
-    if kind is None:
+    if kind is None or not (_is_here(entry, namespace) or _is_anywhere(entry, kind)):
         return None
     request = entry.request
     return Observation(
@@ -108,6 +109,14 @@ def _is_here(entry: Entry, namespace: str) -> bool:
     if not there and entry.request.path.startswith(_AUDIT_HASH):
         return True
     return (not there or f"{here}/".startswith(f"{there}/")) and _is_hazard(entry.request)
+
+
+def _is_anywhere(entry: Entry, kind: Kind) -> bool:
+    """Whether the line is about a token itself, which whoever holds it can send to any namespace.
+
+    A wrapping can be opened by a token of another namespace that names it in the body.
+    """
+    return kind in _OF_A_TOKEN or (kind is Kind.LEASE_ISSUED and _is_unwrap(entry))
 
 
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
@@ -192,7 +201,8 @@ def _unwrap(entry: Entry) -> tuple[Kind | None, str]:
     if response.secret and response.secret.lease_id:
         # what a token read in a wrapping shows its lease only when it is unwrapped
         return Kind.LEASE_ISSUED, response.secret.lease_id
-    if entry.request.path == "sys/wrapping/rewrap" and response.wrap_info:
+    if _is_unwrap(entry) and response.wrap_info:
+        # an unwrap whose answer was asked for in a wrapping shows no more than a rewrap, and does the same
         return Kind.REWRAPPED, response.wrap_info.wrapped_accessor
     if entry.request.path == "cubbyhole/response" and entry.response:
         return Kind.CUBBYHOLE_READ, ""

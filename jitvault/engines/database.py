@@ -26,7 +26,8 @@ from jitvault.engines.postgresql_inspection import read_facts
 from jitvault.engines.postgresql_servers import (
     LoginEverywhere,
     address_of,
-    await_replay,
+    has_replayed,
+    is_behind,
     merged,
     servers_of,
     written_until,
@@ -104,8 +105,12 @@ class DatabaseEngine:
         position = written_until(primary) if replicas else ""
 
         def ask(replica: str) -> tuple[str, Mapping[str, Probed]]:
-            await_replay(replica, position)
-            return address_of(replica), self._probe_server(replica, names, look_only=look_only)
+            caught_up = has_replayed(replica, position)
+            # what is open there is ended in any case
+            said = self._probe_server(replica, names, look_only=look_only)
+            if not caught_up:
+                raise is_behind(replica)
+            return address_of(replica), said
 
         # each may wait for a second, and a claim does not last for many of them
         with ThreadPoolExecutor(max_workers=max(1, len(replicas))) as pool:
@@ -120,10 +125,15 @@ class DatabaseEngine:
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:
         prefix = postgresql_names.prefix_for(config["connection"], path.partition("/")[2])
-        # a standby has the same roles, later
-        with probing(servers_of(where)[0]) as target:
-            names = [row[0] for row in target.execute(postgresql_names.LIVING, (prefix,)).fetchall()]
-        return postgresql_names.made_at(names, prefix)
+        primary, *replicas = servers_of(where)
+        position = written_until(primary) if replicas else ""
+        names: set[str] = set()
+        for server in (primary, *replicas):
+            if server != primary and not has_replayed(server, position):
+                raise is_behind(server)
+            with probing(server) as target:
+                names |= {row[0] for row in target.execute(postgresql_names.LIVING, (prefix,)).fetchall()}
+        return postgresql_names.made_at(sorted(names), prefix)
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         for dsn in servers_of(where):

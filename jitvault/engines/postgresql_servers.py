@@ -62,20 +62,31 @@ def written_until(primary: str) -> str:
     return str(row[0]) if row else "0/0"
 
 
-def await_replay(replica: str, position: str) -> None:
-    """Wait for a standby to have read the primary's log up to `position`, for a few seconds at most.
+def has_replayed(replica: str, position: str) -> bool:
+    """Wait a few seconds for a standby to replay the primary's log up to `position`; return whether it did.
 
-    A standby that is not there by then answers for itself: a role that it still has is not refused.
-    Raises NotConfirmed where it cannot be asked.
+    What a standby says before that counts for nothing: it does not know of a login that it will still let in. A login
+    can make it wait, by a lock at the primary and an open transaction at the standby. Raises NotConfirmed where the
+    standby cannot be asked.
     """
     deadline = time.monotonic() + _CAUGHT_UP_S
     with postgresql.probing(replica) as target:
-        while time.monotonic() < deadline:
+        while True:
             row = target.execute(_REPLAYED, (position,)).fetchone()
             # a server that is no standby replays nothing, and answers with NULL
             if row is None or row[0] is not False:
-                return
+                return True
+            if time.monotonic() > deadline:
+                return False
             time.sleep(_PAUSE_S)
+
+
+def is_behind(replica: str) -> NotConfirmed:
+    """Return the error that says that a standby is too far behind to be believed."""
+    return NotConfirmed(
+        f"the standby {address_of(replica)} has not replayed within {_CAUGHT_UP_S:.0f} s what the primary wrote: it may "
+        "still let in a login that it does not know of yet"
+    )
 
 
 def merged(answers: Sequence[tuple[str, Mapping[str, Probed]]]) -> dict[str, Probed]:
@@ -133,5 +144,5 @@ class LoginEverywhere:
 
     def _await(self, dsn: str) -> None:
         """A standby learns late of a login, and of its end."""
-        if dsn != self._servers[0]:
-            await_replay(dsn, written_until(self._servers[0]))
+        if dsn != self._servers[0] and not has_replayed(dsn, written_until(self._servers[0])):
+            raise is_behind(dsn)

@@ -24,9 +24,9 @@ from jitvault.ledger.rows import get, get_observation, observation_values, put_f
 from jitvault.ledger.trail import tokens_for
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
-_ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ})
+_ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 # the kinds that `of_fleet` looks at
-_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
+_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED})
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
 CLAIM = "claim"

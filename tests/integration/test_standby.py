@@ -93,6 +93,25 @@ def test_a_session_on_a_standby_ends_with_its_task(rig: Rig, standby: Standby, s
 
 
 @pytest.mark.usefixtures("named")
+def test_a_standby_that_is_behind_says_nothing_about_a_login_that_it_does_not_know_yet(
+    rig: Rig, standby: Standby, spec: Callable[..., Path]
+) -> None:
+    file = spec()
+    with psycopg.connect(standby.dsn("app"), autocommit=True) as keeper:
+        # a lock at the primary and a transaction here do the same
+        keeper.execute("SELECT pg_wal_replay_pause()")
+        try:
+            login = rig.active(file).login
+            proof = rig("operator", "complete", file.stem, code=6).json
+            assert not proof["confirmed"] and "has not replayed" in proof["unproven_because"]
+        finally:
+            keeper.execute("SELECT pg_wal_replay_resume()")
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    with pytest.raises(psycopg.OperationalError):
+        at(standby, login)
+
+
+@pytest.mark.usefixtures("named")
 def test_a_standby_that_cannot_be_asked_leaves_its_task_unproven(
     rig: Rig, standby: Standby, spec: Callable[..., Path]
 ) -> None:

@@ -181,6 +181,39 @@ def test_a_rewrap_is_an_interception_and_what_it_gave_is_the_tasks_too(rig: Rig,
     assert not rig.is_live(stolen)
 
 
+@pytest.mark.parametrize("jwt", [False, True])
+def test_an_unwrap_whose_answer_is_wrapped_again_is_an_interception(rig: Rig, spec: Spec, jwt: bool) -> None:
+    file = spec()
+    headers = {"X-Vault-Wrap-TTL": "60s", **({"X-Vault-Wrap-Format": "jwt"} if jwt else {})}
+    _, again = ask(rig, "PUT", UNWRAP, wrapping_of(rig.granted(file)), headers=headers, source=THIEF)
+    _, opened = ask(rig, "PUT", UNWRAP, again["wrap_info"]["token"], source=THIEF)
+    stolen = opened["auth"]["client_token"]
+    assert ask(rig, "GET", PREFIX, stolen, source=THIEF)[0] == 200
+    shown = tripped(rig, file.stem, "rewrapped", path=UNWRAP, reason="intercepted")
+    assert [lease["verdict"] for lease in shown["leases"]] == ["target_confirmed"]
+    assert not rig.is_live(stolen)
+
+
+def test_what_is_done_to_a_token_in_another_namespace_is_told_as_well(rig: Rig, spec: Spec) -> None:
+    elsewhere = {"X-Vault-Namespace": "elsewhere"}
+    ask(rig, "PUT", "sys/namespaces/elsewhere", rig.world.admin_token.reveal(), {})
+    try:
+        made = {"policies": ["default"], "ttl": "10m"}
+        _, given = ask(rig, "POST", "auth/token/create", rig.world.admin_token.reveal(), made, headers=elsewhere)
+        theirs = given["auth"]["client_token"]
+        taken, granted = spec(), spec()
+        wrapping = {"token": wrapping_of(rig.granted(taken))}
+        assert ask(rig, "PUT", UNWRAP, theirs, wrapping, headers=elsewhere, source=THIEF)[0] == 200
+        _, refused = ask(rig, "PUT", UNWRAP, wrapping["token"])
+        assert refused["errors"]
+        assert finding_of(rig, taken.stem, path=UNWRAP)["rule"] == "unwrap_refused"
+        held = rig.active(granted)
+        assert ask(rig, "GET", PREFIX, held.token, headers=elsewhere)[0] == 403
+        tripped(rig, granted.stem, "denied", path=PREFIX)
+    finally:
+        ask(rig, "DELETE", "sys/namespaces/elsewhere", rig.world.admin_token.reveal())
+
+
 def test_a_look_at_a_wrapping_is_no_interception(rig: Rig, spec: Spec) -> None:
     file = spec()
     granted = rig.granted(file)

@@ -242,7 +242,8 @@ def test_a_text_just_within_the_bound_is_whole() -> None:
 def test_a_path_is_whole_or_the_line_is_undecodable() -> None:
     # what makes it a hazard can stand anywhere in it
     path = "a" * 2**19 + "/config/x"
-    assert kept(iter([line(auth=None, request={"path": path, "operation": "update"})])).kind is Kind.HAZARD
+    somebody = {"accessor": "hmac-somebody", "policies": ["default"]}
+    assert kept(iter([line(auth=somebody, request={"path": path, "operation": "update"})])).kind is Kind.HAZARD
     with pytest.raises(Undecodable, match="path"):
         skim(iter([line(request={"path": "a" * (MAX_PATH + 1)})]))
 
