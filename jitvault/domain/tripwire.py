@@ -321,10 +321,13 @@ def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
             yield o, f"A token was created at {path_of(o)} from {origin(o)} without an intent in the ledger."
 
 
+_UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
+
+
 def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         # a lease shows a wrapping only where it was unwrapped
-        unwrap = o.kind in (Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED) or (o.kind is Kind.LEASE_ISSUED and o.token)
+        unwrap = o.kind in _UNWRAPS or (o.kind is Kind.LEASE_ISSUED and o.token)
         own = is_one_of(o.remote, fleet.worker_addresses) and not is_within(o.remote, fleet.shared)
         if unwrap and own and done(o):
             yield o, f"Something was unwrapped at {path_of(o)} from {origin(o)}, an address of the worker."

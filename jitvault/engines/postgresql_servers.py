@@ -84,8 +84,8 @@ def has_replayed(replica: str, position: str) -> bool:
 def is_behind(replica: str) -> NotConfirmed:
     """Return the error that says that a standby is too far behind to be believed."""
     return NotConfirmed(
-        f"the standby {address_of(replica)} has not replayed within {_CAUGHT_UP_S:.0f} s what the primary wrote: it may "
-        "still let in a login that it does not know of yet"
+        f"the standby {address_of(replica)} has not replayed within {_CAUGHT_UP_S:.0f} s what the primary wrote: "
+        "it may still let in a login that it does not know of yet"
     )
 
 
