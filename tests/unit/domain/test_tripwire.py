@@ -711,7 +711,7 @@ def by_worker(kind: Kind = Kind.UNWRAPPED, n: float = 1, **how: Any) -> Observat
     return line(kind, n, **{"token": "w-token", "remote": "10.9.9.9", "path": UNWRAP, **how})
 
 
-@pytest.mark.parametrize("kind", [Kind.UNWRAPPED, Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ])
+@pytest.mark.parametrize("kind", [Kind.UNWRAPPED, Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED])
 @pytest.mark.parametrize(
     "remote", ["10.9.9.9", "::ffff:10.9.9.9", "2001:db8:9::1", "2001:0DB8:9:0:0::1", "2001:db8:9::1%eth0"]
 )

@@ -436,6 +436,7 @@ OPENED = [
     opened_read(20, remote="10.1.1.1"),
     opened_read(20, remote="::ffff:10.1.1.1"),
     seen(20, Kind.CUBBYHOLE_READ, actor="", token=WRAPPING, remote="10.1.1.1"),
+    rewrapped(20, WRAPPING, "hmac-again", remote="10.1.1.1"),
 ]
 
 
