@@ -70,7 +70,11 @@ class Sleeper:
         if _poll(self._connection, _HANG_UP_S):
             return "the connection still sleeps: whoever waits for it to wake reads and writes again"
         # what is told to end in its sleep comes up once more before it does
-        answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)
+        try:
+            answer = ExecStatus(self._connection.exec_(b"SELECT 1").status)
+        except postgresql.driver().Error:
+            # there is no connection any more
+            return ""
         return "the connection woke and can be used" if answer is ExecStatus.TUPLES_OK else ""
 
 
