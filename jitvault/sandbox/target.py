@@ -52,7 +52,7 @@ CREATION = (
 # before PostgreSQL 16 nothing forbids a member to SET ROLE
 CREATION_15 = (CREATION[0], """GRANT %s TO "{{name}}";""")
 
-# A revocation has four parts. Each part is committed before the next one begins, so that a later part that fails takes
+# A revocation has five parts. Each part is committed before the next one begins, so that a later part that fails takes
 # nothing back. Each part may meet a role that is gone, and may be run again. The templates' comments give the reasons.
 _LIMITS = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';"
 _EXISTS = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{{name}}')"
@@ -85,16 +85,33 @@ _END_SESSIONS = (
     "IF turn OPERATOR(pg_catalog.=) 20 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
     "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
 )
-_DROP_LOGIN = (
+_DROP_OWNED = (
     f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "
     f"DO $$ BEGIN FOR turn IN 1..3 LOOP EXIT WHEN NOT {_EXISTS}; "
-    """BEGIN GRANT "{{name}}" TO CURRENT_USER; DROP OWNED BY "{{name}}"; """
+    """BEGIN GRANT "{{name}}" TO CURRENT_USER; DROP OWNED BY "{{name}}"; EXIT; """
     "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END; "
-    """BEGIN DROP ROLE IF EXISTS "{{name}}"; EXIT; """
-    "EXCEPTION WHEN internal_error THEN IF turn OPERATOR(pg_catalog.=) 3 THEN RAISE; END IF; END; "
-    "END LOOP; END $$;"
+    "END LOOP; END $$; COMMIT AND CHAIN;"
 )
-REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _DROP_LOGIN)
+# whose transaction holds a lock on the login, as one does that gives it a right; never a revocation of Vault's own
+_HOLDERS = (
+    "PERFORM pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks AS l "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) l.objid "
+    "JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid "
+    "JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) a.usesysid "
+    "WHERE l.locktype OPERATOR(pg_catalog.=) 'object' "
+    "AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass::pg_catalog.oid "
+    "AND r.rolname OPERATOR(pg_catalog.=) '{{name}}' "
+    "AND NOT o.rolsuper AND o.rolname OPERATOR(pg_catalog.<>) CURRENT_USER;"
+)
+_DROP_LOGIN = (
+    f"{_LIMITS} SET LOCAL lock_timeout = '250ms'; "
+    "DO $$ BEGIN FOR turn IN 1..4 LOOP "
+    """BEGIN DROP ROLE IF EXISTS "{{name}}"; EXIT; """
+    "EXCEPTION WHEN internal_error OR lock_not_available THEN "
+    "IF turn OPERATOR(pg_catalog.=) 4 THEN RAISE; END IF; END; "
+    f"PERFORM pg_catalog.pg_stat_clear_snapshot(); {_HOLDERS} END LOOP; END $$;"
+)
+REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _DROP_OWNED, _DROP_LOGIN)
 
 # of Vault's login and of the probe's: what they run finds nothing in a schema that others may write to, and waits for
 # nobody for long

@@ -227,6 +227,32 @@ def test_a_login_that_cannot_be_dropped_cannot_log_in_and_is_not_called_gone(rig
     assert ended(rig, file.stem)["leases"][0]["verdict"] == "target_confirmed"
 
 
+def test_a_lock_on_the_role_of_somebody_else_does_not_keep_that_one(rig: Rig, spec: Spec) -> None:
+    victims, mine = spec(), spec()
+    victim, held = rig.active(victims), rig.active(mine)
+    with closing(rig.connect(held.login)) as session:
+        session.execute("BEGIN")
+        session.execute(f'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "{victim.login["user"]}"')
+        begun = time.monotonic()
+        ended(rig, victims.stem)
+        assert time.monotonic() - begun < 10
+        assert not rig.lease_is_live(victim.lease_id)
+    ended(rig, mine.stem)
+
+
+def test_two_logins_that_give_each_other_rights_do_not_keep_each_other(rig: Rig, spec: Spec) -> None:
+    files = [spec(), spec()]
+    helds = [rig.active(file) for file in files]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(closing(rig.connect(held.login))) for held in helds]
+        for session, other in zip(sessions, reversed(helds), strict=True):
+            (number,) = session.execute("SELECT lo_create(0)").fetchone()
+            session.execute(f'GRANT SELECT ON LARGE OBJECT {number} TO "{other.login["user"]}"')
+    rig("operator", "complete", files[0].stem, code=None)
+    ended(rig, files[1].stem)
+    ended(rig, files[0].stem)
+
+
 # -- making proofs wait -----------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ QUERIES = {
     for name, text in vars(module).items()
     if name.startswith("_") and isinstance(text, str) and "SELECT" in text
 }
-PARTS = dict(zip(("groups", "login", "sessions", "drop"), target.REVOCATION, strict=True))
+PARTS = dict(zip(("groups", "login", "sessions", "owned", "drop"), target.REVOCATION, strict=True))
 # what the grammar itself knows: none of it is looked for in a schema
 KEYWORDS = {"and", "any", "array", "exists", "operator", "select", "when", "not", "in"}
 
@@ -40,4 +40,4 @@ def test_every_part_looks_into_no_schema_of_others_and_waits_for_nobody_for_long
 
 
 def test_every_part_but_the_last_is_committed_by_itself() -> None:
-    assert [part.endswith("COMMIT AND CHAIN;") for part in target.REVOCATION] == [True, True, True, False]
+    assert [part.endswith("COMMIT AND CHAIN;") for part in target.REVOCATION] == [True, True, True, True, False]
