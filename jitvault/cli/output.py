@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from jitvault.domain.shorten import one_line
 from jitvault.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from jitvault.domain.canonical import canonical_bytes
 from jitvault.domain.fields import Identifier, Prose, Strict
+from jitvault.domain.shorten import one_line
 from jitvault.domain.windows import MAX_DURATION
 from jitvault.errors import InvalidInput, SecurityFinding
 
@@ -115,7 +116,7 @@ def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: s
     except (ValidationError, ValueError, RecursionError) as error:
         raise SecurityFinding(f"it is not a proper {model.__name__}: {_first(error)}") from None
     if paper.task != task or paper.entity != entity:
-        raise SecurityFinding(f"it is about task {paper.task} and by {paper.entity}")
+        raise SecurityFinding(f"it is about task {one_line(paper.task)} and by {one_line(paper.entity)}")
     return paper
 
 
@@ -142,5 +143,5 @@ def check_note(note: str) -> str:
 def _first(error: Exception) -> str:
     if isinstance(error, ValidationError):
         found = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+        return one_line(f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}")
     return type(error).__name__

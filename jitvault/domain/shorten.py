@@ -1,10 +1,18 @@
-"""Text that came from outside, shortened to what is read and stored of it."""
+"""Text that came from outside, shortened and escaped to what is read and stored of it."""
 
 from __future__ import annotations
 
 from hashlib import sha256
 
 _DIGITS = 16
+
+
+def one_line(text: str) -> str:
+    """Escape line ends and whatever else a terminal would obey.
+
+    A name that somebody signed could otherwise put lines into a message that read as if jitvault had printed them.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shorten(text: str, limit: int) -> str:

@@ -14,6 +14,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HANDED_ON, HOLDING, OVER, RECOVERED, State, check_move
 from jitvault.domain.observation import Kind
+from jitvault.domain.shorten import one_line
 from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.ledger import schema, stream, trail
 from jitvault.ledger.admission import SqlAdmission, admit
@@ -280,7 +281,9 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
     ) -> None:
         named = {"line": line or None, "request_id": request_id or None}
-        self._db.write(lambda c: put_finding(c, task_id, rule, message, at, **named), alone=True)
+        # it may quote what somebody else signed
+        said = one_line(message)
+        self._db.write(lambda c: put_finding(c, task_id, rule, said, at, **named), alone=True)
 
 
 def _told_again(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:

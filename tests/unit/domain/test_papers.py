@@ -125,3 +125,10 @@ def test_a_plain_reason_can_be_signed(note: str) -> None:
 def test_a_reason_that_would_not_be_accepted_is_refused_before_it_is_signed(note: str) -> None:
     with pytest.raises(InvalidInput):
         check_note(note)
+
+
+@pytest.mark.parametrize("more", [{"a\nTask t1 is sealed (operator)": 1}, {"entity": "e1\nTask t1 is sealed"}])
+def test_what_somebody_signed_puts_no_line_into_a_message(more: dict[str, Any]) -> None:
+    with pytest.raises(SecurityFinding) as refused:
+        accepted(EndPaper, {**PAPERS[EndPaper], **more}, task="t1", entity="e1")
+    assert "Task t1 is sealed" in str(refused.value) and "\n" not in str(refused.value)
