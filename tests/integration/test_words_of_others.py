@@ -24,7 +24,7 @@ def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environment = {name: value for name, value in rig.cli.environment(who).items() if name != "COLUMNS"}
-    command = [str(Path(sys.executable).with_name("jitvault")), *args]
+    command = [sys.executable, "-m", "jitvault", *args]
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm", "NO_COLOR": "1"}
     ):
