@@ -41,6 +41,7 @@ from jitvault.wiring import Wiring
 
 ROLE = "auth/token/create/jitvault-15m"
 PREFIX = "database/creds/app-readonly"
+ENGINE_ROLE = "database/roles/app-readonly"
 
 
 @dataclass
@@ -295,3 +296,16 @@ def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
     ledger = new_place(world.servers.postgres, directory / "own-ledger.db", kind)
     own = {"JITVAULT_LEDGER": address(ledger), "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
     return Rig(world, Cli({**variables, **own}, directory), ledger)
+
+
+@contextlib.contextmanager
+def role_with(rig: Rig, **change: object) -> Iterator[None]:
+    """The engine's role of the reading template, changed while the block lasts."""
+    before = (rig.admin.read(ENGINE_ROLE) or {})["data"]
+    fields = {"db_name", "default_ttl", "max_ttl", "creation_statements", "revocation_statements"}
+    kept = {name: before[name] for name in fields}
+    rig.admin.write(ENGINE_ROLE, {**kept, **change})
+    try:
+        yield
+    finally:
+        rig.admin.write(ENGINE_ROLE, kept)

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import requests
 from commands import Result
-from rig import PREFIX, Rig
+from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
 from jitvault import shipped
 from jitvault.engines.database import DatabaseEngine
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]
 NAME = "postgres-readonly"
 RECORD = f"checks/{NAME}"
-ROLE = "database/roles/app-readonly"
 ASKED = f"an administrator runs `jitvault templates check {NAME}`"
 
 
@@ -61,18 +60,6 @@ def refused(rig: Rig, file: Path) -> str:
     assert error["message"].endswith(ASKED)
     assert rig.task_tokens(file.stem) == []
     return str(error["message"])
-
-
-@contextmanager
-def role_with(rig: Rig, **change: object) -> Iterator[None]:
-    before = (rig.admin.read(ROLE) or {})["data"]
-    fields = {"db_name", "default_ttl", "max_ttl", "creation_statements", "revocation_statements"}
-    kept = {name: before[name] for name in fields}
-    rig.admin.write(ROLE, {**kept, **change})
-    try:
-        yield
-    finally:
-        rig.admin.write(ROLE, kept)
 
 
 @contextmanager
@@ -261,12 +248,12 @@ def test_a_lease_that_can_be_renewed_past_the_template_is_found(rig: Rig) -> Non
 
 
 def test_a_role_that_does_not_exist_cannot_be_checked(rig: Rig) -> None:
-    kept = (rig.admin.read(ROLE) or {})["data"]
-    rig.admin.delete(ROLE)
+    kept = (rig.admin.read(ENGINE_ROLE) or {})["data"]
+    rig.admin.delete(ENGINE_ROLE)
     try:
         rig("admin", "templates", "check", NAME, code=8)
     finally:
-        rig.admin.write(ROLE, {k: v for k, v in kept.items() if v})
+        rig.admin.write(ENGINE_ROLE, {k: v for k, v in kept.items() if v})
 
 
 def test_a_role_that_is_changed_while_it_is_checked_is_no_pass(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from rig import Rig
+from rig import Rig, role_with
 
 from jitvault.engines import postgresql_probe
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 NAME = "postgres-readonly"
-ROLE = "database/roles/app-readonly"
 CONNECTION = "database/config/app"
 
 OLD_CREATION = [
@@ -34,18 +33,6 @@ OLD_REVOCATION = [
 """What shipped before: right against everybody but the holder of the login."""
 UNSET = ("ALTER ROLE vault_manager RESET search_path", "ALTER ROLE vault_manager SET search_path = pg_catalog, pg_temp")
 ANYBODY = ("GRANT CREATE ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-
-
-@contextmanager
-def role_with(rig: Rig, **change: object) -> Iterator[None]:
-    before = (rig.admin.read(ROLE) or {})["data"]
-    fields = {"db_name", "default_ttl", "max_ttl", "creation_statements", "revocation_statements"}
-    kept = {name: before[name] for name in fields}
-    rig.admin.write(ROLE, {**kept, **change})
-    try:
-        yield
-    finally:
-        rig.admin.write(ROLE, kept)
 
 
 @contextmanager
