@@ -41,7 +41,8 @@ def a_token_lives_and_dies(bao: OpenBao, namespace: str | None) -> None:
     assert tokens.lookup_accessor(made.wrapped_accessor, op="2" * 32) is None
 
 
-def test_each_namespace_sees_its_own_tokens_alone(tmp_path: Path) -> None:
+def test_each_namespace_sees_its_own_tokens_alone_and_every_unwrap(tmp_path: Path) -> None:
+    """A wrapping can be opened from any namespace, so no unwrap may be hidden by where it was made."""
     with OpenBao(tmp_path / "bao") as bao:
         root = Vault(Connection(bao.address), Secret(bao.root_token))
         for name in ("team", "other"):
@@ -52,10 +53,11 @@ def test_each_namespace_sees_its_own_tokens_alone(tmp_path: Path) -> None:
         assert [seen[kind] for kind in life] == [1, 1, 1, 1, 1]
         assert kinds(bao.audit_file, "team/") == seen
         for namespace in ("", "other", "tea", "team/below"):
-            assert not set(life) & kinds(bao.audit_file, namespace).keys()
+            assert set(life) & kinds(bao.audit_file, namespace).keys() == {Kind.UNWRAPPED}
         a_token_lives_and_dies(bao, None)
-        assert kinds(bao.audit_file, "team") == seen
-        assert [kinds(bao.audit_file, "")[kind] for kind in life] == [1, 1, 1, 1, 1]
+        here, elsewhere = kinds(bao.audit_file, ""), kinds(bao.audit_file, "team")
+        assert elsewhere - seen == Counter({Kind.UNWRAPPED: 1})
+        assert [here[kind] for kind in life] == [1, 2, 1, 1, 1]
 
 
 def test_a_hazard_above_counts_and_one_beside_does_not(tmp_path: Path) -> None:
