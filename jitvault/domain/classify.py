@@ -30,6 +30,9 @@ _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTAL
 # Nothing but refusals: an error that an engine passes on may speak of permissions, too. Blanks are matched in one place
 # only, so that a run of them is read once.
 _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
+# An engine's framework says so before anything of the engine runs. Some paths take every token or none, and what stands
+# below them may look like a change of the engine.
+_UNSUPPORTED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?unsupported (path|operation))+\s*")
 # How much of a path and of an error the expressions are applied to. Whoever sends requests chooses both; an error that
 # is longer is no plain refusal.
 MAX_PATH = 4096
@@ -235,12 +238,12 @@ _GLOBAL_HAZARDS = re.compile(
 _ISSUER = (
     r"root/?$|root/(generate|rotate|replace)(/|$)|issuer/[^/]+/?$|issuers/(generate|import)/|intermediate/set-signed"
 )
-# what anybody may ask of the ACME server of a role, without a token
+# What anybody may ask of an ACME server, without a token: of a mount's, an issuer's or a role's, whatever these are
+# called. No template's mount has a part `acme` in its name, so that below one this is nothing else.
 _ACME = (
     r"acme/(directory|new-(nonce|account|order|eab)|revoke-cert|key-change|(account|authorization|challenge|order)s?/)"
 )
-_ACME_OF_A_ROLE = re.compile(rf".*/roles/[^/]+/{_ACME}", re.DOTALL)
-_ACME_AT_THE_END = re.compile(rf"/{_ACME}")
+_OF_ACME = re.compile(rf"/{_ACME}")
 _OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)")
 _ENGINE_HAZARDS = re.compile(
     rf"{_OF_AN_ENGINE.pattern}(?!.+/issue/[^/]+$).+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
@@ -293,8 +296,8 @@ def _is_engine_hazard(path: str) -> bool:
     What stands beyond the limit is not looked at, so that a path of that length counts as one wherever it could be.
     """
     if len(path) >= MAX_PATH:
-        return _OF_AN_ENGINE.match(path) is not None and not _ACME_AT_THE_END.search(path[-_PATH_END:])
-    return _ENGINE_HAZARDS.match(path) is not None and not _ACME_OF_A_ROLE.match(path)
+        return _OF_AN_ENGINE.match(path) is not None and not _OF_ACME.search(path[-_PATH_END:])
+    return _ENGINE_HAZARDS.match(path) is not None and not _OF_ACME.search(path)
 
 
 def _denied(entry: Entry) -> bool:
@@ -328,6 +331,8 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["increment_s"] = seconds
     if _denied(entry):
         detail["denied"] = True
+    if kind is Kind.HAZARD and _UNSUPPORTED.fullmatch(entry.error):
+        detail["unsupported"] = True
     if response.warnings:
         detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:

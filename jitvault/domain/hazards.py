@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from jitvault.domain.evidence import Point, Trail
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.traces import Credential, is_below, prefix_of
 
 
+def may_have_been_done(lines: Sequence[Observation]) -> Iterator[Observation]:
+    """The lines of such acts, without those of requests that the engine does not know.
+
+    What has no answer may have been done. That there is no such path or operation stands in the answer alone.
+    """
+    acts = [o for o in lines if o.kind is Kind.HAZARD]
+    unsupported = {o.request_id for o in acts if o.closing and "unsupported" in o.detail}
+    return (o for o in acts if o.request_id not in unsupported)
+
+
 def hazards(credential: Credential, trail: Trail, issue: Point, last: Point) -> Iterator[Observation]:
     """The acts from issue to look-up that can have made its revocation look done."""
-    for each in trail.observations:
+    for each in may_have_been_done(trail.observations):
         here, token = Point(each.place, each.at), credential.kind == "token"
-        between = each.kind is Kind.HAZARD and not here.before(issue) and not last.before(here)
+        between = not here.before(issue) and not last.before(here)
         if between and touches(each.path, credential.mount, credential.lease_path, token=token):
             yield each
 

@@ -19,7 +19,7 @@ from datetime import datetime
 
 from jitvault.domain.confirmation import Check
 from jitvault.domain.evidence import Canary, Trail, canary_after, canary_before, done, follows, shown, stretch
-from jitvault.domain.hazards import touches
+from jitvault.domain.hazards import may_have_been_done, touches
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 
@@ -111,8 +111,8 @@ def _revocation(
 def _nothing_between(orphan: Orphan, trail: Trail, seen: Observation | None, gone: Observation | None) -> Check:
     if seen is None or gone is None:
         return Check(4, ok=False, evidence="the interval from look-up to look-up is not known")
-    for hazard in trail.observations:
-        between = hazard.kind is Kind.HAZARD and follows(hazard, seen) and follows(gone, hazard)
+    for hazard in may_have_been_done(trail.observations):
+        between = follows(hazard, seen) and follows(gone, hazard)
         if between and touches(hazard.path, orphan.mount, orphan.lease_id, token=orphan.kind == "token"):
             return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
     return Check(4, ok=True, evidence=f"none from {seen.at.isoformat()} to {gone.at.isoformat()}")

@@ -194,6 +194,9 @@ class TemplateBody(Strict):
         return None
 
     def _wrong_paths(self) -> str | None:
+        if "acme" in self.mount.split("/"):
+            # what anybody may ask of an ACME server could not be told from a change of the engine
+            return "expected a mount without a part that is called acme"
         # Two harmless parts can make `..` together, or a choice be the whole first segment.
         for with_ in self.combinations():
             path = self.fill(with_)

@@ -409,6 +409,29 @@ def test_a_tidy_of_certificates_takes_only_what_has_expired(rig: Rig, spec: Spec
     assert on_the_crl(rig, certificate_of(held))
 
 
+ASKED_BY_ANYBODY = (
+    "pki/ocsp/roles/service",
+    "pki/cert/config",
+    f"pki/cert/{'a' * 5000}",
+    "pki/issuer/roles/json",
+    "pki/issuer/config/acme/new-nonce",
+    "pki/issuer/roles/acme/new-order",
+    "pki/acme/challenge/config/x",
+)
+
+
+def test_what_everybody_may_ask_of_the_engine_keeps_no_certificate_from_being_proven(rig: Rig, spec: Spec) -> None:
+    """Some paths of the engine take any token, and below them what looks like its configuration is none."""
+    file = certified(spec)
+    active(rig, file)
+    stranger = rig.admin.write("auth/token/create", {"policies": ["default"]})["auth"]["client_token"]
+    for path in ASKED_BY_ANYBODY:
+        url, headers = f"{rig.world.address}/v1/{path}", {"X-Vault-Token": stranger}
+        assert requests.post(url, headers=headers, json={}, timeout=10).status_code in (404, 405), path
+        assert requests.head(url, headers=headers, timeout=10).status_code in (200, 404, 405), path
+    complete(rig, file.stem, code=0)
+
+
 # the last ones: afterwards the mount has no issuer that makes anything
 
 GONE = {

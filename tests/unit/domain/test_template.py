@@ -118,6 +118,7 @@ def test_shipped_templates_have_their_tiers() -> None:
         ({"mount": "Sys"}, "spec.mount: expected"),
         ({"mount": "a" * 129}, "spec.mount: expected"),
         ({"mount": "{database}"}, "spec.mount: expected"),
+        ({"mount": "a/acme/database"}, "spec: expected a mount without a part that is called acme"),
         ({"path": "sys/{database}-{right}"}, "spec.path: expected"),
         ({"path": "auth/{database}-{right}"}, "spec.path: expected"),
         ({"path": "/creds/{database}-{right}"}, "spec.path: expected"),
