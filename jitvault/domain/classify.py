@@ -14,6 +14,7 @@ from msgspec import structs
 
 from jitvault.domain.access import ACCESS_POLICY, WORKER_POLICY
 from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
+from jitvault.domain.intent import asked
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.shorten import shorten
 
@@ -339,6 +340,8 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         detail |= _for_recovery(entry)
+    if kind is Kind.TOKEN_CREATED:
+        detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
 
 

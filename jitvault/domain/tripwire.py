@@ -16,7 +16,8 @@ On one task's lines (`of_task`):
 
 On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
 
-- `unknown_token`: a token was made through our roles without an intent of ours or not by our worker;
+- `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
+  our worker;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
 
 What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
@@ -30,6 +31,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from jitvault.domain.address import is_one_of, is_within
+from jitvault.domain.intent import Intent, mismatch
 from jitvault.domain.linking import owner
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.trip import (
@@ -85,16 +87,18 @@ def of_fleet(
     lines: Sequence[Observation],
     *,
     sessions: frozenset[str],
-    intents: frozenset[str],
+    intents: Mapping[str, Intent],
+    used_again: frozenset[str],
     worker_addresses: frozenset[str],
     shared: Sequence[str],
 ) -> list[Trip]:
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
-    `sessions` are the accessor HMACs of the worker's own tokens, `intents` the operation ids under which it meant to
-    create tokens, `shared` the CIDRs that the worker's hosts share with agents.
+    `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
+    `used_again` the ids under which more than one token was made, `shared` the CIDRs that the worker's hosts share with
+    agents.
     """
-    fleet = _Fleet(in_order(lines), sessions, intents, worker_addresses, tuple(shared))
+    fleet = _Fleet(in_order(lines), sessions, intents, used_again, worker_addresses, tuple(shared))
     return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
 
 
@@ -151,7 +155,8 @@ class _Case:
 class _Fleet:
     lines: Sequence[Observation]
     sessions: frozenset[str]
-    intents: frozenset[str]
+    intents: Mapping[str, Intent]
+    used_again: frozenset[str]
     worker_addresses: frozenset[str]
     shared: tuple[str, ...]
 
@@ -313,12 +318,20 @@ RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
 
 def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
-        if o.kind is not Kind.TOKEN_CREATED or not done(o):
-            continue
-        if o.actor not in fleet.sessions:
-            yield o, f"A token was created at {path_of(o)} from {origin(o)}, and not by a session of the worker."
-        elif o.op not in fleet.intents:
-            yield o, f"A token was created at {path_of(o)} from {origin(o)} without an intent in the ledger."
+        if o.kind is Kind.TOKEN_CREATED and done(o) and (wrong := _not_meant(fleet, o)):
+            yield o, f"A token was created at {path_of(o)} from {origin(o)}, {wrong}."
+
+
+def _not_meant(fleet: _Fleet, o: Observation) -> str:
+    """Return why nobody meant to create a token, as the end of a sentence; "" where the worker did."""
+    if o.actor not in fleet.sessions:
+        return "and not by a session of the worker"
+    intent = fleet.intents.get(o.op)
+    if intent is None:
+        return "without an intent in the ledger"
+    if o.op in fleet.used_again:
+        return "under an intent that another token was made for"
+    return mismatch(intent, o)
 
 
 _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func,
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind, Place
 from jitvault.errors import WrongState
-from jitvault.ledger import canaries, noise, schema, stream
+from jitvault.ledger import alarms, canaries, noise, schema, stream
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
@@ -188,6 +188,9 @@ class SqlRecord:
         return self._db.write(unit, alone=True)
 
     # -- freezes ---------------------------------------------------------------------------------------
+
+    def alarm(self, op_id: str, at: datetime) -> None:
+        self._db.write(lambda c: alarms.raise_for_operation(c, op_id, at))
 
     def freeze(self) -> Freeze | None:
         with self._db.read() as connection:

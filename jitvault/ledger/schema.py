@@ -178,6 +178,8 @@ grants = Table(
     Column("dead_at", UtcTime),
     # the HMAC of the wrapping token that was delivered: a line that names it is known without the one that made it
     Column("wrapping_hmac", String(80), index=True),
+    # what the create's request says, each word with its HMAC: a line that says something else is not ours
+    Column("asked", JSON(none_as_null=True)),
     _one_of("verdict", Verdict),
     UniqueConstraint("task_id", "attempt"),
     Index("ix_grants_create_op", "create_op"),

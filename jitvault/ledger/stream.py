@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 
 from jitvault.domain.evidence import done
 from jitvault.domain.intake import wanted
@@ -15,20 +15,13 @@ from jitvault.domain.lifecycle import HELD, State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.rounds import AFTER_SEAL
-from jitvault.domain.tripwire import of_fleet
-from jitvault.ledger import noise, schema
+from jitvault.ledger import alarms, noise, schema
 from jitvault.ledger.change import write_change
-from jitvault.ledger.dialect import upsert
-from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
 from jitvault.ledger.trail import tokens_for
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
-# the kinds that `of_fleet` looks at
-_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED})
-# addresses are given to others: where a worker acted from long ago says nothing about it now
-_ADDRESS_LIFE = timedelta(days=1)
 CLAIM = "claim"
 """Of a document about a task, in the line's detail: the newest claim of that task when the line was entered."""
 
@@ -53,25 +46,10 @@ _SETTLE = (
     .values(state=OpState.SETTLED)
 )
 _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")).with_for_update(key_share=True)
-_INTENTS = select(schema.grants.c.create_op).where(schema.grants.c.create_op.in_(_OPS))
 _LEASES = select(schema.leases.c.lease_id, schema.grants).join_from(
     schema.leases, schema.grants, schema.leases.c.grant_id == schema.grants.c.grant_id
 )
 _OF_LEASES = _LEASES.where(schema.leases.c.lease_id.in_(bindparam("leases", expanding=True)))
-_LATELY = select(schema.worker_sessions.c.remote).where(
-    schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
-)
-# the operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the audit
-# log can send it again
-_USED_AGAIN = (
-    select(_LINE.op)
-    .where(
-        (_LINE.kind == Kind.TOKEN_CREATED) & _LINE.closing & ~_LINE.failed,
-        _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)),
-    )
-    .group_by(_LINE.op)
-    .having(func.count(_LINE.request_id.distinct()) > 1)
-)
 
 
 def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
@@ -88,7 +66,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     _settle_operations(connection, new, sessions)
     # what others unwrap on the worker's host is theirs
     ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
-    _alarm(connection, ours, sessions, at, shared)
+    alarms.raise_for(connection, ours, sessions, at, shared)
     earlier = _waiting(connection, new)
     lines = [*new, *earlier]
     renewed = _renewed_leases(connection, (o for o in new if o.actor not in sessions))
@@ -127,31 +105,6 @@ def _settle_operations(connection: Connection, new: Iterable[Observation], sessi
     ops = {o.op for o in new if o.op and o.closing and o.actor in sessions}
     if ops:
         connection.execute(_SETTLE, {"ops": list(ops)})
-
-
-def _alarm(
-    connection: Connection, new: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
-) -> None:
-    """Freeze everything where a line shows that the worker's identity is stolen."""
-    new = [o for o in new if o.kind in _TELLING]
-    if new and (recovered := newest(connection)) is not None:
-        # a ledger that was lost has none of the intents of before
-        new = [o for o in new if o.at >= recovered]
-    if not new:
-        return
-    created = {"ops": [o.op for o in new if o.kind is Kind.TOKEN_CREATED]}
-    trips = of_fleet(
-        new,
-        sessions=sessions,
-        intents=frozenset(connection.execute(_INTENTS, created).scalars())
-        - frozenset(connection.execute(_USED_AGAIN, {**created, "sessions": list(sessions)}).scalars()),
-        worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
-        shared=shared,
-    )
-    for trip in trips:
-        put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
-        values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
-        connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
 
 
 def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:

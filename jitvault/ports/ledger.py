@@ -34,6 +34,10 @@ class OpState(StrEnum):
     ABANDONED = "abandoned"
 
 
+ENDED_UNSEEN = "ended unseen"
+"""The answer of a create of which no line and no answer came, and whose token was found in a list and ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskRow:
     """`ends_at` is the deadline of a task that was issued; `due_at` is when it has to be looked at next."""
@@ -106,7 +110,7 @@ class GrantRow:
     a credential may live without a renewal, `step_s` how long the token is given at a time; `rolling` says that both it
     and its leases have to be renewed to live until the deadline, and `renew_at` when: None where it reaches it.
     `expires_at` is never before its end, by Vault's clock. `wrapping_hmac` is the HMAC of the wrapping token that is
-    delivered.
+    delivered, `asked` what the create's request says (`jitvault.domain.intent.Intent.words`).
     """
 
     grant_id: str
@@ -132,6 +136,7 @@ class GrantRow:
     verdict: Verdict
     dead_at: datetime | None
     wrapping_hmac: str | None = None
+    asked: dict[str, dict[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,10 @@ class Record(Protocol):
         """
         ...
 
+    def alarm(self, op_id: str, at: datetime) -> None:
+        """Freeze everything where a token was made under a create that Vault refused, or that was given up."""
+        ...
+
     def freeze(self) -> Freeze | None:
         """The oldest freeze that was not lifted."""
         ...

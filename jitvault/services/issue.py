@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
+from jitvault.domain.intent import ttl_word
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.lifetime import least, next_look, renew_at, rolls
 from jitvault.domain.policy import Obligations
@@ -109,7 +110,15 @@ def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms
         settled=False,
         verdict=Verdict.NEVER_ISSUED,
         dead_at=None,
+        asked=_words(worker, revision, step_s),
     )
+
+
+def _words(worker: Worker, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
+    """Return each word of the request that Vault goes by, with its HMAC: its line is held against them."""
+    policies, ttl = sorted({entry["policy"] for entry in revision.access}), ttl_word(step_s)
+    hashed = worker.hasher.hash
+    return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
 
 
 def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:

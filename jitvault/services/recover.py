@@ -15,7 +15,7 @@ from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import OutcomeUnknown
-from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, TaskFile
+from jitvault.ports.ledger import ENDED_UNSEEN, Change, GrantRow, OperationRow, OpState, TaskFile
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
 from jitvault.services.evidence import gather
@@ -56,6 +56,9 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     newest = canary(worker)
     lines = _lines_of(worker.ledger.trail(file), operation)
     created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
+    if created is not None and operation.state is OpState.ABANDONED:
+        # Vault refused ours, so somebody else used its id meanwhile
+        worker.ledger.alarm(operation.op_id, worker.now())
     if created is not None:
         expires_at = created.at + timedelta(seconds=grant.step_s)
         named = replace(grant, accessor_hmac=created.subject, verdict=Verdict.LIVE, expires_at=expires_at)
@@ -82,7 +85,7 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     grant = replace(grant, verdict=Verdict.NEVER_ISSUED)
     if unseen:
         grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now())
-    never = replace(operation, state=OpState.ABANDONED, answer="ended unseen" if unseen else "never sent")
+    never = replace(operation, state=OpState.ABANDONED, answer=ENDED_UNSEEN if unseen else "never sent")
     waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset, "ended": unseen}
     worker.ledger.apply(
         file.task.task_id, Change("never_created", waited, rows=(grant, never)), claim=claim, at=worker.now()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from jitvault.domain.intent import ttl_word
 from jitvault.domain.secret import Secret
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ports.vault import TokenFacts, WrappedToken
@@ -34,7 +35,7 @@ class Tokens:
         """
         answer = self._vault.write(
             f"auth/token/create/{role}",
-            {"policies": list(policies), "meta": dict(meta), "ttl": f"{ttl_s}s"},
+            {"policies": list(policies), "meta": dict(meta), "ttl": ttl_word(ttl_s)},
             op=op,
             wrap_ttl_s=wrap_ttl_s,
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hands import AGENT, THIEF, ask, audit_lines
+from mortal import Mortal
 from rig import PREFIX, ROLE, Rig
 
 Spec = Callable[..., Path]
@@ -194,3 +196,34 @@ def test_a_second_token_under_an_intent_that_was_used_freezes_everything(rig: Ri
     assert create(rig, worker_token(rig), policy_of(rig, file.stem), op=grant.create_op)[0] == 200
     rig("operator", "audit", "status", code=12)
     assert "created" in freeze_of(rig, "unknown_token", path=ROLE)
+
+
+def test_a_token_under_an_intent_that_was_given_up_freezes_everything(rig: Rig, spec: Spec) -> None:
+    """A create that Vault refused leaves an operation id that was never used: it is no leave to make a token later."""
+    file, admin = spec(), rig.world.admin_token.reveal()
+    role, none = ROLE.replace("create", "roles"), {"allowed_policies": ["none"], "allowed_policies_glob": ""}
+    _, before = ask(rig, "GET", role, admin)
+    assert ask(rig, "PUT", role, admin, {**before["data"], **none})[0] == 200
+    rig("operator", "grant", file, code=10)
+    assert ask(rig, "PUT", role, admin, before["data"])[0] == 200
+    grant = rig.file(file.stem).grants[-1]
+    assert create(rig, worker_token(rig), policy_of(rig, file.stem), op=grant.create_op)[0] == 200
+    rig("operator", "audit", "status", code=12)
+    assert "whose intent was given up" in freeze_of(rig, "unknown_token", path=ROLE)
+
+
+def test_an_intent_of_a_process_that_died_is_no_leave_to_make_another_token(
+    rig: Rig, spec: Spec, mortal: Mortal
+) -> None:
+    """Its operation id was never sent, so nobody has used it; whoever has the ledger can read it there."""
+    # the first one on a ledger does more
+    _, names = (mortal(rig, "grant", str(spec()), point=0)["points"] for _ in range(2))
+    file = spec()
+    point = names.index(f"/v1/{ROLE}") + 1
+    assert mortal(rig, "grant", str(file), point=point)["signal"] == signal.SIGKILL
+    (grant,) = rig.file(file.stem).grants
+    longer = ROLE.replace("15m", "8h")
+    policy = policy_of(rig, file.stem)
+    assert create(rig, worker_token(rig), policy, path=longer, op=grant.create_op)[0] == 200
+    rig("operator", "audit", "status", code=12)
+    assert "whose intent names the role jitvault-15m" in freeze_of(rig, "unknown_token", path=longer)

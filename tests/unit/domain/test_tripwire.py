@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jitvault.domain.intent import LIFE, Intent
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.trip import FREEZING, INTERCEPTIONS, Bounds, Rule, Trip
@@ -670,18 +671,66 @@ def test_a_renewal_by_anybody_but_the_worker_trips() -> None:
 ADDRESSES = frozenset({"10.9.9.9", "2001:db8:9::1"})
 
 
+WORDS = {"policies": {"p": "hmac-p", "q": "hmac-q"}, "ttl": {"120s": "hmac-120s"}}
+INTENT = Intent("jitvault-15m", 60, words=WORDS, accessor=None, given_up=False, sent_at=START)
+ASKED = {"policies": ["hmac-q", "hmac-p"], "ttl": "hmac-120s", "wrap_ttl_s": 60, "also": []}
+
+
 def fleet(*lines: Observation, **how: Any) -> list[Trip]:
-    known = {"sessions": frozenset({WORKER}), "intents": frozenset({"op-1"})}
+    known = {"sessions": frozenset({WORKER}), "intents": {"op-1": INTENT}, "used_again": frozenset()}
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
 
 
 def created(n: float = 1, **how: Any) -> Observation:
     how = {"subject": TOKEN, "actor": WORKER, "op": "op-1", "path": "auth/token/create/jitvault-15m", **how}
-    return line(Kind.TOKEN_CREATED, n, **how)
+    return line(Kind.TOKEN_CREATED, n, **{"detail": {"asked": ASKED}, **how})
 
 
 def test_a_token_that_the_worker_meant_to_make_is_known() -> None:
     assert fleet(created()) == []
+    in_plain = {"policies": ["p", "hmac-q"], "ttl": "120s", "wrap_ttl_s": 60, "also": []}
+    assert fleet(created(detail={"asked": in_plain})) == []
+    for meant in (replace(INTENT, accessor=TOKEN), replace(INTENT, accessor=TOKEN, given_up=True, sent_at=None)):
+        assert fleet(created(), intents={"op-1": meant}) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"policies": ["hmac-p"]}, "other policies"),
+        ({"policies": ["hmac-p", "hmac-q", "hmac-q"]}, "other policies"),
+        ({"policies": ["hmac-p", "hmac-other"]}, "other policies"),
+        ({"policies": ["None"]}, "other policies"),
+        ({"ttl": "hmac-8h"}, "another TTL"),
+        ({"ttl": "8h"}, "another TTL"),
+        ({"wrap_ttl_s": 600}, "a wrapping that lives longer"),
+        ({"also": ["period"]}, "period, which its intent does not have"),
+    ],
+    ids=str,
+)
+def test_a_token_with_other_terms_than_its_intent_freezes_everything(how: dict[str, Any], says: str) -> None:
+    (trip,) = fleet(created(detail={"asked": {**ASKED, **how}}))
+    assert (trip.rule, says in trip.message) == (Rule.UNKNOWN_TOKEN, True)
+    # of what an older version meant only the rest is known
+    unknown = {"op-1": replace(INTENT, words=None)}
+    assert fleet(created(detail={"asked": {**ASKED, **how}}), intents=unknown) == []
+
+
+@pytest.mark.parametrize(
+    ("intent", "says"),
+    [
+        ({"accessor": "hmac-other"}, "the operation id of another token"),
+        ({"given_up": True}, "whose intent was given up"),
+        ({"role": "jitvault-8h"}, "whose intent names the role jitvault-8h"),
+        ({"sent_at": START - LIFE}, "long before or after"),
+        ({"sent_at": START + LIFE + timedelta(seconds=2)}, "long before or after"),
+    ],
+    ids=str,
+)
+def test_an_intent_is_for_one_token_at_its_time(intent: dict[str, Any], says: str) -> None:
+    (trip,) = fleet(created(), intents={"op-1": replace(INTENT, **intent)})
+    assert (trip.rule, says in trip.message) == (Rule.UNKNOWN_TOKEN, True)
+    assert len(fleet(created(), used_again=frozenset({"op-1"}))) == 1
 
 
 @pytest.mark.parametrize(
@@ -704,7 +753,7 @@ def test_any_other_token_through_our_roles_freezes_everything(how: dict[str, str
 
 
 def test_nothing_is_known_without_sessions_or_intents() -> None:
-    assert len(fleet(created(), sessions=frozenset())) == len(fleet(created(), intents=frozenset())) == 1
+    assert len(fleet(created(), sessions=frozenset())) == len(fleet(created(), intents={})) == 1
 
 
 def by_worker(kind: Kind = Kind.UNWRAPPED, n: float = 1, **how: Any) -> Observation:

@@ -26,6 +26,7 @@ from builders import (
     issued,
     leases_of,
     make,
+    operation,
     read,
     refuse_events,
     seen,
@@ -45,7 +46,7 @@ from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import noise, schema
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change, LeaseRow
+from jitvault.ports.ledger import ENDED_UNSEEN, Change, LeaseRow, OpState
 
 # -- lines and tasks --------------------------------------------------------------------------------------
 
@@ -407,6 +408,43 @@ def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
     assert "10.9.9.9" in frozen.reason
     # it is nobody's task's
     assert file_of(ledger).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "answer", "alarming"),
+    [
+        (OpState.INTENDED, None, False),
+        (OpState.UNKNOWN, "timed out", False),
+        (OpState.ABANDONED, "never sent", True),
+        (OpState.ABANDONED, ENDED_UNSEEN, False),
+    ],
+    ids=str,
+)
+def test_a_create_that_nobody_was_answered_is_an_alarm_once_it_was_given_up(
+    ledger: SqlLedger, place: LedgerPlace, state: OpState, answer: str | None, alarming: bool
+) -> None:
+    make(ledger)
+    create = operation("op-t-1-1", state, kind="create_token", answer=answer)
+    change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
+    ledger.session(WORKER, NOW)
+    read(ledger, [created()])
+    assert bool(alarms(place)) is alarming
+
+
+def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(
+    ledger: SqlLedger, place: LedgerPlace
+) -> None:
+    make(ledger)
+    create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
+    change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
+    ledger.session(WORKER, NOW)
+    read(ledger, [created(9, actor="hmac-somebody"), created()])
+    assert [rule for _, rule, *_ in alarms(place)] == ["unknown_token"]
+    change(ledger, Change("refused", rows=(replace(create, state=OpState.ABANDONED, answer="429"),)))
+    for _ in range(2):
+        ledger.alarm("op-t-1-1", NOW)
+        ledger.alarm("op-other", NOW)
+    assert [line for *_, line, _ in alarms(place)] == [created(9).line, created().line]
 
 
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)

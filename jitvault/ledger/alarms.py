@@ -1,0 +1,104 @@
+"""Freeze everything where a line shows that the worker's identity is stolen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
+
+from jitvault.domain.intent import Intent
+from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.tripwire import of_fleet
+from jitvault.ledger import schema
+from jitvault.ledger.dialect import upsert
+from jitvault.ledger.recovery import newest
+from jitvault.ledger.rows import get_observation, put_finding
+from jitvault.ports.ledger import ENDED_UNSEEN, OpState
+
+# the kinds that `of_fleet` looks at
+_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED})
+# addresses are given to others: where a worker acted from long ago says nothing about it now
+_ADDRESS_LIFE = timedelta(days=1)
+
+_LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
+_OPS: BindParameter[str] = bindparam("ops", expanding=True)
+_INTENTS = (
+    select(
+        _GRANT.create_op,
+        _GRANT.role,
+        _GRANT.wrap_ttl_s,
+        _GRANT.asked,
+        _GRANT.accessor_hmac,
+        _GRANT.settled,
+        _OPERATION.state,
+        _OPERATION.answer,
+        _OPERATION.sent_at,
+    )
+    .join_from(schema.grants, schema.operations, _OPERATION.op_id == _GRANT.create_op, isouter=True)
+    .where(_GRANT.create_op.in_(_OPS))
+)
+_LATELY = select(schema.worker_sessions.c.remote).where(
+    schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
+)
+_MADE = and_(_LINE.kind == Kind.TOKEN_CREATED, _LINE.closing, ~_LINE.failed)
+# the operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the audit
+# log can send it again
+_USED_AGAIN = (
+    select(_LINE.op)
+    .where(_MADE, _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)))
+    .group_by(_LINE.op)
+    .having(func.count(_LINE.request_id.distinct()) > 1)
+)
+
+
+def raise_for(
+    connection: Connection, lines: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
+) -> None:
+    """Enter a finding and a freeze for each line that shows what only a thief does.
+
+    `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that agents have in common with
+    them.
+    """
+    lines = [o for o in lines if o.kind in _TELLING]
+    if lines and (recovered := newest(connection)) is not None:
+        # a ledger that was lost has none of the intents of before
+        lines = [o for o in lines if o.at >= recovered]
+    if not lines:
+        return
+    created = {"ops": [o.op for o in lines if o.kind is Kind.TOKEN_CREATED]}
+    trips = of_fleet(
+        lines,
+        sessions=sessions,
+        intents=_intents(connection, created["ops"]),
+        used_again=frozenset(connection.execute(_USED_AGAIN, {**created, "sessions": list(sessions)}).scalars()),
+        worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
+        shared=shared,
+    )
+    for trip in trips:
+        put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
+        values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
+        connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
+
+
+def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> None:
+    """Look once more at the lines of a create whose intent was given up after they were read."""
+    rows = connection.execute(select(schema.observations).where(_MADE, _LINE.op == op_id)).mappings()
+    sessions = frozenset(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
+    raise_for(connection, [o for row in rows if (o := get_observation(row)).actor in sessions], sessions, at, ())
+
+
+def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
+    """Return what was meant under each operation id that is known."""
+    return {
+        row.create_op: Intent(
+            role=row.role,
+            wrap_ttl_s=row.wrap_ttl_s,
+            words=row.asked,
+            accessor=row.accessor_hmac,
+            # of what was ended without a line its line can come later, from another node's file
+            given_up=row.settled or (row.state == OpState.ABANDONED and row.answer != ENDED_UNSEEN),
+            sent_at=row.sent_at,
+        )
+        for row in connection.execute(_INTENTS, {"ops": ops})
+    }
