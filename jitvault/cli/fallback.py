@@ -98,12 +98,12 @@ def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | Non
     if document is not None:
         why = document["error"]
         return NotFound(f"there is no task {task_id}: its request was refused: {why['message']}", hint=why["hint"])
-    if (asked := _asked(wiring, task_id)) is not None:
+    if (asked := asked_at(wiring, task_id)) is not None:
         from jitvault.cli.output import readable
 
         return NotFound(
             f"there is no task {task_id} yet: no worker has taken your request of {readable(asked.isoformat())} in",
-            hint="Is a worker running?",
+            hint=f"Is a worker running? `jitvault cancel {task_id}` withdraws the request.",
         )
     return NotFound(
         f"there is no task {task_id} in Vault",
@@ -112,7 +112,7 @@ def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | Non
     )
 
 
-def _asked(wiring: Wiring, task_id: str) -> datetime | None:
+def asked_at(wiring: Wiring, task_id: str) -> datetime | None:
     """When the caller asked for the task, if they did and it can still begin something: whoever may not ask has not.
 
     What was published of an older request may have been removed.

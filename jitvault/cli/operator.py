@@ -99,22 +99,33 @@ def cancel(
     task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
 ) -> None:
     """Withdraw a task that has not been granted."""
-    from jitvault.cli import render, session
-    from jitvault.errors import WrongState
+    from jitvault.cli import fallback, render, session
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
-    document = session.known(wiring, task)
-    if document["state"] in ("denied", "lapsed"):
-        hint = "It can be granted only as a new revision, which --revise submits."
-        raise WrongState(f"task {task} is {document['state']}: there is nothing to withdraw", hint=hint)
-    if document["state"] not in {"cancelled", *session.BEFORE}:
-        raise WrongState(f"task {task} is {document['state']}", hint=f"End it with `jitvault revoke {task}`.")
-    if document["state"] != "cancelled":
+    document = session.published(wiring, task)
+    # a request that no worker has taken in would be granted by the first one that does
+    if document is not None or fallback.asked_at(wiring, task) is None:
+        document = session.known(wiring, task)
+        _check_withdrawable(document)
+    if document is None or document["state"] != "cancelled":
         with session.signing(f"cancel task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
     render.decided(document, as_json=json_)
+
+
+def _check_withdrawable(document: Published) -> None:
+    """Raise WrongState for what is granted or over."""
+    from jitvault.cli import session
+    from jitvault.errors import WrongState
+
+    task, state = document["task_id"], document["state"]
+    if state in ("denied", "lapsed"):
+        hint = "It can be granted only as a new revision, which --revise submits."
+        raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
+    if state not in {"cancelled", *session.BEFORE}:
+        raise WrongState(f"task {task} is {state}", hint=f"End it with `jitvault revoke {task}`.")
 
 
 def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:

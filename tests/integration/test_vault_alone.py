@@ -76,7 +76,7 @@ def test_without_a_worker_a_request_waits_and_its_author_is_told_so(alone: Alone
     alone("operator", "submit", file, "--wait", "0", code=13)
     told = alone("operator", "status", file.stem, "--json", code=9).error
     assert f"there is no task {file.stem} yet: no worker has taken your request of " in told["message"]
-    assert told["hint"] == "Is a worker running?"
+    assert told["hint"] == f"Is a worker running? `jitvault cancel {file.stem}` withdraws the request."
     others = alone("auditor", "status", file.stem, "--json", code=9).error
     assert others["message"] == f"there is no task {file.stem} in Vault"
 
