@@ -6,6 +6,7 @@ attempt that may have made a token and did not surely deliver it is ended and pr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,7 +17,7 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.lifetime import least, next_look, renew_at, rolls
 from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision, Terms, terms
-from jitvault.errors import SecurityFinding, WrongState
+from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import Change, GrantRow, TaskFile
 from jitvault.ports.vault import TokenFacts, WrappedToken
@@ -76,7 +77,11 @@ def issue(
         },
         rows=(known, operation),
     )
-    worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
+    try:
+        worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
+    except WrongState:
+        _end_unwanted(worker, wrapped)
+        raise
     facts = _checked(worker, revision, known)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
@@ -143,6 +148,16 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
         wrap_ttl_s=grant.wrap_ttl_s,
         op=op,
     )
+
+
+def _end_unwanted(worker: Worker, wrapped: WrappedToken) -> None:
+    """End a token that was made after others had taken the task over.
+
+    Whoever was stopped for longer than a claim lives may send its create when the task is over and proven: what was not
+    sent cannot be seen. Nobody was given that token, and only this process knows its accessor.
+    """
+    with suppress(JitvaultError):
+        worker.tokens.revoke_accessor(wrapped.wrapped_accessor, op=new_id())
 
 
 def _above(revision: Revision) -> dict[str, str]:

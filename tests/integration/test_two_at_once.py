@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Cli, Result, without_limits
 from invariants import check
+from mortal import time_passes
 from rig import Rig
 
 from jitvault.domain.chain import breaks
 from jitvault.domain.spec import parse_spec
 from jitvault.errors import JitvaultError
-from jitvault.services import advance
+from jitvault.services import advance, issue
 from jitvault.services.sign import sign_grant_wish
 
 Spec = Callable[..., Path]
@@ -58,6 +61,30 @@ def test_two_that_complete_the_same_task_say_the_same(rig: Rig, spec: Spec) -> N
     assert first.json["confirmed"]
     assert not rig.is_live(held.token)
     assert whole(rig, file.stem)
+
+
+def test_a_process_that_was_stopped_past_its_claim_leaves_no_token_of_what_others_ended(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between intent and create; nothing shows then that a request is still to come."""
+    file, create = spec(), issue._create
+
+    def stopped(worker: Any, *rest: Any) -> Any:
+        time_passes(rig)
+        for _ in range(5):
+            ended = rig.cli("operator", "revoke", file.stem, "--json", code=None)
+            if "is known in" not in ended.stderr:
+                break
+            time.sleep(3)
+        assert ended.json["confirmed"]
+        return create(worker, *rest)
+
+    monkeypatch.setattr(issue, "_create", stopped)
+    assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
+    assert rig.task_tokens(file.stem) == []
+    # nobody can tell it from a thief, who would use the same intent
+    shown = rig("operator", "status", file.stem, code=12).json
+    assert shown["state"] in ("confirmed", "sealed") and "intent was given up" in shown["frozen"]["why"]
 
 
 def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> None:
