@@ -18,6 +18,7 @@ On all lines (`of_fleet`), and each of them freezes everything, since the worker
 
 - `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
   our worker;
+- `unknown_renewal`: the worker's token renewed something without an intent of ours;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
 
 What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
@@ -88,6 +89,7 @@ def of_fleet(
     *,
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
+    renewals: frozenset[str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
     shared: Sequence[str],
@@ -95,10 +97,10 @@ def of_fleet(
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `used_again` the ids under which more than one token was made, `shared` the CIDRs that the worker's hosts share with
-    agents.
+    `renewals` the ids of renewals that it meant to do, `used_again` the ids under which more than one act was done,
+    `shared` the CIDRs that the worker's hosts share with agents.
     """
-    fleet = _Fleet(in_order(lines), sessions, intents, used_again, worker_addresses, tuple(shared))
+    fleet = _Fleet(in_order(lines), sessions, intents, renewals, used_again, worker_addresses, tuple(shared))
     return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
 
 
@@ -156,6 +158,7 @@ class _Fleet:
     lines: Sequence[Observation]
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
+    renewals: frozenset[str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
     shared: tuple[str, ...]
@@ -334,6 +337,14 @@ def _not_meant(fleet: _Fleet, o: Observation) -> str:
     return mismatch(intent, o)
 
 
+def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        if o.kind is not Kind.RENEWED or not done(o) or o.actor not in fleet.sessions:
+            continue
+        if o.op not in fleet.renewals or o.op in fleet.used_again:
+            yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} what nobody meant to renew."
+
+
 _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
 
@@ -348,5 +359,6 @@ def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
 
 FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (
     (Rule.UNKNOWN_TOKEN, _unknown_token),
+    (Rule.UNKNOWN_RENEWAL, _unknown_renewal),
     (Rule.UNWRAP_BY_WORKER, _unwrap_by_worker),
 )

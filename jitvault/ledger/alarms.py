@@ -14,10 +14,12 @@ from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation, put_finding
-from jitvault.ports.ledger import ENDED_UNSEEN, OpState
+from jitvault.ports.ledger import ENDED_UNSEEN, RENEW_LEASE, RENEW_TOKEN, OpState
 
 # the kinds that `of_fleet` looks at
-_TELLING = frozenset({Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED})
+_TELLING = frozenset(
+    {Kind.TOKEN_CREATED, Kind.RENEWED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED}
+)
 # addresses are given to others: where a worker acted from long ago says nothing about it now
 _ADDRESS_LIFE = timedelta(days=1)
 
@@ -41,12 +43,13 @@ _INTENTS = (
 _LATELY = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
-_MADE = and_(_LINE.kind == Kind.TOKEN_CREATED, _LINE.closing, ~_LINE.failed)
-# the operation ids under which the worker's tokens made more than one: an id is for one, and whoever reads the audit
-# log can send it again
+_RENEWALS = select(_OPERATION.op_id).where(_OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE)))
+_DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)), _LINE.closing, ~_LINE.failed)
+# the operation ids under which the worker's tokens did more than one act: an id is for one, and whoever reads the
+# audit log can send it again
 _USED_AGAIN = (
     select(_LINE.op)
-    .where(_MADE, _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)))
+    .where(_DONE, _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)))
     .group_by(_LINE.op)
     .having(func.count(_LINE.request_id.distinct()) > 1)
 )
@@ -66,12 +69,13 @@ def raise_for(
         lines = [o for o in lines if o.at >= recovered]
     if not lines:
         return
-    created = {"ops": [o.op for o in lines if o.kind is Kind.TOKEN_CREATED]}
+    named = {"ops": [o.op for o in lines if o.kind in (Kind.TOKEN_CREATED, Kind.RENEWED)]}
     trips = of_fleet(
         lines,
         sessions=sessions,
-        intents=_intents(connection, created["ops"]),
-        used_again=frozenset(connection.execute(_USED_AGAIN, {**created, "sessions": list(sessions)}).scalars()),
+        intents=_intents(connection, named["ops"]),
+        renewals=frozenset(connection.execute(_RENEWALS, named).scalars()),
+        used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
         shared=shared,
     )
@@ -83,7 +87,7 @@ def raise_for(
 
 def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> None:
     """Look once more at the lines of a create whose intent was given up after they were read."""
-    rows = connection.execute(select(schema.observations).where(_MADE, _LINE.op == op_id)).mappings()
+    rows = connection.execute(select(schema.observations).where(_DONE, _LINE.op == op_id)).mappings()
     sessions = frozenset(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
     raise_for(connection, [o for row in rows if (o := get_observation(row)).actor in sessions], sessions, at, ())
 

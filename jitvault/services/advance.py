@@ -35,7 +35,7 @@ from jitvault.services.extend import extend, is_old_open, put_next_token
 from jitvault.services.family import take_all_back
 from jitvault.services.finish import FIRST, Step, again_after_pause, end, settle
 from jitvault.services.glance import glancing, read_up_to
-from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, published
+from jitvault.services.integrity import check_anchor, check_integrity, check_issuable, problems_of, published
 from jitvault.services.issue import MAX_ATTEMPTS, issue
 from jitvault.services.keep import keep
 from jitvault.services.late import check_not_back, end_late
@@ -79,9 +79,13 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         claimed = worker.clock.monotonic()
         said = published(worker, task_id)
         file = worker.file(task_id)
-        check_anchor(worker, file, said)
-        check_not_removed(worker, file, said)
-        check_not_back(worker, file, said)
+        try:
+            check_anchor(worker, file, said)
+            check_not_removed(worker, file, said)
+            check_not_back(worker, file, said)
+        except SecurityFinding:
+            _end_unanchored(worker, file, claim)
+            raise
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered, file=file)
         try:
             if worker.clock.monotonic() - claimed >= _JUST_NOW_S:
@@ -98,6 +102,20 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         file = _closed(worker, file, claim, begun=begun)
         publish(worker, file, step.standing)
         return file
+
+
+def _end_unanchored(worker: Worker, file: TaskFile, claim: int) -> None:
+    """Revoke what is known of a task that has to end, although Vault's copy of its state is not the ledger's.
+
+    Whoever holds the worker's token can overwrite that copy, and must not keep anybody's access alive by it. Nothing is
+    proven from such a ledger. Rows that disagree with their own chain are left alone: they may name another's token.
+    """
+    if problems_of(worker, file):
+        return
+    why = why_end_blind(worker, file) if file.task.state in HELD or is_old_open(file) else None
+    if why is not None or file.task.state is State.ENDING:
+        with contextlib.suppress(VaultUnavailable, VaultRefused):
+            take_all_back(worker, file, claim, why=why)
 
 
 def _closed(worker: Worker, file: TaskFile, claim: int, *, begun: bool) -> TaskFile:

@@ -26,6 +26,10 @@ from jitvault.services.proof import last_said, votes_digest
 
 Published = Mapping[str, Any]
 
+_NOT_THE_SAME = (
+    "The ledger was edited or restored, or somebody with the worker's token wrote that. Nothing is granted or proven "
+    "from this ledger; what it knows of the task is revoked where the task has to end."
+)
 MENDED = "Where it was restored, `jitvault ledger recover` brings it to the present."
 _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
@@ -48,7 +52,7 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
     if back or not known:
         message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
-        raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is done from it. {MENDED}")
+        raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
 
 
 def check_integrity(worker: Worker, file: TaskFile) -> None:

@@ -677,7 +677,12 @@ ASKED = {"policies": ["hmac-q", "hmac-p"], "ttl": "hmac-120s", "wrap_ttl_s": 60,
 
 
 def fleet(*lines: Observation, **how: Any) -> list[Trip]:
-    known = {"sessions": frozenset({WORKER}), "intents": {"op-1": INTENT}, "used_again": frozenset()}
+    known = {
+        "sessions": frozenset({WORKER}),
+        "intents": {"op-1": INTENT},
+        "used_again": frozenset(),
+        "renewals": frozenset({"op-r"}),
+    }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
 
 
@@ -750,6 +755,17 @@ def test_any_other_token_through_our_roles_freezes_everything(how: dict[str, str
     assert "'auth/token/create/jitvault-15m' from 10.0.0.7" in trip.message
     # what was refused made nothing, and a request is no token yet
     assert fleet(created(**how, failed=True)) == fleet(created(**how, closing=False)) == []
+
+
+def test_a_renewal_by_the_workers_token_that_nobody_meant_freezes_everything() -> None:
+    def renewal(**how: Any) -> Observation:
+        return line(Kind.RENEWED, **{"subject": TOKEN, "actor": WORKER, "op": "op-r", **how})
+
+    assert fleet(renewal(), renewal(op="x", failed=True), renewal(op="x", closing=False)) == []
+    # whoever else renews ends the task
+    assert fleet(renewal(actor=OTHER, op="x")) == []
+    for trips in (fleet(renewal(op="op-1")), fleet(renewal(), used_again=frozenset({"op-r"}))):
+        assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_RENEWAL, True)]
 
 
 def test_nothing_is_known_without_sessions_or_intents() -> None:

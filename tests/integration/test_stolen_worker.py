@@ -1,0 +1,59 @@
+"""Whoever has the worker's token keeps no access alive with it, and does not go unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hands import THIEF, ask
+from rig import Rig
+
+Spec = Callable[..., Path]
+
+
+def overwrite(rig: Rig, task: str) -> None:
+    """What the worker published of the task, with the head of a chain that never was."""
+    said = rig.document(f"tasks/{task}")
+    forged = {**said, "chain": {"seq": said["chain"]["seq"] + 5, "head": "0" * 64}}
+    token = rig.world.worker_token.reveal()
+    status, _ = ask(rig, "PUT", f"jitvault/data/tasks/{task}", token, {"data": forged}, source=THIEF)
+    assert status == 200
+
+
+@pytest.mark.parametrize("command", ["revoke", "complete"])
+def test_what_a_thief_wrote_about_a_task_keeps_nobody_from_ending_it(rig: Rig, spec: Spec, command: str) -> None:
+    file, other = spec(), spec()
+    held, kept = rig.active(file), rig.active(other)
+    overwrite(rig, file.stem)
+    overwrite(rig, other.stem)
+    refused = rig("operator", command, file.stem, code=12)
+    assert "the ledger does not hold" in refused.error["message"]
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    assert held.login["user"] not in rig.database_roles()
+    assert "_confirmed" not in str(rig.rows("SELECT verdict FROM leases"))
+    # nobody wants the other one ended
+    rig("operator", "status", other.stem, code=12)
+    assert rig.is_live(kept.token)
+
+
+@pytest.mark.parametrize("what", ["its token", "its lease", "with an id from the audit log"])
+def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everything(
+    rig: Rig, spec: Spec, what: str
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    rig("operator", "status", file.stem)
+    (grant,) = rig.file(file.stem).grants
+    path, body = "auth/token/renew-accessor", {"accessor": grant.wrapped_accessor, "increment": 900}
+    if what == "its lease":
+        path, body = f"sys/leases/renew/{held.lease_id}", {"increment": 900}
+    op = grant.create_op if what == "with an id from the audit log" else "0" * 32
+    token = rig.world.worker_token.reveal()
+    assert ask(rig, "PUT", path, token, body, source=THIEF, headers={"X-Jitvault-Op": op})[0] == 200
+    ended = rig("operator", "status", file.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+    (rule,) = {rule for (rule,) in rig.rows("SELECT rule FROM findings WHERE task_id IS NULL")}
+    assert rule == "unknown_renewal"
+    assert not rig.is_live(held.token)
