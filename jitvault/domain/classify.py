@@ -129,7 +129,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if request.operation == "help":
         return _asked_for_help(entry)
     if path.startswith(_AUDIT_HASH):
-        return Kind.CANARY, _text(data.get("input"))
+        return Kind.CANARY, _text(data.get("input")) if _is_hashed(entry.auth) else ""
     if path.startswith(_CREATE):
         wrap = entry.response.wrap_info if entry.response else None
         return Kind.TOKEN_CREATED, wrap.wrapped_accessor if wrap else ""
@@ -146,6 +146,13 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
         return Kind.REFUSED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
+
+
+def _is_hashed(auth: Auth | None) -> bool:
+    """Whether the device shows accessors as HMACs. Where it shows them in plain no line links to a token of ours, so
+    that no canary of its counts.
+    """
+    return auth is None or not auth.accessor or auth.accessor.startswith("hmac-")
 
 
 def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:

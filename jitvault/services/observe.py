@@ -159,7 +159,7 @@ class _Search:
             )
         return AuditUntrusted(
             f"the audit stream ({names}) does not show what Vault was just asked: it belongs to another Vault, its "
-            f"device was re-created, or it is more than {patience_s:.0f} s behind"
+            f"device was re-created or has hmac_accessor=false, or it is more than {patience_s:.0f} s behind"
         )
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:

@@ -637,3 +637,22 @@ def test_a_file_that_only_grew_is_no_gap(world: World, tmp_path: Path) -> None:
         (batch,) = source.read(position)
         assert (batch.gaps, batch.lines, batch.position.epoch) == ((), 20, 1)
         position = batch.position
+
+
+def test_nothing_is_granted_by_a_device_that_shows_accessors_in_plain(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose token a line is about could not be told, and no end be proven."""
+    usual = OpenBao._configuration
+
+    def plain(server: OpenBao) -> str:
+        return usual(server).replace("  options {\n", '  options {\n    hmac_accessor = "false"\n', 1)
+
+    monkeypatch.setattr(OpenBao, "_configuration", plain)
+    monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
+    with running_servers() as servers:
+        world = provisioned(servers)
+        rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
+        file = spec()
+        assert "hmac_accessor" in rig("operator", "grant", file, code=7).error["message"]
+        assert rig.task_tokens(file.stem) == []
