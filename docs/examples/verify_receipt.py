@@ -1,5 +1,9 @@
 """Check a receipt without trusting jitvault: its signature, and that the audit log has the lines that it rests on.
 
+Each line has to be about the task's own token or lease: whoever stole the worker's token can sign any receipt, and can
+have it name any line of the log. A task whose audit device was made anew in between has lines that name its token by
+another HMAC; they are told as another token's.
+
     bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json
     jitvault report TASK --receipt receipt.json
     python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE"
@@ -23,28 +27,63 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+TYPE = "application/vnd.jitvault.receipt+json"
+ISSUED, REVOKED, GONE = 1, 2, 3
+
 
 def signed_payload(envelope: dict, keys: dict) -> dict:
-    """The receipt inside a DSSE envelope, if one of Vault's key versions signed it."""
+    """The receipt inside a DSSE envelope, if one of Vault's key versions signed it as a receipt."""
     payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
     covered = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     for signature in envelope["signatures"]:
         version = signature["keyid"].rpartition(":v")[2]
         public = base64.b64decode(keys[version]["public_key"])
         Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(signature["sig"]), covered)
-    if not envelope["signatures"]:
+    if not envelope["signatures"] or envelope["payloadType"] != TYPE:
         raise InvalidSignature
     return json.loads(payload)
 
 
-def named_lines(proof: dict) -> dict[str, str]:
-    """Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included."""
-    owners = [("task token", proof["token"]), *((lease["lease_id"], lease) for lease in proof["leases"])]
+def named_lines(proof: dict) -> dict[str, tuple[str, int, str]]:
+    """The lease ("" for the token), number and name of the check that rests on each line.
+
+    Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included.
+    """
+    owners = [("", proof["token"]), *((lease["lease_id"], lease) for lease in proof["leases"])]
     return {
-        found[1]: f"{name}, check {check['n']} ({check['name']})"
+        found[1]: (name, check["n"], check["name"])
         for name, owner in owners
         for check in owner["checks"]
         if (found := re.match(r"line ([0-9a-f]{16}) ", check["evidence"]))
+    }
+
+
+def not_shown(proof: dict, wanted: dict[str, tuple[str, int, str]]) -> list[str]:
+    """What a proof of this receipt has no line for although it has to: how each credential was issued."""
+    made = {name for name, n, _ in wanted.values() if n == ISSUED}
+    owners = ["", *(lease["lease_id"] for lease in proof["leases"])]
+    return [name or "the task token" for name in owners if name not in made and proof["confirmed"]]
+
+
+def is_about(entry: dict, lease: str, n: int, token: str) -> bool:
+    """Whether a line is about the lease, or for no lease about the token with this accessor HMAC."""
+    request, response = entry.get("request") or {}, entry.get("response") or {}
+    data = request.get("data") or {}
+    if lease and n == ISSUED:
+        return (response.get("secret") or {}).get("lease_id") == lease
+    if lease and n == REVOKED:
+        return request["path"].endswith(lease)
+    if lease or n not in (REVOKED, GONE):
+        # a look-up names its lease by an HMAC
+        return True
+    return token in (data.get("accessor"), (entry.get("auth") or {}).get("accessor"))
+
+
+def tasks_of(entries: list[dict], token: str) -> set[str]:
+    """The tasks that Vault itself names beside the token with this accessor HMAC."""
+    shown = [part for e in entries for part in (e.get("auth"), (e.get("response") or {}).get("auth")) if part]
+    return {
+        part["metadata"]["jitvault_task"] for part in shown if part.get("accessor") == token and part.get("metadata")
     }
 
 
@@ -55,11 +94,11 @@ def logs(names: str) -> Iterator[Path]:
         yield from sorted(file for file in beside if file.is_file())
 
 
-def hashes(log: Path) -> set[str]:
+def lines_of(log: Path) -> Iterator[bytes]:
     with log.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(log) if packed else log.open("rb") as lines:
-        return {hashlib.sha256(line).hexdigest()[:16] for line in lines}
+        yield from lines
 
 
 def main(receipt_file: str, key_file: str, audit_files: str) -> int:
@@ -67,17 +106,35 @@ def main(receipt_file: str, key_file: str, audit_files: str) -> int:
     try:
         receipt = signed_payload(json.loads(Path(receipt_file).read_text()), keys)
     except (InvalidSignature, KeyError):
-        print("the receipt is NOT signed by Vault's key")
+        print("this is NOT a receipt that Vault's key signed")
         return 1
-    wanted = named_lines(receipt["proof"])
-    seen = {line for log in logs(audit_files) for line in hashes(log)}
-    state = "sealed" if receipt["proof"]["confirmed"] else "closed WITHOUT PROOF"
-    print(f"task {receipt['task']}: {receipt['proof']['end_reason']}, {state} at {receipt['sealed_at']}")
-    for line, what in wanted.items():
-        print(f"  {'found  ' if line in seen else 'MISSING'} {line}  {what}")
-    there = len(wanted.keys() & seen)
-    print(f"signature: valid; {there} of {len(wanted)} lines are in the log")
-    return 0 if there == len(wanted) else 1
+    task, proof = receipt["task"], receipt["proof"]
+    wanted = named_lines(proof)
+    seen, of_tasks = {}, []
+    for line in (line for log in logs(audit_files) for line in lines_of(log)):
+        name = hashlib.sha256(line).hexdigest()[:16]
+        if name in wanted:
+            seen[name] = json.loads(line)
+        if b'"jitvault_task"' in line:
+            of_tasks.append(json.loads(line))
+    state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
+    print(f"task {task}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
+    made = next((seen[name] for name, of in wanted.items() if of[:2] == ("", ISSUED) and name in seen), {})
+    token = ((made.get("response") or {}).get("wrap_info") or {}).get("wrapped_accessor", "")
+    good = 0
+    for name, (lease, n, check) in wanted.items():
+        found = "MISSING" if name not in seen else "found" if is_about(seen[name], lease, n, token) else "NOT ITS"
+        good += found == "found"
+        print(f"  {found:7} {name}  {lease or 'task token'}, check {n} ({check})")
+    problems = [f"no line shows how {name} was issued" for name in not_shown(proof, wanted)]
+    if proof["task_id"] != task or tasks_of(of_tasks, token) - {task}:
+        problems.append("Vault gave the token to another task")
+    if any(lease for lease, *_ in wanted.values()) and task not in tasks_of(of_tasks, token):
+        problems.append("Vault gave no token to this task that the leases were read with")
+    for problem in problems:
+        print(f"  WRONG   {problem}")
+    print(f"signature: valid; {good} of {len(wanted)} lines are in the log and about this task")
+    return 0 if good == len(wanted) and not problems else 1
 
 
 if __name__ == "__main__":

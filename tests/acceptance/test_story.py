@@ -13,8 +13,10 @@ import psycopg
 import pytest
 from commands import Cli
 
+from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
+from jitvault.vault.transit import Transit
 
 VERIFY = Path(__file__).parent.parent.parent / "docs" / "examples" / "verify_receipt.py"
 
@@ -132,4 +134,39 @@ def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
         base64.b64decode(forged["payload"]).replace(b"completed", b"operator_")
     ).decode()
     receipt.write_text(json.dumps(forged))
-    assert "NOT signed" in verify(world.audit_file).stdout
+    assert "NOT a receipt" in verify(world.audit_file).stdout
+
+
+def test_a_receipt_that_a_thief_signed_does_not_pass(
+    cli: Cli, spec: Callable[..., Path], world: World, tmp_path: Path
+) -> None:
+    """Whoever has the worker's token can sign anything, and the log has lines enough of other tasks."""
+    file = spec()
+    granted = cli("operator", "grant", file, "--json")
+    cli("agent", "unwrap", "-", "--read", given=granted.stdout)
+    cli("operator", "complete", file.stem)
+    while cli("operator", "status", file.stem, "--json").json["state"] != "sealed":
+        pass
+    receipt, key = tmp_path / "receipt.json", tmp_path / "key.json"
+    cli("auditor", "report", file.stem, "--receipt", receipt)
+    vault = Vault(Connection(world.address), world.worker_token)
+    key.write_text(json.dumps(vault.read("jitvault-transit/keys/jitvault-receipts")))
+    true = base64.b64decode(json.loads(receipt.read_text())["payload"])
+    lease = json.loads(true)["proof"]["leases"][0]["lease_id"]
+
+    def verified(payload: bytes, kind: str = RECEIPT_TYPE) -> str:
+        envelope = Transit(vault).sign(json.loads(payload), kind, key=RECEIPT_KEY)
+        receipt.write_text(json.dumps(envelope))
+        argv = [sys.executable, str(VERIFY), str(receipt), str(key), str(world.audit_file)]
+        result = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert result.returncode == (0 if payload == true and kind == RECEIPT_TYPE else 1), result
+        return result.stdout
+
+    assert "6 of 6 lines" in verified(true)
+    assert "NOT a receipt" in verified(true, "application/vnd.jitvault.document+json")
+    another = true.replace(file.stem.encode(), b"task-that-never-was")
+    assert "Vault gave the token to another task" in verified(another)
+    assert "NOT ITS" in verified(true.replace(lease.encode(), lease[:-4].encode() + b"0000"))
+    bare = {**json.loads(true)}
+    bare["proof"] = {**bare["proof"], "leases": [], "token": {**bare["proof"]["token"], "checks": []}}
+    assert "no line shows how the task token was issued" in verified(json.dumps(bare).encode())
