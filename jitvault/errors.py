@@ -26,6 +26,7 @@ ever carries a secret: no token, no password, no response body.
     │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
     │   ├── LedgerAway          11   its server does not answer
+    │   ├── OlderRules          11   a newer version worked on it, and this one may not write any more
     │   └── LedgerFull          11   nothing can be written to it; what is there may be readable
     ├── SecurityFinding         12   something happened that must not happen
     │   ├── Unreadable          12   what the ledger has of a task is nothing that jitvault wrote
@@ -155,6 +156,15 @@ class LedgerUnavailable(JitvaultError):
 
 class LedgerAway(LedgerUnavailable):
     """Nobody can say what is in it; who has Vault alone does without."""
+
+
+class OlderRules(LedgerUnavailable):
+    """Nothing was written: what this version judges and seals is not what the newer ones do."""
+
+    default_hint = (
+        "Install here what the other workers run. How to go back to an older version: docs/operations/ledger.md, "
+        '"Upgrading".'
+    )
 
 
 class LedgerFull(LedgerUnavailable):

@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jitvault import shipped
+from jitvault.domain import generation
 from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.cluster import ActiveNode
 from jitvault.vault.kv import Documents
+from jitvault.vault.time import VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 
@@ -40,8 +42,17 @@ if TYPE_CHECKING:
 class SystemClock:
     """`jitvault.ports.clock.Clock`."""
 
+    def __init__(self) -> None:
+        self.vaults = VaultTime()
+
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def agreed(self) -> datetime:
+        return self.vaults.agreed(self.now(), self.monotonic())
+
+    def behind(self) -> timedelta:
+        return self.vaults.behind(self.now(), self.monotonic())
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -65,7 +76,7 @@ class Wiring:
         above all."""
         other = Wiring(self.settings, self.closing)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
-        other.ledger = self.ledger
+        other.ledger, other.clock = self.ledger, self.clock
         other._connection = self._connection
         if self.has_worker:
             other.login = self.login
@@ -88,7 +99,8 @@ class Wiring:
 
     @cached_property
     def _connection(self) -> Connection:
-        return replace(self.given_node, node=ActiveNode(self.given_node, self.settings.nodes))
+        node = ActiveNode(self.given_node, self.settings.nodes)
+        return replace(self.given_node, node=node, hears=self.clock.vaults.hear)
 
     def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)
@@ -173,6 +185,7 @@ class Wiring:
         from jitvault.vault.audithash import AuditHash
 
         nameless = self.nameless_worker
+        nameless.ledger.follow(generation.GENERATION)
         self.login.introduce(
             lambda vault: identify(
                 replace(nameless, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))

@@ -61,7 +61,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     else:
         document = session.known(wiring, task)
         shown = fallback.told(wiring, session.with_ends_asked_for(wiring, document))
-        overview.published(shown, wiring.clock.now(), as_json=json_)
+        overview.published(shown, wiring.clock.agreed(), as_json=json_)
         session.check_findings(document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)

@@ -123,14 +123,14 @@ def asked_at(wiring: Wiring, task_id: str) -> datetime | None:
         return None
     with suppress(JitvaultError):
         stored = wiring.person.documents.read(f"requests/{wiring.person.entity}/{task_id}/submit")
-        if stored is not None and not is_stale(stored.written_at, wiring.clock.now()):
+        if stored is not None and not is_stale(stored.written_at, wiring.clock.agreed()):
             return stored.written_at
     return None
 
 
 def _age_s(wiring: Wiring, at: datetime) -> int:
     """By two clocks, so that a moment ago may seem to come."""
-    return max(0, int((wiring.clock.now() - at).total_seconds()))
+    return max(0, int((wiring.clock.agreed() - at).total_seconds()))
 
 
 def _say(why: str) -> None:

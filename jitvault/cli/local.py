@@ -65,7 +65,7 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
         except InvalidInput as error:
             raise InvalidInput(f"{source}: spec.access[{n}].with: {error}") from None
         longest = min(longest, template.spec.max_window)
-    problems = read.window.problems(wiring.clock.now(), longest)
+    problems = read.window.problems(wiring.clock.agreed(), longest)
     least = timedelta(seconds=10)
     if not problems and read.window.for_ is not None and read.window.for_ < least:
         problems = ["window.for: expected at least 10s, so that the agent can unwrap and work"]

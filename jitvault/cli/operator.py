@@ -207,7 +207,7 @@ def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
 
 def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
     """Whether no worker will do more now: approved it stays only before its window."""
-    waits = document["state"] != "approved" or not spec.window.opens(wiring.clock.now())
+    waits = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
     return waits and _is_about(document, spec, wiring)
 
 

@@ -182,7 +182,7 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
     if not wiring.has_worker:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent)
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
-        at, delegator = wiring.clock.now(), you if depth else None
+        at, delegator = wiring.clock.agreed(), you if depth else None
         found = Asked(spec, access, you, agent, owner, {}, depth, at, delegator)
         return found, [*assumed, *about_parent, *_UNKNOWN]
     worker = wiring.nameless_worker

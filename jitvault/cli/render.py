@@ -196,12 +196,18 @@ def uncounted(shown: Mapping[str, Any]) -> list[str]:
     return [f"{one['name']} {one['why']}" for one in shown["refused"]]
 
 
+def _took(proof: Mapping[str, Any]) -> str:
+    """How long the end took, by the clocks of whoever worked on it."""
+    dead, proven = proof["dead_ms"], proof["confirmed_ms"]
+    if dead is None or proven is None:
+        return "dead and proven; a clock was wrong, so how long it took is not known"
+    return f"dead after {dead} ms, proven after {proven} ms"
+
+
 def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
     """Print each credential with its checks, and why the task is still open."""
     if proof["confirmed"]:
-        console.print(
-            f"  every credential dead after {proof['dead_ms']} ms, proven after {proof['confirmed_ms']} ms",
-        )
+        console.print(f"  every credential {_took(proof)}")
     _print_verdict(console, "task token", proof["token"], "")
     for token in proof["earlier_tokens"]:
         _print_verdict(console, "its earlier", token, "")

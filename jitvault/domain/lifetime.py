@@ -75,6 +75,15 @@ def beat_by(token: str, lines: Iterable[Observation], every: timedelta | None) -
     return max(beats) + every if beats else None
 
 
+def is_due(at: datetime | None, now: datetime, longest: timedelta | None) -> bool:
+    """Return whether the time `at` has come, or cannot be right where nothing is put off for more than `longest`.
+
+    A clock that was ahead and was set right leaves times that lie too far away. Looking too early costs a look; looking
+    too late leaves an end undone for as long as that clock was off.
+    """
+    return at is not None and (at <= now or (longest is not None and at > now + longest))
+
+
 def next_look(*times: datetime | None) -> datetime | None:
     """The first of the times at which something may have to be done."""
     return min((at for at in times if at is not None), default=None)

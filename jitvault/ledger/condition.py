@@ -43,6 +43,7 @@ def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
             ending=_ending(connection),
             stuck=_stuck(connection),
             recovering=open_since(connection),
+            rules=connection.execute(select(schema.installation.c.generation)).scalar() or 0,
             over_quota=_over_quota(connection, now),
         )
         return record, _last_decision(connection)

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from jitvault.errors import LedgerFull, LedgerUnavailable
+from jitvault.domain import generation
+from jitvault.errors import LedgerFull, LedgerUnavailable, OlderRules
 from jitvault.ledger import postgres, sqlite
 from jitvault.ledger.dialect import take_time
 from jitvault.ledger.place import path_of
@@ -26,18 +27,29 @@ T = TypeVar("T")
 
 
 class Database:
-    """One ledger database. Create it with `opened`."""
+    """One ledger database. Create it with `opened`.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    `rules` is the generation of rules that its user follows; None for who only makes, moves or checks it.
+    """
+
+    def __init__(self, store: Store, rules: int | None = None) -> None:
+        self.store, self.rules = store, rules
 
     @property
     def engine(self) -> Engine:
         return self.store.engine
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool = False) -> T:
-        """Run `unit` in one transaction; see `Store.write`."""
-        return self.store.write(unit, alone=alone)
+        """Run `unit` in one transaction; see `Store.write`. Raises OlderRules where newer ones worked on the ledger."""
+        rules = self.rules
+        if rules is None:
+            return self.store.write(unit, alone=alone)
+
+        def checked(connection: Connection) -> T:
+            _check_rules(connection, rules)
+            return unit(connection)
+
+        return self.store.write(checked, alone=alone)
 
     def read(self) -> AbstractContextManager[Connection]:
         """A consistent view; nothing that is done in it is written."""
@@ -56,16 +68,16 @@ def opened(ledger: str, *, create: bool) -> Database:
     """
     url = _url(ledger)
     if not _is_file(url):
-        return _checked(Database(PostgresStore(url)))
+        return _checked(Database(PostgresStore(url), generation.GENERATION))
     sqlite.prepare(_file(url), create=create)
-    database = Database(SqliteStore(url))
+    database = Database(SqliteStore(url), generation.GENERATION)
     try:
         if create:
-            _create(database)
+            _create(raw(ledger, create=create))
         return _checked(database)
     except LedgerFull:
         # where nobody else has it open the index of its log needs no room on the disk, and it can be read
-        return _checked(Database(SqliteStore(url, exclusive=True)))
+        return _checked(Database(SqliteStore(url, exclusive=True), generation.GENERATION))
 
 
 def file_of(ledger: str) -> Path | None:
@@ -164,6 +176,16 @@ def _checked(database: Database) -> Database:
     if not is_known(found):
         raise _wrong(found)
     return database
+
+
+def _check_rules(connection: Connection, rules: int) -> None:
+    """Raise OlderRules where a worker of a higher generation wrote to the ledger."""
+    # in each transaction: by the driver, since SQLAlchemy's way costs more than the look itself
+    newest = connection.exec_driver_sql("SELECT generation FROM installation").scalar()
+    if newest is not None and newest > rules:
+        raise OlderRules(
+            f"a newer jitvault worked on this ledger: it follows rules of generation {newest}, this one {rules}"
+        )
 
 
 def _wrong(found: str | None) -> LedgerUnavailable:

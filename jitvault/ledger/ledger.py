@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, Table, bindparam, func, insert, literal, select, union
+from sqlalchemy import Column, Connection, Select, Table, bindparam, func, insert, literal, select, union, update
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -276,6 +276,14 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         values = {"one": 1, "id": installation}
         # of two processes that start with a new ledger both come here
         self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
+
+    def follow(self, generation: int) -> None:
+        there = schema.installation.c.generation
+        with self._db.read() as connection:
+            if connection.execute(select(there).where(there < generation)).first() is None:
+                return
+        higher = update(schema.installation).where(there < generation).values(generation=generation)
+        self._db.write(lambda c: c.execute(higher))
 
     def finding(
         self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from jitvault.domain.chain import Event
 from jitvault.domain.lifecycle import State
-from jitvault.domain.notice import TOLD_FOR, Kind, Notice, notice_id, of_change
+from jitvault.domain.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
@@ -44,7 +44,8 @@ class SqlNotices:
         notice = schema.notices.c
         query = (
             select(schema.notices)
-            .where(notice.due_at <= now, notice.at > now - TOLD_FOR)
+            # what lies further away than any pause was put off by a clock that was wrong
+            .where(or_(notice.due_at <= now, notice.due_at > now + 2 * LONGEST_PAUSE), notice.at > now - TOLD_FOR)
             .order_by(notice.at, notice.id)
             .limit(limit)
         )

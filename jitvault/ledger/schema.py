@@ -85,6 +85,8 @@ installation = Table(
     # who may end what belongs to no task now
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
+    # the highest generation of rules that worked on it (`jitvault.domain.generation`)
+    Column("generation", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("one = 1", name="single"),
 )
 

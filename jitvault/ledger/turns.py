@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Select, bindparam, select
 
-from jitvault.domain.lifecycle import HOLDING
+from jitvault.domain.lifecycle import HOLDING, State
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
@@ -76,6 +76,12 @@ class SqlTurns:
         taken = {task_id: Taken(epoch) for task_id, epoch in self._db.write(unit).items()}
         self._taken |= taken
         return list(taken)
+
+    def due_after(self, at: datetime) -> list[str]:
+        states = [state.value for state in HOLDING | {State.ENDING, State.CONFIRMED}]
+        query = select(_TASK.task_id).where(schema.IS_OPEN, _TASK.state.in_(states), _TASK.due_at > at)
+        with self._db.read() as connection:
+            return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
 
     def give_back(self, task_id: str) -> None:
         taken = self._taken.pop(task_id, None)

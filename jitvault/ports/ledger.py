@@ -326,6 +326,10 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         """Bind a new ledger to an installation; one that is bound keeps its own."""
         ...
 
+    def follow(self, generation: int) -> None:
+        """Keep that a worker with rules of that generation works on the ledger: lower ones write no more."""
+        ...
+
     def finding(
         self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
     ) -> None:

@@ -52,6 +52,10 @@ class Turns(Protocol):
         """
         ...
 
+    def due_after(self, at: datetime) -> list[str]:
+        """The tasks that may hold access or are not sealed yet, and that nobody looks at before `at`."""
+        ...
+
     def give_back(self, task_id: str) -> None:
         """Let others have at once what was taken and `claim` was not asked for."""
         ...

@@ -30,7 +30,7 @@ from jitvault.services.attempts import check_not_in_vain
 from jitvault.services.consider import Considered, consider, enter, still_grantable
 from jitvault.services.context import Worker
 from jitvault.services.decide import admission
-from jitvault.services.due import is_due
+from jitvault.services.due import is_due_now
 from jitvault.services.extend import extend, is_old_open, put_next_token
 from jitvault.services.family import take_all_back
 from jitvault.services.finish import FIRST, Step, again_after_pause, end, settle
@@ -248,7 +248,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
         look = submitted.spec.window.look_at(worker.now())
-        if is_due(worker, file) and look != file.task.due_at:
+        if is_due_now(worker, file) and look != file.task.due_at:
             # its window is open, and nobody has asked for it yet
             worker.ledger.apply(
                 file.task.task_id, Change("kept", fields={"due_at": look}), claim=claim, at=worker.now()
@@ -306,7 +306,7 @@ def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]
 def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
     eyes = glancing(worker)
-    if is_due(worker, file) and why_end_blind(eyes, file) is None:
+    if is_due_now(worker, file) and why_end_blind(eyes, file) is None:
         # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
         # now; what ends without evidence waits for no stream
         read_up_to(worker, file.task.due_at)

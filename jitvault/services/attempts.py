@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from jitvault.domain.lifetime import is_due
 from jitvault.errors import NotConfirmed
 from jitvault.ports.ledger import Change, GrantRow, TaskFile
 from jitvault.services.answers import LATEST
@@ -29,7 +30,7 @@ def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
         message = f"Vault made no token for it in {_TOLD_AFTER} attempts in a row: {answer}"
         worker.ledger.finding(task_id, "issue_in_vain", message, worker.now())
     again = _sent_at(file, vain[-1]) + pause_after(len(vain))
-    if worker.now() >= again:
+    if is_due(again, worker.now(), LATEST):
         return
     if file.task.due_at is None or file.task.due_at < again:
         worker.ledger.apply(task_id, Change("kept", fields={"due_at": again}), claim=claim, at=worker.now())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
+from jitvault.domain.clocks import lasted
 from jitvault.domain.confirmation import TARGET_N, Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail, done
 from jitvault.domain.lifecycle import State, Verdict
@@ -18,6 +19,7 @@ from jitvault.domain.traces import Credential
 from jitvault.errors import NotConfirmed, StillTaken, UsageError
 from jitvault.ports.ledger import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
+from jitvault.services.due import has_come
 from jitvault.services.evidence import Evidence, good_listings, tokens_of
 from jitvault.services.integrity import is_complete
 from jitvault.services.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
@@ -101,16 +103,13 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
         return Outcome(found.proven, look.check, soon=look.soon)
     if is_there(worker, proven_before(file)):
         return Outcome(proven=False, quiet=look.check, back=True)
-    begun = file.task.ending_at or worker.now()
-    dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         "confirmed",
         {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": look.check.evidence},
         state=State.CONFIRMED,
         fields={
-            "dead_ms": _ms(dead - begun),
-            "confirmed_ms": _ms(worker.now() - begun),
+            **_durations(file, credentials, worker.now()),
             "due_at": settles_at(tokens, trail, worker.settle_window) or evidence.newest.at,
         },
         rows=(*settled, *found.leases, *checks),
@@ -126,7 +125,7 @@ def _keep_open(
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     news = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
     # what is not proven is due as its revocations are
-    is_over = found.proven and not look.soon and (file.task.due_at or look.due_at) <= worker.now()
+    is_over = found.proven and not look.soon and has_come(worker, file, file.task.due_at or look.due_at)
     if news or is_over:
         fields = {"due_at": look.due_at} if found.proven else {}
         change = Change("judged", {"quiet": look.check.evidence}, fields=fields, rows=(*credentials, *checks))
@@ -267,5 +266,16 @@ def _asked_row(file: TaskFile, line: str, said: Probed) -> CheckRow:
     return CheckRow(file.task.task_id, line, TARGET_N, ok, said.evidence[:1000])
 
 
-def _ms(duration: timedelta) -> int:
-    return max(0, duration // timedelta(milliseconds=1))
+def _durations(file: TaskFile, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
+    """Return how long the end took, until the last credential was gone and until now; None where nobody knows that."""
+    begun = file.task.ending_at
+    kinds = [event.kind for event in file.events]
+    since_end = file.events[len(kinds) - kinds[::-1].index("ending") :] if "ending" in kinds else ()
+    proven = lasted(begun, now, [datetime.fromisoformat(event.at) for event in since_end])
+    dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
+    gone = lasted(begun, dead, ()) if proven is not None and dead is not None else None
+    return {"dead_ms": _ms(gone), "confirmed_ms": _ms(proven)}
+
+
+def _ms(duration: timedelta | None) -> int | None:
+    return None if duration is None else duration // timedelta(milliseconds=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.lifetime import beat_by, next_look
+from jitvault.domain.clocks import MAX_SKEW
+from jitvault.domain.lifecycle import BEFORE_GRANT, HELD, HOLDING, State, Verdict
+from jitvault.domain.lifetime import beat_by, is_due, next_look
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import GrantRow, LeaseRow, TaskFile
+from jitvault.services.answers import LATEST
 from jitvault.services.context import Worker
 
 
@@ -24,9 +26,39 @@ def next_beat_by(worker: Worker, file: TaskFile) -> datetime | None:
     return beat_by(file.grants[-1].accessor_hmac or "", worker.ledger.acts(file).observations, every)
 
 
-def is_due(worker: Worker, file: TaskFile) -> bool:
+def has_come(worker: Worker, file: TaskFile, at: datetime | None) -> bool:
+    """Whether a time has come that the task was put off until, or lies too far away to be right."""
+    return is_due(at, worker.now(), _longest(worker, file))
+
+
+def is_due_now(worker: Worker, file: TaskFile) -> bool:
     """Whether something of the task goes by the time that it is now."""
-    return file.task.due_at is not None and file.task.due_at <= worker.now()
+    return has_come(worker, file, file.task.due_at)
+
+
+def due_too_late(worker: Worker) -> list[str]:
+    """Return the tasks whose next look lies further away than anything is put off: some clock was wrong."""
+    far = worker.ledger.due_after(worker.now() + min(worker.rolling_step, LATEST) + _slack(worker))
+    files = (worker.legible(task_id) for task_id in far)
+    return [file.task.task_id for file in files if file is not None and is_due_now(worker, file)]
+
+
+def _longest(worker: Worker, file: TaskFile) -> timedelta | None:
+    """Return for how long a look at the task is put off at most; None where its window may open in months."""
+    state = file.task.state
+    if state in BEFORE_GRANT:
+        return None
+    longest = [timedelta(0) if state in HELD else LATEST]
+    if state in HOLDING:
+        # what rolls has a step at a time, and all else its whole life; another worker may give longer ones
+        seconds = (g.step_s if g.rolling else max(g.step_s, g.ttl_s) for g in file.grants)
+        longest += [worker.rolling_step, *(timedelta(seconds=s) for s in seconds)]
+    return max(longest) + _slack(worker)
+
+
+def _slack(worker: Worker) -> timedelta:
+    """Return what may come on top: jitter, a settle window, and what clocks may differ by on both sides."""
+    return LATEST / 4 + worker.settle_window + 2 * MAX_SKEW
 
 
 def renewed(file: TaskFile) -> list[GrantRow | LeaseRow]:

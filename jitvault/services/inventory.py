@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jitvault.domain.access import CAPS, ROLE_PREFIX
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary
 from jitvault.domain.lease import is_token_lease, issued
 from jitvault.domain.lifecycle import OVER, State, Verdict
@@ -21,7 +22,7 @@ from jitvault.errors import VaultRefused
 from jitvault.ports.ledger import GrantRow, LeaseRow, TaskRow
 from jitvault.ports.orphans import Made
 from jitvault.services.context import Worker
-from jitvault.services.observe import MAX_SKEW, canary
+from jitvault.services.observe import canary
 from jitvault.services.revoke import DEAD
 from jitvault.services.selftest import ended_by_checks
 

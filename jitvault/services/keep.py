@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.lifetime import increment, least, renew_at
+from jitvault.domain.lifetime import increment, is_due, least, renew_at
 from jitvault.errors import (
     JitvaultError,
     OutcomeUnknown,
@@ -33,8 +34,7 @@ from jitvault.ports.ledger import (
 )
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
-from jitvault.services.due import is_due, look_at, renewed
-from jitvault.services.observe import MAX_SKEW
+from jitvault.services.due import is_due_now, look_at, renewed
 from jitvault.services.revoke import Why
 
 STARVED: Why = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
@@ -47,15 +47,15 @@ def keep(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     again.
     """
     now, ends_at = worker.now(), file.task.ends_at
-    due = [row for row in renewed(file) if row.renew_at is not None and row.renew_at <= now]
     # no longer at a time than this worker gives, whatever stands in the row
     step_s = least(file.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
+    due = [row for row in renewed(file) if is_due(row.renew_at, now, timedelta(seconds=file.grants[-1].step_s))]
     seconds = increment(now, ends_at, step_s) if ends_at else 0
     if due and seconds:
         return _renew(worker, file, claim, due, seconds)
     look = look_at(worker, file)
     # an earlier look than the one that is noted does no harm, and each note is an event
-    if look != file.task.due_at and is_due(worker, file):
+    if look != file.task.due_at and is_due_now(worker, file):
         change = Change("kept", fields={"due_at": look})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return None

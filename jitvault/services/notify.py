@@ -29,7 +29,7 @@ class Teller:
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
         self._ledger, self._clock, self._messengers = ledger, clock, messengers
         self._timeout_s = timeout.total_seconds()
-        self._since, self._begun = clock.now(), False
+        self._since, self._begun = clock.agreed(), False
 
     def tell(
         self, refused: Callable[[str], None] = lambda _: None, *, stopped: Callable[[], bool] = lambda: False
@@ -42,21 +42,21 @@ class Teller:
         if self._messengers and not self._begun:
             self._ledger.begin_notices(self._since)
             self._begun = True
-        for notice in self._ledger.due_notices(self._clock.now(), _AT_ONCE) if self._messengers else ():
+        for notice in self._ledger.due_notices(self._clock.agreed(), _AT_ONCE) if self._messengers else ():
             if stopped():
                 break
             # nobody else tells it while it is on its way, also when this process dies on that
             busy = timedelta(seconds=self._timeout_s * len(self._messengers))
-            until = self._clock.now() + busy + next_pause(notice.tries)
+            until = self._clock.agreed() + busy + next_pause(notice.tries)
             if not self._ledger.take_notice(notice, until):
                 continue
             body = json.dumps(self._body(notice), sort_keys=True).encode()
             whys = [why for each in self._messengers if (why := each.send(notice.id, body, self._timeout_s))]
             if whys:
-                self._ledger.put_off(notice, self._clock.now() + next_pause(notice.tries))
+                self._ledger.put_off(notice, self._clock.agreed() + next_pause(notice.tries))
                 refused("; ".join(whys))
                 continue
-            self._ledger.told(notice, self._clock.now())
+            self._ledger.told(notice, self._clock.agreed())
             arrived += 1
         return arrived
 

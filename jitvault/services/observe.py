@@ -11,12 +11,14 @@ nothing; a source that was cut or replaced has to show another one.
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
-from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, WrongState
+from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.ports.audit import Position, Source
 from jitvault.ports.record import Reading
 from jitvault.services.context import Worker, new_id
@@ -24,7 +26,6 @@ from jitvault.services.context import Worker, new_id
 PATIENCE_S = 5.0
 # where only reading on is asked for: revoking must not wait for a stream that does not come
 SHORT_PATIENCE_S = 1.0
-MAX_SKEW = timedelta(seconds=30)
 _POLL_S = 0.005
 # each time another has read on
 _RACES = 100
@@ -77,13 +78,17 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
     """Read the stream up to a fresh canary. Raises AuditUntrusted when it does not show up in time."""
     patience_s = PATIENCE_S if patience_s is None else patience_s
     search = _Search(worker)
-    sent, sent_at = worker.clock.monotonic(), worker.now()
+    sent, own = worker.clock.monotonic(), worker.clock.now()
+    owed = _answered_without_lines(worker)
     expected = worker.hasher.hash(new_id())
+    # only now has Vault told the time
+    sent_at = worker.now() - timedelta(seconds=worker.clock.monotonic() - sent)
     while True:
         found = search.find(expected)
         if found is not None:
-            _own_lines_are_there(worker, sent_at)
-            _clocks_agree(found, sent_at, worker.now())
+            _own_lines_are_there(worker, owed)
+            _clocks_agree(worker, found, own, worker.clock.now())
+            _date_agrees(found, sent_at, worker.now())
             return found
         waited = worker.clock.monotonic() - sent
         if waited > patience_s or (search.is_blind and waited > min(patience_s, SHORT_PATIENCE_S)):
@@ -252,25 +257,54 @@ def _read_from(
     return found or (ledger.keep_canary(source.name, expected) if expected else None)
 
 
-def _own_lines_are_there(worker: Worker, sent_at: datetime) -> None:
-    """Every act that was answered before the canary was sent has a line before it, or somebody filters them.
+def _answered_without_lines(worker: Worker) -> set[str]:
+    """The acts of all workers that were answered a second ago or earlier, and of which no line was read yet.
 
-    Both times are of the ledger's writers, never Vault's; the second allows for several hosts.
+    Whoever answered them may have another clock, so it is what the ledger has before the canary is sent that counts.
     """
-    missing = worker.ledger.unseen_operations(sent_at - timedelta(seconds=1))
+    return set(worker.ledger.unseen_operations(worker.now() - timedelta(seconds=1)))
+
+
+def _own_lines_are_there(worker: Worker, owed: set[str]) -> None:
+    """Every act that was answered before the canary was sent has a line before it, or somebody filters them."""
+    missing = owed & _answered_without_lines(worker) if owed else owed
     if missing:
         raise AuditUntrusted(
-            f"the audit stream lacks lines of jitvault's own acts (operation {missing[0]})",
+            f"the audit stream lacks lines of jitvault's own acts (operation {min(missing)})",
             hint="Lines are filtered or lost on their way. When that is mended: `jitvault audit accept --reason WHY`.",
         )
 
 
-def _clocks_agree(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
-    """Windows and deadlines go by our clock, the order of what happened by Vault's: both have to be right."""
-    off = found.at - sent_at if found.at < sent_at else found.at - seen_at
-    if found.at < sent_at - MAX_SKEW or found.at > seen_at + MAX_SKEW:
-        ahead = "ahead of" if off > timedelta(0) else "behind"
+def _clocks_agree(worker: Worker, found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+    """Raise AuditUntrusted, and keep a finding, where this host's clock is not Vault's.
+
+    What is ended goes by Vault's clock then. A grant or a proof is one more thing that rests on both clocks: of a host
+    that is wrong about the time nobody knows what else is wrong.
+    """
+    if (off := _off(found, sent_at, seen_at)) is None:
+        return
+    ahead = "ahead of" if off > timedelta(0) else "behind"
+    own = "behind" if off > timedelta(0) else "ahead of"
+    message = f"the clock of host {socket.gethostname()} was more than {MAX_SKEW.seconds} s {own} Vault's"
+    # a ledger that takes nothing keeps nobody from being told
+    with suppress(LedgerUnavailable):
+        worker.ledger.finding(None, "wrong_clock", message, worker.now())
+    raise AuditUntrusted(
+        f"Vault's clock is {abs(off).total_seconds():.0f} s {ahead} this host's",
+        hint="Set both by NTP. Nothing is granted or confirmed until they agree; what is due to end goes by Vault's.",
+    )
+
+
+def _date_agrees(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+    """Raise AuditUntrusted where the `Date` of Vault's answers is not the time in its audit lines."""
+    if (off := _off(found, sent_at, seen_at)) is not None:
         raise AuditUntrusted(
-            f"Vault's clock is {abs(off).total_seconds():.0f} s {ahead} this host's",
-            hint="Set both by NTP. Nothing is granted or confirmed until they agree.",
+            f"the answers of Vault are dated {abs(off).total_seconds():.0f} s away from its own audit lines",
+            hint="Something between here and Vault writes the header `Date` by its own clock: set that by NTP.",
         )
+
+
+def _off(found: Canary, sent_at: datetime, seen_at: datetime) -> timedelta | None:
+    """By how much Vault's time of a canary is away from both ends of the wait for it; None where they agree."""
+    off = found.at - sent_at if found.at < sent_at else found.at - seen_at
+    return off if found.at < sent_at - MAX_SKEW or found.at > seen_at + MAX_SKEW else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.lease import is_token_lease
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import ACCOUNTED, LISTED
@@ -16,7 +17,7 @@ from jitvault.services.acts import intended, left
 from jitvault.services.consider import drift_besides_request
 from jitvault.services.context import Worker
 from jitvault.services.evidence import LIST_LEASES, Evidence, gather
-from jitvault.services.observe import MAX_SKEW, canary
+from jitvault.services.observe import canary
 from jitvault.services.selftest import under_check
 
 

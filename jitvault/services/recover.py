@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
@@ -19,7 +20,7 @@ from jitvault.ports.ledger import ENDED_UNSEEN, Change, GrantRow, OperationRow, 
 from jitvault.services.confirm import judge
 from jitvault.services.context import Worker
 from jitvault.services.evidence import gather
-from jitvault.services.observe import MAX_SKEW, canary
+from jitvault.services.observe import canary
 from jitvault.services.revoke import revoke_token
 
 

@@ -72,7 +72,7 @@ def sign_decision(
     """Sign `approve` or `deny` for one revision, or an extension of it, in the name of `groups`; gives the time until
     which an approval can be used. Raises InvalidInput.
     """
-    expires, task_id = person.clock.now() + APPROVAL_LIFE, revision.spec.id
+    expires, task_id = person.clock.agreed() + APPROVAL_LIFE, revision.spec.id
     extends = {"digest": extension.digest, "requester": extension.by.entity} if extension else {}
     below = decision_path(extension.digest) if extension else ""
     fields = {
@@ -119,7 +119,7 @@ def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) 
         "task": task_id,
         "entity": person.entity,
         "nonce": nonce,
-        "at": person.clock.now().isoformat(),
+        "at": person.clock.agreed().isoformat(),
         **fields,
     }
     person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))

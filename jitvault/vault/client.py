@@ -79,6 +79,8 @@ class Connection:
     closing: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
     node: Node | None = field(default=None, compare=False, repr=False)
     """Where one of several nodes is to be spoken to; `address` otherwise."""
+    hears: Callable[[str, float, float], None] | None = field(default=None, compare=False, repr=False)
+    """Whom to tell the `Date` of each answer, with the monotonic times before its request and after it."""
 
     @property
     def is_tls(self) -> bool:
@@ -245,8 +247,11 @@ class Vault:
             kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
         if self.connection.closing and self.connection.closing():
             kwargs["timeout"] = min(self.connection.timeout_s, _CLOSING_TIMEOUT_S)
+        sent = time.monotonic()
         try:
             answer = self._adapter.request(method, url, headers=headers, raise_exception=False, **kwargs)
         except (NotSent, NotTrusted, Lost, ValueError) as error:
             raise unanswered(address, method, path, error) from None
+        if self.connection.hears:
+            self.connection.hears(answer.date, sent, time.monotonic())
         return understood(address, method, path, answer)

@@ -33,6 +33,8 @@ class Answer:
 
     status_code: int
     body: bytes = field(repr=False)
+    date: str = ""
+    """When it was made, by the clock of whoever made it, as HTTP writes it."""
 
     @property
     def ok(self) -> bool:
@@ -89,7 +91,8 @@ class Session:
         """Every request to Vault goes through here. Gives the answer, and where it is to be sent instead of here."""
         wire, path = self._wire(url, timeout, until)
         reply = wire.ask(method, path, headers, body, timeout, until)
-        return Answer(reply.status, bytes(reply.body)), reply.location if reply.status in _SENT_ON else ""
+        answer = Answer(reply.status, bytes(reply.body), reply.date)
+        return answer, reply.location if reply.status in _SENT_ON else ""
 
     def close(self) -> None:
         for wire in self._wires.values():

@@ -64,7 +64,7 @@ class Reply:
     """One answer, while it comes: llhttp calls it with each part. The body may hold a secret: it is never shown."""
 
     def __init__(self) -> None:
-        self.status, self.location, self.body = 0, "", bytearray()
+        self.status, self.location, self.date, self.body = 0, "", "", bytearray()
         self.is_whole = self.stays_open = False
         self._parser = HttpResponseParser(self)
 
@@ -88,8 +88,12 @@ class Reply:
         self.stays_open = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_whole and name.lower() == b"location":
+        if self.is_whole:
+            return
+        if name.lower() == b"location":
             self.location = value.decode("latin-1")
+        elif name.lower() == b"date":
+            self.date = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if not self.is_whole:

@@ -27,6 +27,7 @@ from jitvault.domain.intake import Heed, Wanted
 from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused, VaultUnavailable, WrongState
 from jitvault.services.context import Worker
+from jitvault.services.due import due_too_late
 from jitvault.services.notify import Teller
 from jitvault.services.observe import observe, read_on
 from jitvault.services.pending import Backlog, Triage, Word
@@ -246,7 +247,15 @@ class Loops:
         self._every("quota", self.pace.tell_s, look)
 
     def due(self, worker: Worker) -> None:
+        looked = -self.pace.list_s
+
         def look() -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= self.pace.list_s:
+                looked = time.monotonic()
+                for task_id in due_too_late(worker):
+                    self.log.warning("the next look at a task lies too far away: a clock was wrong", task=task_id)
+                    self.pool.want(Job(task_id, Urgency.DUE), news=True)
             more = self._take_due(worker)
             self.supervisor.stopping.wait(self.pace.due_s / (_HASTE if more else 1))
 

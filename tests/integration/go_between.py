@@ -11,6 +11,7 @@ import http.client
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class GoBetween:
     upstream: tuple[str, int]
     rules: list[Rule] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    ahead_s: float = 0.0
+    """By how much its own clock is ahead, by which it dates each answer."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -204,6 +207,9 @@ class _Relay(BaseHTTPRequestHandler):
             return None
         finally:
             connection.close()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((time.time() if timestamp is None else timestamp) + self.go_between.ahead_s)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_LIST = do_PATCH = _pass_on  # noqa: N815 - their names are given
 

@@ -24,7 +24,7 @@ from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe, papers
 from jitvault.services.advance import advance
-from jitvault.services.due import is_due
+from jitvault.services.due import is_due_now
 from jitvault.services.sign import sign_decision
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -208,7 +208,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
         hand = hiring(Wiring(load()))()
-    assert hand.reads_on and hand.shared is not None and is_due(hand, rig.file(file.stem))
+    assert hand.reads_on and hand.shared is not None and is_due_now(hand, rig.file(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)
     assert not renewals(rig, file.stem, "renew_token")

@@ -6,36 +6,20 @@ The commands run in processes of their own whose clock libfaketime moves; Vault 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from commands import Result
 from invariants import check, check_over, live_tokens, verdicts
+from moved_clock import at
 from rig import Rig
 from stage import ALL, claims_run_out, sealed, until_done
 
 Spec = Callable[..., Path]
 AHEAD = pytest.mark.parametrize("wrong", ["+1h", *(("-1h",) if ALL else ())])
 BEHIND = pytest.mark.parametrize("wrong", ["-1h", *(("+1h",) if ALL else ())])
-
-
-def at(rig: Rig, wrong: str, *arguments: str | Path) -> Result:
-    """A command on a host whose clock is off by so much, from the start of its process."""
-    found = find_spec("libfaketime")
-    assert found is not None and found.origin is not None
-    library = Path(found.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
-    assert library.exists()
-    faked = {"LD_PRELOAD": str(library), "FAKETIME": wrong, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
-    argv = [sys.executable, "-m", "jitvault", *map(str, arguments), "--json"]
-    environment = {**rig.cli.environment("operator"), **faked}
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def names_the_clock(result: Result, wrong: str) -> bool:

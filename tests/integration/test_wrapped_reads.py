@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from hands import ask, audit_lines
+from attended import wait_for
+from hands import Mirror, ask, audit_lines
 from rig import PREFIX, Held, Rig
 
 from jitvault import shipped
@@ -165,3 +166,33 @@ def test_a_login_that_may_be_of_a_wrapped_read_keeps_its_task_from_being_confirm
     assert (quiet["ok"], left in quiet["evidence"]) == (False, True)
     assert rig("operator", "complete", file.stem, code=12).json["confirmed"]
     assert rig("operator", "status", other.stem).json["state"] == "active"
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_what_was_wrapped_keeps_its_task_from_being_sealed_also_where_its_lines_come_late(
+    rig: Rig, mirror: Mirror, spec: Spec
+) -> None:
+    """A shipper brings them after the task was confirmed; its login is gone by then, and its session is not."""
+    file, late = spec(), list[bytes]()
+    held = rig.use(rig.granted(file), read=False)
+
+    def keep(line: bytes) -> bool:
+        if f'"path":"{PREFIX}"'.encode() in line:
+            late.append(line)
+            return False
+        return True
+
+    mirror.keep = keep
+    login = opened(rig, read_as_jwt(rig, held), by="body")
+    wait_for(lambda: len(late) == 2)
+    mirror.keep = lambda _line: True
+    with dropped_under_its_session(rig, [login]) as (session,):
+        assert rig("operator", "complete", file.stem).json["confirmed"]
+        assert reads(session)
+        mirror.change(lambda path: path.open("ab").write(b"".join(late)))
+        rig.settle()
+        shown = rig("operator", "status", file.stem, code=None).json
+        alive = reads(session)
+        assert (shown["state"] == "sealed", alive) != (True, True)
+        wait_for(lambda: rig("operator", "status", file.stem, code=None).json["state"] == "sealed")
+        assert not reads(session)

@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from attended import wait_for
 from rig import Rig
 
+JITVAULT = (sys.executable, "-m", "jitvault")
+
 
 class WorkerProcess:
     """Runs from the moment that it works until the block is left; what it logs lies in a file."""
 
-    def __init__(self, rig: Rig, *options: str, **extra: str) -> None:
+    def __init__(self, rig: Rig, *options: str, program: Sequence[str] = JITVAULT, **extra: str) -> None:
         self._file = rig.cli.home / f"worker-{time.monotonic_ns()}.log"
-        self._argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
+        self._argv = [*program, "worker", "--log", "json", "--sweep-every", "never", *options]
         self._environment = {**rig.cli.environment(None), **extra}
 
     def __enter__(self) -> WorkerProcess:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jitvault.domain.checkup.check import Ability, About, Check, Known, Unknown, listed
-from jitvault.errors import LedgerUnavailable, NotConfirmed, SecurityFinding, WaitTimedOut
+from jitvault.domain.generation import GENERATION
+from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
@@ -65,6 +66,8 @@ class Record:
     ending: Sequence[tuple[str, datetime]]
     stuck: Sequence[tuple[str, str]]
     recovering: datetime | None = None
+    rules: int = 0
+    """The highest generation of rules that worked on it."""
     over_quota: Sequence[tuple[str, int, datetime]] = ()
     """Authors who write more than is taken in, how many of their documents wait, and since when."""
 
@@ -116,7 +119,12 @@ def _usable(record: Record) -> Check:
             f"it is being rebuilt since {_clock(record.recovering)}: nothing is granted",
             "`jitvault ledger recover` goes on with it.",
         )
-    return LEDGER.ok(f"schema {record.schema}, {record.tasks} tasks")
+    if record.rules > GENERATION:
+        return LEDGER.fail(
+            f"a newer jitvault worked on it: it follows rules of generation {record.rules}, this one {GENERATION}",
+            OlderRules.default_hint,
+        )
+    return LEDGER.ok(f"schema {record.schema}, rules of generation {record.rules}, {record.tasks} tasks")
 
 
 def _none_yet(found: NoneYet) -> Check:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jitvault.domain.checkup.check import EVERYTHING, Ability, About, Check, Known, Unknown
+from jitvault.domain.clocks import MAX_SKEW, TOLERANCE
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 
 MEASURED_ON = (2, 7)
-MAX_SKEW, NOTABLE_SKEW = timedelta(seconds=30), timedelta(seconds=5)
 
 REACHABLE = About("vault", "reachable", VaultUnavailable, EVERYTHING)
 OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
@@ -82,7 +82,7 @@ def _clock(skew: timedelta) -> Check:
     seen, mend = f"Vault's is {abs(skew).total_seconds():.0f} s {way} ours", "Set both by NTP."
     if abs(skew) > MAX_SKEW:
         return CLOCK.fail(f"{seen}: nothing is granted or confirmed", mend)
-    return CLOCK.warn(seen, mend) if abs(skew) > NOTABLE_SKEW else CLOCK.ok(seen)
+    return CLOCK.warn(seen, mend) if abs(skew) > TOLERANCE else CLOCK.ok(seen)
 
 
 def _node(server: Server) -> Check:

@@ -1,0 +1,11 @@
+"""The highest generation of rules that worked on a ledger is known: a lower one writes nothing any more."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    op.add_column("installation", sa.Column("generation", sa.Integer(), server_default=sa.text("0"), nullable=False))
