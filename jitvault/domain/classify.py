@@ -145,6 +145,9 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return _task_act(entry)
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
         return Kind.REFUSED, ""
+    if path in _REVOKE_BY_TOKEN:
+        # whose it was shows by the token's HMAC alone
+        return Kind.TOKEN_REVOKED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
 
 
@@ -162,6 +165,7 @@ def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:
     return None, ""
 
 
+_REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
 _BY_DATA = {
     "sys/leases/lookup": (Kind.LEASE_LOOKUP, "lease_id"),
     "auth/token/revoke-accessor": (Kind.TOKEN_REVOKED, "accessor"),
@@ -266,7 +270,7 @@ _PATHS = (
     "sys/leases/",
     "sys/revoke",
     "sys/renew",
-    "auth/token/revoke-accessor",
+    "auth/token/revoke",
     "auth/token/lookup-accessor",
     "auth/token/renew",
     _CREATE,
@@ -369,7 +373,7 @@ def _named_token(entry: Entry, kind: Kind) -> str:
     if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
         # who unwraps for somebody else names the wrapping token in the body
         return _text((entry.request.data or {}).get("token")) or _sent_token(entry)
-    if kind is Kind.RENEWED:
+    if kind is Kind.RENEWED or entry.request.path in _REVOKE_BY_TOKEN:
         return _text((entry.request.data or {}).get("token"))
     return _sent_token(entry) if kind in (Kind.CUBBYHOLE_READ, Kind.REFUSED) else ""
 

@@ -12,7 +12,8 @@ accounted for by `jitvault.domain.unseen`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from jitvault.domain.observation import Kind, Observation
@@ -75,6 +76,19 @@ def owner(line: Observation, aliases: Mapping[str, str]) -> str:
         # opened by anybody: it belongs to whoever had it wrapped, or to nobody that is known yet
         return aliases.get(line.token, "")
     return named or aliases.get(line.token, "") or line.actor
+
+
+def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
+    """The lines, where a revocation that names a task token in its body has that one's accessor as its subject.
+
+    Only what was unwrapped is the token itself: who revokes a wrapping ends nothing that was in it.
+    """
+    tokens = {o.alias: o.subject for o in lines if o.kind is Kind.UNWRAPPED and o.alias}
+
+    def is_named(line: Observation) -> bool:
+        return line.kind is Kind.TOKEN_REVOKED and not line.subject and line.token in tokens
+
+    return tuple(replace(line, subject=tokens[line.token]) if is_named(line) else line for line in lines)
 
 
 def linked(

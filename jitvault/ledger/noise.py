@@ -95,6 +95,8 @@ def _can_be_anybodys(o: Observation) -> bool:
         or (o.kind in _UNREGARDED and "denied" in o.detail)
     ):
         return True
+    if o.kind is Kind.TOKEN_REVOKED and not o.subject:
+        return True
     # a renewal that names its token or its lease in the body; of a lease that one is in the path of the answer alone
     return o.kind is Kind.RENEWED and (not o.subject or o.path.startswith("sys/"))
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select
 
 from jitvault.domain.evidence import Trail
+from jitvault.domain.linking import with_subjects
 from jitvault.domain.observation import Kind, Observation
 from jitvault.ledger import schema
 from jitvault.ledger.canaries import around
@@ -82,7 +83,7 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     # what others did that may hide more
     found.take(_HAZARDS, since)
     found.take(_UNNAMED, since)
-    lines = found.in_order()
+    lines = with_subjects(found.in_order())
     canaries = around(connection, lines, [grant.expires_at for grant in file.grants])
     return Trail(lines, canaries, _sessions(connection))
 

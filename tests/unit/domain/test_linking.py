@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.linking import aliases, linked, owner
+from jitvault.domain.linking import aliases, linked, owner, with_subjects
 from jitvault.domain.observation import Kind, Observation, Place
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -234,3 +234,20 @@ def test_every_linked_line_names_one_of_the_tokens(lines: list[Observation]) -> 
     known = aliases(lines)
     for task, o in linked(lines, TOKENS, known):
         assert task in {TOKENS.get(name) for name in (o.actor, o.subject, known.get(o.token))}
+
+
+# -- a revocation that names its token in the body --------------------------------------------------------
+
+
+def test_who_revokes_by_the_token_is_about_that_token_and_who_revokes_its_wrapping_about_nothing() -> None:
+    lines = [
+        created(alias="w1"),
+        line(Kind.UNWRAPPED, 2, subject=A, token="w1", alias="token-a"),
+        read_in_wrapping(alias="w2"),
+        *(line(Kind.TOKEN_REVOKED, 3 + n, actor=HUMAN, token=token) for n, token in enumerate(("w1", "w2", "other"))),
+        line(Kind.TOKEN_REVOKED, 6, actor=HUMAN, token="token-a"),
+        line(Kind.REFUSED, 7, token="token-a"),
+    ]
+    told = with_subjects(lines)
+    assert [o.subject for o in told if o.kind is Kind.TOKEN_REVOKED] == ["", "", "", A]
+    assert [o for o in told if o.line != lines[-2].line] == [o for o in lines if o is not lines[-2]]
