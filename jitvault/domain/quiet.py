@@ -11,7 +11,7 @@ from jitvault.domain.confirmation import Check, Probed
 from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.unseen import WrappedRead, unproven_read, wrapped_reads
+from jitvault.domain.unseen import WrappedRead, unproven_read, unseen_reads, wrapped_reads
 
 QUIET = timedelta(seconds=1)
 # what a token asks about itself makes no lease, also in a wrapping
@@ -49,11 +49,13 @@ def doubts(
     settle: timedelta,
     newest: Canary,
     interrupted: bool = False,
+    told: frozenset[str] = frozenset(),
 ) -> Doubts:
     """What the lines of a task's tokens up to a canary leave open.
 
     `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
     server's longest request, never gets one. `interrupted` says that a gap is known which none of these lines shows.
+    `told` are the paths of which the target can say what it still has, also where no line shows it.
     """
     acts = _acts(tokens, trail)
     names = aliases(trail.observations)
@@ -69,8 +71,10 @@ def doubts(
     hidden = [o for o in unknown if o.path in leased]
     unleased = [o for o in hidden if not o.alias]
     elsewhere = [o for o in unknown if o.path not in leased]
+    gap = len(stretches) > 1 or interrupted
+    begun = min((o.at for o in own), default=newest.at) - settle
     return Doubts(
-        gap="the stream was interrupted after the token was made" if len(stretches) > 1 or interrupted else "",
+        gap="the stream was interrupted after the token was made" if gap else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
         if hidden
         else "",
@@ -82,7 +86,10 @@ def doubts(
         unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
         if unleased
         else "",
-        wrapped=wrapped_reads(tokens, trail, leased=leased, settle=settle),
+        wrapped=(
+            *wrapped_reads(tokens, trail, leased=leased, settle=settle),
+            *(unseen_reads(told, begun, newest.at) if gap else ()),
+        ),
     )
 
 

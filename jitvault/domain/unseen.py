@@ -32,6 +32,7 @@ class WrappedRead:
     """One read that had its credential wrapped, made between `begun` and `ended` by Vault's clock.
 
     `line` is the digest of its first audit line. `lease_id` is the lease that an unwrap of its answer showed, if any.
+    `in_gap`: no line says that there was one, and a gap in the stream may hide it.
     """
 
     line: str
@@ -39,12 +40,15 @@ class WrappedRead:
     begun: datetime
     ended: datetime
     lease_id: str
+    in_gap: bool = False
 
     def may_have_made(self, at: datetime) -> bool:
         """Whether a credential that was made in the second that began at `at` may be the one of this read."""
         return self.begun - CLOCK_STEP < at + timedelta(seconds=1) and at <= self.ended + CLOCK_STEP
 
     def __str__(self) -> str:
+        if self.in_gap:
+            return f"a read of {self.path} that a gap in the stream may hide"
         return f"the read of {self.path} in a wrapping at {self.begun.isoformat()} (line {self.line[:16]})"
 
 
@@ -71,6 +75,14 @@ def wrapped_reads(
                 )
             )
     return tuple(found)
+
+
+def unseen_reads(paths: Iterable[str], begun: datetime, ended: datetime) -> tuple[WrappedRead, ...]:
+    """Return one read for each of `paths`, of which no line is left: over a gap nobody knows whether there was any.
+
+    What Vault lists shows leases alone, and a login that was dropped under an open session has none any more.
+    """
+    return tuple(WrappedRead(f"gap: {path}", path, begun, ended, "", in_gap=True) for path in sorted(paths))
 
 
 def is_wrapped(lines: Iterable[Observation]) -> bool:

@@ -159,6 +159,7 @@ class DatabaseEngine:
         facts = read_facts(servers_of(where)[0], snapshot.get("connection") or {}, name)
         return (*postgresql_hazards.findings(facts), *postgresql_standbys.unnamed(where))
 
+    finds_unnamed = True
     resistances: Mapping[str, str] = postgresql_resistance.RESISTANCES
 
     @contextmanager

@@ -103,6 +103,7 @@ class PkiEngine:
     ) -> Sequence[TargetFinding]:
         return ()
 
+    finds_unnamed = False
     # whoever holds a certificate can do nothing about its revocation
     resistances: Mapping[str, str] = MappingProxyType({})
 

@@ -131,6 +131,8 @@ class Engine(Protocol):
         """
         ...
 
+    finds_unnamed: bool
+    """Whether `made_since` can tell anything of credentials whose names nobody knows."""
     resistances: Mapping[str, str]
     """The ways in which the holder of a credential can resist its end: the step of a check, and what is tried."""
 

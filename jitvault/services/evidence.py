@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.policy import Rung
 from jitvault.domain.quiet import Doubts, doubts, settles
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import ACCOUNTED
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary
+from jitvault.services.proof import rung_of
 
 LIST_LEASES = "list_leases"
 
@@ -35,6 +37,16 @@ class Evidence:
             settle=worker.settle_window,
             newest=self.newest,
             interrupted=self.interrupted,
+            told=self._told(worker),
+        )
+
+    def _told(self, worker: Worker) -> frozenset[str]:
+        """The task's paths whose targets are asked for proof and can name what no line shows."""
+        access = Revision.of(self.file.revision.body).access
+        return frozenset(
+            entry["path"]
+            for entry in access
+            if rung_of(self.file, entry) == Rung.TARGET and worker.engines[entry["engine"]].finds_unnamed
         )
 
     def settles(self) -> bool:

@@ -57,7 +57,9 @@ def _ask(worker: Worker, found: Evidence, entry: Mapping[str, Any], reads: Seque
     made = engine.made_since(where, config, inside, min(read.begun for read in reads))
     known = worker.ledger.known_targets(sorted(made))
     unknown = {name: at for name, at in made.items() if name not in known}
-    own = [name for name, at in unknown.items() if any(read.may_have_made(at) for read in reads)]
+    # what a gap may hide is only looked for: it can be what another task holds, whose line fell into the same gap
+    seen = [read for read in reads if not read.in_gap]
+    own = [name for name, at in unknown.items() if any(read.may_have_made(at) for read in seen)]
     # one that is gone can have left a session open, and nobody knows its name
     probed = engine.probe(where, [*sorted(own), NOBODY])
     return {read.line: asked_of_target(read, unknown, probed) for read in reads}

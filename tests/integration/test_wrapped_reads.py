@@ -196,3 +196,45 @@ def test_what_was_wrapped_keeps_its_task_from_being_sealed_also_where_its_lines_
         assert (shown["state"] == "sealed", alive) != (True, True)
         wait_for(lambda: rig("operator", "status", file.stem, code=None).json["state"] == "sealed")
         assert not reads(session)
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_what_was_wrapped_within_a_gap_is_never_sealed_over(rig: Rig, mirror: Mirror, spec: Spec) -> None:
+    """No line says that there was a read, and nothing is listed: its login is gone, and a session of it is not."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    rig("operator", "status", file.stem)
+    mirror.keep = lambda line: f'"path":"{PREFIX}"'.encode() not in line
+    login = opened(rig, read_as_jwt(rig, held), by="body")
+    mirror.sync()
+    mirror.keep = lambda _line: True
+    mirror.change(lambda path: path.write_bytes(b""))
+    rig("operator", "audit", "status", code=None)
+    with dropped_under_its_session(rig, [login]) as (session,):
+        assert rig("operator", "complete", file.stem).json["confirmed"]
+        assert not reads(session)
+        rig.settle()
+        assert rig("operator", "status", file.stem).json["state"] == "sealed"
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_what_another_task_read_within_the_same_gap_goes_on(rig: Rig, mirror: Mirror, spec: Spec) -> None:
+    """No line shows whose login it is, so it may be this task's: it is not ended, and nothing is confirmed over it."""
+    file, other = spec(), spec()
+    rig.use(rig.granted(file), read=False)
+    theirs = rig.use(rig.granted(other), read=False)
+    for one in (file, other):
+        rig("operator", "status", one.stem)
+    mirror.keep = lambda line: f'"path":"{PREFIX}"'.encode() not in line
+    (secret,) = read_all(rig.vault(theirs.token), theirs.task)
+    mirror.sync()
+    mirror.keep = lambda _line: True
+    mirror.change(lambda path: path.write_bytes(b""))
+    rig("operator", "audit", "status", code=None)
+    login = {"user": secret["fields"]["username"], "password": secret["fields"]["password"]}
+    with rig.connect(login) as session:
+        ended = rig("operator", "complete", file.stem, code=6)
+        assert not ended.json["confirmed"]
+        assert reads(session)
+    rig("operator", "complete", other.stem, code=None)
+    wait_for(lambda: rig("operator", "complete", file.stem, code=None).json["confirmed"], 60)

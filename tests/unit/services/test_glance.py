@@ -137,7 +137,7 @@ class Vault:
         mine = 0 if besides else 5
         return {name: Load(10 + mine, 20 + mine, 30 + mine, 1) for name in templates}
 
-    def now(self) -> datetime:
+    def agreed(self) -> datetime:
         return NOW
 
 
