@@ -72,7 +72,9 @@ def doubts(
     unleased = [o for o in hidden if not o.alias]
     elsewhere = [o for o in unknown if o.path not in leased]
     gap = len(stretches) > 1 or interrupted
-    begun = min((o.at for o in own), default=newest.at) - settle
+    made = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
+    # a token reads nothing before it is made; where that line is lost its own end is not proven
+    begun = min(made, default=newest.at)
     return Doubts(
         gap="the stream was interrupted after the token was made" if gap else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
