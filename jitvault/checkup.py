@@ -36,7 +36,7 @@ from jitvault.services.checkup import outliving, stream_of
 from jitvault.services.context import Worker
 from jitvault.services.papers import freezes
 from jitvault.vault.client import Vault
-from jitvault.vault.condition import server_at
+from jitvault.vault.condition import server_at, takes_large
 from jitvault.vault.kv import Documents
 from jitvault.vault.login import Login
 from jitvault.wiring import Wiring
@@ -55,6 +55,7 @@ def all_checks(wiring: Wiring) -> Iterator[Check]:
     """Every check, in the order in which one thing rests on another: what fails first is what to mend first."""
     look = _Look(wiring)
     yield from server.judge(look.server)
+    yield server.judge_requests(look.takes_large)
     yield identity.judge_person(look.person)
     yield from identity.judge_worker(look.worker)
     yield targets.judge_agents(look.agent_logins)
@@ -89,6 +90,10 @@ class _Look:
     @cached_property
     def server(self) -> Known[Server]:
         return server_at(self.wiring.given_node, self.wiring.clock)
+
+    @property
+    def takes_large(self) -> Known[bool]:
+        return self.away or takes_large(self.wiring.given_node)
 
     @property
     def away(self) -> Unknown | None:

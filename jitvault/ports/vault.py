@@ -69,11 +69,15 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A document in Vault, when it was written by Vault's own clock, and which version of it this is."""
+    """A document in Vault, when it was written by Vault's own clock, and which version of it this is.
+
+    `unread` says why it could not be read: then it is empty, and nothing is known of when it was written.
+    """
 
     document: dict[str, Any]
     written_at: datetime
     version: int = 0
+    unread: str = ""
 
 
 class Tokens(Protocol):

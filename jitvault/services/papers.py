@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from jitvault.domain.approval import Vote
 from jitvault.domain.approver import Registry, is_withdrawn, void
 from jitvault.domain.canonical import canonical_bytes, digest_of
+from jitvault.domain.extension import said_of
 from jitvault.domain.intake import submission_path
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.papers import (
@@ -34,6 +35,7 @@ from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.ports.vault import Entity, Stored
 from jitvault.services.context import Worker
+from jitvault.services.proof import last_said
 from jitvault.services.register import registry
 
 APPROVAL_LIFE = timedelta(minutes=30)
@@ -227,6 +229,9 @@ def _vote(
     taken_back = _verified(worker, there, WithdrawPaper, path, entity.id, task_id) if there else None
     # only they can write there: what cannot be read may have been their no, and gives nothing back
     withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
+    if there and there.unread:
+        # nobody knows from when it is
+        withdrawals = [(paper.at, written_at)]
     withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
     if withdrawn and taken_back and taken_back.paper.reason:
@@ -307,19 +312,37 @@ def _verified(worker: Worker, stored: Stored, model: type[P], path: str, entity:
         payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
         paper = accepted(model, payload, task=task_id, entity=entity)
     except SecurityFinding as error:
-        if path.startswith("requests/") and not _has_part(worker, task_id, entity):
-            message = f"requests/{entity}/ has a document that its author did not sign as it stands"
-            _find_about_author(worker, entity, "forged_document", message)
+        why = stored.unread or str(error)
+        folder = path.partition("/")[0]
+        if _concerns_task(worker, folder, task_id, entity):
+            worker.ledger.finding(task_id, "forged_document", f"{path}: {why}", worker.now())
         else:
-            worker.ledger.finding(task_id, "forged_document", f"{path}: {error}", worker.now())
+            what = stored.unread or "its author did not sign as it stands"
+            _find_about_author(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
         return None
     return _Found(paper, stored.written_at)
 
 
-def _has_part(worker: Worker, task_id: str, entity: str) -> bool:
-    """Return whether an entity is the task's requester or agent."""
-    task = worker.ledger.task(task_id)
-    return task is not None and entity in (task.requester, task.agent)
+def _concerns_task(worker: Worker, folder: str, task_id: str, entity: str) -> bool:
+    """Return whether what an entity wrote below its own path about a task says anything about that task.
+
+    A request does of the task's requester and agent, a decision of whoever is asked for one or has made one. A freeze
+    is about no task.
+    """
+    task = worker.ledger.task(task_id) if folder in ("requests", "decisions") else None
+    if task is None:
+        return False
+    return entity in (task.requester, task.agent) if folder == "requests" else _decides(worker, task_id, entity)
+
+
+def _decides(worker: Worker, task_id: str, entity: str) -> bool:
+    """Return whether an entity has decided about a task, or is registered for a group that has to."""
+    file = worker.file(task_id)
+    if any(decision.entity_id == entity for decision in file.decisions):
+        return True
+    said = (last_said(file), *(event.body for event in said_of(file.events)))
+    needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
+    return bool(needed & {*registry(worker).groups_of(entity)})
 
 
 def _find_about_author(worker: Worker, entity: str, rule: str, message: str) -> None:

@@ -20,7 +20,7 @@ from jitvault.errors import (
     VaultUnavailable,
 )
 from jitvault.vault.transport import Answer
-from jitvault.vault.wire import Lost, NotSent, NotTrusted
+from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
 
 _MAX_REASON = 200
 # what Vault puts around an engine's own words
@@ -29,7 +29,7 @@ _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err
 _NOBODY_ACTIVE = "local node not active but active cluster node not found"
 # what Vault says in these, and nobody else, says that nothing was done
 _NOT_SERVING = (472, 473, 501, 503)
-_REFUSALS = (400, 403, 404, 405, *_NOT_SERVING)
+_REFUSALS = (400, 403, 404, 405, 413, *_NOT_SERVING)
 
 
 def understood(address: str, method: str, path: str, answer: Answer) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         found = _json_object(answer)
     except RecursionError:
         # Vault keeps and gives whatever somebody wrote: the one who may write there must not stop who reads
-        raise VaultRejected(f"what is at {path} is nested too deeply to be read", status=status, reasons=()) from None
+        why = "is nested too deeply to be read"
+        raise VaultRejected(f"what is at {path} {why}", status=status, reasons=(why,)) from None
     if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in ("get", "list"):
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):
@@ -50,6 +51,12 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
     if status == HTTPStatus.OK or status < 400:
         raise _strange(address, method, path, status)
     raise _translated(address, path, status, _reasons(found))
+
+
+def too_long(path: str, most: int) -> VaultRejected:
+    """What it means that there is more at a path than somebody wants to read of it."""
+    why = f"is larger than {most // 1024} KiB and is not read"
+    return VaultRejected(f"what is at {path} {why}", status=HTTPStatus.OK, reasons=(why,))
 
 
 def unanswered(address: str, method: str, path: str, error: Exception) -> VaultUnavailable:
@@ -65,7 +72,7 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
     # of a read that was lost nothing can have been done
     lost = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
     # what else there is can repeat what was to be sent, a token for one
-    why = str(error) if isinstance(error, Lost) else type(error).__name__
+    why = str(error) if isinstance(error, Lost | TooLong) else type(error).__name__
     return lost(f"the answer of Vault to {path} was lost ({why})")
 
 
@@ -73,7 +80,8 @@ def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) 
     said = "; ".join(reasons) or "no reason given"
     if status == HTTPStatus.FORBIDDEN:
         return VaultRefused(f"Vault refused {path}: {said}")
-    if status in (400, 404, 405):
+    # a body that was too large was not even read
+    if status in (400, 404, 405, 413):
         return VaultRejected(f"Vault rejected {path}: {said}", status=status, reasons=reasons)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return VaultBusy(f"Vault at {address} takes no more requests for the moment (HTTP 429)")

@@ -30,10 +30,10 @@ from hvac.adapters import Adapter, RawAdapter
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
-from jitvault.vault.answers import unanswered, understood
+from jitvault.vault.answers import too_long, unanswered, understood
 from jitvault.vault.tls import Tls
 from jitvault.vault.transport import Session
-from jitvault.vault.wire import Lost, NotSent, NotTrusted
+from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2
@@ -125,9 +125,12 @@ class Vault:
     def _tls_stamp(self) -> tuple[int, ...]:
         return self.connection.tls.stamp() if self.connection.is_tls else ()
 
-    def read(self, path: str, *, op: str | None = None) -> dict[str, Any] | None:
-        """The answer of a GET, or None where Vault has nothing there (404)."""
-        return self._or_none("get", path, op=op)
+    def read(self, path: str, *, op: str | None = None, most: int | None = None) -> dict[str, Any] | None:
+        """The answer of a GET, or None where Vault has nothing there (404).
+
+        An answer of more than `most` bytes is not read to its end: raises VaultRejected with the status 200.
+        """
+        return self._or_none("get", path, op=op, most=most)
 
     def list(self, path: str, *, op: str | None = None) -> list[str]:
         """The keys below `path`, empty where there is nothing."""
@@ -158,9 +161,11 @@ class Vault:
         """What `sys/leader` says: `is_self`, and `leader_address` where there is one."""
         return self._request("get", "sys/leader")
 
-    def _or_none(self, method: str, path: str, *, op: str | None = None) -> dict[str, Any] | None:
+    def _or_none(
+        self, method: str, path: str, *, op: str | None = None, most: int | None = None
+    ) -> dict[str, Any] | None:
         try:
-            return self._request(method, path, op=op)
+            return self._request(method, path, op=op, most=most)
         except VaultRejected as error:
             if error.status == HTTPStatus.NOT_FOUND and not error.reasons:
                 return None
@@ -175,6 +180,7 @@ class Vault:
         op: str | None = None,
         wrap_ttl_s: int | None = None,
         query: str = "",
+        most: int | None = None,
     ) -> dict[str, Any]:
         # whatever stands in a name is part of that name, as it is
         url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
@@ -184,7 +190,9 @@ class Vault:
             address, token = self._address(), self._own_token()
             self._prepare(address, token)
             try:
-                return self._request_once(address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s)
+                return self._request_once(
+                    address, method, path, url, body=body, op=op, wrap_ttl_s=wrap_ttl_s, most=most
+                )
             except VaultBusy:
                 if time.monotonic() + pause_s > deadline:
                     raise
@@ -240,16 +248,23 @@ class Vault:
         body: Mapping[str, Any] | None,
         op: str | None,
         wrap_ttl_s: int | None,
+        most: int | None,
     ) -> dict[str, Any]:
         headers = {OP_HEADER: op} if op else {}
         kwargs: dict[str, Any] = {} if body is None else {"json": dict(body)}
         if wrap_ttl_s is not None:
             kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
+        if most is not None:
+            kwargs["most"] = most
         if self.connection.closing and self.connection.closing():
             kwargs["timeout"] = min(self.connection.timeout_s, _CLOSING_TIMEOUT_S)
         sent = time.monotonic()
         try:
             answer = self._adapter.request(method, url, headers=headers, raise_exception=False, **kwargs)
+        except TooLong as error:
+            if most is not None:
+                raise too_long(path, most) from None
+            raise unanswered(address, method, path, error) from None
         except (NotSent, NotTrusted, Lost, ValueError) as error:
             raise unanswered(address, method, path, error) from None
         if self.connection.hears:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from jitvault.domain.checkup.check import Known, Unknown
-from jitvault.domain.checkup.server import Server
-from jitvault.errors import JitvaultError, VaultUnavailable
+from jitvault.domain.checkup.server import MOST_REQUEST, Server
+from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.ports.clock import Clock
 from jitvault.vault.client import Connection, Vault
 
@@ -22,6 +23,28 @@ def server_at(connection: Connection, clock: Clock) -> Known[Server]:
         return Unknown(str(found), found.hint)
     finally:
         nobody.close()
+
+
+def takes_large(connection: Connection) -> Known[bool]:
+    """Whether the listener at `connection` takes a request of more than MOST_REQUEST.
+
+    It is sent one, without a token, which looks up a wrapping that does not exist: nothing changes by it, and where it
+    is taken a short line in the audit log is all that it leaves.
+    """
+    nobody = Vault(connection, None).at_root()
+    try:
+        nobody.write("sys/wrapping/lookup", {"padding": "x" * MOST_REQUEST})
+    except VaultRejected as error:
+        # older ones say 400, in these words
+        too_large = any("request body too large" in reason for reason in error.reasons)
+        return error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not too_large
+    except VaultRefused:
+        return True
+    except JitvaultError as error:
+        return Unknown(str(error), error.hint)
+    finally:
+        nobody.close()
+    return True
 
 
 def _said(vault: Vault, address: str, clock: Clock) -> Server:

@@ -22,6 +22,12 @@ from jitvault.vault.client import Vault
 
 MOUNT = "jitvault"
 INBOX_LIFE = "600s"
+MOST_READ = 256 * 1024
+"""So many bytes of what a person or an agent wrote are read: a spec has 64 KiB at most, and its envelope twice that.
+
+Vault takes 32 MiB where nobody says otherwise, and what they become here is many times that.
+"""
+_OF_PEOPLE = ("requests/", "decisions/", "freezes/")
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -34,14 +40,16 @@ class Documents:
     def read(self, path: str) -> Stored | None:
         """The newest version of the document at `path`, or None where there is none or it was deleted.
 
-        One that nests too deeply to be read is given as an empty one: it is there, and it is nobody's word.
+        One that nests too deeply or is too large to be read is given as an empty one that says so: it is there, and it
+        is nobody's word.
         """
         try:
-            answer = self._vault.read(f"{MOUNT}/data/{path}")
+            most = MOST_READ if path.startswith(_OF_PEOPLE) else None
+            answer = self._vault.read(f"{MOUNT}/data/{path}", most=most)
         except VaultRejected as error:
             if error.status != HTTPStatus.OK:
                 raise
-            return Stored({}, _NEVER)
+            return Stored({}, _NEVER, unread=error.reasons[0])
         data = (answer or {}).get("data") or {}
         if not isinstance(data.get("data"), dict):
             return None

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from jitvault.vault.wire import NotSent, NotTrusted, Place, Wire, connected
+from jitvault.vault.wire import MOST, NotSent, NotTrusted, Place, Wire, connected
 
 # a standby that forwards nothing sends on to the active node
 _SENT_ON = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
@@ -69,28 +69,37 @@ class Session:
         timeout: float,
         json: Mapping[str, Any] | None = None,
         allow_redirects: bool = True,
+        most: int = MOST,
         **_unused: Any,
     ) -> Answer:
-        """Send it and read the whole answer. Raises NotSent, NotTrusted and Lost, and ValueError for what cannot be
-        sent.
+        """Send it and read the whole answer, of `most` bytes. Raises NotSent, NotTrusted, Lost and TooLong, and
+        ValueError for what cannot be sent.
         """
         body, sent = _encoded(json), dict(headers)
         if body is not None:
             sent["Content-Type"] = "application/json"
         until = time.monotonic() + _WHOLE * timeout
         for _ in range(_MOST_SENT_ON):
-            answer, elsewhere = self.send(method.upper(), url, sent, body, timeout, until)
+            answer, elsewhere = self.send(method.upper(), url, sent, body, timeout, until, most=most)
             if not elsewhere or not allow_redirects:
                 return answer
             url = _sent_on(url, elsewhere)
         raise NotSent("sent on too often")
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float, until: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: float,
+        until: float,
+        *,
+        most: int = MOST,
     ) -> tuple[Answer, str]:
         """Every request to Vault goes through here. Gives the answer, and where it is to be sent instead of here."""
         wire, path = self._wire(url, timeout, until)
-        reply = wire.ask(method, path, headers, body, timeout, until)
+        reply = wire.ask(method, path, headers, body, timeout, until, most=most)
         answer = Answer(reply.status, bytes(reply.body), reply.date)
         return answer, reply.location if reply.status in _SENT_ON else ""
 

@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 _AT_ONCE = 64 * 1024
 # a million names in one list are a fifth of it
-_MOST = 256 * 1024 * 1024
+MOST = 256 * 1024 * 1024
 # how TLS 1.3 says, after the handshake, that a certificate is not believed; whatever else breaks off says nothing
 _CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
 # what would end a line, or cannot be in one
@@ -37,6 +37,10 @@ class NotTrusted(Exception):
 
 class Lost(Exception):
     """It may have been sent, and there is no answer."""
+
+
+class TooLong(Exception):
+    """There is an answer, and it is longer than the caller wanted to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,19 @@ class Wire:
     is_open: bool = True
 
     def ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float, until: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+        until: float,
+        *,
+        most: int = MOST,
     ) -> Reply:
         """Send the request and read the whole answer, `until` then by the monotonic clock at most. Raises Lost and
-        NotTrusted; ValueError, before anything is sent, for what cannot be in a request.
+        NotTrusted; TooLong once its body has more than `most` bytes; ValueError, before anything is sent, for what
+        cannot be in a request.
         """
         sent = _request(method, path, {"Host": self.place.named, **headers}, body)
         reply, may_be_refused, self._may_be_refused = Reply(), self._may_be_refused, False
@@ -134,7 +147,7 @@ class Wire:
             with suppress(ConnectionError, ssl.SSLError):
                 self._socket.settimeout(_left(until, timeout_s))
                 self._socket.sendall(sent)
-            self._read(reply, timeout_s, until)
+            self._read(reply, timeout_s, until, most)
             self.is_open = reply.stays_open
         except OSError as error:
             refused = isinstance(error, ssl.SSLError) and _CERTIFICATE_REFUSED.search(error.reason or "")
@@ -148,14 +161,14 @@ class Wire:
                 self.close()
         return reply
 
-    def _read(self, reply: Reply, timeout_s: float, until: float) -> None:
+    def _read(self, reply: Reply, timeout_s: float, until: float, most: int) -> None:
         while not reply.is_whole:
             self._socket.settimeout(_left(until, timeout_s))
             if not (data := self._socket.recv(_AT_ONCE)):
                 raise Lost("it was closed before the answer was whole")
             reply.feed(data)
-            if len(reply.body) > _MOST:
-                raise Lost("the answer is too long")
+            if len(reply.body) > most:
+                raise TooLong("the answer is too long")
 
     def is_silent(self) -> bool:
         """Whether the other side has neither closed it nor said something that nobody asked for."""

@@ -16,11 +16,15 @@ from commands import SPEC, Quick, Result
 from rig import Rig
 
 from jitvault import shipped
+from jitvault.domain.checkup.check import Unknown
 from jitvault.provision import init
 from jitvault.provision.desired import TokenRole
 from jitvault.provision.plan import role_body
+from jitvault.sandbox import openbao
 from jitvault.sandbox.world import shipped_want
 from jitvault.services import observe
+from jitvault.vault.client import Connection
+from jitvault.vault.condition import takes_large
 
 pytestmark = pytest.mark.usefixtures("lab")
 
@@ -412,6 +416,17 @@ def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
     assert "no probe needs CREATEDB" in found["postgres"]["seen"]
     assert "agent somebody by operator" in found["by operators"]["seen"]
     assert "of outliving-" in found["outliving leases"]["seen"]
+
+
+def test_a_listener_that_takes_any_size_is_told(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks(doctor(rig))["request size"]["status"] == "ok"
+    monkeypatch.setattr(openbao, "MAX_REQUEST_BYTES", 32 * 1024 * 1024)
+    with openbao.OpenBao(tmp_path / "large") as large:
+        audit = large.audit_file.stat().st_size
+        assert takes_large(Connection(large.address)) is True
+        # its one line has no more than the length of the value
+        assert large.audit_file.stat().st_size - audit < 4096
+    assert isinstance(takes_large(Connection(large.address)), Unknown)
 
 
 @pytest.mark.usefixtures("used")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rig import Rig
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.spec import parse_spec
 from jitvault.services.sign import sign_end, sign_submission
+from jitvault.vault.kv import MOST_READ, Documents
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -20,9 +22,9 @@ DEEP = '{"data":{"x":' + "[" * 5000 + "]" * 5000 + "}}"
 ROLE = "database/roles/app-readonly"
 
 
-def _leave(rig: Rig, who: str, path: str) -> None:
+def _leave(rig: Rig, who: str, path: str, body: str = DEEP) -> None:
     url, headers = f"{rig.world.address}/v1/jitvault/data/{path}", {"X-Vault-Token": rig.token_of(who)}
-    assert requests.post(url, data=DEEP, headers=headers, timeout=10).status_code == 200
+    assert requests.post(url, data=body, headers=headers, timeout=10).status_code == 200
 
 
 def test_a_document_that_nobody_can_read_stops_nobody(rig: Rig, spec: Spec) -> None:
@@ -72,6 +74,70 @@ def test_an_agents_garbage_about_the_task_of_somebody_else_is_told_of_the_agent_
     finally:
         for path in left:
             rig.admin.delete(f"jitvault/metadata/{path}")
+
+
+def test_garbage_below_decisions_is_told_of_its_author_unless_they_may_decide_there(rig: Rig, spec: Spec) -> None:
+    """Any approver may write the name of any task: whoever decides nothing there changes no answer about it."""
+    theirs = spec()
+    rig("operator", "grant", theirs)
+    approver = rig.entity("approver-1")
+    left = [f"decisions/{approver}/{theirs.stem}", f"decisions/{approver}/{theirs.stem}/withdraw"]
+    key = f"freezes/{rig.entity('operator')}/{theirs.stem}"
+    try:
+        for path in left:
+            _leave(rig, "approver-1", path)
+        # a freeze has the name of what it covers: this one has that of the task
+        _leave(rig, "operator", key)
+        assert rig("operator", "status", theirs.stem).json["findings"] == []
+        rig("operator", "freezes")
+        assert rig("operator", "complete", theirs.stem).json["confirmed"]
+        told = {(task, rule) for task, rule, message in _findings(rig) if approver in message}
+        assert told == {(None, "forged_document")}
+    finally:
+        for path in (*left, key):
+            rig.admin.delete(f"jitvault/metadata/{path}")
+
+
+def test_garbage_of_somebody_whom_the_task_asks_for_a_decision_is_told_of_the_task(rig: Rig, spec: Spec) -> None:
+    """It may be their no, and it may not be lost."""
+    asked = spec(criticality="high")
+    rig("operator", "grant", asked, code=4)
+    path = f"decisions/{rig.entity('approver-1')}/{asked.stem}"
+    _leave(rig, "approver-1", path)
+    try:
+        shown = rig("operator", "status", asked.stem, code=12).json
+        assert path in shown["findings"][0]["message"] and shown["state"] == "pending_approval"
+    finally:
+        rig.admin.delete(f"jitvault/metadata/{path}")
+
+
+# each pair of brackets is three bytes for Vault and sixty-four for Python
+LARGE = '{"data":{"x":[' + "[]," * 300_000 + "0]}}"
+
+
+def test_a_document_that_is_too_large_is_not_read_to_its_end_and_told_of_its_author(rig: Rig, spec: Spec) -> None:
+    theirs = spec()
+    theirs.write_text(theirs.read_text().replace("agent: research-agent", "agent: approver-1"))
+    rig("operator", "grant", theirs)
+    agent = rig.entity("research-agent")
+    path = f"requests/{agent}/{theirs.stem}/end"
+    _leave(rig, "agent", path, LARGE)
+    documents = Documents(rig.vault(rig.token_of("operator")))
+    try:
+        tracemalloc.start()
+        stored = Documents(rig.admin).read(path)
+        most = tracemalloc.get_traced_memory()[1]
+        assert stored is not None and "larger than" in stored.unread
+        assert most < 4 * MOST_READ, most
+        # the connection was given up, and the next answer is not the rest of that one
+        assert documents.read(f"tasks/{theirs.stem}") is not None
+        assert rig("operator", "status", theirs.stem).json["findings"] == []
+        assert rig("operator", "complete", theirs.stem).json["confirmed"]
+        ((task, rule, message),) = [found for found in _findings(rig) if agent in found[2]]
+        assert (task, rule) == (None, "forged_document") and "larger than" in message
+    finally:
+        tracemalloc.stop()
+        rig.admin.delete(f"jitvault/metadata/{path}")
 
 
 def _findings(rig: Rig) -> list[tuple[str, str, str]]:

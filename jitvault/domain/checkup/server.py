@@ -18,6 +18,9 @@ OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
 VERSION = About("vault", "version", VaultUnavailable)
 CLOCK = About("vault", "clock", AuditUntrusted, frozenset({Ability.GRANT, Ability.PROVE}))
 NODE = About("vault", "node", VaultUnavailable)
+REQUESTS = About("vault", "request size", VaultUnavailable)
+MOST_REQUEST = 1024 * 1024
+"""More than this no document of anybody's has, and no request of jitvault's own."""
 
 AWAY = Unknown("Vault does not answer, or is sealed", "Mend `reachable` and `unsealed` first.")
 
@@ -53,6 +56,19 @@ def judge(server: Known[Server]) -> Iterator[Check]:
     yield _version(server.version)
     yield _clock(server.skew)
     yield _node(server) if server.serves else NODE.skipped(AWAY)
+
+
+def judge_requests(takes_large: Known[bool]) -> Check:
+    """What one request can make Vault keep and its audit log show."""
+    if isinstance(takes_large, Unknown):
+        return REQUESTS.skipped(takes_large)
+    if takes_large:
+        return REQUESTS.warn(
+            "the listener takes more than 1 MiB in one request, 32 MiB by default: whoever has a token can have "
+            "documents and audit lines of that size written",
+            "Set `max_request_size = 1048576` on each listener: docs/operations/worker.md.",
+        )
+    return REQUESTS.ok("the listener refuses more than 1 MiB")
 
 
 def _open(server: Server) -> Check:

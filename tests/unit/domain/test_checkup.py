@@ -147,6 +147,12 @@ def test_what_is_said_of_a_server(change: dict[str, object], name: str, status: 
     assert statuses(server.judge(replace(SERVER, **change)))[name] == status
 
 
+def test_a_listener_that_takes_any_size_is_told_and_stops_nothing() -> None:
+    found = [server.judge_requests(takes) for takes in (False, True, UNKNOWN)]
+    assert [check.status for check in found] == [Status.OK, Status.WARN, Status.SKIPPED]
+    assert "max_request_size = 1048576" in found[1].mend and not found[1].about.needed_to
+
+
 # -- who asks ----------------------------------------------------------------------------------------------
 
 
