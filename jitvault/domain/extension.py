@@ -21,6 +21,9 @@ PENDING: Final = "extension_pending"
 REFUSED: Final = "extension_refused"
 EXTENDED: Final = "extended"
 _KINDS = frozenset({PENDING, REFUSED, EXTENDED})
+MOST_ASKED: Final = 20
+"""So many answers to one entity's requests are added to a task's chain in an hour."""
+_HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 
 
@@ -112,6 +115,21 @@ def in_words(extension: Extension, *, replaces: bool) -> list[str]:
 def said_of(events: Iterable[Event]) -> list[Event]:
     """What the chain says of extensions, in its order."""
     return [event for event in events if event.kind in _KINDS]
+
+
+def said_lately(events: Iterable[Event], entity: str, now: datetime) -> list[Event]:
+    """What the chain says of an entity's requests for more time in the last hour."""
+    return [
+        event
+        for event in said_of(events)
+        if event.body["extension"]["by"]["entity"] == entity and now - datetime.fromisoformat(event.at) < _HOUR
+    ]
+
+
+def is_too_often(events: Iterable[Event], entity: str, request: str, now: datetime) -> bool:
+    """Return whether an entity got so many answers in an hour that a request without one has to wait."""
+    lately = said_lately(events, entity, now)
+    return len(lately) >= MOST_ASKED and all(event.body["request"] != request for event in lately)
 
 
 def extended(events: Iterable[Event]) -> list[Event]:

@@ -96,7 +96,8 @@ _HELD = (
     .group_by(_ACCESS.template)
 )
 _FINDINGS = (
-    select(func.count())
+    # one that counts others stands for all of them
+    select(func.coalesce(func.sum(case((schema.findings.c.more > 0, schema.findings.c.more), else_=1)), 0))
     .select_from(schema.findings.join(schema.tasks, _TASK.task_id == schema.findings.c.task_id))
     .where(_TASK.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())
 )

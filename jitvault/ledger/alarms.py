@@ -12,8 +12,9 @@ from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
+from jitvault.ledger.findings import put_finding
 from jitvault.ledger.recovery import newest
-from jitvault.ledger.rows import get_observation, put_finding
+from jitvault.ledger.rows import get_observation
 from jitvault.ports.ledger import ENDED_UNSEEN, RENEW_LEASE, RENEW_TOKEN, OpState
 
 # the kinds that `of_fleet` looks at

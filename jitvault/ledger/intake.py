@@ -11,7 +11,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, 
 from jitvault.domain.intake import Parts, author_of, submission_path
 from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
-from jitvault.ledger import schema
+from jitvault.ledger import schema, writes
 from jitvault.ledger.claims import DONE
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
@@ -44,7 +44,7 @@ _WRITTEN_SINCE = (
     .exists()
 )
 _STILL_JUDGED = select(_JUDGED.path, _JUDGED.judged_at).where(
-    _JUDGED.path.in_(bindparam("paths", expanding=True)), ~_WRITTEN_SINCE
+    _JUDGED.path.in_(bindparam("paths", expanding=True)), ~_WRITTEN_SINCE, ~writes.WRITTEN_AGAIN
 )
 _NEXT_AUTHOR = select(func.min(_JUDGED.author)).where(_JUDGED.author > bindparam("last"))
 _LAST_GAP = select(func.max(schema.audit_gaps.c.at))
@@ -66,8 +66,9 @@ class SqlIntake:
 
     def newest_line(self, path: str) -> datetime | None:
         with self._db.read() as connection:
-            newest: datetime | None = connection.execute(_NEWEST_LINE, {"path": path}).scalar()
-        return newest
+            kept: datetime | None = connection.execute(_NEWEST_LINE, {"path": path}).scalar()
+            again = writes.newest(connection, path)
+        return max((at for at in (kept, again) if at is not None), default=None)
 
     def judge(self, judged: Sequence[Judged], at: datetime) -> None:
         values = [

@@ -7,7 +7,20 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, Table, bindparam, func, insert, literal, select, union, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
@@ -21,13 +34,14 @@ from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
+from jitvault.ledger.findings import put_finding
 from jitvault.ledger.intake import SqlIntake
 from jitvault.ledger.notices import SqlNotices
 from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
 from jitvault.ledger.retention import SqlRetention
-from jitvault.ledger.rows import TABLES, R, get, of_task, put_finding
+from jitvault.ledger.rows import TABLES, R, get, of_task
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
@@ -258,7 +272,9 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
 
     def finding_counts(self) -> dict[str, int]:
         found = schema.findings.c
-        query = select(found.task_id, func.count()).where(found.task_id.is_not(None)).group_by(found.task_id)
+        # one that counts others stands for all of them
+        each = func.sum(case((found.more > 0, found.more), else_=1))
+        query = select(found.task_id, each).where(found.task_id.is_not(None)).group_by(found.task_id)
         with self._db.read() as connection:
             return {task_id: count for task_id, count in connection.execute(query)}  # noqa: C416 - rows are no pairs
 
@@ -286,12 +302,21 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
         self._db.write(lambda c: c.execute(higher))
 
     def finding(
-        self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
+        self,
+        task_id: str | None,
+        rule: str,
+        message: str,
+        at: datetime,
+        *,
+        line: str = "",
+        request_id: str = "",
+        author: str = "",
+        more: int = 0,
     ) -> None:
-        named = {"line": line or None, "request_id": request_id or None}
+        named = {"line": line or None, "request_id": request_id or None, "author": author or None}
         # it may quote what somebody else signed
         said = one_line(message)
-        self._db.write(lambda c: put_finding(c, task_id, rule, said, at, **named), alone=True)
+        self._db.write(lambda c: put_finding(c, task_id, rule, said, at, **named, more=more), alone=True)
 
 
 def _told_again(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:

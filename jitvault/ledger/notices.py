@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, or_, select, update
 
 from jitvault.domain.chain import Event
+from jitvault.domain.finding import OF_DOCUMENTS
 from jitvault.domain.lifecycle import State
 from jitvault.domain.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
@@ -16,6 +17,8 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.ledger import TaskRow
 
+# what held access and holds none: of one task this is told before that its end is not proven
+_TAKEN_AWAY = frozenset({State.ENDING, State.UNVERIFIED})
 # the row that says since when notices are told at all
 _BEGUN = "begun"
 
@@ -42,13 +45,16 @@ class SqlNotices:
 
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
         notice = schema.notices.c
-        query = (
-            select(schema.notices)
+        # of each author one by one, so that however many one of them makes come, those of others are soon told
+        lane = func.coalesce(notice.author, notice.task_id, "")
+        turn = func.row_number().over(partition_by=(notice.severe, lane), order_by=(notice.at, notice.id))
+        due = (
+            select(schema.notices, turn.label("turn"))
             # what lies further away than any pause was put off by a clock that was wrong
             .where(or_(notice.due_at <= now, notice.due_at > now + 2 * LONGEST_PAUSE), notice.at > now - TOLD_FOR)
-            .order_by(notice.at, notice.id)
-            .limit(limit)
+            .subquery()
         )
+        query = select(due).order_by(due.c.severe.desc(), due.c.turn, due.c.at, due.c.id).limit(limit)
         with self._db.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [
@@ -73,12 +79,13 @@ class SqlNotices:
 
     def tell_unproven(self, task_id: str, at: datetime) -> None:
         task = schema.tasks.c
-        query = select(task.state, task.end_reason, task.revision, task.digest)
+        query = select(task.state, task.end_reason, task.revision, task.digest, task.requester)
 
         def unit(connection: Connection) -> None:
             row = connection.execute(query.where(task.task_id == task_id)).mappings().one()
             body = {name: row[name] for name in ("state", "end_reason", "revision", "digest")}
-            _put(connection, _unproven(connection, task_id, at, {**body, "message": "its end is not proven"}))
+            notice = _unproven(connection, task_id, at, {**body, "message": "its end is not proven"})
+            _put(connection, notice, author=row["requester"], severe=True)
 
         self._db.write(unit)
 
@@ -104,17 +111,21 @@ def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetim
         "message": str(event.body.get("note") or event.body.get("why") or ""),
     }
     if kind is Kind.UNCONFIRMED:
-        _put(connection, _unproven(connection, event.task_id, at, body))
+        _put(connection, _unproven(connection, event.task_id, at, body), author=task.requester, severe=True)
     else:
-        _put(connection, Notice(notice_id(kind, event.task_id, event.hash), event.task_id, kind, at, body))
+        notice = Notice(notice_id(kind, event.task_id, event.hash), event.task_id, kind, at, body)
+        _put(connection, notice, author=task.requester, severe=task.state in _TAKEN_AWAY)
 
 
-def tell_finding(connection: Connection, task_id: str | None, rule: str, message: str, at: datetime) -> None:
+def tell_finding(
+    connection: Connection, task_id: str | None, rule: str, message: str, at: datetime, *, author: str | None
+) -> None:
     body = {"state": None, "end_reason": None, "rule": rule, "message": message}
-    _put(connection, Notice(notice_id(Kind.FINDING, task_id, f"{rule}\0{message}"), task_id, Kind.FINDING, at, body))
+    notice = Notice(notice_id(Kind.FINDING, task_id, f"{rule}\0{message}"), task_id, Kind.FINDING, at, body)
+    _put(connection, notice, author=author, severe=rule not in OF_DOCUMENTS)
 
 
-def _put(connection: Connection, notice: Notice) -> None:
+def _put(connection: Connection, notice: Notice, *, author: str | None, severe: bool) -> None:
     values = {
         "id": notice.id,
         "task_id": notice.task_id,
@@ -122,5 +133,7 @@ def _put(connection: Connection, notice: Notice) -> None:
         "at": notice.at,
         "body": dict(notice.body),
         "due_at": notice.at,
+        "author": author and author[:64],
+        "severe": int(severe),
     }
     connection.execute(upsert(connection, schema.notices).values(values).on_conflict_do_nothing())

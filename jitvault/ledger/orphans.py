@@ -21,7 +21,8 @@ from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.rows import get, get_observation, put, put_finding
+from jitvault.ledger.findings import put_finding
+from jitvault.ledger.rows import get, get_observation, put
 from jitvault.ledger.trail import in_order
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.ports.orphans import FindingRow, Made, OrphanRow
@@ -68,8 +69,8 @@ class SqlOrphans:
             put(connection, operations)
             settle_seen(connection, operations)
             for found in findings:
-                named = {"line": found.line or None, "request_id": found.request_id or None}
-                put_finding(connection, found.task_id, found.rule, found.message, at, **named)
+                line, request_id = found.line or None, found.request_id or None
+                put_finding(connection, found.task_id, found.rule, found.message, at, line=line, request_id=request_id)
 
         self._db.write(unit, alone=True)
 

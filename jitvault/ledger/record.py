@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
+from operator import attrgetter
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, true, update
 
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind, Place
 from jitvault.errors import WrongState
-from jitvault.ledger import alarms, canaries, noise, schema, stream
+from jitvault.ledger import alarms, canaries, noise, schema, stream, writes
 from jitvault.ledger.claims import held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
@@ -203,10 +204,12 @@ class SqlRecord:
             for source, place in after.items():
                 known = {"since": since, "source": source, "epoch": place.epoch, "offset": place.offset}
                 rows += connection.execute(_WRITTEN_AFTER, known)
-        return [
-            Written(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(stream.CLAIM))
+            again = writes.since(connection, since, after)
+        kept = [
+            Written(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(writes.CLAIM))
             for row in sorted(rows, key=lambda row: (row.at, row.line))
         ]
+        return sorted([*kept, *again], key=attrgetter("at"))
 
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes

@@ -16,8 +16,7 @@ from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.shorten import shorten
 from jitvault.ledger import schema
-from jitvault.ledger.dialect import Upsert, upsert, upsert_on
-from jitvault.ledger.notices import tell_finding
+from jitvault.ledger.dialect import Upsert, upsert_on
 from jitvault.ports.ledger import (
     AccessRow,
     CheckRow,
@@ -94,37 +93,6 @@ def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) ->
 @cache
 def _of_task(table: Table, order: tuple[str, ...]) -> Select[Any]:
     return select(table).where(table.c.task_id == bindparam("task_id")).order_by(*(table.c[name] for name in order))
-
-
-def put_finding(
-    connection: Connection,
-    task_id: str | None,
-    rule: str,
-    message: str,
-    at: datetime,
-    *,
-    line: str | None,
-    request_id: str | None,
-) -> None:
-    """Insert a finding; the same one twice is one."""
-    message = cut(message)
-    values = {"task_id": task_id, "rule": rule, "message": message, "at": at}
-    named = {"line": line, "request_id": request_id and request_id[:64]}
-    found = schema.findings.c
-    # the database's own rule does not see it: to SQL no task is not the same as no task
-    known = select(found.id).where(
-        found.task_id.is_(task_id) if task_id is None else found.task_id == task_id,
-        found.rule == rule,
-        found.message == values["message"],
-    )
-    if connection.execute(known.limit(1)).first() is None:
-        connection.execute(upsert(connection, schema.findings).values({**values, **named}).on_conflict_do_nothing())
-        tell_finding(connection, task_id, rule, message, at)
-
-
-def cut(message: str) -> str:
-    """As much of a message as an index of PostgreSQL takes."""
-    return message[:1000].encode()[:2000].decode(errors="ignore")
 
 
 def observation_values(o: Observation) -> dict[str, Any]:

@@ -380,7 +380,12 @@ findings = Table(
     # an operator has looked into it: policy does not count it any more
     Column("closed_at", UtcTime),
     Column("closed_why", String(500)),
+    # the entity that wrote what it is about, where it is about a document
+    Column("author", String(64)),
+    # how many others of its author and rule it stands for
+    Column("more", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("task_id", "rule", "message"),
+    Index("ix_findings_author", "author", "rule"),
 )
 _open = findings.c.closed_at.is_(None)
 Index("ix_findings_open", findings.c.at, sqlite_where=_open, postgresql_where=_open)
@@ -397,6 +402,9 @@ notices = Table(
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("due_at", UtcTime),
     Column("told_at", UtcTime),
+    # who made it come: those of one author wait for those of others
+    Column("author", String(64)),
+    Column("severe", Integer, nullable=False, server_default=text("0")),
     Index("ix_notices_due_at", "due_at"),
 )
 
@@ -433,6 +441,28 @@ over_quota = Table(
     Column("waiting", Integer, nullable=False),
     Column("since", UtcTime, nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+# the newest of the writes of a document whose lines are not kept any more, and how many those are
+rewritten = Table(
+    "rewritten",
+    metadata,
+    Column("path", String(512), primary_key=True),
+    Column("lines", BigInteger, nullable=False),
+    Column("at", UtcTime, nullable=False, index=True),
+    Column("source", String(255), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("claim", Integer),
+)
+
+# how many lines about documents of an author were kept since an hour began
+writers = Table(
+    "writers",
+    metadata,
+    Column("author", String(256), primary_key=True),
+    Column("since", UtcTime, nullable=False),
+    Column("lines", Integer, nullable=False),
 )
 
 APPEND_ONLY = ("events", "observations")

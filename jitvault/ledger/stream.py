@@ -15,15 +15,15 @@ from jitvault.domain.lifecycle import HELD, State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.rounds import AFTER_SEAL
-from jitvault.ledger import alarms, noise, schema
+from jitvault.ledger import alarms, noise, schema, writes
 from jitvault.ledger.change import write_change
-from jitvault.ledger.rows import get, get_observation, observation_values, put_finding
+from jitvault.ledger.findings import put_finding
+from jitvault.ledger.rows import get, get_observation, observation_values
 from jitvault.ledger.trail import tokens_for
+from jitvault.ledger.writes import CLAIM
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
-CLAIM = "claim"
-"""Of a document about a task, in the line's detail: the newest claim of that task when the line was entered."""
 
 # made once: to put one together takes longer than to run it, and each batch of lines takes all of them
 _LINE = schema.observations.c
@@ -58,7 +58,10 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     stands_for = _aliases(connection, new)
     sessions = _sessions(connection, new)
     new, counted = noise.split(connection, new, stands_for, sessions)
-    noise.count(connection, counted)
+    new, again = writes.split(connection, new)
+    claimed = _with_claims(connection, [o for _, o in again])
+    writes.note(connection, [(path, o) for (path, _), o in zip(again, claimed, strict=True)])
+    noise.count(connection, [*counted, *claimed])
     if not new:
         return
     new = _with_claims(connection, new)

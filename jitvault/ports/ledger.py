@@ -313,7 +313,7 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         ...
 
     def finding_counts(self) -> dict[str, int]:
-        """How many findings each task has that has any."""
+        """How many findings each task has that has any, with those that are only counted."""
         ...
 
     def issue_times(self, role: str) -> set[datetime]:
@@ -331,7 +331,21 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         ...
 
     def finding(
-        self, task_id: str | None, rule: str, message: str, at: datetime, *, line: str = "", request_id: str = ""
+        self,
+        task_id: str | None,
+        rule: str,
+        message: str,
+        at: datetime,
+        *,
+        line: str = "",
+        request_id: str = "",
+        author: str = "",
+        more: int = 0,
     ) -> None:
-        """Keep a finding once. `line` and `request_id` name the audit line that shows it."""
+        """Keep a finding once. `line` and `request_id` name the audit line that shows it, `author` the entity that
+        wrote what it is about.
+
+        Of one author and rule, or of one task and rule, so many are kept one by one (`domain.finding`), and the others
+        are counted in one more. `more` others are counted at once.
+        """
         ...

@@ -16,7 +16,11 @@ class Notices(Protocol):
         ...
 
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
-        """What has to be told now, the oldest first. What is older than a day is not told any more."""
+        """What has to be told now: what is severe first, then one of each author in turn, the oldest of theirs.
+
+        Severe is that access is taken away, or that its end is not proven, and each finding but those about documents.
+        What is older than a day is not told any more.
+        """
         ...
 
     def take_notice(self, notice: Notice, until: datetime) -> bool:

@@ -13,7 +13,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.domain.access import cap_of, role_name, smallest_cap
-from jitvault.domain.extension import EXTENDED, PENDING, REFUSED, Extension, began_at, extended, said_of, whole_window_s
+from jitvault.domain.extension import (
+    EXTENDED,
+    MOST_ASKED,
+    PENDING,
+    REFUSED,
+    Extension,
+    began_at,
+    extended,
+    is_too_often,
+    said_lately,
+    said_of,
+    whole_window_s,
+)
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.lifetime import least
 from jitvault.domain.policy import Obligations
@@ -117,7 +129,8 @@ def _open_request(worker: Worker, file: TaskFile) -> _Asked | None:
     parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
     answered = {event.body["request"] for event in said_of(file.events) if event.kind != PENDING}
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
-        if request.nonce not in answered:
+        too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
+        if request.nonce not in answered and not too_often:
             until = ends_at + timedelta(seconds=request.seconds)
             extension = Extension(
                 installation=worker.installation,
@@ -214,6 +227,9 @@ def _wait(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: S
     }
     last = said_of(file.events)
     if last and last[-1].kind == PENDING and all(last[-1].body.get(key) == value for key, value in body.items()):
+        return
+    if len(said_lately(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
+        # whoever may decide can write something else each time
         return
     worker.ledger.apply(file.task.task_id, Change(PENDING, body), claim=claim, at=worker.now())
 

@@ -20,7 +20,9 @@ from jitvault.ports.ledger import Ledger
 from jitvault.ports.notices import Messenger
 from jitvault.services.proof import last_said
 
-_AT_ONCE = 50
+# so many are sent before it is looked again what is due: what is severe does not wait for more of the others
+_AT_ONCE = 5
+_MOST = 50
 
 
 class Teller:
@@ -38,11 +40,22 @@ class Teller:
 
         Raises LedgerUnavailable.
         """
-        arrived = 0
-        if self._messengers and not self._begun:
+        if not self._messengers:
+            return 0
+        if not self._begun:
             self._ledger.begin_notices(self._since)
             self._begun = True
-        for notice in self._ledger.due_notices(self._clock.agreed(), _AT_ONCE) if self._messengers else ():
+        arrived = 0
+        for _ in range(_MOST // _AT_ONCE):
+            due = self._ledger.due_notices(self._clock.agreed(), _AT_ONCE)
+            arrived += self._tell(due, refused, stopped)
+            if len(due) < _AT_ONCE or stopped():
+                break
+        return arrived
+
+    def _tell(self, due: Sequence[Notice], refused: Callable[[str], None], stopped: Callable[[], bool]) -> int:
+        arrived = 0
+        for notice in due:
             if stopped():
                 break
             # nobody else tells it while it is on its way, also when this process dies on that

@@ -315,7 +315,7 @@ def _verified(worker: Worker, stored: Stored, model: type[P], path: str, entity:
         why = stored.unread or str(error)
         folder = path.partition("/")[0]
         if _concerns_task(worker, folder, task_id, entity):
-            worker.ledger.finding(task_id, "forged_document", f"{path}: {why}", worker.now())
+            worker.ledger.finding(task_id, "forged_document", f"{path}: {why}", worker.now(), author=entity)
         else:
             what = stored.unread or "its author did not sign as it stands"
             _find_about_author(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
@@ -351,4 +351,4 @@ def _find_about_author(worker: Worker, entity: str, rule: str, message: str) -> 
     Anybody can name the task of somebody else below their own path. Of one entity each rule is one finding, however
     many documents it leaves.
     """
-    worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now())
+    worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now(), author=entity)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.domain.delegation import above_of
+from jitvault.domain.finding import told
 from jitvault.domain.lifecycle import State
 from jitvault.domain.published import packed
 from jitvault.domain.revision import Revision
@@ -85,7 +86,7 @@ def findings_of(worker: Worker, file: TaskFile) -> list[str]:
     """What must not have happened, of the task, and of everything while it is frozen."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    return [*frozen, *(finding["message"] for finding in file.findings)]
+    return [*frozen, *(told(finding) for finding in file.findings)]
 
 
 def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:

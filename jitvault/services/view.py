@@ -7,6 +7,7 @@ from typing import Any
 
 from jitvault.domain.delegation import above_of
 from jitvault.domain.evidence import Trail
+from jitvault.domain.finding import told
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind
@@ -149,7 +150,8 @@ def uses_of(file: TaskFile, trail: Trail) -> list[dict[str, Any]]:
 
 def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
     evidence = {"line": found["line"], "request_id": found["request_id"]}
-    return {"rule": found["rule"], "message": found["message"], "at": found["at"].isoformat(), **evidence}
+    said = {"rule": found["rule"], "message": told(found), "more": found["more"], "at": found["at"].isoformat()}
+    return {**said, **evidence}
 
 
 def summary_of(task: TaskRow) -> dict[str, Any]:

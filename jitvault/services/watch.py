@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 
 from jitvault.domain.evidence import Trail, done
+from jitvault.domain.finding import MOST
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Word
-from jitvault.domain.trip import Bounds, Trip
+from jitvault.domain.trip import Bounds, Rule, Trip
 from jitvault.domain.tripwire import of_task
 from jitvault.errors import Denied, Frozen
 from jitvault.ports.ledger import Ledger, TaskFile
@@ -38,13 +42,25 @@ def watch(worker: Worker, file: TaskFile) -> list[Trip]:
         return []
     trail = worker.ledger.acts(file)
     trips = of_task(_bounds(worker, file, trail), trail.observations, aliases(trail.observations))
-    known = {(finding["rule"], finding["request_id"] or "") for finding in file.findings}
-    for trip in trips:
-        if (trip.rule.value, trip.request_id) not in known:
-            worker.ledger.finding(
-                file.task.task_id, trip.rule, trip.message, worker.now(), line=trip.line, request_id=trip.request_id
-            )
+    for rule, same in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
+        _keep(worker, file, rule, list(same))
     return trips
+
+
+def _keep(worker: Worker, file: TaskFile, rule: Rule, trips: Sequence[Trip]) -> None:
+    """Keep the first trips of a rule as findings, and how many more there are."""
+    mine = [finding for finding in file.findings if finding["rule"] == rule.value]
+    known = {finding["request_id"] or "" for finding in mine}
+    first, others = trips[:MOST], trips[MOST:]
+    for trip in (trip for trip in first if trip.request_id not in known):
+        _find(worker, file, trip)
+    if others and len(others) not in {finding["more"] for finding in mine}:
+        _find(worker, file, others[0], more=len(others))
+
+
+def _find(worker: Worker, file: TaskFile, trip: Trip, *, more: int = 0) -> None:
+    task_id, line, request_id = file.task.task_id, trip.line, trip.request_id
+    worker.ledger.finding(task_id, trip.rule, trip.message, worker.now(), line=line, request_id=request_id, more=more)
 
 
 def freeze_of(worker: Worker, file: TaskFile) -> Word | None:

@@ -26,6 +26,8 @@ from rig import Rig
 from jitvault.notification import NOTICE_ID, SIGNATURE
 from jitvault.ports.notices import Messenger
 from jitvault.services.notify import Teller
+from jitvault.settings import load
+from jitvault.wiring import Wiring
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
@@ -335,3 +337,20 @@ def test_what_is_older_than_a_day_is_not_told_any_more(rig: Rig, spec: Spec, hoo
     due_now(rig)
     rig("operator", "grant", file.stem, code=4, extra=hook.extra)
     assert hook.taken == [] and notices(rig, file.stem) == [("pending", 1, False)]
+
+
+def test_a_tripwire_is_told_before_what_one_author_made_come(rig: Rig, hook: Hook) -> None:
+    rig("operator", "audit", "status")
+    with rig.environment("operator", hook.extra):
+        wiring = Wiring(load())
+    now = wiring.clock.now() - timedelta(seconds=2)
+    wiring.ledger.begin_notices(now - timedelta(minutes=1))
+    for rule in ("forged_document", "not_entitled"):
+        for n in range(15):
+            wiring.ledger.finding(None, rule, f"{rule} {n}", now, author="e-1")
+    wiring.ledger.finding(None, "forged_document", "of somebody else", now + timedelta(seconds=1), author="e-2")
+    wiring.ledger.finding(None, "unknown_token", "a tripwire", now + timedelta(seconds=1))
+    wiring.teller.tell_for(30)
+    until(lambda: len(hook.taken) >= 3)
+    said = [one["message"] for one in hook.taken]
+    assert said[0] == "a tripwire" and said.index("of somebody else") == 2

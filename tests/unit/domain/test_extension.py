@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.domain.chain import GENESIS, Event, link
-from jitvault.domain.extension import Extension, began_at, decision_path, in_words, whole_window_s
+from jitvault.domain.extension import (
+    MOST_ASKED,
+    PENDING,
+    REFUSED,
+    Extension,
+    began_at,
+    decision_path,
+    in_words,
+    is_too_often,
+    whole_window_s,
+)
 from jitvault.domain.revision import Party
 
 NOW = datetime(2030, 1, 31, 9, tzinfo=UTC)
@@ -87,3 +97,21 @@ def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> N
         events.append(link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, body))
     assert began_at(events) == NOW + timedelta(minutes=1)
     assert began_at(events[:2]) is None
+
+
+def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_not_another_one() -> None:
+    hour = timedelta(hours=1)
+
+    def said(n: int, by: str = "e-1", kind: str = REFUSED) -> Event:
+        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
+        body = {"request": f"{by}-{n}", "extension": content, "state": "active"}
+        return link("t-1", n + 1, GENESIS, kind, (NOW + n * timedelta(seconds=1)).isoformat(), body)
+
+    events = [said(n) for n in range(MOST_ASKED)]
+    at = NOW + timedelta(minutes=1)
+    assert not is_too_often(events[1:], "e-1", "new", at)
+    assert is_too_often(events, "e-1", "new", at)
+    # others are answered, and so is what was answered before: it may wait for an approval
+    assert not is_too_often(events, "e-2", "new", at)
+    assert not is_too_often([*events, said(50, kind=PENDING)], "e-1", "e-1-50", at)
+    assert not is_too_often(events, "e-1", "new", NOW + hour)

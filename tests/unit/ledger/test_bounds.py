@@ -1,0 +1,138 @@
+"""What one author can add to the ledger: so many findings and lines one by one, and a number for the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from builders import NOW, file_of, make, read, seen
+from ledgers import LedgerPlace
+from test_judged import JUNK, SECOND, judged, written
+
+from jitvault.domain.finding import MOST, WINDOW
+from jitvault.domain.notice import Kind as Notified
+from jitvault.domain.observation import Kind
+from jitvault.ledger import writes
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.intake import Unsettled
+from jitvault.ports.record import Written
+
+FORGED = "forged_document"
+
+
+def found(ledger: SqlLedger, task_id: str = "t-1") -> list[tuple[str, int]]:
+    return [(one["message"], one["more"]) for one in file_of(ledger, task_id).findings]
+
+
+def heard(ledger: SqlLedger, at: datetime) -> int:
+    """How many findings people are told of."""
+    return sum(notice.kind is Notified.FINDING for notice in ledger.due_notices(at, 1000))
+
+
+def test_of_one_author_and_rule_so_many_findings_are_kept_and_the_others_counted(ledger: SqlLedger) -> None:
+    make(ledger)
+    make(ledger, "t-2")
+    for n in range(MOST + 30):
+        ledger.finding("t-1", FORGED, f"field {n}", NOW, author="e-1")
+        # the same one is one, also among those that are kept
+        ledger.finding("t-1", FORGED, "field 0", NOW, author="e-1")
+    *kept, last = found(ledger)
+    assert kept == [(f"field {n}", 0) for n in range(MOST)]
+    assert last[1] == 30 and "entity e-1" in last[0] and "counted" in last[0]
+    assert ledger.finding_counts() == {"t-1": MOST + 30}
+    # another task of the same author has at least the one that says that there are some
+    ledger.finding("t-2", FORGED, "another", NOW, author="e-1")
+    assert [more for _, more in found(ledger, "t-2")] == [1]
+    # another author, another rule and another day begin anew
+    ledger.finding("t-2", FORGED, "another", NOW, author="e-2")
+    ledger.finding("t-2", "denied", "another", NOW)
+    ledger.finding("t-1", FORGED, "later", NOW + WINDOW, author="e-1")
+    assert [more for _, more in found(ledger, "t-2")] == [1, 0, 0]
+    assert found(ledger)[-1] == ("later", 0)
+    assert heard(ledger, NOW + WINDOW - SECOND) == MOST + 1 + 3
+
+
+def test_what_no_author_wrote_is_bounded_by_its_task_and_what_belongs_to_neither_is_kept(ledger: SqlLedger) -> None:
+    make(ledger)
+    for n in range(MOST + 5):
+        ledger.finding("t-1", "after_end", f"use {n}", NOW)
+        ledger.finding(None, "unknown_token", f"token {n}", NOW)
+    assert len(found(ledger)) == MOST + 1
+    assert heard(ledger, NOW) == MOST + 1 + MOST + 5
+    # the number is what it is, however often it is said
+    for _ in range(3):
+        ledger.finding("t-1", "after_end", "use", NOW, more=7)
+    assert found(ledger)[-1][1] == 7
+
+
+def test_a_notice_of_somebody_else_waits_for_one_of_each_and_a_severe_one_for_none(ledger: SqlLedger) -> None:
+    make(ledger, "t-9")
+    for n in range(40):
+        # of other rules, since those of one are bounded
+        for rule in (FORGED, "not_entitled"):
+            ledger.finding(None, rule, f"{n}", NOW + n * timedelta(milliseconds=1), author=f"e-{n % 2}")
+    late = NOW + SECOND
+    ledger.finding("t-8", FORGED, "theirs", late, author="e-8")
+    ledger.finding("t-9", "wrapped_lease", "a tripwire", late)
+    ledger.tell_unproven("t-9", late)
+    # the task itself was told of as well, in the turn of who asked for it
+    first = [(notice.task_id, notice.kind.value) for notice in ledger.due_notices(late, 6)]
+    assert sorted(first[:2]) == [("t-9", "finding"), ("t-9", "unconfirmed")]
+    assert sorted(first[2:], key=str) == [("t-8", "finding"), ("t-9", "approved"), *2 * [(None, "finding")]]
+
+
+def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the_newest(ledger: SqlLedger) -> None:
+    make(ledger, "t-1")
+    path = "requests/e-1/t-1/end"
+    for n in range(0, 400, 40):
+        read(ledger, [seen(n + i, Kind.WRITTEN, path) for i in range(40)])
+    read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-2/t-1/end")])
+    shown = ledger.written(since=NOW)
+    mine = [one for one in shown if one.path == path]
+    assert len(mine) == writes.MOST_OF_ONE + 1 and len(shown) == len(mine) + 1
+    last = seen(399, Kind.WRITTEN, path)
+    assert mine[-1] == Written(path, last.at, last.place, 0) and ledger.newest_line(path) == last.at
+    assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 400 - writes.MOST_OF_ONE)]
+    # whoever has seen it is not given it again, and whoever has not is given the newest alone
+    assert [one.path for one in ledger.written(since=NOW, after={"audit": last.place})] == ["requests/e-2/t-1/end"]
+    before = replace(last.place, offset=last.place.offset - 1)
+    assert [one.path for one in ledger.written(since=NOW, after={"audit": before})] == [path, "requests/e-2/t-1/end"]
+
+
+def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger: SqlLedger) -> None:
+    path = "requests/e-1/t-1/end"
+    lines = [seen(n, Kind.WRITTEN, path) for n in range(100)]
+    read(ledger, lines)
+    read(ledger, lines[30:60], source="copy")
+    assert ledger.newest_line(path) == lines[-1].at
+
+
+def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_is_kept(ledger: SqlLedger) -> None:
+    for n in range(writes.MOST_OF_ONE):
+        written(ledger, n, at=0)
+    ledger.judge([judged()], NOW)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+    written(ledger, 500, at=5)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
+    ledger.judge([judged(version=2, line_at=5)], NOW)
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
+
+
+def test_of_one_author_so_many_writes_of_an_hour_are_kept(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
+) -> None:
+    monkeypatch.setattr(writes, "MOST_OF_AUTHOR", 50)
+    written(ledger, 1, at=0)
+    ledger.judge([judged()], NOW)
+    read(ledger, [seen(10 + n, Kind.WRITTEN, f"requests/e-1/x-{n}/submit") for n in range(200)])
+    read(ledger, [seen(300 + n, Kind.WRITTEN, f"requests/e-2/x-{n}/submit") for n in range(10)])
+    shown = [one.path for one in ledger.written(since=NOW)]
+    assert len(shown) == 50 + 1 + 10 and "requests/e-1/" in shown
+    assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 151)]
+    # which of that author's requests was written again nobody can say any more
+    assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
+    assert JUNK.startswith("requests/e-1/")
+    hour = timedelta(hours=1, seconds=1)
+    read(ledger, [seen(1000, Kind.WRITTEN, "requests/e-1/later/submit", at=NOW + hour)])
+    assert "requests/e-1/later/submit" in [one.path for one in ledger.written(since=NOW + hour)]
