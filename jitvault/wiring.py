@@ -86,6 +86,8 @@ class Wiring:
         """End the worker's login and close the ledger, where they were used: nothing of them is left behind."""
         if "login" in self.__dict__:
             self.login.close()
+        for engine in self.__dict__.get("engines", {}).values():
+            engine.close()
         if "ledger" in self.__dict__:
             # left to the collector of garbage, SQLite's log would lie beside the file for as long as that takes
             self.ledger.close()

@@ -18,6 +18,7 @@ from jitvault.engines import (
     postgresql_hazards,
     postgresql_names,
     postgresql_probe,
+    postgresql_reserve,
     postgresql_resistance,
     postgresql_standbys,
 )
@@ -81,6 +82,7 @@ class DatabaseEngine:
 
     def __init__(self) -> None:
         self._known = postgresql_probe.KnownLogins()
+        self._reserve = postgresql_reserve.Reserve()
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         kind, _, role = path.partition("/")
@@ -118,8 +120,29 @@ class DatabaseEngine:
         return merged(answers)
 
     def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, Probed]:
-        with probing(dsn) as target:
-            return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
+        try:
+            with probing(dsn) as target:
+                return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)
+        except NotConfirmed:
+            with self._reserve.session(dsn) as kept:
+                if kept is None:
+                    raise
+                return postgresql_probe.probe(kept, dsn, names, self._known, end=not look_only)
+
+    def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
+        kept_out: list[str] = []
+        failed: NotConfirmed | None = None
+        for dsn in servers_of(where):
+            try:
+                kept_out += self._reserve.keep(dsn)
+            except NotConfirmed as error:
+                failed = error
+        if failed is not None and not kept_out:
+            raise failed
+        return kept_out
+
+    def close(self) -> None:
+        self._reserve.close()
 
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime

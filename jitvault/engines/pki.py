@@ -85,6 +85,13 @@ class PkiEngine:
         asked = _ask(where)
         return {name: _look(asked, name) for name in names}
 
+    def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
+        # whoever asks about a certificate needs no place that somebody could take
+        return ()
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:

@@ -21,7 +21,7 @@ ANSWERS_S = 15
 
 # Whoever may CREATE in a schema of the search path could put a function there that is a better match than the one that
 # is meant, and the probe may end sessions. Each query names its schemas besides.
-_SETTINGS = (
+SETTINGS = (
     "SET search_path = pg_catalog, pg_temp",
     "SET lock_timeout = '1s'",
     "SET statement_timeout = '10s'",
@@ -50,9 +50,9 @@ def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
                 application_name="jitvault-probe",
                 prepare_threshold=None,
             ) as target,
-            _for_so_long(target, ANSWERS_S),
+            for_so_long(target, ANSWERS_S),
         ):
-            for setting in _SETTINGS:
+            for setting in SETTINGS:
                 target.execute(setting)
             yield target
     except psycopg.Error as error:
@@ -61,7 +61,7 @@ def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @contextmanager
-def _for_so_long(target: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+def for_so_long(target: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
     """End the connection after so many seconds: neither the client nor the kernel notices a server that hangs."""
 
     def hang_up() -> None:

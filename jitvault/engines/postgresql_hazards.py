@@ -15,6 +15,9 @@ CODE, BOUNDS = "no_foreign_code", "bounded"
 SAFE_PATH = ("pg_catalog", "pg_temp")
 LONGEST_LOCK_MS, LONGEST_STATEMENT_MS = 5_000, 30_000
 VAULT_DEFAULT_OPEN = 4
+LONGEST_LOGIN_MS = 20_000
+OLDEST = 15
+"""The oldest PostgreSQL on which the statements and the probe were tried."""
 _NEW_CONNECTIONS = "What is set for a role holds for its new connections: then `vault write -f MOUNT/reset/CONNECTION`."
 _UNITS_MS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 # Members of one of these end others' sessions, take the connections that are kept for the probe, or leave the database.
@@ -32,8 +35,18 @@ POWERFUL = frozenset(
 
 def findings(facts: Facts) -> tuple[TargetFinding, ...]:
     """Return everything at the target that lets a login escape its end, what is certain first."""
-    found = [*_code(facts), *_waits(facts), *_holder(facts), *_server(facts)]
+    found = [*_version(facts), *_code(facts), *_waits(facts), *_holder(facts), *_server(facts), *_floods(facts)]
     return tuple(sorted(found, key=lambda one: not one.certain))
+
+
+def _version(facts: Facts) -> Iterator[TargetFinding]:
+    if facts.version < OLDEST:
+        yield TargetFinding(
+            BOUNDS,
+            "version",
+            f"the target is PostgreSQL {facts.version}; nobody tried whether a login can be ended there",
+            f"Use PostgreSQL {OLDEST} or newer.",
+        )
 
 
 def _code(facts: Facts) -> Iterator[TargetFinding]:
@@ -197,6 +210,37 @@ def _server(facts: Facts) -> Iterator[TargetFinding]:
                 "Set reserved_connections = 10, and GRANT pg_use_reserved_connections TO both logins.",
                 certain=False,
             )
+
+
+def _floods(facts: Facts) -> Iterator[TargetFinding]:
+    """What lets one login, or a stranger, keep everybody out of the server."""
+    if facts.lockers:
+        who = _who(facts.lockers, facts.holder)
+        yield TargetFinding(
+            BOUNDS,
+            "advisory locks",
+            f"{who} may take advisory locks, and one login that takes them all lets nobody in at the server",
+            f"REVOKE EXECUTE on them FROM {who}, where nothing needs them: the shipped templates' comments have the "
+            "statement. Keep a worker running: it ends such a session.",
+            certain=False,
+        )
+    if milliseconds(facts.authentication_timeout) > LONGEST_LOGIN_MS:
+        yield TargetFinding(
+            BOUNDS,
+            "authentication_timeout",
+            f"authentication_timeout = {facts.authentication_timeout}: whoever reaches the port takes every "
+            "connection for so long, the reserved ones too, without a password",
+            "Set authentication_timeout = 10s, and let nobody but agents, Vault and jitvault reach the port.",
+            certain=False,
+        )
+    if facts.connection.closes:
+        yield TargetFinding(
+            BOUNDS,
+            "Vault's open connections",
+            f"{facts.connection.closes}: Vault has no connection left where others took all that the target has",
+            "Set max_connection_lifetime=0s and leave max_idle_connections out of the connection's configuration.",
+            certain=False,
+        )
 
 
 def names_in(search_path: str) -> tuple[str, ...]:

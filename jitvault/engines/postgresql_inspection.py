@@ -79,8 +79,14 @@ _SERVER = """
         pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4,
         pg_catalog.current_setting('max_connections')::pg_catalog.int4,
         coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::pg_catalog.int4,
-        CURRENT_USER::pg_catalog.text
+        pg_catalog.current_setting('authentication_timeout'), CURRENT_USER::pg_catalog.text
 """
+_LOCKERS = f"""{_HOLDERS}
+    SELECT DISTINCT h.name FROM holders AS h CROSS JOIN pg_catalog.pg_proc AS p
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
+    AND p.proname OPERATOR(pg_catalog.~) '^pg_(try_)?advisory_(xact_)?lock'::pg_catalog.text
+    AND pg_catalog.has_function_privilege(h.name::pg_catalog.name, p.oid, 'EXECUTE'::pg_catalog.text) ORDER BY 1
+"""  # noqa: S608 - only the constant above goes in
 SET_SINCE = 16
 """The first version whose GRANT of a role can forbid SET ROLE, and which reserves connections for a group."""
 
@@ -93,6 +99,8 @@ class VaultConnection:
     database: str
     parameters: Mapping[str, str]
     max_open: int
+    closes: str = ""
+    """Why Vault does not keep its connections open, empty where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,9 @@ class Facts:
     event_triggers: Sequence[tuple[str, str]]
     max_prepared_transactions: int
     reserved_connections: int
+    authentication_timeout: str = "10s"
+    lockers: Sequence[str] = ()
+    """Who may take advisory locks."""
 
 
 def connection_of(configuration: Mapping[str, Any]) -> VaultConnection:
@@ -136,7 +147,17 @@ def connection_of(configuration: Mapping[str, Any]) -> VaultConnection:
     username = str(details.get("username") or "") or user
     if not username or not database:
         raise NotConfirmed("Vault's connection names no login or no database, so nobody can say what it runs")
-    return VaultConnection(username, database, parameters, int(details.get("max_open_connections") or 0))
+    return VaultConnection(
+        username, database, parameters, int(details.get("max_open_connections") or 0), _closes(details)
+    )
+
+
+def _closes(details: Mapping[str, Any]) -> str:
+    lifetime = str(details.get("max_connection_lifetime") or "0s")
+    if lifetime.strip("0hms."):
+        return f"max_connection_lifetime = {lifetime}"
+    idle = int(details.get("max_idle_connections") or 0)
+    return f"max_idle_connections = {idle}" if idle < 0 else ""
 
 
 def _parts(url: str) -> tuple[str, str, dict[str, str]]:
@@ -162,7 +183,7 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
         row = target.execute(_SERVER).fetchone()
         if row is None:
             raise NotConfirmed("the target says nothing of itself")
-        version, prepared, _, reserved, probe = row
+        version, prepared, _, reserved, patience, probe = row
         vault = _role(target, connection.username, connection.parameters)
         holder = _role(target, name, {}, version=version) if name else None
         if name and holder is None:
@@ -184,6 +205,8 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
             event_triggers=_pairs(target.execute(_EVENT_TRIGGERS, (holders,)).fetchall()),
             max_prepared_transactions=prepared,
             reserved_connections=reserved,
+            authentication_timeout=patience,
+            lockers=[row[0] for row in target.execute(_LOCKERS, (holders,)).fetchall()],
         )
 
 

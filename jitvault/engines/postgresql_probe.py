@@ -32,6 +32,7 @@ _PAUSE_S = 0.05
 _CLEAN_PASSES = 2
 _LOGINS_KNOWN = 20_000
 
+_CLEAR = "SELECT pg_catalog.pg_stat_clear_snapshot()"
 _ROLES = """
     SELECT rolname, oid, rolcanlogin FROM pg_catalog.pg_roles
     WHERE rolcanlogin OR rolname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.name[])
@@ -128,6 +129,7 @@ def probe(
     if end:
         _end_all(target, names, roles, oids, found)
     else:
+        clear(target)
         found.sessions = _sessions(target, names)
     return {name: _judged(name, roles, oids[name], found) for name in names}
 
@@ -149,6 +151,7 @@ def _end_all(
     clean = 0
     for looks in range(1, 10_000):
         now = time.monotonic() - begun
+        clear(target)
         nameless = _nameless(target)
         if looks <= _CLEAN_PASSES:
             # after the end of their logins; who comes later cannot be theirs
@@ -174,7 +177,9 @@ def _tell(target: psycopg.Connection[Any], found: _Found, *, also_nameless: bool
 def _terminate(target: psycopg.Connection[Any], query: str, which: tuple[object, ...]) -> bool:
     """Tell one backend to end; False where it is gone or not the probe's to end."""
     try:
-        row = target.execute(query, which).fetchone()
+        # where a transaction is open the refusal takes back this statement alone
+        with target.transaction():
+            row = target.execute(query, which).fetchone()
     except postgresql.driver().errors.InsufficientPrivilege:
         return False
     return bool(row and row[0])
@@ -223,6 +228,23 @@ def _roles(target: psycopg.Connection[Any], names: Sequence[str]) -> _Roles:
     asked = set(names)
     living = {str(name): bool(may_log_in) for name, _, may_log_in in rows if name in asked}
     return _Roles({str(name): int(oid) for name, oid, _ in rows}, living)
+
+
+def look(target: psycopg.Connection[Any]) -> None:
+    """Ask all that a probe asks, of nobody: in a transaction, the locks for that stay."""
+    _roles(target, ())
+    _sessions(target, ())
+    _nameless(target)
+
+
+def clear(target: psycopg.Connection[Any]) -> None:
+    """In a transaction the server shows the sessions of its first look, until it is told not to."""
+    target.execute(_CLEAR)
+
+
+def end_session(target: psycopg.Connection[Any], pid: int, oid: int) -> bool:
+    """Tell one session to end, if it still is that login's."""
+    return _terminate(target, _END_SESSION, (pid, oid))
 
 
 def _sessions(target: psycopg.Connection[Any], names: Iterable[str]) -> tuple[_Open, ...]:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.engines import postgresql
+from jitvault.engines.postgresql_hazards import milliseconds
 from jitvault.engines.postgresql_servers import address_of, servers_of
 from jitvault.errors import NotConfirmed
 from jitvault.ports.engine import TargetFinding
 
 SERVERS = "servers_named"
+LONGEST_DELAY_MS = 10_000
 # they write the log or a copy to a disk and let nobody log in
 _NO_SERVERS = frozenset({"pg_receivewal", "pg_basebackup", "pg_rewind", "barman_receive_wal"})
 
@@ -24,7 +26,8 @@ _SELF = """
     SELECT pg_catalog.pg_is_in_recovery(), c.system_identifier::pg_catalog.text,
         pg_catalog.pg_postmaster_start_time()::pg_catalog.text,
         pg_catalog.current_setting('cluster_name'), pg_catalog.current_setting('primary_slot_name'),
-        EXISTS (SELECT FROM pg_catalog.pg_stat_get_wal_receiver() AS w WHERE w.pid IS NOT NULL)
+        EXISTS (SELECT FROM pg_catalog.pg_stat_get_wal_receiver() AS w WHERE w.pid IS NOT NULL),
+        pg_catalog.current_setting('max_standby_streaming_delay'), pg_catalog.pg_backend_pid()
     FROM pg_catalog.pg_control_system() AS c
 """
 _SENDERS = """
@@ -64,6 +67,10 @@ class Server:
     receives: bool
     senders: Sequence[Sender]
     idle_slots: Sequence[str]
+    pooled: bool = False
+    """Whether something between answers in the server's place, as PgBouncer does."""
+    delay: str = "0"
+    """For how long sessions there may keep the server from replaying the log; -1: for ever."""
 
 
 def unnamed(where: Mapping[str, Any]) -> tuple[TargetFinding, ...]:
@@ -77,14 +84,23 @@ def _server(dsn: str) -> Server:
         if row is None:
             raise NotConfirmed("the target says nothing of itself")
         senders = [Sender(*found) for found in target.execute(_SENDERS).fetchall()]
+        told_pid = target.info.backend_pid
         slots = [str(found[0]) for found in target.execute(_IDLE_SLOTS).fetchall()]
-    standby, system, started, name, slot, receives = row
-    return Server(address_of(dsn), standby, system, started, name, slot, receives, senders, slots)
+    standby, system, started, name, slot, receives, delay, pid = row
+    pooled = pid != told_pid
+    return Server(address_of(dsn), standby, system, started, name, slot, receives, senders, slots, pooled, delay)
 
 
 def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
     """Judge the named servers, the primary first."""
     primary, *others = servers
+    for server in servers:
+        if server.pooled:
+            yield _finding(
+                f"pooler at {server.address}",
+                f"{server.address} is a pooler, which may lead to another server and keep what the probe sets",
+                "Name the server itself in the probe's document.",
+            )
     if primary.standby:
         yield _finding(
             f"dsn {primary.address}",
@@ -110,7 +126,24 @@ def judge(servers: Sequence[Server]) -> Iterator[TargetFinding]:
                 "Leave it out, or point it at the standby.",
                 certain=False,
             )
+    for standby in standbys:
+        yield from _held_up(standby)
     yield from _streams(primary, list(named.values()), standbys)
+
+
+def _held_up(standby: Server) -> Iterator[TargetFinding]:
+    """How long a login can go on there after its end at the primary, by holding replay up."""
+    delay_ms = milliseconds(standby.delay)
+    if 0 <= delay_ms <= LONGEST_DELAY_MS:
+        return
+    how_long = "for ever" if delay_ms < 0 else f"for {standby.delay}"
+    yield _finding(
+        f"max_standby_streaming_delay at {standby.address}",
+        f"{standby.address} has max_standby_streaming_delay = {standby.delay}: an open transaction there keeps it "
+        f"{how_long} from hearing that a login was dropped",
+        f"Set max_standby_streaming_delay to {LONGEST_DELAY_MS // 1000}s at most there.",
+        certain=delay_ms < 0,
+    )
 
 
 def _streams(primary: Server, named: Sequence[Server], standbys: Sequence[Server]) -> Iterator[TargetFinding]:

@@ -259,6 +259,11 @@ class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRe
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
         return self._among(schema.leases.c.lease_id, lease_ids)
 
+    def task_of_target(self, name: str) -> str | None:
+        lease = schema.leases.c
+        with self._db.read() as connection:
+            return connection.execute(select(lease.task_id).where(lease.target_name == name).limit(1)).scalar()
+
     def known_targets(self, names: Sequence[str]) -> set[str]:
         return self._among(schema.leases.c.target_name, names)
 

@@ -102,6 +102,19 @@ class Engine(Protocol):
         """
         ...
 
+    def stand_by(self, where: Mapping[str, Any]) -> Sequence[str]:
+        """Stay able to ask the target when it lets nobody in any more; called over and over by a worker.
+
+        Gives the credentials that kept everybody out: while it names one, that one is thrown out as often as it is
+        called. They can be used again later, unless somebody ends their tasks. Raises NotConfirmed where the target
+        cannot be asked now.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what `stand_by` keeps open."""
+        ...
+
     def made_since(
         self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
     ) -> Mapping[str, datetime]:

@@ -308,6 +308,10 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         """Which of these leases belong to any task."""
         ...
 
+    def task_of_target(self, name: str) -> str | None:
+        """The task with a lease whose credential its target knows by this name."""
+        ...
+
     def known_targets(self, names: Sequence[str]) -> set[str]:
         """Which of these names, as targets know credentials by, are those of leases that belong to any task."""
         ...

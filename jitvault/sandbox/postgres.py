@@ -35,6 +35,8 @@ _SETTINGS = {
     # Small: no process or memory that a demo does not need.
     "shared_buffers": "32MB",
     "autovacuum": "off",
+    # who reaches the port and says nothing holds a connection for so long
+    "authentication_timeout": "10s",
     # A statement that fails may be CREATE ROLE … PASSWORD: no statement goes to the log.
     "log_min_error_statement": "panic",
     "log_statement": "none",

@@ -25,11 +25,19 @@ _TABLE = """
         id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY, customer text, item text, quantity integer
     )
 """
+# one login that takes every lock that the server has room for lets nobody in
+NO_ADVISORY_LOCKS = """
+    DO $$ DECLARE lock pg_catalog.regprocedure; BEGIN
+    FOR lock IN SELECT oid FROM pg_catalog.pg_proc WHERE proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+    AND pronamespace = 'pg_catalog'::pg_catalog.regnamespace LOOP
+    EXECUTE pg_catalog.format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', lock); END LOOP; END $$
+"""
 # whoever is in no group may not even connect: a login whose group was taken away does not come back
 CLOSED = (
     "REVOKE CONNECT, TEMPORARY ON DATABASE app FROM PUBLIC",
     "REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC",
     "GRANT CONNECT ON DATABASE app TO vault_manager, jitvault_probe",
+    NO_ADVISORY_LOCKS,
 )
 READONLY = (
     "CREATE ROLE app_readonly NOLOGIN",
@@ -52,7 +60,7 @@ CREATION = (
 # before PostgreSQL 16 nothing forbids a member to SET ROLE
 CREATION_15 = (CREATION[0], """GRANT %s TO "{{name}}";""")
 
-# A revocation has five parts. Each part is committed before the next one begins, so that a later part that fails takes
+# A revocation has six parts. Each part is committed before the next one begins, so that a later part that fails takes
 # nothing back. Each part may meet a role that is gone, and may be run again. The templates' comments give the reasons.
 _LIMITS = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = '5s';"
 _EXISTS = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{{name}}')"
@@ -85,6 +93,24 @@ _END_SESSIONS = (
     "IF turn OPERATOR(pg_catalog.=) 20 THEN RAISE EXCEPTION 'sessions of {{name}} do not end'; END IF; "
     "PERFORM pg_catalog.pg_sleep(0.025); END LOOP; END $$; COMMIT AND CHAIN;"
 )
+# Each object that is dropped takes an entry of the server's lock table until the end of the transaction. So a login's
+# large objects go first, no more at a time than the table has room for: a run that fails has taken some of them away.
+_UNLINK = (
+    f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "  # noqa: S608 - Vault fills in the name
+    "DO $$ DECLARE few pg_catalog.oid[]; BEGIN "
+    f"""IF NOT {_EXISTS} THEN RETURN; END IF; GRANT "{{{{name}}}}" TO CURRENT_USER; """
+    "FOR few IN SELECT pg_catalog.array_agg(s.oid) FROM ("
+    "SELECT m.oid, pg_catalog.row_number() OVER () AS n FROM pg_catalog.pg_largeobject_metadata AS m "
+    "JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.lomowner "
+    "WHERE r.rolname OPERATOR(pg_catalog.=) '{{name}}' LIMIT 10000"
+    ") AS s GROUP BY s.n OPERATOR(pg_catalog./) 100 LOOP "
+    "EXIT WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) "
+    "(pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) '2s'::pg_catalog.interval); "
+    "BEGIN PERFORM pg_catalog.lo_unlink(o) FROM pg_catalog.unnest(few) AS o; "
+    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; EXIT; END; "
+    "END LOOP; "
+    "EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END $$; COMMIT AND CHAIN;"
+)
 _DROP_OWNED = (
     f"{_LIMITS} SET LOCAL lock_timeout = '500ms'; "
     f"DO $$ BEGIN FOR turn IN 1..3 LOOP EXIT WHEN NOT {_EXISTS}; "
@@ -111,7 +137,7 @@ _DROP_LOGIN = (
     "IF turn OPERATOR(pg_catalog.=) 4 THEN RAISE; END IF; END; "
     f"PERFORM pg_catalog.pg_stat_clear_snapshot(); {_HOLDERS} END LOOP; END $$;"
 )
-REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _DROP_OWNED, _DROP_LOGIN)
+REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _UNLINK, _DROP_OWNED, _DROP_LOGIN)
 
 # of Vault's login and of the probe's: what they run finds nothing in a schema that others may write to, and waits for
 # nobody for long

@@ -9,6 +9,7 @@
     due        whose time has come by the ledger
     tripwires  what touched one
     canary     whether the stream is trusted
+    targets    whether each target can be asked, also while one of its logins keeps everybody out
     sweep      whether Vault, ledger and stream agree; told, and mended only where that was asked for
     retention  what is published of tasks that were sealed long ago, out of Vault
     notices    what people outside are to hear
@@ -25,7 +26,7 @@ from threading import Event
 
 from jitvault.domain.intake import Heed, Wanted
 from jitvault.domain.lifecycle import HOLDING
-from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused, VaultUnavailable, WrongState
+from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
 from jitvault.services.context import Worker
 from jitvault.services.due import due_too_late
 from jitvault.services.notify import Teller
@@ -33,6 +34,7 @@ from jitvault.services.observe import observe, read_on
 from jitvault.services.pending import Backlog, Triage, Word
 from jitvault.services.quota import tell_over_quota
 from jitvault.services.retention import Removals
+from jitvault.services.stand_by import Probe, StandBy
 from jitvault.services.sweep import sweep
 from jitvault.services.swept import outcome
 from jitvault.services.trust import Trust, examine
@@ -59,6 +61,9 @@ _OVER_S, _TELL_OVER_EVERY_S = 5.0, 60.0
 # where more is due than was taken the hands are soon ready for it
 _HASTE = 5
 _TRIPWIRES_S = 0.25
+_STAND_BY_S = 0.5
+# sooner than a client that comes back has taken every lock once more
+_THROW_OUT_S = 0.02
 # however slow a reading was, the next one comes after this
 _LONGEST_REST_S = 0.1
 
@@ -72,6 +77,7 @@ class Pace:
     wake_s: float = 0.5
     due_s: float = 0.1
     canary_s: float = 5.0
+    targets_s: float = 60.0
     list_s: float = 60.0
     sweep_s: float = 3600.0
     remove_s: float = 60.0
@@ -99,6 +105,7 @@ class Loops:
     def start(self) -> None:
         """Each gets its connections here: where Vault does not answer now, nothing begins."""
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
+        loops += [self.targets]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -157,6 +164,33 @@ class Loops:
             self.health.why_not_trusted = str(error)
 
         self._every("canary", self.pace.canary_s, look, failed=failed)
+
+    def targets(self, worker: Worker) -> None:
+        """One more loop for each probe: a target that hangs keeps nobody from another one."""
+        stand_by, known = StandBy(worker), set[Probe]()
+
+        def look() -> None:
+            for probe in stand_by.probes():
+                if probe not in known:
+                    known.add(probe)
+                    self.supervisor.start(f"target {probe[1]}", partial(self._stand_by, stand_by, probe))
+
+        self._every("targets", self.pace.targets_s, look)
+
+    def _stand_by(self, stand_by: StandBy, probe: Probe) -> None:
+        told = set[str]()
+
+        def look() -> None:
+            try:
+                kept_out = stand_by.look(probe)
+            except NotConfirmed as error:
+                raise WrongState(f"a target cannot be asked: {error}", hint=error.hint) from None
+            for name in set(kept_out) - told:
+                self.log.warning("a login kept everybody out of its target, and is thrown out", login=name)
+            told.update(kept_out)
+            self.supervisor.stopping.wait(_THROW_OUT_S if kept_out else _STAND_BY_S)
+
+        self._every(f"target {probe[1]}", 0, look)
 
     # -- what is wanted --------------------------------------------------------------------------------
 

@@ -39,14 +39,14 @@ def older() -> tuple[Path, int]:
 
 
 @contextmanager
-def world_on(version: str) -> Iterator[World]:
+def world_on(version: str, **settings: str) -> Iterator[World]:
     """A world whose target is the wheel's server ("newest") or the system's ("older"), in which strangers wait."""
 
     def postgres_in(directory: Path) -> Postgres:
         if version == "newest":
-            return Postgres(directory, settings=BUSY)
+            return Postgres(directory, settings={**BUSY, **settings})
         programs, major = older()
-        return Postgres(directory, programs=programs, major=major, settings=BUSY)
+        return Postgres(directory, programs=programs, major=major, settings={**BUSY, **settings})
 
     with ExitStack() as stack:
         servers = stack.enter_context(running_servers(max_request_duration=REQUEST, postgres_in=postgres_in))

@@ -55,6 +55,7 @@ def test_a_sound_target_has_nothing_to_tell() -> None:
         ({"creators": ["app"]}, CODE, "CREATE in the database"),
         ({"owners": ["app"]}, CODE, "owner of the database"),
         ({"event_triggers": [("t", "app")]}, CODE, "event trigger t"),
+        ({"version": 14}, BOUNDS, "version"),
         ({"vault": vault(lock_timeout="0")}, BOUNDS, "lock_timeout of vault"),
         ({"vault": vault(lock_timeout="6s")}, BOUNDS, "lock_timeout of vault"),
         ({"vault": vault(statement_timeout="1min")}, BOUNDS, "statement_timeout of vault"),
@@ -83,6 +84,9 @@ def test_what_lets_a_login_escape_is_certain(change: dict[str, Any], step: str, 
         ({"let_in": [("postgres", "public")]}, "other databases"),
         ({"max_prepared_transactions": 10}, "prepared transactions"),
         ({"reserved_connections": 0}, "reserved connections"),
+        ({"lockers": ["public", "app"]}, "advisory locks"),
+        ({"authentication_timeout": "1min"}, "authentication_timeout"),
+        ({"connection": replace(SOUND.connection, closes="x")}, "Vault's open connections"),
         ({"probe": replace(PROBE, groups=())}, "reserved connections"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -90,6 +94,22 @@ def test_what_lets_a_login_escape_is_certain(change: dict[str, Any], step: str, 
 def test_what_may_be_meant_is_a_warning(change: dict[str, Any], about: str) -> None:
     (found,) = findings(replace(SOUND, **change))
     assert (found.about, found.certain) == (about, False)
+
+
+@pytest.mark.parametrize(
+    ("details", "closes"),
+    [
+        ({}, False),
+        ({"max_connection_lifetime": "0s", "max_idle_connections": 20}, False),
+        ({"max_connection_lifetime": "5m"}, True),
+        ({"max_connection_lifetime": "10s"}, True),
+        ({"max_idle_connections": -1}, True),
+    ],
+    ids=str,
+)
+def test_whether_vault_keeps_its_connections_open_is_read(details: dict[str, Any], closes: bool) -> None:
+    named = {"connection_url": "postgresql://v@db/app", **details}
+    assert bool(connection_of({"connection_details": named}).closes) is closes
 
 
 def test_a_version_that_cannot_do_it_is_not_asked_for_it() -> None:

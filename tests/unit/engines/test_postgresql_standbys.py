@@ -24,6 +24,16 @@ def about(*servers: Server) -> list[tuple[str, bool]]:
     return [(found.about, found.certain) for found in judge(servers)]
 
 
+def test_a_pooler_is_no_server() -> None:
+    assert about(replace(PRIMARY, pooled=True)) == [("pooler at db:1", True)]
+
+
+@pytest.mark.parametrize(("delay", "certain"), [("-1", True), ("30s", False), ("10s", None), ("0", None)])
+def test_how_long_a_standby_may_go_on_without_the_log_is_told(delay: str, certain: bool | None) -> None:
+    found = about(FED, replace(FIRST, delay=delay))
+    assert found == ([] if certain is None else [("max_standby_streaming_delay at db:2", certain)])
+
+
 @pytest.mark.parametrize(
     "document",
     [

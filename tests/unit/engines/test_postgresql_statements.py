@@ -6,18 +6,18 @@ import re
 
 import pytest
 
-from jitvault.engines import database, postgresql_probe
+from jitvault.engines import database, postgresql_probe, postgresql_reserve
 from jitvault.sandbox import target
 
 QUERIES = {
     name: text
-    for module in (postgresql_probe, database)
+    for module in (postgresql_probe, postgresql_reserve, database)
     for name, text in vars(module).items()
     if name.startswith("_") and isinstance(text, str) and "SELECT" in text
 }
-PARTS = dict(zip(("groups", "login", "sessions", "owned", "drop"), target.REVOCATION, strict=True))
+PARTS = dict(zip(("groups", "login", "sessions", "unlink", "owned", "drop"), target.REVOCATION, strict=True))
 # what the grammar itself knows: none of it is looked for in a schema
-KEYWORDS = {"and", "any", "array", "exists", "operator", "select", "when", "not", "in"}
+KEYWORDS = {"and", "any", "array", "exists", "operator", "select", "when", "not", "in", "over", "from", "coalesce"}
 
 
 @pytest.mark.parametrize("text", [*QUERIES.values(), *PARTS.values()], ids=[*QUERIES, *PARTS])
@@ -29,7 +29,7 @@ def test_every_name_has_its_schema(text: str) -> None:
     assert re.findall(r"\b(?:FROM|JOIN)\s+(?!pg_catalog\.)(?![%\"'(])\w+", bare) == []
     assert re.findall(r"::(?!pg_catalog\.)\w+", bare) == []
     # operators: what stands between two values is written with its schema
-    outside = re.sub(r"OPERATOR\(pg_catalog\.[=<>]+\)", "", bare)
+    outside = re.sub(r"OPERATOR\(pg_catalog\.[-=<>+/~]+\)", "", bare)
     outside = re.sub(r"SET LOCAL \w+ =", "", outside)
     assert re.findall(r"[=<>+|!~]", outside) == []
 
@@ -40,4 +40,4 @@ def test_every_part_looks_into_no_schema_of_others_and_waits_for_nobody_for_long
 
 
 def test_every_part_but_the_last_is_committed_by_itself() -> None:
-    assert [part.endswith("COMMIT AND CHAIN;") for part in target.REVOCATION] == [True, True, True, True, False]
+    assert [part.endswith("COMMIT AND CHAIN;") for part in target.REVOCATION] == [True, True, True, True, True, False]

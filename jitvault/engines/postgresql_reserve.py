@@ -1,0 +1,167 @@
+"""Keep a session open at a PostgreSQL server, for when nobody gets in there any more.
+
+One login can fill the server's lock table, and strangers can take every connection. Then a session that is open already
+still works, as long as it needs no new entry of the lock table. So this one stays in a transaction that has read
+everything that a probe reads, and has the locks for that (AccessShareLock on shared catalogs). It keeps no old row
+versions alive, and it lets go as soon as somebody waits for one of its locks.
+
+What was measured: docs/vault-facts.md, "One login against the whole server".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from jitvault.engines import postgresql, postgresql_probe
+from jitvault.errors import NotConfirmed
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SETTINGS = ("idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout")
+_SET = """
+    SELECT pg_catalog.set_config(name, '0'::pg_catalog.text, false) FROM pg_catalog.pg_settings
+    WHERE name OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])
+"""
+_MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
+_WAITED_FOR = """
+    SELECT FROM pg_catalog.pg_locks WHERE NOT granted
+    AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)) LIMIT 1
+"""
+# How many locks each session has whose login Vault made, or whose login is gone; and for how many there is room at
+# least. One that has few of them is no reason for anything.
+_HOLDERS = """
+    SELECT l.pid, a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
+        pg_catalog.count(*), pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
+        OPERATOR(pg_catalog.*) pg_catalog.current_setting('max_connections')::pg_catalog.int8
+    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
+    WHERE a.usesysid IS NOT NULL
+    AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
+    GROUP BY 1, 2, 3
+"""
+_SESSIONS_OF = """
+    SELECT pid, usesysid FROM pg_catalog.pg_stat_activity
+    WHERE usesysid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.oid[])
+"""
+OUT_S = 10.0
+"""How long a login is thrown out that held too many locks, since it last did."""
+_LOOK_S = 5.0
+_FULL, _MANY = 2, 50
+"""Which part of the lock table is too much for all such sessions together, and which makes one of them a holder."""
+
+
+class Reserve:
+    """One session for each server, shared by the threads of a process."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, psycopg.Connection[Any]] = {}
+        self._thrown_out: dict[str, dict[int, tuple[str, float]]] = {}
+        """By server, and by oid of the login: its name, and until when."""
+        self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
+        """One for each server: one that hangs keeps nobody from another."""
+
+    def keep(self, dsn: str) -> tuple[str, ...]:
+        """Open the session where it is not; give the logins that are thrown out, since they held every lock.
+
+        Raises NotConfirmed where the server lets nobody in.
+        """
+        with self._turn(dsn):
+            if dsn not in self._sessions:
+                self._sessions[dsn] = _opened(dsn)
+            with self._asking(dsn, _LOOK_S) as target:
+                if target.execute(_WAITED_FOR).fetchone() is not None:
+                    # whoever waits gets it before we ask again
+                    target.execute("COMMIT")
+                    return ()
+                if not _is_held(target):
+                    _hold(target)
+                with target.transaction():
+                    return self._throw_out(dsn, target)
+
+    @contextmanager
+    def session(self, dsn: str) -> Iterator[psycopg.Connection[Any] | None]:
+        """The session at a server, None where there is none. Raises NotConfirmed where it ends meanwhile."""
+        with self._turn(dsn):
+            if dsn not in self._sessions:
+                yield None
+                return
+            with self._asking(dsn) as target, target.transaction():
+                yield target
+
+    def close(self) -> None:
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+
+    def _turn(self, dsn: str) -> threading.Lock:
+        with self._lock:
+            return self._turns.setdefault(dsn, threading.Lock())
+
+    def _throw_out(self, dsn: str, target: psycopg.Connection[Any]) -> tuple[str, ...]:
+        """End each session of a login that held too many locks: a client comes back sooner than others get in."""
+        now = time.monotonic()
+        kept_out = self._thrown_out.get(dsn, {})
+        for oid, name in _holders(target).items():
+            kept_out[oid] = (name, now + OUT_S)
+        self._thrown_out[dsn] = {oid: entry for oid, entry in kept_out.items() if entry[1] > now}
+        out = {oid: name for oid, (name, _) in self._thrown_out[dsn].items()}
+        if out:
+            for pid, oid in target.execute(_SESSIONS_OF, (list(out),)).fetchall():
+                postgresql_probe.end_session(target, pid, oid)
+        return tuple(sorted(set(out.values())))
+
+    @contextmanager
+    def _asking(self, dsn: str, seconds: float = postgresql.ANSWERS_S) -> Iterator[psycopg.Connection[Any]]:
+        target = self._sessions[dsn]
+        try:
+            with postgresql.for_so_long(target, seconds):
+                yield target
+        except postgresql.driver().Error as error:
+            self._sessions.pop(dsn).close()
+            raise NotConfirmed(f"the session that is kept at the target ended ({type(error).__name__})") from None
+
+
+def _opened(dsn: str) -> psycopg.Connection[Any]:
+    driver = postgresql.driver()
+    try:
+        target: psycopg.Connection[Any] = driver.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=postgresql.CONNECT_S,
+            application_name="jitvault-kept",
+            prepare_threshold=None,
+        )
+        for setting in postgresql.SETTINGS:
+            target.execute(setting)
+        target.execute(_SET, (list(_SETTINGS),))
+    except driver.Error as error:
+        raise NotConfirmed(f"no session can be kept at the target ({type(error).__name__})") from None
+    return target
+
+
+def _is_held(target: psycopg.Connection[Any]) -> bool:
+    from psycopg.pq import TransactionStatus
+
+    return target.info.transaction_status is TransactionStatus.INTRANS
+
+
+def _hold(target: psycopg.Connection[Any]) -> None:
+    """Begin the transaction, and take every lock that a probe needs."""
+    target.execute("BEGIN")
+    postgresql_probe.look(target)
+    target.execute(_MEMBERS)
+    target.execute(_HOLDERS)
+
+
+def _holders(target: psycopg.Connection[Any]) -> dict[int, str]:
+    """The logins, by oid, of sessions that together leave others too few locks."""
+    postgresql_probe.clear(target)
+    found = target.execute(_HOLDERS).fetchall()
+    if not found or sum(row[3] for row in found) * _FULL < found[0][4]:
+        return {}
+    return {oid: name for _, oid, name, many, room in found if many * _MANY > room}

@@ -1,0 +1,166 @@
+"""One login that leaves nobody else a place at a PostgreSQL server, whose lock table is small here.
+
+What it does takes a fraction of a second on a server with the usual size, too.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+
+import psycopg
+import pytest
+from attended import Attended, wait_for
+from commands import EXAMPLE
+from rig import Held, Rig, own_rig
+from targets import Clients, superuser, world_on
+
+from jitvault.engines.database import DatabaseEngine
+from jitvault.errors import NotConfirmed
+from jitvault.sandbox.world import World, env
+
+pytestmark = pytest.mark.usefixtures("hurried")
+Spec = Callable[..., Path]
+FILL = (
+    "DO $$ BEGIN FOR i IN 1..1000000 LOOP PERFORM pg_advisory_lock(i); END LOOP; "
+    "EXCEPTION WHEN OTHERS THEN NULL; END $$",
+)
+CONNECTIONS = 60
+
+
+@pytest.fixture(scope="module", params=["newest", "older"])
+def attacked(request: pytest.FixtureRequest) -> Iterator[World]:
+    with world_on(request.param, max_locks_per_transaction="20", max_connections=str(CONNECTIONS)) as world:
+        superuser(world, "app", "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC")
+        yield world
+
+
+@pytest.fixture
+def engine() -> Iterator[DatabaseEngine]:
+    """One that stands by, as a worker's does."""
+    with closing(DatabaseEngine()) as one:
+        yield one
+
+
+@pytest.fixture
+def rig(attacked: World, tmp_path: Path) -> Rig:
+    return own_rig(attacked, env(attacked, "", EXAMPLE), tmp_path)
+
+
+def dsn(rig: Rig, held: Held) -> str:
+    return rig.world.servers.postgres.dsn("app", **held.login)
+
+
+def nobody_gets_in(rig: Rig) -> bool:
+    try:
+        psycopg.connect(rig.world.target_dsn).close()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def kept(rig: Rig) -> bool:
+    """Whether a worker keeps a session at the target, in the transaction that has all the locks."""
+    query = "SELECT FROM pg_stat_activity WHERE application_name = 'jitvault-kept' AND state = 'idle in transaction'"
+    with psycopg.connect(rig.world.target_dsn) as target:
+        return target.execute(query).fetchone() is not None
+
+
+def test_a_session_that_is_open_ends_who_took_every_lock(rig: Rig, spec: Spec, engine: DatabaseEngine) -> None:
+    held = rig.active(spec())
+    where = rig.document("probes/postgres")
+    assert engine.stand_by(where) == []
+    with closing(rig.connect(held.login)) as hog:
+        hog.execute(FILL[0])
+        assert nobody_gets_in(rig)
+        # the probe's own way in is shut as well, and the open session still sees
+        assert engine.probe(where, [held.login["user"]], look_only=True)[held.login["user"]].open_sessions == 1
+        with pytest.raises(NotConfirmed):
+            DatabaseEngine().probe(where, [held.login["user"]])
+        assert engine.stand_by(where) == [held.login["user"]]
+        wait_for(lambda: not nobody_gets_in(rig), 5)
+        with pytest.raises(psycopg.OperationalError):
+            hog.execute("SELECT 1")
+    # nobody else is thrown out
+    with closing(rig.connect(rig.active(spec()).login)) as session:
+        assert engine.stand_by(where) == [held.login["user"]]
+        session.execute("SELECT 1")
+
+
+def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: Rig, spec: Spec) -> None:
+    mine, other = spec(), spec()
+    held = rig.active(mine)
+    rig.active(other)
+    with Attended(rig) as worker:
+        wait_for(lambda: kept(rig))
+        with Clients(dsn(rig, held), 3, FILL):
+            rig("operator", "revoke", other.stem, "--wait", "20", code=None)
+            wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
+        assert worker.log.all_of("a login kept everybody out of its target, and is thrown out")
+        assert rig.findings(mine.stem) == ["target_locked"]
+        wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
+    file = rig.file(other.stem)
+    begun, token_dead, lease_dead = file.task.ending_at, file.grants[-1].dead_at, file.leases[0].dead_at
+    assert begun and token_dead and lease_dead
+    assert token_dead - begun < timedelta(seconds=5)
+    assert lease_dead - begun < timedelta(seconds=10)
+
+
+def test_who_waits_for_the_kept_session_gets_what_it_waits_for(rig: Rig, engine: DatabaseEngine) -> None:
+    where = rig.document("probes/postgres")
+    lock = "BEGIN; LOCK TABLE pg_catalog.pg_auth_members IN ACCESS EXCLUSIVE MODE; COMMIT"
+    engine.stand_by(where)
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        superuser(rig.world, "app", "SET lock_timeout = '100ms'", lock)
+    waiting = Thread(target=superuser, args=(rig.world, "app", lock), daemon=True)
+    waiting.start()
+    time.sleep(0.3)
+    engine.stand_by(where)
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_more_large_objects_than_the_server_has_locks_do_not_keep_a_login(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    held = rig.active(file)
+    with rig.connect(held.login) as session:
+        for _ in range(20):
+            session.execute("SELECT count(lo_create(0)) FROM generate_series(1, 500)")
+    wait_for(lambda: rig("operator", "complete", file.stem, code=None).json["confirmed"], 30)
+    assert held.login["user"] not in rig.database_roles()
+
+
+@contextmanager
+def half_open(rig: Rig, user: str) -> Iterator[None]:
+    """Every connection that the server has, taken by somebody who says who they are and gives no password."""
+    postgres = rig.world.servers.postgres
+    said = struct.pack("!I", 196608) + b"user\0" + user.encode() + b"\0database\0app\0\0"
+    with ExitStack() as stack:
+        for _ in range(2 * CONNECTIONS):
+            one = stack.enter_context(socket.create_connection((postgres.host, postgres.port), timeout=5))
+            one.sendall(struct.pack("!I", len(said) + 4) + said)
+        wait_for(lambda: nobody_gets_in(rig))
+        yield
+    wait_for(lambda: not nobody_gets_in(rig))
+
+
+def test_strangers_who_take_every_connection_keep_nothing_from_its_end_that_is_open_already(
+    rig: Rig, spec: Spec, engine: DatabaseEngine
+) -> None:
+    file = spec()
+    held = rig.active(file)
+    where = rig.document("probes/postgres")
+    engine.stand_by(where)
+    name = held.login["user"]
+    with half_open(rig, name):
+        rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
+        found = engine.probe(where, [name])[name]
+        with pytest.raises(NotConfirmed):
+            DatabaseEngine().probe(where, [name])
+    assert (found.refused, found.open_sessions) == (True, 0)
