@@ -41,6 +41,7 @@ KINDS = {
     "VaultRejected": "VaultRefused",
     "LedgerAway": "LedgerUnavailable",
     "LedgerFull": "LedgerUnavailable",
+    "OlderRules": "LedgerUnavailable",
 }
 DRAWN = re.compile(r"^(?P<indent> +[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+) +(?P<code>\d+)(?: +\S.*)?$")
 
