@@ -40,7 +40,8 @@ def put_finding(
     values: dict[str, object] = {**named, "rule": rule, "message": message, "at": at}
     if more or _is_full(connection, task_id, rule, author, at):
         whose = _FOUND.author.is_(None) if author is None else _FOUND.author == author
-        counted = (*same, whose, _FOUND.more > 0, _FOUND.at > at - WINDOW)
+        # what comes after somebody has looked into the others is open again
+        counted = (*same, whose, _FOUND.more > 0, _FOUND.closed_at.is_(None), _FOUND.at > at - WINDOW)
         if connection.execute(update(schema.findings).where(*counted).values(more=more or _FOUND.more + 1)).rowcount:
             return
         values |= {"message": cut(counting(author, rule, at)), "more": more or 1}

@@ -66,6 +66,16 @@ def test_what_no_author_wrote_is_bounded_by_its_task_and_what_belongs_to_neither
     assert found(ledger)[-1][1] == 7
 
 
+def test_what_is_counted_after_the_others_were_closed_is_open_again(ledger: SqlLedger) -> None:
+    make(ledger)
+    for n in range(MOST + 1):
+        ledger.finding("t-1", "after_end", f"use {n}", NOW)
+    assert ledger.close_findings("e-agent", "looked into", NOW) == MOST + 1
+    ledger.finding("t-1", "after_end", "one more", NOW + SECOND)
+    still_open = [one["more"] for one in file_of(ledger).findings if one["closed_at"] is None]
+    assert still_open == [1]
+
+
 def test_a_notice_of_somebody_else_waits_for_one_of_each_and_a_severe_one_for_none(ledger: SqlLedger) -> None:
     make(ledger, "t-9")
     for n in range(40):
