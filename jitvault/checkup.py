@@ -34,7 +34,7 @@ from jitvault.provision.doctor import known
 from jitvault.provision.init import Want
 from jitvault.services.checkup import outliving, stream_of
 from jitvault.services.context import Worker
-from jitvault.services.papers import freezes
+from jitvault.services.freezes import freezes
 from jitvault.vault.client import Vault
 from jitvault.vault.condition import server_at, takes_large
 from jitvault.vault.kv import Documents

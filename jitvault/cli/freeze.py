@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.wiring import Wiring
 
 Agent = Annotated[str, typer.Option("--agent", help="Tasks of this agent (its name or entity id).")]
 Template = Annotated[str, typer.Option("--template", help="Tasks that use this template.")]
@@ -20,6 +23,9 @@ def freeze(
     template: Template = "",
     owner: Owner = "",
     all_: Annotated[bool, typer.Option("--all", help="All tasks.")] = False,
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="The name is right although no task has had it yet.")
+    ] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -29,20 +35,25 @@ def freeze(
     identity, it does so itself.
     """
     from jitvault.cli import killswitch, output, session
+    from jitvault.domain.intake import Kept
     from jitvault.domain.scope import Scope
     from jitvault.errors import JitvaultError
     from jitvault.services.urgent import covered, end_all
 
     wiring = session.wired()
+    if not unseen:
+        check_somebody(wiring, agent or owner)
     sign(agent, template, owner, all_, reason=reason, freezes=True)
     ended = {}
     if wiring.has_worker:
+        # its line may be on its way
+        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, Scope(agent, template, owner).key)
         ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
     # only now, and whatever comes of it: a doubt keeps no access alive
     with suppress(JitvaultError):
-        if not all_ and not killswitch.is_known(wiring, Scope(agent, template, owner)):
+        if template and not killswitch.is_known(wiring, Scope(template=template)):
             # it is frozen all the same: the first task of it may be on its way
-            typer.echo(f"no task ever had {agent or template or owner!r:.80}: is the name right?", err=True)
+            typer.echo(f"no task ever had {template!r:.80}: is the name right?", err=True)
     scope = {"agent": agent, "template": template, "owner": owner}
     shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
     if json_:
@@ -76,6 +87,26 @@ def unfreeze(
         typer.echo(output.to_json({"lifted": scope, "reason": reason}))
     else:
         typer.echo("lifted; tasks that were ended stay ended")
+
+
+def check_somebody(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for the name of an agent or owner that nobody has: in a hurry it must not look like a success.
+
+    Whether there is such an entity only the worker's identity can ask; without it somebody's task has to have the name.
+    """
+    from jitvault.cli import killswitch
+    from jitvault.domain.papers import check_called
+    from jitvault.domain.scope import Scope
+    from jitvault.errors import NotFound
+
+    if not name:
+        return
+    check_called(name)
+    if wiring.has_worker and (wiring.worker.identity.by_name(name) or wiring.worker.identity.by_id(name)):
+        return
+    if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
+        hint = "Take it from `jitvault list` or the spec; --unseen freezes a name that no task has had yet."
+        raise NotFound(f"nobody has the name {name!r:.80}: nothing was frozen", hint=hint)
 
 
 def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, freezes: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -213,7 +213,8 @@ def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailab
     taken = Taken()
     with suppress(JitvaultError):
         # where it cannot even be read, nobody knows what there is
-        taken = take_back(wiring.nameless_worker, task_id)
+        asked_by = wiring.person.entity if wiring.settings.person else None
+        taken = take_back(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
     if not taken.known:
         return error
     message = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"

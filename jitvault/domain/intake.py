@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 
 from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, State
 
@@ -15,6 +15,8 @@ _ENTITY = r"(?P<entity>[^/]+)"
 _REQUEST = re.compile(rf"requests/{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
 # of the task itself, or of an extension by its digest
 _DECISION = re.compile(rf"decisions/{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
+_FREEZE = re.compile(rf"freezes/{_ENTITY}/(?P<scope>all|[0-9a-f]{{32}})")
+_LONGEST_ENTITY = 64
 _ENDS = frozenset({"end", "withdraw"})
 _GRANTS = frozenset({"submit", "grant"})
 
@@ -51,6 +53,32 @@ class Wanted:
 def submission_path(author: str, task_id: str) -> str:
     """Where an author's request for a task lies, below the mount."""
     return f"requests/{author}/{task_id}/submit"
+
+
+class Kept(StrEnum):
+    """The kinds of documents that the ledger has an index of: those by which access ends."""
+
+    END = "end"
+    FREEZE = "freeze"
+
+
+def kept_path(path: str) -> tuple[Kept, str, str] | None:
+    """The kind, the author and the task or scope of the document at `path`; None where the index has none of it.
+
+    Under another name than its scope's a freeze counts for nothing.
+    """
+    if found := _FREEZE.fullmatch(path):
+        kind, about = Kept.FREEZE, found["scope"]
+    elif (found := _REQUEST.fullmatch(path)) and found["kind"] == "end":
+        kind, about = Kept.END, found["task"]
+    else:
+        return None
+    return (kind, found["entity"], about) if len(found["entity"]) <= _LONGEST_ENTITY else None
+
+
+def path_of(kind: Kept, author: str, about: str) -> str:
+    """Where a document of the index lies, below the mount."""
+    return f"freezes/{author}/{about}" if kind is Kept.FREEZE else f"requests/{author}/{about}/end"
 
 
 def author_of(path: str) -> str:

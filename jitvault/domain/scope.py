@@ -34,16 +34,26 @@ class Scope:
     def covers(self, content: Mapping[str, Any]) -> bool:
         """Whether a task is in the scope, by the content of its revision."""
         agent, owner = content["agent"], content["owner"]
+        templates = [entry["template"] for entry in content["access"]]
         return (
-            (not self.agent or self.agent in (agent["name"], agent["entity"]))
-            and (not self.owner or self.owner in (owner["name"], owner["entity"]))
-            and (not self.template or self.template in {entry["template"] for entry in content["access"]})
+            (not self.agent or _is_one_of(self.agent, (agent["name"], agent["entity"])))
+            and (not self.owner or _is_one_of(self.owner, (owner["name"], owner["entity"])))
+            and (not self.template or _is_one_of(self.template, templates))
         )
+
+    def is_same(self, other: Scope) -> bool:
+        """Whether both name the same; Vault makes no difference between the cases of a name."""
+        mine, theirs = (self.agent, self.template, self.owner), (other.agent, other.template, other.owner)
+        return [name.casefold() for name in mine] == [name.casefold() for name in theirs]
 
     def as_json(self) -> dict[str, str]:
         """The parts that are named; empty for everything."""
         named = {"agent": self.agent, "template": self.template, "owner": self.owner}
         return {part: name for part, name in named.items() if name}
+
+
+def _is_one_of(name: str, names: Iterable[str]) -> bool:
+    return name.casefold() in [one.casefold() for one in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +71,8 @@ def in_force(words: Iterable[Word]) -> list[Word]:
     """The freezes that nobody lifted afterwards, by name or with all others; the oldest first."""
     words = sorted(words, key=lambda word: word.at)
     lifts = [word for word in words if not word.freezes]
-    return [
-        word
-        for word in words
-        if word.freezes and not any(lift.at > word.at and (lift.scope in (word.scope, Scope())) for lift in lifts)
-    ]
+    return [word for word in words if word.freezes and not any(_ends(lift, word) for lift in lifts)]
+
+
+def _ends(lift: Word, word: Word) -> bool:
+    return lift.at > word.at and (lift.scope.is_all or lift.scope.is_same(word.scope))

@@ -34,6 +34,7 @@ from jitvault.ledger.admission import SqlAdmission, admit
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
+from jitvault.ledger.documents import SqlDocuments
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.intake import SqlIntake
 from jitvault.ledger.notices import SqlNotices
@@ -125,7 +126,9 @@ _IS_LONG = (
 )
 
 
-class SqlLedger(SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake):
+class SqlLedger(
+    SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake, SqlDocuments
+):
     """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
 
     def __init__(self, database: Database) -> None:

@@ -465,4 +465,27 @@ writers = Table(
     Column("lines", Integer, nullable=False),
 )
 
+# which documents by which access ends lie in Vault: how often each was seen to be written, and what came of it
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    Column("author", String(64), primary_key=True),
+    # a task, or the key of a scope
+    Column("about", String(63), primary_key=True, index=True),
+    Column("news", Integer, nullable=False),
+    Column("read", Integer, nullable=False),
+    Column("standing", String(8)),
+    Column("body", JSON),
+)
+
+# when all documents of a kind were listed last, and how many gaps the audit stream had then
+listings = Table(
+    "listings",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    Column("gaps", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
 APPEND_ONLY = ("events", "observations")

@@ -15,7 +15,7 @@ from jitvault.domain.lifecycle import HELD, State, Verdict
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.rounds import AFTER_SEAL
-from jitvault.ledger import alarms, noise, schema, writes
+from jitvault.ledger import alarms, documents, noise, schema, writes
 from jitvault.ledger.change import write_change
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.rows import get, get_observation, observation_values
@@ -55,6 +55,8 @@ _OF_LEASES = _LEASES.where(schema.leases.c.lease_id.in_(bindparam("leases", expa
 def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
+    # before any of it is left out: however often somebody writes, the last time counts
+    documents.note(connection, new)
     stands_for = _aliases(connection, new)
     sessions = _sessions(connection, new)
     new, counted = noise.split(connection, new, stands_for, sessions)

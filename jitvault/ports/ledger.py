@@ -15,6 +15,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.ports.admission import Admission, Admit
+from jitvault.ports.documents import DocumentIndex
 from jitvault.ports.intake import Intake
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
@@ -214,7 +215,7 @@ class TaskFile:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Intake, Protocol):
+class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Intake, DocumentIndex, Protocol):
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def apply(

@@ -156,6 +156,10 @@ class Identity(Protocol):
 
     def has_group(self, group: str) -> bool: ...
 
+    def members_of(self, group: str) -> list[str]:
+        """The members of a group, but for those who are so by another group."""
+        ...
+
 
 class Reader(Protocol):
     """Plain reads of what an administrator configured: ACL policies and engine roles."""

@@ -31,6 +31,7 @@ from jitvault.services.consider import Considered, consider, enter, still_granta
 from jitvault.services.context import Worker
 from jitvault.services.decide import admission
 from jitvault.services.due import is_due_now
+from jitvault.services.ends import end_request, end_request_of_others
 from jitvault.services.extend import extend, is_old_open, put_next_token
 from jitvault.services.family import take_all_back
 from jitvault.services.finish import FIRST, Step, again_after_pause, end, settle
@@ -41,7 +42,7 @@ from jitvault.services.keep import keep
 from jitvault.services.late import check_not_back, end_late
 from jitvault.services.lineage import is_replaced
 from jitvault.services.observe import canary, observe
-from jitvault.services.papers import end_request, wants_grant
+from jitvault.services.papers import wants_grant
 from jitvault.services.publish import publish
 from jitvault.services.reasons import (
     ended_above,
@@ -67,13 +68,15 @@ _READ_FIRST_S = 1.0
 def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
     """Do everything that is due for the task now and give its file.
 
-    `hint` is the entity whose request is looked for first when the ledger does not know the task. After `deadline` (by
+    `hint` is the entity whose documents are looked for first. After `deadline` (by
     the worker's `clock.monotonic()`) nothing new is begun: the first act on each token is made all the same, an act
     that is under way is finished and looked up, and what is left stays due. Raises WaitTimedOut where a lease had no
     turn.
     """
     if deadline is not None:
         worker = replace(worker, deadline=deadline)
+    if hint is not None:
+        worker = replace(worker, asked_by=hint)
     entered = enter(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         claimed = worker.clock.monotonic()
@@ -203,14 +206,14 @@ def _end_before_reading(worker: Worker, file: TaskFile, claim: int) -> None:
 
     Anybody who may write into Vault can make the stream long, and nobody's revocation is to wait for that.
     """
-    if file.task.state in HELD and (ending := why_end_blind(worker, file)) is not None:
+    if file.task.state in HELD and (ending := why_end_blind(replace(worker, is_blind=True), file)) is not None:
         take_all_back(worker, file, claim, why=ending)
 
 
 def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
     if file.task.state in HELD or is_old_open(file):
-        ending = why_end_blind(worker, file)
+        ending = why_end_blind(replace(worker, is_blind=True), file)
         if ending is not None:
             take_all_back(worker, file, claim, why=ending)
     elif file.task.state is State.ENDING:
@@ -261,6 +264,10 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
         said = published(worker, file.task.task_id)
     check_issuable(worker, file, said)
     canary(worker)
+    # the lines of until now are there
+    if (ended := end_request_of_others(worker, file.task.task_id, entitled=entitled(file))) is not None:
+        _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
+        return Step()
     check_not_frozen(worker, file)
     try:
         ground = admission(worker, Revision.of(file.revision.body), standing)
@@ -309,7 +316,10 @@ def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     if is_due_now(worker, file) and why_end_blind(eyes, file) is None:
         # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
         # now; what ends without evidence waits for no stream
-        read_up_to(worker, file.task.due_at)
+        try:
+            read_up_to(worker, file.task.due_at)
+        except AuditUntrusted as error:
+            return _blind(worker, file, claim, error)
         file = worker.ledger.file_again(file)
     file, trips = _watched(worker, file)
     why = why_end(eyes, file, trips)

@@ -70,6 +70,10 @@ class Worker:
     """What a look at a held task that is due may go by: `services.glance`. Without it each look reads everything."""
     glances: bool = False
     """Whether this one goes by it."""
+    is_blind: bool = False
+    """Whether what was written lately may not be known from the audit stream."""
+    asked_by: str | None = None
+    """The entity for whom a task is looked at: what they signed about its end is read first."""
 
     def now(self) -> datetime:
         """The time to go by: Vault's, where this host's clock disagrees with it."""

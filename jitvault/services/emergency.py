@@ -13,10 +13,10 @@ from functools import partial
 from jitvault.domain.lifecycle import HOLDING
 from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.services.context import Worker, new_id
+from jitvault.services.ends import end_request
 from jitvault.services.family import alive
 from jitvault.services.integrity import problems_of
 from jitvault.services.lineage import LIVING
-from jitvault.services.papers import end_request
 from jitvault.services.reasons import entitled
 from jitvault.services.revoke import DEAD
 

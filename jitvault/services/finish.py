@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.quiet import QUIET, settles_at
+from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import why_put_off
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.before_seal import why_not_proven_still
@@ -17,12 +18,12 @@ from jitvault.services.confirm import confirmed
 from jitvault.services.consider import Considered
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
+from jitvault.services.ends import EndRequest, force_request, may_end
 from jitvault.services.evidence import tokens_of
 from jitvault.services.family import GoOn, prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.late import BACK, begin_again, tell_round
 from jitvault.services.lookups import is_there, proven_before
-from jitvault.services.papers import force_request
 from jitvault.services.reconcile import reconciled
 from jitvault.services.revoke import Why
 from jitvault.services.seal import late, seal
@@ -88,13 +89,18 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
 def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
     worker.ledger.tell_unproven(file.task.task_id, worker.now())
-    wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
+    wish = _force_request(worker, file)
     if wish is None:
         return Step()
     if not last.forced and force(worker, file, claim, wish):
         return Step(go_on=True, tries=_TRIES, forced=True)
     close(worker, file, claim, wish)
     return Step()
+
+
+def _force_request(worker: Worker, file: TaskFile) -> EndRequest | None:
+    entitled = may_end(Revision.of(file.revision.body).content)
+    return force_request(worker, file.task.task_id, entitled=entitled, after=_confirmed_before(file))
 
 
 def _confirmed_before(file: TaskFile) -> datetime | None:
@@ -131,6 +137,6 @@ def _close_unsealed(worker: Worker, file: TaskFile, claim: int) -> None:
     """Close a task that cannot be sealed, where an operator signed for that."""
     if why_put_off(file.events) is None:
         return
-    wish = force_request(worker, file.task.task_id, after=_confirmed_before(file))
+    wish = _force_request(worker, file)
     if wish is not None:
         close(worker, file, claim, wish)

@@ -15,9 +15,9 @@ from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpSt
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
+from jitvault.services.ends import EndRequest
 from jitvault.services.family import handed_on_to
 from jitvault.services.lookups import last_found
-from jitvault.services.papers import EndRequest
 from jitvault.services.proof import receipt_of
 from jitvault.services.revoke import DEAD
 

@@ -15,7 +15,7 @@ from jitvault.ports.record import Freeze
 from jitvault.ports.vault import Documents
 from jitvault.services.ask import Asked
 from jitvault.services.context import Worker
-from jitvault.services.papers import freezes
+from jitvault.services.freezes import freezes
 from jitvault.services.watch import being_rebuilt
 
 

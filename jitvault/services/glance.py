@@ -95,6 +95,9 @@ class _Identity:
     def has_group(self, group: str) -> bool:
         return self.own.has_group(group)
 
+    def members_of(self, group: str) -> list[str]:
+        return self.recent.of(("members", group), lambda: self.own.members_of(group))
+
 
 @dataclass(frozen=True, slots=True)
 class _Reader:

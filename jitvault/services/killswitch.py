@@ -235,7 +235,7 @@ def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed
         return _take(hand, task_id, close, _ANSWERED)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
-        taken = take_back(hand.worker, task_id)
+        taken = take_back(replace(hand.worker, asked_by=hand.person.entity), task_id)
         said = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
@@ -304,7 +304,7 @@ def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFil
     file = worker.ledger.file(task_id)
     if file is not None and not _signed(hand, file):
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
-    return advance(worker, task_id, deadline=worker.clock.monotonic() + patience_s)
+    return advance(worker, task_id, hint=hand.person.entity, deadline=worker.clock.monotonic() + patience_s)
 
 
 def _signed(hand: Hand, file: TaskFile) -> bool:

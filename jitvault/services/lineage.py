@@ -16,8 +16,8 @@ from jitvault.domain.windows import format_instant
 from jitvault.errors import InvalidInput
 from jitvault.ports.ledger import TaskFile, TaskRow
 from jitvault.services.context import Worker
+from jitvault.services.ends import end_request, may_end
 from jitvault.services.integrity import check_anchor, check_integrity, is_edited, published
-from jitvault.services.papers import end_request, may_end
 
 LIVING = HOLDING | {State.ENDING}
 """While a task is in one of these, what it has is not proven dead."""

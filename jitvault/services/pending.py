@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from jitvault.domain.intake import Heed, Parts, Wanted, heed, is_stale, submission_path, wanted
+from jitvault.domain.intake import Heed, Kept, Parts, Wanted, heed, is_stale, path_of, submission_path, wanted
 from jitvault.domain.observation import Place
 from jitvault.domain.policy import OPERATORS
 from jitvault.errors import JitvaultError
@@ -16,6 +16,7 @@ from jitvault.ports.intake import Judged, Judgement
 from jitvault.ports.vault import Stored
 from jitvault.services.consider import judged
 from jitvault.services.context import Worker
+from jitvault.services.listing import forget_authors, keep_names
 
 # one source may be behind another by so much: its lines are older than what was seen already
 _BEHIND = timedelta(minutes=1)
@@ -88,11 +89,21 @@ class Backlog:
         self._new: dict[str, deque[str]] = {}
         self._doubtful: dict[str, deque[str]] = {}
 
-    def list_again(self) -> None:
-        """Look at what lies there now."""
+    @property
+    def is_told(self) -> bool:
+        """Whether the stream has told of all that people signed about the end of tasks, since it was listed."""
+        return self._worker.ledger.listing(Kept.END).is_whole
+
+    def list_again(self, *, is_blind: bool = False) -> list[Wanted]:
+        """Look at what lies there now; gives what may be wishes to end a task of which no line was read.
+
+        `is_blind`: what was read before may have been written again.
+        """
         worker = self._worker
         self._new.clear()
         self._doubtful.clear()
+        begun, before = worker.now(), worker.ledger.listing(Kept.END)
+        again, found = is_blind or not before.is_whole, list[str]()
         authors = sorted(name.rstrip("/") for name in worker.documents.names("requests/"))
         for author in set(worker.ledger.judged_authors()) - set(authors):
             worker.ledger.forget_judged(author, ())
@@ -102,6 +113,16 @@ class Backlog:
             worker.ledger.forget_judged(author, tasks)
             unsettled = worker.ledger.unsettled(author, tasks)
             self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
+            # those who have a part in a task are read at each look
+            known = worker.ledger.parts(asked)
+            found += [
+                path_of(Kept.END, author, task)
+                for task in keep_names(worker, Kept.END, author, asked, again=again)
+                if task in known and author not in known[task].may_end
+            ]
+        forget_authors(worker, Kept.END, authors)
+        worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
+        return [ask for path in found if (ask := wanted(path))]
 
     @property
     def left(self) -> int:

@@ -13,10 +13,10 @@ from jitvault.services.consider import drift
 from jitvault.services.context import Worker
 from jitvault.services.decide import why_not_renewed
 from jitvault.services.due import claim_by, next_beat_by
+from jitvault.services.ends import end_reasons, end_request, may_end
 from jitvault.services.hold import why_not_held
 from jitvault.services.keep import STARVED
 from jitvault.services.lineage import over
-from jitvault.services.papers import end_reasons, end_request, may_end
 from jitvault.services.revoke import Why
 from jitvault.services.watch import freeze_of
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from jitvault.domain.intake import Kept
 from jitvault.domain.lifecycle import State
 from jitvault.domain.revision import Revision
 from jitvault.domain.scope import Word
 from jitvault.errors import UNREADABLE, JitvaultError
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
-from jitvault.services.papers import freezes
+from jitvault.services.freezes import freezes
+from jitvault.services.listing import list_all
 from jitvault.services.watch import watch
 
 Reasons = Mapping[str, str]
@@ -47,8 +49,10 @@ def tripped(worker: Worker, seen: dict[str, int], go_on: Callable[[], bool] = la
     return found
 
 
-def covered(worker: Worker) -> Reasons:
-    """The held tasks that are frozen by operators."""
+def covered(worker: Worker, *, list_again: bool = False) -> Reasons:
+    """The held tasks that are frozen by operators. `list_again`: look for freezes that no line has shown."""
+    if list_again:
+        list_all(worker, Kept.FREEZE, again=worker.is_blind)
     words, found = freezes(worker), dict[str, str]()
     for task_id in worker.ledger.held() if words else ():
         if (word := next((word for word in words if _covers(worker, word, task_id)), None)) is not None:

@@ -20,7 +20,7 @@ from jitvault.errors import Denied, Frozen
 from jitvault.ports.ledger import Ledger, TaskFile
 from jitvault.ports.record import Freeze
 from jitvault.services.context import Worker
-from jitvault.services.papers import freezes
+from jitvault.services.freezes import freeze_covering
 
 GO_ON = "`jitvault ledger recover` goes on with it, also after it was interrupted."
 
@@ -65,8 +65,7 @@ def _find(worker: Worker, file: TaskFile, trip: Trip, *, more: int = 0) -> None:
 
 def freeze_of(worker: Worker, file: TaskFile) -> Word | None:
     """The oldest freeze of an operator's that covers the task and was not lifted."""
-    content = Revision.of(file.revision.body).content
-    return next((word for word in freezes(worker) if word.scope.covers(content)), None)
+    return freeze_covering(worker, Revision.of(file.revision.body).content)
 
 
 def check_not_frozen(worker: Worker, file: TaskFile) -> None:

@@ -36,6 +36,11 @@ class Identity:
         """Whether there is a group of this name."""
         return self._group_id(group) is not None
 
+    def members_of(self, group: str) -> list[str]:
+        """The entities that an administrator put into a group, but for those who are in it by another group."""
+        answer = self._vault.read(f"identity/group/name/{group}")
+        return sorted((answer or {"data": {}})["data"].get("member_entity_ids") or ())
+
     def _group_id(self, group: str) -> str | None:
         found, since = self._group_ids.get(group, (None, 0.0))
         if found is not None and time.monotonic() - since < KEPT_S:

@@ -77,10 +77,12 @@ class Job:
 
     def and_also(self, other: Job) -> Job:
         """One job that is as good as both."""
+        first, second = (other, self) if other.urgency < self.urgency else (self, other)
         return Job(
             self.task_id,
             min(self.urgency, other.urgency),
-            hint=self.hint or other.hint,
+            # the more urgent one is of whoever wants it ended
+            hint=first.hint or second.hint,
             author=other.author if other.urgency < self.urgency else self.author,
             hurry=self.hurry or other.hurry,
             to_grant=self.to_grant and other.to_grant,

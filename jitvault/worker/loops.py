@@ -197,10 +197,10 @@ class Loops:
     def intake(self, worker: Worker) -> None:
         """Woken by what the stream shows, whoever read it; nothing is lost where it is missed, only later."""
         frozen = dict[str, str]()
-        word, triage, listed, quiet = Word(worker), Triage(worker), -self.pace.list_s, True
+        word, triage, listed, quiet, unseen = Word(worker), Triage(worker), -self.pace.list_s, True, False
 
         def look() -> None:
-            nonlocal listed, quiet
+            nonlocal listed, quiet, unseen
             self.news.wait(self.pace.wake_s)
             self.news.clear()
             asks = word.new()
@@ -210,12 +210,13 @@ class Loops:
                 self.pool.want(job, news=True)
             if time.monotonic() - listed >= self.pace.list_s:
                 # what the stream did not show
-                listed, quiet = time.monotonic(), False
+                listed, quiet, unseen = time.monotonic(), False, True
             quiet = quiet and not any(ask.freezes for ask in asks)
             if not quiet:
                 # until it went well: a freeze must not be forgotten because Vault did not answer
-                self._want_all(worker, covered(worker), frozen)
-                quiet = True
+                eyes = replace(worker, is_blind=self.health.why_not_trusted is not None)
+                self._want_all(worker, covered(eyes, list_again=unseen), frozen)
+                quiet, unseen = True, False
             self.pool.measure()
 
         self._every("intake", 0, look)
@@ -233,15 +234,17 @@ class Loops:
 
     def backlog(self, worker: Worker) -> None:
         """What the stream did not show, and what was too much when it did."""
-        backlog, listed, next_s, turns = Backlog(worker), time.monotonic(), 0.0, 0
+        backlog, triage, listed, next_s, turns = Backlog(worker), Triage(worker), time.monotonic(), 0.0, 0
         waiting, behind = list[str](), set[str]()
 
         def look() -> None:
             nonlocal listed, next_s, turns
             begun = time.monotonic()
             behind.update(self.gate.take_behind())
-            if begun - listed >= (min(next_s, _BEHIND_S) if behind else next_s):
-                backlog.list_again()
+            if begun - listed >= self._list_after(next_s, backlog, behind):
+                unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
+                for ask, how in triage.sort(unseen):
+                    self._take_in(ask, how)
                 # all that waits for approvals seldom, since each costs Vault requests
                 waiting[:] = worker.ledger.ungranted() if behind or turns % _WHOLE_EVERY == 0 else waiting
                 # however much lies there, looking through it takes a small part of the time
@@ -260,6 +263,12 @@ class Loops:
             self.supervisor.stopping.wait(max(self.pace.due_s, 2 * (time.monotonic() - begun)))
 
         self._every("backlog", 0, look)
+
+    def _list_after(self, next_s: float, backlog: Backlog, behind: set[str]) -> float:
+        """How long after the last list the next one comes: sooner where the stream does not tell what lies there."""
+        if not backlog.is_told:
+            return min(next_s, self.pace.retry_s)
+        return min(next_s, _BEHIND_S) if behind or self.health.why_not_trusted is not None else next_s
 
     def quota(self, worker: Worker) -> None:
         """Tell those whose documents wait since they are too many, and whoever looks at the ledger."""

@@ -129,12 +129,34 @@ def test_what_can_be_no_name_is_not_called_frozen(rig: Rig, name: str) -> None:
 
 
 @pytest.mark.parametrize("worker", [True, False])
-def test_a_name_that_no_task_ever_had_is_frozen_and_doubted(rig: Rig, spec: Spec, worker: bool) -> None:
+@pytest.mark.parametrize("part", ["--agent", "--owner"])
+def test_a_name_that_nobody_has_is_not_frozen(rig: Rig, spec: Spec, part: str, *, worker: bool) -> None:
+    rig("operator", "grant", spec())
+    here, wrong = Quick(rig.cli.variables, rig.cli.home), (part, "reserch-agent", "--reason", "x")
+    refused = here("operator", "freeze", *wrong, worker=worker, code=9)
+    assert "nobody has the name 'reserch-agent': nothing was frozen" in refused.stderr
+    assert rig("operator", "freezes").json["freezes"] == []
+    here("operator", "freeze", *wrong, "--unseen", worker=worker)
+    assert len(rig("operator", "freezes").json["freezes"]) == 1
+
+
+def test_an_agent_without_a_task_can_be_frozen_with_the_workers_identity(rig: Rig) -> None:
+    for name in ("approver-2", rig.entity("approver-2")):
+        rig("operator", "freeze", "--agent", name, *WHY)
+
+
+def test_the_case_of_a_name_makes_no_difference(rig: Rig, spec: Spec) -> None:
+    rig("operator", "freeze", "--agent", "Research-AGENT", *WHY)
+    rig("operator", "grant", file := spec(), code=3)
+    rig("operator", "unfreeze", "--agent", "RESEARCH-agent", "--reason", "it was right")
+    rig("operator", "grant", file)
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_a_template_that_no_task_ever_had_is_frozen_and_doubted(rig: Rig, spec: Spec, *, worker: bool) -> None:
     rig("operator", "grant", spec())
     here = Quick(rig.cli.variables, rig.cli.home)
-    told = here("operator", "freeze", "--agent", "reserch-agent", "--reason", "x", worker=worker)
-    assert "no task ever had 'reserch-agent': is the name right?" in told.stderr
-    here("operator", "unfreeze", "--agent", "reserch-agent", "--reason", "x", worker=worker)
+    told = here("operator", "freeze", "--template", "postgres-readwrote", "--reason", "x", worker=worker)
+    assert "no task ever had 'postgres-readwrote': is the name right?" in told.stderr
     told = here("operator", "freeze", "--template", "postgres-readonly", "--reason", "x", worker=worker, code=None)
     assert "is the name right" not in told.stderr
-    here("operator", "unfreeze", "--template", "postgres-readonly", "--reason", "x", worker=worker)

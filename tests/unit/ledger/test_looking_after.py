@@ -194,7 +194,7 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
     as_is(place, "DROP INDEX ix_grants_wrapping_hmac")
     for column in ("wrapping_hmac", "asked"):
         as_is(place, f"ALTER TABLE grants DROP COLUMN {column}")
-    for table in ("lines_not_kept", "judged", "over_quota"):
+    for table in ("lines_not_kept", "judged", "over_quota", "documents", "listings"):
         as_is(place, f"DROP TABLE {table}")
     for index in ("ix_tasks_open", "ix_canaries_at", "ix_canaries_source", "ix_grants_create_op", "ix_findings_open"):
         as_is(place, f"DROP INDEX {index}")

@@ -1,0 +1,122 @@
+"""The index of documents on a database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from jitvault.domain.intake import Kept, kept_path
+from jitvault.domain.observation import Kind, Observation
+from jitvault.ledger import schema
+from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import batches, upsert
+from jitvault.ports.documents import Indexed, Listing, Standing
+
+_DOC, _LISTED = schema.documents.c, schema.listings.c
+_UNREAD = _DOC.news > _DOC.read
+_GAPS = select(func.count()).select_from(schema.audit_gaps)
+
+
+def note(connection: Connection, new: Iterable[Observation]) -> None:
+    """Enter the documents that these lines show to be written."""
+    found = Counter(place for o in new if o.kind is Kind.WRITTEN and (place := kept_path(o.subject)) is not None)
+    _enter(connection, [(*place, times) for place, times in sorted(found.items())])
+
+
+class SqlDocuments:
+    """`jitvault.ports.documents.DocumentIndex` with SQLAlchemy Core."""
+
+    _db: Database
+
+    def indexed(self, kind: Kept, about: str | None, standings: Collection[Standing]) -> list[Indexed]:
+        wanted: ColumnElement[bool] = _UNREAD
+        if standings:
+            wanted = wanted | _DOC.standing.in_(sorted(standings))
+        query = select(schema.documents).where(_DOC.kind == kind, wanted)
+        if about is not None:
+            query = query.where(_DOC.about == about)
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Indexed(
+                Kept(row.kind),
+                row.author,
+                row.about,
+                row.news,
+                row.read,
+                Standing(row.standing) if row.standing else None,
+                row.body or {},
+            )
+            for row in rows
+        ]
+
+    def note_written(self, kind: Kept, author: str, about: str) -> None:
+        self._db.write(lambda connection: _enter(connection, [(kind, author, about, 1)]))
+
+    def keep_read(self, documents: Sequence[Indexed]) -> None:
+        def unit(connection: Connection) -> None:
+            for one in documents:
+                change = update(schema.documents).where(*_is(one), _DOC.read <= one.read)
+                connection.execute(change.values(read=one.read, standing=one.standing, body=dict(one.body)))
+
+        if documents:
+            self._db.write(unit)
+
+    def forget(self, document: Indexed) -> None:
+        gone = delete(schema.documents).where(*_is(document), _DOC.news == document.news)
+        self._db.write(lambda connection: connection.execute(gone))
+
+    def keep_listed(self, kind: Kept, author: str, names: Sequence[str], *, again: bool) -> list[str]:
+        of_author = (_DOC.kind == kind, _DOC.author == author)
+        with self._db.read() as connection:
+            known = set(connection.execute(select(_DOC.about).where(*of_author)).scalars())
+        new, gone = sorted(set(names) - known), sorted(known - set(names))
+
+        def unit(connection: Connection) -> None:
+            for some in batches(gone):
+                # what a line has shown since is there
+                connection.execute(delete(schema.documents).where(*of_author, _DOC.about.in_(some), ~_UNREAD))
+            _enter(connection, [(kind, author, name, 1) for name in (names if again else new)])
+
+        if new or gone or (again and names):
+            self._db.write(unit)
+        return new
+
+    def indexed_authors(self, kind: Kept) -> list[str]:
+        with self._db.read() as connection:
+            return list(connection.execute(select(_DOC.author).where(_DOC.kind == kind).distinct()).scalars())
+
+    def listing(self, kind: Kept) -> Listing:
+        with self._db.read() as connection:
+            gaps = connection.execute(_GAPS).scalar_one()
+            row = connection.execute(select(_LISTED.at, _LISTED.gaps).where(_LISTED.kind == kind)).first()
+        return Listing(row.at, row.gaps, gaps) if row else Listing(None, 0, gaps)
+
+    def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:
+        def unit(connection: Connection) -> None:
+            values = {"gaps": gaps, "at": at}
+            statement = upsert(connection, schema.listings).values(kind=kind, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=values))
+
+        self._db.write(unit)
+
+
+def _is(document: Indexed) -> tuple[ColumnElement[bool], ...]:
+    return _DOC.kind == document.kind, _DOC.author == document.author, _DOC.about == document.about
+
+
+def _enter(connection: Connection, found: Sequence[tuple[Kept, str, str, int]]) -> None:
+    """Enter documents, each with how often it was seen to be written; what is known is to be read again."""
+    table = schema.documents
+    statement = upsert(connection, table)
+    again = {"news": table.c.news + statement.excluded.news}
+    statement = statement.on_conflict_do_update(index_elements=["kind", "author", "about"], set_=again)
+    for some in batches(found):
+        connection.execute(
+            statement,
+            [{"kind": kind, "author": author, "about": about, "news": n, "read": 0} for kind, author, about, n in some],
+        )

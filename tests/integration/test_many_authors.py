@@ -1,0 +1,210 @@
+"""A look at a task costs the same however many people there are and however much they froze, and it misses nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from attended import Attended, wait_for
+from floods import JUNK
+from hands import audit_lines
+from rig import Rig
+
+from jitvault.domain.lifecycle import EndReason
+from jitvault.domain.scope import Scope
+from jitvault.services import ends, listing
+from jitvault.services.sign import sign_end, sign_freeze
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+MANY = 60
+LEADS = "leads"
+
+
+def requests(rig: Rig, *args: str | Path, code: int = 0) -> int:
+    """How many requests a command makes."""
+    before = len(audit_lines(rig.world.audit_file))
+    rig("operator", *args, code=code)
+    lines = list(audit_lines(rig.world.audit_file).values())[before:]
+    return sum(line["type"] == "request" for line in lines)
+
+
+def people(rig: Rig, task: str, kind: str, count: int = MANY) -> list[str]:
+    """Documents of people whom nobody knows."""
+    paths = [f"requests/{uuid.uuid4()}/{task}/{kind}" for _ in range(count)]
+    for path in paths:
+        rig.put(path, JUNK["data"])
+    return paths
+
+
+@contextmanager
+def leads(rig: Rig) -> Iterator[None]:
+    """An approver is an operator by a group that is a member of the operators' group."""
+    group, operators = "identity/group/name/" + LEADS, "identity/group/name/jitvault-operators"
+    rig.admin.write(group, {"member_entity_ids": [rig.entity("approver-1")]})
+    made = (rig.admin.read(group) or {})["data"]["id"]
+    rig.admin.write(operators, {"member_group_ids": [made]})
+    try:
+        yield
+    finally:
+        rig.admin.write(operators, {"member_group_ids": []})
+        rig.admin.delete(group)
+
+
+def ask_for_the_end(rig: Rig, task: str) -> None:
+    sign_end(rig.wiring("approver-1").person, task, reason=EndReason.OPERATOR, note="it is enough")
+
+
+def freeze(rig: Rig, who: str, name: str, *, freezes: bool) -> None:
+    sign_freeze(rig.wiring(who).person, Scope(agent=name), freezes=freezes, reason="an incident")
+
+
+def entity_disabled(rig: Rig, name: str, *, disabled: bool) -> None:
+    rig.admin.write(f"identity/entity/name/{name}", {"disabled": disabled})
+
+
+def test_a_look_costs_the_same_however_many_people_have_written(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    rig("operator", "status", file.stem)
+    before = requests(rig, "status", file.stem)
+    people(rig, "something-else", "submit")
+    people(rig, "something-else", "end")
+    # what is not of this task is never read
+    assert requests(rig, "status", file.stem) <= before
+    rig("operator", "complete", file.stem)
+
+
+def test_what_counts_for_nothing_is_read_once(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    rig("operator", "status", file.stem)
+    before = requests(rig, "status", file.stem)
+    people(rig, file.stem, "end")
+    looks = [requests(rig, "status", file.stem) for _ in range(4)]
+    assert max(looks) < before + 4 * ends.AT_ONCE and looks[-1] <= before, (before, looks)
+    rig("operator", "complete", file.stem)
+
+
+def test_a_look_costs_the_same_however_much_was_frozen_and_lifted(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    rig("operator", "status", file.stem)
+    before = requests(rig, "status", file.stem)
+    for n in range(MANY):
+        freeze(rig, "operator", f"old-{n}", freezes=True)
+        freeze(rig, "operator", f"old-{n}", freezes=False)
+    for _ in range(MANY):
+        rig.put(f"freezes/{rig.entity('operator')}/{secrets.token_hex(16)}", JUNK["data"])
+    rig("operator", "status", file.stem)
+    assert requests(rig, "status", file.stem) <= before
+    rule = "SELECT count(*) FROM findings WHERE task_id IS NULL AND rule = 'forged_document'"
+    assert rig.rows(rule) == [(1,)], "garbage is one finding on its author"
+    rig("operator", "complete", file.stem)
+
+
+@pytest.mark.parametrize("missed", ["nothing", "a gap", "a new ledger file"])
+def test_an_operator_by_another_group_ends_a_task_whatever_was_read(rig: Rig, spec: Spec, missed: str) -> None:
+    held = rig.active(file := spec())
+    copy = rig.place.with_name("copy.db") if isinstance(rig.place, Path) else None
+    if missed == "a new ledger file":
+        with closing(sqlite3.connect(rig.ledger_path)) as ledger, closing(sqlite3.connect(str(copy))) as other:
+            ledger.backup(other)
+    with leads(rig):
+        ask_for_the_end(rig, file.stem)
+        if missed == "a gap":
+            os.truncate(rig.world.audit_file, 0)
+        if copy is not None and missed == "a new ledger file":
+            rig.put_back(copy)
+        people(rig, file.stem, "end", 20)
+        told = rig("operator", "status", file.stem, code=None)
+        assert not rig.is_live(held.token), told
+        assert rig.file(file.stem).task.end_reason == "operator"
+
+
+def test_a_worker_finds_what_the_stream_did_not_show(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    with leads(rig):
+        with Attended(rig):
+            wait_for(lambda: rig.rows("SELECT 1 FROM listings WHERE kind = 'end'"))
+        ask_for_the_end(rig, file.stem)
+        os.truncate(rig.world.audit_file, 0)
+        with Attended(rig):
+            wait_for(lambda: not rig.is_live(held.token), 10)
+
+
+def test_many_ends_of_others_do_not_hide_an_operators(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    people(rig, file.stem, "end", 3 * ends.AT_ONCE)
+    with leads(rig), Attended(rig):
+        ask_for_the_end(rig, file.stem)
+        wait_for(lambda: not rig.is_live(held.token), 10)
+
+
+def test_an_operator_who_is_disabled_when_it_is_read_ends_a_task_once_enabled(rig: Rig, spec: Spec) -> None:
+    held = rig.active(file := spec())
+    with leads(rig):
+        ask_for_the_end(rig, file.stem)
+        entity_disabled(rig, "approver-1", disabled=True)
+        try:
+            assert rig("operator", "status", file.stem).json["state"] == "active"
+        finally:
+            entity_disabled(rig, "approver-1", disabled=False)
+        rig("operator", "status", file.stem)
+        assert not rig.is_live(held.token)
+
+
+def test_a_lift_that_was_taken_in_holds_whatever_becomes_of_its_author(rig: Rig, spec: Spec) -> None:
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_APPROVER_2_TOKEN": rig.world.operator_2_token.reveal()}
+    freeze(rig, "operator", "research-agent", freezes=True)
+    rig("operator", "grant", file := spec(), code=3)
+    freeze(rig, "approver-2", "Research-Agent", freezes=False)
+    held = rig.active(file)
+    entity_disabled(rig, "operator-2", disabled=True)
+    try:
+        assert rig("operator", "status", file.stem).json["state"] == "active" and rig.is_live(held.token)
+        assert rig("operator", "freezes").json["freezes"] == []
+        rig.granted(other := spec())
+    finally:
+        entity_disabled(rig, "operator-2", disabled=False)
+    for task in (file, other):
+        rig("operator", "complete", task.stem)
+
+
+@pytest.mark.parametrize("missed", ["nothing", "a gap"])
+def test_a_freeze_is_never_missed_and_one_that_was_removed_holds_no_more(rig: Rig, spec: Spec, missed: str) -> None:
+    rig.active(file := spec())
+    name = "RESEARCH-agent"
+    freeze(rig, "operator", name, freezes=True)
+    freeze(rig, "operator", name, freezes=False)
+    rig("operator", "status", file.stem)
+    freeze(rig, "operator", name, freezes=True)
+    if missed == "a gap":
+        os.truncate(rig.world.audit_file, 0)
+    assert rig("operator", "status", file.stem, code=None).json["end_reason"] == "frozen"
+    rig("operator", "grant", other := spec(), code=3)
+    rig.admin.delete(f"jitvault/metadata/freezes/{rig.entity('operator')}/{Scope(agent=name).key}")
+    rig("operator", "grant", other)
+    rig("operator", "complete", other.stem, code=None)
+
+
+def test_without_the_stream_people_and_freezes_are_read_all_the_same(
+    rig: Rig, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # else what was listed a moment ago holds for some seconds
+    monkeypatch.setattr(listing, "BLIND_FOR", timedelta(0))
+    blind = {"JITVAULT_AUDIT_FILE": str(tmp_path / "gone")}
+    asked, frozen = spec(), spec()
+    held = [rig.active(one) for one in (asked, frozen)]
+    with leads(rig):
+        ask_for_the_end(rig, asked.stem)
+        rig("operator", "status", asked.stem, code=7, extra=blind)
+    assert [rig.is_live(one.token) for one in held] == [False, True]
+    freeze(rig, "operator", "research-agent", freezes=True)
+    rig("operator", "status", frozen.stem, code=None, extra=blind)
+    assert not rig.is_live(held[1].token)
+    freeze(rig, "operator", "research-agent", freezes=False)

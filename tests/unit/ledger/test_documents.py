@@ -1,0 +1,88 @@
+"""The index of documents: what was written since it was read last, and whether the stream has told of all of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from builders import NOW, read, seen
+
+from jitvault.domain.intake import Kept, kept_path, path_of
+from jitvault.domain.observation import Kind
+from jitvault.ledger.ledger import SqlLedger
+from jitvault.ports.documents import Indexed, Standing
+
+END = path_of(Kept.END, "e-1", "t-1")
+
+
+def written(ledger: SqlLedger, n: int, path: str = END) -> None:
+    read(ledger, [seen(n, Kind.WRITTEN, path)])
+
+
+def only(ledger: SqlLedger, *standings: Standing) -> Indexed:
+    (found,) = ledger.indexed(Kept.END, "t-1", standings)
+    return found
+
+
+def test_what_was_read_is_given_again_when_it_was_written_again_or_counts(ledger: SqlLedger) -> None:
+    written(ledger, 1)
+    found = only(ledger)
+    assert (found.author, found.is_unread, found.standing) == ("e-1", True, None)
+    ledger.keep_read([replace(found, read=found.news, standing=Standing.VOID)])
+    assert ledger.indexed(Kept.END, "t-1", [Standing.COUNTS]) == []
+    written(ledger, 2)
+    assert only(ledger).is_unread
+    ledger.keep_read([replace(only(ledger), read=only(ledger).news, standing=Standing.COUNTS, body={"by": "x"})])
+    assert only(ledger, Standing.COUNTS).body == {"by": "x"}
+    assert ledger.indexed(Kept.END, "t-2", [Standing.COUNTS]) == ledger.indexed(Kept.FREEZE, None, []) == []
+
+
+def test_who_read_an_older_version_changes_nothing(ledger: SqlLedger) -> None:
+    written(ledger, 1)
+    old = only(ledger)
+    written(ledger, 2)
+    new = only(ledger)
+    ledger.keep_read([replace(new, read=new.news, standing=Standing.COUNTS)])
+    ledger.keep_read([replace(old, read=old.news, standing=Standing.VOID)])
+    assert only(ledger, Standing.COUNTS).standing is Standing.COUNTS
+    # nor does it forget what was written since
+    ledger.forget(old)
+    assert only(ledger, Standing.COUNTS) == replace(new, read=new.news, standing=Standing.COUNTS)
+    ledger.forget(new)
+    assert ledger.indexed(Kept.END, None, list(Standing)) == []
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: SqlLedger, *, again: bool) -> None:
+    written(ledger, 1)
+    ledger.keep_read([replace(only(ledger), read=1, standing=Standing.VOID)])
+    written(ledger, 2, path_of(Kept.END, "e-1", "just-now"))
+    assert ledger.keep_listed(Kept.END, "e-1", ["t-1", "t-2"], again=again) == ["t-2"]
+    unread = {one.about for one in ledger.indexed(Kept.END, None, [])}
+    # what a line has shown since is not in the list, and there all the same
+    assert unread == {"t-2", "just-now", *(["t-1"] if again else [])}
+    for one in ledger.indexed(Kept.END, None, []):
+        ledger.keep_read([replace(one, read=one.news, standing=Standing.VOID)])
+    assert ledger.indexed_authors(Kept.END) == ["e-1"]
+    ledger.keep_listed(Kept.END, "e-1", [], again=False)
+    assert ledger.indexed_authors(Kept.END) == []
+
+
+def test_a_list_is_whole_until_there_is_a_gap(ledger: SqlLedger) -> None:
+    assert not ledger.listing(Kept.END).is_whole
+    ledger.keep_listing(Kept.END, 0, NOW)
+    assert ledger.listing(Kept.END).is_whole and not ledger.listing(Kept.FREEZE).is_whole
+    read(ledger, [])
+    ledger.break_stretches("lines may be missing", NOW)
+    listing = ledger.listing(Kept.END)
+    assert not listing.is_whole
+    ledger.keep_listing(Kept.END, listing.gaps_now, NOW)
+    assert ledger.listing(Kept.END).is_whole
+
+
+def test_a_document_is_found_again_by_its_path() -> None:
+    for path in (END, f"freezes/e-1/{'a' * 32}", "freezes/e-1/all"):
+        found = kept_path(path)
+        assert found is not None and path_of(*found) == path
+    for path in ("requests/e-1/t-1/submit", "freezes/e-1/everything", "freezes/e-1/a/b", f"freezes/{'e' * 65}/all"):
+        assert kept_path(path) is None
