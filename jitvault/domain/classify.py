@@ -256,6 +256,14 @@ _ACME = (
     r"acme/(directory|new-(nonce|account|order|eab)|revoke-cert|key-change|(account|authorization|challenge|order)s?/)"
 )
 _OF_ACME = re.compile(rf"/{_ACME}")
+# What PKI answers whoever has a token, whatever its policies: certificates, their status, an issuer's certificate and
+# CRLs. Nothing below these paths changes anything, and a name in them may be any. No part before them is one that
+# begins a change, and no template's mount has a part `cert`, `ocsp` or `issuer`.
+_ANYBODYS = re.compile(
+    r"(?:(?!(?:config|roles|reset|rotate-[a-z]+|root|issuers?|intermediate)/)[^/]+/)+"
+    r"(?:(?:cert|(?:unified-)?ocsp)/.|issuer/[^/]+/(?:json|der|pem|(?:unified-)?crl)(?:/|$))",
+    re.DOTALL,
+)
 _OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)")
 _ENGINE_HAZARDS = re.compile(
     rf"{_OF_AN_ENGINE.pattern}(?!.+/issue/[^/]+$).+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
@@ -308,8 +316,10 @@ def _is_engine_hazard(path: str) -> bool:
     What stands beyond the limit is not looked at, so that a path of that length counts as one wherever it could be.
     """
     if len(path) >= MAX_PATH:
-        return _OF_AN_ENGINE.match(path) is not None and not _OF_ACME.search(path[-_PATH_END:])
-    return _ENGINE_HAZARDS.match(path) is not None and not _OF_ACME.search(path)
+        found, acme = _OF_AN_ENGINE.match(path), _OF_ACME.search(path[-_PATH_END:])
+    else:
+        found, acme = _ENGINE_HAZARDS.match(path), _OF_ACME.search(path)
+    return found is not None and not acme and not _ANYBODYS.match(path)
 
 
 def _denied(entry: Entry) -> bool:

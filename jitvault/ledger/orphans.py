@@ -23,7 +23,7 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.rows import get, get_observation, put
-from jitvault.ledger.trail import in_order
+from jitvault.ledger.trail import can_touch, in_order
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.ports.orphans import FindingRow, Made, OrphanRow
 
@@ -109,7 +109,8 @@ class SqlOrphans:
             if since is not None:
                 # a revocation that names its lease in the body shows an HMAC that the ledger does not know
                 unnamed = and_(line.kind == Kind.LEASE_REVOKED, line.subject.startswith("hmac-"))
-                _add(connection, lines, and_(or_(line.kind == Kind.HAZARD, unnamed), line.at >= since - _SKEW))
+                hazards = and_(line.kind == Kind.HAZARD, can_touch(lease_ids))
+                _add(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
             ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
             return Trail(ordered, _canaries(connection, ordered), _sessions(connection))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, or_, select
 
 from jitvault.domain.evidence import Trail
 from jitvault.domain.linking import with_subjects
@@ -65,6 +65,8 @@ _BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), schema.i
 _SINCE = _LINE.at >= bindparam("since")
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _SINCE).limit(1)
 _HAZARDS = select(schema.observations).where(_LINE.kind == Kind.HAZARD, _SINCE)
+# whose path is one that a credential may come from
+_ISSUES = frozenset({Kind.LEASE_ISSUED, Kind.USED})
 # a revocation that names its lease in the body shows an HMAC that the ledger does not know
 _UNNAMED = select(schema.observations).where(
     _LINE.kind == Kind.LEASE_REVOKED, _LINE.subject.startswith("hmac-"), _SINCE
@@ -81,11 +83,21 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     since = {"since": min((o.at for o in found.lines.values()), default=file.task.created_at)}
     found.follow(named)
     # what others did that may hide more
-    found.take(_HAZARDS, since)
+    found.take(_HAZARDS.where(can_touch([*found.sources(), *(lease.path for lease in file.leases)])), since)
     found.take(_UNNAMED, since)
     lines = with_subjects(found.in_order())
     canaries = around(connection, lines, [grant.expires_at for grant in file.grants])
     return Trail(lines, canaries, _sessions(connection))
+
+
+def can_touch(paths: Iterable[str]) -> ColumnElement[bool]:
+    """Whether an act can concern a credential from one of these paths: it is about all of Vault, or about its mount.
+
+    A mount is known here by the first part of its name. Whoever may write to other mounts makes as many lines there as
+    they want, and none of them is read for a task that has nothing of there.
+    """
+    mounts = sorted({"sys", "auth"} | {path.partition("/")[0] for path in paths if path})
+    return or_(*(_LINE.path.startswith(f"{mount}/", autoescape=True) for mount in mounts))
 
 
 def acts(connection: Connection, file: TaskFile) -> Trail:
@@ -134,6 +146,14 @@ class _Found:
             self.add(_BY_TOKEN, fresh)
             # what was wrapped again stands for what the wrapping before stood for
             named = {o.alias for o in self.lines.values() if o.kind is Kind.REWRAPPED and o.alias and o.token in asked}
+
+    def sources(self) -> Iterator[str]:
+        """Yield the paths from which the task's tokens got something, or may have."""
+        for o in self.lines.values():
+            if o.kind in _ISSUES and "denied" not in o.detail:
+                yield o.path
+                # what was read in a wrapping shows its lease where that is opened
+                yield o.subject if o.kind is Kind.LEASE_ISSUED else ""
 
     def in_order(self) -> tuple[Observation, ...]:
         by_place = sorted(self.lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))

@@ -55,6 +55,8 @@ def test_what_strangers_send_is_counted_and_not_kept(rig: Rig, spec: Spec, monke
     flood(rig, TIMES, "POST", "pki/roles/web/acme/new-nonce", body={})
     flood(rig, TIMES, "POST", "pki/roles/web/acme/new-nonce", token, {})
     flood(rig, 3, "POST", f"pki/roles/{'a' * 5000}/acme/new-nonce", token, {})
+    for path in ("ocsp/roles/x", "cert/config", f"cert/{'a' * 5000}", "issuer/config/crl", "issuer/roles/json"):
+        flood(rig, 20, "POST", f"pki/{path}", token, {})
     for method, path, body in (
         ("GET", "cubbyhole/response", None),
         ("PUT", "sys/leases/lookup", {"lease_id": "junk"}),

@@ -517,6 +517,14 @@ HAZARDS = [
     "pki/intermediate/set-signed",
     "pki/config/crl",
     "team/pki/issuer/default",
+    # an issuer's name hides nothing, nor does what stands after a change
+    "pki/issuer/cert/",
+    "pki/issuer/ocsp",
+    "pki/roles/cert/x",
+    "database/config/ocsp/x",
+    "pki/root/rotate/cert/x",
+    "pki//cert/config",
+    "cert/config/app",
 ]
 
 # what docs/vault-facts.md, "Certificates", measured to leave a revocation as it was; a role may have any name
@@ -532,6 +540,29 @@ HARMLESS = [
     "pki/issue/reset",
     "pki/sign/web",
 ]
+
+
+# what PKI answers to any token, measured in docs/vault-facts.md, "Audit entries"
+ANSWERED_TO_ANYBODY = [
+    "pki/ocsp/roles/x",
+    "pki/unified-ocsp/config/x",
+    "pki/cert/config",
+    "pki/cert/config/x",
+    "team/pki/cert/roles/raw",
+    f"pki/cert/{'a' * 5000}",
+    "pki/issuer/config/json",
+    "pki/issuer/roles/der",
+    "pki/issuer/reset/pem",
+    "pki/issuer/config/crl",
+    "pki/issuer/config/crl/delta/der",
+    "pki/issuer/config/unified-crl/delta/pem",
+    f"pki/issuer/{'a' * 5000}/json",
+]
+
+
+@pytest.mark.parametrize("path", ANSWERED_TO_ANYBODY)
+def test_what_any_token_may_ask_is_no_hazard(path: str) -> None:
+    assert kind_of(entry(path, by=auth(THIRD, "default"), operation="update")) == (None, "")
 
 
 @pytest.mark.parametrize("path", HAZARDS)

@@ -78,6 +78,22 @@ def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
     assert [o.path for o in ledger.trail(file_of(ledger)).observations if o.kind is Kind.HAZARD] == ["sys/remount"]
 
 
+def test_of_what_was_done_to_engines_only_that_is_read_that_can_concern_the_tasks_credentials(
+    ledger: SqlLedger,
+) -> None:
+    """Whoever may write to a mount that no task uses makes no task's proof slow, and what counts is there."""
+    issued(ledger)
+    # of a lease whose wrapping was opened only the lease's id says where it came from
+    opened = seen(2, Kind.LEASE_ISSUED, "team/app_1/creds/x/a1", actor=TOKEN, path="sys/wrapping/unwrap")
+    wrapped = seen(3, Kind.USED, TOKEN, actor=TOKEN, path="pki/issue/web", detail={"wrapped": True})
+    refused = seen(4, Kind.DENIED, TOKEN, actor=TOKEN, path="kv/data/x", detail={"denied": True})
+    counts = ["sys/leases/tidy", "auth/token/tidy", "pki/issuer/default", "team/app_1/config/x", "team/other/roles/x"]
+    beside = ["kv/config/x", "pkis/config/crl", "teams/config/x"]
+    acts = [seen(n, Kind.HAZARD, path=path) for n, path in enumerate([*counts, *beside], 5)]
+    read(ledger, [opened, wrapped, refused, *acts])
+    assert [o.path for o in ledger.trail(file_of(ledger)).observations if o.kind is Kind.HAZARD] == counts
+
+
 # -- canaries ---------------------------------------------------------------------------------------------
 
 
