@@ -185,7 +185,8 @@ class Unreadable(SecurityFinding):
 class Frozen(SecurityFinding):
     default_hint = (
         "Treat the worker's identity as stolen, and look at `jitvault audit status`. An unwrap from an address that "
-        "agents share with the worker is theirs: name it in JITVAULT_SHARED_HOSTS. Then: `jitvault unfreeze`."
+        "agents share with the worker is theirs: name it in JITVAULT_SHARED_HOSTS. A ledger that was restored knows "
+        "nothing of what was done since: `jitvault ledger recover`. Then: `jitvault unfreeze`."
     )
 
 

@@ -25,6 +25,7 @@ _OF_A_TOKEN = frozenset(
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
+_PUBLISHED = "jitvault/data/tasks/"
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
 _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)
@@ -141,6 +142,8 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return Kind.HAZARD, ""
     if path.startswith(_PAPERS) and request.operation in ("create", "update") and entry.type == "response":
         return (Kind.WRITTEN, path.partition("/data/")[2]) if not _failed(entry) else (None, "")
+    if path.startswith(_PUBLISHED) and entry.type == "response" and request.operation not in READING:
+        return Kind.OWN, path.partition("/data/")[2]
     if _is_task_token(entry.auth):
         return _task_act(entry)
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
@@ -291,6 +294,7 @@ _WRITTEN_PATHS = (
     "sys/storage/raft/snapshot",
     "auth/token/tidy",
     *_PAPERS,
+    _PUBLISHED,
 )
 
 

@@ -19,6 +19,7 @@ On all lines (`of_fleet`), and each of them freezes everything, since the worker
 - `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
   our worker;
 - `unknown_renewal`: the worker's token renewed something without an intent of ours;
+- `unknown_publication`: the worker's token wrote what is published of a task without an intent of ours;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
 
 What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
@@ -90,6 +91,7 @@ def of_fleet(
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
     renewals: frozenset[str],
+    publications: frozenset[str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
     shared: Sequence[str],
@@ -97,10 +99,11 @@ def of_fleet(
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `renewals` the ids of renewals that it meant to do, `used_again` the ids under which more than one act was done,
+    `renewals` and `publications` the ids of those that it meant to do, `used_again` those of more than one act,
     `shared` the CIDRs that the worker's hosts share with agents.
     """
-    fleet = _Fleet(in_order(lines), sessions, intents, renewals, used_again, worker_addresses, tuple(shared))
+    meant = (intents, renewals, publications, used_again)
+    fleet = _Fleet(in_order(lines), sessions, *meant, worker_addresses, tuple(shared))
     return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
 
 
@@ -159,6 +162,7 @@ class _Fleet:
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
     renewals: frozenset[str]
+    publications: frozenset[str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
     shared: tuple[str, ...]
@@ -345,6 +349,19 @@ def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
             yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} what nobody meant to renew."
 
 
+def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        if not is_publication(o) or not done(o) or o.actor not in fleet.sessions:
+            continue
+        if o.op not in fleet.publications or o.op in fleet.used_again:
+            yield o, f"The worker's token wrote {path_of(o)} from {origin(o)}, and no worker meant to."
+
+
+def is_publication(o: Observation) -> bool:
+    """Whether a line is about what the worker tells everybody about a task."""
+    return o.kind is Kind.OWN and o.subject.startswith("tasks/")
+
+
 _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
 
@@ -360,5 +377,6 @@ def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
 FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (
     (Rule.UNKNOWN_TOKEN, _unknown_token),
     (Rule.UNKNOWN_RENEWAL, _unknown_renewal),
+    (Rule.UNKNOWN_PUBLICATION, _unknown_publication),
     (Rule.UNWRAP_BY_WORKER, _unwrap_by_worker),
 )

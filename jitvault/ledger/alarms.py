@@ -9,13 +9,13 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
 
 from jitvault.domain.intent import Intent
 from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.tripwire import of_fleet
+from jitvault.domain.tripwire import is_publication, of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import ENDED_UNSEEN, RENEW_LEASE, RENEW_TOKEN, OpState
+from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, RENEW_LEASE, RENEW_TOKEN, OpState
 
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset(
@@ -44,8 +44,12 @@ _INTENTS = (
 _LATELY = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
-_RENEWALS = select(_OPERATION.op_id).where(_OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE)))
-_DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)), _LINE.closing, ~_LINE.failed)
+_MEANT = select(_OPERATION.op_id, _OPERATION.kind).where(
+    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH))
+)
+_FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == PUBLISH)
+_IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
+_DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
 # the operation ids under which the worker's tokens did more than one act: an id is for one, and whoever reads the
 # audit log can send it again
 _USED_AGAIN = (
@@ -64,18 +68,22 @@ def raise_for(
     `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that agents have in common with
     them.
     """
-    lines = [o for o in lines if o.kind in _TELLING]
+    lines = [o for o in lines if o.kind in _TELLING or is_publication(o)]
     if lines and (recovered := newest(connection)) is not None:
         # a ledger that was lost has none of the intents of before
         lines = [o for o in lines if o.at >= recovered]
     if not lines:
         return
-    named = {"ops": [o.op for o in lines if o.kind in (Kind.TOKEN_CREATED, Kind.RENEWED)]}
+    named = {"ops": [o.op for o in lines if o.op]}
+    meant = {row.op_id: row.kind for row in connection.execute(_MEANT, named)}
+    publications = frozenset(op for op, kind in meant.items() if kind == PUBLISH)
+    lines = [o for o in lines if not is_publication(o) or o.op in publications or _is_since(connection, o)]
     trips = of_fleet(
         lines,
         sessions=sessions,
         intents=_intents(connection, named["ops"]),
-        renewals=frozenset(connection.execute(_RENEWALS, named).scalars()),
+        renewals=frozenset(meant) - publications,
+        publications=publications,
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
         shared=shared,
@@ -84,6 +92,12 @@ def raise_for(
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
         connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
+
+
+def _is_since(connection: Connection, line: Observation) -> bool:
+    """Whether a line is from when publications had operation ids: those of an older version had none."""
+    first = connection.execute(_FIRST_PUBLICATION).scalar()
+    return first is not None and line.at >= first
 
 
 def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> None:

@@ -46,6 +46,7 @@ from jitvault.ledger.rows import TABLES, R, get, of_task
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
+    PUBLISH,
     RENEW_LEASE,
     RENEW_TOKEN,
     Change,
@@ -92,12 +93,12 @@ _EVENTS = (
     .order_by(schema.events.c.seq)
 )
 _OP = schema.operations.c
-# but for renewals that are over
+# but for what was published, and renewals that are over
 _OPERATIONS = (
     select(schema.operations)
     .where(
         _OP.task_id == bindparam("task_id"),
-        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE]) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
+        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE, PUBLISH]) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
     )
     .order_by(_OP.sent_at)
 )

@@ -167,7 +167,7 @@ class CheckRow:
     evidence: str
 
 
-RENEW_TOKEN, RENEW_LEASE = "renew_token", "renew_lease"
+RENEW_TOKEN, RENEW_LEASE, PUBLISH = "renew_token", "renew_lease", "publish"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from jitvault.domain.delegation import above_of
@@ -12,7 +13,8 @@ from jitvault.domain.lifecycle import State
 from jitvault.domain.published import packed
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
-from jitvault.ports.ledger import TaskFile, TaskRow
+from jitvault.ports.ledger import PUBLISH, OpState, TaskFile, TaskRow
+from jitvault.services.acts import intended
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.ended import ended_of
@@ -65,7 +67,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: Ji
         "findings": findings_of(worker, file)[:_FINDINGS],
         "error": _told(error) if error else None,
     }
-    worker.documents.put(f"tasks/{task.task_id}", document)
+    _put(worker, task.task_id, document, known=True)
 
 
 def _open_to(standing: Standing) -> list[str]:
@@ -106,7 +108,18 @@ def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError)
         "request": submitted.nonce,
         "error": _told(error),
     }
-    worker.documents.put(f"tasks/{submitted.spec.id}", document)
+    _put(worker, submitted.spec.id, document, known=False)
+
+
+def _put(worker: Worker, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
+    """Write the document under an operation id that is committed before: a line without one was a thief's.
+
+    Nothing follows from its answer, so the operation is settled from the start. `known`: the ledger has the task.
+    """
+    path = f"tasks/{task_id}"
+    op = intended(worker, PUBLISH, path, task_id=task_id if known else None)
+    worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
+    worker.documents.put(path, document, op=op.op_id)
 
 
 def _told(error: JitvaultError) -> dict[str, object]:

@@ -69,8 +69,12 @@ class Documents:
         return self._vault.list(f"{MOUNT}/metadata/{path}")
 
     def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None:
-        """Leave a document that keeps one version and vanishes by itself after ten minutes."""
-        self._vault.write(f"{MOUNT}/metadata/{path}", {"max_versions": 1, "delete_version_after": INBOX_LIFE}, op=op)
+        """Leave a document that keeps one version and vanishes by itself after ten minutes.
+
+        It takes back what whoever stole a worker's token set there, so that nothing can be delivered.
+        """
+        kept = {"max_versions": 1, "delete_version_after": INBOX_LIFE, "cas_required": False}
+        self._vault.write(f"{MOUNT}/metadata/{path}", kept, op=op)
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
 
     def destroy(self, path: str, *, op: str | None = None) -> None:

@@ -271,7 +271,11 @@ def test_a_ledger_in_which_it_was_held_ends_it_and_gives_nothing(rig: Rig, spec:
     with a_month_later():
         remove(rig.wiring().worker, [file.stem])
         rig.put_back(copy)
-        seal(rig, file.stem)
+        # what was published since nobody meant, as far as this ledger knows
+        frozen = rig("operator", "status", file.stem, code=12)
+        assert "ledger recover" in frozen.error["hint"]
+        rig.settle()
+        assert rig("operator", "status", file.stem, code=12).json["state"] == "sealed"
     assert rig.tokens_made(file.stem) == 1 and rig.task_tokens(file.stem) == []
 
 

@@ -12,21 +12,38 @@ from rig import Rig
 Spec = Callable[..., Path]
 
 
-def overwrite(rig: Rig, task: str) -> None:
+def overwrite(rig: Rig, task: str, token: str) -> None:
     """What the worker published of the task, with the head of a chain that never was."""
     said = rig.document(f"tasks/{task}")
     forged = {**said, "chain": {"seq": said["chain"]["seq"] + 5, "head": "0" * 64}}
-    token = rig.world.worker_token.reveal()
     status, _ = ask(rig, "PUT", f"jitvault/data/tasks/{task}", token, {"data": forged}, source=THIEF)
     assert status == 200
 
 
+def test_what_a_thief_published_freezes_everything_and_its_task_ends(rig: Rig, spec: Spec) -> None:
+    """What the task holds is revoked. It is proven once an administrator has put the worker's own version back."""
+    file, other = spec(), spec()
+    held, _ = rig.active(file), rig.active(other)
+    honest = rig.document(f"tasks/{file.stem}")
+    overwrite(rig, file.stem, rig.world.worker_token.reveal())
+    ended = rig("operator", "status", other.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+    assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_publication",)]
+    refused = rig("operator", "status", file.stem, code=12)
+    assert "the ledger does not hold" in refused.error["message"]
+    assert held.login["user"] not in rig.database_roles()
+    assert not rig.is_live(held.token)
+    rig.put(f"tasks/{file.stem}", honest)
+    ended = rig("operator", "status", file.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+
+
 @pytest.mark.parametrize("command", ["revoke", "complete"])
-def test_what_a_thief_wrote_about_a_task_keeps_nobody_from_ending_it(rig: Rig, spec: Spec, command: str) -> None:
+def test_what_somebody_else_wrote_about_a_task_keeps_nobody_from_ending_it(rig: Rig, spec: Spec, command: str) -> None:
     file, other = spec(), spec()
     held, kept = rig.active(file), rig.active(other)
-    overwrite(rig, file.stem)
-    overwrite(rig, other.stem)
+    for task in (file, other):
+        overwrite(rig, task.stem, rig.world.admin_token.reveal())
     refused = rig("operator", command, file.stem, code=12)
     assert "the ledger does not hold" in refused.error["message"]
     assert not rig.is_live(held.token)
@@ -57,3 +74,12 @@ def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everythin
     (rule,) = {rule for (rule,) in rig.rows("SELECT rule FROM findings WHERE task_id IS NULL")}
     assert rule == "unknown_renewal"
     assert not rig.is_live(held.token)
+
+
+def test_an_inbox_that_a_thief_closed_is_open_again_for_the_next_delivery(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    entity = rig.admin.read("identity/entity/name/operator")
+    assert entity
+    inbox, token = f"jitvault/metadata/inbox/{entity['data']['id']}/{file.stem}", rig.world.worker_token.reveal()
+    assert ask(rig, "PUT", inbox, token, {"cas_required": True}, source=THIEF)[0] == 204
+    assert rig("operator", "grant", file).json["state"] == "issued"

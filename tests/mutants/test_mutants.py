@@ -64,16 +64,16 @@ def test_a_mutant_is_caught_in_a_copy_that_is_put_back(copy: Copy, words: str) -
 
 
 def test_a_mutant_that_no_test_notices_survives(copy: Copy) -> None:
-    harmless = hazards(new="        between = each.kind is Kind('hazard') and not")
+    harmless = hazards(new="    acts = [o for o in lines if o.kind is Kind('hazard')]")
     assert copy.judge(harmless).why == "survived"
 
 
 @pytest.mark.parametrize(
     "new",
     [
-        "        between = each.kind is Kind.HAZARD and nobody_knows and not",
-        "        between = each.kind is is and not",
-        "        import nowhere\n        between = each.kind is Kind.HAZARD and not",
+        "    acts = [o for o in lines if o.kind is Kind.HAZARD and nobody_knows]",
+        "    acts = [o for o in lines if o.kind is is Kind.HAZARD]",
+        "    import nowhere\n    acts = [o for o in lines if o.kind is Kind.HAZARD]",
     ],
 )
 def test_code_that_is_only_broken_is_no_mutant(copy: Copy, new: str) -> None:

@@ -682,6 +682,7 @@ def fleet(*lines: Observation, **how: Any) -> list[Trip]:
         "intents": {"op-1": INTENT},
         "used_again": frozenset(),
         "renewals": frozenset({"op-r"}),
+        "publications": frozenset({"op-p"}),
     }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
 
@@ -766,6 +767,16 @@ def test_a_renewal_by_the_workers_token_that_nobody_meant_freezes_everything() -
     assert fleet(renewal(actor=OTHER, op="x")) == []
     for trips in (fleet(renewal(op="op-1")), fleet(renewal(), used_again=frozenset({"op-r"}))):
         assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_RENEWAL, True)]
+
+
+def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything() -> None:
+    def published(**how: Any) -> Observation:
+        return line(Kind.OWN, **{"subject": "tasks/t-1", "actor": WORKER, "op": "op-p", **how})
+
+    assert fleet(published(), published(op="x", failed=True), published(op="x", actor=OTHER)) == []
+    assert fleet(published(op="x", subject="")) == []
+    for trips in (fleet(published(op="")), fleet(published(op="op-r")), fleet(published(), used_again={"op-p"})):
+        assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_PUBLICATION, True)]
 
 
 def test_nothing_is_known_without_sessions_or_intents() -> None:

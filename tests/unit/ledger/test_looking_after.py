@@ -189,12 +189,21 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
 ) -> None:
     fill(ledger)
     as_is(place, "UPDATE grants SET wrapping_hmac = NULL")
+    as_is(place, "UPDATE notices SET severe = 0, author = NULL")
     before = rows_of(database)
     # as the first version left it
-    as_is(place, "DROP INDEX ix_grants_wrapping_hmac")
-    for column in ("wrapping_hmac", "asked"):
-        as_is(place, f"ALTER TABLE grants DROP COLUMN {column}")
-    for table in ("lines_not_kept", "judged", "over_quota", "documents", "listings"):
+    since = {
+        "grants": ["wrapping_hmac", "asked"],
+        "installation": ["generation"],
+        "findings": ["author", "more"],
+        "notices": ["author", "severe"],
+    }
+    for index in ("ix_grants_wrapping_hmac", "ix_findings_author"):
+        as_is(place, f"DROP INDEX {index}")
+    for table, columns in since.items():
+        for column in columns:
+            as_is(place, f"ALTER TABLE {table} DROP COLUMN {column}")
+    for table in ("lines_not_kept", "judged", "over_quota", "documents", "listings", "rewritten", "writers"):
         as_is(place, f"DROP TABLE {table}")
     for index in ("ix_tasks_open", "ix_canaries_at", "ix_canaries_source", "ix_grants_create_op", "ix_findings_open"):
         as_is(place, f"DROP INDEX {index}")
