@@ -323,6 +323,9 @@ RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
 # -- all of them ------------------------------------------------------------------------------------------
 
 
+_NO_INTENT = "without an intent in the ledger"
+
+
 def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         if o.kind is Kind.TOKEN_CREATED and done(o) and (wrong := _not_meant(fleet, o)):
@@ -335,7 +338,7 @@ def _not_meant(fleet: _Fleet, o: Observation) -> str:
         return "and not by a session of the worker"
     intent = fleet.intents.get(o.op)
     if intent is None:
-        return "without an intent in the ledger"
+        return _NO_INTENT
     if o.op in fleet.used_again:
         return "under an intent that another token was made for"
     return mismatch(intent, o)
@@ -346,7 +349,7 @@ def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
         if o.kind is not Kind.RENEWED or not done(o) or o.actor not in fleet.sessions:
             continue
         if o.op not in fleet.renewals or o.op in fleet.used_again:
-            yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} what nobody meant to renew."
+            yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 
 def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
@@ -354,7 +357,7 @@ def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
         if not is_publication(o) or not done(o) or o.actor not in fleet.sessions:
             continue
         if o.op not in fleet.publications or o.op in fleet.used_again:
-            yield o, f"The worker's token wrote {path_of(o)} from {origin(o)}, and no worker meant to."
+            yield o, f"The worker's token wrote {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 
 def is_publication(o: Observation) -> bool:

@@ -271,9 +271,8 @@ def test_a_ledger_in_which_it_was_held_ends_it_and_gives_nothing(rig: Rig, spec:
     with a_month_later():
         remove(rig.wiring().worker, [file.stem])
         rig.put_back(copy)
-        # what was published since nobody meant, as far as this ledger knows
-        frozen = rig("operator", "status", file.stem, code=12)
-        assert "ledger recover" in frozen.error["hint"]
+        # what was published since has no intent in this ledger
+        assert "without an intent" in rig("operator", "status", file.stem, code=12).error["message"]
         rig.settle()
         assert rig("operator", "status", file.stem, code=12).json["state"] == "sealed"
     assert rig.tokens_made(file.stem) == 1 and rig.task_tokens(file.stem) == []
