@@ -1,4 +1,4 @@
-"""Who asked for the end of a task, as the worker reads it: verified, and whether they may.
+"""Who asked for the end of a task, as the worker reads it, and whether they may.
 
 Whoever has a part in the task is read at each look. Of all others, those alone whose document the audit stream or a
 list of Vault has shown: one that counts for nothing is not read again before it is written again. So a look costs the
@@ -16,14 +16,15 @@ from typing import TypeVar
 
 from jitvault.domain.intake import Kept, path_of
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.papers import EndPaper
+from jitvault.domain.papers import EndPaper, accepted
 from jitvault.domain.policy import OPERATORS
-from jitvault.errors import LedgerUnavailable
+from jitvault.domain.signing import payload_of
+from jitvault.errors import LedgerUnavailable, SecurityFinding
 from jitvault.ports.documents import Indexed, Standing
-from jitvault.ports.vault import Entity
+from jitvault.ports.vault import Entity, Stored
 from jitvault.services.context import Worker
 from jitvault.services.listing import is_told, see_that_it_is_told
-from jitvault.services.papers import find_about_author, read_paper
+from jitvault.services.papers import find_about_author, verified
 
 AT_ONCE = 32
 """So many documents of people without a part in the task are read in one look; the others in the next ones."""
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """A verified wish to end a task. `reason` None: it was cancelled before it was granted."""
+    """A wish to end a task. `reason` None: it was cancelled before it was granted."""
 
     by: Entity
     reason: EndReason | None
@@ -52,7 +53,7 @@ class EndRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """A wish to end a task as it was signed. `forces`: also where that cannot be proven."""
+    """A wish to end a task as it was written. `forces`: also where that cannot be proven."""
 
     said: EndRequest
     forces: bool
@@ -65,7 +66,7 @@ def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
-    """A verified wish to end the task by somebody who may: one of `entitled`, or any operator.
+    """A wish to end the task by somebody who may: one of `entitled`, or any operator.
 
     The wish of an entity that was disabled afterwards does not count; theirs must not keep others from ending it.
     """
@@ -161,14 +162,31 @@ def _some(found: Sequence[T]) -> list[T]:
 
 
 def _wish(worker: Worker, task_id: str, author: str) -> _Wish | None:
-    """What an author signed about the end of the task, whether or not they may."""
-    found = read_paper(worker, EndPaper, path_of(Kept.END, author, task_id), author, task_id)
-    entity = worker.identity.by_id(author) if found else None
-    if found is None or entity is None:
+    """What an author wrote about the end of the task, whether or not they may."""
+    path = path_of(Kept.END, author, task_id)
+    stored = worker.documents.read(path)
+    if stored is None:
         return None
-    paper = found.paper
+    found = verified(worker, stored, EndPaper, path, author, task_id)
+    paper = found.paper if found else _unsigned(stored, author, task_id)
+    entity = worker.identity.by_id(author) if paper else None
+    if paper is None or entity is None:
+        return None
     said = EndRequest(entity, _REASONS[paper.reason], paper.note)
-    return _Wish(said, paper.reason == "forced", found.written_at)
+    # that something is closed without proof has to be signed
+    return _Wish(said, found is not None and paper.reason == "forced", stored.written_at)
+
+
+def _unsigned(stored: Stored, author: str, task_id: str) -> EndPaper | None:
+    """What a document says, if it is the end of this task but for its signature, as where its key was replaced since.
+
+    Vault lets nobody but its author write there. What takes access away must not be lost because the signature cannot
+    be checked any more; that it cannot is a finding.
+    """
+    try:
+        return accepted(EndPaper, payload_of(stored.document), task=task_id, entity=author)
+    except SecurityFinding:
+        return None
 
 
 def _may(worker: Worker, wish: _Wish, entitled: Mapping[str, str]) -> bool:

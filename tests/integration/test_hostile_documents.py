@@ -140,6 +140,30 @@ def test_a_document_that_is_too_large_is_not_read_to_its_end_and_told_of_its_aut
         rig.admin.delete(f"jitvault/metadata/{path}")
 
 
+def test_an_end_that_was_signed_counts_when_its_key_is_replaced_before_anybody_looks(rig: Rig, spec: Spec) -> None:
+    """Of the task of somebody else it ends nothing, as before, and what it forces has to be signed."""
+    own, theirs = spec(), spec()
+    theirs.write_text(theirs.read_text().replace("agent: research-agent", "agent: approver-1"))
+    token = rig.active(own).token
+    rig("operator", "grant", theirs)
+    agent = rig.entity("research-agent")
+    key = f"jitvault-transit/keys/jitvault-signer-{agent}"
+    for task in (own.stem, theirs.stem):
+        sign_end(rig.wiring("agent").person, task, reason=EndReason.COMPLETED, note="it is done", force=True)
+    rig.admin.write(f"{key}/rotate")
+    newest = (rig.admin.read(key) or {})["data"]["latest_version"]
+    rig.admin.write(f"{key}/config", {"min_decryption_version": newest})
+    try:
+        ended = rig("operator", "status", own.stem, code=12).json
+        assert not rig.is_live(token)
+        assert (ended["state"], ended["ended"]["note"]) == ("confirmed", "it is done")
+        assert [found["rule"] for found in ended["findings"]] == ["forged_document"]
+        assert rig("operator", "status", theirs.stem).json["state"] == "issued"
+        assert rig("operator", "revoke", theirs.stem).json["confirmed"]
+    finally:
+        rig.admin.write(f"{key}/config", {"min_decryption_version": 1})
+
+
 def _findings(rig: Rig) -> list[tuple[str, str, str]]:
     return [tuple(row) for row in rig.rows("SELECT task_id, rule, message FROM findings")]
 
