@@ -83,6 +83,7 @@ def _given(wiring: Wiring, what: str) -> _Given:
         raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {what!a:.80}")
     inbox = f"inbox/{wiring.person.entity}/{what}"
     message = wiring.person.documents.get(inbox)
-    if message is None:
+    # one that was delivered too late was taken out again
+    if message is None or not message["wrapping"]:
         raise NotFound(f"there is no file {what}, and no task of that name in your inbox")
     return _Given(str(message["wrapping"][0]["token"]), inbox)

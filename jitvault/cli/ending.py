@@ -11,6 +11,10 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
     from jitvault.errors import JitvaultError, NotConfirmed
+    from jitvault.wiring import Wiring
+
+_OPEN = frozenset({"pending_approval", "approved"})
+"""The states of a task that holds nothing and may be granted without another request."""
 
 Force = Annotated[
     bool,
@@ -71,13 +75,19 @@ def _end(
     task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
 ) -> None:
     from jitvault.cli import render, session
+    from jitvault.domain.lifecycle import EndReason
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.services.sign import sign_end
 
     wiring = session.wired()
-    document = session.current(wiring, task)
+    withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
+    if withdrawn is not None and withdrawn["state"] == "cancelled":
+        render.decided(withdrawn, as_json=as_json)
+        typer.echo(f"task {task} was never granted: there was nothing to revoke, and now it never is", err=True)
+        return
+    document = withdrawn or session.current(wiring, task)
     if document["state"] in {"cancelled", *session.BEFORE}:
-        open_ = document["state"] in ("pending_approval", "approved")
+        open_ = document["state"] in _OPEN
         hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if open_ else "")
         raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
     if force:
@@ -85,7 +95,7 @@ def _end(
         if not yes:
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
-    if note and document["state"] in session.DONE:
+    if note and withdrawn is None and document["state"] in session.DONE:
         typer.echo(f"task {task} is {document['state']} already: this reason is not kept", err=True)
     unsealed = force and document["state"] == "confirmed"
     if document["state"] in session.GRANTED or unsealed or (document["state"] == "ending" and (force or note)):
@@ -107,6 +117,27 @@ def _end(
     if not document["proof"]["confirmed"]:
         raise _not_confirmed(document)
     session.check_findings(document)
+
+
+def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published | None:
+    """Sign the end of a task that may still be granted, before anything else is done for it; gives what became of it.
+
+    None for one that is granted or over by what was published. It may be granted meanwhile: the same end holds then.
+    """
+    from jitvault.cli import fallback, session
+    from jitvault.domain.lifecycle import EndReason
+    from jitvault.services.sign import sign_end
+
+    document = session.published(wiring, task)
+    # a request that no worker has taken in would be granted by the first one that does
+    waits = document["state"] in _OPEN if document is not None else fallback.asked_at(wiring, task) is not None
+    if not waits:
+        return None
+    with session.signing(f"end task {task}", "operators and the task's agent"):
+        sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    signed = session.Signed(at=session.written_at(wiring, f"requests/{wiring.person.entity}/{task}/end"))
+    still = {*_OPEN, *session.GRANTED, "ending"}
+    return session.settle(wiring, task, lambda d: d["state"] not in still, wait, signed)
 
 
 def _check_forceable(document: Published, note: str) -> None:

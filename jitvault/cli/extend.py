@@ -50,6 +50,10 @@ def extend(
         document = session.settle(wiring, task, lambda d: _is_answered(d, nonce), wait)
         _raise_for(document, nonce)
         message = session.inbox(wiring, document) if document["grant_id"] != before else None
+        if message is not None:
+            # whoever was stopped since may hold what others have ended
+            document = session.known(wiring, task)
+            _raise_for(document, nonce)
         _print(document, message, out=file, as_json=json_)
         if message is not None:
             wiring.person.documents.destroy(session.inbox_path(wiring, document))

@@ -68,6 +68,10 @@ def grant(
         document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
         _raise_for(document, as_json=json_)
         message = session.inbox(wiring, document)
+        if message is not None:
+            # whoever was stopped since may hold what others have ended
+            document = session.known(wiring, read.id)
+            _raise_for(document, as_json=json_)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.granted(document, message, out=file, as_json=json_)

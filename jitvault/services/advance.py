@@ -19,17 +19,19 @@ from jitvault.errors import (
     Frozen,
     InvalidInput,
     JitvaultError,
+    LedgerUnavailable,
     Overtaken,
     SecurityFinding,
     VaultBusy,
     VaultRefused,
     VaultUnavailable,
+    WrongState,
 )
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.attempts import check_not_in_vain
 from jitvault.services.consider import Considered, consider, enter, still_grantable
 from jitvault.services.context import Worker
-from jitvault.services.decide import admission
+from jitvault.services.decide import Standing, admission
 from jitvault.services.due import is_due_now
 from jitvault.services.ends import end_request, end_request_of_others
 from jitvault.services.extend import extend, is_old_open, put_next_token
@@ -83,7 +85,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         said = published(worker, task_id)
         file = worker.file(task_id)
         try:
-            check_anchor(worker, file, said)
+            check_anchor(worker, file, said, claim)
             check_not_removed(worker, file, said)
             check_not_back(worker, file, said)
         except SecurityFinding:
@@ -91,20 +93,58 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
             raise
         begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered, file=file)
         try:
-            if worker.clock.monotonic() - claimed >= _JUST_NOW_S:
-                # Vault has been slow to answer since; a claim that was taken just now lasts for a turn
-                worker.ledger.extend(task_id, claim)
+            # where Vault has been slow to answer since; a claim that was taken just now lasts for a turn
+            claimed = _hold(worker, task_id, claim, claimed)
             while (step := _patient_turn(worker, task_id, claim, step)).go_on:
                 worker.ledger.extend(task_id, claim)
         except JitvaultError as error:
             # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
                 with contextlib.suppress(JitvaultError):
-                    publish(worker, _closed(worker, file, claim, begun=begun), step.standing, error)
+                    file = _closed(worker, file, claim, begun=begun)
+                    _tell(worker, file, claim, claimed, step.standing, error)
             raise
         file = _closed(worker, file, claim, begun=begun)
-        publish(worker, file, step.standing)
+        _tell(worker, file, claim, claimed, step.standing)
         return file
+
+
+def _hold(worker: Worker, task_id: str, claim: int, since: float) -> float:
+    """Keep a claim that was ours at `since`, by the monotonic clock; gives when it was for sure.
+
+    Raises WrongState where another process has taken the task over.
+    """
+    now = worker.clock.monotonic()
+    if now - since < _JUST_NOW_S:
+        return since
+    worker.ledger.extend(task_id, claim)
+    return now
+
+
+def _tell(
+    worker: Worker,
+    file: TaskFile,
+    claim: int,
+    since: float,
+    standing: Standing | None,
+    error: JitvaultError | None = None,
+) -> None:
+    """Publish a task under its claim. Raises WrongState where another process has taken it over.
+
+    A process may be stopped for longer than its claim lives, also right before it writes. Then it wrote over what is
+    newer, and publishes that once more.
+    """
+    task_id = file.task.task_id
+    # a ledger that takes nothing gives nobody else the claim either
+    with contextlib.suppress(LedgerUnavailable):
+        since = _hold(worker, task_id, claim, since)
+    publish(worker, file, standing, error)
+    try:
+        with contextlib.suppress(LedgerUnavailable):
+            _hold(worker, task_id, claim, since)
+    except WrongState:
+        publish(worker, worker.file(task_id), None)
+        raise
 
 
 def _end_unanchored(worker: Worker, file: TaskFile, claim: int) -> None:
@@ -260,9 +300,10 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     said = published(worker, file.task.task_id)
     if said.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
         # what is granted has been published before: an approver and the guard below read the same
+        worker.ledger.extend(file.task.task_id, claim)
         publish(worker, file, standing)
         said = published(worker, file.task.task_id)
-    check_issuable(worker, file, said)
+    check_issuable(worker, file, said, claim)
     canary(worker)
     # the lines of until now are there
     if (ended := end_request_of_others(worker, file.task.task_id, entitled=entitled(file))) is not None:
@@ -294,7 +335,7 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
         said = ended.said() if ended else {"note": "could not be delivered"}
         return _ending(worker, file, claim, why=(reason, said))
     check_not_in_vain(worker, file, claim)
-    check_issuable(worker, file, published(worker, file.task.task_id))
+    check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)
     return Step()

@@ -110,7 +110,7 @@ def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     worker.ledger.extend(file.task.task_id, claim)
     check_not_in_vain(worker, file, claim)
     publish(worker, file, None)
-    check_issuable(worker, file, published(worker, file.task.task_id))
+    check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
     try:
         # the window's cap was held against the whole of it: counted from now it would cut it short, or not at all

@@ -39,10 +39,10 @@ def published(worker: Worker, task_id: str) -> Published:
     return worker.documents.get(f"tasks/{task_id}") or {}
 
 
-def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
+def check_anchor(worker: Worker, file: TaskFile, said: Published, claim: int | None = None) -> None:
     """Raise SecurityFinding when the ledger lacks what was published of the task: it was restored or rewritten.
 
-    `said` was read before `file`, so an honest ledger holds at least as much.
+    `said` was read before `file`, so an honest ledger holds at least as much. Raises WrongState where `claim` is lost.
     """
     chain = said.get("chain") or {}
     held = {event.seq: event.hash for event in file.events}
@@ -51,6 +51,8 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published) -> None:
     back = bool(chain) and file.task.state in BEFORE_GRANT and said.get("state") not in _BEFORE_GRANT
     if back or not known:
         message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
+        if claim is not None:
+            worker.ledger.extend(file.task.task_id, claim)
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
         raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
 
@@ -121,14 +123,19 @@ def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
     return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
 
 
-def check_issuable(worker: Worker, file: TaskFile, said: Published) -> None:
-    """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it."""
+def check_issuable(worker: Worker, file: TaskFile, said: Published, claim: int) -> None:
+    """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it.
+
+    Raises WrongState where the claim is lost: whoever took the task over may have issued it since `file` was read.
+    """
     state = said.get("state")
     if state not in _BEFORE_GRANT | {State.ISSUING.value}:
+        worker.ledger.extend(file.task.task_id, claim)
         message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
         worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
         raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is issued from it. {MENDED}")
     if said.get("digest") != file.task.digest:
+        worker.ledger.extend(file.task.task_id, claim)
         raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
 
 

@@ -6,9 +6,11 @@ attempt that may have made a token and did not surely deliver it is ended and pr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
@@ -210,13 +212,14 @@ def _deliver(
             }
         ],
     }
+    inbox = f"inbox/{to}/{task_id}"
     _, operation = act(
         worker,
         task_id,
         claim,
         "deliver",
         grant.grant_id,
-        lambda op: worker.documents.deliver(f"inbox/{to}/{task_id}", message, op=op),
+        lambda op: _put(worker, task_id, claim, inbox, message, op),
         rows=(grant,),
     )
     delivered = replace(grant, delivered=True)
@@ -227,4 +230,23 @@ def _deliver(
         fields={"due_at": next_look(ends_at, grant.expires_at, grant.renew_at, claim_by(grant)), "ends_at": ends_at},
         rows=(delivered, operation),
     )
-    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    try:
+        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    except WrongState:
+        _empty(worker, inbox, message)
+        raise
+
+
+def _put(worker: Worker, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
+    """Deliver, where nobody has taken the task over since its intent: that may have hung for longer than a claim."""
+    worker.ledger.extend(task_id, claim)
+    worker.documents.deliver(inbox, message, op=op)
+
+
+def _empty(worker: Worker, inbox: str, message: Mapping[str, Any]) -> None:
+    """Take the wrapping out of an inbox again that was put there after others had taken the task over.
+
+    The worker may write there and not remove. Of a document there one version is kept.
+    """
+    with suppress(JitvaultError):
+        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=new_id())

@@ -11,8 +11,10 @@ import pytest
 from rig import Rig
 
 from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.domain.spec import parse_spec
 from jitvault.errors import VaultRefused
 from jitvault.services.context import new_id
+from jitvault.services.sign import sign_grant_wish
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -168,3 +170,24 @@ def test_a_list_of_what_is_open_leaves_out_what_is_over(rig: Rig, spec: Spec) ->
     rig.settle()
     rig("operator", "status", held.stem)
     assert rig.cli("auditor", "list", "--open").stdout.strip() == "There are no open tasks."
+
+
+@pytest.mark.parametrize("taken_in", [True, False], ids=["approved", "not taken in yet"])
+def test_a_revocation_of_what_may_still_be_granted_keeps_it_from_being_granted(
+    rig: Rig, spec: Spec, taken_in: bool
+) -> None:
+    file = spec()
+    if taken_in:
+        assert rig("operator", "submit", file).json["state"] == "approved"
+        sign_grant_wish(rig.wiring("operator").person, parse_spec(file.read_bytes()))
+    else:
+        rig.cli("operator", "grant", file, "--wait", "0", code=None, worker=False)
+    ended = rig.cli("operator", "revoke", file.stem, "--reason", "it was stolen", "--json")
+    assert ended.json["state"] == "cancelled" and "was never granted" in ended.stderr
+    rig("operator", "grant", file.stem, code=9)
+    assert rig.task_tokens(file.stem) == [] and rig.file(file.stem).grants == ()
+    # over is over, and of what is only done there is nothing to be said
+    assert "never granted" in rig("operator", "revoke", file.stem, code=9).error["message"]
+    other = spec()
+    rig("operator", "submit", other)
+    assert "never granted" in rig("operator", "complete", other.stem, code=9).error["message"]

@@ -15,11 +15,13 @@ from invariants import check
 from mortal import time_passes
 from rig import Rig
 
+from jitvault.cli import session
 from jitvault.domain.chain import breaks
 from jitvault.domain.spec import parse_spec
 from jitvault.errors import JitvaultError
 from jitvault.services import advance, issue
 from jitvault.services.sign import sign_grant_wish
+from jitvault.vault.kv import Documents
 
 Spec = Callable[..., Path]
 
@@ -85,6 +87,89 @@ def test_a_process_that_was_stopped_past_its_claim_leaves_no_token_of_what_other
     # nobody can tell it from a thief, who would use the same intent
     shown = rig("operator", "status", file.stem, code=12).json
     assert shown["state"] in ("confirmed", "sealed") and "intent was given up" in shown["frozen"]["why"]
+
+
+class Stopped:
+    """A function that is called after this process was stopped for longer than its claims live, the `n`th time.
+
+    Meanwhile another process does `commands` for the task, until the last one says that it is done.
+    """
+
+    def __init__(self, rig: Rig, task: str, real: Callable[..., Any], *commands: str, n: int = 1) -> None:
+        self._rig, self._task, self._real, self._commands, self._left = rig, task, real, commands, n
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            time_passes(self._rig)
+            for command in self._commands:
+                for _ in range(5):
+                    done = self._rig.cli("operator", command, self._task, "--json", code=None)
+                    if "is known in" not in done.stderr:
+                        break
+                    time.sleep(3)
+                assert done.code == 0, done
+        return self._real(*args, **named)
+
+
+def test_a_process_that_was_stopped_right_before_it_delivers_leaves_no_wrapping_of_what_others_ended(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, deliver = spec(), Documents.deliver
+    stopped = Stopped(rig, file.stem, deliver, "revoke")
+
+    def late(*args: Any, **named: Any) -> None:
+        stopped(*args, **named)
+
+    monkeypatch.setattr(Documents, "deliver", late)
+    assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
+    assert rig.document(f"inbox/{rig.entity('operator')}/{file.stem}")["wrapping"] == []
+    assert rig("operator", "status", file.stem).json["state"] in ("confirmed", "sealed")
+
+
+def test_a_process_that_was_stopped_after_its_intent_delivers_nothing(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    monkeypatch.setattr(issue, "_put", Stopped(rig, file.stem, issue._put, "revoke"))
+    assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
+    assert rig.admin.read(f"jitvault/data/inbox/{rig.entity('operator')}/{file.stem}") is None
+
+
+def test_a_process_that_was_stopped_prints_no_wrapping_of_what_others_ended(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = spec()
+    inbox = session.inbox
+    revoked = Stopped(rig, file.stem, lambda found: found, "revoke")
+    monkeypatch.setattr(session, "inbox", lambda *args: revoked(inbox(*args)))
+    result = rig("operator", "grant", file, code=9)
+    assert "wrapping" not in result.stdout
+    assert f"task {file.stem} is" in result.error["message"]
+
+
+def test_a_process_that_was_stopped_publishes_nothing_older_than_what_others_did(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right before it writes: nothing that it could ask before that would have told it."""
+    file = spec()
+    # the first one is about the task as it is approved
+    monkeypatch.setattr(advance, "publish", Stopped(rig, file.stem, advance.publish, "revoke", n=2))
+    monkeypatch.setattr(advance, "_JUST_NOW_S", 0.0)
+    assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
+    assert rig.document(f"tasks/{file.stem}")["state"] in ("confirmed", "sealed")
+
+
+@pytest.mark.parametrize("n", [2, 3], ids=["before it publishes", "after it published"])
+def test_a_process_that_was_stopped_before_its_intent_takes_no_newer_state_for_a_ledger_that_was_restored(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    file = spec()
+    monkeypatch.setattr(advance, "published", Stopped(rig, file.stem, advance.published, "grant", "revoke", n=n))
+    assert "another process took over" in rig("operator", "grant", file, code=9).error["message"]
+    assert rig.document(f"tasks/{file.stem}")["state"] in ("confirmed", "sealed")
+    shown = rig("operator", "status", file.stem).json
+    assert shown["state"] in ("confirmed", "sealed") and shown["findings"] == []
 
 
 def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> None:
