@@ -40,6 +40,8 @@ _UNSUPPORTED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?unsupported (pat
 MAX_PATH = 4096
 MAX_ERROR = 1024
 _WARNING = 200
+# the policy of every wrapping token; Vault lets nobody else have it
+_WRAPPING_POLICY = "response-wrapping"
 _PATH_END = 256
 
 
@@ -54,8 +56,8 @@ def may_matter(path: str, operation: str = "") -> bool:
 
 
 def may_matter_by_token(policies: Iterable[str]) -> bool:
-    """Whether a line can be an observation for the policies of the token that acted: those of a task's token."""
-    return any(policy.startswith(ACCESS_POLICY) for policy in policies)
+    """Whether a line can be an observation for the policies of the token that acted: a task's token or a wrapping's."""
+    return any(policy.startswith(ACCESS_POLICY) or policy == _WRAPPING_POLICY for policy in policies)
 
 
 def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
@@ -127,6 +129,8 @@ def _is_anywhere(entry: Entry, kind: Kind) -> bool:
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
     request, path = entry.request, entry.request.path
     data = request.data or {}
+    if _is_spent(entry):
+        return Kind.UNWRAP_REFUSED, ""
     if request.operation == "help":
         return _asked_for_help(entry)
     if path.startswith(_AUDIT_HASH):
@@ -152,6 +156,11 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         # whose it was shows by the token's HMAC alone
         return Kind.TOKEN_REVOKED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
+
+
+def _is_spent(entry: Entry) -> bool:
+    """Whether a wrapping token was sent for something that it may not do: that is refused, and uses it up."""
+    return bool(entry.auth) and _WRAPPING_POLICY in (entry.auth.policies or ()) and _denied(entry)
 
 
 def _is_hashed(auth: Auth | None) -> bool:
@@ -357,6 +366,8 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["increment_s"] = seconds
     if _denied(entry):
         detail["denied"] = True
+    if _is_spent(entry):
+        detail["spent"] = True
     if kind is Kind.HAZARD and _UNSUPPORTED.fullmatch(entry.error):
         detail["unsupported"] = True
     if response.warnings:
@@ -384,6 +395,8 @@ def _for_recovery(entry: Entry) -> dict[str, Any]:
 
 def _named_token(entry: Entry, kind: Kind) -> str:
     """The HMAC of the token that a line without an accessor of ours is about."""
+    if _is_spent(entry):
+        return _sent_token(entry)
     if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
         # who unwraps for somebody else names the wrapping token in the body
         return _text((entry.request.data or {}).get("token")) or _sent_token(entry)

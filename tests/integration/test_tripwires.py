@@ -156,6 +156,28 @@ def test_the_agents_own_command_says_that_somebody_was_first_and_ends_the_task(r
     assert not rig.is_live(answer["auth"]["client_token"])
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", UNWRAP), ("PUT", REWRAP), ("GET", "auth/token/lookup-self"), ("GET", PREFIX)]
+)
+def test_a_wrapping_that_was_used_up_by_a_request_it_is_not_for_is_an_interception(
+    rig: Rig, spec: Spec, method: str, path: str
+) -> None:
+    """Nobody gets anything by it, and nobody can unwrap any more: the task need not wait until it was not taken."""
+    file, other = spec(), spec()
+    granted = rig.granted(file)
+    rig.active(other)
+    # whose wrapping it is the token in the header says, whatever the body names
+    body = None if method == "GET" else {"token": wrapping_of(rig.granted(spec()))}
+    assert ask(rig, method, path, wrapping_of(granted), body, source=THIEF)[0] == 403
+    assert ask(rig, "PUT", UNWRAP, wrapping_of(granted))[0] == 400
+    shown = tripped(rig, file.stem, "unwrap_refused", path=path, reason="intercepted")
+    assert f"from {THIEF}" in shown["findings"][0]["message"] and "used the wrapping up" in shown["findings"][0]["message"]
+    assert rig.task_tokens(file.stem) == []
+    _, own = ask(rig, "GET", "auth/token/lookup-self", rig.token_of("agent"), headers={"X-Vault-Wrap-TTL": "60s"})
+    assert ask(rig, method, path, own["wrap_info"]["token"], body)[0] == 403
+    untouched(rig, other.stem)
+
+
 def test_an_unwrap_of_what_is_not_ours_trips_nothing(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)

@@ -316,6 +316,7 @@ def test_an_unwrap_that_is_refused_with_nobody_before_it_is_no_trip() -> None:
     assert rules(unwrapped(1, closing=False), unwrap_refused(2)) == []
     assert rules(unwrapped(1, token="w-secret"), unwrap_refused(2)) == []
     assert rules(unwrap_refused(1), unwrap_refused(2)) == []
+    assert rules(unwrap_refused(1, token="unknown", detail={"spent": True})) == []
 
 
 def test_what_a_standby_failed_at_before_it_forwarded_it_is_no_refusal() -> None:
