@@ -67,7 +67,7 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
     that UTC cannot hold.
     """
     whole, entry = entry, _shortened(entry)
-    kind, subject = _classify(entry)
+    kind, subject = (Kind.UNWRAP_REFUSED, "") if _is_spent(entry) else _classify(entry)
     if kind is None or not (_is_here(entry, namespace) or _is_anywhere(entry, kind)):
         return None
     request = entry.request
@@ -129,8 +129,6 @@ def _is_anywhere(entry: Entry, kind: Kind) -> bool:
 def _classify(entry: Entry) -> tuple[Kind | None, str]:
     request, path = entry.request, entry.request.path
     data = request.data or {}
-    if _is_spent(entry):
-        return Kind.UNWRAP_REFUSED, ""
     if request.operation == "help":
         return _asked_for_help(entry)
     if path.startswith(_AUDIT_HASH):
@@ -160,7 +158,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
 
 def _is_spent(entry: Entry) -> bool:
     """Whether a wrapping token was sent for something that it may not do: that is refused, and uses it up."""
-    return bool(entry.auth) and _WRAPPING_POLICY in (entry.auth.policies or ()) and _denied(entry)
+    return entry.auth is not None and _WRAPPING_POLICY in (entry.auth.policies or ()) and _denied(entry)
 
 
 def _is_hashed(auth: Auth | None) -> bool:

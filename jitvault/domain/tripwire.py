@@ -3,8 +3,8 @@
 On one task's lines (`of_task`):
 
 - `unwrap_outside_network`: the task's token was unwrapped from outside the task's networks;
-- `unwrap_refused`: somebody's unwrap failed because somebody else was first, or a wrapping was used up by a request that it
-  is not for;
+- `unwrap_refused`: somebody's unwrap failed because somebody else was first, or a wrapping was used up by a request
+  that it is not for;
 - `rewrapped`: a wrapping of the task was moved into another one;
 - `wrapping_read`: a wrapping of the task was read by the old way, which takes the secret and shows no lease;
 - `denied`: Vault refused the token as many requests as the limit says;
@@ -192,8 +192,8 @@ def _unwrap_refused(case: _Case) -> Iterator[Hit]:
         if "spent" in o.detail:
             yield (
                 o,
-                f"A request for {path_of(o)} from {origin(o)} had the task's wrapping token as its token, and was refused: "
-                "that used the wrapping up, and nobody can open it.",
+                f"A request for {path_of(o)} from {origin(o)} had the task's wrapping token as its token, and was "
+                "refused: that used the wrapping up, and nobody can open it.",
             )
             continue
         first = next((other for other in case.opened.get(o.token, ()) if precedes(other, o)), None)

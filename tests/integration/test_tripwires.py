@@ -171,7 +171,8 @@ def test_a_wrapping_that_was_used_up_by_a_request_it_is_not_for_is_an_intercepti
     assert ask(rig, method, path, wrapping_of(granted), body, source=THIEF)[0] == 403
     assert ask(rig, "PUT", UNWRAP, wrapping_of(granted))[0] == 400
     shown = tripped(rig, file.stem, "unwrap_refused", path=path, reason="intercepted")
-    assert f"from {THIEF}" in shown["findings"][0]["message"] and "used the wrapping up" in shown["findings"][0]["message"]
+    message = shown["findings"][0]["message"]
+    assert f"from {THIEF}" in message and "used the wrapping up" in message
     assert rig.task_tokens(file.stem) == []
     _, own = ask(rig, "GET", "auth/token/lookup-self", rig.token_of("agent"), headers={"X-Vault-Wrap-TTL": "60s"})
     assert ask(rig, method, path, own["wrap_info"]["token"], body)[0] == 403
