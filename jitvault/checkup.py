@@ -57,6 +57,7 @@ def all_checks(wiring: Wiring) -> Iterator[Check]:
     yield from server.judge(look.server)
     yield server.judge_requests(look.takes_large)
     yield identity.judge_person(look.person)
+    yield identity.judge_people(wiring.settings.person_key)
     yield from identity.judge_worker(look.worker)
     yield targets.judge_agents(look.agent_logins)
     yield from _provisioned(look)

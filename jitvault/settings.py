@@ -29,6 +29,8 @@ JITVAULT_RETENTION       how long what a worker published of a task stays in Vau
                          for removing nothing
 JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer
 JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
+JITVAULT_PERSON_KEY      the key of Vault entities' metadata that says which person an entity is: nobody then approves
+                         what another entity of theirs asked for
 JITVAULT_REQUESTS_PER_MINUTE  how many documents of one author a worker looks at in a minute
 JITVAULT_OPEN_REQUESTS   how many tasks of one requester may wait for their grant; further requests are refused
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
@@ -167,6 +169,7 @@ class Settings(BaseSettings):
     retention: Annotated[timedelta | None, BeforeValidator(_retention)] = timedelta(days=30)
     rolling_step: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(minutes=2)
     denied_limit: int = Field(1, ge=1, le=400)
+    person_key: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$")
     requests_per_minute: int = Field(1200, ge=1)
     open_requests: int = Field(5000, ge=1)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()

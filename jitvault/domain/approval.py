@@ -22,7 +22,8 @@ class Vote:
     """One approver's verified document about revision `revision` of what `requester` asks for.
 
     `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
-    registered and signed. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
+    registered and signed. `person` says who they are by their entity's metadata, `persons` by their registration as
+    well. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
     whatever it says (`withdrawn`: because its author took it back), and `barred` why nothing of this author counts.
     """
 
@@ -39,6 +40,8 @@ class Vote:
     void: str | None = None
     barred: str | None = None
     withdrawn: bool = False
+    person: str = ""
+    persons: frozenset[str] = frozenset()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -78,7 +81,7 @@ class Tally:
 
     def open_to(self, needed: Sequence[Requirement]) -> tuple[str, ...]:
         """The groups of whose members one more approval would bring it further."""
-        cast = {vote.entity_id: vote.groups for vote in self.approved_by}
+        cast = _by_person(self.approved_by)
         short = sum(each.count for each in self.missing)
         more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
         return tuple(sorted(group for group, left in more.items() if sum(each.count for each in left) < short))
@@ -124,7 +127,7 @@ def tally(
     return Tally(
         approved_by=tuple(approved.values()),
         denied_by=denied,
-        missing=unmet(obligations.approvals, {entity: vote.groups for entity, vote in approved.items()}),
+        missing=unmet(obligations.approvals, _by_person(approved.values())),
         refused=tuple(refused),
     )
 
@@ -137,11 +140,13 @@ def count(
     forbidden: Mapping[str, str],
     now: datetime | None,
     extension: Extension | None = None,
+    persons: Mapping[str, str] | None = None,
 ) -> Tally:
     """`tally` for a revision, or an extension of it: whoever has a part in it cannot approve it, nor can the
     `forbidden`, with their reasons.
 
-    The owner of the data counts in the groups in which policy lets them.
+    The owner of the data counts in the groups in which policy lets them. `persons` says by entity who those with a part
+    in it are; then no other entity of theirs approves it either. It is None where entities do not say who they are.
     """
     content = revision.content
     subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
@@ -151,7 +156,30 @@ def count(
     owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
     barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}
     cast = [_as_owner(vote, obligations) if vote.entity_id in owners else vote for vote in votes]
+    if persons is not None:
+        told = {part: persons.get(entity, "") for entity, part in parts.items() if entity not in owners}
+        nobodys = {vote.entity_id: why for vote in cast if (why := _why_same_person(vote, told))}
+        barred = {**nobodys, **barred}
     return tally(cast, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
+
+
+def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
+    """Return why an approver is, or may be, a person who has a part in it; `persons` are those, by their part."""
+    if not vote.person:
+        return "cannot be told from others: the metadata of its entity do not say which person it is"
+    if not persons["requester"]:
+        return "cannot be told from the requester, whose entity's metadata do not say which person it is"
+    same = next((part for part, person in persons.items() if person in vote.persons), None)
+    return f"is the same person as the {same} and cannot approve" if same else None
+
+
+def _by_person(votes: Iterable[Vote]) -> dict[str, tuple[str, ...]]:
+    """Return the groups of each person who approved: two entities of one person are one approver."""
+    found: dict[str, tuple[str, ...]] = {}
+    for vote in votes:
+        person = vote.person or vote.entity_id
+        found[person] = (*found.get(person, ()), *vote.groups)
+    return found
 
 
 def _as_owner(vote: Vote, obligations: Obligations) -> Vote:

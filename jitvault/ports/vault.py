@@ -59,12 +59,16 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A person or an agent. One person is one entity, also with several logins."""
+    """A person or an agent. One person should be one entity, also with several logins.
+
+    `person` is who it is by the metadata that an administrator gave it, in small letters; "" where nobody said so.
+    """
 
     id: str
     name: str
     disabled: bool
     group_ids: frozenset[str]
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class Worker:
     """By `clock.monotonic()`: after it nothing new is begun. What was begun is finished, the rest stays due."""
     stopped: Callable[[], bool] = never
     """Whether this process is to end: then it is as if the deadline were over."""
+    tells_persons: bool = False
+    """Whether entities say which person they are: `ports.vault.Entity.person`."""
     waits: bool = True
     """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
     reads_on: bool = False

@@ -24,7 +24,7 @@ from jitvault.ports.vault import Entity
 from jitvault.services.ask import FINDINGS_COUNT_FOR, Asked, asked, who_extends
 from jitvault.services.context import Worker
 from jitvault.services.lineage import bounded, check_above, check_window, parent_of
-from jitvault.services.papers import Submission, votes
+from jitvault.services.papers import Submission, persons, votes
 from jitvault.services.selftest import check_selftested
 
 
@@ -131,6 +131,7 @@ def _counted(
         forbidden=_not_permitted(worker, found, cast),
         now=worker.now(),
         extension=extension,
+        persons=persons(worker, revision),
     )
     return Standing(decision, counted, found.agent.groups, found)
 

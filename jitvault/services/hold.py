@@ -8,7 +8,7 @@ from jitvault.domain.policy import Obligations
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
-from jitvault.services.papers import votes
+from jitvault.services.papers import persons, votes
 from jitvault.services.proof import last_said
 
 
@@ -29,18 +29,20 @@ def why_not_held(worker: Worker, file: TaskFile) -> dict[str, object] | None:
         obligations,
         forbidden={},
         now=None,
+        persons=persons(worker, revision),
     )
     return _why_short(found) or _why_not_extended(worker, file, revision)
 
 
 def _why_not_extended(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, object] | None:
     """The same of each extension: without it the task would be over, or will be later than it may."""
+    who = persons(worker, revision)
     for event in extended(file.events):
         obligations, extension = Obligations.of(event.body["obligations"]), Extension.of(event.body["extension"])
         if not obligations.approvals:
             continue
         cast = votes(worker, file.task.task_id, obligations.deciders, below=decision_path(extension.digest))
-        found = count(revision, cast, obligations, forbidden={}, now=None, extension=extension)
+        found = count(revision, cast, obligations, forbidden={}, now=None, extension=extension, persons=who)
         if said := _why_short(found):
             return {**said, "note": f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {said['note']}"}
     return None

@@ -6,7 +6,7 @@ this task, of this kind, by this entity: one that is copied to another place say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -25,6 +25,7 @@ from jitvault.domain.papers import (
     WithdrawPaper,
     accepted,
 )
+from jitvault.domain.revision import Revision
 from jitvault.domain.signing import DOCUMENT_TYPE, opened, signer_key
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.errors import InvalidInput, SecurityFinding
@@ -168,6 +169,7 @@ def _vote(
     if withdrawn and taken_back and taken_back.paper.reason:
         why_void = f"{why_void}: {taken_back.paper.reason}"
     counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
+    registered = approvers.of(entity.id)
     member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
     return Vote(
         entity_id=entity.id,
@@ -184,7 +186,17 @@ def _vote(
         void=why_void,
         barred=approvers.why_not(entity.id, written_at),
         withdrawn=withdrawn,
+        person=entity.person,
+        persons=frozenset({entity.person, registered.person.lower() if registered else ""} - {""}),
     )
+
+
+def persons(worker: Worker, revision: Revision) -> Mapping[str, str] | None:
+    """Who those with a part in a revision are, by entity; None where entities do not say so."""
+    if not worker.tells_persons:
+        return None
+    found = {entity: worker.identity.by_id(entity) for entity in revision.involved()}
+    return {entity: known.person for entity, known in found.items() if known is not None}
 
 
 def _authors(worker: Worker, folder: str) -> list[str]:

@@ -13,10 +13,14 @@ KEPT_S = 10.0
 
 
 class Identity:
-    """Entity and group look-ups, under the identity of `vault`."""
+    """Entity and group look-ups, under the identity of `vault`.
 
-    def __init__(self, vault: Vault) -> None:
+    `person_key` is the key of the entities' metadata that names the person; "" where none does.
+    """
+
+    def __init__(self, vault: Vault, person_key: str = "") -> None:
         self._vault = vault
+        self._person_key = person_key
         self._group_ids: dict[str, tuple[str, float]] = {}
 
     def by_id(self, entity_id: str) -> Entity | None:
@@ -62,4 +66,5 @@ class Identity:
             name=str(data["name"]),
             disabled=bool(data.get("disabled")),
             group_ids=frozenset(data.get("group_ids") or ()),
+            person=str((data.get("metadata") or {}).get(self._person_key, "")).strip().lower(),
         )

@@ -173,6 +173,32 @@ def test_a_second_entity_that_was_registered_by_hand_does_not_count(rig: Rig, sp
     rig("admin", "approvers", "remove", other.name)
 
 
+def test_nobody_approves_with_another_entity_what_they_asked_for(rig: Rig, spec: Spec, colleague: Colleague) -> None:
+    """Vault cannot tell that two entities are one person; an administrator says so in their metadata."""
+    told = {"JITVAULT_PERSON_KEY": "person"}
+
+    def say(name: str, person: str) -> None:
+        rig.admin.write(f"identity/entity/name/{name}", {"metadata": {"person": person} if person else {}})
+
+    try:
+        say("operator", "olga@example.org")
+        say(colleague.name, "Olga@example.org")
+        file = spec(criticality="medium")
+        rig("operator", "submit", file, code=4)
+        colleague("approve", file.stem, "--yes")
+        rig("operator", "status", file.stem, code=None, extra=told)
+        refused = rig.document(f"tasks/{file.stem}")["refused"]
+        assert [one["why"] for one in refused] == ["is the same person as the requester and cannot approve"]
+        rig("operator", "grant", file, code=4, extra=told)
+        say(colleague.name, "clara@example.org")
+        assert rig("operator", "grant", file, extra=told).json["state"] == "issued"
+        # also while it is held
+        say(colleague.name, "")
+        assert rig("operator", "status", file.stem, code=None, extra=told).json["end_reason"] == "policy"
+    finally:
+        say("operator", "")
+
+
 def test_a_registration_under_another_entitys_path_counts_for_nobody(rig: Rig, spec: Spec) -> None:
     other = hire(rig, f"c{secrets.token_hex(4)}")
     rig("admin", "approvers", "add", other.name, "--person", other.name)

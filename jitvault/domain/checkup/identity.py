@@ -14,6 +14,7 @@ from jitvault.errors import VaultRefused
 SOON = timedelta(hours=1)
 
 PERSON = About("identity", "person", VaultRefused)
+PEOPLE = About("identity", "people", VaultRefused)
 TOKEN = About("identity", "worker token", VaultRefused, EVERYTHING)
 POLICIES = About("identity", "worker policies", VaultRefused, EVERYTHING)
 ENTITY = About("identity", "worker entity", VaultRefused)
@@ -56,6 +57,13 @@ def judge_person(person: Known[Holder | Refused]) -> Check:
             f"{person.name} belongs to no entity: it can look, and sign nothing", "`bao login -method=…`"
         )
     return PERSON.ok(f"{person.name}, {_left(person)}")
+
+
+def judge_people(person_key: str) -> Check:
+    """Say how people are told apart: nothing in Vault shows that two entities are one person."""
+    if person_key:
+        return PEOPLE.ok(f"told apart by their entities' metadata {person_key}")
+    return PEOPLE.ok("told apart by entity alone: who has two can approve their own request (JITVAULT_PERSON_KEY)")
 
 
 def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:

@@ -9,14 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jitvault.domain import approval
 from jitvault.domain.approval import Subject, Vote, tally, unmet
+from jitvault.domain.canonical import canonical_bytes, sha256_hex
 from jitvault.domain.policy import APPROVERS, Obligations, Requirement
+from jitvault.domain.revision import Revision
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
 INVOLVED = {f"e-{part}": f"is the {part} and cannot approve" for part in ("requester", "agent", "owner")}
 SUBJECT = Subject(DIGEST, 1, "e-requester")
+BODY = canonical_bytes(
+    {"revision": 1, **{part: {"entity": f"e-{part}", "name": part} for part in ("requester", "agent", "owner")}}
+)
+REVISION = Revision(BODY, "sha256:" + sha256_hex(BODY))
 DBA, SECURITY = "jitvault-dba", "jitvault-security"
 
 
@@ -122,6 +129,36 @@ def test_two_groups_need_two_people() -> None:
     assert count(dba, vote("e-dba-2", groups=(DBA,)), needed=needed) == (2, None, 1)
     left = tally([dba], needed, subject=SUBJECT, barred={}, now=NOW)
     assert left.missing_json() == [{"group": SECURITY, "count": 1}]
+
+
+def persons_count(*votes: Vote, persons: dict[str, str] | None = None) -> tuple[int, list[str]]:
+    """How many are missing, and why others do not count, where entities say who they are."""
+    known = {"e-requester": "rita", "e-agent": "", "e-owner": "otto"} if persons is None else persons
+    found = approval.count(REVISION, votes, TWO, forbidden={}, now=NOW, persons=known)
+    return sum(m.count for m in found.missing), [refusal.why for refusal in found.refused]
+
+
+def someone(entity: str, person: str, *more: str) -> Vote:
+    told = {"digest": REVISION.digest, "requester": "e-requester"}
+    return vote(entity, person=person, persons=frozenset({person, *more} - {""}), **told)
+
+
+def test_two_entities_of_one_person_are_one_approver() -> None:
+    assert persons_count(someone("e-1", "anna"), someone("e-2", "ben")) == (0, [])
+    assert persons_count(someone("e-1", "anna"), someone("e-2", "anna")) == (1, [])
+
+
+@pytest.mark.parametrize(("person", "registered"), [("rita", ""), ("someone", "rita"), ("otto", "")])
+def test_no_entity_of_a_person_who_has_a_part_in_it_approves_it(person: str, registered: str) -> None:
+    missing, (why,) = persons_count(someone("e-1", person, registered), someone("e-2", "ben"))
+    assert (missing, "is the same person as the" in why) == (1, True)
+
+
+def test_where_entities_say_who_they_are_one_that_does_not_counts_for_nothing() -> None:
+    missing, (why,) = persons_count(someone("e-1", ""), someone("e-2", "ben"))
+    assert (missing, "do not say which person" in why) == (1, True)
+    missing, why_not = persons_count(someone("e-1", "anna"), someone("e-2", "ben"), persons={"e-agent": "x"})
+    assert (missing, len(why_not)) == (2, 2)
 
 
 def test_any_of_the_groups_can_deny() -> None:
