@@ -70,10 +70,12 @@ def opened(ledger: str, *, create: bool) -> Database:
     if not _is_file(url):
         return _checked(Database(PostgresStore(url), generation.GENERATION))
     sqlite.prepare(_file(url), create=create)
-    database = Database(SqliteStore(url), generation.GENERATION)
+    store = SqliteStore(url)
+    database = Database(store, generation.GENERATION)
     try:
         if create:
-            _create(raw(ledger, create=create))
+            # a new ledger has no generation to be held against yet
+            _create(Database(store))
         return _checked(database)
     except LedgerFull:
         # where nobody else has it open the index of its log needs no room on the disk, and it can be read
