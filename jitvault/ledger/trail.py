@@ -83,7 +83,9 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     since = {"since": min((o.at for o in found.lines.values()), default=file.task.created_at)}
     found.follow(named)
     # what others did that may hide more
-    found.take(_HAZARDS.where(can_touch([*found.sources(), *(lease.path for lease in file.leases)])), since)
+    # where a wrapping is opened, only its lease says where that came from
+    sources = [*found.sources(), *(lease.path for lease in file.leases)]
+    found.take(_HAZARDS.where(can_touch(sources)), since)
     found.take(_UNNAMED, since)
     lines = with_subjects(found.in_order())
     canaries = around(connection, lines, [grant.expires_at for grant in file.grants])
@@ -152,8 +154,6 @@ class _Found:
         for o in self.lines.values():
             if o.kind in _ISSUES and "denied" not in o.detail:
                 yield o.path
-                # what was read in a wrapping shows its lease where that is opened
-                yield o.subject if o.kind is Kind.LEASE_ISSUED else ""
 
     def in_order(self) -> tuple[Observation, ...]:
         by_place = sorted(self.lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
