@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 TYPE = "application/vnd.jitvault.receipt+json"
 ISSUED, REVOKED, GONE = 1, 2, 3
+LAST = "task token"
 
 
 def signed_payload(envelope: dict, keys: dict) -> dict:
@@ -44,25 +45,30 @@ def signed_payload(envelope: dict, keys: dict) -> dict:
     return json.loads(payload)
 
 
+def credentials(proof: dict) -> dict[str, dict]:
+    """Each token and lease of the task by a name; a lease has its id."""
+    earlier = {f"earlier token {n}": token for n, token in enumerate(proof.get("earlier_tokens", ()), 1)}
+    return {LAST: proof["token"], **earlier, **{lease["lease_id"]: lease for lease in proof["leases"]}}
+
+
 def named_lines(proof: dict) -> dict[str, tuple[str, int, str]]:
-    """The lease ("" for the token), number and name of the check that rests on each line.
+    """The credential, number and name of the check that rests on each line.
 
     Evidence names a line by the first 16 hex digits of the SHA-256 of its bytes, line feed included.
     """
-    owners = [("", proof["token"]), *((lease["lease_id"], lease) for lease in proof["leases"])]
     return {
         found[1]: (name, check["n"], check["name"])
-        for name, owner in owners
+        for name, owner in credentials(proof).items()
         for check in owner["checks"]
         if (found := re.match(r"line ([0-9a-f]{16}) ", check["evidence"]))
     }
 
 
 def not_shown(proof: dict, wanted: dict[str, tuple[str, int, str]]) -> list[str]:
-    """What a proof of this receipt has no line for although it has to: how each credential was issued."""
+    """The credentials that were issued and proven dead, and have no line that shows how they were issued."""
     made = {name for name, n, _ in wanted.values() if n == ISSUED}
-    owners = ["", *(lease["lease_id"] for lease in proof["leases"])]
-    return [name or "the task token" for name in owners if name not in made and proof["confirmed"]]
+    issued = [name for name, owner in credentials(proof).items() if owner["verdict"] != "never_issued"]
+    return [name for name in issued if name not in made and proof["confirmed"]]
 
 
 def is_about(entry: dict, lease: str, n: int, token: str) -> bool:
@@ -119,17 +125,23 @@ def main(receipt_file: str, key_file: str, audit_files: str) -> int:
             of_tasks.append(json.loads(line))
     state = "sealed" if proof["confirmed"] else "closed WITHOUT PROOF"
     print(f"task {task}: {proof['end_reason']}, {state} at {receipt['sealed_at']}")
-    made = next((seen[name] for name, of in wanted.items() if of[:2] == ("", ISSUED) and name in seen), {})
-    token = ((made.get("response") or {}).get("wrap_info") or {}).get("wrapped_accessor", "")
+    leases = {lease["lease_id"] for lease in proof["leases"]}
+    tokens = {
+        of: ((seen[name].get("response") or {}).get("wrap_info") or {}).get("wrapped_accessor", "")
+        for name, (of, n, _) in wanted.items()
+        if n == ISSUED and of not in leases and name in seen
+    }
     good = 0
-    for name, (lease, n, check) in wanted.items():
-        found = "MISSING" if name not in seen else "found" if is_about(seen[name], lease, n, token) else "NOT ITS"
+    for name, (of, n, check) in wanted.items():
+        about = name in seen and is_about(seen[name], of if of in leases else "", n, tokens.get(of, ""))
+        found = "MISSING" if name not in seen else "found" if about else "NOT ITS"
         good += found == "found"
-        print(f"  {found:7} {name}  {lease or 'task token'}, check {n} ({check})")
+        print(f"  {found:7} {name}  {of}, check {n} ({check})")
     problems = [f"no line shows how {name} was issued" for name in not_shown(proof, wanted)]
-    if proof["task_id"] != task or tasks_of(of_tasks, token) - {task}:
-        problems.append("Vault gave the token to another task")
-    if any(lease for lease, *_ in wanted.values()) and task not in tasks_of(of_tasks, token):
+    given = {token: tasks_of(of_tasks, token) for token in tokens.values()}
+    if proof["task_id"] != task or any(tasks - {task} for tasks in given.values()):
+        problems.append("Vault gave a token of it to another task")
+    if leases and not any(given.values()):
         problems.append("Vault gave no token to this task that the leases were read with")
     for problem in problems:
         print(f"  WRONG   {problem}")

@@ -247,7 +247,7 @@ def waiting(found: Sequence[Waiting], *, as_json: bool) -> None:
         what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
         console.print(f"Task {one.task_id}, {what}", style="bold")
         for line in (*matter.words, f"By policy: {told(matter.decision)}.", *changed(one.changes)):
-            console.print(f"  {line}")
+            console.print(output.folded(f"  {line}", console.width), soft_wrap=True)
         facts = {"digest": matter.digest, "missing": missing, "next": f"jitvault approve {one.task_id}"}
         output.print_facts(console, facts)
     if not found:

@@ -110,13 +110,7 @@ def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
     file = spec()
     granted = cli("operator", "grant", file, "--json")
     cli("agent", "unwrap", "-", "--read", given=granted.stdout)
-    cli("operator", "complete", file.stem)
-    while cli("operator", "status", file.stem, "--json").json["state"] != "sealed":
-        pass
-    receipt, key = tmp_path / "receipt.json", tmp_path / "key.json"
-    cli("auditor", "report", file.stem, "--receipt", receipt)
-    auditor = Vault(Connection(world.address), world.auditor_token)
-    key.write_text(json.dumps(auditor.read("jitvault-transit/keys/jitvault-receipts")))
+    receipt, key = sealed_receipt(cli, world, file.stem, tmp_path)
 
     def verify(log: Path) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, str(VERIFY), str(receipt), str(key), str(log)]
@@ -137,6 +131,33 @@ def test_an_auditor_verifies_the_receipt_without_any_code_of_ours(
     assert "NOT a receipt" in verify(world.audit_file).stdout
 
 
+def test_the_receipt_of_a_task_with_two_tokens_passes_though_the_second_one_was_never_used(
+    cli: Cli, spec: Callable[..., Path], world: World, tmp_path: Path
+) -> None:
+    file = spec()
+    granted = cli("operator", "grant", file, "--json")
+    cli("agent", "unwrap", "-", "--read", given=granted.stdout)
+    more = cli("operator", "extend", file.stem, "--for", "10m", "--reason", "it is slow", "--json").json
+    assert more["replaces"]
+    receipt, key = sealed_receipt(cli, world, file.stem, tmp_path)
+    argv = [sys.executable, str(VERIFY), str(receipt), str(key), str(world.audit_file)]
+    verified = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout
+    assert "earlier token 1, check 1" in verified.stdout
+
+
+def sealed_receipt(cli: Cli, world: World, task: str, directory: Path) -> tuple[Path, Path]:
+    """Complete the task; its receipt when it is sealed, and the key that signed it."""
+    cli("operator", "complete", task)
+    while cli("operator", "status", task, "--json").json["state"] != "sealed":
+        pass
+    receipt, key = directory / "receipt.json", directory / "key.json"
+    cli("auditor", "report", task, "--receipt", receipt)
+    auditor = Vault(Connection(world.address), world.auditor_token)
+    key.write_text(json.dumps(auditor.read("jitvault-transit/keys/jitvault-receipts")))
+    return receipt, key
+
+
 def test_a_receipt_that_a_thief_signed_does_not_pass(
     cli: Cli, spec: Callable[..., Path], world: World, tmp_path: Path
 ) -> None:
@@ -144,13 +165,8 @@ def test_a_receipt_that_a_thief_signed_does_not_pass(
     file = spec()
     granted = cli("operator", "grant", file, "--json")
     cli("agent", "unwrap", "-", "--read", given=granted.stdout)
-    cli("operator", "complete", file.stem)
-    while cli("operator", "status", file.stem, "--json").json["state"] != "sealed":
-        pass
-    receipt, key = tmp_path / "receipt.json", tmp_path / "key.json"
-    cli("auditor", "report", file.stem, "--receipt", receipt)
+    receipt, key = sealed_receipt(cli, world, file.stem, tmp_path)
     vault = Vault(Connection(world.address), world.worker_token)
-    key.write_text(json.dumps(vault.read("jitvault-transit/keys/jitvault-receipts")))
     true = base64.b64decode(json.loads(receipt.read_text())["payload"])
     lease = json.loads(true)["proof"]["leases"][0]["lease_id"]
 
@@ -165,8 +181,8 @@ def test_a_receipt_that_a_thief_signed_does_not_pass(
     assert "6 of 6 lines" in verified(true)
     assert "NOT a receipt" in verified(true, "application/vnd.jitvault.document+json")
     another = true.replace(file.stem.encode(), b"task-that-never-was")
-    assert "Vault gave the token to another task" in verified(another)
+    assert "Vault gave a token of it to another task" in verified(another)
     assert "NOT ITS" in verified(true.replace(lease.encode(), lease[:-4].encode() + b"0000"))
     bare = {**json.loads(true)}
     bare["proof"] = {**bare["proof"], "leases": [], "token": {**bare["proof"]["token"], "checks": []}}
-    assert "no line shows how the task token was issued" in verified(json.dumps(bare).encode())
+    assert "no line shows how task token was issued" in verified(json.dumps(bare).encode())

@@ -404,7 +404,7 @@ def test_a_set_that_is_refused_leaves_the_last_good_one_and_it_is_named(rig: Rig
 @pytest.mark.usefixtures("used")
 def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
     rig.active(_spec(rig, "outliving", window="60s"))
-    rig("operator", "freeze", "--agent", "somebody", "--reason", "on leave")
+    rig("operator", "freeze", "--agent", "somebody", "--unseen", "--reason", "on leave")
     with psycopg.connect(rig.world.target_dsn, autocommit=True) as target:
         target.execute("ALTER ROLE jitvault_probe CREATEDB")
         result = doctor(rig, "operator", WORKER)

@@ -44,12 +44,25 @@ def screen(rig: Rig, width: int, who: str, *args: str) -> list[str]:
     return [line[at : at + width] for line in lines for at in range(0, max(1, len(line)), width)]
 
 
+def filling(width: int) -> str:
+    """An intent whose first words fill the rest of a row, so that those that look like ours begin the next."""
+    filler = ("of " * 60)[: width - len("Intent: ") - 2].rstrip()
+    return f'"{filler}{"s" * (width - len("Intent: ") - len(filler) - 1)} {FORGED}"'
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_intent_does_not_look_like_the_risk_in_the_list_of_what_waits(rig: Rig, spec: Spec, width: int) -> None:
+    file = spec(criticality="medium", intent=filling(width - 2))
+    rig("operator", "submit", file, code=4)
+    rows = screen(rig, width, "approver-1", "approvals")
+    assert not [row for row in rows if row.lstrip().startswith("Risk low")]
+    assert any(row.startswith("    | Risk low:") for row in rows)
+    rig("operator", "cancel", file.stem)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_an_intent_does_not_look_like_the_risk(rig: Rig, spec: Spec, width: int) -> None:
-    # as many words as fill the first row, so that the next would begin the second
-    filler = ("of " * 60)[: width - len("Intent: ") - 2].rstrip()
-    filler += "s" * (width - len("Intent: ") - len(filler) - 1)
-    file = spec(criticality="medium", intent=f'"{filler} {FORGED}"')
+    file = spec(criticality="medium", intent=filling(width))
     rig("operator", "submit", file, code=4)
     rows = screen(rig, width, "approver-1", "approve", file.stem)
     assert [row for row in rows if row.startswith("Risk ")] == ["Risk medium: criticality medium, tier low."]
