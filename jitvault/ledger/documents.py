@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from jitvault.domain.intake import Kept, kept_path
@@ -18,6 +18,12 @@ from jitvault.ports.documents import Indexed, Listing, Standing
 
 _DOC, _LISTED = schema.documents.c, schema.listings.c
 _UNREAD = _DOC.news > _DOC.read
+_UNREAD_OF_OPEN = (
+    select(_DOC.author, _DOC.about)
+    .join_from(schema.tasks, schema.documents, _DOC.about == schema.tasks.c.task_id)
+    .where(schema.IS_OPEN, _UNREAD, _DOC.kind == bindparam("kind"))
+    .order_by(_DOC.about, _DOC.author)
+)
 _GAPS = select(func.count()).select_from(schema.audit_gaps)
 
 
@@ -53,6 +59,11 @@ class SqlDocuments:
             )
             for row in rows
         ]
+
+    def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
+        with self._db.read() as connection:
+            rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
+        return [(row.author, row.about) for row in rows]
 
     def note_written(self, kind: Kept, author: str, about: str) -> None:
         self._db.write(lambda connection: _enter(connection, [(kind, author, about, 1)]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select, update
 
@@ -24,6 +24,9 @@ from jitvault.ledger.writes import CLAIM
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OpState, TaskRow
 
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
+
+# a worker asks for a canary every few seconds
+_NOTED_EVERY = timedelta(minutes=1)
 
 # made once: to put one together takes longer than to run it, and each batch of lines takes all of them
 _LINE = schema.observations.c
@@ -79,13 +82,18 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
 
 
 def _sessions(connection: Connection, new: Iterable[Observation]) -> frozenset[str]:
-    """The accessor HMACs of the worker's own tokens; where each acts from is noted on the way."""
+    """The accessor HMACs of the worker's own tokens; where each acts from, and until when, is noted on the way."""
     table = schema.worker_sessions
-    known = {row.accessor_hmac: row.remote for row in connection.execute(_OUR_SESSIONS)}
+    known = {row.accessor_hmac: (row.remote, row.last_at) for row in connection.execute(_OUR_SESSIONS)}
     for o in new:
-        if o.kind is Kind.CANARY and o.remote and known.get(o.actor, o.remote) != o.remote:
-            known[o.actor] = o.remote
-            connection.execute(update(table).where(table.c.accessor_hmac == o.actor).values(remote=o.remote[:64]))
+        if o.kind is not Kind.CANARY or not o.remote or o.actor not in known:
+            continue
+        remote, last_at = known[o.actor]
+        now = (o.remote, o.at if o.at - last_at >= _NOTED_EVERY else last_at)
+        if now != (remote, last_at):
+            known[o.actor] = now
+            acts = {"remote": o.remote[:64], "last_at": now[1]}
+            connection.execute(update(table).where(table.c.accessor_hmac == o.actor).values(acts))
     return frozenset(known)
 
 

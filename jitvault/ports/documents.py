@@ -71,6 +71,10 @@ class DocumentIndex(Protocol):
         """What nobody has read as it is now, and what has one of these standings; of all scopes or tasks for None."""
         ...
 
+    def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
+        """The author and the task of each that nobody has read as it is now, of tasks that are not over."""
+        ...
+
     def note_written(self, kind: Kept, author: str, about: str) -> None:
         """Enter a document whose line may not be there yet."""
         ...

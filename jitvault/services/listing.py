@@ -46,8 +46,8 @@ def list_all(worker: Worker, kind: Kept, *, again: bool) -> None:
     worker.ledger.keep_listing(kind, before.gaps_now, begun)
 
 
-def keep_names(worker: Worker, kind: Kept, author: str, names: list[str], *, again: bool) -> list[str]:
-    """Enter what is listed of one author; gives the tasks or scopes that were not known before.
+def keep_names(worker: Worker, kind: Kept, author: str, names: list[str], *, again: bool) -> None:
+    """Enter what is listed of one author.
 
     Of tasks that are over nothing is kept: most of what an author ever asked for is.
     """
@@ -56,7 +56,7 @@ def keep_names(worker: Worker, kind: Kept, author: str, names: list[str], *, aga
     if kind is Kept.END:
         known = worker.ledger.parts(found)
         found = [name for name in found if name not in known or known[name].state not in OVER]
-    return worker.ledger.keep_listed(kind, author, found, again=again)
+    worker.ledger.keep_listed(kind, author, found, again=again)
 
 
 def forget_authors(worker: Worker, kind: Kept, besides: list[str]) -> None:

@@ -36,7 +36,9 @@ class Word:
 
     def new(self) -> list[Wanted]:
         """What was not given before, in the order of Vault's time."""
-        found = self._worker.ledger.written(since=self._newest - _BEHIND, after=self._seen)
+        # where Vault's clock was set back the newest line lies in the future, and what comes now before it
+        since = min(self._newest, self._worker.now()) - _BEHIND
+        found = self._worker.ledger.written(since=since, after=self._seen)
         for one in found:
             self._newest = max(self._newest, one.at)
             place, known = one.place, self._seen.get(one.place.source)
@@ -95,15 +97,16 @@ class Backlog:
         return self._worker.ledger.listing(Kept.END).is_whole
 
     def list_again(self, *, is_blind: bool = False) -> list[Wanted]:
-        """Look at what lies there now; gives what may be wishes to end a task of which no line was read.
+        """Look at what lies there now; gives what may be wishes to end a task that nobody has read.
 
+        Some of their lines may have been read: by a command while no worker ran, or later than a worker looks back.
         `is_blind`: what was read before may have been written again.
         """
         worker = self._worker
         self._new.clear()
         self._doubtful.clear()
         begun, before = worker.now(), worker.ledger.listing(Kept.END)
-        again, found = is_blind or not before.is_whole, list[str]()
+        again = is_blind or not before.is_whole
         authors = sorted(name.rstrip("/") for name in worker.documents.names("requests/"))
         for author in set(worker.ledger.judged_authors()) - set(authors):
             worker.ledger.forget_judged(author, ())
@@ -113,16 +116,11 @@ class Backlog:
             worker.ledger.forget_judged(author, tasks)
             unsettled = worker.ledger.unsettled(author, tasks)
             self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
-            # those who have a part in a task are read at each look
-            known = worker.ledger.parts(asked)
-            found += [
-                path_of(Kept.END, author, task)
-                for task in keep_names(worker, Kept.END, author, asked, again=again)
-                if task in known and author not in known[task].may_end
-            ]
+            keep_names(worker, Kept.END, author, asked, again=again)
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
-        return [ask for path in found if (ask := wanted(path))]
+        unread = worker.ledger.unread_of_open(Kept.END)
+        return [ask for author, task in unread if (ask := wanted(path_of(Kept.END, author, task)))]
 
     @property
     def left(self) -> int:

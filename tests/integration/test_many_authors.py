@@ -8,7 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from rig import Rig
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.scope import Scope
-from jitvault.services import ends, listing
+from jitvault.services import ends, listing, pending
+from jitvault.services.pending import Word
 from jitvault.services.sign import sign_end, sign_freeze
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -135,6 +136,37 @@ def test_a_worker_finds_what_the_stream_did_not_show(rig: Rig, spec: Spec) -> No
         os.truncate(rig.world.audit_file, 0)
         with Attended(rig):
             wait_for(lambda: not rig.is_live(held.token), 10)
+
+
+@pytest.mark.parametrize("who", ["operator", "approver-1"])
+def test_a_worker_finds_an_end_whose_line_was_read_while_none_ran(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Whatever a worker looks back: as long as the task is not due nothing else brings anybody to it."""
+    monkeypatch.setattr(pending, "_BEHIND", timedelta(0))
+    held = rig.active(file := spec())
+    rig("operator", "status", file.stem)
+    with leads(rig):
+        sign_end(rig.wiring(who).person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
+        rig("auditor", "audit", "status")
+        with Attended(rig):
+            wait_for(lambda: not rig.is_live(held.token), 10)
+
+
+def test_what_is_written_after_vaults_clock_was_set_back_is_noticed(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    word = Word(rig.wiring().worker)
+    sign_end(rig.wiring().person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
+    rig("auditor", "audit", "status")
+    rig.drop_triggers()
+    # as it stands in a line that was written while the clock was two hours ahead
+    ahead = f"{datetime.now(UTC) + timedelta(hours=2):%Y-%m-%d %H:%M:%S.%f}"
+    rig.sql("UPDATE observations SET at = ? WHERE kind = 'written'", ahead)
+    assert file.stem in {ask.task_id for ask in word.new()}
+    sign_end(rig.wiring().person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
+    rig("auditor", "audit", "status")
+    assert [ask.task_id for ask in word.new()] == [file.stem]
+    rig("operator", "complete", file.stem)
 
 
 def test_many_ends_of_others_do_not_hide_an_operators(rig: Rig, spec: Spec) -> None:

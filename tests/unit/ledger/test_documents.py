@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import NOW, read, seen
+from builders import NOW, make, read, seen
 
 from jitvault.domain.intake import Kept, kept_path, path_of
+from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.documents import Indexed, Standing
@@ -86,3 +87,13 @@ def test_a_document_is_found_again_by_its_path() -> None:
         assert found is not None and path_of(*found) == path
     for path in ("requests/e-1/t-1/submit", "freezes/e-1/everything", "freezes/e-1/a/b", f"freezes/{'e' * 65}/all"):
         assert kept_path(path) is None
+
+
+def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: SqlLedger) -> None:
+    make(ledger)
+    make(ledger, "over", state=State.CANCELLED)
+    for n, task in enumerate(("t-1", "over", "unknown")):
+        written(ledger, n, path_of(Kept.END, "e-1", task))
+    assert ledger.unread_of_open(Kept.END) == [("e-1", "t-1")]
+    ledger.keep_read([replace(only(ledger), read=1, standing=Standing.VOID)])
+    assert ledger.unread_of_open(Kept.END) == ledger.unread_of_open(Kept.FREEZE) == []

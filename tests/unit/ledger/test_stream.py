@@ -580,6 +580,16 @@ def test_where_a_worker_acted_from_the_day_before_says_nothing(ledger: SqlLedger
     assert ledger.freeze() is not None
 
 
+def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: SqlLedger) -> None:
+    """Its session is entered once, when it logs in."""
+    ledger.session(WORKER, NOW)
+    read(ledger, [canary_line()])
+    later = NOW + timedelta(days=2)
+    read(ledger, [canary_line(2, at=later)], at=later)
+    read(ledger, [OPENED[0]], at=later)
+    assert ledger.freeze() is not None
+
+
 def test_each_of_several_workers_has_an_address(ledger: SqlLedger) -> None:
     for name, remote in (("hmac-worker-2", "10.1.1.2"), (WORKER, "10.1.1.1")):
         ledger.session(name, NOW)
