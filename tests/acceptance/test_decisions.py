@@ -240,13 +240,18 @@ def test_a_denied_task_cannot_be_cancelled_and_stays_readable(cli: Cli, spec: Ca
     assert cli("operator", "status", file.stem, "--json").json["state"] == "denied"
 
 
-def test_what_was_not_granted_cannot_be_completed_or_revoked(cli: Cli, spec: Callable[..., Path]) -> None:
-    file = spec()
-    cli("operator", "submit", file)
-    for command in ("complete", "revoke"):
-        refused = cli("operator", command, file.stem, code=9)
-        assert "never granted" in refused.stderr and f"jitvault cancel {file.stem}" in refused.stderr
-    assert cli("operator", "grant", file.stem, "--json").json["wrapping"], "neither left a wish to end it"
+def test_what_was_not_granted_cannot_be_completed_and_a_revocation_cancels_it(
+    cli: Cli, spec: Callable[..., Path]
+) -> None:
+    file, other = spec(), spec()
+    for each in (file, other):
+        cli("operator", "submit", each)
+    refused = cli("operator", "complete", file.stem, code=9)
+    assert "never granted" in refused.stderr and f"jitvault cancel {file.stem}" in refused.stderr
+    assert cli("operator", "grant", file.stem, "--json").json["wrapping"], "it left no wish to end it"
+    assert "now it never is" in cli("operator", "revoke", other.stem).stderr
+    assert cli("operator", "status", other.stem, "--json").json["state"] == "cancelled"
+    cli("operator", "grant", other, code=9)
 
 
 def test_what_was_granted_cannot_be_cancelled(cli: Cli, spec: Callable[..., Path]) -> None:
