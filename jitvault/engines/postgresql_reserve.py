@@ -33,14 +33,16 @@ _WAITED_FOR = """
     AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)) LIMIT 1
 """
 # How many locks each session has whose login Vault made, or whose login is gone; and for how many there is room at
-# least. One that has few of them is no reason for anything.
+# least. One that has few of them is no reason for anything. What a session keeps for itself (fast path), and what
+# serializable isolation remembers (SIReadLock), is not in the table that all share.
 _HOLDERS = """
     SELECT l.pid, a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
         pg_catalog.count(*), pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
         OPERATOR(pg_catalog.*) pg_catalog.current_setting('max_connections')::pg_catalog.int8
     FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
-    WHERE a.usesysid IS NOT NULL
+    WHERE a.usesysid IS NOT NULL AND NOT l.fastpath
+    AND l.mode OPERATOR(pg_catalog.<>) 'SIReadLock'::pg_catalog.text
     AND (r.oid IS NULL OR r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
     GROUP BY 1, 2, 3
 """

@@ -112,6 +112,26 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
     assert lease_dead - begun < timedelta(seconds=10)
 
 
+def test_what_serializable_isolation_remembers_takes_nobodys_place(rig: Rig, spec: Spec, engine: DatabaseEngine) -> None:
+    """Its marks (SIReadLock) have a table of their own, and one report over some tables leaves hundreds of them."""
+    held, where = rig.active(spec()), rig.document("probes/postgres")
+    tables = [f"public.report_{n}" for n in range(60)]
+    filled = "AS SELECT id, repeat('x', 2000) AS pad FROM generate_series(1, 60) AS id"
+    made = [f"CREATE TABLE {t} {filled}; CREATE INDEX ON {t} (id); GRANT SELECT ON {t} TO PUBLIC" for t in tables]
+    superuser(rig.world, "app", *made)
+    try:
+        with closing(rig.connect(held.login)) as reader:
+            reader.execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SET enable_seqscan = off; SET enable_bitmapscan = off")
+            for table in tables:
+                reader.execute(f"SELECT count(pad) FROM {table} WHERE id > 0".encode())
+            counted = reader.execute("SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'").fetchone()
+            assert counted is not None and counted[0] > 20 * CONNECTIONS / 2
+            assert engine.stand_by(where) == []
+            reader.execute("SELECT 1")
+    finally:
+        superuser(rig.world, "app", *(f"DROP TABLE {table}" for table in tables))
+
+
 def test_who_waits_for_the_kept_session_gets_what_it_waits_for(rig: Rig, engine: DatabaseEngine) -> None:
     where = rig.document("probes/postgres")
     lock = "BEGIN; LOCK TABLE pg_catalog.pg_auth_members IN ACCESS EXCLUSIVE MODE; COMMIT"
