@@ -21,8 +21,9 @@ from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, RENEW_LEASE, RENEW_TOKE
 _TELLING = frozenset(
     {Kind.TOKEN_CREATED, Kind.RENEWED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED}
 )
-# addresses are given to others: where a worker acted from long ago says nothing about it now
-_ADDRESS_LIFE = timedelta(days=1)
+# Addresses are given to others: where a worker acted from says nothing about it later. No wrapping lives for more than
+# 10 minutes, so that what a worker made is gone by then.
+_ADDRESS_LIFE = timedelta(minutes=15)
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -78,6 +79,7 @@ def raise_for(
     meant = {row.op_id: row.kind for row in connection.execute(_MEANT, named)}
     publications = frozenset(op for op, kind in meant.items() if kind == PUBLISH)
     lines = [o for o in lines if not is_publication(o) or o.op in publications or _is_since(connection, o)]
+    after = min(o.at for o in lines) - _ADDRESS_LIFE if lines else at
     trips = of_fleet(
         lines,
         sessions=sessions,
@@ -85,7 +87,7 @@ def raise_for(
         renewals=frozenset(meant) - publications,
         publications=publications,
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
-        worker_addresses=frozenset(connection.execute(_LATELY, {"after": at - _ADDRESS_LIFE}).scalars()),
+        worker_addresses=frozenset(connection.execute(_LATELY, {"after": after}).scalars()),
         shared=shared,
     )
     for trip in trips:

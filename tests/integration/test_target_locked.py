@@ -112,7 +112,9 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
     assert lease_dead - begun < timedelta(seconds=10)
 
 
-def test_what_serializable_isolation_remembers_takes_nobodys_place(rig: Rig, spec: Spec, engine: DatabaseEngine) -> None:
+def test_what_serializable_isolation_remembers_takes_nobodys_place(
+    rig: Rig, spec: Spec, engine: DatabaseEngine
+) -> None:
     """Its marks (SIReadLock) have a table of their own, and one report over some tables leaves hundreds of them."""
     held, where = rig.active(spec()), rig.document("probes/postgres")
     tables = [f"public.report_{n}" for n in range(60)]
