@@ -28,9 +28,16 @@ _SET = """
     WHERE name OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])
 """
 _MEMBERS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members"
-_WAITED_FOR = """
-    SELECT FROM pg_catalog.pg_locks WHERE NOT granted
-    AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(pid)) LIMIT 1
+# Who waits for one of our locks, and whether Vault made that login, or it is gone. CREATE RULE waits for a shared
+# catalog before it asks whether its user may, and everybody who wants to log in waits behind it.
+_WAITING = """
+    SELECT a.usesysid, coalesce(r.rolname::pg_catalog.text, 'a login that is gone'::pg_catalog.text),
+        a.usesysid IS NOT NULL AND (r.oid IS NULL
+        OR r.rolname OPERATOR(pg_catalog.~) '^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$'::pg_catalog.text)
+    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) a.usesysid
+    WHERE NOT l.granted
+    AND pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids(l.pid))
 """
 # How many locks each session has whose login Vault made, or whose login is gone; and for how many there is room at
 # least. One that has few of them is no reason for anything. What a session keeps for itself (fast path), and what
@@ -77,14 +84,16 @@ class Reserve:
             if dsn not in self._sessions:
                 self._sessions[dsn] = _opened(dsn)
             with self._asking(dsn, _LOOK_S) as target:
-                if target.execute(_WAITED_FOR).fetchone() is not None:
+                if not _is_held(target):
+                    _hold(target)
+                postgresql_probe.clear(target)
+                waiting = target.execute(_WAITING).fetchall()
+                if any(not is_agents for _, _, is_agents in waiting):
                     # whoever waits gets it before we ask again
                     target.execute("COMMIT")
                     return ()
-                if not _is_held(target):
-                    _hold(target)
                 with target.transaction():
-                    return self._throw_out(dsn, target)
+                    return self._throw_out(dsn, target, {oid: name for oid, name, _ in waiting})
 
     @contextmanager
     def session(self, dsn: str) -> Iterator[psycopg.Connection[Any] | None]:
@@ -104,11 +113,13 @@ class Reserve:
         with self._lock:
             return self._turns.setdefault(dsn, threading.Lock())
 
-    def _throw_out(self, dsn: str, target: psycopg.Connection[Any]) -> tuple[str, ...]:
-        """End each session of a login that held too many locks: a client comes back sooner than others get in."""
+    def _throw_out(self, dsn: str, target: psycopg.Connection[Any], waiting: dict[int, str]) -> tuple[str, ...]:
+        """End each session of a login that waits for us or held too many locks: a client comes back sooner than others
+        get in.
+        """
         now = time.monotonic()
         kept_out = self._thrown_out.get(dsn, {})
-        for oid, name in _holders(target).items():
+        for oid, name in (waiting | _holders(target)).items():
             kept_out[oid] = (name, now + OUT_S)
         self._thrown_out[dsn] = {oid: entry for oid, entry in kept_out.items() if entry[1] > now}
         out = {oid: name for oid, (name, _) in self._thrown_out[dsn].items()}
@@ -158,6 +169,7 @@ def _hold(target: psycopg.Connection[Any]) -> None:
     postgresql_probe.look(target)
     target.execute(_MEMBERS)
     target.execute(_HOLDERS)
+    target.execute(_WAITING)
 
 
 def _holders(target: psycopg.Connection[Any]) -> dict[int, str]:

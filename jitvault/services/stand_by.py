@@ -61,5 +61,5 @@ class StandBy:
         return kept_out
 
     def _tell(self, name: str) -> None:
-        said = f"the login {name} held so many locks that its target let nobody in; what it had open was ended"
+        said = f"the login {name} kept everybody out of its target by its locks; what it had open was ended"
         self._worker.ledger.finding(self._worker.ledger.task_of_target(name), RULE, said, self._worker.now())

@@ -112,6 +112,24 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
     assert lease_dead - begun < timedelta(seconds=10)
 
 
+def test_who_makes_everybody_wait_for_a_shared_catalog_is_thrown_out(rig: Rig, spec: Spec) -> None:
+    """CREATE RULE waits before it is refused: behind it nobody gets in, and Vault revokes nothing."""
+    mine, other = spec(), spec()
+    held, others = rig.active(mine), rig.active(other)
+    rule = ("BEGIN", "CREATE RULE r AS ON INSERT TO pg_catalog.pg_authid DO NOTHING")
+    with Attended(rig) as worker:
+        wait_for(lambda: kept(rig))
+        with ExitStack() as stack:
+            reader = stack.enter_context(closing(rig.connect(held.login)))
+            reader.execute("BEGIN; SELECT count(*) FROM pg_roles")
+            stack.enter_context(Clients(dsn(rig, held), 2, rule))
+            wait_for(lambda: worker.log.all_of("a login kept everybody out of its target, and is thrown out"), 10)
+            rig("operator", "revoke", other.stem, "--wait", "20", code=None)
+            wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
+            assert not rig.lease_is_live(others.lease_id)
+        wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
+
+
 def test_what_serializable_isolation_remembers_takes_nobodys_place(
     rig: Rig, spec: Spec, engine: DatabaseEngine
 ) -> None:
