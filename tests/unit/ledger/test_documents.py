@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import NOW, make, read, seen
+from builders import NOW, change, make, read, seen
 
 from jitvault.domain.intake import Kept, kept_path, path_of
 from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ports.documents import Indexed, Standing
+from jitvault.ports.ledger import Change
 
 END = path_of(Kept.END, "e-1", "t-1")
 
@@ -91,7 +92,8 @@ def test_a_document_is_found_again_by_its_path() -> None:
 
 def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: SqlLedger) -> None:
     make(ledger)
-    make(ledger, "over", state=State.CANCELLED)
+    make(ledger, "over")
+    change(ledger, Change("cancelled", state=State.CANCELLED), "over")
     for n, task in enumerate(("t-1", "over", "unknown")):
         written(ledger, n, path_of(Kept.END, "e-1", task))
     assert ledger.unread_of_open(Kept.END) == [("e-1", "t-1")]
