@@ -37,7 +37,6 @@ _INTENTS = (
         _GRANT.settled,
         _OPERATION.state,
         _OPERATION.answer,
-        _OPERATION.sent_at,
     )
     .join_from(schema.grants, schema.operations, _OPERATION.op_id == _GRANT.create_op, isouter=True)
     .where(_GRANT.create_op.in_(_OPS))
@@ -45,6 +44,7 @@ _INTENTS = (
 _LATELY = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
+_SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
 _MEANT = select(_OPERATION.op_id, _OPERATION.kind).where(
     _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH))
 )
@@ -98,7 +98,11 @@ def raise_for(
 
 def _is_since(connection: Connection, line: Observation) -> bool:
     """Whether a line is from when publications had operation ids: those of an older version had none."""
-    first = connection.execute(_FIRST_PUBLICATION).scalar()
+    try:
+        first = connection.execute(_FIRST_PUBLICATION).scalar()
+    except ValueError:
+        # one that was edited is none
+        return True
     return first is not None and line.at >= first
 
 
@@ -109,8 +113,20 @@ def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> Non
     raise_for(connection, [o for row in rows if (o := get_observation(row)).actor in sessions], sessions, at, ())
 
 
+def _sent(connection: Connection, ops: Sequence[str]) -> dict[str, datetime]:
+    """Return when each operation was committed; nothing where somebody wrote what is no time.
+
+    One row that was edited must not keep everybody's lines from being read.
+    """
+    try:
+        return {row.op_id: row.sent_at for row in connection.execute(_SENT, {"ops": ops})}
+    except ValueError:
+        return {}
+
+
 def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
     """Return what was meant under each operation id that is known."""
+    sent_at = _sent(connection, ops)
     return {
         row.create_op: Intent(
             role=row.role,
@@ -119,7 +135,7 @@ def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
             accessor=row.accessor_hmac,
             # of what was ended without a line its line can come later, from another node's file
             given_up=row.settled or (row.state == OpState.ABANDONED and row.answer != ENDED_UNSEEN),
-            sent_at=row.sent_at,
+            sent_at=sent_at.get(row.create_op),
         )
         for row in connection.execute(_INTENTS, {"ops": ops})
     }

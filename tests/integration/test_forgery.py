@@ -195,6 +195,9 @@ def test_no_second_token_when_settled_is_flipped_or_the_history_is_rewritten(rig
     _with_its_history(rig, file.stem)
     rig("operator", "grant", file.stem, code=12)
     assert len(rig.task_tokens(file.stem)) == 1
+    # a ledger without its history has no intents for what its worker did
+    rig("operator", "audit", "status", code=12)
+    rig("operator", "unfreeze", "--reason", "the ledger was edited")
 
     flipped = spec()
     rig.active(flipped)
@@ -292,8 +295,9 @@ def test_a_claim_epoch_that_is_edited_before_changes_nothing(rig: Rig, spec: Spe
     assert len(rig.task_tokens(file.stem)) == 1
 
 
+@pytest.mark.parametrize("dies", [True, False], ids=["and dies", "and ends it"])
 def test_who_lost_its_claim_while_vault_made_the_token_delivers_nothing(
-    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, dies: bool
 ) -> None:
     file = spec()
     rig("operator", "submit", file, code=None)
@@ -306,7 +310,14 @@ def test_who_lost_its_claim_while_vault_made_the_token_delivers_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Tokens, "create_wrapped", robbed)
+        if dies:
+            patch.setattr("jitvault.services.issue._end_unwanted", lambda *_: None)
         rig("operator", "grant", file.stem, code=9)
+    if not dies:
+        assert rig.task_tokens(file.stem) == []
+        # nobody looked it up, so its end is proven when its step is over, and no second one is made before
+        assert "not proven dead yet" in rig("operator", "grant", file.stem, code=5).error["message"]
+        return
     assert len(rig.task_tokens(file.stem)) == 1  # made, known to nobody, and found by the next run:
     granted = rig("operator", "grant", file.stem).json
     (token,) = rig.task_tokens(file.stem)
