@@ -174,8 +174,8 @@ def _timed_read(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def _timed_source(meter: Meter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(read: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(self: object, *args: Any) -> Iterator[Any]:
-            batches = read(self, *args)
+        def timed(self: object, *args: Any, **named: Any) -> Iterator[Any]:
+            batches = read(self, *args, **named)
             while True:
                 started = time.perf_counter()
                 batch = next(batches, None)
