@@ -29,8 +29,7 @@ class Intent:
 
     `words` gives for each policy, and for the TTL, its HMAC of the audit device; None where the ledger does not have
     them. `accessor` is the HMAC of the accessor that Vault answered with, None while that is not known. `given_up` says
-    that Vault made no token for it, as far as anybody knows. `sent_at` is unknown where the
-    ledger was rebuilt.
+    that Vault made no token for it, as far as anybody knows. `sent_at` is None where the ledger was rebuilt.
     """
 
     role: str
@@ -44,6 +43,14 @@ class Intent:
 def ttl_word(ttl_s: int) -> str:
     """Return a TTL as the worker sends it."""
     return f"{ttl_s}s"
+
+
+def words_of(stored: object) -> Mapping[str, Mapping[str, str]] | None:
+    """Return `Intent.words` as the ledger has them; None where somebody wrote something else there."""
+    if not isinstance(stored, dict):
+        return None
+    parts = (stored.get("policies"), stored.get("ttl"))
+    return stored if all(isinstance(part, dict) for part in parts) else None
 
 
 def asked(data: Mapping[str, Any], wrap_ttl_s: int) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, select
 
-from jitvault.domain.intent import Intent
+from jitvault.domain.intent import Intent, words_of
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import is_publication, of_fleet
 from jitvault.ledger import schema
@@ -32,7 +33,6 @@ _INTENTS = (
         _GRANT.create_op,
         _GRANT.role,
         _GRANT.wrap_ttl_s,
-        _GRANT.asked,
         _GRANT.accessor_hmac,
         _GRANT.settled,
         _OPERATION.state,
@@ -45,6 +45,7 @@ _LATELY = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
 _SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
+_ASKED = select(_GRANT.create_op, _GRANT.asked).where(_GRANT.create_op.in_(_OPS))
 _MEANT = select(_OPERATION.op_id, _OPERATION.kind).where(
     _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH))
 )
@@ -66,8 +67,8 @@ def raise_for(
 ) -> None:
     """Enter a finding and a freeze for each line that shows what only a thief does.
 
-    `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that agents have in common with
-    them.
+    `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that the worker has in common
+    with agents.
     """
     lines = [o for o in lines if o.kind in _TELLING or is_publication(o)]
     if lines and (recovered := newest(connection)) is not None:
@@ -113,25 +114,25 @@ def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> Non
     raise_for(connection, [o for row in rows if (o := get_observation(row)).actor in sessions], sessions, at, ())
 
 
-def _sent(connection: Connection, ops: Sequence[str]) -> dict[str, datetime]:
-    """Return when each operation was committed; nothing where somebody wrote what is no time.
+def _legible(connection: Connection, query: Select[tuple[str, Any]], ops: Sequence[str]) -> dict[str, Any]:
+    """Return one value of each operation; nothing where somebody wrote what is no time, or no JSON.
 
     One row that was edited must not keep everybody's lines from being read.
     """
     try:
-        return {row.op_id: row.sent_at for row in connection.execute(_SENT, {"ops": ops})}
+        return {row[0]: row[1] for row in connection.execute(query, {"ops": ops})}
     except ValueError:
         return {}
 
 
 def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
     """Return what was meant under each operation id that is known."""
-    sent_at = _sent(connection, ops)
+    sent_at, asked = _legible(connection, _SENT, ops), _legible(connection, _ASKED, ops)
     return {
         row.create_op: Intent(
             role=row.role,
             wrap_ttl_s=row.wrap_ttl_s,
-            words=row.asked,
+            words=words_of(asked.get(row.create_op)),
             accessor=row.accessor_hmac,
             # of what was ended without a line its line can come later, from another node's file
             given_up=row.settled or (row.state == OpState.ABANDONED and row.answer != ENDED_UNSEEN),

@@ -70,10 +70,9 @@ _READ_FIRST_S = 1.0
 def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
     """Do everything that is due for the task now and give its file.
 
-    `hint` is the entity whose documents are looked for first. After `deadline` (by
-    the worker's `clock.monotonic()`) nothing new is begun: the first act on each token is made all the same, an act
-    that is under way is finished and looked up, and what is left stays due. Raises WaitTimedOut where a lease had no
-    turn.
+    `hint` is the entity whose documents are looked for first. After `deadline` (by the worker's `clock.monotonic()`)
+    nothing new is begun: the first act on each token is made all the same, an act that is under way is finished and
+    looked up, and what is left stays due. Raises WaitTimedOut where a lease had no turn.
     """
     if deadline is not None:
         worker = replace(worker, deadline=deadline)

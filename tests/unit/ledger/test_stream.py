@@ -447,6 +447,23 @@ def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(
     assert [line for *_, line, _ in alarms(place)] == [created(9).line, created().line]
 
 
+@pytest.mark.parametrize("asked", ["null", "[]", "{}", '{"policies": 1, "ttl": {}}', "no JSON"])
+def test_an_intent_that_was_edited_keeps_no_line_from_being_read(
+    ledger: SqlLedger, place: LedgerPlace, asked: str
+) -> None:
+    make(ledger)
+    create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
+    change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
+    ledger.session(WORKER, NOW)
+    if isinstance(place, Path):
+        # PostgreSQL keeps nothing that is none
+        as_is(place, "UPDATE operations SET sent_at = 'never'")
+    if isinstance(place, Path) or asked != "no JSON":
+        as_is(place, f"UPDATE grants SET asked = '{asked}'")
+    read(ledger, [created(detail={"asked": {"policies": [], "ttl": "", "wrap_ttl_s": 120, "also": []}})])
+    assert alarms(place) == []
+
+
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)
 def test_a_token_that_was_not_made_is_no_alarm(ledger: SqlLedger, place: LedgerPlace, how: dict[str, Any]) -> None:
     read(ledger, [created(actor="hmac-thief", **how)])
