@@ -7,7 +7,7 @@ costs more than running it, and access is there for as long as this takes.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,12 +53,12 @@ def held(
     what: str,
     *,
     taken: Taken | None = None,
-    partly: bool = False,
+    leaves_rest: Callable[[], bool] = lambda: False,
 ) -> Iterator[int]:
     """Take the claim of one row and give its epoch; waits while another process holds it.
 
     `taken` is a claim that was taken before: it is gone on with, where nobody took it over. What is done under it is
-    everything that was wanted, unless that fails or was meant `partly`.
+    everything that was wanted, unless that fails or `leaves_rest`, which is asked at its end.
 
     Every write under it says `WHERE claim_epoch = mine`, so whoever was paused past its claim writes
     nothing. Raises WrongState when it cannot be had in time.
@@ -77,7 +77,7 @@ def held(
         with suppress(LedgerUnavailable):
             give_back(database, column, value, epoch, LEFT)
         raise
-    give_back(database, column, value, epoch, LEFT if partly else DONE)
+    give_back(database, column, value, epoch, LEFT if leaves_rest() else DONE)
 
 
 def give_back(database: Database, column: Column[Any], value: object, epoch: int, how: float) -> None:

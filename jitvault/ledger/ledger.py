@@ -134,7 +134,7 @@ class SqlLedger(
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._taken = {}
+        self._taken, self._left = {}, set()
 
     def close(self) -> None:
         """Close the connections that nobody is using."""

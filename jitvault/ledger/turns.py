@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
+from operator import contains
 
 from sqlalchemy import Connection, Select, bindparam, select
 
@@ -27,12 +29,20 @@ class SqlTurns:
 
     _db: Database
     _taken: dict[str, Taken]
+    _left: set[str]
 
     @contextmanager
     def claim(self, task_id: str, *, partly: bool = False) -> Iterator[int]:
         taken = self._taken.pop(task_id, None)
-        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, partly=partly) as epoch:
+        self._left.discard(task_id)
+        if partly:
+            self.leave_rest(task_id)
+        leaves = partial(contains, self._left, task_id)
+        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves) as epoch:
             yield epoch
+
+    def leave_rest(self, task_id: str) -> None:
+        self._left.add(task_id)
 
     def extend(self, task_id: str, claim: int) -> None:
         if not extend(self._db, _TASK.task_id, task_id, claim):

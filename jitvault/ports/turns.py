@@ -28,6 +28,10 @@ class Turns(Protocol):
         """
         ...
 
+    def leave_rest(self, task_id: str) -> None:
+        """Say of a task whose claim is held here that not everything will be done under it, as with `partly`."""
+        ...
+
     def extend(self, task_id: str, claim: int) -> None:
         """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         ...

@@ -125,6 +125,9 @@ def _indexed(worker: Worker, task_id: str, besides: set[str]) -> list[_Wish]:
     found = worker.ledger.indexed(Kept.END, task_id, [Standing.COUNTS, Standing.WAITS])
     found = [one for one in found if one.author not in besides]
     fresh = [one for one in found if one.standing not in (Standing.COUNTS, Standing.WAITS)]
+    if len(fresh) > AT_ONCE:
+        # else a look that is wanted for one of the others is taken for done by this one
+        worker.ledger.leave_rest(task_id)
     counting, read = list[_Wish](), list[Indexed]()
     for one in (*(one for one in found if one not in fresh), *_some(fresh)):
         wish = _wish(worker, task_id, one.author)

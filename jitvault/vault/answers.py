@@ -22,6 +22,8 @@ from jitvault.errors import (
 from jitvault.vault.transport import Answer
 from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
 
+READS = frozenset({"get", "list"})
+"""The methods by which nothing is changed, unless a secrets engine makes a lease for one."""
 _MAX_REASON = 200
 # what Vault puts around an engine's own words
 _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
@@ -41,7 +43,7 @@ def understood(address: str, method: str, path: str, answer: Answer) -> dict[str
         # Vault keeps and gives whatever somebody wrote: the one who may write there must not stop who reads
         why = "is nested too deeply to be read"
         raise VaultRejected(f"what is at {path} {why}", status=status, reasons=(why,)) from None
-    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in ("get", "list"):
+    if status in (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED) and method not in READS:
         return {"http_status_code": status}
     if status == HTTPStatus.OK and _is_vaults(path, found):
         return found
@@ -70,7 +72,7 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
     if isinstance(error, NotSent):
         return VaultNotServing(f"Vault at {address} does not answer ({error})")
     # of a read that was lost nothing can have been done
-    lost = VaultUnavailable if method in ("get", "list") else OutcomeUnknown
+    lost = VaultUnavailable if method in READS else OutcomeUnknown
     # what else there is can repeat what was to be sent, a token for one
     why = str(error) if isinstance(error, Lost | TooLong) else type(error).__name__
     return lost(f"the answer of Vault to {path} was lost ({why})")
@@ -95,7 +97,7 @@ def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) 
 
 def _strange(address: str, method: str, path: str, status: int) -> VaultUnavailable:
     message = f"what answers {path} at {address} is not Vault (HTTP {status})"
-    if method in ("get", "list"):
+    if method in READS:
         return VaultUnavailable(message, hint="Check VAULT_ADDR, and what stands between here and Vault.")
     return OutcomeUnknown(message)
 

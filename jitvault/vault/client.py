@@ -30,7 +30,7 @@ from hvac.adapters import Adapter, RawAdapter
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
-from jitvault.vault.answers import too_long, unanswered, understood
+from jitvault.vault.answers import READS, too_long, unanswered, understood
 from jitvault.vault.tls import Tls
 from jitvault.vault.transport import Session
 from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
@@ -251,7 +251,10 @@ class Vault:
         most: int | None,
     ) -> dict[str, Any]:
         headers = {OP_HEADER: op} if op else {}
-        kwargs: dict[str, Any] = {} if body is None else {"json": dict(body)}
+        # two acts under one operation id are a thief's
+        kwargs: dict[str, Any] = {"once": op is not None or method not in READS}
+        if body is not None:
+            kwargs["json"] = dict(body)
         if wrap_ttl_s is not None:
             kwargs["wrap_ttl"] = f"{wrap_ttl_s}s"
         if most is not None:

@@ -1,8 +1,10 @@
 """What hvac sends through: one connection for each address, without layers above them.
 
 A grant is thirty small requests, and what stands above a connection costs more than Vault does: pools, retries, hooks,
-cookies, proxies and the environment are looked at for each, none of which a connection to Vault has. Nothing is sent
-twice, but to where a standby says that the active node is.
+cookies, proxies and the environment are looked at for each, none of which a connection to Vault has.
+
+A read follows a standby's redirect to the active node. A write does not. A standby also redirects when the active node
+did what it was sent on, and only the answer was lost: sent again, the write would be done twice.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from jitvault.vault.wire import MOST, NotSent, NotTrusted, Place, Wire, connected
+from jitvault.vault.wire import MOST, Lost, NotSent, NotTrusted, Place, Wire, connected
 
 # a standby that forwards nothing sends on to the active node
 _SENT_ON = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
@@ -70,10 +72,13 @@ class Session:
         json: Mapping[str, Any] | None = None,
         allow_redirects: bool = True,
         most: int = MOST,
+        once: bool = False,
         **_unused: Any,
     ) -> Answer:
         """Send it and read the whole answer, of `most` bytes. Raises NotSent, NotTrusted, Lost and TooLong, and
         ValueError for what cannot be sent.
+
+        `once`: it must not be done twice, so a redirect raises Lost.
         """
         body, sent = _encoded(json), dict(headers)
         if body is not None:
@@ -83,6 +88,8 @@ class Session:
             answer, elsewhere = self.send(method.upper(), url, sent, body, timeout, until, most=most)
             if not elsewhere or not allow_redirects:
                 return answer
+            if once:
+                raise Lost("a standby says that the active node is elsewhere, and may have done it there")
             url = _sent_on(url, elsewhere)
         raise NotSent("sent on too often")
 

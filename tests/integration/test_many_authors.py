@@ -177,6 +177,18 @@ def test_many_ends_of_others_do_not_hide_an_operators(rig: Rig, spec: Spec) -> N
         wait_for(lambda: not rig.is_live(held.token), 10)
 
 
+def test_a_look_that_leaves_something_unread_keeps_nobody_from_looking(rig: Rig, spec: Spec) -> None:
+    rig.active(file := spec())
+    people(rig, file.stem, "end", 2 * ends.AT_ONCE)
+    is_all = []
+    for _ in range(3):
+        rig("operator", "status", file.stem)
+        with rig.ledger() as ledger:
+            is_all.append(ledger.parts([file.stem])[file.stem].done is not None)
+    assert is_all == [False, True, True]
+    rig("operator", "complete", file.stem)
+
+
 def test_an_operator_who_is_disabled_when_it_is_read_ends_a_task_once_enabled(rig: Rig, spec: Spec) -> None:
     held = rig.active(file := spec())
     with leads(rig):

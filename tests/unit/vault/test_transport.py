@@ -280,6 +280,20 @@ def test_a_standby_sends_on_with_everything() -> None:
     assert b"X-Vault-Token: s.held" in active.requests[0]
 
 
+def test_what_may_have_been_done_is_not_sent_on() -> None:
+    with listening(answers(OK)) as active:
+        there = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {active.url}/v1/x\r\nContent-Length: 0\r\n\r\n"
+        with listening(answers(there.encode())) as standby:
+            vault = Vault(Connection(standby.url), Secret("s.held"))
+            with pytest.raises(OutcomeUnknown, match="may have done it"):
+                vault.write("x")
+            # what an engine makes for a read is made twice, too
+            with pytest.raises(VaultUnavailable, match="may have done it"):
+                vault.read("x", op="f" * 32)
+            assert active.requests == []
+            assert len(standby.requests) == 2
+
+
 def test_what_is_sent_round_in_circles_is_given_up() -> None:
     again = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/x\r\nContent-Length: 0\r\n\r\n"
     with listening(answers(again)) as server:
