@@ -10,6 +10,7 @@ import typer
 from jitvault.cli.options import Debug, Json
 
 if TYPE_CHECKING:
+    from jitvault.domain.scope import Scope
     from jitvault.wiring import Wiring
 
 Agent = Annotated[str, typer.Option("--agent", help="Tasks of this agent (its name or entity id).")]
@@ -40,15 +41,16 @@ def freeze(
     from jitvault.errors import JitvaultError
     from jitvault.services.urgent import covered, end_all
 
-    wiring = session.wired()
+    wiring, asked = session.wired(), Scope(agent, template, owner)
     if not unseen:
         check_somebody(wiring, agent or owner)
     sign(agent, template, owner, all_, reason=reason, freezes=True)
     ended = {}
     if wiring.has_worker:
         # its line may be on its way
-        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, Scope(agent, template, owner).key)
+        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, asked.key)
         ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
+        check_in_force(wiring, asked)
     # only now, and whatever comes of it: a doubt keeps no access alive
     with suppress(JitvaultError):
         if template and not killswitch.is_known(wiring, Scope(template=template)):
@@ -62,6 +64,16 @@ def freeze(
         typer.echo(
             f"frozen; {len(ended)} task(s) were ended" if wiring.has_worker else "frozen; a worker ends the rest"
         )
+
+
+def check_in_force(wiring: Wiring, scope: Scope) -> None:
+    """Raise NotConfirmed where a lift is dated later than the freeze that was signed just now."""
+    from jitvault.errors import NotConfirmed
+    from jitvault.services.freezes import freezes as in_force
+
+    if not any(word.scope.is_same(scope) for word in in_force(wiring.worker)):
+        hint = "Vault's clock was set back since somebody lifted it. Freeze it again in some seconds."
+        raise NotConfirmed(f"the freeze of {scope} is signed and not in force: a lift is dated later", hint=hint)
 
 
 def unfreeze(
@@ -143,7 +155,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     else:
         tripped = wiring.ledger.freeze() if known else None
         with session.signing("see what is frozen", "operators and auditors"):
-            found = frozen_by_operators(wiring.person.documents, own=wiring.person.entity, tripped=tripped)
+            found = frozen_by_operators(wiring.person, tripped=tripped)
     if json_:
         typer.echo(output.to_json({"freezes": found, "tripwires_known": known}))
         return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from jitvault.domain.canonical import sha256_hex
+from jitvault.domain.clocks import TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,17 @@ class Word:
     by: str
     reason: str
     at: datetime
+
+
+def as_dated(word: Word, now: datetime) -> Word | None:
+    """The word as it counts at `now`, by Vault's clock; None where it counts for nothing.
+
+    One that is dated later was written before that clock was set back. A freeze then counts from now on. A lift counts
+    for nothing, since a freeze that is dated earlier may have followed it.
+    """
+    if word.at <= now + TOLERANCE:
+        return word
+    return replace(word, at=now) if word.freezes else None
 
 
 def in_force(words: Iterable[Word]) -> list[Word]:

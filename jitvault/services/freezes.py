@@ -17,7 +17,7 @@ from typing import Any
 from jitvault.domain.intake import Kept, path_of
 from jitvault.domain.papers import FreezePaper, accepted
 from jitvault.domain.policy import OPERATORS
-from jitvault.domain.scope import Scope, Word, in_force
+from jitvault.domain.scope import Scope, Word, as_dated, in_force
 from jitvault.domain.signing import payload_of
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
 from jitvault.ports.documents import Indexed, Standing
@@ -62,16 +62,32 @@ def freeze_covering(worker: Worker, content: Mapping[str, Any]) -> Word | None:
 def _in_force(worker: Worker) -> list[_Freeze]:
     see_that_it_is_told(worker, Kept.FREEZE)
     found = _read(worker, worker.ledger.indexed(Kept.FREEZE, None, [Standing.COUNTS, Standing.WAITS]))
-    frozen = [_Freeze(_word(one), one) for one in found if one.standing is Standing.COUNTS]
-    if not frozen:
+    if not any(one.standing is Standing.COUNTS for one in found):
         return []
     known = worker.ledger.indexed(Kept.FREEZE, None, [Standing.LIFTS])
-    lifts = [_word(one) for one in known if one.standing is Standing.LIFTS]
+    frozen = [_Freeze(_word(one), one) for one in _dated(worker, found) if one.standing is Standing.COUNTS]
+    lifts = [_word(one) for one in _dated(worker, known) if one.standing is Standing.LIFTS]
     held = in_force([*(one.word for one in frozen), *lifts])
     lifted = [one.document for one in frozen if one.word not in held]
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read([replace(one, standing=Standing.LIFTED) for one in lifted])
     return sorted((one for one in frozen if one.word in held), key=lambda one: one.word.at)
+
+
+def _dated(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:
+    """The same documents, as those count that are dated later than now."""
+    now, kept, changed = worker.now(), list[Indexed](), list[Indexed]()
+    for one in found:
+        word = _word(one) if one.standing in (Standing.COUNTS, Standing.LIFTS) else None
+        dated = word and as_dated(word, now)
+        if word is not None and dated != word:
+            body = {**one.body, "at": dated.at.isoformat()} if dated else {}
+            changed.append(one := replace(one, standing=one.standing if dated else Standing.VOID, body=body))
+        kept.append(one)
+    # it counts from the first look on: else a lift that follows would come too early
+    with suppress(LedgerUnavailable):
+        worker.ledger.keep_read(changed)
+    return kept
 
 
 def _read(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.domain.papers import FreezePaper, accepted
-from jitvault.domain.scope import Scope, Word, in_force
+from jitvault.domain.scope import Scope, Word, as_dated, in_force
 from jitvault.domain.signing import payload_of
 from jitvault.errors import SecurityFinding
 from jitvault.ports.record import Freeze
 from jitvault.ports.vault import Documents
 from jitvault.services.ask import Asked
-from jitvault.services.context import Worker
+from jitvault.services.context import Person, Worker
 from jitvault.services.freezes import freezes
 from jitvault.services.watch import being_rebuilt
 
@@ -33,11 +33,13 @@ def frozen_over(worker: Worker, asked: Asked) -> list[dict[str, Any]]:
     return [one for one in frozen_by_all(worker) if Scope(**one["scope"]).covers(content)]
 
 
-def frozen_by_operators(documents: Documents, *, own: str, tripped: Freeze | None) -> list[dict[str, Any]]:
+def frozen_by_operators(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:
     """The same as far as somebody without the worker's identity can see it: `by` is an entity, or `you`, and whether
     its author still is an operator the worker decides.
     """
-    signed = in_force(word for entity in _authors(documents) for word in _words(documents, entity, own))
+    documents, own, now = person.documents, person.entity, person.clock.agreed()
+    written = [word for entity in _authors(documents) for word in _words(documents, entity, own)]
+    signed = in_force(dated for word in written if (dated := as_dated(word, now)))
     return [*([_tripped(tripped)] if tripped else []), *map(_signed, signed)]
 
 

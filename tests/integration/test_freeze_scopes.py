@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,24 @@ def test_a_template_that_no_task_ever_had_is_frozen_and_doubted(rig: Rig, spec: 
     assert "no task ever had 'postgres-readwrote': is the name right?" in told.stderr
     told = here("operator", "freeze", "--template", "postgres-readonly", "--reason", "x", worker=worker, code=None)
     assert "is the name right" not in told.stderr
+
+
+@pytest.mark.parametrize(("ahead_s", "code"), [(3600, 0), (4, 6)])
+def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spec, ahead_s: int, code: int) -> None:
+    """As after Vault's clock was set back; by so little that it cannot be told, the command says what came of it."""
+    held = rig.active(file := spec())
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_APPROVER_2_TOKEN": rig.world.operator_2_token.reveal()}
+    rig("operator", "freeze", "--agent", "operator", *WHY)
+    rig("approver-2", "unfreeze", "--all", "--reason", "it was a drill")
+    rig.granted(other := spec())
+    at = (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat()
+    rig.sql("UPDATE documents SET body = json_set(body, '$.at', ?) WHERE standing = 'lifts'", at)
+    frozen = rig("operator", "freeze", *AGENT, *WHY, code=code)
+    if code:
+        assert "not in force" in frozen.error["message"]
+        assert rig.is_live(held.token)
+        rig("operator", "complete", file.stem)
+        rig("operator", "complete", other.stem)
+    else:
+        assert not rig.is_live(held.token)
+        assert [one["scope"] for one in rig("operator", "freezes").json["freezes"]] == [{"agent": "research-agent"}]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.scope import Scope, Word, in_force
+from jitvault.domain.scope import Scope, Word, as_dated, in_force
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 CONTENT = {
@@ -73,3 +73,17 @@ def test_whatever_the_order_a_freeze_that_nobody_lifted_later_holds(words: list[
     for one in words:
         later = [w for w in words if not w.freezes and w.at > one.at and w.scope in (one.scope, Scope())]
         assert (one in found) == (one.freezes and not later)
+
+
+@given(at=st.integers(-100, 100), freezes=st.booleans())
+def test_what_is_dated_later_than_now_is_older_than_whatever_comes_now(at: int, freezes: bool) -> None:
+    said = word(AGENT, at, freezes=freezes)
+    dated = as_dated(said, NOW)
+    if at <= 5:
+        assert dated == said
+    elif freezes:
+        # a lift that comes now ends it
+        assert dated == word(AGENT, 0)
+    else:
+        # a freeze that comes now is not ended by it
+        assert dated is None
