@@ -51,7 +51,7 @@ class Resolved:
 
     def as_json(self) -> dict[str, Any]:
         body = self.template.spec
-        return {
+        found: dict[str, Any] = {
             "template": self.template.name,
             "template_digest": f"sha256:{self.template.digest()}",
             "description": self.template.metadata.description,
@@ -75,6 +75,9 @@ class Resolved:
             "policy_sha256": self.policy.sha256,
             "engine_config": digest_of(self.engine),
         }
+        if body.accepted_after_end is not None:
+            found["accepted_after_end_s"] = body.accepted_after_end // timedelta(seconds=1)
+        return found
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,12 @@ def in_plain_words(revision: Revision) -> list[str]:
         if entry["capability"] == "update":
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
+        if (after_s := entry.get("accepted_after_end_s")) is not None:
+            longest = format_duration(timedelta(seconds=after_s))
+            lines.append(
+                f"  others may go on accepting it for {longest} after its end, by what they saved before; whoever does "
+                "not look for revocations accepts it until it expires"
+            )
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"

@@ -43,6 +43,7 @@ from jitvault.errors import InvalidInput
 
 MAX_CHOICES = 256
 MAX_WINDOW = timedelta(hours=8)
+ACCEPTED_AFTER_END = (timedelta(seconds=10), MAX_WINDOW)
 WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
 # The inner token's TTL starts at its creation (docs/vault-facts.md, tokens and wrapping): an agent that
 # unwraps at the last moment still needs time to use what it gets.
@@ -88,6 +89,16 @@ DataPattern = Annotated[
 
 def _wrap_ttl(duration: timedelta) -> timedelta:
     least, most = WRAP_TTLS
+    if not least <= duration <= most:
+        raise problem(
+            f"expected {format_duration(least)} to {format_duration(most)}, got {format_duration(duration)}",
+            complete=True,
+        )
+    return duration
+
+
+def _accepted_after_end(duration: timedelta) -> timedelta:
+    least, most = ACCEPTED_AFTER_END
     if not least <= duration <= most:
         raise problem(
             f"expected {format_duration(least)} to {format_duration(most)}, got {format_duration(duration)}",
@@ -142,6 +153,11 @@ class TemplateBody(Strict):
     max_window: Duration = Field(description="The longest window that a task may ask for, at most 8h.")
     wrap_ttl: Annotated[Duration, AfterValidator(_wrap_ttl)] = Field(
         description="How long the wrapping token waits for the agent, 5s to 10m."
+    )
+    accepted_after_end: Annotated[Duration, AfterValidator(_accepted_after_end)] | None = Field(
+        default=None,
+        description="How long after its end others may go on accepting a credential, by an answer that they saved or "
+        "in a session that is open, 10s to 8h; required for engine pki, and for no other.",
     )
     lease_budget: int = Field(
         ge=1, le=1000, description="How many leases one task may hold; one more is a security finding."
@@ -282,6 +298,8 @@ class AccessTemplate(Strict):
         }
         if body.data:
             found["data"] = dict(sorted(body.data.items()))
+        if body.accepted_after_end is not None:
+            found["accepted_after_end"] = format_duration(body.accepted_after_end)
         if body.probe is not None:
             found["probe"] = body.probe
         if body.confirm_why is not None:

@@ -18,6 +18,9 @@ from jitvault.errors import InvalidInput
 MAX_DURATION = timedelta(days=30)
 DURATION_PATTERN = r"^([0-9]{1,7}d)?([0-9]{1,7}h)?([0-9]{1,7}m)?([0-9]{1,7}s)?$"
 INSTANT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$"
+_SERVER_PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|d|h|m|s)"
+_SERVER_DURATION = re.compile(rf"(?:{_SERVER_PART})+")
+_SERVER_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _SECOND = timedelta(seconds=1)
 # Far enough from both ends of datetime that adding a window or an offset never overflows.
@@ -52,6 +55,19 @@ def format_duration(duration: timedelta) -> str:
         count, left = divmod(left, size)
         parts += f"{count}{unit}" if count else ""
     return parts or "0s"
+
+
+def server_duration(value: object) -> timedelta | None:
+    """A duration as Vault writes and takes it: `72h`, `1h30m0s`, `900` for seconds. None for what is none.
+
+    What nobody can read has no bound, so that None is never taken for a short one.
+    """
+    text = str(value).strip() if type(value) in (str, int) else ""
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return timedelta(seconds=int(text))
+    if not _SERVER_DURATION.fullmatch(text):
+        return None
+    return timedelta(seconds=sum(float(n) * _SERVER_UNITS[unit] for n, unit in re.findall(_SERVER_PART, text)))
 
 
 def parse_instant(text: str) -> datetime:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
+from jitvault.domain.template import TemplateBody
 from jitvault.engines import (
     postgresql_hazards,
     postgresql_names,
@@ -34,7 +35,7 @@ from jitvault.engines.postgresql_servers import (
     written_until,
 )
 from jitvault.errors import InvalidInput, NotConfirmed
-from jitvault.ports.engine import Login, Read, TargetFinding
+from jitvault.ports.engine import Limits, Login, Read, TargetFinding, Upkeep
 
 _NEEDED = "pg_signal_backend"
 # the second lets it in where the connections of everybody are taken
@@ -97,6 +98,24 @@ class DatabaseEngine:
         data: dict[str, Any] = dict(answer["data"])
         connection = read(f"{mount}/config/{data['db_name']}")
         return {"role": data, "connection": _without_moving_parts(connection)}
+
+    def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
+        if spec.accepted_after_end is not None:
+            raise InvalidInput(
+                "a database template has no accepted_after_end: nothing goes on accepting a login that is gone",
+                hint="Remove spec.accepted_after_end.",
+            )
+
+    def limits(self, spec: TemplateBody) -> Limits | None:
+        return None
+
+    def upkeep(self, read: Read, mount: str) -> Upkeep | None:
+        return None
+
+    def check_issued(
+        self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> str:
+        return "a login is what its role makes: nothing is asked for"
 
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
+from jitvault.domain.template import TemplateBody
+from jitvault.engines import pki_config
 from jitvault.engines.web import Web
-from jitvault.errors import InvalidInput, NotConfirmed, StillTaken
-from jitvault.ports.engine import Login, Read, Resisting, TargetFinding
+from jitvault.errors import NotConfirmed, StillTaken
+from jitvault.ports.engine import Limits, Login, Read, Resisting, TargetFinding, Upkeep
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-_ISSUE = re.compile(r"issue/([^/]+)")
 _SERIAL = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,31}")
 # A CRL of a million certificates has about 40 MB; whoever has more of them needs another proof.
 _MAX_CRL = 48 * 1024 * 1024
@@ -45,6 +46,8 @@ class PkiEngine:
     remedies: Mapping[str, str] = {
         "leased": "The role needs generate_lease=true and no_store=false, and has to allow what the template sends.",
         "probe_rights": "The probe's dsn is the mount's public URL, and its issuer the certificate that signs.",
+        "as_asked": "The role gives more than the template asks for: its usages, not_after, names or policies; "
+        "docs/vault-facts.md, Certificates, has what is taken.",
         "used": "The mount's CRL and OCSP have to be on, and to be signed by the issuer in the probe's document.",
         "probe_sees_it": "The probe's issuer has to be the one that the role signs with.",
         "session_ended": _REVOCATION,
@@ -53,30 +56,27 @@ class PkiEngine:
     }
 
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
-        name = _role_of(mount, path)
-        found = read(f"{mount}/roles/{name}")
-        if found is None:
-            raise InvalidInput(
-                f"Vault has no role {mount}/roles/{name}",
-                hint="An administrator creates it: the template's comment has the commands.",
-            )
-        role: dict[str, Any] = dict(found["data"])
-        crl = _data(read(f"{mount}/config/crl"))
-        _refuse_endless(f"{mount}/roles/{name}", role, f"{mount}/config/crl", crl)
-        return {
-            "role": role,
-            "crl": crl,
-            "urls": _data(read(f"{mount}/config/urls")),
-            "issuer": _data(read(f"{mount}/issuer/{role.get('issuer_ref') or 'default'}")),
-        }
+        return pki_config.snapshot(read, mount, path)
+
+    def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
+        pki_config.check_template(spec, snapshot)
+
+    def limits(self, spec: TemplateBody) -> Limits | None:
+        return pki_config.limits(spec)
+
+    def upkeep(self, read: Read, mount: str) -> Upkeep | None:
+        return pki_config.upkeep(read, mount)
+
+    def check_issued(
+        self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> str:
+        from jitvault.engines.pki_certificate import as_asked
+        from jitvault.engines.revocation import SKEW
+
+        return as_asked(issued.get("certificate"), data, snapshot["role"], until=datetime.now(UTC) + spec.ttl + SKEW)
 
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
-        return (
-            f"{mount}/roles/{_role_of(mount, path)}",
-            f"{mount}/config/crl",
-            f"{mount}/config/urls",
-            f"{mount}/issuer/*",
-        )
+        return pki_config.worker_paths(mount, path)
 
     def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
         """`where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
@@ -242,31 +242,3 @@ def _number(name: str) -> int:
 
 def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> Probed:
     return Probed(refused=refused, open_sessions=0, evidence=evidence, seen=seen)
-
-
-def _role_of(mount: str, path: str) -> str:
-    found = _ISSUE.fullmatch(path)
-    if found is None:
-        raise InvalidInput(f"a pki template's path is issue/<role>, not {path}")
-    if mount.rpartition("/")[2] == "issue":
-        # what is issued at x/issue/y could not be told from a change of the engine at x/issue
-        raise InvalidInput(f"a pki template's mount cannot end with issue, as {mount} does")
-    return found[1]
-
-
-def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl: Mapping[str, Any]) -> None:
-    """Raise InvalidInput for what makes certificates that nobody can take back."""
-    if not role.get("generate_lease") or role.get("no_store"):
-        raise InvalidInput(
-            f"{role_path} makes certificates without a lease, which nothing can end",
-            hint=f"vault write {role_path} … generate_lease=true no_store=false",
-        )
-    if crl.get("disable"):
-        raise InvalidInput(
-            f"{crl_path} has disable=true: whatever is revoked is on no CRL",
-            hint=f"vault write {crl_path} disable=false",
-        )
-
-
-def _data(answer: Mapping[str, Any] | None) -> dict[str, Any]:
-    return dict((answer or {}).get("data") or {})

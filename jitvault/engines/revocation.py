@@ -43,7 +43,7 @@ def issuer_of(pem: object) -> x509.Certificate:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Whatever a parser says against bytes that anybody could have sent becomes one NotConfirmed."""
     with warnings.catch_warnings():
         # of oddities, such as a country of three letters
@@ -56,7 +56,7 @@ def _reading(what: str) -> Iterator[None]:
 
 def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.CertificateRevocationList:
     """The CRL, if it is the issuer's own, whole, and holds `now`. Raises NotConfirmed."""
-    with _reading("the CRL"):
+    with reading("the CRL"):
         crl = x509.load_der_x509_crl(der)
         signed = crl.issuer == issuer.subject and crl.is_signature_valid(_key(issuer))
         if not signed or isinstance(crl.signature_hash_algorithm, _WEAK):
@@ -69,7 +69,7 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
     """That `crl` lists `serial`, for good. Raises NotConfirmed."""
     dated = crl.last_update_utc.isoformat()
-    with _reading("the CRL"):
+    with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
         if entry is None:
             raise StillTaken(f"serial {serial:x} is not on the CRL of {dated}")
@@ -99,7 +99,7 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
 
 def check_off_crl(crl: x509.CertificateRevocationList, serial: int) -> None:
     """That `crl` does not list `serial`. Raises NotConfirmed."""
-    with _reading("the CRL"):
+    with reading("the CRL"):
         if crl.get_revoked_certificate_by_serial_number(serial) is not None:
             raise NotConfirmed(f"serial {serial:x} is on the CRL of {crl.last_update_utc.isoformat()} already")
 
@@ -113,7 +113,7 @@ def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: d
 
 def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
     """What a current OCSP response says about `serial`, signed by the issuer. Raises NotConfirmed."""
-    with _reading("the OCSP response"):
+    with reading("the OCSP response"):
         answer = ocsp.load_der_ocsp_response(der)
         if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
             raise NotConfirmed(f"OCSP answers {answer.response_status.name.lower()}")
@@ -147,7 +147,7 @@ def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime
 
 def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Certificate:
     """The certificate, if it is the issuer's own with that serial number. Raises NotConfirmed."""
-    with _reading("the certificate"):
+    with reading("the certificate"):
         certificate = x509.load_der_x509_certificate(der)
         try:
             certificate.verify_directly_issued_by(issuer)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
+from jitvault.domain.template import TemplateBody
 
 Read = Callable[[str], Mapping[str, Any] | None]
 
@@ -36,6 +37,26 @@ class TargetFinding:
     seen: str
     mend: str
     certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Durations in an engine's configuration that a template bounds: the longest one of each field of a Vault path.
+
+    `init` shortens those that are longer; `effect` says what comes of that.
+    """
+
+    path: str
+    longest: Mapping[str, timedelta]
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What keeps fresh what an engine publishes: a Vault path that is read again and again."""
+
+    path: str
+    every: timedelta
 
 
 class Resisting(Protocol):
@@ -88,8 +109,32 @@ class Engine(Protocol):
         """
         ...
 
+    def check_template(self, spec: TemplateBody, snapshot: Mapping[str, Any] | None = None) -> None:
+        """Refuse a template by which more comes, or lives longer, than it says: by itself, and by a `snapshot`.
+
+        Raises InvalidInput.
+        """
+        ...
+
+    def limits(self, spec: TemplateBody) -> Limits | None:
+        """What a template bounds in the configuration of its mount; None where there is no such thing."""
+        ...
+
+    def upkeep(self, read: Read, mount: str) -> Upkeep | None:
+        """What a worker has to read so that the mount's public answers stay valid; None where nothing is needed."""
+        ...
+
+    def check_issued(
+        self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
+    ) -> str:
+        """Say in a sentence what came when `data` was sent just now; `issued` is Vault's answer, with the secret.
+
+        Raises NotConfirmed for more than was asked for. Only an administrator's check calls this.
+        """
+        ...
+
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
-        """The paths that `snapshot` reads."""
+        """The paths that `snapshot` and `upkeep` read."""
         ...
 
     def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.domain.access import AccessPolicy
+from jitvault.domain.windows import format_duration
 from jitvault.errors import VaultRejected
 from jitvault.provision import worker_login
 from jitvault.provision.desired import (
@@ -19,12 +20,12 @@ from jitvault.provision.desired import (
     Installation,
     MarkedPolicy,
     Mount,
-    PlainKeys,
     SigningKey,
     TokenRole,
 )
 from jitvault.provision.live import Live
-from jitvault.provision.plan import GROUP_METADATA, Step, role_body
+from jitvault.provision.mounts import PlainKeys, Shortened
+from jitvault.provision.plan import GROUP_METADATA, Step, role_body, too_long_in
 from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
 
@@ -58,6 +59,10 @@ def carry_out(vault: Vault, step: Step) -> None:
             # read again: keys that others need on this mount stay
             keys = sorted({*Live(vault).plain_response_keys(plain.mount), *plain.keys})
             vault.write(f"sys/mounts/{plain.mount}/tune", {"audit_non_hmac_response_keys": keys}, method="post")
+        case Shortened() as shortened:
+            # only those: what is left out of a write stays as it is
+            longest, now = dict(shortened.longest), too_long_in(shortened, Live(vault))
+            vault.write(shortened.path, {field: format_duration(longest[field]) for field in now})
         case WorkerLogin() as login:
             worker_login.write(vault, login)
 

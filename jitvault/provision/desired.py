@@ -18,6 +18,7 @@ from jitvault.domain.signing import RECEIPT_KEY, signer_key
 from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.errors import InvalidInput
 from jitvault.ports.engine import Engine
+from jitvault.provision.mounts import PlainKeys, Shortened, plain_keys, shortened
 from jitvault.provision.worker_login import WorkerLogin
 
 MARKER = "managed by jitvault"
@@ -89,15 +90,6 @@ class AuditedHeader:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlainKeys:
-    """Response keys of a template's mount that the audit stream shows in plain, for its probe."""
-
-    mount: str
-    engine: str
-    keys: tuple[str, ...]
-
-
 Item = (
     Mount
     | Installation
@@ -108,6 +100,7 @@ Item = (
     | SigningKey
     | AuditedHeader
     | PlainKeys
+    | Shortened
     | WorkerLogin
 )
 
@@ -149,7 +142,8 @@ def desired(
         *(Group(name, policy) for name, policy in GROUPS.items()),
         SigningKey(RECEIPT_KEY),
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
-        *_plain_keys(templates, engines),
+        *plain_keys(templates, engines),
+        *shortened(templates, engines),
         *((worker_login,) if worker_login else ()),
     )
 
@@ -206,6 +200,7 @@ def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Eng
     found: dict[tuple[str, str], Access] = {}
     for name, template in sorted(templates.items()):
         engine = _engine(template, engines)
+        _check(template, engine)
         for number, choices in enumerate(template.all_choices(), start=1):
             if number > MAX_CHOICES:
                 raise InvalidInput(f"template {name}: expected at most {MAX_CHOICES} combinations of choices")
@@ -217,6 +212,13 @@ def _accesses(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Eng
     yield from (found[key] for key in sorted(found))
 
 
+def _check(template: AccessTemplate, engine: Engine) -> None:
+    try:
+        engine.check_template(template.spec)
+    except InvalidInput as error:
+        raise InvalidInput(f"template {template.name}: {error}", hint=error.hint) from None
+
+
 def _policy(template: AccessTemplate, engine: Engine, path: str, choices: Mapping[str, str]) -> AccessPolicy:
     try:
         return access_policy(path, engine.capability, template.spec.fill_data(choices))
@@ -225,8 +227,10 @@ def _policy(template: AccessTemplate, engine: Engine, path: str, choices: Mappin
 
 
 def _below(mount: str, paths: tuple[str, ...], engine: str) -> tuple[str, ...]:
-    """`paths`, when an engine asks for nothing outside its own mount."""
+    """`paths`, when an engine asks for nothing outside its own mount but for how that is tuned."""
     for path in paths:
+        if path == f"sys/mounts/{mount}/tune":
+            continue
         bare = path.removesuffix("/*")
         if not _ACCESS_PATH.fullmatch(bare) or ".." in bare or not path.startswith(f"{mount}/"):
             raise InvalidInput(f"engine {engine}: the worker shall read {path!r:.200}, expected paths below {mount}/")
@@ -242,16 +246,6 @@ def _engine(template: AccessTemplate, engines: Mapping[str, Engine]) -> Engine:
             hint="Install the package that brings this engine, or correct spec.engine.",
         )
     return found
-
-
-def _plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
-    kinds: dict[str, str] = {}
-    for name, template in sorted(templates.items()):
-        mount, engine = template.spec.mount, template.spec.engine
-        if kinds.setdefault(mount, engine) != engine:
-            raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
-    for mount, engine in sorted(kinds.items()):
-        yield PlainKeys(mount, engine, tuple(sorted(engines[engine].non_hmac_response_keys)))
 
 
 def _network(name: str, cidrs: Sequence[str]) -> tuple[str, ...]:

@@ -90,6 +90,11 @@ class Live:
         answer = self._vault.read(f"sys/mounts/{mount}/tune") or {}
         return tuple(answer["data"].get("audit_non_hmac_response_keys") or ())
 
+    def configuration(self, path: str) -> dict[str, Any]:
+        """What an engine's configuration holds at `path`; empty where there is none."""
+        answer = self._vault.read(path)
+        return dict((answer or {}).get("data") or {})
+
     def signers(self) -> frozenset[str]:
         """The entity ids of all members of jitvault's groups, also through groups within them."""
         found: set[str] = set()

@@ -27,6 +27,7 @@ STEPS = {
     16: "lock_outlasted",
     17: "owner_dropped",
     18: "many_ended",
+    19: "as_asked",
 }
 INSPECTED = range(12, 15)
 """The steps that look at what a target and Vault's connection let happen."""

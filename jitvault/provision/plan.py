@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jitvault.domain.access import ROLE_PREFIX, AccessPolicy
+from jitvault.domain.windows import format_duration, server_duration
 from jitvault.errors import WrongState
 from jitvault.provision.desired import (
     AUDIT_DEVICE,
@@ -24,11 +25,11 @@ from jitvault.provision.desired import (
     Item,
     MarkedPolicy,
     Mount,
-    PlainKeys,
     SigningKey,
     TokenRole,
 )
 from jitvault.provision.live import Live, normal_role
+from jitvault.provision.mounts import PlainKeys, Shortened
 from jitvault.provision.worker_login import WorkerLogin
 
 Action = Literal["create", "update", "keep"]
@@ -88,6 +89,8 @@ def _step(item: Item, live: Live) -> Step | None:
             return _audited_header(item, live)
         case PlainKeys():
             return _plain_keys(item, live)
+        case Shortened():
+            return _shorten(item, live)
         case WorkerLogin():
             return _worker_login(item, live)
 
@@ -215,6 +218,28 @@ def _plain_keys(item: PlainKeys, live: Live) -> Step | None:
     added = sorted(set(item.keys) - set(live.plain_response_keys(item.mount)))
     detail = tuple(f"audit_non_hmac_response_keys: add {key}" for key in added)
     return Step("update" if added else "keep", "mount tuning", f"{item.mount}/", detail, item=item)
+
+
+def _shorten(item: Shortened, live: Live) -> Step | None:
+    """None when the mount is not there, or is something else: that is a note for the administrator."""
+    if live.mounts.get(item.mount, {}).get("type") != item.engine:
+        return None
+    kind, too_long = "engine configuration", too_long_in(item, live)
+    detail = tuple(f"{field}: {now} → {format_duration(dict(item.longest)[field])}" for field, now in too_long.items())
+    if not detail:
+        return Step("keep", kind, item.path, item=item)
+    return Step("update", kind, item.path, (*detail, item.effect), item=item)
+
+
+def too_long_in(item: Shortened, live: Live) -> dict[str, object]:
+    """The fields that are longer than wanted, or without any end, with what they are now."""
+    found = live.configuration(item.path)
+    lives = {field: server_duration(found.get(field)) for field, _ in item.longest}
+    return {
+        field: found.get(field)
+        for field, longest in item.longest
+        if not (duration := lives[field]) or duration > longest
+    }
 
 
 def _worker_login(item: WorkerLogin, live: Live) -> Step:

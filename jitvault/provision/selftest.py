@@ -20,10 +20,12 @@ here, where nobody depends on it. The steps, by number:
 15. a connection that sleeps before it has a user is ended as well;
 16. so is a credential that holds a lock on itself,
 17. one that owns something,
-18. and one with as many sessions as it may have.
+18. and one with as many sessions as it may have;
+19. what came is no more than what the template asks for.
 
 The steps 12 to 14 look while the credential of the steps before is alive. For each of the steps 15 to 18 a credential
-of its own is made, once the simple end was seen to work: `provision.resistance`.
+of its own is made, once the simple end was seen to work: `provision.resistance`. Step 19 looks at the first credential
+before it is used.
 
 Whatever happens, the credential is revoked at the end. Its token lives for a minute, and its lease no longer than that,
 should this process be killed.
@@ -62,9 +64,12 @@ _REMEDIES = {
 
 
 def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
-    """What a result for `path` rests on now. Raises InvalidInput, VaultRejected where the engine has no such role."""
+    """What a result for `path` rests on now. Raises InvalidInput, VaultRejected where the engine has no such role, or
+    gives more by it than the template says.
+    """
     mount = template.spec.mount
     snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
+    engine.check_template(template.spec, snapshot)
     probe = Documents(vault).read(f"probes/{template.spec.probe}")
     return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
 
@@ -86,6 +91,7 @@ def tried(
     _check_provisioned(vault, template, policy)
     where = _where(vault, template)
     begun = time.monotonic()
+    _keep_up(vault, engine, template)
     basis = basis_of(vault, engine, template, path)
     trial = _Trial(vault, engine, template, with_, where, announce)
     trial.run()
@@ -122,6 +128,12 @@ def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
             hint=f"Write its dsn: `bao kv put jitvault/probes/{probe or 'NAME'} dsn=-`.",
         )
     return document
+
+
+def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
+    """Do once what a worker does all the time: where none runs, what the engine publishes is out of date."""
+    if (wanted := engine.upkeep(vault.read, template.spec.mount)) is not None:
+        vault.read(wanted.path)
 
 
 class _Trial:
@@ -181,7 +193,7 @@ class _Trial:
         plain = key in Live(self._vault).plain_response_keys(self._template.spec.mount)
         shows = "shows" if plain else "hides"
         self.note(1, ok=plain, evidence=f"the audit stream {shows} `{key}` of {self._template.spec.mount}/")
-        # 2, 3
+        # 2, 3, 19
         issued = self._leased()
         if issued is None:
             return
@@ -233,7 +245,16 @@ class _Trial:
         self.note(2, ok=True, evidence=f"lease {self._lease_id}")
         self._lifetime(int(answer.get("lease_duration") or 0), renewable=bool(answer.get("renewable")))
         data: Mapping[str, Any] = answer.get("data") or {}
+        self._compare(data)
         return data
+
+    def _compare(self, issued: Mapping[str, Any]) -> None:
+        try:
+            said = self._engine.check_issued(self._template.spec, self._data, self._snapshot(), issued)
+        except JitvaultError as error:
+            self.note(19, ok=False, evidence=str(error))
+        else:
+            self.note(19, ok=True, evidence=said)
 
     def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
         longest_s = int(self._template.spec.ttl.total_seconds())

@@ -19,6 +19,8 @@ def create(admin: Vault) -> str:
     authority = {"common_name": "jitvault sandbox CA", "ttl": "8760h", "key_type": "ec", "key_bits": 256}
     made = admin.write(f"{MOUNT}/root/generate/internal", authority)
     url = public_url(admin)
+    lives = {"expiry": "5m", "ocsp_expiry": "5m"}
+    admin.write(f"{MOUNT}/config/crl", {"disable": False, "ocsp_disable": False, "auto_rebuild": False, **lives})
     admin.write(
         f"{MOUNT}/config/urls",
         {"crl_distribution_points": [f"{url}/crl"], "ocsp_servers": [f"{url}/ocsp"]},

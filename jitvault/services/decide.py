@@ -227,7 +227,9 @@ def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
 
 
 def _snapshot(worker: Worker, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
-    return engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
+    found = engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
+    engine.check_template(template.spec, found)
+    return found
 
 
 def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:

@@ -10,6 +10,7 @@
     tripwires  what touched one
     canary     whether the stream is trusted
     targets    whether each target can be asked, also while one of its logins keeps everybody out
+    upkeep     what engines publish and does not stay valid by itself, such as lists of revoked certificates
     sweep      whether Vault, ledger and stream agree; told, and mended only where that was asked for
     retention  what is published of tasks that were sealed long ago, out of Vault
     notices    what people outside are to hear
@@ -38,6 +39,7 @@ from jitvault.services.stand_by import Probe, StandBy
 from jitvault.services.sweep import sweep
 from jitvault.services.swept import outcome
 from jitvault.services.trust import Trust, examine
+from jitvault.services.upkeep import Renewals
 from jitvault.services.urgent import Reasons, covered, tripped
 from jitvault.worker.agenda import Job, Urgency
 from jitvault.worker.gate import Gate
@@ -78,6 +80,7 @@ class Pace:
     due_s: float = 0.1
     canary_s: float = 5.0
     targets_s: float = 60.0
+    upkeep_s: float = 5.0
     list_s: float = 60.0
     sweep_s: float = 3600.0
     remove_s: float = 60.0
@@ -105,7 +108,7 @@ class Loops:
     def start(self) -> None:
         """Each gets its connections here: where Vault does not answer now, nothing begins."""
         loops = [self.sources, self.intake, self.backlog, self.quota, self.due, self.tripwires, self.canary]
-        loops += [self.targets]
+        loops += [self.targets, self.upkeep]
         loops += [self.sweep] if self.pace.sweep_s else []
         loops += [self.retention] if self.keep is not None else []
         for run in loops:
@@ -191,6 +194,14 @@ class Loops:
             self.supervisor.stopping.wait(_THROW_OUT_S if kept_out else _STAND_BY_S)
 
         self._every(f"target {probe[1]}", 0, look)
+
+    def upkeep(self, worker: Worker) -> None:
+        renewals = Renewals(worker)
+
+        def look() -> None:
+            self.health.count("renewed", renewals.renew_due())
+
+        self._every("upkeep", self.pace.upkeep_s, look)
 
     # -- what is wanted --------------------------------------------------------------------------------
 

@@ -9,15 +9,17 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from attended import Attended, wait_for
 from commands import EXAMPLE
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509 import ocsp
 from rig import Held, Rig, own_rig
 
 from jitvault import shipped
@@ -227,6 +229,64 @@ def _provision(rig: Rig) -> None:
     templates = load_templates(shipped.files(Path(rig.cli.variables["JITVAULT_TEMPLATES"]), ".yaml"))
     # both: other tests need the policies of the shipped ones
     init.apply(rig.admin, init.plan(rig.admin, init.Want(templates, want.engines, want.policies, want.networks)))
+
+
+# -- what others saved ------------------------------------------------------------------------------------
+
+
+def test_what_a_verifier_saved_says_good_for_no_longer_than_the_template_says(rig: Rig, spec: Spec) -> None:
+    """An OCSP answer is stapled, a list lies in a file: both are the issuer's word until they expire."""
+    file = certified(spec)
+    held = active(rig, file)
+    certificate = certificate_of(held)
+    ca = x509.load_pem_x509_certificate(rig.document("probes/pki")["issuer"].encode())
+    question = revocation.request_for(certificate.serial_number, ca)
+    answer = ocsp.load_der_ocsp_response(
+        requests.post(f"{rig.world.address}/v1/pki/ocsp", data=question, timeout=10).content
+    )
+    crl = x509.load_der_x509_crl(requests.get(f"{rig.world.address}/v1/pki/crl", timeout=10).content)
+    complete(rig, file.stem, code=0)
+    ended = rig.file(file.stem).leases[0].dead_at
+    assert ended is not None
+    (single,) = answer.responses
+    assert single.certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is None
+    bound = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))["pki-service"].spec.accepted_after_end
+    assert bound is not None
+    for until in (single.next_update_utc, crl.next_update_utc):
+        assert until is not None and until <= ended + bound
+
+
+def test_the_mount_is_retuned_behind_a_running_task_and_that_is_drift(rig: Rig, spec: Spec) -> None:
+    file = certified(spec)
+    active(rig, file)
+    tune = "sys/mounts/pki/tune"
+    before = (rig.admin.read(tune) or {})["data"]
+    rig.admin.write(tune, {"max_lease_ttl": "9000h"}, method="post")
+    try:
+        assert rig("operator", "status", file.stem, code=None).json["end_reason"] == "drift"
+    finally:
+        rig.admin.write(tune, {"max_lease_ttl": before["max_lease_ttl"]}, method="post")
+
+
+def current(rig: Rig) -> bool:
+    """Whether the list that everybody gets holds now."""
+    crl = x509.load_der_x509_crl(requests.get(f"{rig.world.address}/v1/pki/crl", timeout=10).content)
+    return crl.next_update_utc is not None and datetime.now(UTC) < crl.next_update_utc
+
+
+def test_a_list_that_is_over_is_renewed_by_a_worker_though_nothing_was_revoked(rig: Rig) -> None:
+    with rewritten(rig, CRL, expiry="3s"):
+        rig.admin.read("pki/crl/rotate")
+        time.sleep(4)
+        # Vault leaves it as it is
+        assert not current(rig)
+        with Attended(rig, upkeep_s=0.2):
+            wait_for(lambda: current(rig))
+            began = time.monotonic()
+            while time.monotonic() - began < 5:
+                assert current(rig)
+                time.sleep(0.1)
 
 
 # -- lies --------------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
     plan = init.plan(vault, want)
     assert {step.action for step in plan.steps} == {"create", "update"}
     updates = [(step.kind, step.name) for step in plan.steps if step.action == "update"]
-    assert updates == [("mount tuning", "database/"), ("mount tuning", "pki/")]
+    changed = [("mount tuning", "database/"), ("mount tuning", "pki/"), ("engine configuration", "pki/config/crl")]
+    assert updates == changed
     assert all(step.detail for step in plan.steps)
     before = everything(vault)
     init.plan(vault, want)
@@ -142,6 +143,7 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     vault.write("sys/config/auditing/request-headers/X-Jitvault-Op", {"hmac": True})
     vault.write("sys/mounts/database/tune", {"audit_non_hmac_response_keys": ["other"]}, method="post")
     vault.write(f"jitvault-transit/keys/{RECEIPT_KEY}/config", {"deletion_allowed": True})
+    vault.write("pki/config/crl", {"expiry": "4m", "ocsp_expiry": "12h", "allow_expired_cert_revocation": True})
 
     plan = init.plan(vault, want)
     details = {step.name: "\n".join(step.detail) for step in plan.changes}
@@ -153,8 +155,10 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
         "jitvault-agents",
         "X-Jitvault-Op",
         "database/",
+        "pki/config/crl",
         RECEIPT_KEY,
     }
+    assert details["pki/config/crl"].startswith("ocsp_expiry: 12h → 5m\na worker renews the list in time; ")
     assert "token_bound_cidrs: none → 127.0.0.0/8" in details["jitvault-1h-loopback"]
     assert "token_period: 3600 → 0" in details["jitvault-1h-loopback"]
     assert "token_explicit_max_ttl: 86400 → 28800" in details["jitvault-8h"]
@@ -165,6 +169,9 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     init.apply(vault, plan)
     assert changes(vault, want) == []
     assert data(vault, "sys/mounts/database/tune")["audit_non_hmac_response_keys"] == ["other", "username"]
+    # what is short enough stays, and so does whatever else an administrator set
+    crl = data(vault, "pki/config/crl")
+    assert (crl["expiry"], crl["ocsp_expiry"], crl["allow_expired_cert_revocation"]) == ("4m", "5m", True)
     assert data(vault, "jitvault/data/installation") == installation
 
 
@@ -418,6 +425,15 @@ def test_unusable_templates_and_engines_are_refused(vault: Vault, want: init.Wan
         init.plan(vault, with_template(want, changed_body(template, data={"ttl": "5m"})))
     with pytest.raises(InvalidInput, match="jitvault knows no engine ssh; it knows database"):
         init.plan(vault, with_template(want, changed_body(template, engine="ssh")))
+    pki = want.templates["pki-service"]
+    for change, message in (
+        ({"data": {"common_name": "{service}", "not_after": "2099-01-01T00:00:00Z"}}, r"data\.not_after sets"),
+        ({"data": {"common_name": "{service}", "ttl": "1h"}}, r"data\.ttl asks for '1h'"),
+        ({"accepted_after_end": None}, "template pki-service: a pki template says in accepted_after_end"),
+        ({"path": "sign-verbatim/service"}, "whatever the role allows"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            init.plan(vault, with_template(want, changed_body(pki, **change)))
     many = template.spec.parameters["database"].model_copy(
         update={"choices": tuple(f"db{number}" for number in range(257))}
     )

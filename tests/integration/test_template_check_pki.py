@@ -129,18 +129,80 @@ def test_the_private_key_is_nowhere_but_in_memory(rig: Rig) -> None:
         (CRL, {"disable": True}, "disable=true: whatever is revoked is on no CRL", "disable=false"),
         (ROLE, {"generate_lease": False}, "makes certificates without a lease", "generate_lease=true no_store=false"),
         (ROLE, {"no_store": True}, "makes certificates without a lease", "generate_lease=true no_store=false"),
+        (ROLE, {"not_after": "2099-01-01T00:00:00Z"}, "its certificates end then, whatever their ttl", "not_after="),
+        (ROLE, {"ext_key_usage": ["OCSPSigning"]}, "a certificate vouches for others, or for itself", "without them"),
+        (ROLE, {"key_usage": ["CRLSign"]}, "a certificate vouches for others, or for itself", "without them"),
+        (CRL, {"expiry": "72h"}, "has expiry=72h: what somebody saved is believed for so long", "expiry=5m"),
+        (CRL, {"ocsp_expiry": "12h"}, "has ocsp_expiry=12h: what somebody saved is believed", "ocsp_expiry=5m"),
     ],
     ids=str,
 )
 def test_what_could_never_be_taken_back_is_not_even_tried(
-    rig: Rig, spec: Spec, path: str, change: dict[str, bool], says: str, mend: str
+    rig: Rig, spec: Spec, path: str, change: dict[str, Any], says: str, mend: str
 ) -> None:
     before = rig.document(f"checks/{NAME}"), len(rig.admin.list("pki/certs/"))
     with rewritten(rig, path, **change):
         error = rig("admin", "templates", "check", NAME, code=8).error
-        assert says in error["message"] and error["hint"].startswith(f"vault write {path} ") and mend in error["hint"]
+        assert says in error["message"] and f"vault write {path} " in error["hint"] and mend in error["hint"]
         assert says in refused(rig, spec)
     assert (rig.document(f"checks/{NAME}"), len(rig.admin.list("pki/certs/"))) == before
+
+
+def test_a_mount_that_serves_acme_gives_no_task_a_certificate(rig: Rig, spec: Spec) -> None:
+    """Certificates that come by ACME are nobody's: no lease, no token, no line that names a task."""
+    rig.admin.write("pki/config/cluster", {"path": f"{rig.world.address}/v1/pki"})
+    rig("admin", "templates", "check", NAME)
+    with rewritten(rig, "pki/config/acme", enabled=True):
+        error = rig("admin", "templates", "check", NAME, code=8).error
+        assert "certificates of the same issuer by ACME, without a lease" in error["message"]
+        assert error["hint"].startswith("vault write pki/config/acme enabled=false")
+        assert "by ACME" in refused(rig, spec)
+
+
+# -- what was issued is more than what was asked for ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        # what a role does not say is not in its configuration either, and only the certificate shows it
+        ({"key_usage": []}, "it does not say what its key may do"),
+        ({"server_flag": False, "client_flag": False}, "it does not say what it is for"),
+    ],
+    ids=["any use of its key", "for whatever it is"],
+)
+def test_a_certificate_that_is_not_restricted_is_found(rig: Rig, spec: Spec, change: dict[str, Any], says: str) -> None:
+    with rewritten(rig, ROLE, **change):
+        result = check(rig, code=6)
+        assert says in failed(result)["as_asked"] and list(failed(result)) == ["as_asked"]
+        assert "as_asked: " in refused(rig, spec)
+        # whatever it is, it is taken back
+        assert left_behind(result) == [] and leases(rig) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ext_key_usage": ["OCSPSigning"]}, "it is for OCSP answers"),
+        ({"key_usage": ["DigitalSignature", "CertSign"]}, "its key may sign certificates or CRLs"),
+        ({"not_after": "2027-09-01T00:00:00Z"}, "it ends at 2027-09-01T00:00:00+00:00, not by "),
+    ],
+    ids=["answers for the issuer", "signs certificates", "ends in ten months"],
+)
+def test_what_a_role_gives_for_a_moment_only_is_seen_in_the_certificate(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], says: str
+) -> None:
+    """Before and after its configuration says nothing of it."""
+    credential = selftest._Trial._credential
+
+    def meanwhile(trial: Any, issuer: Any) -> Any:
+        with rewritten(rig, ROLE, **change):
+            return credential(trial, issuer)
+
+    monkeypatch.setattr(selftest._Trial, "_credential", meanwhile)
+    result = check(rig, code=6)
+    assert says in failed(result)["as_asked"]
+    assert "unchanged" not in failed(result)
 
 
 # -- what is tried and fails -----------------------------------------------------------------------------------

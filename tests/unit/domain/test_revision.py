@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -405,6 +406,18 @@ def test_what_is_sent_is_approved_with_the_rest() -> None:
     assert found.digest != revision(access=[certified(common_name="a.svc", ttl="6m")]).digest
     assert "asked for" not in "".join(in_plain_words(revision()))
     assert revision().fetches == [Fetch("pg-read", "database/creds/app-ro")]
+
+
+def test_how_long_others_may_go_on_accepting_it_is_approved_and_read() -> None:
+    bounded = certified(ttl="5m")
+    body = {**bounded.template.canonical()["spec"], "accepted_after_end": "5m"}
+    template = parse_template(json.dumps({**bounded.template.canonical(), "spec": body}).encode())
+    found = revision(access=[replace(bounded, template=template)])
+    assert found.access[0]["accepted_after_end_s"] == 300
+    assert any("others may go on accepting it for 5m after its end" in line for line in in_plain_words(found))
+    # of what has no such bound nothing is said, and its digest is what it was
+    assert "accepted_after_end_s" not in revision(access=[bounded]).access[0]
+    assert "go on accepting" not in "".join(in_plain_words(revision()))
 
 
 def test_two_accesses_that_send_different_data_to_one_path_are_refused() -> None:

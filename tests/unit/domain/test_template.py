@@ -69,6 +69,13 @@ def test_a_template_reads() -> None:
     assert template.digest() == hashlib.sha256(rfc8785.dumps(TEMPLATE)).hexdigest()
 
 
+def test_how_long_others_go_on_accepting_is_bounded_and_part_of_the_digest() -> None:
+    assert read(accepted_after_end="5m").spec.accepted_after_end == timedelta(minutes=5)
+    assert read(accepted_after_end="5m").digest() != read(accepted_after_end="6m").digest() != read().digest()
+    for value in ("9s", "8h1s"):
+        assert f"expected 10s to 8h, got {value}" in refusal(accepted_after_end=value)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_templates_read(path: Path) -> None:
     template = parse_template(path.read_bytes(), path.name)

@@ -13,6 +13,7 @@ from jitvault.domain.windows import (
     format_instant,
     parse_duration,
     parse_instant,
+    server_duration,
 )
 from jitvault.errors import InvalidInput
 
@@ -110,6 +111,26 @@ def test_any_text_is_a_duration_in_bounds_or_refused(text: str) -> None:
         return
     assert timedelta(0) < duration <= MAX_DURATION
     assert duration.microseconds == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("72h", 259_200), ("12h0m0s", 43_200), ("1h30m", 5_400), ("2d", 172_800), ("900", 900), (900, 900), ("0", 0)]
+    + [("0s", 0), ("500ms", 0.5), ("1.5h", 5_400)],
+)
+def test_a_duration_as_the_server_writes_it(said: object, seconds: float) -> None:
+    assert server_duration(said) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("said", ["", "soon", "-5m", "5m!", "m", "1h 5m", None, True, ["5m"], "9" * 10], ids=repr)
+def test_what_is_no_duration_of_the_server_has_no_length(said: object) -> None:
+    assert server_duration(said) is None
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=400)))
+def test_what_is_printed_is_what_the_server_reads(duration: timedelta) -> None:
+    whole = timedelta(seconds=duration // timedelta(seconds=1))
+    assert server_duration(format_duration(whole)) == whole
 
 
 def test_format_duration() -> None:

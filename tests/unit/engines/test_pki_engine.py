@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,14 +13,17 @@ from authority import DER, HOUR, SERIAL, Authority
 from cryptography.x509 import ocsp
 
 from jitvault.domain.entry import TARGET_NAMES
+from jitvault.domain.template import TemplateBody
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.ports.engine import Upkeep
 
 CA = Authority.new()
 PKI = PkiEngine()
 NAME = "24:29:a7:38:c3:b8:b0:d8:e7:d0:58:2d:28:15:96:bd:03:1e:e2:69"
 ROLE = {"issuer_ref": "default", "generate_lease": True, "no_store": False}
+KEPT_5M = {"disable": False, "auto_rebuild": False, "expiry": "5m", "ocsp_expiry": "5m"}
 Answers = dict[str, tuple[int, bytes]]
 
 
@@ -168,14 +171,21 @@ def test_without_an_issuer_it_is_not_asked() -> None:
 # -- what it reads of the mount -----------------------------------------------------------------------------
 
 
-def snapshot(role: dict[str, Any] | None, crl: dict[str, Any] | None = None, path: str = "issue/web") -> Any:
-    held = {
+def snapshot(
+    role: dict[str, Any] | None, crl: dict[str, Any] | None = None, path: str = "issue/web", **more: dict[str, Any]
+) -> Any:
+    held: dict[str, Any] = {
         "pki/roles/web": None if role is None else {"data": role},
         "pki/config/crl": {"data": crl or {"disable": False}},
         "pki/config/urls": {"data": {"ocsp_servers": ["http://x"]}},
         "pki/issuer/default": {"data": {"certificate": "PEM"}},
         "pki/issuer/next": {"data": {"certificate": "NEXT"}},
+        # a server that has no ACME answers 404
+        "pki/config/acme": None,
+        "pki/config/cluster": None,
+        "sys/mounts/pki/tune": {"data": {"max_lease_ttl": 900, "audit_non_hmac_response_keys": ["x"]}},
     }
+    held |= {f"pki/config/{name}": {"data": data} for name, data in more.items()}
     return PKI.snapshot(lambda path: held[path], "pki", path)
 
 
@@ -185,13 +195,22 @@ def test_what_decides_about_a_certificate_is_in_the_snapshot() -> None:
         "crl": {"disable": False},
         "urls": {"ocsp_servers": ["http://x"]},
         "issuer": {"certificate": "PEM"},
+        "acme": {},
+        "cluster": {},
+        "tuning": {"max_lease_ttl": 900},
     }
     assert snapshot({**ROLE, "issuer_ref": "next"})["issuer"] == {"certificate": "NEXT"}
 
 
 def test_the_worker_may_read_what_the_snapshot_reads() -> None:
     paths = PKI.worker_paths("pki", "issue/web")
-    assert set(paths) == {"pki/roles/web", "pki/config/crl", "pki/config/urls", "pki/issuer/*"}
+    assert set(paths) == {
+        "pki/roles/web",
+        *(f"pki/config/{name}" for name in ("crl", "urls", "acme", "cluster")),
+        "pki/issuer/*",
+        "pki/crl/rotate",
+        "sys/mounts/pki/tune",
+    }
 
 
 @pytest.mark.parametrize(
@@ -210,10 +229,135 @@ def test_what_nothing_can_end_is_refused(role: dict[str, Any] | None, crl: dict[
         snapshot(role, crl)
 
 
-@pytest.mark.parametrize("path", ["sign/web", "issue/", "issue/a/b", "issuer/x/issue/web", "sign-verbatim", "creds/x"])
-def test_only_issue_is_a_path_of_a_template(path: str) -> None:
-    with pytest.raises(InvalidInput, match="issue/<role>"):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"not_after": "2099-01-01T00:00:00Z"}, "not_after='2099-01-01T00:00:00Z'"),
+        ({"key_usage": ["DigitalSignature", "CertSign"]}, "key_usage='CertSign'"),
+        ({"key_usage": "digitalsignature, crlsign"}, "key_usage='crlsign'"),
+        ({"ext_key_usage": ["ClientAuth", "OCSPSigning"]}, "ext_key_usage='OCSPSigning'"),
+        ({"ext_key_usage": ["any"]}, "ext_key_usage='any'"),
+        ({"ext_key_usage_oids": ["1.3.6.1.5.5.7.3.9"]}, "ext_key_usage_oids='1.3.6.1.5.5.7.3.9'"),
+    ],
+    ids=str,
+)
+def test_a_role_that_says_it_gives_more_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        snapshot({**ROLE, **change})
+    assert "pki/roles/web" in str(refused.value) and says in str(refused.value)
+
+
+def test_a_role_whose_usages_vouch_for_nobody_is_taken() -> None:
+    usages = {"key_usage": ["DigitalSignature"], "ext_key_usage": ["clientauth"], "ext_key_usage_oids": [], "ou": []}
+    snapshot({**ROLE, **usages, "not_after": "", "basic_constraints_valid_for_non_ca": True, "allow_any_name": True})
+
+
+def test_a_mount_that_serves_acme_is_refused_and_one_that_could_is_not() -> None:
+    assert snapshot(ROLE, acme={"enabled": False})["acme"] == {"enabled": False}
+    with pytest.raises(InvalidInput, match=r"pki/config/acme has enabled=true: .* without a lease"):
+        snapshot(ROLE, acme={"enabled": True})
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("sign/web", "a key that somebody else made"),
+        ("sign-verbatim", "whatever the role allows"),
+        ("sign-verbatim/web", "whatever the role allows"),
+        ("issuer/x/issue/web", "issuer_ref"),
+        ("acme/new-order", "without a lease"),
+        ("root/sign-intermediate", "certificate authorities"),
+        *((path, "") for path in ("issue/", "issue/a/b", "creds/x")),
+    ],
+)
+def test_only_issue_is_a_path_of_a_template(path: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match="issue/<role>") as refused:
         PKI.worker_paths("pki", path)
+    assert why in str(refused.value)
+
+
+# -- what a template says, and what the mount is configured for ------------------------------------------------
+
+
+def spec(**change: Any) -> TemplateBody:
+    found = {
+        "engine": "pki",
+        "mount": "pki",
+        "path": "issue/web",
+        "parameters": {"life": {"choices": ["5m", "15m"]}},
+        "data": {"common_name": "a.example", "ttl": "{life}"},
+        "tier": "low",
+        "ttl": "15m",
+        "accepted_after_end": "5m",
+        "max_window": "1h",
+        "wrap_ttl": "2m",
+        "lease_budget": 1,
+        "confirm": "target",
+        "probe": "pki",
+    }
+    return TemplateBody.model_validate({**found, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"accepted_after_end": None}, "says in accepted_after_end how long"),
+        ({"data": {"common_name": "{life}", "not_after": "2099-01-01T00:00:00Z"}}, "data.not_after"),
+        ({"ttl": "10m"}, "data.ttl asks for '15m'"),
+        ({"data": {"common_name": "{life}", "ttl": "901"}}, "data.ttl asks for '901'"),
+        ({"data": {"common_name": "{life}", "ttl": "soon"}}, "data.ttl asks for 'soon'"),
+    ],
+    ids=["no bound", "an end of its own", "one choice is too long", "seconds", "no duration"],
+)
+def test_a_template_that_asks_for_more_than_it_says_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        PKI.check_template(spec(**change))
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("crl", "says"),
+    [
+        ({"expiry": "72h"}, "expiry=72h"),
+        ({"expiry": "5m1s"}, "expiry=5m1s"),
+        ({"ocsp_expiry": "12h"}, "ocsp_expiry=12h"),
+        ({"ocsp_expiry": "0"}, "ocsp_expiry=0"),
+        ({"ocsp_expiry": "0s"}, "ocsp_expiry=0s"),
+        ({"ocsp_expiry": None}, "ocsp_expiry=None"),
+        ({"expiry": "for ever"}, "expiry=for ever"),
+    ],
+    ids=str,
+)
+def test_what_is_believed_for_longer_than_the_template_says_is_refused(crl: dict[str, Any], says: str) -> None:
+    PKI.check_template(spec(), {"crl": KEPT_5M})
+    with pytest.raises(InvalidInput) as refused:
+        PKI.check_template(spec(), {"crl": {**KEPT_5M, **crl}})
+    assert says in str(refused.value) and "accepted_after_end: 5m" in str(refused.value)
+    assert "vault write pki/config/crl" in str(refused.value.hint)
+
+
+def test_a_login_has_nothing_that_goes_on_accepting_it() -> None:
+    with pytest.raises(InvalidInput, match="has no accepted_after_end"):
+        DatabaseEngine().check_template(spec())
+    DatabaseEngine().check_template(spec(accepted_after_end=None))
+
+
+@pytest.mark.parametrize(
+    ("crl", "every_s"),
+    [
+        (KEPT_5M, 100),
+        ({**KEPT_5M, "auto_rebuild": True}, None),
+        ({**KEPT_5M, "disable": True}, None),
+        ({}, None),
+    ],
+    ids=["by hand", "by Vault", "no list", "no configuration"],
+)
+def test_a_list_that_vault_does_not_renew_is_renewed_three_times_in_its_life(
+    crl: dict[str, Any], every_s: int | None
+) -> None:
+    found = PKI.upkeep(lambda path: {"data": crl} if path == "pki/config/crl" else None, "pki")
+    wanted = None if every_s is None else Upkeep("pki/crl/rotate", timedelta(seconds=every_s))
+    assert found == wanted
 
 
 def test_a_mount_that_reads_like_an_issue_is_refused() -> None:

@@ -1,0 +1,230 @@
+"""What of a PKI mount's configuration decides about its certificates, and what of it is refused.
+
+Measured behaviour and its reasons: docs/vault-facts.md, "Certificates".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from jitvault.domain.document import shown
+from jitvault.domain.template import TemplateBody
+from jitvault.domain.windows import format_duration, server_duration
+from jitvault.errors import InvalidInput
+from jitvault.ports.engine import Limits, Read, Upkeep
+
+USAGES = {
+    "1.3.6.1.5.5.7.3.1": "ServerAuth",
+    "1.3.6.1.5.5.7.3.2": "ClientAuth",
+    "1.3.6.1.5.5.7.3.3": "CodeSigning",
+    "1.3.6.1.5.5.7.3.4": "EmailProtection",
+    "1.3.6.1.5.5.7.3.5": "IPSECEndSystem",
+    "1.3.6.1.5.5.7.3.6": "IPSECTunnel",
+    "1.3.6.1.5.5.7.3.7": "IPSECUser",
+    "1.3.6.1.5.5.7.3.17": "IPSECIKE",
+}
+"""The extended key usages that are taken, by their number, with Vault's names for them."""
+_ISSUE = re.compile(r"issue/([^/]+)")
+# a template's path that gives certificates as well, by how it begins
+_OTHER_PATHS = {
+    "sign-verbatim": "takes names and usages from the request, whatever the role allows",
+    "sign": "signs a key that somebody else made, and may have kept",
+    "acme": "gives certificates without a lease, which nothing ends with the task",
+    "issuer": "chooses the issuer in the path: name it in the role's issuer_ref instead",
+    "root": "makes certificate authorities",
+    "intermediate": "makes certificate authorities",
+}
+# what says nothing about a certificate, and what the check looks at by itself
+_UNREGARDED_TUNING = frozenset(
+    {"description", "listing_visibility", "audit_non_hmac_request_keys", "audit_non_hmac_response_keys"}
+)
+_NEVER_SIGNS = frozenset({"certsign", "crlsign"})
+# so many renewals may fail before a list is over
+_RENEWALS_IN_ONE_LIFE = 3
+
+
+def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
+    """`jitvault.ports.engine.Engine.snapshot`; raises InvalidInput also for what is never granted by."""
+    name = role_of(mount, path)
+    found = read(f"{mount}/roles/{name}")
+    if found is None:
+        raise InvalidInput(
+            f"Vault has no role {mount}/roles/{name}",
+            hint="An administrator creates it: the template's comment has the commands.",
+        )
+    role: dict[str, Any] = dict(found["data"])
+    crl = _data(read(f"{mount}/config/crl"))
+    # a server that does not know ACME answers 404
+    acme = _data(read(f"{mount}/config/acme"))
+    _refuse_endless(f"{mount}/roles/{name}", role, f"{mount}/config/crl", crl)
+    _refuse_powers(f"{mount}/roles/{name}", role)
+    _refuse_acme(f"{mount}/config/acme", acme)
+    tuning = _data(read(f"sys/mounts/{mount}/tune"))
+    return {
+        "role": role,
+        "crl": crl,
+        "urls": _data(read(f"{mount}/config/urls")),
+        "issuer": _data(read(f"{mount}/issuer/{role.get('issuer_ref') or 'default'}")),
+        "acme": acme,
+        "cluster": _data(read(f"{mount}/config/cluster")),
+        "tuning": {key: value for key, value in tuning.items() if key not in _UNREGARDED_TUNING},
+    }
+
+
+def worker_paths(mount: str, path: str) -> tuple[str, ...]:
+    """What `snapshot` and `upkeep` read."""
+    return (
+        f"{mount}/roles/{role_of(mount, path)}",
+        f"{mount}/config/crl",
+        f"{mount}/config/urls",
+        f"{mount}/config/acme",
+        f"{mount}/config/cluster",
+        f"{mount}/issuer/*",
+        f"{mount}/crl/rotate",
+        f"sys/mounts/{mount}/tune",
+    )
+
+
+def check_template(spec: TemplateBody, found: Mapping[str, Any] | None = None) -> None:
+    """`jitvault.ports.engine.Engine.check_template`."""
+    if spec.accepted_after_end is None:
+        raise InvalidInput(
+            "a pki template says in accepted_after_end how long after its end others may go on accepting a certificate",
+            hint="Add `accepted_after_end: 5m` to spec, run `jitvault init`, and have a worker running.",
+        )
+    _refuse_longer(spec)
+    if found is not None:
+        _refuse_saved(spec, found["crl"])
+
+
+def limits(spec: TemplateBody) -> Limits | None:
+    """How long what the mount says of a certificate may be saved and believed."""
+    longest = spec.accepted_after_end
+    if longest is None:
+        return None
+    return Limits(
+        path=f"{spec.mount}/config/crl",
+        longest={"expiry": longest, "ocsp_expiry": longest},
+        effect="a worker renews the list in time; where none runs it is over then, and whoever reads it refuses "
+        "every certificate of the mount",
+    )
+
+
+def upkeep(read: Read, mount: str) -> Upkeep | None:
+    """Vault renews a list at a revocation and else never, unless `auto_rebuild` is on (measured)."""
+    crl = _data(read(f"{mount}/config/crl"))
+    lives = server_duration(crl.get("expiry"))
+    if not lives or crl.get("disable") or crl.get("auto_rebuild"):
+        return None
+    return Upkeep(f"{mount}/crl/rotate", lives / _RENEWALS_IN_ONE_LIFE)
+
+
+def role_of(mount: str, path: str) -> str:
+    """The role that a template's path issues by. Raises InvalidInput for a path that is another one."""
+    found = _ISSUE.fullmatch(path)
+    if found is None:
+        why = _OTHER_PATHS.get(path.partition("/")[0], "")
+        raise InvalidInput(f"a pki template's path is issue/<role>, not {path}" + (f", which {why}" if why else ""))
+    if mount.rpartition("/")[2] == "issue":
+        # what is issued at x/issue/y could not be told from a change of the engine at x/issue
+        raise InvalidInput(f"a pki template's mount cannot end with issue, as {mount} does")
+    return found[1]
+
+
+def _refuse_longer(spec: TemplateBody) -> None:
+    """Raise InvalidInput for a template that asks for a longer life than it says."""
+    for choices in spec.combinations():
+        data = spec.fill_data(choices)
+        if "not_after" in data:
+            raise InvalidInput(
+                "data.not_after sets a certificate's end whatever the template's ttl says",
+                hint="Remove data.not_after and set data.ttl.",
+            )
+        lives = server_duration(data["ttl"]) if "ttl" in data else timedelta(0)
+        if lives is None or lives > spec.ttl:
+            raise InvalidInput(
+                f"data.ttl asks for {shown(data['ttl'])}, and the template says that a credential lives at most "
+                f"{format_duration(spec.ttl)}",
+                hint="Set data.ttl to the template's ttl, or less.",
+            )
+
+
+def _refuse_saved(spec: TemplateBody, crl: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where an answer or a list that somebody saved is believed for longer than the template says.
+
+    A server that was never told has 72h and 12h. An OCSP answer without an end (`ocsp_expiry` 0) is believed for ever.
+    """
+    bounded = limits(spec)
+    if bounded is None:
+        return
+    for field, longest in bounded.longest.items():
+        lives = server_duration(crl.get(field))
+        if not lives or lives > longest:
+            raise InvalidInput(
+                f"{bounded.path} has {field}={crl.get(field)}: what somebody saved is believed for so long after a "
+                f"certificate's end; the template says accepted_after_end: {format_duration(longest)}",
+                hint=f"`jitvault init` shortens it, or: vault write {bounded.path} {field}={format_duration(longest)}",
+            )
+
+
+def _refuse_endless(role_path: str, role: Mapping[str, Any], crl_path: str, crl: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for what makes certificates that nobody can take back."""
+    if not role.get("generate_lease") or role.get("no_store"):
+        raise InvalidInput(
+            f"{role_path} makes certificates without a lease, which nothing can end",
+            hint=f"vault write {role_path} … generate_lease=true no_store=false",
+        )
+    if crl.get("disable"):
+        raise InvalidInput(
+            f"{crl_path} has disable=true: whatever is revoked is on no CRL",
+            hint=f"vault write {crl_path} disable=false",
+        )
+    if role.get("not_after"):
+        raise InvalidInput(
+            f"{role_path} has not_after={shown(role['not_after'])}: its certificates end then, whatever their ttl",
+            hint=f'vault write {role_path} … not_after=""',
+        )
+
+
+def _refuse_powers(role_path: str, role: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a role whose certificates could vouch for others, or for themselves."""
+    if found := sorted(_powers(role)):
+        raise InvalidInput(
+            f"{role_path} gives usages by which a certificate vouches for others, or for itself: {', '.join(found)}",
+            hint=f'vault write {role_path} … without them; docs/vault-facts.md, "Certificates" has those that are '
+            "taken",
+        )
+
+
+def _powers(role: Mapping[str, Any]) -> Iterator[str]:
+    for name in _texts(role, "key_usage"):
+        if name.lower() in _NEVER_SIGNS:
+            yield f"key_usage={shown(name)}"
+    taken = {name.lower() for name in USAGES.values()}
+    for name in _texts(role, "ext_key_usage"):
+        if name.lower() not in taken:
+            yield f"ext_key_usage={shown(name)}"
+    for oid in _texts(role, "ext_key_usage_oids"):
+        if oid not in USAGES:
+            yield f"ext_key_usage_oids={shown(oid)}"
+
+
+def _refuse_acme(path: str, acme: Mapping[str, Any]) -> None:
+    if acme.get("enabled"):
+        raise InvalidInput(
+            f"{path} has enabled=true: whoever reaches Vault gets certificates of the same issuer by ACME, without a "
+            "lease, a task or an approval",
+            hint=f"vault write {path} enabled=false; a mount of its own serves ACME.",
+        )
+
+
+def _texts(role: Mapping[str, Any], key: str) -> list[str]:
+    found = role.get(key) or ()
+    return [text.strip() for text in (found.split(",") if isinstance(found, str) else map(str, found)) if text.strip()]
+
+
+def _data(answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict((answer or {}).get("data") or {})

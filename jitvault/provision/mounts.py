@@ -1,0 +1,55 @@
+"""What jitvault wants of the mounts that templates use, which are the administrator's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from jitvault.domain.template import AccessTemplate
+from jitvault.errors import InvalidInput
+from jitvault.ports.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKeys:
+    """Response keys of a template's mount that the audit stream shows in plain, for its probe."""
+
+    mount: str
+    engine: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """Durations in the configuration of a template's mount, which are to be no longer than in `longest`."""
+
+    mount: str
+    engine: str
+    path: str
+    longest: tuple[tuple[str, timedelta], ...]
+    effect: str
+
+
+def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
+    kinds: dict[str, str] = {}
+    for name, template in sorted(templates.items()):
+        mount, engine = template.spec.mount, template.spec.engine
+        if kinds.setdefault(mount, engine) != engine:
+            raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
+    for mount, engine in sorted(kinds.items()):
+        yield PlainKeys(mount, engine, tuple(sorted(engines[engine].non_hmac_response_keys)))
+
+
+def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Shortened]:
+    """What the templates of each mount bound in its configuration: the shortest that one of them says."""
+    found: dict[str, Shortened] = {}
+    for template in templates.values():
+        spec = template.spec
+        if (limits := engines[spec.engine].limits(spec)) is None:
+            continue
+        before = dict(found[limits.path].longest) if limits.path in found else {}
+        least = {field: min(most, before.get(field, most)) for field, most in limits.longest.items()}
+        longest = tuple(sorted((before | least).items()))
+        found[limits.path] = Shortened(spec.mount, spec.engine, limits.path, longest, limits.effect)
+    yield from (found[path] for path in sorted(found))
