@@ -108,6 +108,7 @@ def limits(spec: TemplateBody) -> Limits | None:
     return Limits(
         path=f"{spec.mount}/config/crl",
         longest={"expiry": longest, "ocsp_expiry": longest},
+        renew=f"{spec.mount}/crl/rotate",
         effect="a worker renews the list in time; where none runs it is over then, and whoever reads it refuses "
         "every certificate of the mount",
     )

@@ -62,7 +62,8 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
         if not signed or isinstance(crl.signature_hash_algorithm, _WEAK):
             raise NotConfirmed("the CRL is not signed by the issuer")
         _check_scope(crl)
-    _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now)
+    mend = "; a worker that runs has it renewed in time, and reading the mount's crl/rotate does it once"
+    _check_fresh("the CRL", crl.last_update_utc, crl.next_update_utc, now, mend)
     return crl
 
 
@@ -158,13 +159,13 @@ def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Cert
     return certificate
 
 
-def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: datetime) -> None:
+def _check_fresh(what: str, begins: datetime, ends: datetime | None, now: datetime, mend: str = "") -> None:
     if begins > now + SKEW:
         raise NotConfirmed(f"{what} is of {begins.isoformat()}, which is in the future")
     if ends is None:
         raise NotConfirmed(f"{what} does not say until when it holds")
     if ends <= now:
-        raise NotConfirmed(f"{what} is stale: it held until {ends.isoformat()}")
+        raise NotConfirmed(f"{what} is stale: it held until {ends.isoformat()}{mend}")
 
 
 def _check_scope(crl: x509.CertificateRevocationList) -> None:

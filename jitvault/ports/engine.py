@@ -43,11 +43,13 @@ class TargetFinding:
 class Limits:
     """Durations in an engine's configuration that a template bounds: the longest one of each field of a Vault path.
 
-    `init` shortens those that are longer; `effect` says what comes of that.
+    `init` shortens those that are longer, and reads the path `renew`, so that what was published before is replaced.
+    `effect` says what comes of that.
     """
 
     path: str
     longest: Mapping[str, timedelta]
+    renew: str
     effect: str
 
 

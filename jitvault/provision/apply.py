@@ -63,6 +63,7 @@ def carry_out(vault: Vault, step: Step) -> None:
             # only those: what is left out of a write stays as it is
             longest, now = dict(shortened.longest), too_long_in(shortened, Live(vault))
             vault.write(shortened.path, {field: format_duration(longest[field]) for field in now})
+            vault.read(shortened.renew)
         case WorkerLogin() as login:
             worker_login.write(vault, login)
 

@@ -28,6 +28,7 @@ class Shortened:
     engine: str
     path: str
     longest: tuple[tuple[str, timedelta], ...]
+    renew: str
     effect: str
 
 
@@ -51,5 +52,5 @@ def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Eng
         before = dict(found[limits.path].longest) if limits.path in found else {}
         least = {field: min(most, before.get(field, most)) for field, most in limits.longest.items()}
         longest = tuple(sorted((before | least).items()))
-        found[limits.path] = Shortened(spec.mount, spec.engine, limits.path, longest, limits.effect)
+        found[limits.path] = Shortened(spec.mount, spec.engine, limits.path, longest, limits.renew, limits.effect)
     yield from (found[path] for path in sorted(found))

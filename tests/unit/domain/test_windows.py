@@ -115,8 +115,10 @@ def test_any_text_is_a_duration_in_bounds_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [("72h", 259_200), ("12h0m0s", 43_200), ("1h30m", 5_400), ("2d", 172_800), ("900", 900), (900, 900), ("0", 0)]
-    + [("0s", 0), ("500ms", 0.5), ("1.5h", 5_400)],
+    [
+        *(("72h", 259_200), ("12h0m0s", 43_200), ("1h30m", 5_400), ("2d", 172_800), ("1.5h", 5_400), ("500ms", 0.5)),
+        *(("900", 900), (900, 900), ("0", 0), ("0s", 0)),
+    ],
 )
 def test_a_duration_as_the_server_writes_it(said: object, seconds: float) -> None:
     assert server_duration(said) == timedelta(seconds=seconds)
