@@ -13,7 +13,7 @@ from typing import Any
 from jitvault.domain.document import shown
 from jitvault.domain.template import TemplateBody
 from jitvault.domain.windows import format_duration, server_duration
-from jitvault.errors import InvalidInput
+from jitvault.errors import InvalidInput, VaultRejected
 from jitvault.ports.engine import Limits, Read, Upkeep
 
 USAGES = {
@@ -57,8 +57,7 @@ def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
         )
     role: dict[str, Any] = dict(found["data"])
     crl = _data(read(f"{mount}/config/crl"))
-    # a server that does not know ACME answers 404
-    acme = _data(read(f"{mount}/config/acme"))
+    acme = _data_if_known(read, f"{mount}/config/acme")
     _refuse_endless(f"{mount}/roles/{name}", role, f"{mount}/config/crl", crl)
     _refuse_powers(f"{mount}/roles/{name}", role)
     _refuse_acme(f"{mount}/config/acme", acme)
@@ -69,7 +68,7 @@ def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
         "urls": _data(read(f"{mount}/config/urls")),
         "issuer": _data(read(f"{mount}/issuer/{role.get('issuer_ref') or 'default'}")),
         "acme": acme,
-        "cluster": _data(read(f"{mount}/config/cluster")),
+        "cluster": _data_if_known(read, f"{mount}/config/cluster"),
         "tuning": {key: value for key, value in tuning.items() if key not in _UNREGARDED_TUNING},
     }
 
@@ -225,6 +224,16 @@ def _refuse_acme(path: str, acme: Mapping[str, Any]) -> None:
 def _texts(role: Mapping[str, Any], key: str) -> list[str]:
     found = role.get(key) or ()
     return [text.strip() for text in (found.split(",") if isinstance(found, str) else map(str, found)) if text.strip()]
+
+
+def _data_if_known(read: Read, path: str) -> dict[str, Any]:
+    """Empty where the server is older than what is configured there: it answers 404 with a reason."""
+    try:
+        return _data(read(path))
+    except VaultRejected as error:
+        if not any("unsupported path" in reason for reason in error.reasons):
+            raise
+        return {}
 
 
 def _data(answer: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -185,9 +185,8 @@ def test_a_certificate_that_is_not_restricted_is_found(rig: Rig, spec: Spec, cha
     [
         ({"ext_key_usage": ["OCSPSigning"]}, "it is for OCSP answers"),
         ({"key_usage": ["DigitalSignature", "CertSign"]}, "its key may sign certificates or CRLs"),
-        ({"not_after": "2027-09-01T00:00:00Z"}, "it ends at 2027-09-01T00:00:00+00:00, not by "),
     ],
-    ids=["answers for the issuer", "signs certificates", "ends in ten months"],
+    ids=["answers for the issuer", "signs certificates"],
 )
 def test_what_a_role_gives_for_a_moment_only_is_seen_in_the_certificate(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], says: str
@@ -221,7 +220,7 @@ def test_an_ocsp_responder_that_is_off_is_not_taken_for_a_good_word(rig: Rig, sp
 
 
 def test_a_crl_that_is_not_rebuilt_is_found_and_who_is_still_trusted_is_told(rig: Rig, spec: Spec) -> None:
-    with rewritten(rig, CRL, auto_rebuild=True):
+    with rewritten(rig, CRL, auto_rebuild=True, auto_rebuild_grace_period="1m"):
         result = check(rig, code=6)
         assert set(failed(result)) == {"session_ended", "probe_sees_end"}
         for step in ("session_ended", "probe_sees_end"):

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from authority import DER, HOUR, SERIAL, Authority
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from jitvault.domain.entry import TARGET_NAMES
 from jitvault.domain.template import TemplateBody
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
-from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.errors import InvalidInput, NotConfirmed, VaultRejected
 from jitvault.ports.engine import Upkeep
 
 CA = Authority.new()
@@ -180,13 +181,17 @@ def snapshot(
         "pki/config/urls": {"data": {"ocsp_servers": ["http://x"]}},
         "pki/issuer/default": {"data": {"certificate": "PEM"}},
         "pki/issuer/next": {"data": {"certificate": "NEXT"}},
-        # a server that has no ACME answers 404
-        "pki/config/acme": None,
-        "pki/config/cluster": None,
         "sys/mounts/pki/tune": {"data": {"max_lease_ttl": 900, "audit_non_hmac_response_keys": ["x"]}},
     }
     held |= {f"pki/config/{name}": {"data": data} for name, data in more.items()}
-    return PKI.snapshot(lambda path: held[path], "pki", path)
+
+    def read(at: str) -> Any:
+        if at in ("pki/config/acme", "pki/config/cluster") and at not in held:
+            # as a server answers that is older than ACME
+            raise VaultRejected(f"Vault rejected {at}", status=404, reasons=("unsupported path",))
+        return held[at]
+
+    return PKI.snapshot(read, "pki", path)
 
 
 def test_what_decides_about_a_certificate_is_in_the_snapshot() -> None:
@@ -334,6 +339,16 @@ def test_what_is_believed_for_longer_than_the_template_says_is_refused(crl: dict
         PKI.check_template(spec(), {"crl": {**KEPT_5M, **crl}})
     assert says in str(refused.value) and "accepted_after_end: 5m" in str(refused.value)
     assert "vault write pki/config/crl" in str(refused.value.hint)
+
+
+def test_what_was_issued_ends_when_the_template_says() -> None:
+    """That its usages are not restricted is said first; one that ends late is told for its end as well."""
+    now = datetime.now(UTC)
+    for ends, late in ((now + timedelta(minutes=14), False), (now + HOUR, True), (now + 7000 * HOUR, True)):
+        pem = CA.leaf(ends=ends).public_bytes(Encoding.PEM).decode()
+        with pytest.raises(NotConfirmed) as refused:
+            PKI.check_issued(spec(), {"common_name": "orders.svc.internal"}, {"role": {}}, {"certificate": pem})
+        assert ("; it ends at " in str(refused.value)) is late
 
 
 def test_a_login_has_nothing_that_goes_on_accepting_it() -> None:
