@@ -17,7 +17,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -103,23 +104,35 @@ def _groups(text: str) -> tuple[str, ...]:
 def _measured(only: tuple[str, ...], directory: Path, calls: Console | None) -> Iterator[tuple[str, list[Figure]]]:
     for name, run in ALONE.items():
         if name in only:
-            yield name, run(directory)
+            yield name, _tried(name, partial(run, directory))
     if not set(IN_SCENE) & set(only):
         return
     with scene(directory) as world:
         for name, run_in in (("grant", grant.run), ("end", end.run)):
             # the decoder's lines come from both, so it needs them to have run
             if name in only or "decode" in only:
-                found, meter = run_in(world)
-                yield name, found
-                if calls:
-                    _show_calls(calls, name, meter)
+                yield name, _tried(name, partial(_metered, name, partial(run_in, world), calls))
         if "record" in only:
-            yield "record", record.run(world)
+            yield "record", _tried("record", partial(record.run, world))
         if "decode" in only:
-            yield "decode", decode.run(world.world.audit_file, directory)
+            yield "decode", _tried("decode", partial(decode.run, world.world.audit_file, directory))
         if "kill" in only:
-            yield "kill", kill.run(world)
+            yield "kill", _tried("kill", partial(kill.run, world))
+
+
+def _metered(name: str, run: Callable[[], tuple[list[Figure], Meter]], calls: Console | None) -> list[Figure]:
+    found, meter = run()
+    if calls:
+        _show_calls(calls, name, meter)
+    return found
+
+
+def _tried(name: str, run: Callable[[], list[Figure]]) -> list[Figure]:
+    """The group's figures. One that breaks off is a missed figure that says why: the others are not lost with it."""
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - whatever a benchmark meets
+        return [Figure(f"{name}_broke_off", 1, "times", f"{type(error).__name__}: {error}", bar=0)]
 
 
 def _show(console: Console, figures: list[Figure]) -> None:

@@ -43,11 +43,11 @@ def run(scene: Scene) -> list[Figure]:
 
 
 def _kill_ms(scene: Scene) -> tuple[float, float, float]:
-    for _ in range(TASKS):
-        scene.held(LEASES)
+    mine = {scene.held(LEASES).id for _ in range(TASKS)}
     # as a worker does all the time
     observe(scene.worker)
-    tasks = in_scope(scene.worker, Scope(agent="research-agent"))
+    # what other groups left behind is not ended here
+    tasks = [task_id for task_id in in_scope(scene.worker, Scope(agent="research-agent")) if task_id in mine]
     if len(tasks) != TASKS:
         raise RuntimeError(f"{len(tasks)} tasks are held and not {TASKS}")
     done_at: dict[str, float] = {}
