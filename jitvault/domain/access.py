@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -111,6 +111,11 @@ def role_name(cap: str, network: str | None) -> str:
 def cap_of(role: str) -> timedelta:
     """The longest life of a token of a role that `role_name` names."""
     return CAPS[role.removeprefix(ROLE_PREFIX).partition("-")[0]]
+
+
+def last_end(role: str, made_at: datetime | None) -> datetime | None:
+    """The latest end of a token of the role, however often it is renewed; None where nobody knows when it was made."""
+    return made_at + cap_of(role) if made_at else None
 
 
 def smallest_cap(window: timedelta) -> str:

@@ -175,6 +175,7 @@ def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:
     return None, ""
 
 
+_OWN_ACTS = ("auth/token/revoke-self", "auth/token/renew-self")
 _REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
 _BY_DATA = {
     "sys/leases/lookup": (Kind.LEASE_LOOKUP, "lease_id"),
@@ -360,8 +361,11 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         # a TTL of less than a second is 0 in the request line, and its answer is wrapped all the same
         detail["wrapped"] = True
     if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
-        # plain as a number alone; how long a renewed token can live at most
+        # plain as a number alone, and on OpenBao alone; how long a renewed token can live at most
         detail["increment_s"] = seconds
+    if kind is Kind.RENEWED and response.auth and response.auth.token_ttl > 0:
+        # how long it was really given; plain on both servers
+        detail["ttl_s"] = response.auth.token_ttl
     if _denied(entry):
         detail["denied"] = True
     if _is_spent(entry):
@@ -419,10 +423,23 @@ def _is_unwrap(entry: Entry) -> bool:
 def _alias(entry: Entry, kind: Kind) -> str:
     """The HMAC of a token that stands for a task's token from this line on."""
     response = entry.response or Response()
+    if entry.type == "request":
+        return _kept_form(entry, kind)
     if kind is Kind.UNWRAPPED:
         return response.auth.client_token if response.auth else ""
     wrapped = kind in (Kind.TOKEN_CREATED, Kind.REWRAPPED, Kind.USED) and not _failed(entry)
     return response.wrap_info.token if response.wrap_info and wrapped else ""
+
+
+def _kept_form(entry: Entry, kind: Kind) -> str:
+    """The HMAC of a task token in the form in which HashiCorp Vault keeps it; empty where both forms are the same.
+
+    What names the token later can have that form alone: a use after its end, and a revocation with it in the body.
+    """
+    auth = entry.auth or Auth()
+    own = kind in (Kind.USED, Kind.DENIED) or entry.request.path in _OWN_ACTS
+    kept = entry.request.client_token
+    return kept if own and auth.client_token and kept != auth.client_token and _is_task_token(auth) else ""
 
 
 def _op(request: Request) -> str:

@@ -17,6 +17,7 @@ class Auth(msgspec.Struct, frozen=True):
     policies: list[str] | None = None
     metadata: dict[str, Any] | None = None
     entity_id: str = ""
+    token_ttl: int = 0
 
 
 class Namespace(msgspec.Struct, frozen=True):

@@ -81,9 +81,10 @@ def owner(line: Observation, aliases: Mapping[str, str]) -> str:
 def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
     """The lines, where a revocation that names a task token in its body has that one's accessor as its subject.
 
-    Only what was unwrapped is the token itself: who revokes a wrapping ends nothing that was in it.
+    Only what was unwrapped, or acted, is the token itself: who revokes a wrapping ends nothing that was in it.
     """
-    tokens = {o.alias: o.subject for o in lines if o.kind is Kind.UNWRAPPED and o.alias}
+    itself = (o for o in lines if o.alias and (o.kind is Kind.UNWRAPPED or not o.closing))
+    tokens = {o.alias: o.stands_for for o in itself}
 
     def is_named(line: Observation) -> bool:
         return line.kind is Kind.TOKEN_REVOKED and not line.subject and line.token in tokens

@@ -56,7 +56,8 @@ class Observation:
     `line` is the SHA-256 of the line's bytes; `at` is Vault's time, UTC; `closing` tells a response from
     a request; `error` is the HMAC of the error text where Vault only shows that. `token` is the HMAC of the
     token that the line names, where no accessor says whose it is. `alias` is the HMAC of a token that stands
-    for the task token from now on: its wrapping token, the token itself, or the wrapping of what it read.
+    for the task token from now on: its wrapping token, the token itself, or the wrapping of what it read. HashiCorp
+    Vault keeps a token in another form than it gives out: the request line of what a token did has that form.
     """
 
     line: str
@@ -80,3 +81,8 @@ class Observation:
     def stands_for(self) -> str:
         """The HMAC of the accessor of the task token that `alias` stands for."""
         return self.actor if self.kind in (Kind.USED, Kind.LEASE_ISSUED) else self.subject
+
+    @property
+    def wrapping(self) -> str:
+        """The HMAC of the wrapping token in which a token got what it read."""
+        return self.alias if self.kind is Kind.USED and self.closing else ""

@@ -27,7 +27,7 @@ class Credential:
     that found it alive, and `there` says that the newest of all look-ups is one; `listing_ops` are the listings of the
     task's prefixes that found nothing unaccounted for. `also` are the HMACs of the same accessor under other salts of
     the audit device. `lease_path` is the lease's id, or below what Vault keeps the token's own lease. `forced` says
-    that Vault was made to forget it.
+    that Vault was made to forget it. `last_end` is the latest end of a token that its role allows.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class Credential:
     listing_ops: frozenset[str] = frozenset()
     lease_path: str = ""
     forced: bool = False
+    last_end: datetime | None = None
 
 
 def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
@@ -217,9 +218,9 @@ def revival(credential: Credential, trail: Trail, *, after: Observation | None) 
 def expiry(credential: Credential, trail: Trail) -> Canary | None:
     """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it.
 
-    A renewal that was done, by whomever, says in its line how long it gave at most. Of a token that was renewed without
-    a number its time is not known any more. One whose answer is not there may still be under way: a look-up after it
-    has to say that the token is gone.
+    A renewal that was done, by whomever, says in its line how long it gave. One whose answer is not there may still be
+    under way: a look-up after it has to say that the token is gone. Where no line says how long it gave, it is taken to
+    be as long as the token's role lets a token live.
     """
     if credential.kind != "token" or credential.expires_at is None:
         return None
@@ -228,7 +229,7 @@ def expiry(credential: Credential, trail: Trail) -> Canary | None:
     renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owner(o, stands_for) in names]
     answered = {o.request_id for o in renewals if o.closing}
     open_ = [o for o in renewals if not o.closing and o.request_id not in answered]
-    ends = [renewed_until(o) for o in [*filter(done, renewals), *open_]]
+    ends = [renewed_until(o) or credential.last_end for o in [*filter(done, renewals), *open_]]
     if None in ends:
         return None
     over = max(filter(None, (credential.expires_at, *ends)))
@@ -242,9 +243,10 @@ def renewed_until(line: Observation) -> datetime | None:
     """The latest time, by Vault's clock, up to which a renewal can have let a credential live; None where that is not
     known, and for any other line.
 
-    An increment of nothing is the longest that Vault may give (docs/vault-facts.md, "Renewals").
+    An answer says how long that was. What was asked for is the most that it can have been, and stands in the line on
+    OpenBao alone; an increment of nothing is the longest that Vault may give (docs/vault-facts.md, "Renewals").
     """
-    seconds = line.detail.get("increment_s", 0)
+    seconds = line.detail.get("ttl_s") or line.detail.get("increment_s", 0)
     return line.at + timedelta(seconds=seconds) if line.kind is Kind.RENEWED and 0 < seconds <= _LONGEST_S else None
 
 

@@ -146,7 +146,7 @@ class _Case:
     def wrapped(self) -> list[Observation]:
         """The first line of each request by which a token of the task had a credential wrapped."""
         reads = [o for o in self.acts if o.kind is Kind.USED and o.path in self.bounds.paths]
-        return by_request(o for o in reads if "wrapped" in o.detail or o.alias)
+        return by_request(o for o in reads if "wrapped" in o.detail or o.wrapping)
 
     @cached_property
     def _request_lines(self) -> dict[str, datetime]:
@@ -276,7 +276,7 @@ def _over_budget(case: _Case) -> Iterator[Hit]:
 
     A read in a wrapping counts when it is asked for; the lease that shows when it is opened is not another one.
     """
-    wrappings = {o.alias for o in case.acts if o.kind is Kind.USED and o.alias and o.path in case.bounds.paths}
+    wrappings = {o.wrapping for o in case.acts if o.wrapping and o.path in case.bounds.paths}
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
     budget = max(case.bounds.lease_budget, 0)
     for token in sorted(case.bounds.tokens):

@@ -87,7 +87,7 @@ def unseen_reads(paths: Iterable[str], begun: datetime, ended: datetime) -> tupl
 
 def is_wrapped(lines: Iterable[Observation]) -> bool:
     """Return whether a request asked for its answer in a wrapping, or got it in one."""
-    return any("wrapped" in line.detail or line.alias for line in lines)
+    return any("wrapped" in line.detail or line.wrapping for line in lines)
 
 
 def _requests(tokens: frozenset[str], trail: Trail, leased: frozenset[str]) -> list[list[Observation]]:
@@ -113,7 +113,7 @@ class _Unwraps:
 
     def lease_of(self, lines: Iterable[Observation]) -> str:
         """The lease of the request with these lines; empty where none showed."""
-        waiting = [line.alias for line in lines if line.alias]
+        waiting = [line.wrapping for line in lines if line.wrapping]
         seen: set[str] = set()
         while waiting:
             wrapping = waiting.pop()

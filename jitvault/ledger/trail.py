@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, or_, select
 
+from jitvault.domain.access import last_end
 from jitvault.domain.evidence import Trail
 from jitvault.domain.linking import with_subjects
 from jitvault.domain.observation import Kind, Observation
@@ -88,8 +89,8 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     found.take(_HAZARDS.where(can_touch(sources)), since)
     found.take(_UNNAMED, since)
     lines = with_subjects(found.in_order())
-    canaries = around(connection, lines, [grant.expires_at for grant in file.grants])
-    return Trail(lines, canaries, _sessions(connection))
+    ends = [end for grant in file.grants for end in (grant.expires_at, last_end(grant.role, grant.issued_at))]
+    return Trail(lines, around(connection, lines, ends), _sessions(connection))
 
 
 def can_touch(paths: Iterable[str]) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
+from jitvault.domain.access import last_end
 from jitvault.domain.clocks import lasted
 from jitvault.domain.confirmation import TARGET_N, Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail, done
@@ -170,6 +171,7 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
             there=last_found(file.operations, named) == "live",
             listing_ops=good_listings(file),
             lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
+            last_end=last_end(grant.role, grant.issued_at),
             alias=grant.token_lease or "",
             alias_lookup=hashed(grant.token_lease) if grant.token_lease else "",
         ),

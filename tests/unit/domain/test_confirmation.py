@@ -561,6 +561,24 @@ def test_a_renewal_that_does_not_say_for_how_long_leaves_the_time_open(seconds: 
     ).verdict
 
 
+def test_a_renewal_lets_a_token_live_for_what_its_answer_says_whatever_was_asked_for() -> None:
+    expiring = token(expires_at=START, lookup_ops=frozenset(), claimed=Verdict.LIVE)
+    for asked in ({"increment_s": 3600}, {"increment_s": 0}, {}):
+        story = renewed(Story().canary().created(), detail={**asked, "ttl_s": 5}).wait(4).canary()
+        assert judge_token(story, expiring).verdict is Verdict.LIVE
+        assert judge_token(story.wait(2).canary(), expiring).verdict is Verdict.EXPIRED
+
+
+def test_a_token_lives_no_longer_than_its_role_lets_it_whatever_a_renewal_gave() -> None:
+    """Vault shows no increment in the line of a request, and the answer of this one is not there."""
+    expiring = token(expires_at=START, last_end=START + timedelta(seconds=20))
+    story = renewed(Story().canary().created(), detail={}, closing=False, request_id="r").wait(10)
+    story = story.token_looked_up().canary()
+    assert judge_token(story, expiring).verdict is not Verdict.EXPIRED
+    assert judge_token(story.wait(15).canary(), expiring).verdict is Verdict.EXPIRED
+    assert unproven(judge_token(story, replace(expiring, last_end=None)))
+
+
 def test_a_renewal_without_an_answer_may_still_be_under_way() -> None:
     expiring = token(expires_at=START + timedelta(seconds=5))
     story = renewed(Story().canary().created(), closing=False, request_id="r-lost").wait(60).canary()

@@ -321,6 +321,14 @@ def test_a_renewal_that_names_its_token_is_about_whose_token_it_is() -> None:
     assert kind_of(unknown) == (Kind.REFUSED, "")
 
 
+def test_the_answer_of_a_renewal_says_how_long_it_gave_and_its_request_does_not_on_vault() -> None:
+    data, given = {"accessor": AGENT, "increment": "hmac-sha256:f1"}, {**auth(AGENT, "default"), "token_ttl": 240}
+    answer = seen(entry("auth/token/renew-accessor", data=data, response={"auth": given}))
+    request = seen(entry("auth/token/renew-accessor", data=data, kind="request"))
+    assert answer is not None and answer.detail == {"ttl_s": 240}
+    assert request is not None and request.detail == {}
+
+
 @pytest.mark.parametrize(
     ("increment", "detail"),
     [(120, {"increment_s": 120}), (0, {"increment_s": 0}), ("hmac-sha256:f1", {}), (True, {}), (1.5, {}), (None, {})],
