@@ -42,6 +42,15 @@ class Scope:
             and (not self.template or _is_one_of(self.template, templates))
         )
 
+    @property
+    def name(self) -> str:
+        """The name of the agent or owner; empty where it is about neither."""
+        return self.agent or self.owner
+
+    def of(self, entity: str) -> Scope:
+        """The same scope, with the agent or owner by entity id in place of the name."""
+        return Scope(entity if self.agent else "", self.template, entity if self.owner else "")
+
     def is_same(self, other: Scope) -> bool:
         """Whether both name the same; Vault makes no difference between the cases of a name."""
         mine, theirs = (self.agent, self.template, self.owner), (other.agent, other.template, other.owner)
@@ -59,13 +68,27 @@ def _is_one_of(name: str, names: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What somebody signed last about a scope: freeze it, or lift that. `at` is Vault's time of it."""
+    """What somebody signed last about a scope: freeze it, or lift that. `at` is Vault's time of it.
+
+    `entity` is who had the name of the scope's agent or owner when a worker took the document in: an administrator can
+    rename an entity, and its tasks have the new name then.
+    """
 
     scope: Scope
     freezes: bool
     by: str
     reason: str
     at: datetime
+    entity: str = ""
+
+    def covers(self, content: Mapping[str, Any]) -> bool:
+        """Whether a task is in the scope, by the names in its revision or by the entity that was meant."""
+        return any(scope.covers(content) for scope in self.scopes)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scope as it was named, and by the entity that was meant."""
+        return (self.scope, self.scope.of(self.entity)) if self.entity else (self.scope,)
 
 
 def as_dated(word: Word, now: datetime) -> Word | None:

@@ -1,4 +1,4 @@
-"""Freeze everything where a line shows that the worker's identity is stolen."""
+"""Freeze everything where a line shows that the worker's identity is stolen, and tell of a Vault that was restored."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _TELLING = frozenset(
 # Addresses are given to others: where a worker acted from says nothing about it later. No wrapping lives for more than
 # 10 minutes, so that what a worker made is gone by then.
 _ADDRESS_LIFE = timedelta(minutes=15)
+
+_RESTORES = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"})
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -95,6 +97,17 @@ def raise_for(
         put_finding(connection, None, trip.rule, trip.message, at, line=trip.line, request_id=trip.request_id)
         values = {"reason": trip.message[:1000], "line": trip.line, "at": at}
         connection.execute(upsert(connection, schema.freezes).values(values).on_conflict_do_nothing())
+
+
+def tell_restores(connection: Connection, lines: Sequence[Observation], at: datetime) -> None:
+    """Enter a finding for each snapshot that was put back: nobody but a person knows what that took back as well."""
+    for o in lines:
+        if o.kind is Kind.HAZARD and o.path in _RESTORES and o.closing and not o.failed:
+            message = (
+                f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: whom somebody disabled "
+                "since it was made is enabled again, and approvals that were withdrawn since count again"
+            )
+            put_finding(connection, None, "vault_restored", message, at, line=o.line, request_id=o.request_id)
 
 
 def _is_since(connection: Connection, line: Observation) -> bool:

@@ -24,6 +24,8 @@ _UNREAD_OF_OPEN = (
     .where(schema.IS_OPEN, _UNREAD, _DOC.kind == bindparam("kind"))
     .order_by(_DOC.about, _DOC.author)
 )
+# a freeze that was in force is lifted, and not forgotten where its document is gone
+_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(Standing.COUNTS)
 _GAPS = select(func.count()).select_from(schema.audit_gaps)
 
 
@@ -90,7 +92,9 @@ class SqlDocuments:
         def unit(connection: Connection) -> None:
             for some in batches(gone):
                 # what a line has shown since is there
-                connection.execute(delete(schema.documents).where(*of_author, _DOC.about.in_(some), ~_UNREAD))
+                connection.execute(
+                    delete(schema.documents).where(*of_author, _DOC.about.in_(some), ~_UNREAD, _FORGOTTEN)
+                )
             _enter(connection, [(kind, author, name, 1) for name in (names if again else new)])
 
         if new or gone or (again and names):

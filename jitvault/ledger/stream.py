@@ -75,6 +75,7 @@ def enter(connection: Connection, seen: Sequence[Observation], at: datetime, sha
     # what others unwrap on the worker's host is theirs
     ours = [o for o in new if o.kind not in _ANYBODYS or o.token in stands_for]
     alarms.raise_for(connection, ours, sessions, at, shared)
+    alarms.tell_restores(connection, new, at)
     earlier = _waiting(connection, new)
     lines = [*new, *earlier]
     renewed = _renewed_leases(connection, (o for o in new if o.actor not in sessions))

@@ -88,7 +88,8 @@ class DocumentIndex(Protocol):
         ...
 
     def keep_listed(self, kind: Kept, author: str, names: Sequence[str], *, again: bool) -> list[str]:
-        """Enter all that lies there of an author, and forget what does not; gives what was not known before.
+        """Enter all that lies there of an author, and forget what does not, but for freezes that were in force; gives
+        what was not known before.
 
         `again`: those that are known may have been written again, and have to be read.
         """

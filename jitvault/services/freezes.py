@@ -3,6 +3,9 @@
 Vault lets only operators write there. A freeze holds whoever its author is by now, and also where its signature does
 not: what stops access must not end because somebody cannot be asked any more. A lift has to be signed by who may lift
 at the moment at which it is taken in; from then on it is done, whatever becomes of its author.
+
+Nothing else ends a freeze. Where its document is gone an administrator removed it, or Vault was restored from an older
+snapshot: it holds on, and is lifted as any other.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from jitvault.ports.documents import Indexed, Standing
 from jitvault.ports.vault import Entity, Signer, Stored
 from jitvault.services.context import Worker
 from jitvault.services.listing import see_that_it_is_told
+from jitvault.services.named import entity_named
 from jitvault.services.observe import observe
 from jitvault.services.papers import find_about_author, verified
 
@@ -52,11 +56,8 @@ def freezes(worker: Worker) -> list[Word]:
 
 
 def freeze_covering(worker: Worker, content: Mapping[str, Any]) -> Word | None:
-    """The oldest freeze that covers a task, by the content of its revision, and that still lies in Vault."""
-    for one in _in_force(worker):
-        if one.word.scope.covers(content) and _is_there(worker, one.document):
-            return one.word
-    return None
+    """The oldest freeze that covers a task, by the content of its revision."""
+    return next((one.word for one in _in_force(worker) if one.word.covers(content)), None)
 
 
 def _in_force(worker: Worker) -> list[_Freeze]:
@@ -131,9 +132,7 @@ def _judged(worker: Worker, lifters: _Lifters, one: Indexed) -> Indexed | None:
     path = path_of(Kept.FREEZE, one.author, one.about)
     stored = worker.documents.read(path)
     if stored is None:
-        with suppress(LedgerUnavailable):
-            worker.ledger.forget(one)
-        return None
+        return _without_document(worker, one)
     found = verified(worker, stored, FreezePaper, path, one.author, one.about)
     paper = found.paper if found else _unsigned(stored, one)
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
@@ -143,10 +142,21 @@ def _judged(worker: Worker, lifters: _Lifters, one: Indexed) -> Indexed | None:
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
         **{"reason": paper.reason, "at": stored.written_at.isoformat(), "by": lifters.name(one.author)},
     }
+    known = str(one.body.get("entity") or "")
+    body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
     standing = Standing.COUNTS
     if not paper.freezes:
         standing = Standing.LIFTS if lifters.may(one.author) else Standing.WAITS
     return replace(one, read=one.news, standing=standing, body=body)
+
+
+def _without_document(worker: Worker, one: Indexed) -> Indexed | None:
+    """What stays of a document that is not in Vault any more: a freeze that was in force, and nothing else."""
+    if one.standing is Standing.COUNTS:
+        return replace(one, read=one.news)
+    with suppress(LedgerUnavailable):
+        worker.ledger.forget(one)
+    return None
 
 
 def _unsigned(stored: Stored, one: Indexed) -> FreezePaper | None:
@@ -162,16 +172,7 @@ def _word(document: Indexed) -> Word:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])
     at = datetime.fromisoformat(body["at"])
-    return Word(scope, document.standing is Standing.COUNTS, body["by"], body["reason"], at)
-
-
-def _is_there(worker: Worker, document: Indexed) -> bool:
-    """Whether a freeze still lies in Vault: no line tells that an administrator removed it."""
-    if worker.documents.read(path_of(Kept.FREEZE, document.author, document.about)) is not None:
-        return True
-    with suppress(LedgerUnavailable):
-        worker.ledger.forget(document)
-    return False
+    return Word(scope, document.standing is Standing.COUNTS, body["by"], body["reason"], at, body.get("entity") or "")
 
 
 class _Lifters:

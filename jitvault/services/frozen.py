@@ -21,16 +21,20 @@ from jitvault.services.watch import being_rebuilt
 
 def frozen_by_all(worker: Worker) -> list[dict[str, Any]]:
     """Every freeze as the worker goes by it, verified, the oldest first: `{kind, scope, by, at, reason, line}`."""
-    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
-    first = [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
-    return [*first, *map(_signed, freezes(worker))]
+    return [*_of_everything(worker), *map(_signed, freezes(worker))]
 
 
 def frozen_over(worker: Worker, asked: Asked) -> list[dict[str, Any]]:
     """Those of them that cover what is asked about."""
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
-    return [one for one in frozen_by_all(worker) if Scope(**one["scope"]).covers(content)]
+    return [*_of_everything(worker), *(_signed(word) for word in freezes(worker) if word.covers(content))]
+
+
+def _of_everything(worker: Worker) -> list[dict[str, Any]]:
+    """What holds everything and no operator signed: a ledger that is being rebuilt, a tripwire."""
+    since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
+    return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
 
 
 def frozen_by_operators(person: Person, *, tripped: Freeze | None) -> list[dict[str, Any]]:

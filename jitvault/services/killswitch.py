@@ -35,6 +35,7 @@ from jitvault.services.crew import Crew, Hand, Tell
 from jitvault.services.earlier import shows_no_access
 from jitvault.services.emergency import take_back
 from jitvault.services.family import alive, on_its_claim
+from jitvault.services.named import covers_any, scopes_of
 from jitvault.services.proof import proof_of, rung_of, unproven_because
 from jitvault.services.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended
 from jitvault.services.sign import sign_end
@@ -82,17 +83,17 @@ class _Hanging:
 
 def in_scope(worker: Worker, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet."""
-    held = worker.ledger.tasks(_STILL_THERE)
-    tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scope, task))
+    held, scopes = worker.ledger.tasks(_STILL_THERE), scopes_of(worker, scope)
+    tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
     # what was handed on ends as well: its doors are closed with the others
     return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
 
 
-def _is_covered(worker: Worker, scope: Scope, task: TaskRow) -> bool:
-    """Whether a task is in the scope; one whose row cannot be read is not left out because of that."""
+def _is_covered(worker: Worker, scopes: Sequence[Scope], task: TaskRow) -> bool:
+    """Whether a task is in one of the scopes; one whose row cannot be read is not left out because of that."""
     try:
         file = worker.ledger.file(task.task_id)
-        return file is not None and scope.covers(Revision.of(file.revision.body).content)
+        return file is not None and covers_any(scopes, file.revision.body)
     except (JitvaultError, *UNREADABLE):
         return True
 
@@ -102,9 +103,10 @@ def was_known(worker: Worker, scope: Scope) -> bool:
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
     if any(one.state for one in unheard_of(worker, scope, ())):
         return True
+    scopes = scopes_of(worker, scope)
     for body in worker.ledger.bodies():
         with suppress(JitvaultError, *UNREADABLE):
-            if scope.covers(Revision.of(body).content):
+            if covers_any(scopes, body):
                 return True
     return False
 
@@ -114,14 +116,14 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
     ledger that was restored or edited does not know them or says that they are over. What cannot be read may be one of
     them, and has no state.
     """
-    known = {result.task_id for result in results}
+    known, scopes = {result.task_id for result in results}, scopes_of(worker, scope)
     found = []
     for task_id in worker.documents.names("tasks/"):
         said = worker.documents.get(f"tasks/{task_id}") or {}
         try:
             if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
                 continue
-            covered = scope.covers(Revision.of(base64.b64decode(said["body"])).content)
+            covered = covers_any(scopes, base64.b64decode(said["body"]))
         except UNREADABLE:
             found.append(unreadable(task_id))
             continue

@@ -64,7 +64,7 @@ def _covers(worker: Worker, word: Word, task_id: str) -> bool:
     """Whether a freeze covers a task; one that nobody can read is by any."""
     try:
         file = worker.ledger.file(task_id)
-        return file is not None and word.scope.covers(Revision.of(file.revision.body).content)
+        return file is not None and word.covers(Revision.of(file.revision.body).content)
     except UNREADABLE:
         return True
 

@@ -80,6 +80,24 @@ def test_what_was_confirmed_is_looked_up_before_the_seal_and_ended_anew(stage: S
     check_over(rig, file.stem)
 
 
+def test_what_somebody_froze_since_the_snapshot_stays_frozen_and_the_restore_is_told(
+    stage: Stage, rig: Rig, spec: Spec
+) -> None:
+    rig("operator", "grant", first := spec())
+    rig("operator", "complete", first.stem)
+    snapshot = stage.snapshot()
+    rig("operator", "freeze", "--agent", "research-agent", "--reason", "it reads what it should not")
+    stage.restore(snapshot)
+    rig("operator", "grant", file := spec(), code=3)
+    told = "SELECT message FROM findings WHERE rule = 'vault_restored'"
+    ((message,),) = rig.rows(told)
+    assert "whom somebody disabled since it was made is enabled again" in message
+    rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "it was right")
+    rig("operator", "grant", file)
+    rig("operator", "complete", file.stem)
+    assert len(rig.rows(told)) == 1
+
+
 def test_what_was_seen_before_a_restore_that_no_line_tells_of_proves_nothing(
     stage: Stage, rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:

@@ -42,6 +42,21 @@ def test_what_a_scope_covers(scope: Scope, covers: bool) -> None:
     assert scope.covers(CONTENT) is covers
 
 
+@pytest.mark.parametrize(
+    ("scope", "entity", "covers"),
+    [
+        (Scope(agent="old-name"), "e-agent", True),
+        (Scope(agent="old-name"), "e-owner", False),
+        (Scope(owner="old-name"), "e-owner", True),
+        (Scope(owner="old-name"), "e-agent", False),
+        (Scope(agent="old-name"), "", False),
+        (Scope(template="old-name"), "e-agent", False),
+    ],
+)
+def test_a_freeze_is_about_an_entity_whatever_it_is_called_by_now(scope: Scope, entity: str, covers: bool) -> None:
+    assert Word(scope, True, "olga", "why", NOW, entity).covers(CONTENT) is covers
+
+
 def test_a_scope_has_a_name_and_a_key_of_its_own() -> None:
     assert [str(Scope()), str(AGENT)] == ["everything", "agent research-agent"]
     assert (Scope().key, Scope().as_json(), AGENT.as_json()) == ("all", {}, {"agent": "research-agent"})

@@ -70,6 +70,15 @@ def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: SqlLedger, *
     assert ledger.indexed_authors(Kept.END) == []
 
 
+def test_a_list_forgets_no_freeze_that_is_in_force(ledger: SqlLedger) -> None:
+    for about, standing in (("held", Standing.COUNTS), ("lifted", Standing.LIFTED)):
+        ledger.note_written(Kept.FREEZE, "e-1", about)
+        (one,) = ledger.indexed(Kept.FREEZE, None, [])
+        ledger.keep_read([replace(one, read=one.news, standing=standing)])
+    ledger.keep_listed(Kept.FREEZE, "e-1", [], again=True)
+    assert [one.about for one in ledger.indexed(Kept.FREEZE, None, list(Standing))] == ["held"]
+
+
 def test_a_list_is_whole_until_there_is_a_gap(ledger: SqlLedger) -> None:
     assert not ledger.listing(Kept.END).is_whole
     ledger.keep_listing(Kept.END, 0, NOW)
