@@ -16,6 +16,7 @@ SAFE_PATH = ("pg_catalog", "pg_temp")
 LONGEST_LOCK_MS, LONGEST_STATEMENT_MS = 5_000, 30_000
 VAULT_DEFAULT_OPEN = 4
 LONGEST_LOGIN_MS = 20_000
+LARGEST_SKEW_S = 30
 OLDEST = 15
 """The oldest PostgreSQL on which the statements and the probe were tried."""
 _NEW_CONNECTIONS = "What is set for a role holds for its new connections: then `vault write -f MOUNT/reset/CONNECTION`."
@@ -178,6 +179,15 @@ def _holder(facts: Facts) -> Iterator[TargetFinding]:
 
 def _server(facts: Facts) -> Iterator[TargetFinding]:
     """What is no defect of the template, and helps whoever wants a revocation to take long."""
+    if abs(facts.ahead_s) > LARGEST_SKEW_S:
+        yield TargetFinding(
+            BOUNDS,
+            "clock",
+            f"the target's clock is {abs(facts.ahead_s)} s {'ahead of' if facts.ahead_s > 0 else 'behind'} this "
+            "host's: by it a login that nobody revokes can log in for longer, or a new one not at all",
+            "Set both by NTP.",
+            certain=False,
+        )
     let_in = sorted({database for database, _ in facts.let_in})
     if let_in:
         who = _who((name for _, name in facts.let_in), facts.holder)

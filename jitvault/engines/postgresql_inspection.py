@@ -8,6 +8,7 @@ that others may write to.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ _SERVER = """
         pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4,
         pg_catalog.current_setting('max_connections')::pg_catalog.int4,
         coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::pg_catalog.int4,
-        pg_catalog.current_setting('authentication_timeout'), CURRENT_USER::pg_catalog.text
+        pg_catalog.current_setting('authentication_timeout'), CURRENT_USER::pg_catalog.text,
+        pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp())
 """
 _LOCKERS = f"""{_HOLDERS}
     SELECT DISTINCT h.name FROM holders AS h CROSS JOIN pg_catalog.pg_proc AS p
@@ -138,6 +140,8 @@ class Facts:
     authentication_timeout: str = "10s"
     lockers: Sequence[str] = ()
     """Who may take advisory locks."""
+    ahead_s: int = 0
+    """By how much the target's clock is ahead of this host's."""
 
 
 def connection_of(configuration: Mapping[str, Any]) -> VaultConnection:
@@ -183,7 +187,8 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
         row = target.execute(_SERVER).fetchone()
         if row is None:
             raise NotConfirmed("the target says nothing of itself")
-        version, prepared, _, reserved, patience, probe = row
+        version, prepared, _, reserved, patience, probe, clock = row
+        ahead_s = round(clock - time.time())
         vault = _role(target, connection.username, connection.parameters)
         holder = _role(target, name, {}, version=version) if name else None
         if name and holder is None:
@@ -207,6 +212,7 @@ def read_facts(dsn: str, configuration: Mapping[str, Any], name: str | None) -> 
             reserved_connections=reserved,
             authentication_timeout=patience,
             lockers=[row[0] for row in target.execute(_LOCKERS, (holders,)).fetchall()],
+            ahead_s=ahead_s,
         )
 
 
