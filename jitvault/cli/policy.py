@@ -22,7 +22,7 @@ policy_app = typer.Typer(help="The policies by which access is granted.", no_arg
 
 # what only the worker knows
 _UNKNOWN = (
-    "agent and owner are in no group",
+    "the agent is in jitvault-agents and in no other group, the owner in none",
     "no other task holds a lease",
     "the agent has no open finding",
     "nothing is frozen",
@@ -169,7 +169,7 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
     """What policy is asked about a spec that nobody has submitted, and what of it is assumed."""
-    from jitvault.domain.policy import OPERATORS
+    from jitvault.domain.policy import AGENTS, OPERATORS
     from jitvault.domain.question import Principal
     from jitvault.services.ask import Asked, asked_about, principal_of
     from jitvault.services.decide import enabled
@@ -180,7 +180,7 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
     depth = 1 if spec.spec.parent else 0
     about_parent = [_ABOUT_PARENT] if depth else []
     if not wiring.has_worker:
-        agent = Principal("Agent", spec.spec.agent, spec.spec.agent)
+        agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
         at, delegator = wiring.clock.agreed(), you if depth else None
         found = Asked(spec, access, you, agent, owner, {}, depth, at, delegator)

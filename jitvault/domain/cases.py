@@ -10,7 +10,7 @@ from pydantic import Field
 
 from jitvault.domain.document import read_document
 from jitvault.domain.fields import Duration, EntityName, Level, Strict, TemplateName, validated
-from jitvault.domain.policy import OPERATORS, Decision, Requirement, highest
+from jitvault.domain.policy import AGENTS, OPERATORS, Decision, Requirement, highest
 from jitvault.domain.question import Action, Kind, Load, Moment, Principal, Question
 from jitvault.domain.windows import format_duration
 from jitvault.errors import InvalidInput
@@ -49,7 +49,7 @@ class Request(Strict):
         default=Who(name="operator", groups=(OPERATORS,)), description="Who wants it: the requester or the approver."
     )
     principal_kind: Kind = Field(default="Operator", description="What the principal is.")
-    agent: Who = Field(default=Who(name="agent"), description="Who uses the access.")
+    agent: Who = Field(default=Who(name="agent", groups=(AGENTS,)), description="Who uses the access.")
     owner: Who = Field(default=Who(name="data-owner"), description="Who answers for the data.")
     template: CaseTemplate = Field(default=CaseTemplate(), description="What is asked for.")
     criticality: Level = Field(default="low", description="How much harm the task could do.")

@@ -43,7 +43,7 @@ def asked(
         "spec": parse_spec(json.dumps(spec).encode()),
         "access": [entry],
         "requester": OPERATOR,
-        "agent": Principal("Agent", "a", "research-agent"),
+        "agent": Principal("Agent", "a", "research-agent", ("jitvault-agents",)),
         "owner": Principal("Operator", "d", "data-owner"),
         "loads": {"pg": Load()},
         "depth": 0,
