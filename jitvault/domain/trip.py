@@ -11,7 +11,7 @@ from enum import StrEnum
 from jitvault.domain.address import addresses_in
 from jitvault.domain.document import shown
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.observation import Observation
+from jitvault.domain.observation import Observation, Place
 
 # old ways of naming a token in the path show it in plain
 _A_TOKEN = re.compile(r"(hv[sbr]|\b[sbr])\.[\w.-]{16,}")
@@ -75,8 +75,8 @@ class Bounds:
     `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it works
     from (none: any), `paths` the Vault paths that its templates have, each of which gives leases, `workers` the
     accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while it
-    lives; `told` says that whoever uses the token knew of the end, which was completion; without it, use goes
-    unremarked for `grace`.
+    lives, and `ended_in` where that line stands; `told` says that whoever uses the token knew of the end, which was
+    completion; without it, use goes unremarked for `grace`.
     """
 
     tokens: frozenset[str]
@@ -85,6 +85,7 @@ class Bounds:
     paths: frozenset[str]
     opens_at: datetime | None
     ended_at: datetime | None
+    ended_in: Place | None
     told: bool
     grace: timedelta
     lease_budget: int

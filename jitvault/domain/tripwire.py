@@ -34,6 +34,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from jitvault.domain.address import is_one_of, is_within
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.intent import Intent, mismatch
 from jitvault.domain.linking import owner
 from jitvault.domain.observation import Kind, Observation
@@ -149,12 +150,24 @@ class _Case:
         return by_request(o for o in reads if "wrapped" in o.detail or o.wrapping)
 
     @cached_property
-    def _request_lines(self) -> dict[str, datetime]:
-        return {o.request_id: o.at for o in reversed(self.lines) if not o.closing and o.request_id}
+    def _request_lines(self) -> dict[str, Observation]:
+        return {o.request_id: o for o in reversed(self.lines) if not o.closing and o.request_id}
 
     def begun(self, o: Observation) -> datetime:
         """When the request of a line began: by its request line, else by the line itself."""
-        return self._request_lines.get(o.request_id, o.at)
+        return self._request_lines.get(o.request_id, o).at
+
+    def late(self, o: Observation) -> timedelta:
+        """By how much the request of a line began after the end of the token, for sure.
+
+        Vault's clock may have been set in between, and another node has another one. In one stretch the place says what
+        came first, and across two no more than the clocks may differ.
+        """
+        begun, ended = self._request_lines.get(o.request_id, o).place, self.bounds.ended_in
+        late = self.begun(o) - (self.bounds.ended_at or self.begun(o))
+        if ended is None or (begun.source, begun.epoch) != (ended.source, ended.epoch):
+            return late if late > MAX_SKEW else timedelta(0)
+        return late if begun.offset > ended.offset else timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +271,9 @@ def _before_window(case: _Case) -> Iterator[Hit]:
 def _after_end(case: _Case) -> Iterator[Hit]:
     """What began before the end was in flight and is no trip; nor is giving back a token that is gone."""
     bounds = case.bounds
-    if bounds.ended_at is None:
-        return
     for o in case.lines:
         used = o.actor in bounds.tokens or (o.kind is Kind.REFUSED and case.stands_for_ours(o))
-        late = case.begun(o) - bounds.ended_at
+        late = case.late(o)
         if used and o.path != _GIVING_BACK and late > (timedelta(0) if bounds.told else bounds.grace):
             yield (
                 o,

@@ -90,7 +90,8 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
     # of several attempts only the last one was ever delivered
     last = file.grants[-1].accessor_hmac
     created = [o.at for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject == last and done(o)]
-    ends = [o.at for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
+    ends = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
+    end = min(ends, key=attrgetter("at"), default=None)
     return Bounds(
         tokens=tokens,
         leases=frozenset(lease.lease_id for lease in file.leases),
@@ -98,7 +99,8 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
         paths=frozenset(entry["path"] for entry in revision.access),
         # by Vault's clock: the token is not made before the window opens, whatever the clocks' difference
         opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
-        ended_at=min(ends, default=None),
+        ended_at=end.at if end else None,
+        ended_in=end.place if end else None,
         told=file.task.end_reason is EndReason.COMPLETED,
         grace=worker.settle_window,
         lease_budget=sum(entry["lease_budget"] for entry in revision.access),

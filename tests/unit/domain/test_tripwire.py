@@ -28,6 +28,7 @@ BOUNDS = Bounds(
     paths=frozenset({PATH}),
     opens_at=None,
     ended_at=None,
+    ended_in=None,
     told=False,
     grace=timedelta(seconds=90),
     lease_budget=2,
@@ -105,6 +106,9 @@ def both(closing: Observation, begun: float) -> list[Observation]:
 
 
 def trips(*lines: Observation, **bounds: Any) -> list[Trip]:
+    """The trips of `lines`; where the token ended, its revocation stands at its time among them."""
+    if (ended_at := bounds.get("ended_at")) is not None:
+        bounds = {"ended_in": Place("audit", 1, int(1000 * (ended_at - START).total_seconds())), **bounds}
     return of_task(replace(BOUNDS, **bounds), lines, ALIASES)
 
 
@@ -518,6 +522,16 @@ def test_an_agent_that_was_not_told_may_try_for_the_grace(make: Any) -> None:
     (trip,) = trips(make(100.001), ended_at=at(10))
     assert trip.rule is Rule.AFTER_END
     assert trip.message.endswith("90.0 s after it was revoked, and the agent had the time to learn of that.")
+
+
+@pytest.mark.parametrize("make", [used, lease, denied, refused])
+def test_what_was_used_before_the_end_is_no_trip_whatever_vaults_clock_said(make: Any) -> None:
+    """The clock was set back in between, or another node's was behind: the end has an earlier time than the use."""
+    earlier, elsewhere = Place("audit", 1, 5), Place("node-2", 1, 1)
+    assert rules(make(3600), ended_at=at(10), ended_in=Place("audit", 1, 4_000_000), told=True) == []
+    assert rules(make(3600, place=earlier), ended_at=at(10), ended_in=Place("audit", 1, 6), told=True) == []
+    assert rules(make(40), ended_at=at(10), ended_in=elsewhere, told=True) == []
+    assert rules(make(41), ended_at=at(10), ended_in=elsewhere, told=True) == [Rule.AFTER_END]
 
 
 @pytest.mark.parametrize("told", [True, False])
