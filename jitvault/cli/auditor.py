@@ -32,6 +32,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         JitvaultError,
         NotConfirmed,
         NotFound,
+        SecurityFinding,
         VaultRefused,
         VaultUnavailable,
         WaitTimedOut,
@@ -54,15 +55,19 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
             file, failure = known, error
     elif fallback.has_ledger(wiring):
         with readable(task):
-            found = wiring.ledger.file(task)
-        if found is None:
+            known_file = wiring.ledger.file(task)
+        if known_file is None:
             raise NotFound(f"there is no task {task}")
-        file = found
+        file = known_file
     else:
-        document = session.known(wiring, task)
-        shown = fallback.told(wiring, session.with_ends_asked_for(wiring, document))
+        session.known(wiring, task)
+        found = fallback.vouched(wiring, task)
+        shown = fallback.told(wiring, session.with_ends_asked_for(wiring, found.document), found)
         overview.published(shown, wiring.clock.agreed(), as_json=json_)
-        session.check_findings(document)
+        if found.problem:
+            hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
+            raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
+        session.check_findings(found.document)
         return
     freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
     held_up = freeze or rebuilding(wiring.ledger)

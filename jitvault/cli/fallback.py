@@ -14,6 +14,7 @@ import typer
 from jitvault.errors import JitvaultError, LedgerAway, NotFound
 
 if TYPE_CHECKING:
+    from jitvault.services.vouched import Vouched
     from jitvault.wiring import Wiring
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
@@ -43,10 +44,29 @@ def has_ledger(wiring: Wiring) -> bool:
     return True
 
 
-def told(wiring: Wiring, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A published document with `published`: `{at, age_s, unknown}`, `age_s` by this machine's clock."""
+def vouched(wiring: Wiring, task_id: str) -> Vouched:
+    """What is published of a task, and who vouches for it. Raises NotFound."""
+    from jitvault.services import vouched
+
+    newest = wiring.person.documents.read(f"tasks/{task_id}")
+    if newest is None:
+        raise unknown_task(wiring, task_id, None)
+    return vouched.vouched(wiring.person.documents, wiring.person.signer, task_id, newest)
+
+
+def told(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
+    """A published document with `published`: `{at, age_s, vouched_by, vouched, problem, unknown}`, `age_s` by this
+    machine's clock.
+    """
     at = document["published_at"]
-    about = {"at": at.isoformat(), "age_s": _age_s(wiring, at), "unknown": list(UNKNOWN)}
+    about = {
+        "at": at.isoformat(),
+        "age_s": _age_s(wiring, at),
+        "vouched_by": found.by,
+        "vouched": found.why,
+        "problem": found.problem or None,
+        "unknown": list(UNKNOWN),
+    }
     return {**{k: v for k, v in document.items() if k != "published_at"}, "published": about}
 
 
@@ -62,6 +82,7 @@ def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
     return {
         **found,
         "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
+        "vouched for": f"by {'nobody: ' if published['vouched_by'] == 'nobody' else ''}{published['vouched']}",
         "unknown": "what its tokens did, its timeline, what it handed on, whether a tripwire froze everything since: "
         "the ledger has it",
     }

@@ -15,7 +15,7 @@ from msgspec import structs
 from jitvault.domain.access import ACCESS_POLICY, WORKER_POLICY
 from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
 from jitvault.domain.intent import asked
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.observation import PLAIN, Kind, Observation, Place
 from jitvault.domain.shorten import shorten
 
 READING = frozenset({"read", "list", "help"})
@@ -26,6 +26,7 @@ _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
 _PUBLISHED = "jitvault/data/tasks/"
+_SIGNED = "jitvault-transit/sign/jitvault-receipts"
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
 _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)
@@ -144,8 +145,8 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return Kind.HAZARD, ""
     if path.startswith(_PAPERS) and request.operation in ("create", "update") and entry.type == "response":
         return (Kind.WRITTEN, path.partition("/data/")[2]) if not _failed(entry) else (None, "")
-    if path.startswith(_PUBLISHED) and entry.type == "response" and request.operation not in READING:
-        return Kind.OWN, path.partition("/data/")[2]
+    if entry.type == "response" and (act := _workers_act(entry)):
+        return act
     if _is_task_token(entry.auth):
         return _task_act(entry)
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
@@ -303,7 +304,22 @@ _WRITTEN_PATHS = (
     "auth/token/tidy",
     *_PAPERS,
     _PUBLISHED,
+    _SIGNED,
 )
+
+
+def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
+    """What only the worker does: publish, and sign with its own key."""
+    path = entry.request.path
+    if path.startswith(_PUBLISHED) and entry.request.operation not in READING:
+        return Kind.OWN, path.partition("/data/")[2]
+    if _is_signature(entry.request) and not _is_task_token(entry.auth):
+        return Kind.OWN, ""
+    return None
+
+
+def _is_signature(request: Request) -> bool:
+    return request.path.startswith(_SIGNED) and request.operation not in READING
 
 
 def _is_hazard(request: Request) -> bool:
@@ -376,6 +392,11 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
+    if kind is Kind.OWN and entry.type == "response" and _is_signature(entry.request):
+        signed = _text((entry.request.data or {}).get("input"))
+        # plain where the mount was tuned so, and then there is nothing to hold against an HMAC
+        detail["signed"] = signed[:96] if signed.startswith("hmac-") else PLAIN if signed else ""
+        detail |= _for_recovery(entry)
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         detail |= _for_recovery(entry)
     if kind is Kind.TOKEN_CREATED:

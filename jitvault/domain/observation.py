@@ -18,6 +18,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+PLAIN = "plain"
+"""Of a value that is not shown as an HMAC, in a line's detail."""
+
 
 class Kind(StrEnum):
     CANARY = "canary"

@@ -28,6 +28,15 @@ def signer_key(entity_id: str) -> str:
     return f"jitvault-signer-{entity_id}"
 
 
+def to_sign(payload: Mapping[str, Any], payload_type: str) -> str:
+    """What Transit is sent to sign, as it is sent."""
+    return input_of(unsigned(payload, payload_type))
+
+
+def input_of(envelope: Envelope) -> str:
+    return base64.b64encode(envelope.pae()).decode()
+
+
 def unsigned(payload: Mapping[str, Any], payload_type: str) -> Envelope:
     """An envelope around the canonical bytes of `payload`, without a signature yet."""
     return Envelope(canonical_bytes(payload), payload_type, {})

@@ -21,6 +21,7 @@ class Rule(StrEnum):
     UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - not a password
     UNKNOWN_RENEWAL = "unknown_renewal"
     UNKNOWN_PUBLICATION = "unknown_publication"
+    UNKNOWN_SIGNATURE = "unknown_signature"
     UNWRAP_BY_WORKER = "unwrap_by_worker"
     UNWRAP_OUTSIDE_NETWORK = "unwrap_outside_network"
     UNWRAP_REFUSED = "unwrap_refused"
@@ -35,7 +36,15 @@ class Rule(StrEnum):
     RENEWED_BY_OTHERS = "renewed_by_others"
 
 
-FREEZING = frozenset({Rule.UNKNOWN_TOKEN, Rule.UNKNOWN_RENEWAL, Rule.UNKNOWN_PUBLICATION, Rule.UNWRAP_BY_WORKER})
+FREEZING = frozenset(
+    {
+        Rule.UNKNOWN_TOKEN,
+        Rule.UNKNOWN_RENEWAL,
+        Rule.UNKNOWN_PUBLICATION,
+        Rule.UNKNOWN_SIGNATURE,
+        Rule.UNWRAP_BY_WORKER,
+    }
+)
 INTERCEPTIONS = frozenset(
     {
         Rule.UNWRAP_BY_WORKER,

@@ -21,6 +21,8 @@ On all lines (`of_fleet`), and each of them freezes everything, since the worker
   our worker;
 - `unknown_renewal`: the worker's token renewed something without an intent of ours;
 - `unknown_publication`: the worker's token wrote what is published of a task without an intent of ours;
+- `unknown_signature`: the worker's token signed with the key of receipts without an intent of ours, or something else
+  than that says;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
 
 What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
@@ -37,7 +39,7 @@ from jitvault.domain.address import is_one_of, is_within
 from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.intent import Intent, mismatch
 from jitvault.domain.linking import owner
-from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.observation import PLAIN, Kind, Observation
 from jitvault.domain.trip import (
     Bounds,
     Hit,
@@ -94,6 +96,7 @@ def of_fleet(
     intents: Mapping[str, Intent],
     renewals: frozenset[str],
     publications: frozenset[str],
+    signatures: Mapping[str, str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
     shared: Sequence[str],
@@ -101,10 +104,11 @@ def of_fleet(
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `renewals` and `publications` the ids of those that it meant to do, `used_again` those of more than one act,
-    `shared` the CIDRs that the worker's hosts share with agents.
+    `renewals` and `publications` the ids of those that it meant to do, `signatures` the HMAC of what it meant to sign
+    by operation id, `used_again` the ids of more than one act, `shared` the CIDRs that the worker's hosts share with
+    agents.
     """
-    meant = (intents, renewals, publications, used_again)
+    meant = (intents, renewals, publications, signatures, used_again)
     fleet = _Fleet(in_order(lines), sessions, *meant, worker_addresses, tuple(shared))
     return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
 
@@ -177,6 +181,7 @@ class _Fleet:
     intents: Mapping[str, Intent]
     renewals: frozenset[str]
     publications: frozenset[str]
+    signatures: Mapping[str, str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
     shared: tuple[str, ...]
@@ -384,6 +389,24 @@ def is_publication(o: Observation) -> bool:
     return o.kind is Kind.OWN and o.subject.startswith("tasks/")
 
 
+def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
+    """The same thing signed twice under one intent is the same receipt: an Ed25519 signature has nothing random."""
+    for o in fleet.lines:
+        by_worker = o.actor in fleet.sessions or "worker" in o.detail
+        if not is_signature(o) or not done(o) or not by_worker:
+            continue
+        meant = fleet.signatures.get(o.op)
+        if meant is None:
+            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
+        elif o.detail["signed"] not in (PLAIN, meant):
+            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} what its intent does not say."
+
+
+def is_signature(o: Observation) -> bool:
+    """Whether a line is about a signature with the worker's own key."""
+    return o.kind is Kind.OWN and "signed" in o.detail
+
+
 _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
 
@@ -400,5 +423,6 @@ FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (
     (Rule.UNKNOWN_TOKEN, _unknown_token),
     (Rule.UNKNOWN_RENEWAL, _unknown_renewal),
     (Rule.UNKNOWN_PUBLICATION, _unknown_publication),
+    (Rule.UNKNOWN_SIGNATURE, _unknown_signature),
     (Rule.UNWRAP_BY_WORKER, _unwrap_by_worker),
 )

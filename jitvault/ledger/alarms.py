@@ -10,13 +10,13 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func,
 
 from jitvault.domain.intent import Intent, words_of
 from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.tripwire import is_publication, of_fleet
+from jitvault.domain.tripwire import is_publication, is_signature, of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, RENEW_LEASE, RENEW_TOKEN, OpState
+from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, RENEW_LEASE, RENEW_TOKEN, SIGN, OpState
 
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset(
@@ -48,8 +48,8 @@ _LATELY = select(schema.worker_sessions.c.remote).where(
 )
 _SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
 _ASKED = select(_GRANT.create_op, _GRANT.asked).where(_GRANT.create_op.in_(_OPS))
-_MEANT = select(_OPERATION.op_id, _OPERATION.kind).where(
-    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH))
+_MEANT = select(_OPERATION.op_id, _OPERATION.kind, _OPERATION.subject).where(
+    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN))
 )
 _FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == PUBLISH)
 _IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
@@ -72,23 +72,23 @@ def raise_for(
     `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that the worker has in common
     with agents.
     """
-    lines = [o for o in lines if o.kind in _TELLING or is_publication(o)]
+    lines = [o for o in lines if o.kind in _TELLING or is_publication(o) or is_signature(o)]
     if lines and (recovered := newest(connection)) is not None:
         # a ledger that was lost has none of the intents of before
         lines = [o for o in lines if o.at >= recovered]
     if not lines:
         return
     named = {"ops": [o.op for o in lines if o.op]}
-    meant = {row.op_id: row.kind for row in connection.execute(_MEANT, named)}
-    publications = frozenset(op for op, kind in meant.items() if kind == PUBLISH)
-    lines = [o for o in lines if not is_publication(o) or o.op in publications or _is_since(connection, o)]
+    meant = {row.op_id: row for row in connection.execute(_MEANT, named)}
+    lines = [o for o in lines if o.kind in _TELLING or o.op in meant or _is_since(connection, o)]
     after = min(o.at for o in lines) - _ADDRESS_LIFE if lines else at
     trips = of_fleet(
         lines,
         sessions=sessions,
         intents=_intents(connection, named["ops"]),
-        renewals=frozenset(meant) - publications,
-        publications=publications,
+        renewals=frozenset(op for op, row in meant.items() if row.kind in (RENEW_TOKEN, RENEW_LEASE)),
+        publications=frozenset(op for op, row in meant.items() if row.kind == PUBLISH),
+        signatures={op: row.subject for op, row in meant.items() if row.kind == SIGN},
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_LATELY, {"after": after}).scalars()),
         shared=shared,
@@ -111,7 +111,10 @@ def tell_restores(connection: Connection, lines: Sequence[Observation], at: date
 
 
 def _is_since(connection: Connection, line: Observation) -> bool:
-    """Whether a line is from when publications had operation ids: those of an older version had none."""
+    """Whether a line is from when publications and signatures had operation ids: those of an older version had none.
+
+    A worker publishes a task before it signs anything about it.
+    """
     try:
         first = connection.execute(_FIRST_PUBLICATION).scalar()
     except ValueError:

@@ -49,6 +49,7 @@ from jitvault.ports.ledger import (
     PUBLISH,
     RENEW_LEASE,
     RENEW_TOKEN,
+    SIGN,
     Change,
     CheckRow,
     DecisionRow,
@@ -93,12 +94,13 @@ _EVENTS = (
     .order_by(schema.events.c.seq)
 )
 _OP = schema.operations.c
-# but for what was published, and renewals that are over
+# but for what was published or signed, and renewals that are over
 _OPERATIONS = (
     select(schema.operations)
     .where(
         _OP.task_id == bindparam("task_id"),
-        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE, PUBLISH]) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
+        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN])
+        | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
     )
     .order_by(_OP.sent_at)
 )

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select
 
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.tripwire import is_signature
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.record import NotKept
@@ -89,6 +90,9 @@ def split(
 
 def _can_be_anybodys(o: Observation) -> bool:
     """Whether the line may be no one's that the ledger knows, or one of many that say the same."""
+    if is_signature(o) and "worker" in o.detail:
+        # also of a token that no login of ours gave: whoever stole what the worker logs in with has another one
+        return False
     if (
         o.kind in _ANYBODYS
         or o.kind in (Kind.DENIED, Kind.REWRAPPED)

@@ -167,7 +167,7 @@ class CheckRow:
     evidence: str
 
 
-RENEW_TOKEN, RENEW_LEASE, PUBLISH = "renew_token", "renew_lease", "publish"
+RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN = "renew_token", "renew_lease", "publish", "sign"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.acts import DONE, intended, left
@@ -19,6 +18,7 @@ from jitvault.services.ends import EndRequest
 from jitvault.services.family import handed_on_to
 from jitvault.services.lookups import last_found
 from jitvault.services.proof import receipt_of
+from jitvault.services.receipt import sign_receipt
 from jitvault.services.revoke import DEAD
 
 
@@ -76,7 +76,7 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     )
     below = handed_on_to(worker, file.task.task_id)
     told = receipt_of(worker.installation, unproven, now, children=below)
-    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
+    receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
         "unverified",
         {"head": file.task.head, **wish.said()},

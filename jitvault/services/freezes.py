@@ -205,8 +205,8 @@ class _Keys:
         self._own = own
         self._known: dict[str, dict[int, str]] = {}
 
-    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str) -> dict[str, Any]:
-        return self._own.sign(payload, payload_type, key=key)
+    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None) -> dict[str, Any]:
+        return self._own.sign(payload, payload_type, key=key, op=op)
 
     def public_keys(self, key: str) -> dict[int, str]:
         if key not in self._known:

@@ -59,6 +59,9 @@ class _Documents:
     def read(self, path: str) -> Stored | None:
         return self.recent.of(("document", path), lambda: self.own.read(path))
 
+    def earlier(self, path: str, version: int) -> Stored | None:
+        return self.own.earlier(path, version)
+
     def get(self, path: str) -> dict[str, Any] | None:
         stored = self.read(path)
         return stored.document if stored else None
@@ -117,8 +120,8 @@ class _Signer:
     recent: Recent
     own: Signer
 
-    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str) -> dict[str, Any]:
-        return self.own.sign(payload, payload_type, key=key)
+    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None) -> dict[str, Any]:
+        return self.own.sign(payload, payload_type, key=key, op=op)
 
     def public_keys(self, key: str) -> dict[int, str]:
         return self.recent.of(("keys", key), lambda: self.own.public_keys(key))

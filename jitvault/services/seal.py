@@ -12,13 +12,13 @@ from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import PUT_OFF, why_put_off
-from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence, tokens_of
 from jitvault.services.family import handed_on_to, unsealed
 from jitvault.services.observe import canary as fresh_canary
 from jitvault.services.proof import receipt_of
+from jitvault.services.receipt import sign_receipt
 from jitvault.services.reconcile import suspects
 from jitvault.services.revoke import DEAD
 
@@ -49,7 +49,7 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
         return False
     sealed_at = worker.now()
     told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))
-    receipt = worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY)
+    receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
         "sealed",
         {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.domain.access import ROLE_PREFIX
-from jitvault.domain.lifecycle import BEFORE_GRANT, RECOVERED, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, RECOVERED
 from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind, Observation
+from jitvault.domain.receipt import CLOSED, verified
 from jitvault.domain.recovery import Evidence, Fate, Here, Said, fate, in_order, said_of
-from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.domain.signing import RECEIPT_KEY
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.decide import resolve
 from jitvault.services.inventory import TOKENS
 from jitvault.services.papers import submission, votes
-
-_CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +172,16 @@ def _here(file: TaskFile, said: Said) -> Here:
 
 def _receipt(worker: Worker, said: Said) -> Mapping[str, object] | None:
     """The receipt of a task that is closed by what was published, if Vault's own key signed it for this one."""
-    if said.state not in _CLOSED or said.receipt is None:
+    if said.state not in CLOSED or said.receipt is None:
         return None
-    keys = worker.signer.public_keys(RECEIPT_KEY)
-    try:
-        told = opened(said.receipt, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)
-    except SecurityFinding:
-        return None
-    proof = told.get("proof") or {}
-    same = (told.get("task"), told.get("digest"), told.get("installation"), proof.get("state"))
-    # the receipt of a seal is signed a moment before: its proof says confirmed
-    state = "confirmed" if said.state is State.SEALED else said.state.value
-    return told if same == (said.task_id, said.digest, worker.installation, state) else None
+    return verified(
+        said.receipt,
+        worker.signer.public_keys(RECEIPT_KEY),
+        task_id=said.task_id,
+        digest=said.digest,
+        installation=worker.installation,
+        state=said.state,
+    )
 
 
 def _verified(worker: Worker, said: Said) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:

@@ -125,12 +125,14 @@ class Vault:
     def _tls_stamp(self) -> tuple[int, ...]:
         return self.connection.tls.stamp() if self.connection.is_tls else ()
 
-    def read(self, path: str, *, op: str | None = None, most: int | None = None) -> dict[str, Any] | None:
+    def read(
+        self, path: str, *, op: str | None = None, most: int | None = None, query: str = ""
+    ) -> dict[str, Any] | None:
         """The answer of a GET, or None where Vault has nothing there (404).
 
         An answer of more than `most` bytes is not read to its end: raises VaultRejected with the status 200.
         """
-        return self._or_none("get", path, op=op, most=most)
+        return self._or_none("get", path, op=op, most=most, query=query)
 
     def list(self, path: str, *, op: str | None = None) -> list[str]:
         """The keys below `path`, empty where there is nothing."""
@@ -162,10 +164,10 @@ class Vault:
         return self._request("get", "sys/leader")
 
     def _or_none(
-        self, method: str, path: str, *, op: str | None = None, most: int | None = None
+        self, method: str, path: str, *, op: str | None = None, most: int | None = None, query: str = ""
     ) -> dict[str, Any] | None:
         try:
-            return self._request(method, path, op=op, most=most)
+            return self._request(method, path, op=op, most=most, query=query)
         except VaultRejected as error:
             if error.status == HTTPStatus.NOT_FOUND and not error.reasons:
                 return None

@@ -43,9 +43,16 @@ class Documents:
         One that nests too deeply or is too large to be read is given as an empty one that says so: it is there, and it
         is nobody's word.
         """
+        return self._read(path)
+
+    def earlier(self, path: str, version: int) -> Stored | None:
+        """An older version of a document, as long as Vault keeps it: ten by default."""
+        return self._read(path, query=f"?version={version}")
+
+    def _read(self, path: str, query: str = "") -> Stored | None:
         try:
             most = MOST_READ if path.startswith(_OF_PEOPLE) else None
-            answer = self._vault.read(f"{MOUNT}/data/{path}", most=most)
+            answer = self._vault.read(f"{MOUNT}/data/{path}", most=most, query=query)
         except VaultRejected as error:
             if error.status != HTTPStatus.OK:
                 raise

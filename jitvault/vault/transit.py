@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jitvault.domain.signing import signed, unsigned
+from jitvault.domain.signing import input_of, signed, unsigned
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault-transit"
@@ -18,12 +18,12 @@ class Transit:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
-    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str) -> dict[str, Any]:
+    def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None) -> dict[str, Any]:
         """`payload` as a DSSE envelope signed by the Transit key `key`, in its JSON form."""
         envelope = unsigned(payload, payload_type)
-        body = {"input": base64.b64encode(envelope.pae()).decode()}
+        body = {"input": input_of(envelope)}
         # vault:v<version>:<base64 signature>
-        _, version, signature = self._vault.write(f"{MOUNT}/sign/{key}", body)["data"]["signature"].split(":")
+        _, version, signature = self._vault.write(f"{MOUNT}/sign/{key}", body, op=op)["data"]["signature"].split(":")
         return signed(envelope, key=key, version=int(version[1:]), signature=base64.b64decode(signature))
 
     def public_keys(self, key: str) -> dict[int, str]:

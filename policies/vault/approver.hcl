@@ -28,6 +28,11 @@ path "jitvault-transit/sign/jitvault-signer-{{identity.entity.id}}" {
   allowed_parameters = { "input" = [] }
 }
 
+# The public half of the key of receipts: without a ledger a receipt is all that vouches for what is published.
+path "jitvault-transit/keys/jitvault-receipts" {
+  capabilities = ["read"]
+}
+
 # Who am I: the entity id is part of the paths above.
 path "auth/token/lookup-self" {
   capabilities = ["read"]

@@ -63,6 +63,11 @@ path "auth/token/roles/jitvault-*" {
   capabilities = ["read"]
 }
 
+# The public half of the key of receipts: without a ledger a receipt is all that vouches for what is published.
+path "jitvault-transit/keys/jitvault-receipts" {
+  capabilities = ["read"]
+}
+
 # Who am I: the entity id is part of the paths above.
 path "auth/token/lookup-self" {
   capabilities = ["read"]

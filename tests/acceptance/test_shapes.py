@@ -287,7 +287,9 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         **{"refused": [dict], "decisions": [{"entity": ENTITY, "decision": str, "digest": DIGEST}]},
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
         "end_requested": [dict],
-        "published": {"at": TIME, "age_s": int, "unknown": [str]},
+        "published": {
+            **{"at": TIME, "age_s": int, "vouched_by": str, "vouched": str, "problem": NOTHING, "unknown": [str]},
+        },
     }
     found = story.json["published"].json
     check({key: found[key] for key in published}, published)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import Quick
 from hands import THIEF, ask
 from rig import Rig
 
@@ -74,6 +76,65 @@ def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everythin
     (rule,) = {rule for (rule,) in rig.rows("SELECT rule FROM findings WHERE task_id IS NULL")}
     assert rule == "unknown_renewal"
     assert not rig.is_live(held.token)
+
+
+@pytest.mark.parametrize("by", ["its token", "another login of its", "the operation id of a receipt"])
+def test_a_receipt_that_no_worker_meant_freezes_everything(rig: Rig, spec: Spec, by: str) -> None:
+    """What is signed has its HMAC in the ledger before; one more write, and nothing of it in the task's file."""
+    file, other = spec(), spec()
+    held = rig.active(other)
+    rig.active(file)
+    rig("operator", "complete", file.stem)
+    rig.settle()
+    assert rig("operator", "status", file.stem).json["state"] == "sealed"
+    (op,) = [op for op in rig.operations(file.stem) if op.kind == "sign"]
+    assert op not in rig.file(file.stem).operations
+    token, headers = rig.world.worker_token.reveal(), {}
+    if by == "another login of its":
+        token = rig.admin.write("auth/token/create", {"policies": ["jitvault-worker"]})["auth"]["client_token"]
+    elif by == "the operation id of a receipt":
+        headers = {"X-Jitvault-Op": op.op_id}
+    body = {"input": base64.b64encode(b"a receipt of a task that never was").decode()}
+    path = "jitvault-transit/sign/jitvault-receipts"
+    # whoever may do everything signs what they like
+    assert ask(rig, "PUT", path, rig.world.admin_token.reveal(), body)[0] == 200
+    assert rig("operator", "status", other.stem).json["state"] == "active"
+    assert ask(rig, "PUT", path, token, body, source=THIEF, headers=headers)[0] == 200
+    ended = rig("operator", "status", other.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+    assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_signature",)]
+    assert not rig.is_live(held.token)
+
+
+def test_without_a_ledger_a_seal_beats_what_a_thief_published_over_it(rig: Rig, spec: Spec) -> None:
+    """Vault keeps the version with the receipt; and the receipt of one task is none of another's."""
+    file, running = spec(), spec()
+    rig.active(file)
+    rig.active(running)
+    rig("operator", "complete", file.stem)
+    rig.settle()
+    assert rig("operator", "status", file.stem).json["state"] == "sealed"
+    alone = Quick(rig.cli.variables, rig.cli.home)
+
+    def told(task: str, code: int = 0) -> tuple[str, str, str]:
+        done = alone("operator", "status", task, "--json", code=code, worker=False)
+        shown, problem = done.json, done.json["published"]["problem"] or ""
+        assert code == 0 or problem in done.error["message"]
+        return shown["state"], shown["published"]["vouched_by"], problem
+
+    assert told(file.stem) == ("sealed", "receipt", "")
+    assert told(running.stem) == ("issued", "nobody", "")
+    assert "vouched for" in alone("operator", "status", running.stem, worker=False).stdout
+    honest, token = rig.document(f"tasks/{file.stem}"), rig.world.worker_token.reveal()
+    forged = {**honest, "state": "active", "end_reason": None, "proof": None}
+    for said in (forged, {**forged, "receipt": None}):
+        assert ask(rig, "PUT", f"jitvault/data/tasks/{file.stem}", token, {"data": said}, source=THIEF)[0] == 200
+        state, by, problem = told(file.stem, code=12)
+        assert (state, by, "somebody else wrote over it" in problem) == ("sealed", "receipt", True)
+    theirs = {**rig.document(f"tasks/{running.stem}"), "state": "sealed", "receipt": honest["receipt"]}
+    rig.put(f"tasks/{running.stem}", theirs)
+    state, by, problem = told(running.stem, code=12)
+    assert (state, by, "without a receipt" in problem) == ("sealed", "nobody", True)
 
 
 def test_an_inbox_that_a_thief_closed_is_open_again_for_the_next_delivery(rig: Rig, spec: Spec) -> None:

@@ -42,7 +42,8 @@ def test_an_age_is_rounded_down_by_less_than_a_half(seconds: int) -> None:
 
 def published(state: str, ends_at: datetime | None) -> dict[str, Any]:
     at = (NOW - 3 * MINUTE).isoformat()
-    about = {"at": at, "age_s": 180, "unknown": list(UNKNOWN)}
+    vouched = {"vouched_by": "nobody", "vouched": "whoever has the worker's token can write it", "problem": None}
+    about = {"at": at, "age_s": 180, **vouched, "unknown": list(UNKNOWN)}
     return {"state": state, "ends_at": ends_at.isoformat() if ends_at else None, "published": about}
 
 
@@ -63,3 +64,4 @@ def test_since_when_nothing_is_known_is_told_for_every_state() -> None:
     told = facts(published("sealed", NOW), NOW)
     assert told["as of"].startswith("2030-01-31 08:57:00 UTC, 3 min ago: ") and "may lag" in told["as of"]
     assert "timeline" in told["unknown"] and "the ledger has it" in told["unknown"]
+    assert told["vouched for"].startswith("by nobody: whoever has")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jitvault.domain.intent import LIFE, Intent
 from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.observation import PLAIN, Kind, Observation, Place
 from jitvault.domain.trip import FREEZING, INTERCEPTIONS, Bounds, Rule, Trip
 from jitvault.domain.tripwire import FLEET_RULES, RULES, of_fleet, of_task
 
@@ -698,6 +698,7 @@ def fleet(*lines: Observation, **how: Any) -> list[Trip]:
         "used_again": frozenset(),
         "renewals": frozenset({"op-r"}),
         "publications": frozenset({"op-p"}),
+        "signatures": {"op-s": "hmac-s"},
     }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
 
@@ -792,6 +793,20 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
     assert fleet(published(op="x", subject="")) == []
     for trips in (fleet(published(op="")), fleet(published(op="op-r")), fleet(published(), used_again={"op-p"})):
         assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_PUBLICATION, True)]
+
+
+def test_what_the_workers_key_signed_and_no_worker_meant_freezes_everything() -> None:
+    def signed(what: str = "hmac-s", **how: Any) -> Observation:
+        detail = {"signed": what, **how.pop("detail", {})}
+        return line(Kind.OWN, **{"actor": WORKER, "op": "op-s", "detail": detail, **how})
+
+    # the same once more is the same receipt, and what is shown in plain cannot be compared
+    assert fleet(signed(), signed(n=2), signed(PLAIN), signed("x", failed=True), signed("x", closing=False)) == []
+    # an administrator may, by the token's policies
+    assert fleet(signed(op="", actor=OTHER)) == []
+    another_login = signed(op="", actor=OTHER, detail={"worker": True})
+    for o in (signed(op=""), signed(op="op-p"), signed("hmac-other"), signed(""), another_login):
+        assert [(trip.rule, trip.freezes) for trip in fleet(o)] == [(Rule.UNKNOWN_SIGNATURE, True)]
 
 
 def test_nothing_is_known_without_sessions_or_intents() -> None:
