@@ -246,7 +246,8 @@ def _provisioned(look: _Look) -> Iterable[Check]:
         return provisioned.judge(parts, look.away or NO_ADMIN)
     if isinstance(look.templates, Unknown):
         return provisioned.judge(dict.fromkeys(KINDS, look.templates), look.templates)
-    want = Want(look.templates, look.wiring.engines, shipped.vault_policies())
+    per_second = look.settings.tasks_per_second
+    want = Want(look.templates, look.wiring.engines, shipped.vault_policies(), tasks_per_second=per_second)
     try:
         plan = doctor.drift(look.admin, want)
     except (WrongState, InvalidInput) as error:

@@ -33,6 +33,8 @@ JITVAULT_PERSON_KEY      the key of Vault entities' metadata that says which per
                          what another entity of theirs asked for
 JITVAULT_REQUESTS_PER_MINUTE  how many documents of one author a worker looks at in a minute
 JITVAULT_OPEN_REQUESTS   how many tasks of one requester may wait for their grant; further requests are refused
+JITVAULT_TASKS_PER_SECOND  how many tasks behind one client address may begin to read within a second: `init` limits
+                         each path that gives credentials to so many times the template's lease_budget; 0: no limit
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
 JITVAULT_NOTIFY_COMMAND  a command that gets each notice as JSON on its standard input
 JITVAULT_NOTIFY_URL      a webhook that gets it by POST, signed with the key in JITVAULT_NOTIFY_KEY_FILE
@@ -58,6 +60,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jitvault import shipped
 from jitvault.domain.intake import REQUEST_LIFE
+from jitvault.domain.read_limit import TASKS_PER_SECOND
 from jitvault.domain.secret import Secret
 from jitvault.domain.windows import parse_duration
 from jitvault.errors import JitvaultError, UsageError
@@ -172,6 +175,7 @@ class Settings(BaseSettings):
     person_key: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,64}$")
     requests_per_minute: int = Field(1200, ge=1)
     open_requests: int = Field(5000, ge=1)
+    tasks_per_second: int = Field(TASKS_PER_SECOND, ge=0, le=100_000)
     shared_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     notify_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     notify_url: SecretStr | None = None

@@ -6,6 +6,7 @@ is not jitvault's, and unwrapping it would hand the agent a credential that nobo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,11 @@ import msgspec
 
 from jitvault.domain.access import ROLE_PREFIX, Fetch
 from jitvault.domain.secret import Secret
-from jitvault.errors import InvalidInput, NotFound, SecurityFinding
+from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 
+_BUSY_PATIENCE_S = 20.0
 CREATION_PATH = f"auth/token/create/{ROLE_PREFIX}"
 
 
@@ -80,7 +82,7 @@ def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
     own = vault.with_token(held.token)
     found = []
     for fetch in held.reads:
-        answer = own.read(fetch.path) if fetch.capability == "read" else own.write(fetch.path, fetch.data)
+        answer = _patiently(own, fetch)
         if answer is None:
             raise NotFound(
                 f"Vault has nothing at {fetch.path}", hint="The engine's role is missing: tell the operator."
@@ -94,6 +96,20 @@ def read_all(vault: Vault, held: TaskToken) -> Sequence[dict[str, Any]]:
             }
         )
     return found
+
+
+def _patiently(own: Vault, fetch: Fetch) -> dict[str, Any] | None:
+    """Ask once more for as long as the path's limit keeps this address out: the token is lost if we give up.
+
+    Others may have the same address. Raises VaultBusy where it goes on for too long.
+    """
+    patience = time.monotonic() + _BUSY_PATIENCE_S
+    while True:
+        try:
+            return own.read(fetch.path) if fetch.capability == "read" else own.write(fetch.path, fetch.data)
+        except VaultBusy:
+            if time.monotonic() > patience:
+                raise
 
 
 def _spent() -> NotFound:

@@ -25,7 +25,7 @@ def init(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Provision Vault: mounts, policies, token roles, groups and signing keys. Shows the difference first.
+    """Provision Vault: mounts, policies, token roles, groups, signing keys, limits. Shows the difference first.
 
     Names the templates that nothing is granted by until their check passes.
     """
@@ -44,7 +44,12 @@ def init(
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
     login = worker_login(tuple(worker_cidr or ())) if worker_approle else None
     want = provision.Want(
-        wiring.templates, wiring.engines, shipped.vault_policies(), _networks(network or []), worker_login=login
+        wiring.templates,
+        wiring.engines,
+        shipped.vault_policies(),
+        _networks(network or []),
+        worker_login=login,
+        tasks_per_second=wiring.settings.tasks_per_second,
     )
     vault = wiring.vault(token)
     found = provision.plan(vault, want)

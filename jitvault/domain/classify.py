@@ -392,16 +392,23 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
-    if kind is Kind.OWN and entry.type == "response" and _is_signature(entry.request):
-        signed = _text((entry.request.data or {}).get("input"))
-        # plain where the mount was tuned so, and then there is nothing to hold against an HMAC
-        detail["signed"] = signed[:96] if signed.startswith("hmac-") else PLAIN if signed else ""
-        detail |= _for_recovery(entry)
+    detail |= _signed(entry, kind)
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
         detail |= _for_recovery(entry)
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
+
+
+def _signed(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """The HMAC of what was signed with the worker's key, where something was."""
+    if kind is not Kind.OWN or entry.type != "response" or not _is_signature(entry.request):
+        return {}
+    signed = _text((entry.request.data or {}).get("input"))
+    if signed and not signed.startswith("hmac-"):
+        # the mount was tuned so, and there is nothing to hold against an HMAC
+        signed = PLAIN
+    return {"signed": signed[:96], **_for_recovery(entry)}
 
 
 def _for_recovery(entry: Entry) -> dict[str, Any]:

@@ -9,9 +9,11 @@ lies between the request and its answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
 from jitvault.domain.confirmation import Probed
 from jitvault.domain.evidence import Canary, Point, Trail, done
@@ -83,6 +85,45 @@ def unseen_reads(paths: Iterable[str], begun: datetime, ended: datetime) -> tupl
     What Vault lists shows leases alone, and a login that was dropped under an open session has none any more.
     """
     return tuple(WrappedRead(f"gap: {path}", path, begun, ended, "", in_gap=True) for path in sorted(paths))
+
+
+def unexplained(made: Mapping[str, datetime], reads: Iterable[WrappedRead]) -> list[str]:
+    """Return the leases that none of `reads` can have made; `made` has each with Vault's time of its issue.
+
+    All of them are of one path. A read makes one lease, so of two leases that one read can have made one is left over.
+    """
+    waiting = sorted(reads, key=lambda read: read.begun, reverse=True)
+    open_: list[datetime] = []
+    left: list[str] = []
+    for lease_id, at in sorted(made.items(), key=lambda pair: (pair[1], pair[0])):
+        while waiting and waiting[-1].begun <= at:
+            heappush(open_, waiting.pop().ended)
+        while open_ and open_[0] < at:
+            heappop(open_)
+        if open_:
+            # the one that is over first can explain the fewest of those that come
+            heappop(open_)
+        else:
+            left.append(lease_id)
+    return left
+
+
+def made_by(reads: Iterable[WrappedRead]) -> Callable[[datetime], bool]:
+    """Return what says whether a time lies between the request and the answer of one of `reads`."""
+    begun: list[datetime] = []
+    ended: list[datetime] = []
+    for read in sorted(reads, key=lambda read: read.begun):
+        if ended and read.begun <= ended[-1]:
+            ended[-1] = max(ended[-1], read.ended)
+        else:
+            begun.append(read.begun)
+            ended.append(read.ended)
+
+    def is_within(at: datetime) -> bool:
+        n = bisect_right(begun, at)
+        return n > 0 and at <= ended[n - 1]
+
+    return is_within
 
 
 def is_wrapped(lines: Iterable[Observation]) -> bool:

@@ -188,6 +188,15 @@ class SqlOrphans:
         used = and_(line.kind == Kind.USED, line.alias != "", line.alias.not_in(opened), line.actor.in_(tokens))
         return self._made(used)
 
+    def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
+        line = schema.observations.c
+        reads = and_(line.kind == Kind.USED, line.path.in_(paths))
+        opened = and_(line.kind.in_((Kind.LEASE_ISSUED, Kind.REWRAPPED)), schema.is_given(line.token))
+        query = select(schema.observations).where(or_(reads, opened), line.at >= since)
+        with self._db.read() as connection:
+            found = [get_observation(row) for row in connection.execute(query).mappings()]
+        return sorted(found, key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
+
     def worker_accessors(self) -> frozenset[str]:
         with self._db.read() as connection:
             return _sessions(connection)

@@ -124,4 +124,10 @@ class Orphans(Protocol):
         """The lines of what task tokens read in a wrapping that no line shows as opened."""
         ...
 
+    def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
+        """The lines of task tokens' requests for these paths that show no lease, and all that show a wrapping opened or
+        moved, since then and in the order of the stream.
+        """
+        ...
+
     def worker_accessors(self) -> frozenset[str]: ...

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.domain.access import AccessPolicy
+from jitvault.domain.read_limit import Quota, name_of, quota_body
 from jitvault.domain.windows import format_duration
 from jitvault.errors import VaultRejected
 from jitvault.provision import worker_login
@@ -42,9 +43,7 @@ def carry_out(vault: Vault, step: Step) -> None:
         case Installation():
             # cas 0: where another init was quicker, its id stays
             _write_new_kv(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
-        case AccessPolicy() as policy:
-            vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
-        case MarkedPolicy() as policy:
+        case AccessPolicy() | MarkedPolicy() as policy:
             vault.write(f"sys/policies/acl/{policy.name}", {"policy": policy.text})
         case TokenRole() as role:
             vault.write(f"auth/token/roles/{role.name}", role_body(role))
@@ -64,6 +63,9 @@ def carry_out(vault: Vault, step: Step) -> None:
             longest, now = dict(shortened.longest), too_long_in(shortened, Live(vault))
             vault.write(shortened.path, {field: format_duration(longest[field]) for field in now})
             vault.read(shortened.renew)
+        case Quota() as quota:
+            path = Live(vault).full_path(quota.path)
+            vault.at_root().write(f"sys/quotas/rate-limit/{name_of(path)}", quota_body(quota, path))
         case WorkerLogin() as login:
             worker_login.write(vault, login)
 

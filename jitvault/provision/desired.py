@@ -14,6 +14,7 @@ from string import Template
 
 from jitvault.domain.access import CAPS, AccessPolicy, access_policy, role_name
 from jitvault.domain.policy import SECURITY
+from jitvault.domain.read_limit import Quota, quotas
 from jitvault.domain.signing import RECEIPT_KEY, signer_key
 from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.errors import InvalidInput
@@ -101,6 +102,7 @@ Item = (
     | AuditedHeader
     | PlainKeys
     | Shortened
+    | Quota
     | WorkerLogin
 )
 
@@ -121,12 +123,14 @@ def desired(
     networks: Mapping[str, Sequence[str]],
     policies: Mapping[str, str],
     signers: Iterable[str],
+    tasks_per_second: int,
     worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
     """All that jitvault wants in Vault, in the order in which it is made.
 
     `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts,
-    `signers` are entity ids. Raises InvalidInput when a template, a network or a policy file is not usable.
+    `signers` are entity ids, `tasks_per_second` how many tasks behind one address may begin to read within a second.
+    Raises InvalidInput when a template, a network or a policy file is not usable.
     """
     roles = token_roles(networks)
     accesses = tuple(_accesses(templates, engines))
@@ -144,6 +148,7 @@ def desired(
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
         *plain_keys(templates, engines),
         *shortened(templates, engines),
+        *quotas(templates.values(), tasks_per_second),
         *((worker_login,) if worker_login else ()),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from jitvault.domain.read_limit import TASKS_PER_SECOND
 from jitvault.domain.template import AccessTemplate
 from jitvault.ports.engine import Engine
 from jitvault.provision.apply import carry_out
@@ -24,7 +25,8 @@ __all__ = ["Plan", "Step", "Want", "apply", "plan"]
 @dataclass(frozen=True, slots=True)
 class Want:
     """What to provision for: `policies` maps the file names of `policies/vault` to their texts,
-    `networks` maps names to CIDRs. With `worker_login` the worker's AppRole, too.
+    `networks` maps names to CIDRs. With `worker_login` the worker's AppRole, too. `tasks_per_second` is how many tasks
+    behind one client address may begin to read within a second; 0 limits nobody.
     """
 
     templates: Mapping[str, AccessTemplate]
@@ -32,6 +34,7 @@ class Want:
     policies: Mapping[str, str]
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     worker_login: WorkerLogin | None = None
+    tasks_per_second: int = TASKS_PER_SECOND
 
 
 def plan(vault: Vault, want: Want) -> Plan:
@@ -48,6 +51,7 @@ def plan(vault: Vault, want: Want) -> Plan:
         networks=want.networks,
         policies=want.policies,
         signers=live.signers(),
+        tasks_per_second=want.tasks_per_second,
         worker_login=want.worker_login,
     )
     return difference(items, live)

@@ -10,6 +10,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from typing import Any
 
+from jitvault.domain.read_limit import name_of
 from jitvault.errors import VaultUnavailable
 from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
 from jitvault.provision.worker_login import WorkerLogin, changes
@@ -44,6 +45,24 @@ class Live:
     def audit_devices(self) -> dict[str, dict[str, Any]]:
         # the root namespace's, as the audited header is
         return _table(self._vault.at_root(), "sys/audit")
+
+    @cached_property
+    def quotas(self) -> dict[str, dict[str, Any]]:
+        """The rate-limit quotas by name. They belong to the root namespace."""
+        root = self._vault.at_root()
+        names = root.list("sys/quotas/rate-limit")
+        found = {name: root.read(f"sys/quotas/rate-limit/{name}") for name in names}
+        return {name: dict(answer["data"]) for name, answer in found.items() if answer}
+
+    def full_path(self, path: str) -> str:
+        """A path as a quota names it: with its namespace in front."""
+        namespace = (self._vault.connection.namespace or "").strip("/")
+        return f"{namespace}/{path}" if namespace else path
+
+    def limited_by_others(self, path: str) -> str:
+        """The name of a quota that is not jitvault's and limits the same path; empty where there is none."""
+        names = (name for name, found in sorted(self.quotas.items()) if found.get("path") == path)
+        return next((name for name in names if name != name_of(path)), "")
 
     @cached_property
     def token_roles(self) -> frozenset[str]:

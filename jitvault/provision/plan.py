@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jitvault.domain.access import ROLE_PREFIX, AccessPolicy
+from jitvault.domain.read_limit import PREFIX, Quota, name_of, normal, wanted
 from jitvault.domain.windows import format_duration, server_duration
 from jitvault.errors import WrongState
 from jitvault.provision.desired import (
@@ -87,12 +88,21 @@ def _step(item: Item, live: Live) -> Step | None:
             return _signing_key(item, live)
         case AuditedHeader():
             return _audited_header(item, live)
+        case PlainKeys() | Shortened() | Quota():
+            return _of_engine(item, live)
+        case WorkerLogin():
+            return _worker_login(item, live)
+
+
+def _of_engine(item: PlainKeys | Shortened | Quota, live: Live) -> Step | None:
+    """What an administrator's own secrets engine needs."""
+    match item:
         case PlainKeys():
             return _plain_keys(item, live)
         case Shortened():
             return _shorten(item, live)
-        case WorkerLogin():
-            return _worker_login(item, live)
+        case Quota():
+            return _quota(item, live)
 
 
 def _mount(item: Mount, live: Live) -> Step:
@@ -242,6 +252,20 @@ def too_long_in(item: Shortened, live: Live) -> dict[str, object]:
     }
 
 
+def _quota(item: Quota, live: Live) -> Step | None:
+    """None where the mount is not there or is something else, and where an administrator limits the path already: of
+    one path Vault takes one quota.
+    """
+    path = live.full_path(item.path)
+    if live.mounts.get(item.mount, {}).get("type") != item.engine or live.limited_by_others(path):
+        return None
+    found, kind, name = live.quotas.get(name_of(path)), "read limit", item.path
+    if found is None:
+        return Step("create", kind, name, (f"at most {item.rate} reads a second of one address",), item=item)
+    other = tuple(changed(normal(found), wanted(item, path)))
+    return Step("update" if other else "keep", kind, name, other, item=item)
+
+
 def _worker_login(item: WorkerLogin, live: Live) -> Step:
     changed, kind = live.changes_of(item), "worker's AppRole"
     if changed is None:
@@ -250,6 +274,7 @@ def _worker_login(item: WorkerLogin, live: Live) -> Step:
 
 
 def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
+    yield from _limits(items, live)
     for item in items:
         if not isinstance(item, PlainKeys):
             continue
@@ -263,6 +288,20 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
     wanted = {item.name for item in items if isinstance(item, TokenRole)}
     for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted):
         yield f"the token role {name} belongs to no network any more; remove it when no task uses it"
+
+
+def _limits(items: tuple[Item, ...], live: Live) -> Iterator[str]:
+    """What there is of quotas that is not ours, or not wanted any more."""
+    paths = {live.full_path(item.path) for item in items if isinstance(item, Quota)}
+    for path in sorted(paths):
+        if other := live.limited_by_others(path):
+            yield f"the quota {other}, which is not jitvault's, limits {path}: `init` makes none of its own there"
+    # those of another namespace are another installation's
+    mounts = tuple(live.full_path(f"{mount}/") for mount in live.mounts)
+    for name, found in sorted(live.quotas.items()):
+        path = str(found.get("path"))
+        if name.startswith(PREFIX) and path.startswith(mounts) and path not in paths:
+            yield f"the quota {name} is for {path}, which no template has any more; remove it"
 
 
 def changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from jitvault.domain.template import AccessTemplate, load_templates
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import NotConfirmed, OutcomeUnknown
+from jitvault.ports.engine import Engine
 from jitvault.provision import approvers, init
 from jitvault.provision.template_check import check_template
 from jitvault.sandbox import authority, target
@@ -42,6 +43,8 @@ APPROVERS = {
 LOGINS = (*dict.fromkeys(name for names in MEMBERS.values() for name in names), *APPROVERS, "worker")
 ENTITIES = (*LOGINS, "data-owner")
 NETWORKS = {"loopback": ["127.0.0.0/8"]}
+# all agents are behind one address here, and measurements read as fast as they can
+TASKS_PER_SECOND = 10_000
 TOKEN_TTL = "8h"  # noqa: S105 - a duration
 
 
@@ -118,6 +121,7 @@ def env(world: World, ledger_url: str, spec: Path) -> dict[str, str]:
         "JITVAULT_SETTLE_WINDOW": "2s",
         # everybody is on this one machine, so an unwrap from the worker's address says nothing here
         "JITVAULT_SHARED_HOSTS": "127.0.0.0/8",
+        "JITVAULT_TASKS_PER_SECOND": str(TASKS_PER_SECOND),
         "JITVAULT_ADMIN_TOKEN": world.admin_token.reveal(),
         "JITVAULT_WORKER_TOKEN": world.worker_token.reveal(),
         "JITVAULT_OPERATOR_TOKEN": world.operator_token.reveal(),
@@ -135,7 +139,8 @@ def shipped_want() -> init.Want:
     templates = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
     files = shipped.files(shipped.policies_dir() / "vault", ".hcl")
     policies = {Path(path).name: text.decode() for path, text in files.items()}
-    return init.Want(templates, {"database": DatabaseEngine(), "pki": PkiEngine()}, policies, NETWORKS)
+    engines: dict[str, Engine] = {"database": DatabaseEngine(), "pki": PkiEngine()}
+    return init.Want(templates, engines, policies, NETWORKS, tasks_per_second=TASKS_PER_SECOND)
 
 
 def _run_init(admin: Vault, entity_ids: Mapping[str, str]) -> None:

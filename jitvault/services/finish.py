@@ -19,7 +19,7 @@ from jitvault.services.consider import Considered
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
 from jitvault.services.ends import EndRequest, force_request, may_end
-from jitvault.services.evidence import tokens_of
+from jitvault.services.evidence import gather, tokens_of
 from jitvault.services.family import GoOn, prove_below, seal_below, take_all_back, unproven
 from jitvault.services.force import close, force
 from jitvault.services.late import BACK, begin_again, tell_round
@@ -27,6 +27,7 @@ from jitvault.services.lookups import is_there, proven_before
 from jitvault.services.reconcile import reconciled
 from jitvault.services.revoke import Why
 from jitvault.services.seal import late, seal
+from jitvault.services.wrappings import end_wrappings
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
@@ -70,7 +71,10 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
     tell_round(worker, file)
     take_all_back(worker, file, claim, why=why)
     prove_below(worker, file.task.task_id, claim, go_on)
-    outcome = confirmed(worker, reconciled(worker, file.task.task_id, claim), claim)
+    found = reconciled(worker, file.task.task_id, claim)
+    if end_wrappings(worker, found, claim):
+        found = gather(worker, file.task.task_id)
+    outcome = confirmed(worker, found, claim)
     if outcome.back:
         begin_again(worker, worker.file(file.task.task_id), claim, "unproven", BACK)
     if outcome.proven and outcome.quiet.ok:

@@ -2,23 +2,33 @@
 
 A gap may hide a lease; what was read in a wrapping that nobody opened has one that no line shows; a request that
 never got an answer may have made one. Whatever Vault lists now, made while the token lived, has to belong to a task.
+
+What other tasks read in a wrapping leaves leases of nobody below the same path, thousands of them where an agent wants
+that. Each is counted as one of theirs where a wrapped read of theirs can have made it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from jitvault.domain.clocks import MAX_SKEW
+from jitvault.domain.evidence import Trail
 from jitvault.domain.lease import is_token_lease
+from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import ACCOUNTED, LISTED
+from jitvault.domain.unseen import unexplained, wrapped_reads
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
 from jitvault.services.consider import drift_besides_request
 from jitvault.services.context import Worker
-from jitvault.services.evidence import LIST_LEASES, Evidence, gather
+from jitvault.services.evidence import LIST_LEASES, Evidence, gather, tokens_of
 from jitvault.services.observe import canary
 from jitvault.services.selftest import under_check
+
+_PATIENCE_S = 10.0
+"""So long leases of nobody are looked up in one turn; a claim is for 30 s. What is left over counts as unexplained."""
 
 
 def reconciled(worker: Worker, task_id: str, claim: int) -> Evidence:
@@ -67,18 +77,49 @@ def _listed_before(file: TaskFile) -> set[str]:
 
 
 def suspects(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
-    """Leases of nobody that were made while a token of the task lived, or up to `until`, by Vault's clock.
+    """Leases of nobody that were made while a token of the task lived, or up to `until`, by Vault's clock, and that no
+    wrapped read of another task can have made.
 
     The stream was read up to a canary after the listing: what others were given just then is known.
     """
     known = worker.ledger.known_leases(listed)
+    unknown = [lease_id for lease_id in listed if lease_id not in known and not is_token_lease(lease_id)]
     begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
-    found = []
-    for lease_id in listed:
-        if lease_id in known or is_token_lease(lease_id):
-            continue
+    dated: dict[str, datetime] = {}
+    found: list[str] = []
+    patience = worker.clock.monotonic() + _PATIENCE_S
+    for n, lease_id in enumerate(unknown):
+        if worker.clock.monotonic() > patience:
+            # nobody knows of these: they count as what was looked up and has no time
+            found += unknown[n:]
+            break
         record = worker.leases.lookup(lease_id)
-        if record is not None and (record.issued_at is None or begun <= record.issued_at <= until):
+        if record is not None and record.issued_at is None:
             found.append(lease_id)
+        elif record is not None and record.issued_at is not None and begun <= record.issued_at <= until:
+            dated[lease_id] = record.issued_at
+    found += _of_no_other(worker, file, dated)
     # an administrator's check of a template makes a lease below the same path, for a moment
     return sorted(set(found) - under_check(worker)) if found else []
+
+
+def _of_no_other(worker: Worker, file: TaskFile, made: Mapping[str, datetime]) -> list[str]:
+    """Return the leases that no wrapped read of another task can have made. Whose a read is says its token's accessor,
+    whatever became of its task since.
+    """
+    if not made:
+        return []
+    by_path: dict[str, dict[str, datetime]] = {}
+    for lease_id, at in made.items():
+        by_path.setdefault(lease_id.rpartition("/")[0], {})[lease_id] = at
+    settle = worker.settle_window
+    lines = worker.ledger.used_at(sorted(by_path), since=min(made.values()) - settle)
+    others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
+    reads = wrapped_reads(others, Trail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
+    # one that shows its lease has that one, which is known
+    hidden = [read for read in reads if not read.lease_id]
+    return [
+        lease_id
+        for path, leases in by_path.items()
+        for lease_id in unexplained(leases, [read for read in hidden if read.path == path])
+    ]

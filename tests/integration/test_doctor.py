@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("lab")
 WORKER = {"JITVAULT_ADMIN_TOKEN": ""}
 SKIPS_FOR_ADMINS = {
     *("mount", "audited header", "access policy", "policy", "group", "mount tuning", "as a whole", "devices"),
-    *("engine configuration", "secrets in the log", "agents' tokens"),
+    *("engine configuration", "read limit", "secrets in the log", "agents' tokens"),
 }
 Environment = dict[str, str]
 
@@ -135,6 +135,14 @@ def header_gone(rig: Rig) -> Iterator[Environment]:
 def provisioned_again(rig: Rig) -> Iterator[None]:
     yield
     init.apply(rig.admin, init.plan(rig.admin, shipped_want()))
+
+
+@contextlib.contextmanager
+def limit_gone(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        for name in rig.admin.list("sys/quotas/rate-limit"):
+            rig.admin.delete(f"sys/quotas/rate-limit/{name}")
+        yield {}
 
 
 @contextlib.contextmanager
@@ -331,6 +339,7 @@ def _spec(rig: Rig, task: str, window: str = "15m") -> Path:
 
 BROKEN: list[tuple[Break, str, int, str]] = [
     (header_gone, "audited header", 9, "X-Jitvault-Op is missing"),
+    (limit_gone, "read limit", 9, "pki/issue/service is missing"),
     (role_edited, "token role", 9, "jitvault-15m is another (token_explicit_max_ttl: 86400 → 900)"),
     (network_widened, "token role", 9, "jitvault-1h-loopback is another"),
     (worker_policy_wider, "policy", 9, "jitvault-worker is another"),

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from jitvault.domain.template import load_templates
 from jitvault.engines import revocation
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import env, provisioned, shipped_want
+from jitvault.sandbox.world import TASKS_PER_SECOND, env, provisioned, shipped_want
 from jitvault.vault.client import Connection, Vault
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
@@ -228,7 +229,7 @@ def _provision(rig: Rig) -> None:
     want = shipped_want()
     templates = load_templates(shipped.files(Path(rig.cli.variables["JITVAULT_TEMPLATES"]), ".yaml"))
     # both: other tests need the policies of the shipped ones
-    init.apply(rig.admin, init.plan(rig.admin, init.Want(templates, want.engines, want.policies, want.networks)))
+    init.apply(rig.admin, init.plan(rig.admin, replace(want, templates=templates)))
 
 
 # -- what others saved ------------------------------------------------------------------------------------
@@ -366,15 +367,79 @@ def test_a_certificate_without_a_lease_is_never_confirmed_over(rig: Rig, spec: S
 
 
 def test_a_certificate_that_was_issued_in_a_wrapping_is_never_confirmed_over(rig: Rig, spec: Spec) -> None:
-    """Which of the mount's certificates it is, no line and no target says."""
+    """Which of the mount's certificates it is, no line and no target says. Its wrapping is ended with the task."""
     file = certified(spec)
+    (theirs,) = wrapped(rig, rig.world.admin_token.reveal(), 1)
     held = rig.use(granted(rig, file), read=False)
-    sent = {"X-Vault-Token": held.token, "X-Vault-Wrap-TTL": "60s", "X-Vault-Wrap-Format": "jwt"}
-    assert requests.put(f"{rig.world.address}/v1/{ISSUE}", headers=sent, json=BODY, timeout=10).status_code == 200
+    (own,), (as_jwt,) = wrapped(rig, held.token, 1), wrapped(rig, held.token, 1, {"X-Vault-Wrap-Format": "jwt"})
     ended = complete(rig, file.stem, code=6)
     (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
     assert (quiet["ok"], "does not say by which role it was made" in quiet["evidence"]) == (False, True)
-    assert rig.findings(file.stem) == ["wrapped_lease"]
+    assert set(rig.findings(file.stem)) == {"wrapped_lease"}
+    assert [opens(rig, wrapping) for wrapping in (own, as_jwt, theirs)] == [False, False, True]
+
+
+def wrapped(rig: Rig, token: str, number: int, more: dict[str, str] | None = None) -> list[str]:
+    """The wrapping tokens of so many certificates: no line shows which ones."""
+    sent = {"X-Vault-Token": token, "X-Vault-Wrap-TTL": "10m", **(more or {})}
+    with requests.Session() as session:
+        answers = [
+            session.put(f"{rig.world.address}/v1/{ISSUE}", headers=sent, json=BODY, timeout=10) for _ in range(number)
+        ]
+    return [answer.json()["wrap_info"]["token"] for answer in answers if answer.ok]
+
+
+def opens(rig: Rig, wrapping: str) -> bool:
+    """Whether somebody gets what is in it."""
+    sent = {"X-Vault-Token": wrapping}
+    answer = requests.put(f"{rig.world.address}/v1/sys/wrapping/unwrap", headers=sent, timeout=10)
+    return answer.ok and "private_key" in answer.json()["data"]
+
+
+def test_who_read_nothing_in_a_wrapping_is_sealed_while_certificates_of_others_belong_to_nobody(
+    rig: Rig, spec: Spec
+) -> None:
+    """While the other task is held, and once it has ended and Vault goes on revoking what it made."""
+    guilty = certified(spec)
+    thief = rig.use(granted(rig, guilty), read=False)
+    for ended in (False, True):
+        file = certified(spec)
+        active(rig, file)
+        if not ended:
+            assert len(wrapped(rig, thief.token, 100, {"X-Vault-Wrap-Format": "jwt"})) == 100
+        complete(rig, file.stem, code=0)
+        rig.settle()
+        shown = rig("operator", "status", file.stem).json
+        assert (shown["state"], shown["findings"]) == ("sealed", [])
+        if not ended:
+            there = rig.admin.list(f"sys/leases/lookup/{ISSUE}/")
+            assert len([name for name in there if len(name) < 60]) >= 100
+            complete(rig, guilty.stem, code=6)
+    assert set(rig.findings(guilty.stem)) >= {"wrapped_lease", "over_budget"}
+
+
+def test_a_flood_is_kept_out_and_whoever_reads_beside_it_loses_nothing(rig: Rig, spec: Spec) -> None:
+    """The limit of a second is for all that have one address. Who was kept out for that second is no finding."""
+    file, beside = certified(spec), certified(spec)
+    thief, honest = rig.use(granted(rig, file), read=False), granted(rig, beside)
+    limit(rig, 1)
+    try:
+        made = wrapped(rig, thief.token, 200)
+        held = rig.use(honest)
+    finally:
+        limit(rig, TASKS_PER_SECOND)
+    assert 3 <= len(made) < 20
+    assert rig("operator", "status", beside.stem).json["findings"] == []
+    assert certificate_of(held)
+    complete(rig, beside.stem, code=0)
+    assert not complete(rig, file.stem, code=6)["confirmed"]
+
+
+def limit(rig: Rig, tasks_per_second: int) -> None:
+    want = replace(shipped_want(), tasks_per_second=tasks_per_second)
+    plan = init.plan(rig.admin, want)
+    assert {step.kind for step in plan.changes} <= {"read limit"}
+    init.apply(rig.admin, plan)
 
 
 def test_a_role_that_is_rewritten_ends_the_task_as_drift(rig: Rig, spec: Spec) -> None:

@@ -209,6 +209,34 @@ def test_the_worker_gets_a_login_where_that_is_asked_for(vault: Vault, want: ini
         init.plan(vault, asked)
 
 
+def test_each_issuing_path_has_a_limit_and_an_administrators_own_stays(vault: Vault, want: init.Want) -> None:
+    want = replace(want, tasks_per_second=10)
+    ready(vault, want)
+    limits = {
+        limit["path"]: limit
+        for name in vault.list("sys/quotas/rate-limit")
+        for limit in [data(vault, f"sys/quotas/rate-limit/{name}")]
+    }
+    rates = {path: (limit["rate"], limit["interval"], limit["block_interval"]) for path, limit in limits.items()}
+    expected = {"database/creds/app-readonly": 50, "database/creds/app-readwrite": 30, "pki/issue/service": 30}
+    assert rates == {path: (rate, 1, 0) for path, rate in expected.items()}
+    pki = f"sys/quotas/rate-limit/{limits['pki/issue/service']['name']}"
+    vault.write(pki, {"path": "pki/issue/service", "rate": 500, "interval": "1m"})
+    (step,) = init.plan(vault, want).changes
+    assert (step.kind, step.name, step.detail) == (
+        "read limit",
+        "pki/issue/service",
+        ("rate: 500.0 → 30.0", "interval: 60 → 1"),
+    )
+    vault.delete(pki)
+    vault.write("sys/quotas/rate-limit/own", {"path": "pki/issue/service", "rate": 5})
+    plan = init.plan(vault, want)
+    assert (plan.changes, len(plan.missing), "the quota own" in plan.missing[0]) == ((), 1, True)
+    # nobody is limited where an administrator says so; what there is already is told
+    none = init.plan(vault, replace(want, tasks_per_second=0))
+    assert (none.changes, len(none.missing)) == ((), 2)
+
+
 def test_members_get_signing_keys_also_through_groups(vault: Vault, want: init.Want) -> None:
     ready(vault, want)
     ids = {name: vault.write("identity/entity", {"name": name})["data"]["id"] for name in ("ann", "bo", "cy")}

@@ -23,6 +23,7 @@ KINDS: Mapping[str, About] = {
         About(AREA, "signing key", WrongState, _PROVE),
         About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
         About(AREA, "engine configuration", WrongState, _GRANT, only_admins=True),
+        About(AREA, "read limit", WrongState, only_admins=True),
     )
 }
 PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, only_admins=True)

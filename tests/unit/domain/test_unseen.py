@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -14,7 +15,16 @@ from story import START, STRANGER, TOKEN, WORKER, Story
 from jitvault.domain.confirmation import Probed
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.unseen import NOBODY, WrappedRead, asked_of_target, unproven_read, wrapped_reads, written_since
+from jitvault.domain.unseen import (
+    NOBODY,
+    WrappedRead,
+    asked_of_target,
+    made_by,
+    unexplained,
+    unproven_read,
+    wrapped_reads,
+    written_since,
+)
 from jitvault.engines.postgresql_names import made_at, prefix_for
 from jitvault.errors import NotConfirmed
 
@@ -87,6 +97,48 @@ def test_its_lease_is_the_one_that_its_own_wrapping_shows_however_often_it_was_m
     # opened as a JWT by the body it names another token, and a line that names none opens nothing
     assert [one.lease_id for one in reads(opened(answered(asked_for(Story())), token="jwt"))] == [""]
     assert [one.lease_id for one in reads(opened(asked_for(Story()), token=""))] == [""]
+
+
+# -- leases of nobody -------------------------------------------------------------------------------------
+
+
+def test_a_read_explains_one_lease_that_was_made_meanwhile() -> None:
+    def at(seconds: float) -> datetime:
+        return START + timedelta(seconds=seconds)
+
+    one, two = read(), replace(read(), begun=at(1), ended=at(5))
+    assert unexplained({"a": at(0), "b": at(2)}, [two, one]) == []
+    assert unexplained({"a": at(-0.001), "b": at(5.001)}, [one, two]) == ["a", "b"]
+    assert unexplained({"a": at(1), "b": at(1), "c": at(1)}, [one, two]) == ["c"]
+    # the one that is over first is used up first: the other one explains what came later
+    assert unexplained({"a": at(1.5), "b": at(4)}, [one, two]) == []
+
+
+@given(st.lists(st.integers(0, 6), max_size=4), st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=4))
+def test_as_many_leases_are_explained_as_can_be(made: list[int], reads: list[tuple[int, int]]) -> None:
+    def at(seconds: int) -> datetime:
+        return START + timedelta(seconds=seconds)
+
+    leases = {str(n): at(second) for n, second in enumerate(made)}
+    spans = [replace(read(), begun=at(begun), ended=at(begun + long)) for begun, long in reads]
+    # by trying every order of leases on every read
+    best = max(
+        sum(a is not None and a.begun <= leases[i] <= a.ended for i, a in zip(leases, order, strict=False))
+        for order in permutations([*spans, *[None] * len(leases)], len(leases))
+    )
+    assert len(leases) - len(unexplained(leases, spans)) == best
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=6))
+def test_a_time_is_of_a_read_between_its_request_and_its_answer(reads: list[tuple[int, int]]) -> None:
+    spans = [
+        replace(read(), begun=START + timedelta(seconds=begun), ended=START + timedelta(seconds=begun + long))
+        for begun, long in reads
+    ]
+    is_within = made_by(spans)
+    for half in range(-1, 30):
+        at = START + timedelta(seconds=half / 2)
+        assert is_within(at) is any(one.begun <= at <= one.ended for one in spans)
 
 
 # -- what the target says ---------------------------------------------------------------------------------
