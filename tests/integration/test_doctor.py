@@ -153,6 +153,13 @@ def role_edited(rig: Rig) -> Iterator[Environment]:
 
 
 @contextlib.contextmanager
+def saved_for_long(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        rig.admin.write("pki/config/crl", {"ocsp_expiry": "12h"})
+        yield {}
+
+
+@contextlib.contextmanager
 def network_widened(rig: Rig) -> Iterator[Environment]:
     with provisioned_again(rig):
         body = role_body(TokenRole("jitvault-1h-loopback", 3600, ("10.0.0.0/8", "127.0.0.0/8")))
@@ -341,6 +348,7 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (header_gone, "audited header", 9, "X-Jitvault-Op is missing"),
     (limit_gone, "read limit", 9, "pki/issue/service is missing"),
     (role_edited, "token role", 9, "jitvault-15m is another (token_explicit_max_ttl: 86400 → 900)"),
+    (saved_for_long, "engine configuration", 9, "pki/config/crl is another (ocsp_expiry: 12h → 5m"),
     (network_widened, "token role", 9, "jitvault-1h-loopback is another"),
     (worker_policy_wider, "policy", 9, "jitvault-worker is another"),
     (key_deletable, "signing key", 9, "jitvault-receipts is another (deletion_allowed: true → false)"),
