@@ -8,6 +8,13 @@ from jitvault.domain.evidence import Point, Trail
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.traces import Credential, is_below, prefix_of
 
+_RESTORES = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"})
+
+
+def restores(lines: Sequence[Observation]) -> Iterator[Observation]:
+    """The lines that say that a snapshot of Vault was put back."""
+    return (o for o in lines if o.kind is Kind.HAZARD and o.path in _RESTORES and o.closing and not o.failed)
+
 
 def may_have_been_done(lines: Sequence[Observation]) -> Iterator[Observation]:
     """The lines of such acts, without those of requests that the engine does not know.

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, select
 
+from jitvault.domain.hazards import restores
 from jitvault.domain.intent import Intent, words_of
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import is_publication, is_signature, of_fleet
@@ -25,8 +26,6 @@ _TELLING = frozenset(
 # Addresses are given to others: where a worker acted from says nothing about it later. No wrapping lives for more than
 # 10 minutes, so that what a worker made is gone by then.
 _ADDRESS_LIFE = timedelta(minutes=15)
-
-_RESTORES = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"})
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -101,13 +100,12 @@ def raise_for(
 
 def tell_restores(connection: Connection, lines: Sequence[Observation], at: datetime) -> None:
     """Enter a finding for each snapshot that was put back: nobody but a person knows what that took back as well."""
-    for o in lines:
-        if o.kind is Kind.HAZARD and o.path in _RESTORES and o.closing and not o.failed:
-            message = (
-                f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: whom somebody disabled "
-                "since it was made is enabled again, and approvals that were withdrawn since count again"
-            )
-            put_finding(connection, None, "vault_restored", message, at, line=o.line, request_id=o.request_id)
+    for o in restores(lines):
+        message = (
+            f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: whom somebody disabled since "
+            "it was made is enabled again, and approvals that were withdrawn since count again"
+        )
+        put_finding(connection, None, "vault_restored", message, at, line=o.line, request_id=o.request_id)
 
 
 def _is_since(connection: Connection, line: Observation) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from jitvault.domain.confirmation import Probed, Proof, is_proven
+from jitvault.domain.hazards import restores
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import refused_by_target
 from jitvault.domain.unseen import unproven_read
@@ -23,7 +24,8 @@ def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
     """Return why a confirmed task is not proven any more; None where it is.
 
     What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
-    once more. A target that does not answer now takes nothing back of what it said when the task was confirmed.
+    once more, and after a restore of Vault all that a target refused. A target that does not answer now takes nothing
+    back of what it said when the task was confirmed.
     """
     file, open_ = evidence.file, evidence.doubts(worker)
     if open_.unleased:
@@ -56,7 +58,9 @@ def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str |
         proof = judge_lease(hashed, file, lease, evidence.trail, None, asked=entry, target=False)
         if not is_proven(proof, target=False):
             doubtful[lease] = proof
-    by_target = [lease for lease in doubtful if lease.lease_id in refused]
+    # of certificates the target is Vault, which may be an older one again
+    asked = file.leases if any(restores(evidence.trail.observations)) else tuple(doubtful)
+    by_target = [lease for lease in asked if lease.lease_id in refused]
     for lease in doubtful.keys() - set(by_target):
         return _failing(lease.lease_id, doubtful[lease])
     now = probe(worker, file, revision, by_target)

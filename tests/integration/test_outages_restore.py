@@ -98,6 +98,21 @@ def test_what_somebody_froze_since_the_snapshot_stays_frozen_and_the_restore_is_
     assert len(rig.rows(told)) == 1
 
 
+def test_a_certificate_that_is_on_no_list_since_a_restore_is_not_sealed(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """Its lease and its revocation were in Vault alone, and both are gone: whoever looks takes it again."""
+    snapshot = stage.snapshot()
+    file = spec(template="pki-service", choices="{service: orders}")
+    rig("operator", "grant", file, code=4)
+    rig("approver-1", "approve", file.stem, "--yes")
+    rig.use(dict(rig("operator", "grant", file.stem).json))
+    assert rig("operator", "complete", file.stem).json["confirmed"]
+    stage.restore(snapshot)
+    time.sleep(SETTLED_S)
+    status = rig("operator", "status", file.stem, code=None).json
+    assert status["state"] == "ending"
+    assert "is not on the CRL" in status["proof"]["unproven_because"]
+
+
 def test_what_was_seen_before_a_restore_that_no_line_tells_of_proves_nothing(
     stage: Stage, rig: Rig, spec: Spec, tmp_path: Path
 ) -> None:
