@@ -153,7 +153,8 @@ def said(requests: list[dict[str, Any]]) -> list[str]:
             rows[n] += " | -"
             continue
         line = subjects[o.line]
-        about = named.get(owner(line, stands_for), "?")
+        # a proof goes by the subject of a revocation
+        about = named.get(line.subject if line.kind is Kind.TOKEN_REVOKED else owner(line, stands_for), "?")
         lease = f" {named.get(line.subject, '?')}" if line.kind in (Kind.LEASE_ISSUED, Kind.LEASE_REVOKED) else ""
         rows[n] += f" | {line.kind}{lease} {about}"
     return rows
