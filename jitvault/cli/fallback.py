@@ -82,7 +82,7 @@ def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
     return {
         **found,
         "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
-        "vouched for": f"by {'nobody: ' if published['vouched_by'] == 'nobody' else ''}{published['vouched']}",
+        "vouched": f"by {'nobody: ' if published['vouched_by'] == 'nobody' else ''}{published['vouched']}",
         "unknown": "what its tokens did, its timeline, what it handed on, whether a tripwire froze everything since: "
         "the ledger has it",
     }

@@ -43,12 +43,11 @@ def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) 
     except VaultRefused:
         why = "nobody checked its receipt: Vault does not let you read the key of receipts; `jitvault init` allows that"
         return Vouched(shown, "nobody", why)
-    installation = str((documents.get("installation") or {}).get("id"))
-    if (told := _receipt(newest, keys, task_id, installation)) is not None:
+    if (told := _receipt(newest, keys, task_id)) is not None:
         return Vouched(shown, "receipt", _signed(told))
     for version in range(newest.version - 1, max(newest.version - _VERSIONS, 0), -1):
         before = documents.earlier(f"tasks/{task_id}", version)
-        told = _receipt(before, keys, task_id, installation) if before else None
+        told = _receipt(before, keys, task_id) if before else None
         if before is not None and told is not None:
             problem = (
                 f"what is published now says that it is {shown.get('state')}, and version {version} has a receipt: "
@@ -65,14 +64,15 @@ def _as_published(stored: Stored) -> dict[str, Any]:
     return {**unpacked(stored.document), "published_at": stored.written_at}
 
 
-def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str, installation: str) -> dict[str, Any] | None:
+def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:
+    """The key is of one Vault, and so of one installation."""
     said = stored.document
     return verified(
         unpacked_receipt(said),
         keys,
         task_id=task_id,
         digest=said.get("digest"),
-        installation=installation,
+        installation=str(said.get("installation")),
         state=said.get("state"),
     )
 

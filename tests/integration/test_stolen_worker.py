@@ -124,7 +124,7 @@ def test_without_a_ledger_a_seal_beats_what_a_thief_published_over_it(rig: Rig, 
 
     assert told(file.stem) == ("sealed", "receipt", "")
     assert told(running.stem) == ("issued", "nobody", "")
-    assert "vouched for" in alone("operator", "status", running.stem, worker=False).stdout
+    assert "by nobody: whoever has" in alone("operator", "status", running.stem, worker=False).stdout
     honest, token = rig.document(f"tasks/{file.stem}"), rig.world.worker_token.reveal()
     forged = {**honest, "state": "active", "end_reason": None, "proof": None}
     for said in (forged, {**forged, "receipt": None}):

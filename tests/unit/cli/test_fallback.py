@@ -64,4 +64,4 @@ def test_since_when_nothing_is_known_is_told_for_every_state() -> None:
     told = facts(published("sealed", NOW), NOW)
     assert told["as of"].startswith("2030-01-31 08:57:00 UTC, 3 min ago: ") and "may lag" in told["as of"]
     assert "timeline" in told["unknown"] and "the ledger has it" in told["unknown"]
-    assert told["vouched for"].startswith("by nobody: whoever has")
+    assert told["vouched"].startswith("by nobody: whoever has")
