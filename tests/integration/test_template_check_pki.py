@@ -5,6 +5,7 @@ These change the PKI mount and the probe's document, so they have servers of the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,14 @@ def test_the_sandboxs_certificates_pass_and_nothing_of_a_check_stays(rig: Rig) -
     ended = found["probe_sees_end"]["evidence"]
     assert ended.startswith(f"serial {serial:x} is on the CRL of ") and "; OCSP calls it revoked as of " in ended
     assert rig.document(f"checks/{NAME}")["paths"][ISSUE]["passed"]
+
+
+def test_a_list_that_is_over_is_made_anew_before_anything_is_tried(rig: Rig) -> None:
+    """As a worker would have done, which does not run here."""
+    with rewritten(rig, CRL, expiry="1s"):
+        rig.admin.read("pki/crl/rotate")
+        time.sleep(1.5)
+    check(rig)
 
 
 def test_the_private_key_is_nowhere_but_in_memory(rig: Rig) -> None:
