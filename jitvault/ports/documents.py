@@ -7,8 +7,8 @@ many people there are and however much they wrote before.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -48,6 +48,23 @@ class Indexed:
     @property
     def is_unread(self) -> bool:
         return self.news > self.read
+
+
+MAY_COME = timedelta(seconds=60)
+"""How long a document that a line told of, and that is not there, is looked for again.
+
+A node that was the active one, and does not know yet that another is, says that what was written since is not there
+(docs/vault-facts.md, "Several nodes").
+"""
+_MISSED = "missed_at"
+
+
+def looked_for(one: Indexed, now: datetime) -> Indexed | None:
+    """The document as one to look for again; None where it was missing for long enough to be gone."""
+    since = datetime.fromisoformat(one.body[_MISSED]) if _MISSED in one.body else now
+    if abs(now - since) > MAY_COME:
+        return None
+    return replace(one, body={**one.body, _MISSED: since.isoformat()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from jitvault.domain.papers import EndPaper, accepted
 from jitvault.domain.policy import OPERATORS
 from jitvault.domain.signing import payload_of
 from jitvault.errors import LedgerUnavailable, SecurityFinding
-from jitvault.ports.documents import Indexed, Standing
+from jitvault.ports.documents import Indexed, Standing, looked_for
 from jitvault.ports.vault import Entity, Stored
 from jitvault.services.context import Worker
 from jitvault.services.listing import is_told, see_that_it_is_told
@@ -134,13 +134,22 @@ def _indexed(worker: Worker, task_id: str, besides: set[str]) -> list[_Wish]:
         standing = _standing(worker, wish)
         if wish is not None and standing is Standing.COUNTS:
             counting.append(wish)
-        if (one.read, one.standing) != (one.news, standing):
+        if wish is None and (again := _looked_for(worker, task_id, one)) is not None:
+            read.append(again)
+        elif (one.read, one.standing) != (one.news, standing):
             read.append(replace(one, read=one.news, standing=standing))
             _tell_of(worker, wish, standing)
     # where nothing can be written they are read once more: that must keep no access alive
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read(read)
     return counting
+
+
+def _looked_for(worker: Worker, task_id: str, one: Indexed) -> Indexed | None:
+    """An unread document that is not there, as one to look for again; None where there is nothing to look for."""
+    if not one.is_unread or worker.documents.read(path_of(Kept.END, one.author, task_id)) is not None:
+        return None
+    return looked_for(one, worker.now())
 
 
 def _standing(worker: Worker, wish: _Wish | None) -> Standing:

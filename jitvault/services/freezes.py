@@ -23,7 +23,7 @@ from jitvault.domain.policy import OPERATORS
 from jitvault.domain.scope import Scope, Word, as_dated, in_force
 from jitvault.domain.signing import payload_of
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
-from jitvault.ports.documents import Indexed, Standing
+from jitvault.ports.documents import Indexed, Standing, looked_for
 from jitvault.ports.vault import Entity, Signer, Stored
 from jitvault.services.context import Worker
 from jitvault.services.listing import see_that_it_is_told
@@ -151,9 +151,11 @@ def _judged(worker: Worker, lifters: _Lifters, one: Indexed) -> Indexed | None:
 
 
 def _without_document(worker: Worker, one: Indexed) -> Indexed | None:
-    """What stays of a document that is not in Vault any more: a freeze that was in force, and nothing else."""
+    """What stays of a document that is not in Vault: a freeze that was in force, and what may come yet."""
     if one.standing is Standing.COUNTS:
         return replace(one, read=one.news)
+    if (again := looked_for(one, worker.now())) is not None:
+        return again
     with suppress(LedgerUnavailable):
         worker.ledger.forget(one)
     return None

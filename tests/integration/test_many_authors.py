@@ -19,9 +19,11 @@ from rig import Rig
 
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.scope import Scope
+from jitvault.ports.vault import Stored
 from jitvault.services import ends, listing, pending
 from jitvault.services.pending import Word
 from jitvault.services.sign import sign_end, sign_freeze
+from jitvault.vault.kv import Documents
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -241,6 +243,34 @@ def test_a_freeze_is_never_missed_and_one_whose_document_is_gone_holds_until_it_
     freeze(rig, "operator", name, freezes=False)
     rig("operator", "grant", other)
     rig("operator", "complete", other.stem, code=None)
+
+
+@pytest.mark.parametrize("what", ["a freeze", "an end"])
+def test_what_a_line_told_of_and_is_not_there_yet_is_looked_for_again(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """So a node answers that was the active one and does not know yet that another is: docs/vault-facts.md."""
+    held = rig.active(file := spec())
+    rig("operator", "status", file.stem)
+    author = rig.entity("operator" if what == "a freeze" else "approver-1")
+    read = Documents.read
+
+    def behind(documents: Documents, path: str) -> Stored | None:
+        hidden = path.startswith((f"freezes/{author}/", f"requests/{author}/{file.stem}/end"))
+        return None if hidden else read(documents, path)
+
+    with leads(rig):
+        with monkeypatch.context() as patched:
+            patched.setattr(Documents, "read", behind)
+            if what == "a freeze":
+                freeze(rig, "operator", "research-agent", freezes=True)
+            else:
+                ask_for_the_end(rig, file.stem)
+            assert rig("operator", "status", file.stem).json["state"] == "active"
+        rig("operator", "status", file.stem, code=None)
+    assert not rig.is_live(held.token)
+    if what == "a freeze":
+        freeze(rig, "operator", "research-agent", freezes=False)
 
 
 def test_without_the_stream_people_and_freezes_are_read_all_the_same(
