@@ -74,6 +74,7 @@ def all_checks(wiring: Wiring) -> Iterator[Check]:
     yield from _templates(look)
     yield from rules.judge_probes(look.probes, look.now)
     yield from targets.judge_targets(look.targets)
+    yield targets.judge_logins(look.logins_by_certificate)
     yield from record.judge_tasks(look.record, look.now)
     yield record.judge_outliving(outlive if look.no_ledger is None else look.no_ledger)
 
@@ -230,6 +231,15 @@ class _Look:
     def agent_logins(self) -> Known[AgentLogins]:
         admin = self.admin
         return self.away or NO_ADMIN if admin is None else known(lambda: doctor_targets.agent_logins(admin))
+
+    @property
+    def logins_by_certificate(self) -> Known[Mapping[str, Sequence[str]]]:
+        if self.admin is None:
+            return self.away or NO_ADMIN
+        return self._of_templates(
+            self.admin,
+            lambda vault, templates: doctor_targets.logins_by_certificate(vault, templates, self.wiring.engines),
+        )
 
     def _of_templates(self, vault: Vault | None, look: Callable[[Vault, Mapping[str, AccessTemplate]], T]) -> Known[T]:
         templates = self.templates

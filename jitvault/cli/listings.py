@@ -139,6 +139,7 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
             **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
+            **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
             **({"check": check} if check else {}),
             "reads": ", ".join(paths),
             **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
@@ -170,8 +171,11 @@ def outcome(found: Outcome) -> None:
     marks = " ".join(f"{step.n}{'✓' if step.ok else '✗'}" for step in found.steps)
     console.print(f"  {marks}")
     for step in found.steps:
+        seen = {f"step {step.n}": f"{step.name}: {step.evidence}"}
         if not step.ok:
-            output.print_facts(console, {f"step {step.n}": f"{step.name}: {step.evidence}", "mend": step.mend})
+            output.print_facts(console, {**seen, "mend": step.mend})
+        elif step.told:
+            output.print_facts(console, seen)
     for what in found.left_behind:
         console.print(f"  LEFT BEHIND  {what}", style="red", soft_wrap=True)
 

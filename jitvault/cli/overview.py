@@ -30,6 +30,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         return
     from jitvault.cli import timeline
     from jitvault.domain.revision import unasked
+    from jitvault.domain.verifiers import sessions_told
 
     console = output.console()
     content = shown["revision"]["content"]
@@ -49,6 +50,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     }
     if alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
+    if unproven := sessions_told(content["access"]):
+        facts["not proven"] = "; ".join(unproven)
     if shown["grant"]:
         grant = shown["grant"]
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"

@@ -11,7 +11,9 @@ here one by one; a check without evidence fails. The checks, by number:
 5. the stream was trusted from issue to lookup: one contiguous stretch with matching canaries around it. Over a gap
    it is trusted again when a look-up after it found the credential alive (so nothing in the gap took its record
    away) or it had been revoked before, and a listing of the task's prefixes showed no lease that nobody knows;
-6. where the template asks for it: the target refuses the credential and no session of it is open;
+6. where the template asks for it: the target refuses the credential, and no session of it was found. Of a certificate
+   that is what its CRL and OCSP responder say; its sessions are at servers that nobody asks, and this says nothing of
+   them;
 7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
    least one second after the revocation shows nothing newer. A request that never gets its answer waits for the
    server's longest request and for such a listing. What was read in a wrapping and has no lease that is known needs
@@ -84,13 +86,19 @@ class Check:
 class Probed:
     """What the target itself said: is the credential refused, how many of its sessions were still open.
 
-    `seen` is False where it said nothing: what cannot be asked does not refuse, and does not let in either.
+    `open_sessions` is None where nobody looked for any: then nothing is known of them. `seen` is False where the target
+    said nothing: what cannot be asked does not refuse, and does not let in either.
     """
 
     refused: bool
-    open_sessions: int
+    open_sessions: int | None
     evidence: str
     seen: bool = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is refused, and no session of it was found open."""
+        return self.refused and not self.open_sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +267,7 @@ def _reconciled(
 def _refused(probed: Probed | None) -> Check:
     if probed is None:
         return Check(6, ok=False, evidence="the target was not probed")
-    return Check(6, ok=probed.refused and probed.open_sessions == 0, evidence=probed.evidence)
+    return Check(6, ok=probed.is_over, evidence=probed.evidence)
 
 
 def _over(expired: Canary | None) -> str:

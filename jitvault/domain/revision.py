@@ -21,6 +21,7 @@ from jitvault.domain.lifetime import least, requested_ttl
 from jitvault.domain.policy import NO_OBLIGATIONS, Obligations, highest
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.domain.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
+from jitvault.domain.verifiers import sessions_told
 from jitvault.domain.windows import Window, format_duration
 from jitvault.errors import InvalidInput
 
@@ -74,6 +75,8 @@ class Resolved:
             "policy": self.policy.name,
             "policy_sha256": self.policy.sha256,
             "engine_config": digest_of(self.engine),
+            # a revision of a template without any is what it was before there were verifiers
+            **({"verifiers": list(body.verifiers)} if body.verifiers else {}),
         }
         if body.accepted_after_end is not None:
             found["accepted_after_end_s"] = body.accepted_after_end // timedelta(seconds=1)
@@ -288,6 +291,7 @@ def in_plain_words(revision: Revision) -> list[str]:
     proofs = sorted({entry["confirm"] for entry in revision.access})
     lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
     lines += [f"Not by the target for {said}" for said in unasked(revision.access)]
+    lines += [f"Not proven for {said}." for said in sessions_told(revision.access)]
     return lines
 
 

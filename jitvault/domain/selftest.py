@@ -22,7 +22,7 @@ from jitvault.domain.template import AccessTemplate
 FOLDER = "checks"
 MAX_FAILURES = 20
 MAX_ENDED = 256
-STEPS = 19
+STEPS = 20
 """How many steps a check has. A result of one that had fewer says nothing about those that came since."""
 _FIRST_STEPS = 11
 # What says nothing about how a credential is made and ended. A field that is new is looked at until it is named here.

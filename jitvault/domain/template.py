@@ -38,6 +38,7 @@ from jitvault.domain.fields import (
     problem,
     validated,
 )
+from jitvault.domain.verifiers import MAX_VERIFIERS, SHOWN, Server
 from jitvault.domain.windows import format_duration
 from jitvault.errors import InvalidInput
 
@@ -172,6 +173,11 @@ class TemplateBody(Strict):
         default=None,
         description="Why the target is not asked, in one line that approvers read; required when confirm is audit.",
     )
+    verifiers: Annotated[
+        tuple[Server, ...],
+        Field(strict=False, max_length=MAX_VERIFIERS, json_schema_extra={"uniqueItems": True}),
+        SortedNames,
+    ] = Field(default=(), description="TLS servers, as host:port, that its check shows a certificate; for engine pki.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -195,6 +201,8 @@ class TemplateBody(Strict):
             return f"expected max_window of at least ttl, got {format_duration(self.max_window)}"
         if self.max_window > MAX_WINDOW:
             return f"expected max_window of at most {format_duration(MAX_WINDOW)}"
+        if self.verifiers and (self.engine != SHOWN or self.confirm != "target"):
+            return f"expected no verifiers: a check shows them certificates (engine {SHOWN}, confirm target) alone"
         return self._wrong_parameters() or self._wrong_paths()
 
     def _wrong_parameters(self) -> str | None:
@@ -304,6 +312,8 @@ class AccessTemplate(Strict):
             found["probe"] = body.probe
         if body.confirm_why is not None:
             found["confirm_why"] = body.confirm_why
+        if body.verifiers:
+            found["verifiers"] = list(body.verifiers)
         return {
             "apiVersion": API_VERSION,
             "kind": "AccessTemplate",

@@ -176,11 +176,11 @@ def asked_of_target(read: WrappedRead, unknown: Mapping[str, datetime], probed: 
     own = sorted(name for name, at in unknown.items() if read.may_have_made(at))
     for name in (*own, NOBODY):
         said = probed.get(name)
-        if said is not None and said.refused and not said.open_sessions:
+        if said is not None and said.is_over:
             continue
         whose = f"{name} is of no known lease and may have come from {read}" if name in own else str(read)
         evidence = f"{whose}: {said.evidence if said else 'the probe said nothing of it'}"
-        return Probed(refused=False, open_sessions=said.open_sessions if said else 0, evidence=evidence)
+        return Probed(refused=False, open_sessions=said.open_sessions if said else None, evidence=evidence)
     evidence = f"the target lets in no credential that may have come from {read}, and has no session of one"
     return Probed(refused=True, open_sessions=0, evidence=evidence)
 
@@ -196,7 +196,7 @@ def unproven_read(reads: Sequence[WrappedRead], asked: Mapping[str, Probed]) -> 
         said = asked.get(read.line)
         if said is None:
             return f"the lease of {read} never showed, and no target was asked for it"
-        if not said.refused or said.open_sessions:
+        if not said.is_over:
             return said.evidence
     return None
 

@@ -15,6 +15,7 @@ from typing import Any
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.domain.template import TemplateBody
+from jitvault.domain.verifiers import NO_VERIFIERS, Verifiers
 from jitvault.engines import (
     postgresql_hazards,
     postgresql_names,
@@ -212,7 +213,10 @@ class DatabaseEngine:
             yield resisting
 
     @contextmanager
-    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[LoginEverywhere]:
+    def use(
+        self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
+    ) -> Iterator[LoginEverywhere]:
+        # a template of this engine names none
         session = LoginEverywhere(servers_of(where), issued)
         try:
             yield session

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.domain.template import TemplateBody
+from jitvault.domain.verifiers import NO_VERIFIERS, Verifiers
 from jitvault.engines import pki_config
 from jitvault.engines.web import Web
 from jitvault.errors import NotConfirmed, StillTaken
-from jitvault.ports.engine import Limits, Login, Read, Resisting, TargetFinding, Upkeep
+from jitvault.ports.engine import After, Limits, Login, Read, Resisting, TargetFinding, Upkeep
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -34,6 +35,7 @@ _MAX_ANSWER = 64 * 1024
 _LONGEST_S = 15
 
 
+_UNSEEN = "sessions that it opened before were not looked at"
 _REVOCATION = "Somebody would not refuse the certificate: switch the mount's CRL and OCSP on, with auto_rebuild=false."
 
 
@@ -48,7 +50,8 @@ class PkiEngine:
         "probe_rights": "The probe's dsn is the mount's public URL, and its issuer the certificate that signs.",
         "as_asked": "The role gives more than the template asks for: its usages, not_after, names or policies; "
         "docs/vault-facts.md, Certificates, has what is taken.",
-        "used": "The mount's CRL and OCSP have to be on, and to be signed by the issuer in the probe's document.",
+        "used": "The mount's CRL and OCSP have to be on, and to be signed by the issuer in the probe's document; the "
+        "template's verifiers have to take the certificate and to be known by verifiers_ca there.",
         "probe_sees_it": "The probe's issuer has to be the one that the role signs with.",
         "session_ended": _REVOCATION,
         "login_refused": _REVOCATION,
@@ -120,23 +123,35 @@ class PkiEngine:
         raise NotConfirmed(f"a certificate resists nothing, also not {step}")
 
     @contextmanager
-    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> Iterator[_InUse]:
-        yield _InUse(where, str(issued.get("serial_number")))
+    def use(
+        self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
+    ) -> Iterator[_InUse]:
+        """`where` has for that, as `verifiers_ca`, the PEM of the CAs that signed the verifiers' own certificates; the
+        system's without it.
+        """
+        used = _InUse(where, issued, verifiers)
+        try:
+            yield used
+        finally:
+            used.close()
 
 
 class _InUse:
-    """`jitvault.ports.engine.Used`: a certificate has no session, it is taken by everybody who does not refuse it.
+    """`jitvault.ports.engine.Used`: a certificate, where it is refused later and where it is taken.
 
     It is in use when all that refuses it later was asked and found nothing against it: a CRL and an OCSP responder
-    that are silent would let it through as well, and go on doing so.
+    that are silent would let it through as well, and go on doing so. They know of no session; the servers that the
+    template names do, so it is shown to those as well.
     """
 
-    sessions = 0
+    sessions: int | None = None
 
-    def __init__(self, where: Mapping[str, Any], name: str) -> None:
-        """Raises NotConfirmed unless the certificate is valid, on no CRL, and OCSP calls it good."""
+    def __init__(self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers) -> None:
+        """Raises NotConfirmed unless the certificate is valid, on no CRL, OCSP calls it good, and servers take it."""
+        from jitvault.engines.pki_verifiers import AtVerifiers
         from jitvault.engines.revocation import check_good_by_ocsp, check_off_crl, check_valid
 
+        name = str(issued.get("serial_number"))
         if not _SERIAL.fullmatch(name):
             raise NotConfirmed(f"{name!r:.80} is no serial number")
         self._where, self._serial = where, _number(name)
@@ -144,20 +159,30 @@ class _InUse:
         check_off_crl(_crl(asked), self._serial)
         check_valid(_fetched(asked, name), self._serial, asked.issuer, now)
         check_good_by_ocsp(_by_ocsp(asked, self._serial), self._serial, asked.issuer, now)
+        self._at = AtVerifiers(verifiers, issued, where.get("verifiers_ca"))
+        self.seen = "; ".join(filter(None, (f"{name} is valid, on no CRL, and good by OCSP", self._at.seen)))
 
-    def still_works(self) -> bool:
+    def still_works(self) -> After:
         from jitvault.engines.revocation import on_crl
 
         # the sentence says more than a plain yes: which CRL does not have it
-        on_crl(_crl(_ask(self._where)), self._serial, datetime.now(UTC))
-        return False
+        listed = on_crl(_crl(_ask(self._where)), self._serial, datetime.now(UTC))
+        return _with(listed, self._at.still_open())
 
-    def works_anew(self) -> bool:
+    def works_anew(self) -> After:
         from jitvault.engines.revocation import revoked_by_ocsp
 
         asked = _ask(self._where)
-        revoked_by_ocsp(_by_ocsp(asked, self._serial), self._serial, asked.issuer, datetime.now(UTC))
-        return False
+        answer = _by_ocsp(asked, self._serial)
+        return _with(revoked_by_ocsp(answer, self._serial, asked.issuer, datetime.now(UTC)), self._at.taken_anew())
+
+    def close(self) -> None:
+        self._at.close()
+
+
+def _with(said: str, after: After) -> After:
+    # what is wrong goes first: a long sentence is cut
+    return replace(after, seen="; ".join((after.seen, said) if after.works else (said, after.seen)))
 
 
 def _ask(where: Mapping[str, Any]) -> _Asked:
@@ -191,10 +216,12 @@ def _look(asked: _Asked, name: str) -> Probed:
         return _probed(f"{name!r:.80} is no serial number", seen=False)
     serial = _number(name)
     try:
-        return _probed(_revoked(asked, serial), refused=True)
+        return _probed(f"{_revoked(asked, serial)}; {_UNSEEN}", refused=True)
     except NotConfirmed as why:
         over = _expired(asked, name, serial)
-        return _probed(over, refused=True) if over else _probed(str(why), seen=isinstance(why, StillTaken))
+        if over:
+            return _probed(f"{over}; {_UNSEEN}", refused=True)
+        return _probed(str(why), seen=isinstance(why, StillTaken))
 
 
 def _revoked(asked: _Asked, serial: int) -> str:
@@ -241,4 +268,5 @@ def _number(name: str) -> int:
 
 
 def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> Probed:
-    return Probed(refused=refused, open_sessions=0, evidence=evidence, seen=seen)
+    # CRL and OCSP know of no session: those are at servers that nobody asks
+    return Probed(refused=refused, open_sessions=None, evidence=evidence, seen=seen)

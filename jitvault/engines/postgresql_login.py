@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 class LoginInUse:
-    """`jitvault.ports.engine.Used`: a login of the issued role, where the probe looks."""
-
-    sessions = 1
+    """A login of the issued role at one server."""
 
     def __init__(self, dsn: str, issued: Mapping[str, Any]) -> None:
         """Raises NotConfirmed when the target refuses the login or a statement."""

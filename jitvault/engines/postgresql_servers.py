@@ -15,6 +15,7 @@ from jitvault.domain.confirmation import Probed
 from jitvault.engines import postgresql
 from jitvault.engines.postgresql_login import LoginInUse
 from jitvault.errors import NotConfirmed
+from jitvault.ports.engine import After
 
 _KEYS = frozenset({"dsn", "replicas"})
 MAX_REPLICAS = 16
@@ -103,7 +104,7 @@ def merged(answers: Sequence[tuple[str, Mapping[str, Probed]]]) -> dict[str, Pro
         found[name] = replace(
             said,
             refused=all(probed.refused for _, probed in each),
-            open_sessions=sum(probed.open_sessions for _, probed in each),
+            open_sessions=sum(probed.open_sessions or 0 for _, probed in each),
             seen=all(probed.seen for _, probed in each),
             evidence="; ".join(f"at {address}: {probed.evidence}" for address, probed in each),
         )
@@ -115,7 +116,8 @@ class LoginEverywhere:
 
     def __init__(self, servers: Sequence[str], issued: Mapping[str, Any]) -> None:
         """Raises NotConfirmed where one of the servers does not let it in."""
-        self.sessions = len(servers)
+        self.sessions: int | None = len(servers)
+        self.seen = f"{issued['username']} works at the target"
         self._servers = tuple(servers)
         self._logins: list[LoginInUse] = []
         try:
@@ -126,17 +128,18 @@ class LoginEverywhere:
             self.close()
             raise
 
-    def still_works(self) -> bool:
+    def still_works(self) -> After:
         """Whether the session at the primary is open. No revocation ends those at standbys: the probe does."""
-        return self._logins[0].still_works()
+        works = self._logins[0].still_works()
+        return After(works, f"what was opened before is {'still open' if works else 'over'}")
 
-    def works_anew(self) -> bool:
+    def works_anew(self) -> After:
         """Whether any of the servers lets it in once more."""
         for dsn, login in zip(self._servers, self._logins, strict=True):
             self._await(dsn)
             if login.works_anew():
-                return True
-        return False
+                return After(True, "the target lets it in again")
+        return After(False, "the target does not let it in again")
 
     def close(self) -> None:
         for login in self._logins:

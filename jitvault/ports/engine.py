@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jitvault.domain.access import Capability
 from jitvault.domain.confirmation import Probed
 from jitvault.domain.template import TemplateBody
+from jitvault.domain.verifiers import NO_VERIFIERS, Verifiers
 
 Read = Callable[[str], Mapping[str, Any] | None]
 
@@ -72,20 +73,39 @@ class Resisting(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class After:
+    """What a credential can still do once it was revoked, while a template is checked.
+
+    `works` where it can do more than it may. `seen` says what was looked at and what was not, `mend` what to do where
+    it works. An administrator has to read what is `told` also where nothing is wrong.
+    """
+
+    works: bool
+    seen: str
+    mend: str = ""
+    told: bool = False
+
+
 class Used(Protocol):
     """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
     does not say, and may do so where the sentence tells more than that it still works.
     """
 
-    sessions: int
-    """How many sessions it has open; 0 where a target has no such thing."""
+    sessions: int | None
+    """How many sessions it has open where the probe looks; None where the probe sees none."""
 
-    def still_works(self) -> bool:
-        """Whether what was opened with it works now. Of a certificate: whether those take it who read the CRL."""
+    seen: str
+    """Where it was used, in words."""
+
+    def still_works(self) -> After:
+        """What became of what was opened with it. Of a certificate: what the CRL says, and what became of sessions at
+        the servers that the template names.
+        """
         ...
 
-    def works_anew(self) -> bool:
-        """Whether the target lets it in once more. Of a certificate: whether those take it who ask OCSP."""
+    def works_anew(self) -> After:
+        """Whether the target lets it in once more. Of a certificate: what OCSP says, and what those servers do."""
         ...
 
 
@@ -205,8 +225,12 @@ class Engine(Protocol):
         """
         ...
 
-    def use(self, where: Mapping[str, Any], issued: Mapping[str, Any]) -> AbstractContextManager[Used]:
-        """Use a credential where the probe looks. `issued` is the data of Vault's answer, with the secret in it.
+    def use(
+        self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
+    ) -> AbstractContextManager[Used]:
+        """Use a credential where the probe looks, and show it to the servers that the template names besides.
+
+        `issued` is the data of Vault's answer, with the secret in it.
 
         Entering raises NotConfirmed when the target does not take it. Only an administrator's check calls this.
         """

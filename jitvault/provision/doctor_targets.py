@@ -14,8 +14,10 @@ from jitvault.domain.checkup.check import Unknown
 from jitvault.domain.checkup.targets import AgentLogins, Hazard, Target
 from jitvault.domain.policy import AGENTS
 from jitvault.domain.template import AccessTemplate
+from jitvault.domain.verifiers import SHOWN
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.ports.engine import Engine
+from jitvault.provision.cert_logins import cert_logins
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
@@ -72,6 +74,24 @@ def _looked_at(vault: Vault, probe: str, names: list[str], engine: Engine, snaps
         # never its text: it may hold a part of the document
         return Target(names, Unknown(f"the probe's document is none ({type(error).__name__})", _MEND))
     return Target(names, [Hazard(one.about, one.seen, one.mend, one.certain) for one in found])
+
+
+def logins_by_certificate(
+    vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
+) -> dict[str, list[str]]:
+    """The templates whose certificates may be a login to Vault, by the entry that trusts their CA.
+
+    Raises VaultRefused for whoever may not look, NotConfirmed where there is too much to look at.
+    """
+    found: dict[str, list[str]] = {}
+    for name, template in sorted(templates.items()):
+        engine = engines.get(template.spec.engine)
+        if engine is None or template.spec.engine != SHOWN:
+            continue
+        issuers = {digest_of(one["issuer"]): one for one in _snapshots(vault, engine, template)}
+        for login in {login.path for snapshot in issuers.values() for login in cert_logins(vault, snapshot)}:
+            found.setdefault(login, []).append(name)
+    return found
 
 
 def agent_logins(vault: Vault) -> AgentLogins:

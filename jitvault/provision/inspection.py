@@ -19,11 +19,12 @@ _NOTHING_FOUND = {
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What one step found, and what to do about it."""
+    """What one step found, and what to do about it; what is `told` has to be read although it is ok."""
 
     ok: bool
     evidence: str
     mend: str = ""
+    told: bool = False
 
 
 def inspected(

@@ -28,6 +28,7 @@ STEPS = {
     17: "owner_dropped",
     18: "many_ended",
     19: "as_asked",
+    20: "no_vault_login",
 }
 INSPECTED = range(12, 15)
 """The steps that look at what a target and Vault's connection let happen."""
@@ -37,19 +38,24 @@ RESISTED = range(15, 19)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One numbered step. `evidence` says what was seen; `mend` what to do about it where it is not ok."""
+    """One numbered step. `evidence` says what was seen; `mend` what to do about it where it is not ok.
+
+    What is `told` an administrator has to read, although it is ok.
+    """
 
     n: int
     ok: bool
     evidence: str
     mend: str
+    told: bool = False
 
     @property
     def name(self) -> str:
         return STEPS[self.n]
 
     def as_json(self) -> dict[str, Any]:
-        return {"n": self.n, "name": self.name, "ok": self.ok, "evidence": self.evidence, "mend": self.mend}
+        said = {"evidence": self.evidence, "mend": self.mend, "told": self.told}
+        return {"n": self.n, "name": self.name, "ok": self.ok, **said}
 
 
 @dataclass(frozen=True, slots=True)

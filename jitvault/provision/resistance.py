@@ -97,8 +97,8 @@ class Resistance:
         try:
             found = self._engine.probe(self._where, names)
         except JitvaultError as error:
-            return {name: Probed(refused=False, open_sessions=0, evidence=str(error), seen=False) for name in names}
-        self._dead = frozenset(name for name in names if found[name].refused and not found[name].open_sessions)
+            return {name: Probed(refused=False, open_sessions=None, evidence=str(error), seen=False) for name in names}
+        self._dead = frozenset(name for name in names if found[name].is_over)
         return found
 
     def _judged(self, one: _Credential, probed: Mapping[str, Probed]) -> Result:

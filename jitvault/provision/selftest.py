@@ -7,11 +7,11 @@ here, where nobody depends on it. The steps, by number:
 2. a credential with a lease comes from the path, read by a token that may do only what a task's token may;
 3. the lease lives no longer than the template says;
 4. the probe's own identity has the rights that it needs;
-5. the credential works at the target;
-6. the probe sees it there, with its session: what never sees it alive cannot say that it is dead;
+5. the credential works at the target; a certificate at the servers that the template names;
+6. the probe sees it there, with its session where it sees any: what never sees it alive cannot say that it is dead;
 7. Vault revokes the lease, and waits for the target, while the session is open;
-8. the session is over;
-9. the target does not let the credential in again;
+8. the session is over; at the servers that a certificate was shown to, within the bound that the template states;
+9. the target, and those servers, do not let the credential in again;
 10. the probe says the same;
 11. the engine's configuration was the same all the time;
 12. nothing that an agent can write is run by Vault's login at the target, or by the probe's;
@@ -21,7 +21,8 @@ here, where nobody depends on it. The steps, by number:
 16. so is a credential that holds a lock on itself,
 17. one that owns something,
 18. and one with as many sessions as it may have;
-19. what came is no more than what the template asks for.
+19. what came is no more than what the template asks for;
+20. a certificate is no login to Vault.
 
 The steps 12 to 14 look while the credential of the steps before is alive. For each of the steps 15 to 18 a credential
 of its own is made, once the simple end was seen to work: `provision.resistance`. Step 19 looks at the first credential
@@ -36,6 +37,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from typing import Any
 
 from jitvault.domain.access import AccessPolicy, access_policy
@@ -43,8 +45,10 @@ from jitvault.domain.canonical import digest_of
 from jitvault.domain.secret import Secret
 from jitvault.domain.selftest import Basis, template_digest
 from jitvault.domain.template import AccessTemplate
+from jitvault.domain.verifiers import Verifiers
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
-from jitvault.ports.engine import Engine, Used
+from jitvault.ports.engine import After, Engine, Used
+from jitvault.provision.cert_logins import vault_logins
 from jitvault.provision.inspection import inspected
 from jitvault.provision.live import Live
 from jitvault.provision.outcome import RESISTED, STEPS, Outcome, Step
@@ -54,6 +58,8 @@ from jitvault.vault.kv import Documents
 
 ISSUER_TTL_S = 60
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
+# with the step's name before it, it has to fit in the record
+_MOST = 400
 _REMEDIES = {
     "name_shown": "`jitvault init` tunes the mount.",
     "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
@@ -166,11 +172,11 @@ class _Trial:
             return ()
         return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
 
-    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "") -> bool:
+    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", told: bool = False) -> bool:
         """Record a step; `mend` is for what no remedy of the step alone would help with."""
         name = STEPS[n]
         mend = "" if ok else mend or self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
-        self.steps.append(Step(n, ok, evidence[:400], mend))
+        self.steps.append(Step(n, ok, evidence[:_MOST], mend, told))
         return ok
 
     def run(self) -> None:
@@ -193,7 +199,7 @@ class _Trial:
         plain = key in Live(self._vault).plain_response_keys(self._template.spec.mount)
         shows = "shows" if plain else "hides"
         self.note(1, ok=plain, evidence=f"the audit stream {shows} `{key}` of {self._template.spec.mount}/")
-        # 2, 3, 19
+        # 2, 3, 19, 20
         issued = self._leased()
         if issued is None:
             return
@@ -203,11 +209,11 @@ class _Trial:
         with ExitStack() as stack:
             # 5
             try:
-                used = stack.enter_context(self._engine.use(self._where, issued))
+                used = stack.enter_context(self._engine.use(self._where, issued, self._verifiers()))
             except NotConfirmed as error:
                 self.note(5, ok=False, evidence=str(error))
                 return
-            self.note(5, ok=True, evidence=f"{self._name} works at the target")
+            self.note(5, ok=True, evidence=used.seen)
             # 6
             self._probe(6, alive=True, sessions=used.sessions)
             # 12, 13, 14
@@ -246,6 +252,7 @@ class _Trial:
         self._lifetime(int(answer.get("lease_duration") or 0), renewable=bool(answer.get("renewable")))
         data: Mapping[str, Any] = answer.get("data") or {}
         self._compare(data)
+        self._look_for_logins(data)
         return data
 
     def _compare(self, issued: Mapping[str, Any]) -> None:
@@ -255,6 +262,10 @@ class _Trial:
             self.note(19, ok=False, evidence=str(error))
         else:
             self.note(19, ok=True, evidence=said)
+
+    def _look_for_logins(self, issued: Mapping[str, Any]) -> None:
+        found = vault_logins(self._vault, self._snapshot, issued.get("certificate"))
+        self.note(20, ok=found.ok, evidence=found.evidence, mend=found.mend, told=found.told)
 
     def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
         longest_s = int(self._template.spec.ttl.total_seconds())
@@ -315,20 +326,23 @@ class _Trial:
         except JitvaultError as error:
             self.note(4, ok=False, evidence=str(error))
             return
-        said = f"it lacks {', '.join(missing)}" if missing else "it may look, and end sessions"
+        said = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
         self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {said}")
 
-    def _probe(self, n: int, *, alive: bool, sessions: int = 0) -> None:
-        """Whether the probe sees the credential as it has to be: alive with its sessions, or dead without any."""
+    def _verifiers(self) -> Verifiers:
+        spec = self._template.spec
+        return Verifiers(spec.verifiers, spec.accepted_after_end or timedelta(0))
+
+    def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
+        """Whether the probe sees the credential as it has to be: dead, or alive with its sessions where it sees any."""
         try:
             found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
         except JitvaultError as error:
             self.note(n, ok=False, evidence=str(error))
             return
-        seen = found.seen and not found.refused and found.open_sessions >= sessions
-        dead = found.refused and not found.open_sessions
-        self._dead = dead
-        self.note(n, ok=seen if alive else dead, evidence=found.evidence)
+        seen = found.seen and not found.refused and (found.open_sessions or 0) >= (sessions or 0)
+        self._dead = found.is_over
+        self.note(n, ok=seen if alive else found.is_over, evidence=found.evidence)
 
     def _revoke(self) -> bool:
         try:
@@ -340,22 +354,21 @@ class _Trial:
 
     def _see_it_dead(self, used: Used) -> None:
         # 8: before the probe looks, which ends the sessions of roles that are gone
-        try:
-            on = used.still_works()
-        except NotConfirmed as error:
-            self.note(8, ok=False, evidence=str(error))
-        else:
-            self.note(8, ok=not on, evidence=f"what was opened before is {'still open' if on else 'over'}")
+        self._after(8, used.still_works)
         # 9
-        try:
-            self._let_in = used.works_anew()
-        except NotConfirmed as error:
-            self.note(9, ok=False, evidence=str(error))
-        else:
-            said = "lets it in again" if self._let_in else "does not let it in again"
-            self.note(9, ok=not self._let_in, evidence=f"the target {said}")
+        self._let_in = self._after(9, used.works_anew)
         # 10
         self._probe(10, alive=False)
+
+    def _after(self, n: int, look: Callable[[], After]) -> bool:
+        """Note what is left of the credential's use; whether it works still."""
+        try:
+            after = look()
+        except NotConfirmed as error:
+            self.note(n, ok=False, evidence=str(error))
+            return False
+        self.note(n, ok=not after.works, evidence=after.seen, mend=after.mend, told=after.told)
+        return after.works
 
     def _clean_up(self) -> None:
         """End what was made; `left_behind` says what could not be."""

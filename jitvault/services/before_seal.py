@@ -80,7 +80,7 @@ def _as_said(now: Mapping[str, Probed], lease: LeaseRow) -> Probed:
         return found
     why = found.evidence if found else "it was not asked"
     kept = "the target refused it when the task was confirmed, and has said nothing else since"
-    return Probed(refused=True, open_sessions=0, evidence=f"{kept} ({why})")
+    return Probed(refused=True, open_sessions=None, evidence=f"{kept} ({why})")
 
 
 def _failing(what: str, proof: Proof) -> str:

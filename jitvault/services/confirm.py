@@ -254,7 +254,7 @@ def probe(worker: Worker, file: TaskFile, revision: Revision, leases: Iterable[L
         try:
             found |= worker.engines[engine].probe(where_of(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
-            silent = Probed(refused=False, open_sessions=0, evidence=str(error), seen=isinstance(error, StillTaken))
+            silent = Probed(refused=False, open_sessions=None, evidence=str(error), seen=isinstance(error, StillTaken))
             found |= dict.fromkeys(names, silent)
     return found
 
@@ -264,8 +264,7 @@ def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[Chec
 
 
 def _asked_row(file: TaskFile, line: str, said: Probed) -> CheckRow:
-    ok = said.refused and said.open_sessions == 0
-    return CheckRow(file.task.task_id, line, TARGET_N, ok, said.evidence[:1000])
+    return CheckRow(file.task.task_id, line, TARGET_N, said.is_over, said.evidence[:1000])
 
 
 def _durations(file: TaskFile, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:

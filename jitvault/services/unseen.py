@@ -42,7 +42,7 @@ def ask_about(worker: Worker, found: Evidence, reads: Sequence[WrappedRead]) -> 
 
 
 def _not_known(read: WrappedRead, why: str) -> Probed:
-    return Probed(refused=False, open_sessions=0, evidence=f"{read}: {why}", seen=False)
+    return Probed(refused=False, open_sessions=None, evidence=f"{read}: {why}", seen=False)
 
 
 def _ask(worker: Worker, found: Evidence, entry: Mapping[str, Any], reads: Sequence[WrappedRead]) -> dict[str, Probed]:
@@ -79,5 +79,5 @@ def asked_before(file: TaskFile) -> dict[str, Probed]:
     They are not asked again: what they said is about a moment that is over, and a read that came later is not in it.
     """
     evidence = "the target was asked when the task was confirmed"
-    refused = Probed(refused=True, open_sessions=0, evidence=evidence)
+    refused = Probed(refused=True, open_sessions=None, evidence=evidence)
     return dict.fromkeys(refused_by_target(file.events), refused)

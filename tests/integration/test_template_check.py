@@ -106,9 +106,9 @@ def test_the_secret_is_nowhere_but_in_memory(rig: Rig, monkeypatch: pytest.Monke
     seen: list[str] = []
     use = DatabaseEngine.use
 
-    def watched(self: DatabaseEngine, dsn: str, issued: Any) -> Any:
+    def watched(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
         seen.append(issued["password"])
-        return use(self, dsn, issued)
+        return use(self, dsn, issued, *more)
 
     monkeypatch.setattr(DatabaseEngine, "use", watched)
     result = check(rig)
@@ -431,7 +431,7 @@ def test_a_failure_is_readable_at_80_columns(rig: Rig) -> None:
     with role_with(rig, revocation_statements=[REVOCATION[-1]]):
         shown = rig.cli("admin", "templates", "check", NAME, code=6, extra={"COLUMNS": "80"})
     lines = shown.stdout.splitlines()
-    assert lines[1] == "  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✗ 9✓ 10✓ 11✓ 12✓ 13✓ 14✓ 19✓"
+    assert lines[1] == "  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✗ 9✓ 10✓ 11✓ 12✓ 13✓ 14✓ 19✓ 20✓"
     assert lines[2] == "  step 8  session_ended: what was opened before is still open"
     assert "pg_terminate_backend" in " ".join(lines[3:]) and max(map(len, lines)) <= 80
 
@@ -459,8 +459,8 @@ def test_the_lease_of_a_check_that_hangs_holds_no_task_back(
     use, outcomes = DatabaseEngine.use, list[selftest.Outcome]()
 
     @contextmanager
-    def slow(self: DatabaseEngine, dsn: str, issued: Any) -> Iterator[Any]:
-        with use(self, dsn, issued) as used:
+    def slow(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Iterator[Any]:
+        with use(self, dsn, issued, *more) as used:
             in_use.set()
             go_on.wait(30)
             yield used
@@ -514,10 +514,10 @@ def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.Monke
     use, inner = DatabaseEngine.use, list[list[selftest.Outcome]]()
     before = rig.database_roles()
 
-    def another_first(self: DatabaseEngine, dsn: str, issued: Any) -> Any:
+    def another_first(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
         monkeypatch.setattr(DatabaseEngine, "use", use)
         inner.append(checking(rig.admin))
-        return use(self, dsn, issued)
+        return use(self, dsn, issued, *more)
 
     monkeypatch.setattr(DatabaseEngine, "use", another_first)
     with pytest.raises(WrongState, match="somebody else checks template postgres-readonly just now"):
@@ -529,7 +529,7 @@ def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.Monke
 def test_an_interrupted_check_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = rig.database_roles()
 
-    def interrupt(self: DatabaseEngine, dsn: str, issued: Any) -> Any:
+    def interrupt(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(DatabaseEngine, "use", interrupt)
@@ -541,7 +541,7 @@ def test_an_interrupted_check_leaves_nothing(rig: Rig, monkeypatch: pytest.Monke
 
 
 def test_an_interrupted_check_that_cannot_clean_up_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: DatabaseEngine, dsn: str, issued: Any) -> Any:
+    def interrupt(self: DatabaseEngine, dsn: str, issued: Any, *more: Any) -> Any:
         rig.world.servers.postgres.kill()
         raise KeyboardInterrupt
 

@@ -318,8 +318,8 @@ def test_a_probe_that_hears_nothing_has_not_seen_it_alive(rig: Rig, monkeypatch:
     use = PkiEngine.use
 
     @contextmanager
-    def moving_away(self: PkiEngine, where: dict[str, Any], issued: Mapping[str, Any]) -> Iterator[Any]:
-        with use(self, where, issued) as used:
+    def moving_away(self: PkiEngine, where: dict[str, Any], *given: Any) -> Iterator[Any]:
+        with use(self, where, *given) as used:
             where["dsn"] = "http://127.0.0.1:1/v1/pki"
             yield used
 

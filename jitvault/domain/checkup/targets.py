@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jitvault.domain.checkup.check import Ability, About, Check, Known, Unknown, listed
@@ -11,6 +11,11 @@ from jitvault.errors import NotConfirmed, VaultRefused
 TARGET = About("targets", "", NotConfirmed, frozenset({Ability.PROVE}))
 WARNED = About("targets", "", NotConfirmed)
 AGENTS = About("identity", "agents' tokens", VaultRefused, only_admins=True)
+LOGINS = About("targets", "logins by certificate", VaultRefused, only_admins=True)
+_CA_ALONE = (
+    "A token of such a login outlives the certificate and its task. Issue agents' certificates from a CA that nothing "
+    "else trusts, or take the entry away; `jitvault templates check` says whether it takes them by their names."
+)
 _DEFAULT = (
     "Log agents in without Vault's `default` policy (token_no_default_policy=true): it lets its holder look up every "
     "lease and, but for what jitvault-agent denies, renew it."
@@ -88,3 +93,13 @@ def judge_agents(found: Known[AgentLogins]) -> Check:
             f"See for yourself. {_DEFAULT}",
         )
     return AGENTS.ok(f"none of {found.seen} logins gives `default`")
+
+
+def judge_logins(found: Known[Mapping[str, Sequence[str]]]) -> Check:
+    """Whether Vault may take certificates as a login; `found` has the templates by the entry that trusts their CA."""
+    if isinstance(found, Unknown):
+        return LOGINS.skipped(found)
+    if found:
+        said = (f"{entry} trusts the CA of {listed(templates)}" for entry, templates in sorted(found.items()))
+        return LOGINS.warn("; ".join(said), _CA_ALONE)
+    return LOGINS.ok("no cert auth method of this namespace trusts the CA of a template")

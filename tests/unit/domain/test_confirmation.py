@@ -847,7 +847,8 @@ def stories() -> list[tuple[Credential, Trail]]:
 
 GOOD = stories()
 KEPT = st.lists(st.booleans(), min_size=16, max_size=16)
-PROBES = st.none() | st.builds(Probed, refused=st.booleans(), open_sessions=st.integers(0, 2), evidence=st.just("x"))
+SESSIONS = st.none() | st.integers(0, 2)
+PROBES = st.none() | st.builds(Probed, refused=st.booleans(), open_sessions=SESSIONS, evidence=st.just("x"))
 
 
 def parts(trail: Trail, lines: list[bool], canaries: list[bool]) -> Trail:

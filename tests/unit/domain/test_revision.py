@@ -196,6 +196,21 @@ def test_approvers_read_and_sign_why_the_target_is_not_asked() -> None:
     assert not [line for line in in_plain_words(revision()) if line.startswith("Not by the target")]
 
 
+def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> None:
+    certificate = set_in(TEMPLATE, "spec.engine", "pki")
+    asked = set_in(certificate, "spec.verifiers", ["a.example.org:443"])
+    none, one = revision(access=[resolved(certificate)]), revision(access=[resolved(asked)])
+    assert one.digest != none.digest
+    assert one.access[0]["verifiers"] == ["a.example.org:443"]
+    over = "that TLS sessions opened with its certificate are over"
+    assert f"Not proven for pg-read: {over}; no server that takes it was ever asked." in in_plain_words(none)
+    asked_one = "when the template was checked a.example.org:443 was asked"
+    assert f"Not proven for pg-read: {over}; {asked_one}." in in_plain_words(one)
+    # of what names none the digest is what it was before there were verifiers
+    assert "verifiers" not in none.access[0] and "verifiers" not in revision().access[0]
+    assert not [line for line in in_plain_words(revision()) if "TLS" in line]
+
+
 @pytest.mark.parametrize(
     ("criticality", "tiers", "risk"),
     [

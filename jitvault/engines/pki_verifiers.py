@@ -1,0 +1,294 @@
+"""What becomes of a certificate at the TLS servers that a template names, while the template is checked.
+
+CRL and OCSP say that a certificate is revoked. Whether a server looks there, and what it does with a connection that is
+open already or is resumed from a ticket, shows at the server alone (docs/vault-facts.md, "Certificates"). So a check
+opens a session at each, in TLS 1.3 and 1.2, keeps it and its ticket, and tries both again after the revocation.
+
+A server refuses by a TLS alert. In TLS 1.3 the client's handshake is over before the server has looked at the
+certificate, so its alert comes with the first read. A connection that is closed without one refuses nothing: a server
+that is down does the same. Nothing is sent over a connection, since nobody knows which protocol the server speaks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from jitvault.domain.verifiers import Verifiers
+from jitvault.domain.windows import format_duration
+from jitvault.errors import NotConfirmed
+from jitvault.ports.engine import After
+
+LONGEST = timedelta(seconds=60)
+"""For how long a check waits at most for servers to hear of a revocation."""
+
+_VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
+# a server may ask an OCSP responder before it says anything
+_ANSWER_S = 5.0
+# how long a server that has taken the certificate may be silent before it is believed
+_QUIET_S = 0.3
+_PAUSE_S = 0.5
+_MOST_READS = 64
+_ALERT = "_ALERT_"
+_LOOKS_NOT = "It has to fetch the CRL or to ask OCSP, and to refuse within the template's accepted_after_end."
+_KEEPS = "Have it end sessions whose certificate is revoked, or say in accepted_after_end how long they last there."
+
+T = TypeVar("T")
+
+
+class AtVerifiers:
+    """A certificate in use at the servers of a template; `close` ends it."""
+
+    def __init__(self, verifiers: Verifiers, issued: Mapping[str, Any], authorities: object) -> None:
+        """Show the certificate to each server. `authorities` is the PEM of who signed the servers' own certificates.
+
+        Raises NotConfirmed where a server does not take it.
+        """
+        self._within = verifiers.within
+        self._ended_at: float | None = None
+        self._servers: list[_Server] = []
+        try:
+            for server in verifiers.servers:
+                self._servers.append(_Server(server, issued, authorities))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def seen(self) -> str:
+        """Who takes the certificate; empty where nobody is named."""
+        return "; ".join(f"{one.name} takes it in TLS {' and '.join(one.versions)}" for one in self._servers)
+
+    def still_open(self) -> After:
+        """What became of the sessions, once the certificate was revoked. Raises NotConfirmed where that does not show.
+
+        Those that go on are wrong where the template's bound is over, and are told where it is too long to wait for.
+        """
+        if not self._servers:
+            return After(False, "no server that takes it is named: what became of sessions nobody knows", told=True)
+        is_awaited = self._within <= LONGEST
+        left = {one.name: self._waited(one.left, lambda found: not found or not is_awaited) for one in self._servers}
+        going_on = "; ".join(f"at {name} {' and '.join(found)}" for name, found in left.items() if found)
+        if not going_on:
+            return After(False, f"at {', '.join(left)} no session goes on and none is resumed")
+        bound = format_duration(self._within)
+        if is_awaited:
+            return After(True, f"{bound} after its end there goes on {going_on}", _KEEPS)
+        # whoever holds the certificate keeps its connections: the bound is all that there is
+        said = f"there goes on {going_on}; that it is over within {bound} is the template's word alone"
+        return After(False, said, told=True)
+
+    def taken_anew(self) -> After:
+        """Whether a server takes the revoked certificate anew. Raises NotConfirmed where that does not show."""
+        if not self._servers:
+            return After(False, "no server that takes it is named: no handshake was tried")
+        found = {one.name: self._waited(one.anew, lambda said: not said.taken) for one in self._servers}
+        taken = [f"{name} in TLS {' and '.join(said.taken)}" for name, said in found.items() if said.taken]
+        if taken:
+            return After(True, f"a new handshake is taken by {'; '.join(taken)}", _LOOKS_NOT)
+        alerts = sorted({alert for said in found.values() for alert in said.alerts})
+        return After(False, f"new handshakes are refused by {', '.join(found)} ({', '.join(alerts)})")
+
+    def close(self) -> None:
+        for one in self._servers:
+            one.close()
+
+    def _waited(self, look: Callable[[], T], is_over: Callable[[T], bool]) -> T:
+        """What `look` finds, over and over until it is over or time is. Raises NotConfirmed where it fails then."""
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+        until = self._ended_at + min(self._within, LONGEST).total_seconds()
+        while True:
+            is_late = time.monotonic() >= until
+            try:
+                found = look()
+            except NotConfirmed:
+                if is_late:
+                    raise
+            else:
+                if is_late or is_over(found):
+                    return found
+            time.sleep(_PAUSE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Anew:
+    """In which versions a server takes a new handshake, and by which alerts it refuses it in the others."""
+
+    taken: tuple[str, ...]
+    alerts: tuple[str, ...]
+
+
+class _Server:
+    """One server: an open connection and a saved session in each version that it speaks."""
+
+    def __init__(self, name: str, issued: Mapping[str, Any], authorities: object) -> None:
+        """Raises NotConfirmed where it takes the certificate in no version."""
+        self.name = name
+        self._contexts = {known: _context(version, issued, authorities) for known, version in _VERSIONS.items()}
+        self._open: dict[str, ssl.SSLSocket] = {}
+        self._saved: dict[str, ssl.SSLSession | None] = {}
+        refusals = []
+        try:
+            for version, context in self._contexts.items():
+                try:
+                    shown = _shown(name, context)
+                except NotConfirmed as error:
+                    refusals.append(str(error))
+                    continue
+                if shown.connection is None:
+                    refusals.append(f"{name} refuses the new certificate ({shown.alert})")
+                else:
+                    self._open[version], self._saved[version] = shown.connection, shown.connection.session
+        except BaseException:
+            self.close()
+            raise
+        if not self._open:
+            raise NotConfirmed(refusals[0])
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        return tuple(self._open)
+
+    def left(self) -> list[str]:
+        """What of the old sessions goes on. Raises NotConfirmed where the server does not say."""
+        is_open = [version for version, connection in self._open.items() if not _is_over(connection)]
+        resumed = [version for version in self._open if self._resumes(version)]
+        said = {"the open connection": is_open, "a resumed session": resumed}
+        return [f"{what} (TLS {' and '.join(versions)})" for what, versions in said.items() if versions]
+
+    def _resumes(self, version: str) -> bool:
+        """Whether the server takes the saved session. One that makes a new handshake of it does not."""
+        saved = self._saved[version]
+        if saved is None:
+            return False
+        connection = _shown(self.name, self._contexts[version], saved).connection
+        if connection is None:
+            return False
+        with connection:
+            return bool(connection.session_reused)
+
+    def anew(self) -> _Anew:
+        """Try a new handshake in each version. Raises NotConfirmed where the server ends it without an alert."""
+        taken, alerts = [], []
+        for version in self._open:
+            shown = _shown(self.name, self._contexts[version])
+            if shown.connection is None:
+                alerts.append(shown.alert)
+            else:
+                shown.connection.close()
+                taken.append(version)
+        return _Anew(tuple(taken), tuple(alerts))
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            with suppress(OSError):
+                connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A connection over which a server took a certificate, or the alert by which it refused it."""
+
+    connection: ssl.SSLSocket | None
+    alert: str = ""
+
+
+def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> _Shown:
+    """Show the certificate to a server. Raises NotConfirmed where it neither takes it nor sends an alert."""
+    host, _, port = server.rpartition(":")
+    try:
+        plain = socket.create_connection((host, int(port)), timeout=_ANSWER_S)
+    except OSError as error:
+        raise NotConfirmed(f"{server} cannot be reached ({type(error).__name__})") from None
+    connection = None
+    try:
+        # where the handshake fails, that closes the socket
+        connection = context.wrap_socket(plain, server_hostname=host, session=session)
+        _hear(connection)
+    except (OSError, ValueError) as error:
+        if connection is not None:
+            connection.close()
+        return _Shown(None, _alert_of(server, error))
+    return _Shown(connection)
+
+
+def _hear(connection: ssl.SSLSocket) -> None:
+    """Give a server the time to refuse. Raises OSError where it ends the connection."""
+    until = time.monotonic() + _ANSWER_S
+    connection.settimeout(_QUIET_S)
+    while True:
+        try:
+            heard = connection.recv(1)
+        except TimeoutError:
+            if _is_taken(connection) or time.monotonic() > until:
+                return
+        else:
+            if not heard:
+                raise ConnectionAbortedError
+            return
+
+
+def _is_taken(connection: ssl.SSLSocket) -> bool:
+    """Whether the server has said that it took the certificate: the end of a handshake says so, in 1.3 a ticket."""
+    session = connection.session
+    return connection.version() != "TLSv1.3" or (session is not None and session.has_ticket)
+
+
+def _is_over(connection: ssl.SSLSocket) -> bool:
+    """Whether the server has ended a connection; what it sent before that is read away."""
+    try:
+        for _ in range(_MOST_READS):
+            if not connection.recv(4096):
+                return True
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _alert_of(server: str, error: Exception) -> str:
+    """The alert that a handshake was ended by. Raises NotConfirmed where there was none."""
+    reason = str(getattr(error, "reason", None) or "")
+    if _ALERT in reason:
+        return reason.partition(_ALERT)[2].lower().replace("_", " ")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        raise NotConfirmed(
+            f"{server} shows a certificate that is not trusted ({error.verify_message})",
+            hint="Write the CA of the verifiers' certificates to `verifiers_ca` of the probe's document.",
+        ) from None
+    raise NotConfirmed(f"{server} ends the connection without an alert ({type(error).__name__})") from None
+
+
+def _context(version: ssl.TLSVersion, issued: Mapping[str, Any], authorities: object) -> ssl.SSLContext:
+    """What shows the issued certificate in one version of TLS. Raises NotConfirmed for what is no certificate."""
+    try:
+        context = ssl.create_default_context(cadata=str(authorities) if authorities else None)
+        context.minimum_version = context.maximum_version = version
+    except (ssl.SSLError, ValueError) as error:
+        raise NotConfirmed(f"verifiers_ca of the probe's document is no CA ({type(error).__name__})") from None
+    chain = issued.get("ca_chain") or [issued.get("issuing_ca") or ""]
+    try:
+        _load(context, [issued["private_key"], issued["certificate"], *chain])
+    except (OSError, KeyError, AttributeError) as error:
+        raise NotConfirmed(f"the issued certificate cannot be shown ({type(error).__name__})") from None
+    return context
+
+
+def _load(context: ssl.SSLContext, pem: Iterable[str]) -> None:
+    """Give a context the certificate and its key, which are in no file: Python reads them from files only.
+
+    Raises OSError, AttributeError where the system has no files in memory (Linux has).
+    """
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb", buffering=0) as memory:
+        memory.write("\n".join(pem).encode())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
