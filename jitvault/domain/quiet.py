@@ -11,7 +11,7 @@ from jitvault.domain.confirmation import Check, Probed
 from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.unseen import WrappedRead, unproven_read, unseen_reads, wrapped_reads
+from jitvault.domain.unseen import WrappedRead, unanswered_reads, unproven_read, unseen_reads, wrapped_reads
 
 QUIET = timedelta(seconds=1)
 # what a token asks about itself makes no lease, also in a wrapping
@@ -50,12 +50,14 @@ def doubts(
     newest: Canary,
     interrupted: bool = False,
     told: frozenset[str] = frozenset(),
+    by_target: frozenset[str] = frozenset(),
 ) -> Doubts:
     """What the lines of a task's tokens up to a canary leave open.
 
     `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
     server's longest request, never gets one. `interrupted` says that a gap is known which none of these lines shows.
-    `told` are the paths of which the target can say what it still has, also where no line shows it.
+    `told` are the paths of which the target can say what it still has, also where no line shows it; `by_target` those
+    whose credentials are proven by their target.
     """
     acts = _acts(tokens, trail)
     names = aliases(trail.observations)
@@ -90,6 +92,7 @@ def doubts(
         else "",
         wrapped=(
             *wrapped_reads(tokens, trail, leased=leased, settle=settle),
+            *unanswered_reads((o for o in never if o.kind is Kind.USED and o.path in by_target), settle),
             *(unseen_reads(told, begun, newest.at) if gap else ()),
         ),
     )

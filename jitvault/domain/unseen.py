@@ -34,7 +34,8 @@ class WrappedRead:
     """One read that had its credential wrapped, made between `begun` and `ended` by Vault's clock.
 
     `line` is the digest of its first audit line. `lease_id` is the lease that an unwrap of its answer showed, if any.
-    `in_gap`: no line says that there was one, and a gap in the stream may hide it.
+    `in_gap`: no line says that there was one, and a gap in the stream may hide it. `unanswered`: no line says what it
+    gave, in a wrapping or not.
     """
 
     line: str
@@ -43,6 +44,7 @@ class WrappedRead:
     ended: datetime
     lease_id: str
     in_gap: bool = False
+    unanswered: bool = False
 
     def may_have_made(self, at: datetime) -> bool:
         """Whether a credential that was made in the second that began at `at` may be the one of this read."""
@@ -51,6 +53,8 @@ class WrappedRead:
     def __str__(self) -> str:
         if self.in_gap:
             return f"a read of {self.path} that a gap in the stream may hide"
+        if self.unanswered:
+            return f"the read of {self.path} at {self.begun.isoformat()} that has no answer (line {self.line[:16]})"
         return f"the read of {self.path} in a wrapping at {self.begun.isoformat()} (line {self.line[:16]})"
 
 
@@ -85,6 +89,18 @@ def unseen_reads(paths: Iterable[str], begun: datetime, ended: datetime) -> tupl
     What Vault lists shows leases alone, and a login that was dropped under an open session has none any more.
     """
     return tuple(WrappedRead(f"gap: {path}", path, begun, ended, "", in_gap=True) for path in sorted(paths))
+
+
+def unanswered_reads(lines: Iterable[Observation], settle: timedelta) -> tuple[WrappedRead, ...]:
+    """Return one read for each of these request lines, whose answers never came.
+
+    A wrapping of less than a second shows in the answer alone, and no listing shows what was gone before.
+    """
+    return tuple(
+        WrappedRead(line.line, line.path, line.at, line.at + settle, "", unanswered=True)
+        for line in lines
+        if not is_wrapped([line])
+    )
 
 
 def unexplained(made: Mapping[str, datetime], reads: Iterable[WrappedRead]) -> list[str]:

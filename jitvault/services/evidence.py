@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jitvault.domain.evidence import Canary, Trail
 from jitvault.domain.policy import Rung
@@ -38,16 +40,17 @@ class Evidence:
             newest=self.newest,
             interrupted=self.interrupted,
             told=self._told(worker),
+            by_target=frozenset(entry["path"] for entry in self._by_target()),
         )
+
+    def _by_target(self) -> list[Mapping[str, Any]]:
+        """The task's access whose targets are asked for proof."""
+        access = Revision.of(self.file.revision.body).access
+        return [entry for entry in access if rung_of(self.file, entry) == Rung.TARGET]
 
     def _told(self, worker: Worker) -> frozenset[str]:
         """The task's paths whose targets are asked for proof and can name what no line shows."""
-        access = Revision.of(self.file.revision.body).access
-        return frozenset(
-            entry["path"]
-            for entry in access
-            if rung_of(self.file, entry) == Rung.TARGET and worker.engines[entry["engine"]].finds_unnamed
-        )
+        return frozenset(entry["path"] for entry in self._by_target() if worker.engines[entry["engine"]].finds_unnamed)
 
     def settles(self) -> bool:
         """Whether a listing of the task's prefixes settles what the lines leave open."""

@@ -199,6 +199,22 @@ def test_what_was_wrapped_keeps_its_task_from_being_sealed_also_where_its_lines_
 
 
 @pytest.mark.usefixtures("mirrored")
+def test_a_read_whose_answer_never_shows_is_looked_for_at_the_target(rig: Rig, mirror: Mirror, spec: Spec) -> None:
+    """Of a wrapping of less than a second the request says nothing, and a login that was dropped is listed nowhere."""
+    file = spec()
+    held = rig.use(rig.granted(file), read=False)
+    mirror.keep = lambda line: not (f'"path":"{PREFIX}"'.encode() in line and b'"type":"response"' in line)
+    _, answer = ask(rig, "GET", PREFIX, held.token, headers={**AS_JWT, "X-Vault-Wrap-TTL": "900ms"})
+    login = opened(rig, answer["wrap_info"]["token"], by="body")
+    mirror.sync()
+    mirror.keep = lambda _line: True
+    with dropped_under_its_session(rig, [login]) as (session,):
+        rig.settle()
+        assert rig("operator", "complete", file.stem).json["confirmed"]
+        assert not reads(session)
+
+
+@pytest.mark.usefixtures("mirrored")
 def test_what_was_wrapped_within_a_gap_is_never_sealed_over(rig: Rig, mirror: Mirror, spec: Spec) -> None:
     """No line says that there was a read, and nothing is listed: its login is gone, and a session of it is not."""
     file = spec()
