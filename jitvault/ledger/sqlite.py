@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from jitvault.ledger.store import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
+_SWITCH_PAUSE_S = 0.02
 # a worker's hands and loops each read at any moment: what is above stands by, is opened and closed for one reading, and
 # that takes longer than the reading
 _KEPT = {"pool_size": 32, "max_overflow": 32}
@@ -135,13 +137,29 @@ def _on_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _keep_a_write_ahead_log(cursor)
     # NORMAL would lose committed intents when the power fails
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     # without it REPLACE passes by the triggers that keep tables append-only
     cursor.execute("PRAGMA recursive_triggers = ON")
     cursor.close()
+
+
+def _keep_a_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Several processes that make a ledger at once all switch a new file. SQLite lets one do it, and tells the others
+    at once that the file is locked, however long they would wait.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_SWITCH_PAUSE_S)
+        else:
+            return
 
 
 def _begin(connection: Connection, how: str) -> None:

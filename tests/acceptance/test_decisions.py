@@ -351,7 +351,10 @@ def test_what_was_refused_is_not_granted_later_when_nobody_looks(
     refused = cli("operator", "grant", file, "--json", code=8)
     assert newcomer in refused.error["message"]
     admin = Vault(Connection(world.address), world.admin_token)
-    admin.write("identity/entity", {"name": newcomer})
+    agents = "identity/group/name/jitvault-agents"
+    members = (admin.read(agents) or {})["data"]["member_entity_ids"]
+    made = admin.write("identity/entity", {"name": newcomer})["data"]["id"]
+    admin.write(agents, {"member_entity_ids": [*members, made]})
     assert cli("operator", "status", file.stem, "--json", code=8).error["message"] == refused.error["message"]
     assert cli("operator", "grant", file.stem, "--json", code=8)
     # asked for again, it is looked at again

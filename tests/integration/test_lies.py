@@ -161,18 +161,19 @@ def settled_by_listing(rig: Rig, task: str) -> dict[str, Any]:
 
 
 def test_a_credential_in_a_wrapping_that_nobody_opens_is_settled_by_a_listing(rig: Rig, spec: Spec) -> None:
-    """No line shows its lease: Vault is asked which leases there are. It goes with its token, the wrapping stays."""
+    """No line shows its lease: Vault is asked which leases there are. It and the wrapping go with its token."""
     file = spec()
     held = rig.use(rig.granted(file), read=False)
     before, wrappings = rig.database_roles(), _listed(rig, WRAPPING)
     wrapped_read(rig, held)
     (login,) = rig.database_roles() - before
+    (wrapping,) = _listed(rig, WRAPPING) - wrappings
     ended = settled_by_listing(rig, file.stem)
     assert ended["leases"] == []
     assert rig.findings(file.stem) == ["wrapped_lease"]
     assert not rig.is_live(held.token)
     assert login not in rig.database_roles()
-    assert _listed(rig, WRAPPING) - wrappings
+    assert wrapping not in _listed(rig, WRAPPING)
 
 
 def listings(rig: Rig, task: str) -> list[str | None]:

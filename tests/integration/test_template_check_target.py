@@ -49,7 +49,7 @@ def check(rig: Rig, *, code: int) -> dict[str, dict[str, Any]]:
     """The steps that are not ok, by name; nothing is left behind."""
     (path,) = rig("admin", "templates", "check", NAME, code=code).json["paths"]
     assert path["left_behind"] == []
-    assert {step["n"] for step in path["steps"]} == set(range(1, 19))
+    assert {step["n"] for step in path["steps"]} == set(range(1, 21))
     return {step["name"]: step for step in path["steps"] if not step["ok"]}
 
 
