@@ -88,7 +88,7 @@ def _questions() -> list[Question]:
         Question(
             action=Action.GRANT,
             principal=operators[n],
-            agent=Principal("Agent", f"a-{n}", f"agent {n}"),
+            agent=Principal("Agent", f"a-{n}", f"agent {n}", ("jitvault-agents",)),
             owner=operators[(n + 1) % number],
             template=f"t-{n}",
             tier="low",
