@@ -114,8 +114,12 @@ def cap_of(role: str) -> timedelta:
 
 
 def last_end(role: str, made_at: datetime | None) -> datetime | None:
-    """The latest end of a token of the role, however often it is renewed; None where nobody knows when it was made."""
-    return made_at + cap_of(role) if made_at else None
+    """The latest end of a token of the role, however often it is renewed.
+
+    None where nobody knows when it was made, or where the role is none of ours: a row that was edited is no bound.
+    """
+    cap = CAPS.get(role.removeprefix(ROLE_PREFIX).partition("-")[0])
+    return made_at + cap if made_at and cap else None
 
 
 def smallest_cap(window: timedelta) -> str:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.domain.access import CAPS, Fetch, access_policy, cap_of, role_name, sent, smallest_cap
+from jitvault.domain.access import CAPS, Fetch, access_policy, cap_of, last_end, role_name, sent, smallest_cap
 from jitvault.errors import InvalidInput
 
 PATHS = st.from_regex(r"[a-z0-9_-]{1,20}(/[A-Za-z0-9._@:-]{1,20}){1,4}", fullmatch=True)
@@ -126,3 +126,10 @@ def test_a_token_says_in_one_word_what_its_agent_asks_for(template: str, path: s
     assert reads.as_word() == f"{template}={path}"
     assert sent([sends]) == {path: data}
     assert sent([reads]) == {}
+
+
+def test_a_role_that_is_none_of_ours_bounds_no_token() -> None:
+    made_at = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+    assert last_end(role_name("15m", "office"), made_at) == made_at + timedelta(minutes=15)
+    assert last_end("jitvault-forever", made_at) is None
+    assert last_end(role_name("15m", None), None) is None
