@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import re
 import sqlite3
 import threading
 import time
@@ -54,12 +55,21 @@ class Issued(NamedTuple):
     status: dict[str, Any]
 
 
-def at(**delta: int) -> str:
-    return (datetime.now(UTC) + timedelta(**delta)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def dated(text: str) -> str:
+    """The text with a time for each NOW+5m or NOW-5m in it, from now on: a spec that was dated when the tests were
+    collected is another case by the time it is tried.
+    """
+
+    def time_of(found: re.Match[str]) -> str:
+        return (datetime.now(UTC) + timedelta(minutes=int(found[1]))).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    return re.sub(r"NOW([+-]\d+)m", time_of, text)
 
 
 class Bad(NamedTuple):
-    """GOOD with `old` replaced by `new`, and what the message has to say. An `old` of "" means: append."""
+    """GOOD with `old` replaced by `new`, and what the message has to say. An `old` of "" means: append; `dated` gives
+    NOW+5m a time.
+    """
 
     name: str
     old: str
@@ -152,18 +162,18 @@ BAD = [
     Bad("outside-choices", APP, "{database: payroll}", "spec.access[0].with: "),
     Bad("missing-parameter", APP, "{}", "spec.access[0].with: "),
     Bad("unknown-parameter", APP, "{database: app, schema: x}", "spec.access[0].with: "),
-    Bad("window-past", WINDOW, f"{{until: '{at(minutes=-5)}'}}", "spec.window.until: expected a time to come"),
+    Bad("window-past", WINDOW, "{until: 'NOW-5m'}", "spec.window.until: expected a time to come"),
     Bad("window-zero", WINDOW, "{for: 0s}", "spec.window.for: expected a duration of more than zero"),
     Bad("window-negative", WINDOW, "{for: -5m}", "spec.window.for: expected whole days"),
     Bad("window-sub-second", WINDOW, "{for: 500ms}", "spec.window.for: expected whole days"),
     Bad("window-decimal", WINDOW, "{for: 1.5h}", "spec.window.for: expected whole days"),
     Bad("window-too-short", WINDOW, "{for: 5s}", "spec.window.for: expected at least"),
     Bad("window-over-max", WINDOW, "{for: 61m}", "spec.window.for: expected a window of at most 1h"),
-    Bad("until-over-max", WINDOW, f"{{until: '{at(hours=2)}'}}", "spec.window.until: expected a window of at most 1h"),
+    Bad("until-over-max", WINDOW, "{until: 'NOW+120m'}", "spec.window.until: expected a window of at most 1h"),
     Bad(
         "window-both",
         WINDOW,
-        f"{{for: 5m, until: '{at(minutes=5)}'}}",
+        "{for: 5m, until: 'NOW+5m'}",
         "spec.window: expected exactly one of for and until",
     ),
     Bad("window-neither", WINDOW, "{}", "spec.window: expected exactly one of for and until"),
@@ -182,7 +192,7 @@ BAD = [
     Bad(
         "until-before-not-before",
         WINDOW,
-        f"{{until: '{at(minutes=5)}', not_before: '{at(minutes=6)}'}}",
+        "{until: 'NOW+5m', not_before: 'NOW+6m'}",
         "spec.window.until: expected a time after not_before",
     ),
     Bad("no-access", "access:\n" + ACCESS, "access: []\n", ":9: spec.access: expected 1 or more entries, got 0"),
@@ -225,7 +235,8 @@ def test_a_wrong_spec_is_refused_where_it_is_wrong(
 ) -> None:
     file = tmp_path / "bad.yaml"
     assert bad.old in GOOD
-    file.write_text(GOOD.replace(bad.old, bad.new) if bad.old else GOOD + bad.new)
+    new = dated(bad.new)
+    file.write_text(GOOD.replace(bad.old, new) if bad.old else GOOD + new)
     granted = cli("operator", "grant", file, code=8)
     checked = cli(None, "spec", "check", file, code=8, worker=False)
     assert f"error: {file}:" in granted.stderr and bad.said in granted.stderr
