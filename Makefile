@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
+.PHONY: demo test test-vault long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -18,6 +18,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# the same on another server: an OpenBao or a HashiCorp Vault of yours, SERVER=/path/to/vault
+test-vault: $(STAMP)
+	@test -n "$(SERVER)" || { echo "say which server: make test-vault SERVER=/path/to/vault"; exit 2; }
+	JITVAULT_SANDBOX_SERVER="$(SERVER)" $(BIN)/python -m pytest $(TESTS)
 
 # what the suite leaves out, since something shorter in it looks at the same or it is not steady yet: some six minutes
 long: $(STAMP)

@@ -47,7 +47,7 @@ def run(directory: Path) -> list[Figure]:
     full before it has granted KEEP_TASKS, those that it has are the most that it keeps here: `keep_tasks` says so.
     """
     with scene(directory / "keep") as world, working(world) as process:
-        worker, server = Process(process.pid), Process(world.world.servers.openbao.pid)
+        worker, server = Process(process.pid), Process(world.world.servers.vault.pid)
         names, granted_s = _granted(world)
         with worker.measured(), server.measured():
             begun = time.time()

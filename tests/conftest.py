@@ -8,14 +8,18 @@ from __future__ import annotations
 import itertools
 import secrets
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
 from hypothesis import HealthCheck, settings
 from ledgers import address, new_place
 
+from jitvault.domain.product import Product
+from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 
@@ -28,6 +32,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What tests say that they need by `pytest.mark.needs(…)`: which product lacks it, and why.
+_LACKS = {
+    "namespaces": (Product.VAULT, "namespaces exist in Vault Enterprise alone"),
+    "http-device": (Product.VAULT, "it has no audit device that pushes over HTTP"),
+    "devices-in-file": (Product.VAULT, "its audit devices are enabled by API alone"),
+    "static-seal": (Product.VAULT, "it has no static seal"),
+    "reading-standbys": (Product.VAULT, "a standby forwards all requests; only those of Vault Enterprise answer reads"),
+    "tuned-system-mount": (Product.VAULT, "its mount sys/ cannot be tuned"),
+}
+_LACKING = "not for "
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs what this server lacks. The reasons are listed at the end of the run."""
+    for mark in item.iter_markers("needs"):
+        for need in mark.args:
+            product, reason = _LACKS[need]
+            if find_binary().product is product:
+                pytest.skip(f"{_LACKING}{product}: {reason}")
+
+
+def pytest_report_header() -> str:
+    return f"server: {find_binary().release}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what the server lacks and which tests need it, each with its name."""
+    lacking: dict[str, list[str]] = defaultdict(list)
+    for report in terminalreporter.getreports("skipped"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        _, found, reason = reason.partition(_LACKING)
+        if found:
+            lacking[reason].append(report.nodeid)
+    for reason, names in sorted(lacking.items()):
+        terminalreporter.section(f"not run on {reason}")
+        for name in sorted(names):
+            terminalreporter.line(name)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One process runs a file from its first test to its last. The largest, the ledger's, would begin when the others
     are about to end, and one core would wait for them."""
@@ -36,7 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    """An OpenBao and a PostgreSQL, provisioned. Tests share it, so each uses task ids of its own."""
+    """A Vault and a PostgreSQL, provisioned. Tests share it, so each uses task ids of its own."""
     with running_servers() as servers:
         yield provisioned(servers)
 

@@ -22,6 +22,7 @@ from jitvault.cli import output
 from jitvault.cli.output import to_json
 from jitvault.cli.sandbox import SPEC, sandbox
 from jitvault.errors import JitvaultError
+from jitvault.sandbox.binary import find_binary
 
 if TYPE_CHECKING:
     import psycopg
@@ -41,12 +42,13 @@ _PEOPLE = {
 _BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
 
 
-def run(*, as_json: bool) -> None:
-    """Tell it. Raises JitvaultError at the first step that does not go as it must."""
+def run(server: str | None, *, as_json: bool) -> None:
+    """Tell it on the server program that is asked for. Raises JitvaultError at the first step that goes wrong."""
     started = time.monotonic()
     console = output.console(quiet=as_json)
-    console.print("Starting OpenBao and PostgreSQL, provisioned as an administrator would …")
-    with sandbox() as (world, variables):
+    binary = find_binary(server)
+    console.print(f"Starting {binary.release} and PostgreSQL, provisioned as an administrator would …")
+    with sandbox(binary) as (world, variables):
         story = _Story(world, variables, console, as_json=as_json)
         result = story.tell()
     result["seconds"] = round(time.monotonic() - started, 1)

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from jitvault.domain.spec import TaskSpec
     from jitvault.wiring import Wiring
 
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="PATH",
+        envvar="JITVAULT_SANDBOX_SERVER",
+        show_envvar=False,
+        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, instead of the OpenBao that comes "
+        "with the sandbox; also in JITVAULT_SANDBOX_SERVER.",
+    ),
+]
+
 spec_app = typer.Typer(help="Task specs.", no_args_is_help=True)
 templates_app = typer.Typer(help="Access templates.", no_args_is_help=True)
 
@@ -106,13 +118,14 @@ def templates_show(
 
 
 def demo(
+    server: Server = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Tell the whole story on a real OpenBao and a real PostgreSQL, started for it and gone afterwards."""
+    """Tell the whole story on a real Vault and a real PostgreSQL, started for it and gone afterwards."""
     from jitvault.cli.demo import run
 
-    run(as_json=json_)
+    run(server, as_json=json_)
 
 
 def dev(
@@ -124,9 +137,10 @@ def dev(
             help="Write what a second terminal sources; complete once it exists.",
         ),
     ] = None,
+    server: Server = None,
     debug: Debug = False,
 ) -> None:
     """Run the sandbox in the foreground, everything provisioned, until Ctrl-C."""
     from jitvault.cli.sandbox import foreground
 
-    foreground(env_file)
+    foreground(env_file, server)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from jitvault.errors import UsageError, WrongState
+from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -38,25 +39,28 @@ spec:
 
 
 @contextmanager
-def sandbox() -> Iterator[tuple[World, dict[str, str]]]:
+def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
     """A provisioned world and its environment; everything is stopped and removed at the end."""
-    with _terminable(), running_servers() as servers:
+    with _terminable(), running_servers(binary=binary) as servers:
         world = provisioned(servers)
         spec = servers.directory / "read-orders.yaml"
         spec.write_text(SPEC.format(id="read-orders", intent="Count last week's orders by region.", criticality="low"))
         yield world, env(world, f"sqlite:///{servers.directory / 'ledger.db'}", spec)
 
 
-def foreground(env_file: Path | None) -> None:
+def foreground(env_file: Path | None, server: str | None) -> None:
     """Run the sandbox until Ctrl-C or SIGTERM; `env_file` appears, whole, when everything is ready.
+
+    `server` is the program that is asked for, see `find_binary`.
 
     Tasks are kept alive meanwhile, and what is due is done. Raises WrongState when that comes to an end.
     """
     if env_file is not None and env_file.exists():
         raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it: name a new file.")
+    binary = find_binary(server)
     try:
-        with sandbox() as (world, variables), keeping(world.servers.directory, variables) as keeper:
-            _announce(world, variables, env_file)
+        with sandbox(binary) as (world, variables), keeping(world.servers.directory, variables) as keeper:
+            _announce(binary, world, variables, env_file)
             while keeper.exit_code is None:
                 time.sleep(_POLL_S)
             raise WrongState(
@@ -70,8 +74,8 @@ def foreground(env_file: Path | None) -> None:
             env_file.unlink(missing_ok=True)
 
 
-def _announce(world: World, variables: dict[str, str], env_file: Path | None) -> None:
-    sys.stderr.write(f"OpenBao is at {world.address}, PostgreSQL on port {world.servers.postgres.port}.\n")
+def _announce(binary: Binary, world: World, variables: dict[str, str], env_file: Path | None) -> None:
+    sys.stderr.write(f"{binary.release} is at {world.address}, PostgreSQL on port {world.servers.postgres.port}.\n")
     if env_file is None:
         sys.stderr.write("Without --env-file nobody else can use it.")
     else:

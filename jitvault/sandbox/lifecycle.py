@@ -25,7 +25,6 @@ class Server(ABC):
     """
 
     host: ClassVar[str] = LOOPBACK
-    name: ClassVar[str]
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGTERM,)
     # Words in the log of a start that failed and that may succeed a moment later.
     passing_troubles: ClassVar[tuple[str, ...]] = ()
@@ -35,6 +34,11 @@ class Server(ABC):
         self.log_file = self.directory / log_name
         self._port: int | None = None
         self._process: ServerProcess | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
     def port(self) -> int:

@@ -60,12 +60,15 @@ class Postgres(Server):
     own. That one goes when the context is left, with this object, or at exit.
     """
 
-    name: ClassVar[str] = "PostgreSQL"
     superuser: ClassVar[str] = "postgres"
     # SIGINT ends the sessions and shuts down cleanly, SIGQUIT waits for nothing.
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGQUIT)
     # After a kill its sessions need some milliseconds to notice and end.
     passing_troubles: ClassVar[tuple[str, ...]] = ("pre-existing shared memory block",)
+
+    @property
+    def name(self) -> str:
+        return "PostgreSQL"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Both servers of the sandbox, started at the same time in a directory that goes when they do.
 
 with running_servers() as servers:
-    servers.openbao.address, servers.postgres.dsn()
+    servers.vault.address, servers.postgres.dsn()
 """
 
 from __future__ import annotations
@@ -14,32 +14,35 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from jitvault.sandbox.binary import Binary
 from jitvault.sandbox.lifecycle import Server
-from jitvault.sandbox.openbao import OpenBao, Storage
 from jitvault.sandbox.postgres import Postgres
+from jitvault.sandbox.vault_server import Storage, VaultServer
 
-__all__ = ["OpenBao", "Postgres", "Servers", "running_servers"]
+__all__ = ["Postgres", "Servers", "VaultServer", "running_servers"]
 
 
 @dataclass(frozen=True)
 class Servers:
-    """A running OpenBao and a running PostgreSQL, and the directory of both, for further files."""
+    """A running OpenBao or HashiCorp Vault and a running PostgreSQL, and the directory of both, for further files."""
 
     directory: Path
-    openbao: OpenBao
+    vault: VaultServer
     postgres: Postgres
 
 
 @contextmanager
 def running_servers(
     *,
+    binary: Binary | None = None,
     max_request_duration: timedelta = timedelta(seconds=2),
     storage: Storage = "inmem",
     postgres_in: Callable[[Path], Postgres] = Postgres,
 ) -> Iterator[Servers]:
     """Start both; at the end stop both and remove their directory, after an exception as well.
 
-    `postgres_in` makes the PostgreSQL, where it is not to be the wheel's with its usual settings.
+    `binary` is the program that serves as Vault, `find_binary()` where none is given. `postgres_in` makes the
+    PostgreSQL, where it is not to be the wheel's with its usual settings.
 
     A signal has to become an exception for that (Python does it for SIGINT; the caller does it for SIGTERM).
     After a SIGKILL of this process the servers are dead, but the directory stays.
@@ -48,11 +51,13 @@ def running_servers(
     """
     with tempfile.TemporaryDirectory(prefix="jitvault-sandbox-", ignore_cleanup_errors=True) as name:
         directory = Path(name).resolve()
-        openbao = OpenBao(directory / "openbao", max_request_duration=max_request_duration, storage=storage)
+        vault = VaultServer(
+            directory / "vault", binary=binary, max_request_duration=max_request_duration, storage=storage
+        )
         postgres = postgres_in(directory / "postgres")
         with ExitStack() as stack:
-            _start_together(stack, openbao, postgres)
-            yield Servers(directory, openbao, postgres)
+            _start_together(stack, vault, postgres)
+            yield Servers(directory, vault, postgres)
 
 
 def _start_together(stack: ExitStack, *servers: Server) -> None:

@@ -72,7 +72,7 @@ class World:
 
 def provisioned(servers: Servers) -> World:
     """Provision running, empty servers. Raises JitvaultError when one of them refuses something."""
-    address, admin_token = servers.openbao.address, Secret(servers.openbao.root_token)
+    address, admin_token = servers.vault.address, Secret(servers.vault.root_token)
     admin = Vault(Connection(address), admin_token)
     passwords = {name: secrets.token_urlsafe(24) for name in LOGINS}
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -106,7 +106,7 @@ def provisioned(servers: Servers) -> World:
         agent_token=tokens["research-agent"],
         auditor_token=tokens["auditor"],
         target_dsn=servers.postgres.dsn(target.DATABASE),
-        audit_file=servers.openbao.audit_file,
+        audit_file=servers.vault.audit_file,
         entity_ids=entity_ids,
     )
 

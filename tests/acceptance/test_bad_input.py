@@ -21,7 +21,7 @@ from commands import Cli, Quick
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused
-from jitvault.sandbox.servers import OpenBao
+from jitvault.sandbox.servers import VaultServer
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.kv import Documents
@@ -467,7 +467,7 @@ def test_vault_down_is_5_and_the_task_unchanged(quick: Cli, issued: Issued) -> N
     is_5_everywhere(quick, issued, "http://127.0.0.1:9")
 
 
-def test_vault_sealed_is_5_and_the_task_unchanged(quick: Cli, issued: Issued, sealed: OpenBao) -> None:
+def test_vault_sealed_is_5_and_the_task_unchanged(quick: Cli, issued: Issued, sealed: VaultServer) -> None:
     is_5_everywhere(quick, issued, sealed.address)
     assert "sealed" in quick("operator", "list", code=5, worker=False, extra={"VAULT_ADDR": sealed.address}).stderr
 
@@ -585,7 +585,7 @@ def test_without_a_trusted_audit_stream_nothing_is_issued(
     cli: Cli,
     spec: Callable[..., Path],
     tmp_path: Path,
-    sealed: OpenBao,
+    sealed: VaultServer,
     issues_nothing: Callable[[], None],
     audit_file: str,
     code: int,
@@ -601,9 +601,9 @@ def test_without_a_trusted_audit_stream_nothing_is_issued(
 
 
 @pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
     """Another OpenBao, which was used and then sealed."""
-    with OpenBao(tmp_path_factory.mktemp("sealed")) as server:
+    with VaultServer(tmp_path_factory.mktemp("sealed")) as server:
         vault = Vault(Connection(server.address), Secret(server.root_token))
         vault.read("auth/token/lookup-self")
         vault.write("sys/seal")

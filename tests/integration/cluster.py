@@ -1,4 +1,4 @@
-"""A real OpenBao cluster on loopback: three nodes with raft storage and one static seal, each with an audit file.
+"""A real cluster on loopback: three nodes with raft storage and one seal, each with an audit file.
 
 with running_cluster() as cluster:
     cluster.active.address, cluster.standbys[0].address
@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 
-from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.postgres import Postgres
+from jitvault.sandbox.vault_configuration import AuditDevice
+from jitvault.sandbox.vault_server import VaultServer
 
 T = TypeVar("T")
 
@@ -28,10 +29,8 @@ PATIENCE_S = 30.0
 ACTIVE, STANDBY = 200, 429  # what sys/health answers
 
 
-class Node(OpenBao):
+class Node(VaultServer):
     """One node of a cluster. The first one initialises it; the others join `joins`."""
-
-    name = "OpenBao node"
 
     def __init__(self, directory: Path, *, joins: Node | None = None) -> None:
         super().__init__(directory, storage="raft")
@@ -40,6 +39,7 @@ class Node(OpenBao):
             # the root token is the cluster's, and a node can only join one whose seal it can open
             self._root_token = joins.root_token
             self._key_file = joins._key_file
+            self._unseal_key = joins._unseal_key
 
     def __repr__(self) -> str:
         return self.directory.name
@@ -66,7 +66,9 @@ class Node(OpenBao):
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What its audit file holds."""
+        """What its audit file holds. A Vault's standby has none until it was active for the first time."""
+        if not self.audit_file.exists():
+            return []
         return [json.loads(line) for line in self.audit_file.read_bytes().splitlines()]
 
     def as_root(
@@ -84,18 +86,15 @@ class Node(OpenBao):
             f'  autopilot_reconcile_interval = "200ms"\n{join}}}\n'
         )
 
-    def _configuration(self) -> str:
+    def _devices(self) -> tuple[AuditDevice, ...]:
         # A device has the same options on every node, so its path is the same on every node as well. It is relative
         # here, and each node runs in a directory of its own.
-        absolute, found = f'file_path = "{self.audit_file}"', super()._configuration()
-        assert found.count(absolute) == 1
-        return found.replace(absolute, f'file_path = "{self.audit_file.name}"')
+        (device,) = super()._devices()
+        return (replace(device, options={**device.options, "file_path": self.audit_file.name}),)
 
-    def _is_serving(self) -> bool:
+    def _serves(self, status: int) -> bool:
         """A node that joined, or comes back, serves as a standby as well."""
-        if self._joins is None and self._root_token is None:
-            return super()._is_serving()
-        return self.health in (ACTIVE, STANDBY)
+        return status == ACTIVE or (status == STANDBY and self._root_token is not None)
 
 
 @dataclass

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
-from jitvault.sandbox.openbao import AUDIT_DEVICE, OpenBao
+from jitvault.sandbox.vault_configuration import AuditDevice
+from jitvault.sandbox.vault_server import AUDIT_DEVICE, VaultServer
 
 Kind = Literal["request", "response"]
 
@@ -83,7 +85,7 @@ class Picky:
             return True
 
 
-class PickilyAudited(OpenBao):
+class PickilyAudited(VaultServer):
     """An OpenBao whose device `jitvault` is the receiver at `url`; `with_file`: a file is a second device."""
 
     def __init__(self, directory: Path, url: str, *, with_file: bool = False) -> None:
@@ -91,12 +93,7 @@ class PickilyAudited(OpenBao):
         self._url = url
         self._with_file = with_file
 
-    def _configuration(self) -> str:
-        found, ours = super()._configuration(), f'audit "file" "{AUDIT_DEVICE}"'
-        assert found.count(ours) == 1
-        pushed = f'audit "http" "{AUDIT_DEVICE}" {{\n  options {{\n    uri = "{self._url}"\n  }}\n}}\n'
-        if self._with_file:
-            return found.replace(ours, 'audit "file" "second"') + pushed
-        begin = found.index(ours)
-        end = found.index("\n}\n", begin) + len("\n}\n")
-        return found[:begin] + found[end:] + pushed
+    def _devices(self) -> tuple[AuditDevice, ...]:
+        (file,) = super()._devices()
+        pushed = AuditDevice("http", AUDIT_DEVICE, {"uri": self._url})
+        return (replace(file, name="second"), pushed) if self._with_file else (pushed,)

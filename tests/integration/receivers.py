@@ -17,8 +17,9 @@ from threading import Thread
 from types import TracebackType
 from typing import IO, Any, Self
 
-from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.processes import Command
+from jitvault.sandbox.vault_configuration import AuditDevice
+from jitvault.sandbox.vault_server import VaultServer
 
 Key = tuple[str, str, str, str]
 
@@ -106,7 +107,7 @@ class Receiving:
         ]
 
 
-class TrustingOpenBao(OpenBao):
+class TrustingVault(VaultServer):
     """An OpenBao that trusts the certificates in one file, as Go programs do for this variable."""
 
     trusted: Path
@@ -116,18 +117,17 @@ class TrustingOpenBao(OpenBao):
         return replace(command, environment={**command.environment, "SSL_CERT_FILE": str(self.trusted)})
 
 
-def device(kind: str, **options: str) -> str:
-    """The configuration of one more audit device."""
-    lines = "".join(f"    {name} = {json.dumps(value)}\n" for name, value in options.items())
-    return f'audit "{kind}" "push" {{\n  options {{\n{lines}  }}\n}}\n'
+def device(kind: str, **options: str) -> AuditDevice:
+    """One more audit device."""
+    return AuditDevice(kind, "push", options)
 
 
-def socket_device(url: str) -> str:
+def socket_device(url: str) -> AuditDevice:
     kind, _, address = url.partition("://")
     return device("socket", socket_type=kind, address=address)
 
 
-def ask(bao: OpenBao, times: int, *, at_once: int = 1) -> list[int]:
+def ask(bao: VaultServer, times: int, *, at_once: int = 1) -> list[int]:
     """Make requests that are audited, a request line and a response line each; their HTTP statuses."""
 
     def some(n: int) -> list[int]:
@@ -138,7 +138,7 @@ def ask(bao: OpenBao, times: int, *, at_once: int = 1) -> list[int]:
         return [status for found in pool.map(some, [share] * at_once) for status in found]
 
 
-def one(bao: OpenBao, method: str = "GET", path: str = "auth/token/lookup-self", body: str | None = None) -> int:
+def one(bao: VaultServer, method: str = "GET", path: str = "auth/token/lookup-self", body: str | None = None) -> int:
     connection = http.client.HTTPConnection(bao.host, bao.port, timeout=10)
     try:
         connection.request(method, f"/v1/{path}", body, {"X-Vault-Token": bao.root_token})
@@ -163,7 +163,7 @@ def keys(lines: Iterable[bytes]) -> list[Key]:
     ]
 
 
-def reference(bao: OpenBao) -> list[Key]:
+def reference(bao: VaultServer) -> list[Key]:
     """What the file device wrote."""
     return keys(bao.audit_file.read_bytes().splitlines(keepends=True))
 

@@ -27,9 +27,9 @@ from rig import Rig, own_rig
 
 from jitvault import wiring
 from jitvault.errors import JitvaultError
-from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import Servers
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.vault.client import Connection, Vault
 
@@ -40,8 +40,8 @@ TIMEOUT_S = 1.5
 RESTORED_S = 20.0
 
 
-def on_raft(directory: Path) -> OpenBao:
-    return OpenBao(directory, storage="raft")
+def on_raft(directory: Path) -> VaultServer:
+    return VaultServer(directory, storage="raft")
 
 
 @dataclass
@@ -53,8 +53,8 @@ class Stage:
     variables: dict[str, str] = field(repr=False)
 
     @property
-    def bao(self) -> OpenBao:
-        return self.world.servers.openbao
+    def bao(self) -> VaultServer:
+        return self.world.servers.vault
 
     @property
     def postgres(self) -> Postgres:
@@ -139,7 +139,7 @@ class Stage:
 
 
 @contextmanager
-def staged(make: Callable[[Path], OpenBao] = on_raft) -> Iterator[Stage]:
+def staged(make: Callable[[Path], VaultServer] = on_raft) -> Iterator[Stage]:
     """Start both servers and provision them; at the end stop them and remove their files."""
     with TemporaryDirectory(prefix="jitvault-stage-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         directory = Path(name).resolve()

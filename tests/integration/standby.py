@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jitvault.sandbox.accounts import give
-from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.placement import find_programs, place
 from jitvault.sandbox.postgres import Postgres
 from jitvault.sandbox.servers import Servers
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import World, provisioned
 
 REPLICATED = {"wal_level": "replica", "max_wal_senders": "4"}
@@ -43,7 +43,7 @@ def replicated() -> Iterator[tuple[World, Standby]]:
     """A world whose target has a standby that nothing names yet."""
     with TemporaryDirectory(prefix="jitvault-standby-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         directory = Path(name).resolve()
-        bao = stack.enter_context(OpenBao(directory / "openbao"))
+        bao = stack.enter_context(VaultServer(directory / "openbao"))
         primary = stack.enter_context(Postgres(directory / "postgres", settings=REPLICATED))
         world = provisioned(Servers(directory, bao, primary))
         standby = stack.enter_context(Standby(directory / "standby", primary))

@@ -17,7 +17,7 @@ from test_pki import certificate_of, certified, on_the_crl
 from test_pki import granted as approved
 
 from jitvault.domain.access import access_policy
-from jitvault.sandbox.openbao import _binary
+from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.placement import find_programs
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, provisioned
@@ -90,7 +90,7 @@ def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]
     program = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m jitvault "$@"\n'
     (programs / "jitvault").write_text(program if jitvault else "#!/bin/sh\nexit 127\n")
     (programs / "jitvault").chmod(0o755)
-    places = (programs, _binary().parent, find_programs() / "bin", os.environ["PATH"])
+    places = (programs, find_binary().path.parent, find_programs() / "bin", os.environ["PATH"])
     postgres = rig.world.servers.postgres
     return {
         **(rig.cli.environment("operator") if jitvault else {"HOME": str(directory)}),

@@ -168,6 +168,7 @@ def test_commands_that_are_given_a_standby_speak_to_the_active_node(rig: Rig, sp
     assert rig.findings(file.stem) == []
 
 
+@pytest.mark.needs("reading-standbys")
 def test_what_a_standby_writes(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     """It does what it can itself; what has to be written it tries, fails, and hands on, under another request id."""
     node, active = cluster.standbys[0], cluster.active
@@ -204,6 +205,7 @@ def test_what_a_standby_writes(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     assert (ended["confirmed"], len(ended["leases"])) == (True, 1)
 
 
+@pytest.mark.needs("reading-standbys")
 def test_a_standby_shows_the_audited_header_only_once_it_was_unsealed_after_it_was_configured(
     rig: Rig, cluster: Cluster
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_standby_shows_the_audited_header_only_once_it_was_unsealed_after_it_w
     assert shown()
 
 
+@pytest.mark.needs("reading-standbys")
 def test_what_a_standby_failed_at_before_it_forwarded_it_is_nobodys_act(rig: Rig, spec: Spec, cluster: Cluster) -> None:
     """Both files count here. The agent and the worker go through the old active node, which forwards."""
     rig.granted(spec())

@@ -20,7 +20,8 @@ from jitvault.domain.checkup.check import Unknown
 from jitvault.provision import init
 from jitvault.provision.desired import TokenRole
 from jitvault.provision.plan import role_body
-from jitvault.sandbox import openbao
+from jitvault.sandbox import vault_configuration
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import shipped_want
 from jitvault.services import observe
 from jitvault.vault.client import Connection
@@ -445,8 +446,8 @@ def test_what_is_worth_a_word_stops_nothing(rig: Rig) -> None:
 
 def test_a_listener_that_takes_any_size_is_told(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks(doctor(rig))["request size"]["status"] == "ok"
-    monkeypatch.setattr(openbao, "MAX_REQUEST_BYTES", 32 * 1024 * 1024)
-    with openbao.OpenBao(tmp_path / "large") as large:
+    monkeypatch.setattr(vault_configuration, "MAX_REQUEST_BYTES", 32 * 1024 * 1024)
+    with VaultServer(tmp_path / "large") as large:
         audit = large.audit_file.stat().st_size
         assert takes_large(Connection(large.address)) is True
         # its one line has no more than the length of the value
@@ -492,7 +493,7 @@ def test_a_sealed_vault_and_one_that_is_away_are_told_with_all_that_needs_none(r
     rig("operator", "submit", _spec(rig, "before-the-seal"))
     rig.admin.write("sys/seal")
     sealed = doctor(rig)
-    rig.world.servers.openbao.kill()
+    rig.world.servers.vault.kill()
     away = doctor(rig)
     for result, name in ((sealed, "unsealed"), (away, "reachable")):
         found = checks(result)

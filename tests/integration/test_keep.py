@@ -160,7 +160,7 @@ def test_what_was_asked_and_what_it_came_to_are_both_told(rig: Rig, spec: Spec) 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, moment: Moment) -> None:
-    between = GoBetween((rig.world.servers.openbao.host, rig.world.servers.openbao.port))
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
     rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
     try:
         file = spec()

@@ -22,22 +22,22 @@ import pytest
 from jitvault.audit.file import FileSource
 from jitvault.domain.observation import Kind, Observation
 from jitvault.ports.audit import Position
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 
 REQUESTS = 10_000
 THREADS = 4
 
 
 @pytest.fixture
-def bao(tmp_path: Path) -> Iterator[OpenBao]:
-    with OpenBao(tmp_path) as server:
+def bao(tmp_path: Path) -> Iterator[VaultServer]:
+    with VaultServer(tmp_path) as server:
         yield server
 
 
 class Clients:
     """Threads that ask for hashes of one text after the other, and remember the answers."""
 
-    def __init__(self, bao: OpenBao) -> None:
+    def __init__(self, bao: VaultServer) -> None:
         self._bao = bao
         self.hashes: list[str] = []
         self.failed: list[BaseException] = []
@@ -95,7 +95,7 @@ class Reader:
 class Logrotate:
     """What logrotate does to the file: the older ones go one number up, and then the present one is moved or copied."""
 
-    def __init__(self, bao: OpenBao) -> None:
+    def __init__(self, bao: VaultServer) -> None:
         self._bao = bao
         self._path = bao.audit_file
         self.rotations = 0
@@ -156,7 +156,9 @@ def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
     assert failed == []
 
 
-def under_load(bao: OpenBao, rotate: Callable[[], object], *, between: Callable[[], object] | None = None) -> list[str]:
+def under_load(
+    bao: VaultServer, rotate: Callable[[], object], *, between: Callable[[], object] | None = None
+) -> list[str]:
     """The hashes of all requests, made while the log is rotated every second; `between` is called all the time."""
     clients = Clients(bao)
     with every(1.0, rotate):
@@ -183,12 +185,12 @@ def each_line_once(reader: Reader, hashes: list[str]) -> None:
     assert {o.place.epoch for o in reader.seen} == {1}
 
 
-def started(bao: OpenBao) -> Reader:
+def started(bao: VaultServer) -> Reader:
     return Reader(bao.audit_file, FileSource(bao.audit_file, name="jitvault").start())
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_reader_that_follows_sees_every_line_once(bao: OpenBao, compress: bool) -> None:
+def test_a_reader_that_follows_sees_every_line_once(bao: VaultServer, compress: bool) -> None:
     rotation, reader = Logrotate(bao), started(bao)
 
     def read() -> None:
@@ -203,7 +205,7 @@ def test_a_reader_that_follows_sees_every_line_once(bao: OpenBao, compress: bool
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_reader_that_comes_afterwards_sees_every_line_once(bao: OpenBao, compress: bool) -> None:
+def test_a_reader_that_comes_afterwards_sees_every_line_once(bao: VaultServer, compress: bool) -> None:
     rotation, reader = Logrotate(bao), started(bao)
     hashes = under_load(bao, rotation.rename_and_compress if compress else rotation.rename)
     assert rotation.rotations >= 3
@@ -212,7 +214,7 @@ def test_a_reader_that_comes_afterwards_sees_every_line_once(bao: OpenBao, compr
     each_line_once(reader, hashes)
 
 
-def test_a_reader_between_rename_and_sighup_has_what_was_written_until_now(bao: OpenBao) -> None:
+def test_a_reader_between_rename_and_sighup_has_what_was_written_until_now(bao: VaultServer) -> None:
     reader = started(bao)
     before = reader.position.offset
     bao.audit_file.rename(bao.audit_file.with_suffix(".log.1"))
@@ -233,7 +235,7 @@ def test_a_reader_between_rename_and_sighup_has_what_was_written_until_now(bao: 
         assert (other.gaps, other.position.epoch) == ([], 1)
 
 
-def test_copies_before_a_truncation_are_told_and_nothing_is_read_twice(bao: OpenBao) -> None:
+def test_copies_before_a_truncation_are_told_and_nothing_is_read_twice(bao: VaultServer) -> None:
     rotation, reader = Logrotate(bao), started(bao)
     hashes = under_load(bao, rotation.copy_and_truncate, between=reader.read)
     reader.read()
@@ -267,7 +269,7 @@ for batch in FileSource(path, name="jitvault").read(position):
 """
 
 
-def test_a_reader_that_is_killed_goes_on_where_it_was(bao: OpenBao, tmp_path: Path) -> None:
+def test_a_reader_that_is_killed_goes_on_where_it_was(bao: VaultServer, tmp_path: Path) -> None:
     """Another process each time, killed anywhere. What it wrote after the last position comes again, nothing else."""
     rotation, reader = Logrotate(bao), started(bao)
     state, seen = tmp_path / "state", tmp_path / "seen"

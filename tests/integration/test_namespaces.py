@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from jitvault.audit.file import FileSource
 from jitvault.domain.observation import Kind
 from jitvault.domain.secret import Secret
 from jitvault.ports.audit import Position
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.vault.audithash import AuditHash
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.tokens import Tokens
 from jitvault.vault.wrapping import Wrapping
+
+pytestmark = pytest.mark.needs("namespaces")
 
 POLICY = 'path "auth/token/lookup-self" { capabilities = ["read"] }'
 
@@ -25,7 +29,7 @@ def kinds(path: Path, namespace: str) -> Counter[Kind]:
     return Counter(o.kind for batch in found for o in batch.observations if o.closing)
 
 
-def a_token_lives_and_dies(bao: OpenBao, namespace: str | None) -> None:
+def a_token_lives_and_dies(bao: VaultServer, namespace: str | None) -> None:
     """A task token is made through a role of ours, unwrapped, looked up and revoked."""
     vault = Vault(Connection(bao.address, namespace), Secret(bao.root_token))
     vault.write("sys/policies/acl/jitvault-access-0", {"policy": POLICY})
@@ -43,7 +47,7 @@ def a_token_lives_and_dies(bao: OpenBao, namespace: str | None) -> None:
 
 def test_each_namespace_sees_its_own_tokens_alone_and_every_unwrap(tmp_path: Path) -> None:
     """A wrapping can be opened from any namespace, so no unwrap may be hidden by where it was made."""
-    with OpenBao(tmp_path / "bao") as bao:
+    with VaultServer(tmp_path / "bao") as bao:
         root = Vault(Connection(bao.address), Secret(bao.root_token))
         for name in ("team", "other"):
             root.write(f"sys/namespaces/{name}")
@@ -61,7 +65,7 @@ def test_each_namespace_sees_its_own_tokens_alone_and_every_unwrap(tmp_path: Pat
 
 
 def test_a_hazard_above_counts_and_one_beside_does_not(tmp_path: Path) -> None:
-    with OpenBao(tmp_path / "bao") as bao:
+    with VaultServer(tmp_path / "bao") as bao:
         root = Vault(Connection(bao.address), Secret(bao.root_token))
         for name in ("team", "other"):
             root.write(f"sys/namespaces/{name}")
@@ -76,7 +80,7 @@ def test_a_hazard_above_counts_and_one_beside_does_not(tmp_path: Path) -> None:
 
 
 def test_a_canary_of_the_root_namespace_counts_in_each(tmp_path: Path) -> None:
-    with OpenBao(tmp_path / "bao") as bao:
+    with VaultServer(tmp_path / "bao") as bao:
         Vault(Connection(bao.address), Secret(bao.root_token)).write("sys/namespaces/team")
         team = Vault(Connection(bao.address, "team"), Secret(bao.root_token))
         expected = AuditHash(team, "jitvault").hash("a nonce")

@@ -131,7 +131,7 @@ class Story:
     def places(self) -> dict[str, bytes]:
         """Everything that is left: files, logs, and what the commands printed."""
         files = [path for path in self.directory.rglob("*") if path.is_file()]
-        files += [path for path in self.world.servers.openbao.directory.glob("*.log") if path.is_file()]
+        files += [path for path in self.world.servers.vault.directory.glob("*.log") if path.is_file()]
         files += [self.world.audit_file, self.world.servers.postgres.log_file]
         found = {str(path): path.read_bytes() for path in files}
         for number, (command, result) in enumerate(self.cli.transcript):

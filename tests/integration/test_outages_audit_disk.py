@@ -18,7 +18,7 @@ from rig import Held, Rig
 from stage import ALL, Stage, hasty, sealed, staged, until_done
 
 from jitvault.domain.lifecycle import PROVEN, State
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 
 Spec = Callable[..., Path]
 Case = tuple[str, Moment]
@@ -41,8 +41,8 @@ MORE_OF_COMPLETE: list[Case] = [(REVOKE_LEASE, "before"), (REVOKE_LEASE, "after"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, SmallDisk]]:
     with small_disk(tmp_path_factory.mktemp("audit") / "disk") as disk:
 
-        def audited_there(directory: Path) -> OpenBao:
-            bao = OpenBao(directory)
+        def audited_there(directory: Path) -> VaultServer:
+            bao = VaultServer(directory)
             bao.audit_file = disk.directory / "audit.log"
             return bao
 

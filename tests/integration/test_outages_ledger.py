@@ -22,7 +22,7 @@ from rig import Rig
 from stage import ALL, Stage, claims_run_out, hasty, sealed, staged, until_done
 
 from jitvault.ledger import sqlite
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 
 Spec = Callable[..., Path]
 
@@ -37,7 +37,7 @@ SIGN_RECEIPT = "PUT jitvault-transit/sign/jitvault-receipts"
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     # nothing here restarts Vault
-    with staged(OpenBao) as found:
+    with staged(VaultServer) as found:
         yield found
 
 

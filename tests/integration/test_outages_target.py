@@ -18,7 +18,7 @@ from stage import ALL, Stage, hasty, staged, thaw, until_done
 
 from jitvault.cli import auditor
 from jitvault.engines import postgresql
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
@@ -26,8 +26,8 @@ Spec = Callable[..., Path]
 REVOKE_LEASE = "PUT sys/leases/revoke/"
 
 
-def with_raw_storage(directory: Path) -> OpenBao:
-    return OpenBao(directory, storage="raft", more_configuration="raw_storage_endpoint = true")
+def with_raw_storage(directory: Path) -> VaultServer:
+    return VaultServer(directory, storage="raft", more_configuration="raw_storage_endpoint = true")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from jitvault.provision import init
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import GROUPS, MARKER, MARKER_LINE, checked_access_path
 from jitvault.provision.worker_login import worker_login
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_configuration import AuditDevice
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import shipped_want
 from jitvault.vault.client import Connection, Vault
 
@@ -29,7 +30,7 @@ READONLY = access_policy("database/creds/app-readonly")
 @pytest.fixture
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
     """An empty OpenBao with the administrator's secrets engines, and nothing of jitvault."""
-    with OpenBao(tmp_path_factory.mktemp("openbao")) as bao:
+    with VaultServer(tmp_path_factory.mktemp("openbao")) as bao:
         admin = Vault(Connection(bao.address), Secret(bao.root_token))
         admin.write("sys/mounts/database", {"type": "database"})
         admin.write("sys/mounts/pki", {"type": "pki"})
@@ -394,11 +395,11 @@ def test_what_init_does_not_make_is_told(vault: Vault, want: init.Want) -> None:
     )
 
 
-class OtherwiseAudited(OpenBao):
+class OtherwiseAudited(VaultServer):
     """With an audit device of another name."""
 
-    def _configuration(self) -> str:
-        return super()._configuration().replace('audit "file" "jitvault"', 'audit "file" "other"')
+    def _devices(self) -> tuple[AuditDevice, ...]:
+        return tuple(replace(device, name="other") for device in super()._devices())
 
 
 def test_a_missing_audit_device_is_told(tmp_path: Path, want: init.Want) -> None:

@@ -28,10 +28,10 @@ from commands import Cli
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from receivers import Receiving, TrustingOpenBao, ask, device, eventually, keys, reference, socket_device
+from receivers import Receiving, TrustingVault, ask, device, eventually, keys, reference, socket_device
 
 from jitvault.audit.spool import SpoolSources
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 
 MB = 1024 * 1024
 TCP = ("--socket", "tcp://127.0.0.1:0")
@@ -84,7 +84,7 @@ def test_what_a_socket_device_sends_is_in_the_spool_in_order(
     tmp_path: Path, spool: Path, socket_args: tuple[str, str]
 ) -> None:
     with Receiving(spool, *socket_args) as receiver:
-        with OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao:
+        with VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao:
             ask(bao, 20)
             eventually(lambda: len(keys(receiver.lines())) >= len(reference(bao)))
             assert keys(receiver.lines()) == reference(bao)
@@ -115,7 +115,7 @@ def test_what_an_http_device_sends_is_in_the_spool_in_order(tmp_path: Path, spoo
         args = ["--http", "https://127.0.0.1:0/audit", "--tls-cert", str(certificate), "--tls-key", str(key)]
         args += ["--bearer-file", str(tmp_path / "bearer")]
     with Receiving(spool, *args) as receiver:
-        bao = TrustingOpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url, **options))
+        bao = TrustingVault(tmp_path / "bao", more_devices=[device("http", uri=receiver.url, **options)])
         bao.trusted = tmp_path / "cert.pem"
         with bao:
             ask(bao, 20)
@@ -133,7 +133,9 @@ def test_what_is_piped_in_is_in_the_spool_without_what_is_mixed_with_it(tmp_path
     mixed.write_text("2026-11-24T15:43:07Z [INFO] core: not an audit line {\n")
     prefixed = device("file", file_path=str(mixed), prefix="@cee: ")
     with (
-        OpenBao(tmp_path / "bao", more_configuration=f"allow_audit_log_prefixing = true\n{prefixed}") as bao,
+        VaultServer(
+            tmp_path / "bao", more_configuration="allow_audit_log_prefixing = true", more_devices=[prefixed]
+        ) as bao,
         subprocess.Popen(["tail", "-n", "+1", "-f", str(mixed)], stdout=subprocess.PIPE) as tail,
     ):
         assert tail.stdout
@@ -156,7 +158,7 @@ def test_bytes_of_two_connections_are_never_in_one_file(
 ) -> None:
     with Receiving(spool, *socket_args) as receiver:
         with (
-            OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao,
+            VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao,
             connect(receiver) as forger,
         ):
             for n in range(10):
@@ -208,7 +210,7 @@ def test_a_killed_receiver_of_a_socket_comes_back_and_vault_with_it(
     with Receiving(spool, *socket_args) as receiver:
         receiver.args = ("--socket", receiver.url)
         with (
-            OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao,
+            VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao,
             ThreadPoolExecutor() as pool,
         ):
             for _ in range(3):
@@ -256,7 +258,7 @@ def test_what_was_acknowledged_over_http_survives_a_kill(tmp_path: Path, spool: 
 def test_openbao_s_http_device_goes_on_after_a_restart_of_the_receiver(tmp_path: Path, spool: Path) -> None:
     with Receiving(spool, *HTTP) as receiver:
         receiver.args = ("--http", receiver.url, "--no-bearer")
-        with OpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url)) as bao:
+        with VaultServer(tmp_path / "bao", more_devices=[device("http", uri=receiver.url)]) as bao:
             ask(bao, 5)
             receiver.stop()
             before = len(reference(bao))
@@ -287,7 +289,7 @@ def test_a_full_disk_is_507_for_http_and_nothing_stays_of_what_was_refused(tmp_p
 def test_a_full_disk_makes_openbao_s_only_device_fail(tmp_path: Path, spool: Path) -> None:
     with (
         Receiving(spool, *HTTP) as receiver,
-        OpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url)) as bao,
+        VaultServer(tmp_path / "bao", more_devices=[device("http", uri=receiver.url)]) as bao,
     ):
         ask(bao, 2)
         taken = len(receiver.lines())
@@ -301,7 +303,7 @@ def test_a_socket_is_closed_while_the_disk_is_full_and_vault_finds_it_again(
     tmp_path: Path, spool: Path, socket_args: tuple[str, str]
 ) -> None:
     with Receiving(spool, *socket_args) as receiver:
-        with OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao:
+        with VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao:
             ask(bao, 2)
             eventually(lambda: keys(receiver.lines()) == reference(bao))
             limit_files(receiver, 10)

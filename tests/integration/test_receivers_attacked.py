@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from attended import Attended, wait_for
 from disk import small_disk
-from receivers import Receiving, TrustingOpenBao, ask, device, eventually, keys, reference, socket_device
+from receivers import Receiving, TrustingVault, ask, device, eventually, keys, reference, socket_device
 from rig import Rig, own_rig
 from stage import staged
 from test_receivers import HTTP, MB, TCP, connect, figures, post, self_signed
 
-from jitvault.sandbox.openbao import OpenBao
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import env
 from jitvault.worker.loops import CONNECTIONS
 
@@ -91,7 +91,7 @@ def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
 ) -> None:
     with (
         Receiving(spool, *HTTP) as receiver,
-        OpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url)) as bao,
+        VaultServer(tmp_path / "bao", more_devices=[device("http", uri=receiver.url)]) as bao,
     ):
         ask(bao, 2)
         with strangers(receiver, 300, says, trickle=True):
@@ -108,7 +108,7 @@ def test_handshakes_that_never_end_do_not_keep_vault_waiting(tmp_path: Path, spo
     certificate, key = self_signed(tmp_path)
     args = ["--http", "https://127.0.0.1:0/audit", "--no-bearer", "--tls-cert", str(certificate), "--tls-key", str(key)]
     with Receiving(spool, *args) as receiver:
-        bao = TrustingOpenBao(tmp_path / "bao", more_configuration=device("http", uri=receiver.url))
+        bao = TrustingVault(tmp_path / "bao", more_devices=[device("http", uri=receiver.url)])
         bao.trusted = certificate
         # the beginning of a ClientHello
         with bao, strangers(receiver, 300, b"\x16\x03\x01\x02\x00\x01"):
@@ -121,14 +121,14 @@ def test_handshakes_that_never_end_do_not_keep_vault_waiting(tmp_path: Path, spo
 def test_strangers_at_the_port_do_not_keep_vault_s_connection_out(tmp_path: Path, spool: Path, says: bytes) -> None:
     with Receiving(spool, *TCP) as receiver, strangers(receiver, 150, says):
         # it does not start when its device takes no line
-        with OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao:
+        with VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao:
             ask(bao, 2)
             eventually(lambda: keys(told_by(bao, receiver)) == reference(bao), within=2)
         receiver.stop()
         assert len(receiver.stderr.splitlines()) < 5, receiver.stderr
 
 
-def told_by(bao: OpenBao, receiver: Receiving) -> list[bytes]:
+def told_by(bao: VaultServer, receiver: Receiving) -> list[bytes]:
     """The lines of the receiver that no stranger sent."""
     found: list[bytes] = []
     for path in receiver.files():
@@ -142,7 +142,7 @@ def test_what_strangers_write_is_bounded_on_the_disk_and_vault_goes_on(tmp_path:
     block = (b"x" * 1023 + b"\n") * 1024
     with (
         Receiving(spool, *TCP, "--untrusted", "8MiB") as receiver,
-        OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao,
+        VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao,
     ):
         ask(bao, 2)
         most = 0
@@ -181,7 +181,7 @@ def test_strangers_who_filled_the_disk_give_way_to_vault(tmp_path: Path) -> None
             with connect(receiver) as stranger, suppress(OSError):
                 for _ in range(4):
                     stranger.sendall(b"x" * MB)
-        with OpenBao(tmp_path / "bao", more_configuration=socket_device(receiver.url)) as bao:
+        with VaultServer(tmp_path / "bao", more_devices=[socket_device(receiver.url)]) as bao:
             ask(bao, 2)
             eventually(lambda: keys(told_by(bao, receiver)) == reference(bao), within=2)
         receiver.stop()
@@ -193,7 +193,7 @@ def pushed(spool: Path, tmp_path: Path) -> Iterator[tuple[Receiving, Rig]]:
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiving(spool, *TCP, "--untrusted", "8MiB"))
         device = socket_device(receiver.url)
-        stage = stack.enter_context(staged(lambda directory: OpenBao(directory, more_configuration=device)))
+        stage = stack.enter_context(staged(lambda directory: VaultServer(directory, more_devices=[device])))
         variables = {**env(stage.world, "", Path("none")), "JITVAULT_AUDIT_FILE": str(spool)}
         rig = own_rig(stage.world, {**variables, "JITVAULT_AUDIT_DEVICE": "push"}, tmp_path)
         policy = (rig.admin.read("sys/policies/acl/jitvault-worker") or {})["data"]["policy"]

@@ -29,12 +29,12 @@ from jitvault.errors import VaultUnavailable, WrongState  # noqa: E402
 from jitvault.sandbox.accounts import reachable, server_account  # noqa: E402
 from jitvault.sandbox.placement import copy_programs, find_programs, runnable  # noqa: E402
 from jitvault.sandbox.processes import Account, Command, ServerProcess  # noqa: E402
-from jitvault.sandbox.servers import OpenBao, Postgres, running_servers  # noqa: E402
+from jitvault.sandbox.servers import Postgres, VaultServer, running_servers  # noqa: E402
 
 PROJECT = Path(__file__).parents[2]
 
 
-def ask(bao: OpenBao, method: str, path: str, body: object = None) -> dict[str, Any]:
+def ask(bao: VaultServer, method: str, path: str, body: object = None) -> dict[str, Any]:
     with requests.Session() as session:
         session.trust_env = False
         response = session.request(
@@ -48,7 +48,7 @@ def ask(bao: OpenBao, method: str, path: str, body: object = None) -> dict[str, 
     return response.json() if response.content else {}
 
 
-def audit_hash(bao: OpenBao, value: str) -> str:
+def audit_hash(bao: VaultServer, value: str) -> str:
     return ask(bao, "PUT", "sys/audit-hash/jitvault", {"input": value})["data"]["hash"]
 
 
@@ -81,8 +81,8 @@ def run_child(script: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
-    with OpenBao(tmp_path_factory.mktemp("bao")) as server:
+def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
+    with VaultServer(tmp_path_factory.mktemp("bao")) as server:
         yield server
 
 
@@ -92,14 +92,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         yield server
 
 
-class TestOpenBao:
-    def test_serves_active_and_unsealed(self, bao: OpenBao) -> None:
+class TestVault:
+    def test_serves_active_and_unsealed(self, bao: VaultServer) -> None:
         health = ask(bao, "GET", "sys/health")
 
         assert (health["initialized"], health["sealed"], health["standby"]) == (True, False, False)
         assert ask(bao, "GET", "auth/token/lookup-self")["data"]["policies"] == ["root"]
 
-    def test_its_audit_file_receives_lines_and_is_private(self, bao: OpenBao) -> None:
+    def test_its_audit_file_receives_lines_and_is_private(self, bao: VaultServer) -> None:
         before = bao.audit_file.stat().st_size
         ask(bao, "GET", "sys/mounts")
 
@@ -112,18 +112,19 @@ class TestOpenBao:
         ]
         assert stat.S_IMODE(bao.audit_file.stat().st_mode) == 0o600
 
-    def test_no_other_user_can_read_its_key_and_no_file_has_its_root_token(self, bao: OpenBao) -> None:
-        files = [path for path in bao.directory.rglob("*") if path.is_file()]
+    def test_no_other_user_can_read_its_key_and_no_file_has_its_root_token(self, bao: VaultServer) -> None:
+        # in `.cache` a Vault puts one file of a plugin's, which says nothing
+        files = [path for path in bao.directory.rglob("*") if path.is_file() and ".cache" not in path.parts]
 
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
         assert not [path for path in files if bao.root_token.encode() in path.read_bytes()]
 
-    def test_cuts_a_request_body_over_one_mebibyte(self, bao: OpenBao) -> None:
+    def test_cuts_a_request_body_over_one_mebibyte(self, bao: VaultServer) -> None:
         with pytest.raises(requests.RequestException):
             ask(bao, "PUT", "sys/audit-hash/jitvault", {"input": "x" * (1 << 20)})
 
     def test_raft_keeps_data_and_audit_salt_over_a_kill(self, tmp_path: Path) -> None:
-        with OpenBao(tmp_path, storage="raft", max_request_duration=timedelta(seconds=5)) as bao:
+        with VaultServer(tmp_path, storage="raft", max_request_duration=timedelta(seconds=5)) as bao:
             # version 1: a new mount of version 2 refuses requests for a moment
             ask(bao, "POST", "sys/mounts/kv", {"type": "kv"})
             ask(bao, "POST", "kv/thing", {"colour": "blue"})
@@ -139,7 +140,7 @@ class TestOpenBao:
             assert bao.audit_file.stat().st_size > lines
 
     def test_in_memory_comes_back_empty_with_another_root_token(self, tmp_path: Path) -> None:
-        with OpenBao(tmp_path) as bao:
+        with VaultServer(tmp_path) as bao:
             token = bao.root_token
             ask(bao, "POST", "sys/mounts/kv", {"type": "kv"})
 
@@ -149,7 +150,7 @@ class TestOpenBao:
             assert "kv/" not in ask(bao, "GET", "sys/mounts")["data"]
 
     def test_waits_for_its_own_port_when_it_comes_back(self, tmp_path: Path) -> None:
-        with OpenBao(tmp_path) as bao:
+        with VaultServer(tmp_path) as bao:
             port = bao.port
             bao.stop()
             squatter = socket.create_server(("127.0.0.1", port))
@@ -161,13 +162,19 @@ class TestOpenBao:
             assert ask(bao, "GET", "sys/health")["sealed"] is False
 
     def test_a_start_that_fails_says_why_and_leaves_no_process(self, tmp_path: Path) -> None:
-        bao = OpenBao(tmp_path, storage="raft")
+        bao = VaultServer(tmp_path, storage="raft")
         (tmp_path / "raft").write_text("not a directory")
-        with pytest.raises(WrongState, match="another OpenBao"):
+        with pytest.raises(WrongState, match="another server"):
             bao.start()
 
-        broken = OpenBao(tmp_path / "b")
-        broken.directory.mkdir()
+        broken = VaultServer(tmp_path / "b", more_configuration='listener "pigeon" {\n}')
+        with pytest.raises(VaultUnavailable, match=r"last lines of its log:\n(.*\n)*.*listener"):
+            broken.start()
+        assert not broken.running
+
+    @pytest.mark.needs("static-seal")
+    def test_a_start_that_fails_by_its_seal_does_not_show_the_key(self, tmp_path: Path) -> None:
+        broken = VaultServer(tmp_path)
         (broken.directory / "seal.key").write_text("too short")
         with pytest.raises(VaultUnavailable, match=r"last lines of its log:\n(.*\n)*.*seal") as caught:
             broken.start()
@@ -175,7 +182,7 @@ class TestOpenBao:
         assert not broken.running
 
     def test_has_no_token_or_port_before_its_start(self, tmp_path: Path) -> None:
-        bao = OpenBao(tmp_path)
+        bao = VaultServer(tmp_path)
 
         for read in (lambda: bao.root_token, lambda: bao.address, lambda: bao.pid):
             with pytest.raises(WrongState):
@@ -275,7 +282,7 @@ class TestReachable:
 
 class TestSeveral:
     def test_two_of_each_start_at_once_and_stop_apart(self, tmp_path: Path) -> None:
-        baos = [OpenBao(tmp_path / f"bao{n}") for n in range(2)]
+        baos = [VaultServer(tmp_path / f"bao{n}") for n in range(2)]
         databases = [Postgres(tmp_path / f"pg{n}") for n in range(2)]
         try:
             with ThreadPoolExecutor() as pool:  # its threads end here, and the servers must not
@@ -295,7 +302,7 @@ class TestSeveral:
 
     def test_their_directory_goes_with_them_after_an_exception(self) -> None:
         with pytest.raises(KeyboardInterrupt), running_servers() as servers:
-            directory, pids = servers.directory, [servers.openbao.pid, servers.postgres.pid]
+            directory, pids = servers.directory, [servers.vault.pid, servers.postgres.pid]
             raise KeyboardInterrupt
 
         assert not directory.exists()
@@ -308,8 +315,8 @@ class TestNoOrphans:
         script = f"""
             import threading, psycopg
             from pathlib import Path
-            from jitvault.sandbox.servers import OpenBao, Postgres
-            bao = OpenBao(Path({str(tmp_path / "bao")!r}))
+            from jitvault.sandbox.servers import VaultServer, Postgres
+            bao = VaultServer(Path({str(tmp_path / "bao")!r}))
             postgres = Postgres(Path({str(tmp_path / "pg")!r}))
             bao.start()
             postgres.start()
@@ -336,7 +343,7 @@ class TestNoOrphans:
             from jitvault.sandbox.servers import running_servers
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
             with running_servers() as servers:
-                print(servers.openbao.pid, servers.postgres.pid, servers.directory, flush=True)
+                print(servers.vault.pid, servers.postgres.pid, servers.directory, flush=True)
                 time.sleep(60)
         """
         with run_child(script) as child:
@@ -351,8 +358,8 @@ class TestNoOrphans:
     def test_an_interrupted_start_leaves_nothing(self, tmp_path: Path) -> None:
         script = f"""
             from pathlib import Path
-            from jitvault.sandbox.servers import OpenBao
-            bao = OpenBao(Path({str(tmp_path)!r}), storage="raft")
+            from jitvault.sandbox.servers import VaultServer
+            bao = VaultServer(Path({str(tmp_path)!r}), storage="raft")
             print("starting", flush=True)
             try:
                 bao.start()  # takes over a second: it waits for an election

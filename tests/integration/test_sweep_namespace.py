@@ -23,6 +23,8 @@ from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned, shipped_want
 from jitvault.vault.client import Connection, Vault
 
+pytestmark = pytest.mark.needs("namespaces")
+
 ROLE, PREFIX = "auth/token/create/jitvault-15m", "database/creds/app-readonly"
 TEAM = "team"
 

@@ -217,6 +217,7 @@ def test_an_unwrap_whose_answer_is_wrapped_again_is_an_interception(rig: Rig, sp
     assert not rig.is_live(stolen)
 
 
+@pytest.mark.needs("namespaces")
 def test_what_is_done_to_a_token_in_another_namespace_is_told_as_well(rig: Rig, spec: Spec) -> None:
     elsewhere = {"X-Vault-Namespace": "elsewhere"}
     ask(rig, "PUT", "sys/namespaces/elsewhere", rig.world.admin_token.reveal(), {})

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from jitvault.audit.file import FileSource
 from jitvault.domain import classify
 from jitvault.domain.entry import Entry
 from jitvault.domain.observation import Observation, Place
-from jitvault.sandbox.servers import OpenBao, running_servers
+from jitvault.sandbox.servers import VaultServer, running_servers
+from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
 from jitvault.services.context import new_id
@@ -107,15 +109,15 @@ def test_a_person_without_the_workers_identity_sees_what_the_ledger_remembers(ri
 
 
 @pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
     """Another Vault with an audit file of its own."""
-    with OpenBao(tmp_path_factory.mktemp("foreign"), max_request_duration=timedelta(seconds=2)) as other:
+    with VaultServer(tmp_path_factory.mktemp("foreign"), max_request_duration=timedelta(seconds=2)) as other:
         yield other
 
 
 @pytest.mark.parametrize("what", ["missing", "empty directory", "frozen", "another file", "another Vault's", "a link"])
 def test_a_stream_that_cannot_be_read_up_to_now_is_untrusted_and_grants_nothing(
-    rig: Rig, spec: Spec, tmp_path: Path, foreign: OpenBao, what: str
+    rig: Rig, spec: Spec, tmp_path: Path, foreign: VaultServer, what: str
 ) -> None:
     path = tmp_path / "stream"
     said = "does not show what Vault was just asked"
@@ -235,7 +237,7 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
 ) -> None:
     """A restart without the device and another with it gives it a new salt; a mere restart does not."""
     rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
-    bao = lasting.servers.openbao
+    bao = lasting.servers.vault
     salt = rig.wiring().worker.hasher.hash("the same")
     kept = spec()
     held_in(rig, kept)
@@ -249,7 +251,7 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     over = spec()
     held = held_in(rig, over)
     with monkeypatch.context() as patch:
-        patch.setattr("jitvault.sandbox.openbao.AUDIT_DEVICE", "another")
+        patch.setattr("jitvault.sandbox.vault_server.AUDIT_DEVICE", "another")
         bao.restart()
         for command in (("audit", "status"), ("grant", spec())):
             said = rig("operator", *command, code=7).error
@@ -643,12 +645,12 @@ def test_nothing_is_granted_by_a_device_that_shows_accessors_in_plain(
     tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose token a line is about could not be told, and no end be proven."""
-    usual = OpenBao._configuration
+    usual = VaultServer._devices
 
-    def plain(server: OpenBao) -> str:
-        return usual(server).replace("  options {\n", '  options {\n    hmac_accessor = "false"\n', 1)
+    def plain(server: VaultServer) -> tuple[AuditDevice, ...]:
+        return tuple(replace(one, options={**one.options, "hmac_accessor": "false"}) for one in usual(server))
 
-    monkeypatch.setattr(OpenBao, "_configuration", plain)
+    monkeypatch.setattr(VaultServer, "_devices", plain)
     monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
     with running_servers() as servers:
         world = provisioned(servers)

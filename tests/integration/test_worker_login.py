@@ -21,8 +21,8 @@ from stage import staged
 from jitvault.domain.lifecycle import State
 from jitvault.domain.secret import Secret
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultUnavailable
-from jitvault.sandbox.openbao import OpenBao
 from jitvault.sandbox.processes import free_port
+from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import World, env
 from jitvault.services.advance import advance
 from jitvault.settings import load
@@ -90,7 +90,7 @@ listener "tcp" {{
   tls_key_file = "{server.key}"
 }}
 """
-    with staged(lambda directory: OpenBao(directory, more_configuration=listener)) as stage:
+    with staged(lambda directory: VaultServer(directory, more_configuration=listener)) as stage:
         client = authority.issue("worker.test")
         found = Place(stage.world, stage.between, f"https://127.0.0.1:{port}", authority, client, Issuer())
         _roles(found)
@@ -255,6 +255,7 @@ def test_a_client_certificate_that_is_replaced_is_shown_anew(rig: Rig, place: Pl
         assert wiring.worker.tokens.lookup_self().policies == ("jitvault-worker",)
 
 
+@pytest.mark.needs("namespaces")
 def test_the_login_may_be_in_the_root_namespace(
     rig: Rig, place: Place, ways: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,7 @@ def test_two_workers_on_one_ledger_of_which_one_is_an_hour_ahead_keep_and_prove(
 
 
 def test_nothing_is_granted_where_answers_are_dated_by_another_clock(lab: World, rig: Rig, spec: Spec) -> None:
-    bao = lab.servers.openbao
+    bao = lab.servers.vault
     between = GoBetween((bao.host, bao.port), ahead_s=HOUR.total_seconds())
     try:
         refused = rig("operator", "grant", spec(), code=7, extra={"VAULT_ADDR": between.address})

