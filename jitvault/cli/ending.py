@@ -197,7 +197,7 @@ def _not_confirmed(document: Published) -> NotConfirmed:
             f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
             f"{alive[0]['error'] or 'no reason given'}",
             hint="Mend that at the target (a write to its engine's role or connection in Vault would cost the proof), "
-            "then run the same command again; a worker tries again, too. "
+            "then run the same command again; a worker tries again, too, and Vault is trying or has given up. "
             f"`jitvault status {task}` names the leases.",
         )
     if is_past_proof(document["proof"]):

@@ -52,7 +52,9 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     _part(console, "Orphans: in Vault, and no task explains them", found["orphans"], _orphan)
     _part(console, "Unlinked: made without a task, and not in Vault any more", found["unlinked"], _unlinked)
     _part(console, "Ghosts: alive in the ledger, and gone in Vault", found["ghosts"], _ghost(found["advanced"]))
-    _part(console, "Irrevocable: of a task, and Vault has given up", found["irrevocable"], _irrevocable)
+    _part(
+        console, "Irrevocable: of a task, and Vault has given up or goes on trying", found["irrevocable"], _irrevocable
+    )
     _part(console, "Closed without proof: nothing more is done about these", found["closed"], _closed)
     _part(console, "Not judged: too young, an act is open, or its record cannot be read", found["waiting"], _waiting)
     notes = {f"may not list {path}": "what is there was not looked at" for path in found["unread"]}
@@ -112,7 +114,7 @@ def _ghost(advanced: Mapping[str, str]) -> Any:
 
 
 def _irrevocable(item: Mapping[str, Any]) -> dict[str, str]:
-    return {"task": item["task_id"], "reason": item["revoke_error"]}
+    return {"task": item["task_id"], "reason": item["revoke_error"] or item["why"]}
 
 
 def _waiting(item: Mapping[str, Any]) -> dict[str, str]:

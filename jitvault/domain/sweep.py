@@ -2,7 +2,8 @@
 
 - `known`: a task's, or the wrapping of a task's token; or what the check of a template made, once it is gone;
 - `orphan`: in Vault below our roles or our templates' paths, and no task's; or a task's that the ledger calls dead;
-- `irrevocable`: a task's, and Vault has given up on revoking it;
+- `irrevocable`: a task's, and Vault has given up on revoking it; or Vault was to end it longer ago than the settle
+  window, and does not say whether it goes on trying;
 - `unlinked`: the audit stream shows that it was made, nothing of the ledger explains it, and Vault has it no more;
 - `waiting`: nobody can say yet, because it is younger than the settle window or an act is open that may have made it.
   Nothing is ever done to such a one.
@@ -36,7 +37,10 @@ class Class(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A credential that Vault has. `path` is where it was made; a token's is `auth/token/create/<role>`."""
+    """A credential that Vault has. `path` is where it was made; a token's is `auth/token/create/<role>`.
+
+    What Vault was told to revoke by itself expires at once, so that `expires_at` is the time of that.
+    """
 
     lease_id: str
     kind: str
@@ -203,6 +207,9 @@ class _Case:
             return _found(one, Class.ORPHAN, f"task {owner.task_id} calls it over, and Vault has it", owner.task_id)
         if one.revoke_error:
             return _found(one, Class.IRREVOCABLE, f"of task {owner.task_id}", owner.task_id)
+        if self._is_overdue(one):
+            why = f"Vault is trying to revoke it or has given up, since {one.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            return _found(one, Class.IRREVOCABLE, why, owner.task_id)
         return _found(one, Class.KNOWN, f"of task {owner.task_id}", owner.task_id)
 
     def _of_nobody(self, one: Listed, issue: Issue | None) -> Found:
@@ -215,6 +222,14 @@ class _Case:
     def _is_young(self, one: Listed) -> bool:
         """Also what has no time: whoever cannot say how old it is must not act on it."""
         return one.issued_at is None or self.now - one.issued_at < self.settle
+
+    def _is_overdue(self, one: Listed) -> bool:
+        """Whether Vault was to end a lease by itself, and has not in all the time that a request can take.
+
+        HashiCorp Vault says that it gave up only to whoever may list what is irrevocable. A token whose time is over is
+        refused, whatever Vault still has of it.
+        """
+        return one.kind == "lease" and one.expires_at is not None and self.now - one.expires_at >= self.settle
 
     def _owner(self, one: Listed) -> Owned | None:
         """The grant whose token this is; each has one."""

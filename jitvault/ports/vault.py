@@ -44,8 +44,10 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What Vault says of a lease that it still holds. `revoke_error` is set on an irrevocable one.
+    """What Vault says of a lease that it still holds. `revoke_error` is set on one that it has given up on revoking, as
+    far as it says so: HashiCorp Vault does not in a look-up.
 
+    With a `ttl_s` of 0 or less Vault is to end it by itself: it has not begun, is trying, or has given up.
     Tokens are leases too; of those only a task token is `renewable`, a wrapping token is not.
     """
 
@@ -111,6 +113,8 @@ class Tokens(Protocol):
 
 class Leases(Protocol):
     def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None: ...
+
+    def given_up(self) -> Mapping[str, str]: ...
 
     def revoke(self, lease_id: str, *, op: str) -> None: ...
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from jitvault.domain.lifecycle import Verdict
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
+from jitvault.ports.vault import LeaseRecord
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 
@@ -59,8 +60,15 @@ def _by_lease(worker: Worker, row: GrantRow | LeaseRow, kind: str, lease_id: str
         kind,
         lease_id,
         lambda op: worker.leases.revoke(lease_id, op=op),
-        lambda op: worker.leases.lookup(lease_id, op=op),
+        lambda op: _with_reason(worker, worker.leases.lookup(lease_id, op=op)),
     )
+
+
+def _with_reason(worker: Worker, found: LeaseRecord | None) -> LeaseRecord | None:
+    """The lease, with Vault's reason where Vault has given up on it and says so elsewhere."""
+    if found is None or found.ttl_s > 0 or found.revoke_error:
+        return found
+    return replace(found, revoke_error=worker.leases.given_up().get(found.lease_id))
 
 
 def end(worker: Worker, one: Handle, op: OperationRow, *, look: bool) -> Ended:

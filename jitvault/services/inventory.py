@@ -8,7 +8,7 @@ ledger calls dead and Vault still has then is really there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jitvault.domain.access import CAPS, ROLE_PREFIX
@@ -85,7 +85,7 @@ def take(worker: Worker) -> Inventory:
         unread=tuple(sorted(path for path in refused if wanted[path])),
         past=tuple(sorted(path for path in refused if not wanted[path])),
         ids=frozenset(ids),
-        listed=tuple(one for i in order[:MOST] if (one := _looked_up(worker, i, ids[i]))),
+        listed=_with_reasons(worker, [one for i in order[:MOST] if (one := _looked_up(worker, i, ids[i]))], newest.at),
         skipped=max(0, len(ids) - MOST),
         books=books,
         grants=tuple(grants),
@@ -117,6 +117,14 @@ def _looked_up(worker: Worker, lease_id: str, path: str) -> Listed | None:
         renewable=record.renewable or not path.startswith(TOKENS),
         revoke_error=record.revoke_error,
     )
+
+
+def _with_reasons(worker: Worker, listed: Sequence[Listed], now: datetime) -> tuple[Listed, ...]:
+    """The same, with Vault's reason where Vault has given up on one and says so elsewhere."""
+    if all(one.revoke_error or one.expires_at is None or one.expires_at > now for one in listed):
+        return tuple(listed)
+    reasons = worker.leases.given_up()
+    return tuple(replace(one, revoke_error=one.revoke_error or reasons.get(one.lease_id)) for one in listed)
 
 
 def _books(worker: Worker, grants: Sequence[GrantRow], ids: Mapping[str, str], wanted: Mapping[str, bool]) -> Books:

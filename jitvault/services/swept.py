@@ -50,7 +50,7 @@ def as_json(swept: Swept) -> dict[str, Any]:
             if one.issue
         ],
         "irrevocable": [
-            {**_listed(one), "revoke_error": one.listed.revoke_error if one.listed else None}
+            {**_listed(one), "revoke_error": one.listed.revoke_error if one.listed else None, "why": one.why}
             for one in swept.irrevocable
         ],
         "waiting": [{**_listed(one), "why": one.why} for one in swept.waiting],

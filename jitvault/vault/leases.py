@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jitvault.errors import VaultRejected
+from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ports.vault import LeaseRecord
 from jitvault.vault.client import Vault
 from jitvault.vault.tokens import checked
@@ -18,6 +19,7 @@ class Leases:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        self._may_know = True
 
     def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None:
         """The lease, or None when Vault says `invalid lease` (which alone proves nothing)."""
@@ -28,6 +30,22 @@ class Leases:
                 return None
             raise
         return _record(answer["data"])
+
+    def given_up(self) -> Mapping[str, str]:
+        """The leases that Vault has given up on revoking, with its reasons (sudo); empty where nobody may tell us.
+
+        HashiCorp Vault says it here alone, OpenBao from 2.6 on in each look-up, too. After a refusal Vault is not asked
+        again.
+        """
+        if not self._may_know:
+            return {}
+        try:
+            answer = self._vault.read("sys/leases", query="?type=irrevocable") or {}
+        except (VaultRefused, VaultRejected):
+            self._may_know = False
+            return {}
+        listed = answer.get("data", {}).get("leases") or []
+        return {str(one["lease_id"]): str(one.get("error") or "no reason given") for one in listed}
 
     def revoke(self, lease_id: str, *, op: str) -> None:
         """Revoke one lease and wait for the backend; raises VaultRejected when the backend failed.

@@ -1,8 +1,8 @@
 """A go-between on loopback: commands reach the real OpenBao through it, and a test can let chosen requests go wrong.
 
-It answers nothing itself. A rule says of which request, before it is passed on or after its answer came, what happens:
-any act of the test (kill the server, fill a disk), and then whether the answer is passed on, lost, or held back until
-the client has given up.
+It answers nothing itself, but can have answers look as those of another server. A rule says of which request, before it
+is passed on or after its answer came, what happens: any act of the test (kill the server, fill a disk), and then
+whether the answer is passed on, lost, or held back until the client has given up.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class GoBetween:
     seen: list[str] = field(default_factory=list)
     ahead_s: float = 0.0
     """By how much its own clock is ahead, by which it dates each answer."""
+    change: Callable[[str, bytes], bytes] | None = None
+    """What becomes of the answer to a `METHOD path`."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -104,6 +106,7 @@ class GoBetween:
     def clear(self) -> None:
         self.rules.clear()
         self.seen.clear()
+        self.change = None
 
     def up(self) -> None:
         if self._server is None:
@@ -176,6 +179,7 @@ class _Relay(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, headers, content = found
+        content = between.change(what, content) if between.change else content
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):

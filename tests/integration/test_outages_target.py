@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]
 
 REVOKE_LEASE = "PUT sys/leases/revoke/"
+GIVEN_UP = "lease has consumed all retry attempts"
 
 
 def with_raw_storage(directory: Path) -> VaultServer:
@@ -217,13 +218,13 @@ def test_a_probe_that_gets_no_answer_comes_to_an_end_and_proves_nothing(
     check_over(rig, file.stem)
 
 
-def make_irrevocable(stage: Stage, rig: Rig, lease_id: str) -> None:
+def make_irrevocable(stage: Stage, rig: Rig, lease_id: str, **more: str) -> None:
     """Leave a lease as six failures over nine minutes do, in Vault's raw storage: no option makes it give up sooner."""
     path = f"sys/raw/sys/expire/id/{lease_id}"
     found = rig.admin.read(path)
     assert found is not None
     entry = json.loads(found["data"]["value"])
-    entry["revokeErr"] = "lease has consumed all retry attempts"
+    entry |= {"revokeErr": GIVEN_UP, **more}
     rig.admin.write(path, {"value": json.dumps(entry)})
     # it reads what is irrevocable at a start
     stage.bao.kill()
@@ -244,6 +245,50 @@ def test_what_vault_gave_up_is_said_and_is_ended_when_the_target_is_back(stage: 
     assert at_target(rig, rig.file(file.stem))
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
+    check_over(rig, file.stem)
+
+
+def as_hashicorp_vault(what: str, answer: bytes) -> bytes:
+    """Its look-up of a lease says neither where the lease was made nor why it cannot be revoked."""
+    if what != "PUT sys/leases/lookup":
+        return answer
+    said = json.loads(answer)
+    for name in ("path", "revoke_error"):
+        said.get("data", {}).pop(name, None)
+    return json.dumps(said).encode()
+
+
+@contextmanager
+def may_list_irrevocable(rig: Rig) -> Iterator[None]:
+    policy = str((rig.admin.read("sys/policies/acl/jitvault-worker") or {})["data"]["policy"])
+    more = 'path "sys/leases" {\n  capabilities = ["read", "sudo"]\n}\n'
+    rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": policy + more})
+    yield
+    rig.admin.write("sys/policies/acl/jitvault-worker", {"policy": policy})
+
+
+def test_what_vault_gave_up_without_a_word_is_told_all_the_same(stage: Stage, rig: Rig, spec: Spec) -> None:
+    """The look-up of HashiCorp Vault has no `revoke_error`; the list of what is irrevocable needs sudo."""
+    file = spec()
+    held = active(rig, file)
+    stage.postgres.kill()
+    # what Vault is to end by itself expires at once
+    long_ago = datetime.now(UTC) - timedelta(minutes=10)
+    make_irrevocable(stage, rig, held.lease_id, expire_time=long_ago.isoformat())
+    stage.between.change = as_hashicorp_vault
+    (found,) = rig("operator", "sweep", code=6).json["irrevocable"]
+    assert (found["lease_id"], found["revoke_error"]) == (held.lease_id, None)
+    assert f"is trying to revoke it or has given up, since {long_ago:%Y-%m-%d %H:%M:%S}" in found["why"]
+    with may_list_irrevocable(rig):
+        (found,) = rig("operator", "sweep", code=6).json["irrevocable"]
+        assert (found["lease_id"], found["revoke_error"]) == (held.lease_id, GIVEN_UP)
+        not_yet(rig, held, file.stem)
+        assert verdicts(rig, file.stem)[1] == "irrevocable"
+    not_yet(rig, held, file.stem)
+    assert verdicts(rig, file.stem)[1] == "revoke_failed"
+    stage.postgres.start()
+    stage.between.change = as_hashicorp_vault
+    until_done(rig, "complete", file.stem)
     check_over(rig, file.stem)
 
 

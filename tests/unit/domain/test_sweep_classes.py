@@ -92,6 +92,16 @@ def test_a_lease_that_vault_has_given_up_is_irrevocable_and_one_of_nobody_an_orp
     assert classes(judged(given_up)) == [Class.ORPHAN]
 
 
+def test_what_vault_was_to_end_long_ago_is_told_where_it_does_not_say_that_it_gave_up() -> None:
+    """A lease that waits for its turn is a moment old."""
+    overdue, waiting = lease("l", expires_at=NOW - SETTLE), lease("l", expires_at=NOW - SETTLE + MS)
+    (found,) = judged(overdue, owned=[held("l")])
+    assert (found.of, "trying to revoke it or has given up" in found.why) == (Class.IRREVOCABLE, True)
+    assert classes(judged(waiting, owned=[held("l")])) == [Class.KNOWN]
+    assert classes(judged(overdue)) == [Class.ORPHAN]
+    assert classes(judged(overdue, owned=[held("l", dead=True)])) == [Class.ORPHAN]
+
+
 def test_an_open_act_explains_one_token_with_its_wrapping_and_only_in_its_time() -> None:
     act = Open("token", ROLE, "t", OLD - MS, OLD + MS, "the issue")
     pair = (token("a"), token("w", OLD + MS, renewable=False))
