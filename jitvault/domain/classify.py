@@ -25,7 +25,7 @@ _OF_A_TOKEN = frozenset(
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
-_PUBLISHED = "jitvault/data/tasks/"
+_PUBLISHED = ("jitvault/data/tasks/", "jitvault/metadata/tasks/")
 _SIGNED = "jitvault-transit/sign/jitvault-receipts"
 # the short ones are gone from OpenBao and still there in Vault
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
@@ -303,16 +303,16 @@ _WRITTEN_PATHS = (
     "sys/storage/raft/snapshot",
     "auth/token/tidy",
     *_PAPERS,
-    _PUBLISHED,
+    *_PUBLISHED,
     _SIGNED,
 )
 
 
 def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
-    """What only the worker does: publish, and sign with its own key."""
+    """What only the worker does: publish, take that away again, and sign with its own key."""
     path = entry.request.path
     if path.startswith(_PUBLISHED) and entry.request.operation not in READING:
-        return Kind.OWN, path.partition("/data/")[2]
+        return Kind.OWN, path.split("/", 2)[2]
     if _is_signature(entry.request) and not _is_task_token(entry.auth):
         return Kind.OWN, ""
     return None
@@ -393,8 +393,7 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
     detail |= _signed(entry, kind)
-    if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
-        detail |= _for_recovery(entry)
+    detail |= _by_whom(entry, kind)
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
@@ -411,16 +410,29 @@ def _signed(entry: Entry, kind: Kind) -> dict[str, Any]:
     return {"signed": signed[:96], **_for_recovery(entry)}
 
 
+def _by_whom(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """Whether the worker's policy allowed it: who stole what the worker logs in with has a token of their own."""
+    if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
+        return _for_recovery(entry)
+    told = kind is Kind.RENEWED or entry.request.path.startswith(_PUBLISHED)
+    return {"worker": True} if told and _is_workers(entry) else {}
+
+
 def _for_recovery(entry: Entry) -> dict[str, Any]:
     """What tells a ledger that was lost whose line it is: Vault's own word on policies, and the HMACs of the ids that
     the worker gives a task token.
     """
-    if entry.auth is None or WORKER_POLICY not in (entry.auth.policies or ()):
+    if not _is_workers(entry):
         return {}
     meta = (entry.request.data or {}).get("meta")
     named = meta if isinstance(meta, dict) else {}
     ids = {name: shorten(_text(named.get(f"jitvault_{name}")), 128) for name in ("task", "grant")}
     return {"worker": True, **{name: value for name, value in ids.items() if value}}
+
+
+def _is_workers(entry: Entry) -> bool:
+    """Whether the token that acted holds the worker's policy, by Vault's own word."""
+    return entry.auth is not None and WORKER_POLICY in (entry.auth.policies or ())
 
 
 def _named_token(entry: Entry, kind: Kind) -> str:

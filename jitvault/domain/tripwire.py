@@ -20,10 +20,13 @@ On all lines (`of_fleet`), and each of them freezes everything, since the worker
 - `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
   our worker;
 - `unknown_renewal`: the worker's token renewed something without an intent of ours;
-- `unknown_publication`: the worker's token wrote what is published of a task without an intent of ours;
+- `unknown_publication`: the worker's token wrote or removed what is published of a task without an intent of ours, or
+  of another one than that says;
 - `unknown_signature`: the worker's token signed with the key of receipts without an intent of ours, or something else
   than that says;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
+
+The worker's token is one that our worker logged in with, or any other one with its policy.
 
 What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
 """
@@ -95,7 +98,7 @@ def of_fleet(
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
     renewals: frozenset[str],
-    publications: frozenset[str],
+    publications: Mapping[str, str],
     signatures: Mapping[str, str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
@@ -104,9 +107,9 @@ def of_fleet(
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `renewals` and `publications` the ids of those that it meant to do, `signatures` the HMAC of what it meant to sign
-    by operation id, `used_again` the ids of more than one act, `shared` the CIDRs that the worker's hosts share with
-    agents.
+    `renewals` the ids of those that it meant to do, `publications` the path that it meant to write or to remove by
+    operation id, `signatures` the HMAC of what it meant to sign, `used_again` the ids of more than one act, `shared`
+    the CIDRs that the worker's hosts share with agents.
     """
     meant = (intents, renewals, publications, signatures, used_again)
     fleet = _Fleet(in_order(lines), sessions, *meant, worker_addresses, tuple(shared))
@@ -180,11 +183,15 @@ class _Fleet:
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
     renewals: frozenset[str]
-    publications: frozenset[str]
+    publications: Mapping[str, str]
     signatures: Mapping[str, str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
     shared: tuple[str, ...]
+
+    def is_workers(self, o: Observation) -> bool:
+        """Whether the worker's identity acted: a session of ours, or another login that has its policy."""
+        return o.actor in self.sessions or "worker" in o.detail
 
 
 # -- one task ---------------------------------------------------------------------------------------------
@@ -370,7 +377,7 @@ def _not_meant(fleet: _Fleet, o: Observation) -> str:
 
 def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
-        if o.kind is not Kind.RENEWED or not done(o) or o.actor not in fleet.sessions:
+        if o.kind is not Kind.RENEWED or not done(o) or not fleet.is_workers(o):
             continue
         if o.op not in fleet.renewals or o.op in fleet.used_again:
             yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
@@ -378,10 +385,10 @@ def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
 
 def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
-        if not is_publication(o) or not done(o) or o.actor not in fleet.sessions:
+        if not is_publication(o) or not done(o) or not fleet.is_workers(o):
             continue
-        if o.op not in fleet.publications or o.op in fleet.used_again:
-            yield o, f"The worker's token wrote {path_of(o)} from {origin(o)} {_NO_INTENT}."
+        if fleet.publications.get(o.op) != o.path or o.op in fleet.used_again:
+            yield o, f"The worker's token wrote or removed {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 
 def is_publication(o: Observation) -> bool:
@@ -392,8 +399,7 @@ def is_publication(o: Observation) -> bool:
 def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
     """The same thing signed twice under one intent is the same receipt: an Ed25519 signature has nothing random."""
     for o in fleet.lines:
-        by_worker = o.actor in fleet.sessions or "worker" in o.detail
-        if not is_signature(o) or not done(o) or not by_worker:
+        if not is_signature(o) or not done(o) or not fleet.is_workers(o):
             continue
         meant = fleet.signatures.get(o.op)
         if meant is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, cast, func, select
 
 from jitvault.domain.hazards import restores
 from jitvault.domain.intent import Intent, words_of
@@ -17,7 +17,7 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, RENEW_LEASE, RENEW_TOKEN, SIGN, OpState
+from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, REMOVE, RENEW_LEASE, RENEW_TOKEN, SIGN, OpState
 
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset(
@@ -26,6 +26,9 @@ _TELLING = frozenset(
 # Addresses are given to others: where a worker acted from says nothing about it later. No wrapping lives for more than
 # 10 minutes, so that what a worker made is gone by then.
 _ADDRESS_LIFE = timedelta(minutes=15)
+
+# where the worker writes and removes what it publishes
+_PATHS = {PUBLISH: "jitvault/data/", REMOVE: "jitvault/metadata/"}
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -48,16 +51,18 @@ _LATELY = select(schema.worker_sessions.c.remote).where(
 _SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
 _ASKED = select(_GRANT.create_op, _GRANT.asked).where(_GRANT.create_op.in_(_OPS))
 _MEANT = select(_OPERATION.op_id, _OPERATION.kind, _OPERATION.subject).where(
-    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN))
+    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH, REMOVE, SIGN))
 )
 _FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == PUBLISH)
 _IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
 _DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
+# Whether Vault says that the token had the worker's policy. As text: a row that was edited need not be JSON.
+_IS_WORKERS = cast(_LINE.detail, String).contains('"worker":', autoescape=True)
 # the operation ids under which the worker's tokens did more than one act: an id is for one, and whoever reads the
 # audit log can send it again
 _USED_AGAIN = (
     select(_LINE.op)
-    .where(_DONE, _LINE.op.in_(_OPS) & _LINE.actor.in_(bindparam("sessions", expanding=True)))
+    .where(_DONE, _LINE.op.in_(_OPS), _LINE.actor.in_(bindparam("sessions", expanding=True)) | _IS_WORKERS)
     .group_by(_LINE.op)
     .having(func.count(_LINE.request_id.distinct()) > 1)
 )
@@ -86,7 +91,7 @@ def raise_for(
         sessions=sessions,
         intents=_intents(connection, named["ops"]),
         renewals=frozenset(op for op, row in meant.items() if row.kind in (RENEW_TOKEN, RENEW_LEASE)),
-        publications=frozenset(op for op, row in meant.items() if row.kind == PUBLISH),
+        publications={op: _PATHS[row.kind] + row.subject for op, row in meant.items() if row.kind in _PATHS},
         signatures={op: row.subject for op, row in meant.items() if row.kind == SIGN},
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_LATELY, {"after": after}).scalars()),

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select
 
 from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.tripwire import is_signature
+from jitvault.domain.tripwire import is_publication, is_signature
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.record import NotKept
@@ -90,7 +90,7 @@ def split(
 
 def _can_be_anybodys(o: Observation) -> bool:
     """Whether the line may be no one's that the ledger knows, or one of many that say the same."""
-    if is_signature(o) and "worker" in o.detail:
+    if "worker" in o.detail and (is_signature(o) or is_publication(o) or (o.kind is Kind.RENEWED and not o.failed)):
         # also of a token that no login of ours gave: whoever stole what the worker logs in with has another one
         return False
     if (

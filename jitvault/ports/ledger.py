@@ -168,6 +168,7 @@ class CheckRow:
 
 
 RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN = "renew_token", "renew_lease", "publish", "sign"
+REMOVE = "remove_published"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,12 @@ from datetime import timedelta
 from jitvault.domain.intake import is_stale
 from jitvault.domain.lifecycle import BEFORE_GRANT
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
-from jitvault.ports.ledger import OperationRow, OpState, TaskFile
+from jitvault.ports.ledger import REMOVE, OperationRow, OpState, TaskFile
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 from jitvault.services.integrity import Published
 from jitvault.services.observe import canary
 
-REMOVE = "remove_published"
 _FOLDER = "tasks/"
 # in one pass so many names are looked at, and so many documents removed at most
 _LOOKED_AT, _REMOVED = 500, 100

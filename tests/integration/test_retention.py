@@ -18,12 +18,12 @@ from rig import Held, Rig
 
 from jitvault.domain import intake
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding, VaultNotServing
-from jitvault.ports.ledger import OpState
+from jitvault.ports.ledger import REMOVE, OpState
 from jitvault.services import retention
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
 from jitvault.services.pending import Backlog
-from jitvault.services.retention import REMOVE, Removals, removable, remove
+from jitvault.services.retention import Removals, removable, remove
 from jitvault.vault.kv import Documents
 from jitvault.wiring import SystemClock
 from jitvault.worker import loops

@@ -14,20 +14,31 @@ from rig import Rig
 Spec = Callable[..., Path]
 
 
-def overwrite(rig: Rig, task: str, token: str) -> None:
+def another_login(rig: Rig) -> str:
+    """A token with the worker's policy that no worker of ours logged in for: who stole what it logs in with has one."""
+    return str(rig.admin.write("auth/token/create", {"policies": ["jitvault-worker"]})["auth"]["client_token"])
+
+
+def overwrite(rig: Rig, task: str, token: str, op: str = "") -> None:
     """What the worker published of the task, with the head of a chain that never was."""
     said = rig.document(f"tasks/{task}")
     forged = {**said, "chain": {"seq": said["chain"]["seq"] + 5, "head": "0" * 64}}
-    status, _ = ask(rig, "PUT", f"jitvault/data/tasks/{task}", token, {"data": forged}, source=THIEF)
+    path, headers = f"jitvault/data/tasks/{task}", {"X-Jitvault-Op": op}
+    status, _ = ask(rig, "PUT", path, token, {"data": forged}, source=THIEF, headers=headers)
     assert status == 200
 
 
-def test_what_a_thief_published_freezes_everything_and_its_task_ends(rig: Rig, spec: Spec) -> None:
+@pytest.mark.parametrize("by", ["its token", "another login of its, with an id from the audit log"])
+def test_what_a_thief_published_freezes_everything_and_its_task_ends(rig: Rig, spec: Spec, by: str) -> None:
     """What the task holds is revoked. It is proven once an administrator has put the worker's own version back."""
     file, other = spec(), spec()
     held, _ = rig.active(file), rig.active(other)
     honest = rig.document(f"tasks/{file.stem}")
-    overwrite(rig, file.stem, rig.world.worker_token.reveal())
+    if by == "its token":
+        overwrite(rig, file.stem, rig.world.worker_token.reveal())
+    else:
+        acts = "SELECT op_id FROM operations WHERE kind = 'publish' AND task_id = ? ORDER BY sent_at DESC"
+        overwrite(rig, file.stem, another_login(rig), rig.rows(acts, file.stem)[0][0])
     ended = rig("operator", "status", other.stem, code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
     assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_publication",)]
@@ -38,6 +49,22 @@ def test_what_a_thief_published_freezes_everything_and_its_task_ends(rig: Rig, s
     rig.put(f"tasks/{file.stem}", honest)
     ended = rig("operator", "status", file.stem, code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+
+
+def test_what_a_thief_took_away_of_what_is_published_freezes_everything(rig: Rig, spec: Spec) -> None:
+    """Without a ledger that document is all that people have, and a ledger that was put back is known by it."""
+    file, other = spec(), spec()
+    rig.active(file)
+    rig.active(other)
+    published = f"jitvault/metadata/tasks/{file.stem}"
+    # an administrator may: `jitvault tidy` does
+    assert ask(rig, "DELETE", published, rig.world.admin_token.reveal())[0] == 204
+    assert rig("operator", "status", other.stem).json["state"] == "active"
+    assert rig("operator", "status", file.stem).json["state"] == "active"
+    assert ask(rig, "DELETE", published, another_login(rig), source=THIEF)[0] == 204
+    ended = rig("operator", "status", other.stem, code=12).json
+    assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
+    assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_publication",)]
 
 
 @pytest.mark.parametrize("command", ["revoke", "complete"])
@@ -57,7 +84,7 @@ def test_what_somebody_else_wrote_about_a_task_keeps_nobody_from_ending_it(rig: 
     assert rig.is_live(kept.token)
 
 
-@pytest.mark.parametrize("what", ["its token", "its lease", "with an id from the audit log"])
+@pytest.mark.parametrize("what", ["its token", "its lease", "with an id from the audit log", "by another login"])
 def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everything(
     rig: Rig, spec: Spec, what: str
 ) -> None:
@@ -69,7 +96,7 @@ def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everythin
     if what == "its lease":
         path, body = f"sys/leases/renew/{held.lease_id}", {"increment": 900}
     op = grant.create_op if what == "with an id from the audit log" else "0" * 32
-    token = rig.world.worker_token.reveal()
+    token = another_login(rig) if what == "by another login" else rig.world.worker_token.reveal()
     assert ask(rig, "PUT", path, token, body, source=THIEF, headers={"X-Jitvault-Op": op})[0] == 200
     ended = rig("operator", "status", file.stem, code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
@@ -91,7 +118,7 @@ def test_a_receipt_that_no_worker_meant_freezes_everything(rig: Rig, spec: Spec,
     assert op not in rig.file(file.stem).operations
     token, headers = rig.world.worker_token.reveal(), {}
     if by == "another login of its":
-        token = rig.admin.write("auth/token/create", {"policies": ["jitvault-worker"]})["auth"]["client_token"]
+        token = another_login(rig)
     elif by == "the operation id of a receipt":
         headers = {"X-Jitvault-Op": op.op_id}
     body = {"input": base64.b64encode(b"a receipt of a task that never was").decode()}

@@ -697,7 +697,7 @@ def fleet(*lines: Observation, **how: Any) -> list[Trip]:
         "intents": {"op-1": INTENT},
         "used_again": frozenset(),
         "renewals": frozenset({"op-r"}),
-        "publications": frozenset({"op-p"}),
+        "publications": {"op-p": "jitvault/data/tasks/t-1", "op-d": "jitvault/metadata/tasks/t-1"},
         "signatures": {"op-s": "hmac-s"},
     }
     return of_fleet(lines, **{**known, "worker_addresses": ADDRESSES, "shared": (), **how})
@@ -781,18 +781,30 @@ def test_a_renewal_by_the_workers_token_that_nobody_meant_freezes_everything() -
     assert fleet(renewal(), renewal(op="x", failed=True), renewal(op="x", closing=False)) == []
     # whoever else renews ends the task
     assert fleet(renewal(actor=OTHER, op="x")) == []
-    for trips in (fleet(renewal(op="op-1")), fleet(renewal(), used_again=frozenset({"op-r"}))):
+    another_login = renewal(op="", actor=OTHER, detail={"worker": True})
+    for trips in (fleet(renewal(op="op-1")), fleet(renewal(), used_again=frozenset({"op-r"})), fleet(another_login)):
         assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_RENEWAL, True)]
 
 
 def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything() -> None:
     def published(**how: Any) -> Observation:
-        return line(Kind.OWN, **{"subject": "tasks/t-1", "actor": WORKER, "op": "op-p", **how})
+        said = {"path": "jitvault/data/tasks/t-1", "subject": "tasks/t-1", "actor": WORKER, "op": "op-p"}
+        return line(Kind.OWN, **{**said, **how})
 
+    removal = {"path": "jitvault/metadata/tasks/t-1", "op": "op-d"}
     assert fleet(published(), published(op="x", failed=True), published(op="x", actor=OTHER)) == []
-    assert fleet(published(op="x", subject="")) == []
-    for trips in (fleet(published(op="")), fleet(published(op="op-r")), fleet(published(), used_again={"op-p"})):
-        assert [(trip.rule, trip.freezes) for trip in trips] == [(Rule.UNKNOWN_PUBLICATION, True)]
+    assert fleet(published(op="x", subject=""), published(n=2, **removal)) == []
+    for o in (
+        published(op=""),
+        published(op="op-r"),
+        # the id of one act is leave for no other one
+        published(op="op-d"),
+        published(**{**removal, "op": "op-p"}),
+        published(path="jitvault/data/tasks/t-2", subject="tasks/t-2"),
+        published(op="", actor=OTHER, detail={"worker": True}),
+    ):
+        assert [(trip.rule, trip.freezes) for trip in fleet(o)] == [(Rule.UNKNOWN_PUBLICATION, True)]
+    assert len(fleet(published(), used_again={"op-p"})) == 1
 
 
 def test_what_the_workers_key_signed_and_no_worker_meant_freezes_everything() -> None:
