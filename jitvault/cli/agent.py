@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -13,11 +12,6 @@ from jitvault.cli.options import Debug, Json, Out, is_file, is_task_id
 
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
-
-# OpenBao's and Vault's service tokens, with a namespace perhaps, and wrapping tokens as JWTs
-_TOKEN = re.compile(
-    r"s\.[A-Za-z0-9]{24,}(\.[A-Za-z0-9]+)?|hvs\.[A-Za-z0-9_-]{24,}(\.[A-Za-z0-9]+)?|eyJ[A-Za-z0-9_.-]{24,}"
-)
 
 
 def unwrap(
@@ -68,6 +62,7 @@ class _Given(NamedTuple):
 
 
 def _given(wiring: Wiring, what: str) -> _Given:
+    from jitvault.domain.tokens import is_wrapping, without_tokens
     from jitvault.errors import InvalidInput, NotFound
 
     if what == "-":
@@ -77,10 +72,11 @@ def _given(wiring: Wiring, what: str) -> _Given:
             return _Given(Path(what).read_text())
         except (OSError, UnicodeDecodeError):
             raise InvalidInput(f"{what!a:.80} cannot be read as text") from None
-    if _TOKEN.fullmatch(what):
+    if is_wrapping(what):
         return _Given(what)
     if not is_task_id(what):
-        raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {what!a:.80}")
+        shown = without_tokens(what)
+        raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {shown!a:.80}")
     inbox = f"inbox/{wiring.person.entity}/{what}"
     message = wiring.person.documents.get(inbox)
     # one that was delivered too late was taken out again

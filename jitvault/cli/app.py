@@ -172,8 +172,9 @@ def _command_of(error: typer.TyperException) -> str:
 
 def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
     from jitvault.cli.output import for_terminal, printable, to_json
+    from jitvault.domain.tokens import without_tokens
 
-    message, hint = printable(message), printable(hint)
+    message, hint = without_tokens(printable(message)), printable(hint)
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)

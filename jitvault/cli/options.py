@@ -35,8 +35,12 @@ def speak_of(context: typer.Context, task: str) -> None:
 def task_id(context: typer.Context, text: str | None) -> str | None:
     """The id as it was typed: it becomes part of Vault paths, so nothing else gets any further."""
     if text is not None and not is_task_id(text):
+        from jitvault.domain.tokens import without_tokens
+
+        shown = without_tokens(text)
         raise UsageError(
-            f"TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, got {text!a:.80}",
+            "TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
+            f"got {shown!a:.80}",
             hint="Run `jitvault list` to see the tasks there are.",
         )
     if text is not None:

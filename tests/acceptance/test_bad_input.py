@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.client
 import re
+import secrets
 import sqlite3
 import threading
 import time
@@ -18,6 +19,7 @@ from unittest import mock
 
 import pytest
 from commands import Cli, Quick
+from forked import run_forked
 
 from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused
@@ -660,3 +662,22 @@ def passing_on(address: str, *, breaking: str, forward: bool) -> Answer:
         answer_with(body, status, "application/json")(request)
 
     return answer
+
+
+@pytest.mark.parametrize("prefix", ["s.", "hvs.CAES-_"])
+@pytest.mark.parametrize("arguments", [["status"], ["unwrap"], ["list"]])
+def test_a_token_in_the_wrong_place_is_not_shown(quick: Cli, prefix: str, arguments: list[str]) -> None:
+    """What was typed is quoted where it is wrong; one that looks like a token is not."""
+    token = prefix + secrets.token_hex(48)[: 24 if prefix == "s." else 80]
+    # no token ends so, and no task is called so
+    for said in (quick("operator", *arguments, token + "!", code=None), quick("operator", token, code=2)):
+        assert said.code != 0
+        assert token[:20] not in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "unwrap"])
+def test_a_traceback_shows_no_token_that_was_typed(quick: Cli, command: str) -> None:
+    token = "hvs." + secrets.token_hex(40)
+    done = run_forked([command, token + "!", "--debug"], quick.environment("operator"), "", 60)
+    assert done.returncode != 0 and "Traceback" in done.stderr
+    assert token[:20] not in done.stdout + done.stderr

@@ -19,7 +19,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")
 ENTITY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
-TOKEN = re.compile(r"(hv)?s\.\w{20,}")
+TOKEN = re.compile(r"(hv)?s\.[\w-]{20,}")
 LEASE = re.compile(r"database/creds/app-readonly/\w{20,}")
 NOTHING = type(None)
 
@@ -364,7 +364,7 @@ def test_human_output_at_80_columns_cuts_no_id(story: Story) -> None:
     assert digest == story.json["grant"].json["digest"]
     # of what is written into a line, nothing is left to a terminal to break
     assert max(map(len, story.human["status"].stdout.splitlines())) <= 80
-    assert re.search(r"jitvault unwrap (hv)?s\.\w{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
+    assert re.search(r"jitvault unwrap (hv)?s\.[\w-]{20,}$", story.human["grant"].stdout, re.MULTILINE), "to be copied"
 
 
 def _unfolded(shown: str) -> str:

@@ -1,0 +1,32 @@
+"""A token is printed in one piece also where it is longer than a terminal is wide: HashiCorp Vault's are 95 long."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+import pytest
+
+from jitvault.agent.unwrap import TaskToken
+from jitvault.cli import output, render
+from jitvault.domain.secret import Secret
+
+# of 95 characters, some of which a folding terminal may break at
+TOKEN = "hvs.CAES-_" + secrets.token_urlsafe(96)[:85]
+WRAPPING = {"token": TOKEN, "ttl": 120, "reads": ["database/creds/app-readonly"], "sends": {}}
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_the_command_that_unwraps_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    render.print_wrappings(output.console(), [WRAPPING], None)
+    assert f" jitvault unwrap {TOKEN}\n" in capsys.readouterr().out
+
+
+def test_a_task_token_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    held = TaskToken("t", Secret(TOKEN), datetime(2030, 1, 1, tzinfo=UTC), ())
+    render.unwrapped(held, out=None, as_json=False)
+    assert f" {TOKEN}\n" in capsys.readouterr().out
