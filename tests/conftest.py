@@ -36,10 +36,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _LACKS = {
     "namespaces": (Product.VAULT, "namespaces exist in Vault Enterprise alone"),
     "http-device": (Product.VAULT, "it has no audit device that pushes over HTTP"),
-    "devices-in-file": (Product.VAULT, "its audit devices are enabled by API alone"),
+    "devices-by-api": (Product.OPENBAO, "its audit devices come from its configuration alone"),
     "static-seal": (Product.VAULT, "it has no static seal"),
     "reading-standbys": (Product.VAULT, "a standby forwards all requests; only those of Vault Enterprise answer reads"),
-    "tuned-system-mount": (Product.VAULT, "its mount sys/ cannot be tuned"),
 }
 _LACKING = "not for "
 

@@ -5,44 +5,28 @@ from __future__ import annotations
 import fcntl
 import gzip
 import os
-import re
 import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Self, TypeVar
 
-import msgspec
-
+from jitvault.audit.first_entry import BEGINNING, began
 from jitvault.audit.mark import SAMPLE, Cursor, Mark
 from jitvault.errors import AuditUntrusted
 
 # chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower
 CHUNK = 96 * 1024
-_BEGINNING = 64 * 1024
 _GZIP = b"\x1f\x8b\x08"
 # how the kernel encodes FS_IOC_GETVERSION, _IOR('v', 1, long), on most machines; elsewhere it is refused
 _GENERATION = (2 << 30) | (struct.calcsize("l") << 16) | (ord("v") << 8) | 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# the device's option `prefix` puts something before the entry
-_PREFIX = re.compile(rb"[^{\n]{0,64}(?=\{)")
-_TIME_FIRST = re.compile(rb'\{\s*"time"\s*:\s*"([^"]{1,40})"')
 _T = TypeVar("_T")
 
 
 class Rewritten(Exception):
     """The file does not hold any more what was just read of it."""
-
-
-class _Stamp(msgspec.Struct):
-    time: Annotated[datetime, msgspec.Meta(tz=True)]
-    type: str
-
-
-_stamps = msgspec.json.Decoder(_Stamp)
 
 
 class LogFile:
@@ -58,6 +42,7 @@ class LogFile:
         self.damage = ""
         self._ended = False
         self._beginning = b""
+        self._began: int | None = None
         self._rest = b""
         self._buffer = bytearray()
         self._last = b""
@@ -77,7 +62,8 @@ class LogFile:
             self.key = _key(self._descriptor, status.st_ino)
             if rotated and self._pread(len(_GZIP), 0) == _GZIP:
                 self._gzip = gzip.GzipFile(fileobj=os.fdopen(self._descriptor, "rb", closefd=False), mode="rb")
-                self._beginning = b"".join(self.pieces(_BEGINNING))
+                self._beginning = b"".join(self.pieces(BEGINNING))
+                self._began = began(self._beginning, self._unpacked)
                 self._back_to(0)
         except BaseException:
             self.close()
@@ -100,7 +86,12 @@ class LogFile:
 
     def beginning(self) -> bytes:
         """The first bytes of the content."""
-        return self._beginning if self._gzip else self._pread(_BEGINNING, 0)
+        return self._beginning if self._gzip else self._pread(BEGINNING, 0)
+
+    @property
+    def began(self) -> int | None:
+        """Vault's time of its first entry, in microseconds of the epoch; None where there is none."""
+        return self._began if self._gzip else began(self.beginning(), self._content)
 
     def find(self, mark: Mark) -> Cursor | None:
         """Stand at the mark; None where the content before it is not what was read."""
@@ -187,7 +178,7 @@ class LogFile:
         """The end of the last whole line that is there now. Not of a compressed file."""
         end = os.fstat(self._descriptor).st_size
         while end > 0:
-            begin = max(0, end - _BEGINNING)
+            begin = max(0, end - BEGINNING)
             found = self._pread(end - begin, begin).rfind(b"\n")
             if found >= 0:
                 return begin + found + 1
@@ -197,6 +188,19 @@ class LogFile:
     def cursor_at(self, offset: int) -> Cursor:
         sample = min(SAMPLE, offset)
         return Cursor(offset, self._pread(sample, 0), self._pread(sample, offset - sample))
+
+    def _content(self) -> Iterator[bytes]:
+        """All of a file that is not compressed, wherever it is read."""
+        at = 0
+        while data := self._pread(CHUNK, at):
+            at += len(data)
+            yield data
+
+    def _unpacked(self) -> Iterator[bytes]:
+        """All of a compressed file; it has to be stood at anew afterwards."""
+        self._back_to(0)
+        while data := self._inflate(CHUNK):
+            yield data
 
     def _run(self, offset: int) -> Cursor:
         cursor = Cursor()
@@ -248,24 +252,6 @@ def _check_kind(path: Path, mode: int) -> None:
 
 def unreadable(path: Path, error: OSError) -> AuditUntrusted:
     return AuditUntrusted(f"the audit file {path} cannot be read: {error.strerror}")
-
-
-def began(beginning: bytes) -> int | None:
-    """Vault's time of the first audit entry, in microseconds of the epoch; None where there is none."""
-    for line in beginning.splitlines(keepends=True):
-        prefix = _PREFIX.match(line)
-        raw = line[prefix.end() :] if prefix else line
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
-            return _microseconds(_stamps.decode(raw).time)
-        # a first line that is longer than what was read: Vault writes the time first
-        if not raw.endswith(b"\n") and (found := _TIME_FIRST.match(raw)):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                return _microseconds(msgspec.convert(found[1].decode(), datetime))
-    return None
-
-
-def _microseconds(time: datetime) -> int | None:
-    return (time - _EPOCH) // timedelta(microseconds=1) if time.tzinfo else None
 
 
 def _key(descriptor: int, inode: int) -> str:

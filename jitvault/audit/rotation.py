@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from jitvault.audit.logfile import LogFile, began
+from jitvault.audit.first_entry import began
+from jitvault.audit.logfile import LogFile
 from jitvault.audit.mark import Cursor, Mark, digest
 from jitvault.audit.survey import Member, Moved, Survey, member_of, open_member, open_present, survey
 from jitvault.errors import AuditMissing, AuditUntrusted
@@ -144,7 +145,7 @@ class Rotation:
         if present:
             with present:
                 if offset := present.last_line_end():
-                    since = began(present.beginning()) or 0
+                    since = present.began or 0
                     return present.cursor_at(offset).mark(present.key, since)
         # Between the rename and its SIGHUP, Vault writes to the file that has another name already.
         there = survey(self._path)

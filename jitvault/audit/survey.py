@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jitvault.audit.logfile import LogFile, began, unreadable
+from jitvault.audit.logfile import LogFile, unreadable
 from jitvault.audit.mark import SAMPLE
 
 
@@ -135,8 +135,8 @@ def is_rotated(name: str, present: str) -> bool:
 
 
 def member_of(file: LogFile) -> Member:
-    beginning = file.beginning()
-    return Member(file.path.name, file.key, file.size, file.compressed, beginning[:SAMPLE], began(beginning) or 0)
+    head = file.beginning()[:SAMPLE]
+    return Member(file.path.name, file.key, file.size, file.compressed, head, file.began or 0)
 
 
 def _fuller(one: Member, other: Member) -> Member:

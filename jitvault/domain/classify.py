@@ -24,6 +24,7 @@ _OF_A_TOKEN = frozenset(
 )
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
+_AUDIT_DEVICES = "sys/audit/"
 _PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
 _PUBLISHED = ("jitvault/data/tasks/", "jitvault/metadata/tasks/")
 _SIGNED = "jitvault-transit/sign/jitvault-receipts"
@@ -299,7 +300,7 @@ _PATHS = (
 _WRITTEN_PATHS = (
     "sys/mounts/",
     "sys/remount",
-    "sys/audit/",
+    _AUDIT_DEVICES,
     "sys/storage/raft/snapshot",
     "auth/token/tidy",
     *_PAPERS,
@@ -327,6 +328,11 @@ def _is_hazard(request: Request) -> bool:
     if request.operation in READING:
         return False
     return bool(_GLOBAL_HAZARDS.match(request.path)) or _is_engine_hazard(request.path)
+
+
+def _enables_device(request: Request) -> bool:
+    """Whether the request asks for one more audit device; taking one away has another operation."""
+    return request.path.startswith(_AUDIT_DEVICES) and request.operation in ("create", "update")
 
 
 def _is_nobodys(entry: Entry) -> bool:
@@ -386,8 +392,8 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         detail["denied"] = True
     if _is_spent(entry):
         detail["spent"] = True
-    if kind is Kind.HAZARD and _UNSUPPORTED.fullmatch(entry.error):
-        detail["unsupported"] = True
+    if kind is Kind.HAZARD:
+        detail |= _of_hazard(entry)
     if response.warnings:
         detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
@@ -397,6 +403,12 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
+
+
+def _of_hazard(entry: Entry) -> dict[str, Any]:
+    """What takes an act from the hazards: `domain.hazards`."""
+    said = {"unsupported": _UNSUPPORTED.fullmatch(entry.error) is not None, "enables": _enables_device(entry.request)}
+    return {name: True for name, holds in said.items() if holds}
 
 
 def _signed(entry: Entry, kind: Kind) -> dict[str, Any]:

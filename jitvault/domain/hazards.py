@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jitvault.domain.evidence import Point, Trail
+from jitvault.domain.evidence import Point, Trail, stretch
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.traces import Credential, is_below, prefix_of
 
@@ -17,13 +17,24 @@ def restores(lines: Sequence[Observation]) -> Iterator[Observation]:
 
 
 def may_have_been_done(lines: Sequence[Observation]) -> Iterator[Observation]:
-    """The lines of such acts, without those of requests that the engine does not know.
+    """The lines of such acts, without those of requests that did nothing to a revocation.
 
-    What has no answer may have been done. That there is no such path or operation stands in the answer alone.
+    That the engine knows no such path or operation stands in the answer alone: what has none may have been done.
     """
     acts = [o for o in lines if o.kind is Kind.HAZARD]
-    unsupported = {o.request_id for o in acts if o.closing and "unsupported" in o.detail}
-    return (o for o in acts if o.request_id not in unsupported)
+    harmless = {o.request_id for o in acts if o.closing and "unsupported" in o.detail} | _enabled_beside(acts)
+    return (o for o in acts if o.request_id not in harmless)
+
+
+def _enabled_beside(acts: Sequence[Observation]) -> set[str]:
+    """The requests that enabled another audit device while this stream went on.
+
+    Their two lines stand in one stretch of one source, so the device that wrote them was there before and afterwards.
+    Of a device that is made anew only the answer is in its own file, and of one that is disabled only the request.
+    """
+    enabling = [o for o in acts if o.detail.get("enables")]
+    begun = {(o.request_id, stretch(o.place)) for o in enabling if not o.closing and o.request_id}
+    return {o.request_id for o in enabling if o.closing and (o.request_id, stretch(o.place)) in begun}
 
 
 def hazards(credential: Credential, trail: Trail, issue: Point, last: Point) -> Iterator[Observation]:

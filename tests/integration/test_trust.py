@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,11 +23,14 @@ from jitvault.audit.file import FileSource
 from jitvault.domain import classify
 from jitvault.domain.entry import Entry
 from jitvault.domain.observation import Observation, Place
+from jitvault.domain.product import Product
+from jitvault.domain.secret import Secret
 from jitvault.sandbox.servers import VaultServer, running_servers
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.world import World, env, provisioned
 from jitvault.services import observe
 from jitvault.services.context import new_id
+from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import SystemClock
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -232,10 +236,33 @@ def lasting() -> Iterator[World]:
         yield provisioned(servers)
 
 
+@contextmanager
+def renamed_device(bao: VaultServer, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The one device goes, one of another name writes to its file, and then the first one is made anew.
+
+    OpenBao does that at a start with another configuration.
+    """
+    if bao.product is Product.OPENBAO:
+        with monkeypatch.context() as patch:
+            patch.setattr("jitvault.sandbox.vault_server.AUDIT_DEVICE", name)
+            bao.restart()
+            yield
+        bao.restart()
+        return
+    (ours,) = bao._devices()
+    admin = Vault(Connection(bao.address), Secret(bao.root_token))
+    with closing(admin):
+        admin.delete(f"sys/audit/{ours.name}")
+        admin.write(f"sys/audit/{name}", ours.body)
+        yield
+        admin.delete(f"sys/audit/{name}")
+        admin.write(f"sys/audit/{ours.name}", ours.body)
+
+
 def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_listing(
     lasting: World, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart without the device and another with it gives it a new salt; a mere restart does not."""
+    """A device that is taken away and made again has a new salt; after a mere restart it has its own."""
     rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
     bao = lasting.servers.vault
     salt = rig.wiring().worker.hasher.hash("the same")
@@ -250,14 +277,11 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
 
     over = spec()
     held = held_in(rig, over)
-    with monkeypatch.context() as patch:
-        patch.setattr("jitvault.sandbox.vault_server.AUDIT_DEVICE", "another")
-        bao.restart()
+    with renamed_device(bao, "another", monkeypatch):
         for command in (("audit", "status"), ("grant", spec())):
             said = rig("operator", *command, code=7).error
             assert "an audit device named jitvault" in said["message"]
             assert "JITVAULT_AUDIT_DEVICE" in said["hint"]
-    bao.restart()
     assert rig.wiring().worker.hasher.hash("the same") != salt
     found = examined(rig)
     assert found["state"] == "trusted"
@@ -277,6 +301,20 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     other = spec()
     held_in(rig, other)
     assert rig("operator", "complete", other.stem).json["confirmed"]
+
+
+@pytest.mark.needs("devices-by-api")
+def test_a_device_that_is_enabled_beside_ours_while_a_task_is_held_takes_no_proof(
+    lasting: World, spec: Spec, tmp_path: Path
+) -> None:
+    """Ours went on over it; the second one writes the same into another file, under another salt."""
+    rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
+    held = spec()
+    held_in(rig, held)
+    second = AuditDevice("file", "second", {"file_path": str(tmp_path / "second.log")})
+    rig.admin.write("sys/audit/second", second.body)
+    assert rig("operator", "complete", held.stem).json["confirmed"]
+    assert rig.findings(held.stem) == []
 
 
 # -- gaps while a task is held -----------------------------------------------------------------------------

@@ -87,7 +87,10 @@ def judge_devices(devices: Known[Sequence[Device]], ours: str) -> Iterator[Check
         return
     names = listed([f"{device.name} ({device.type})" for device in devices]) or "none"
     if ours not in {device.name for device in devices}:
-        yield DEVICES.fail(f"there is no audit device {ours}; there is {names}", "Declare it in Vault's configuration.")
+        yield DEVICES.fail(
+            f"there is no audit device {ours}; there is {names}",
+            "Set it up before anything else: docs/operations/audit-sources.md.",
+        )
     elif len(devices) == 1:
         mend = "Declare a second one: Vault answers 500 to everything when no device takes its line."
         yield DEVICES.warn(f"{names} alone", mend)

@@ -16,15 +16,18 @@ from jitvault.ports.audit import Batch, Position
 BEGIN = datetime(2026, 11, 24, 15, 43, 7, tzinfo=UTC)
 
 
-def line(n: int, pad: int = 0) -> bytes:
-    """The n-th line that gives an observation; its subject is `n-<n>`."""
+def line(n: int, pad: int = 0, *, alphabetical: bool = False) -> bytes:
+    """The n-th line that gives an observation; its subject is `n-<n>`.
+
+    `alphabetical` puts its time after its padding.
+    """
     entry = {
         "time": (BEGIN + timedelta(milliseconds=n)).isoformat(timespec="milliseconds"),
         "type": "response",
         "request": {"id": f"r-{n}", "path": "sys/audit-hash/jitvault", "data": {"input": f"n-{n}"}},
         "pad": "x" * pad,
     }
-    return json.dumps(entry).encode() + b"\n"
+    return json.dumps(entry, sort_keys=alphabetical).encode() + b"\n"
 
 
 def lines(*numbers: int) -> bytes:

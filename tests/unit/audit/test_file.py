@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jitvault.audit import decoding, logfile
 from jitvault.audit import file as module
 from jitvault.audit.file import FileSource
+from jitvault.audit.first_entry import began
 from jitvault.domain.observation import Observation, Place
 from jitvault.errors import AuditUntrusted
 from jitvault.ports.audit import Batch, Position
@@ -509,13 +510,13 @@ def test_it_continues_where_it_still_holds_what_was_read(log: Log) -> None:
 
 
 def test_a_device_that_puts_something_before_each_line_is_known_by_its_time() -> None:
-    at = logfile.began(line(1))
+    at = began(line(1))
     assert at is not None
-    assert logfile.began(b"@cee: " + line(1)) == at
-    assert logfile.began(b"torn\n" + line(1) + line(2)) == at
-    assert logfile.began(line(1, pad=5000)[:3000]) == at
-    assert logfile.began(b'{"time": "2026-11-24T15:43:07", "type": "request"}\n') is None
-    assert logfile.began(b"\n\xff\n{}") is None
+    assert began(b"@cee: " + line(1)) == at
+    assert began(b"torn\n" + line(1) + line(2)) == at
+    assert began(line(1, pad=5000)[:3000]) == at
+    assert began(b'{"time": "2026-11-24T15:43:07", "type": "request"}\n') is None
+    assert began(b"\n\xff\n{}") is None
 
 
 def test_memory_does_not_grow_with_the_file(log: Log) -> None:

@@ -73,6 +73,38 @@ def test_a_renamed_file_is_read_to_its_end_and_then_the_next(log: Log, create: b
     assert not log.source.has_more(log.position)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("pad", [0, 700, 200_000, 5_000_000])
+def test_a_file_belongs_to_the_log_whatever_the_order_and_the_length_of_its_first_line(
+    log: Log, pad: int, packed: bool
+) -> None:
+    """Some versions of Vault write the keys in alphabetical order, and clients make lines as long as they like."""
+    log.vault(line(0, alphabetical=True))
+    log.read()
+    for n in (1, 3, 5):
+        log.rename()
+        log.sighup()
+        log.vault(line(n, pad, alphabetical=True) + line(n + 1, alphabetical=True))
+    if packed:
+        log.compress(1)
+        log.compress(2)
+    log.restart()
+    log.read()
+    whole(log, *range(7))
+
+
+def test_a_file_whose_first_line_is_torn_or_no_entry_is_ordered_by_the_next_one(log: Log) -> None:
+    log.vault(line(0))
+    log.read()
+    for n in (1, 2):
+        log.rename()
+        log.sighup()
+        log.vault(b"{" + b"x" * 100 + b"\n" + line(n, 100_000, alphabetical=True))
+    log.restart()
+    log.read()
+    assert log.numbers() == [0, 1, 2]
+
+
 def test_a_file_that_is_not_written_anew_yet_keeps_the_place_in_the_old_one(log: Log) -> None:
     log.vault(lines(0, 1))
     log.read()

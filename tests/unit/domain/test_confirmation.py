@@ -384,6 +384,50 @@ def test_the_re_creation_of_the_audit_device_ends_the_stretch() -> None:
     assert unproven(proof)
 
 
+def enabled(story: Story, **answer: Any) -> Story:
+    """One more audit device, as the line of the request and that of the answer tell it."""
+    enables = {"path": "sys/audit/second", "request_id": "r-enable", "detail": {"enables": True}}
+    return story.hazard(**enables, closing=False).hazard(**{**enables, **answer})
+
+
+@pytest.mark.parametrize("failed_", [False, True])
+def test_a_device_that_is_enabled_beside_ours_is_no_hazard(failed_: bool) -> None:
+    story = enabled(Story().canary().issued(), failed=failed_).revoked().looked_up().canary()
+    assert judge(story).verdict is Verdict.TARGET_CONFIRMED
+
+
+def test_a_device_that_is_enabled_is_a_hazard_where_ours_did_not_go_on_over_it() -> None:
+    def begun() -> Story:
+        return Story().canary().issued()
+
+    def ended(story: Story) -> Story:
+        return story.revoked().looked_up().canary()
+
+    enables = {"path": "sys/audit/jitvault", "request_id": "r-enable", "detail": {"enables": True}}
+    for story in (
+        # ours is made anew: its file has the answer alone
+        ended(begun().hazard(**enables)),
+        # it is not known whether it was done, and whether ours went on
+        ended(begun().hazard(**enables, closing=False)),
+        # the answer is another request's
+        ended(begun().hazard(**enables, closing=False).hazard(**{**enables, "request_id": "r-other"})),
+        # one of the two is not of an enabling
+        ended(begun().hazard(**{**enables, "detail": {}}, closing=False).hazard(**enables)),
+        # nobody said which request it was
+        ended(begun().hazard(**{**enables, "request_id": ""}, closing=False).hazard(**{**enables, "request_id": ""})),
+        # each line stands in the file of another node
+        ended(begun().elsewhere("node-2").hazard(**enables, closing=False).elsewhere("audit").hazard(**enables)),
+    ):
+        proof = judge(story)
+        assert 4 in failed(proof)
+        assert unproven(proof)
+    proof = judge(ended(begun().hazard(**enables, closing=False).gap().hazard(**enables).canary()))
+    assert {4, 5} <= failed(proof)
+    # taking one away is one whatever became of it
+    gone = {"path": "sys/audit/second", "request_id": "r-gone"}
+    assert failed(judge(ended(begun().hazard(**gone, closing=False).hazard(**gone)))) == {4}
+
+
 @pytest.mark.parametrize("actor", [STRANGER, TOKEN, ""])
 def test_an_operation_id_of_ours_in_somebody_elses_line_counts_for_nothing(actor: str) -> None:
     # headers can be forged: an id counts only with the accessor of a worker's session

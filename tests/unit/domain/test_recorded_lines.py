@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jitvault.audit.decoding import decode
+from jitvault.domain.hazards import may_have_been_done
 from jitvault.domain.linking import aliases, owner
 from jitvault.domain.observation import Kind, Observation, Place
 
@@ -48,6 +49,18 @@ def test_a_wrapped_read_leads_to_its_lease_but_as_a_jwt_in_the_body(recorded: An
         "lease jwt unwrapped by header": agent,
         "lease jwt unwrapped by body": "",
     }
+
+
+def test_an_audit_device_that_is_enabled_beside_is_told_from_what_makes_an_end_look_done(recorded: Any) -> None:
+    """The request of OpenBao was refused: it takes devices from its configuration alone."""
+    (lines,) = (lines for case, _, lines in recorded if case == "audit device enabled")
+    assert [(o.kind, o.detail.get("enables"), o.closing) for o in lines] == [
+        (Kind.HAZARD, True, False),
+        (Kind.HAZARD, True, True),
+    ]
+    assert list(may_have_been_done(lines)) == []
+    # and each of them alone may be that of a device that is made anew
+    assert [list(may_have_been_done([one])) for one in lines] == [[one] for one in lines]
 
 
 def test_a_wrapped_read_shows_in_both_of_its_lines(recorded: Any) -> None:
