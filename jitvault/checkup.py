@@ -6,8 +6,10 @@ reason. Nothing is changed; only the audit stream is read on, as by every comman
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from jitvault import shipped
-from jitvault.audit.sources import is_unmarked, why_unreadable
+from jitvault.audit.sources import is_unmarked, last_lines, why_unreadable
 from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream, targets
 from jitvault.domain.checkup.check import Check, Known, Unknown
 from jitvault.domain.checkup.identity import NO_WORKER, Holder, Refused
@@ -25,6 +27,7 @@ from jitvault.domain.checkup.rules import LastDecision, PolicySet, Standing, Tem
 from jitvault.domain.checkup.server import AWAY, Server
 from jitvault.domain.checkup.stream import File, Tripped
 from jitvault.domain.checkup.targets import AgentLogins, Target
+from jitvault.domain.product import Product, command_line, product_by_lines, with_command
 from jitvault.domain.secret import Secret
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
@@ -54,7 +57,15 @@ _FOREIGN = Unusable(
 def all_checks(wiring: Wiring) -> Iterator[Check]:
     """Every check, in the order in which one thing rests on another: what fails first is what to mend first."""
     look = _Look(wiring)
+    command = command_line(look.product, shutil.which)
+    return (replace(check, mend=with_command(check.mend, command)) for check in _checks(look))
+
+
+def _checks(look: _Look) -> Iterator[Check]:
+    wiring = look.wiring
     yield from server.judge(look.server)
+    if wiring.settings.vault_namespace:
+        yield from server.judge_namespace(look.server, wiring.settings.vault_namespace)
     yield server.judge_requests(look.takes_large)
     yield identity.judge_person(look.person)
     yield identity.judge_people(wiring.settings.person_key)
@@ -91,7 +102,15 @@ class _Look:
 
     @cached_property
     def server(self) -> Known[Server]:
-        return server_at(self.wiring.given_node, self.wiring.clock)
+        found = server_at(self.wiring.given_node, self.wiring.clock)
+        if isinstance(found, Unknown) or found.product is not None:
+            return found
+        lines = "".join(map(last_lines, self.settings.audit_file))
+        return replace(found, product=product_by_lines(lines))
+
+    @property
+    def product(self) -> Product | None:
+        return None if isinstance(self.server, Unknown) else self.server.product
 
     @property
     def takes_large(self) -> Known[bool]:

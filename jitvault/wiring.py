@@ -6,6 +6,7 @@ policy engine and a reader of audit files.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,10 +17,13 @@ from typing import TYPE_CHECKING
 
 from jitvault import shipped
 from jitvault.domain import generation
+from jitvault.domain.checkup.check import Unknown
+from jitvault.domain.product import command_line
 from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.cluster import ActiveNode
+from jitvault.vault.condition import server_at
 from jitvault.vault.kv import Documents
 from jitvault.vault.time import VaultTime
 from jitvault.vault.tls import Tls
@@ -98,6 +102,12 @@ class Wiring:
         s = self.settings
         tls = Tls(s.vault_cacert, s.vault_capath, s.vault_client_cert, s.vault_client_key, s.vault_tls_server_name)
         return Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls, closing=self.closing)
+
+    @cached_property
+    def vault_command(self) -> str:
+        """The program that a hint names, `bao` or `vault`: by the product that answers, and what is installed here."""
+        found = server_at(replace(self.given_node, timeout_s=1), self.clock)
+        return command_line(None if isinstance(found, Unknown) else found.product, shutil.which)
 
     @cached_property
     def _connection(self) -> Connection:

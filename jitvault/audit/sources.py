@@ -10,6 +10,9 @@ from jitvault.audit.file import FileSource
 from jitvault.audit.spool import SpoolSources
 from jitvault.ports.audit import Source
 
+# bytes: some hundred lines
+_LAST = 256 * 1024
+
 
 def why_unreadable(path: Path) -> str:
     """Why what JITVAULT_AUDIT_FILE names cannot be read; empty where it can."""
@@ -26,6 +29,16 @@ def why_unreadable(path: Path) -> str:
 def is_unmarked(path: Path) -> bool:
     """Whether it is a receiver's directory in which we cannot say which sender is Vault."""
     return path.is_dir() and not os.access(path, os.W_OK)
+
+
+def last_lines(path: Path) -> str:
+    """The end of an audit file; nothing where there is none to be read. They are no proof: nobody vouched for them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST))
+            return file.read(_LAST).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 class ConfiguredSources:

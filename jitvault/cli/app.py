@@ -148,7 +148,7 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = re.sub(r"\bTASK\b", lambda word: named.get(word[0], word[0]), error.hint)
-        _tell(str(error), hint, error.exit_code, as_json=as_json)
+        _tell(str(error), _as_typed(hint), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # whoever read our output has gone (typer only exits for that): Python must not complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
@@ -163,6 +163,22 @@ def _run() -> NoReturn:
         hint = "What was begun is finished by the next command on the task."
         _tell("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_typed(hint: str) -> str:
+    """The hint with the commands of the server's own program, where it names one."""
+    if "`bao " not in hint:
+        return hint
+    from jitvault.domain.product import with_command
+    from jitvault.settings import load
+    from jitvault.wiring import Wiring
+
+    try:
+        command = Wiring(load()).vault_command
+    except JitvaultError:
+        # the settings are what is wrong
+        return hint
+    return with_command(hint, command)
 
 
 def _command_of(error: typer.TyperException) -> str:

@@ -46,9 +46,10 @@ def ledger_recover(
     from jitvault.services.rebuild import rebuild
     from jitvault.services.rebuilt import as_json, outcome
 
-    worker = session.wired().worker
+    wiring = session.wired()
+    worker = wiring.worker
     found = look(worker) if plan else rebuild(worker, wait_s=wait, tell=lambda words: typer.echo(words, err=True))
-    told = as_json(found)
+    told = as_json(found, wiring.vault_command)
     if json_:
         typer.echo(output.to_json(told))
     else:

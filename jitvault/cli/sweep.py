@@ -30,8 +30,9 @@ def sweep(
     from jitvault.services.sweep import sweep as run
     from jitvault.services.swept import as_json, outcome
 
-    swept = run(session.wired().worker, fix=fix)
-    found = as_json(swept)
+    wiring = session.wired()
+    swept = run(wiring.worker, fix=fix)
+    found = as_json(swept, wiring.vault_command)
     if json_:
         typer.echo(output.to_json(found))
     else:

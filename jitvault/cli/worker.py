@@ -40,6 +40,7 @@ def worker(
     """
     from jitvault.domain.windows import parse_duration
     from jitvault.settings import load
+    from jitvault.wiring import Wiring
     from jitvault.worker.logs import log_to_stderr
     from jitvault.worker.loops import Pace
     from jitvault.worker.memory import keep_private
@@ -49,4 +50,6 @@ def worker(
     keep_private()
     pace = Pace(sweep_s=0 if sweep_every == "never" else parse_duration(sweep_every).total_seconds())
     plan = Plan(hands=hands, may_hang=may_hang, health=health, pace=pace, fix=fix)
-    work(load(), plan, log_to_stderr(as_json=log is LogFormat.JSON))
+    settings = load()
+    told = log_to_stderr(as_json=log is LogFormat.JSON, vault_command=Wiring(settings).vault_command)
+    work(settings, plan, told)

@@ -7,10 +7,14 @@ OpenBao 2.x is younger than Vault 1.x.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 _SAID = re.compile(r"(OpenBao|Vault) v(\d+\.\d+\.\d+\S*)")
+_COMMAND = re.compile(r"(?<=`)bao(?= )")
+_BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -49,3 +53,45 @@ def of_program(said: str) -> Release | None:
     if found is None:
         return None
     return Release(Product.OPENBAO if found[1] == "OpenBao" else Product.VAULT, found[2])
+
+
+def product_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Product | None:
+    """The product by what `sys/health` and `sys/seal-status` say to anybody; None where neither key nor version tells.
+
+    Measured on OpenBao 2.7 and Vault 1.14; for other versions by their source: OpenBao has `commit_date` since 2.6,
+    Vault has `enterprise` since 1.17, and no Vault from before that has a version from 2.0 on, as every OpenBao has.
+    """
+    if "commit_date" in seal_status:
+        return Product.OPENBAO
+    if "enterprise" in health:
+        return Product.VAULT
+    major = re.match(r"(\d+)\.", str(health.get("version") or ""))
+    if major is None:
+        return None
+    return Product.OPENBAO if int(major[1]) >= 2 else Product.VAULT
+
+
+def product_by_lines(lines: str) -> Product | None:
+    """The product by lines of its audit log, where each mount that it brings along is marked as its own.
+
+    None where no line shows one. Whoever hides a server's version from strangers does not hide it here.
+    """
+    found = _BUILT_IN.search(lines)
+    if found is None:
+        return None
+    return Product.OPENBAO if found[1] == "bao" else Product.VAULT
+
+
+def command_line(product: Product | None, is_there: Callable[[str], object]) -> str:
+    """The program that a hint names: the product's own, but the other where only that one is installed.
+
+    `is_there` says whether a program can be run here, as `shutil.which` does.
+    """
+    own = (product or Product.OPENBAO).command
+    other = "vault" if own == "bao" else "bao"
+    return other if is_there(other) and not is_there(own) else own
+
+
+def with_command(hint: str, command: str) -> str:
+    """The hint with `command` where a command of `bao` stands in it: both take the same words."""
+    return _COMMAND.sub(command, hint)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jitvault.domain.document import place
 from jitvault.domain.product import Product, Release, of_program
@@ -65,14 +66,16 @@ def _of_the_wheel() -> Path:
 def _identify(path: Path) -> Binary:
     """Ask the program for its version, once a process."""
     try:
-        done = subprocess.run(
-            [path, "version"],
-            env=MINIMAL_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
+        # a Vault makes a cache below its home, or below the current directory where it has none
+        with TemporaryDirectory(prefix="jitvault-version-", ignore_cleanup_errors=True) as home:
+            done = subprocess.run(
+                [path, "version"],
+                env={**MINIMAL_ENVIRONMENT, "HOME": home},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_VERSION_SECONDS,
+                check=False,
+            )
     except OSError as error:
         raise UsageError(f"{place(str(path))} cannot be run: {error.strerror}", hint=_PROGRAM_HINT) from None
     except subprocess.TimeoutExpired:

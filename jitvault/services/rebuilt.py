@@ -13,7 +13,7 @@ from jitvault.services.stocktake import Case, Files
 AGAIN = "Nothing is granted until it has finished: run the same command again."
 
 
-def as_json(found: Rebuilt) -> dict[str, Any]:
+def as_json(found: Rebuilt, vault_command: str) -> dict[str, Any]:
     """The documented shape of `jitvault ledger recover --json`."""
     return {
         "finished": found.finished,
@@ -24,7 +24,7 @@ def as_json(found: Rebuilt) -> dict[str, Any]:
         "failed": {task_id: str(error) for task_id, error in sorted(found.failed.items())},
         "unproven": found.unproven,
         "waiting": found.waiting,
-        "sweep": swept.as_json(found.swept) if found.swept else None,
+        "sweep": swept.as_json(found.swept, vault_command) if found.swept else None,
     }
 
 

@@ -15,8 +15,10 @@ from jitvault.services.sweep import Swept
 _PROVEN = frozenset(state.value for state in PROVEN_STATES)
 
 
-def as_json(swept: Swept) -> dict[str, Any]:
-    """The documented shape of `jitvault sweep --json`."""
+def as_json(swept: Swept, vault_command: str) -> dict[str, Any]:
+    """The documented shape of `jitvault sweep --json`. `vault_command` is `bao` or `vault`: what ends an orphan by hand
+    is told as it is typed.
+    """
     inventory = swept.inventory
     return {
         "at": inventory.canary.at.isoformat(),
@@ -28,7 +30,7 @@ def as_json(swept: Swept) -> dict[str, Any]:
             "not_judged": inventory.skipped,
         },
         "unread": list(inventory.unread),
-        "orphans": [_orphan(swept, row) for row in swept.orphans],
+        "orphans": [_orphan(swept, row, vault_command) for row in swept.orphans],
         "ghosts": [
             {
                 "kind": ghost.owned.kind,
@@ -90,10 +92,10 @@ def outcome(swept: Swept) -> JitvaultError | None:
     return None
 
 
-def command(row: OrphanRow | Found) -> str | None:
+def command(row: OrphanRow | Found, vault_command: str) -> str | None:
     """What an administrator runs to end it."""
     lease_id = row.lease_id if isinstance(row, OrphanRow) else (row.listed.lease_id if row.listed else None)
-    return f"bao lease revoke -sync {shlex.quote(lease_id)}" if lease_id else None
+    return f"{vault_command} lease revoke -sync {shlex.quote(lease_id)}" if lease_id else None
 
 
 def _hint(swept: Swept) -> str:
@@ -119,7 +121,7 @@ def _is_done(swept: Swept, task_id: str) -> bool:
     return swept.advanced.get(task_id) in _PROVEN
 
 
-def _orphan(swept: Swept, row: OrphanRow) -> Mapping[str, Any]:
+def _orphan(swept: Swept, row: OrphanRow, vault_command: str) -> Mapping[str, Any]:
     found = swept.why.get(row.lease_id)
     live = row in swept.remaining
     return {
@@ -136,7 +138,7 @@ def _orphan(swept: Swept, row: OrphanRow) -> Mapping[str, Any]:
         "request_id": row.request_id or None,
         "verdict": row.verdict.value,
         "checks": [dict(check) for check in row.checks],
-        "command": command(row) if live else None,
+        "command": command(row, vault_command) if live else None,
     }
 
 

@@ -159,6 +159,10 @@ class Vault:
         # the status code only repeats what the body says, so every state is asked to answer 200
         return self._request("get", "sys/health", query="?standbyok=true&sealedcode=200&uninitcode=200")
 
+    def seal_status(self) -> dict[str, Any]:
+        """What `sys/seal-status` says to anybody, whatever the state."""
+        return self._request("get", "sys/seal-status")
+
     def leader(self) -> dict[str, Any]:
         """What `sys/leader` says: `is_self`, and `leader_address` where there is one."""
         return self._request("get", "sys/leader")

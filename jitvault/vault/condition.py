@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from jitvault.domain.checkup.check import Known, Unknown
 from jitvault.domain.checkup.server import MOST_REQUEST, Server
+from jitvault.domain.product import product_of
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.ports.clock import Clock
 from jitvault.vault.client import Connection, Vault
@@ -59,9 +61,20 @@ def _said(vault: Vault, address: str, clock: Clock) -> Server:
         address=address,
         initialised=bool(health["initialized"]),
         sealed=bool(health["sealed"]),
+        product=product_of(health, _seal_status(vault)),
+        # Vault says it since 1.17, and always in the version of its paid edition
+        enterprise=bool(health.get("enterprise")) or "+ent" in str(health.get("version") or ""),
         version=str(health.get("version") or ""),
         skew=theirs - ours,
         clustered=bool(leader.get("ha_enabled")),
         is_active=not health.get("standby") and not health.get("performance_standby"),
         leader=str(leader["leader_address"]) if leader.get("leader_address") else None,
     )
+
+
+def _seal_status(vault: Vault) -> dict[str, Any]:
+    """What it says of its seal; nothing where a proxy in front of it lets nobody ask."""
+    try:
+        return vault.seal_status()
+    except JitvaultError:
+        return {}

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
+
+from jitvault.domain.product import with_command
 
 
 class Log(Protocol):
@@ -22,8 +25,8 @@ class Log(Protocol):
     def error(self, event: str, **values: object) -> Any: ...
 
 
-def log_to_stderr(*, as_json: bool) -> Log:
-    """A logger that may be used by all threads."""
+def log_to_stderr(*, as_json: bool, vault_command: str = "bao") -> Log:
+    """A logger that may be used by all threads. Its hints name `vault_command`, the program of Vault or of OpenBao."""
     shape: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -34,6 +37,7 @@ def log_to_stderr(*, as_json: bool) -> Log:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            partial(_with_hint, vault_command),
             _printable,
             shape,
         ],
@@ -41,6 +45,14 @@ def log_to_stderr(*, as_json: bool) -> Log:
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def _with_hint(
+    vault_command: str, _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if isinstance(hint := event.get("hint"), str):
+        event["hint"] = with_command(hint, vault_command)
+    return event
 
 
 def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

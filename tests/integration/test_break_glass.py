@@ -83,14 +83,17 @@ def worker_token(rig: Rig, login: str) -> str:
     return str(answer["auth"]["client_token"])
 
 
-def _environment(rig: Rig, directory: Path, *, jitvault: bool) -> dict[str, str]:
-    """What somebody has at hand: `bao` and `psql`; `jitvault` only where it is still there."""
+def _environment(rig: Rig, directory: Path, *, jitvault: bool, client: str) -> dict[str, str]:
+    """What somebody has at hand: `bao` or `vault`, and `psql`; `jitvault` only where it is still there."""
     programs = directory / "bin"
     programs.mkdir(exist_ok=True)
     program = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m jitvault "$@"\n'
     (programs / "jitvault").write_text(program if jitvault else "#!/bin/sh\nexit 127\n")
     (programs / "jitvault").chmod(0o755)
-    places = (programs, find_binary().path.parent, find_programs() / "bin", os.environ["PATH"])
+    if not (programs / client).exists():
+        (programs / client).symlink_to(find_binary().path)
+    system = [place for place in os.environ["PATH"].split(":") if not (Path(place) / "bao").exists()]
+    places = (programs, find_programs() / "bin", *system)
     postgres = rig.world.servers.postgres
     return {
         **(rig.cli.environment("operator") if jitvault else {"HOME": str(directory)}),
@@ -110,7 +113,9 @@ def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, log
     """Run all blocks of a scenario in one shell, and see that each keeps what it promises."""
     blocks = [text for names, text in BLOCKS if names & {scenario, f"{scenario}-{login}"}]
     script = "\n".join(f"{text}\necho '@@'" for text in blocks)
-    environment = {**_environment(rig, directory, jitvault=jitvault), **more}
+    # who has HashiCorp's program alone gets as far
+    client = "vault" if login == "approle" else "bao"
+    environment = {**_environment(rig, directory, jitvault=jitvault, client=client), **more}
     printed = _in_a_shell(script, environment, directory).split("@@\n")
     assert len(printed) == len(blocks) + 1, printed
     for text, said in zip(blocks, printed, strict=False):

@@ -9,14 +9,17 @@ from datetime import timedelta
 
 from jitvault.domain.checkup.check import EVERYTHING, Ability, About, Check, Known, Unknown
 from jitvault.domain.clocks import MAX_SKEW, TOLERANCE
+from jitvault.domain.product import Product
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 
-MEASURED_ON = (2, 7)
+TESTED = {Product.OPENBAO: (2, 7), Product.VAULT: (1, 14)}
+"""The whole test suite passes on these."""
 
 REACHABLE = About("vault", "reachable", VaultUnavailable, EVERYTHING)
 OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
 VERSION = About("vault", "version", VaultUnavailable)
 CLOCK = About("vault", "clock", AuditUntrusted, frozenset({Ability.GRANT, Ability.PROVE}))
+NAMESPACE = About("vault", "namespace", VaultUnavailable, EVERYTHING)
 NODE = About("vault", "node", VaultUnavailable)
 REQUESTS = About("vault", "request size", VaultUnavailable)
 MOST_REQUEST = 1024 * 1024
@@ -27,13 +30,17 @@ AWAY = Unknown("Vault does not answer, or is sealed", "Mend `reachable` and `uns
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What `sys/health` and `sys/leader` said. `skew` is Vault's clock less ours; `leader` the active node's address,
-    None where nobody says; `clustered` whether there can be several nodes.
+    """What `sys/health`, `sys/seal-status` and `sys/leader` said.
+
+    `product` is None where they do not tell, `enterprise` says whether it is the paid edition. `skew` is Vault's clock
+    less ours. `leader` is the active node's address, None where nobody says; `clustered`: there can be several nodes.
     """
 
     address: str
     initialised: bool
     sealed: bool
+    product: Product | None
+    enterprise: bool
     version: str
     skew: timedelta
     clustered: bool
@@ -53,9 +60,20 @@ def judge(server: Known[Server]) -> Iterator[Check]:
         return
     yield REACHABLE.ok(f"{server.address} answers")
     yield _open(server)
-    yield _version(server.version)
+    yield _version(server.product, server.version)
     yield _clock(server.skew)
     yield _node(server) if server.serves else NODE.skipped(AWAY)
+
+
+def judge_namespace(server: Known[Server], namespace: str) -> Iterator[Check]:
+    """Whether the server has the namespace that commands are set to: one without any takes the root for it."""
+    if isinstance(server, Unknown) or server.product is not Product.VAULT or server.enterprise:
+        return
+    yield NAMESPACE.fail(
+        f"VAULT_NAMESPACE is {namespace!r:.80}, and this Vault has no namespaces: only its Enterprise edition and "
+        "OpenBao have",
+        "Unset VAULT_NAMESPACE.",
+    )
 
 
 def judge_requests(takes_large: Known[bool]) -> Check:
@@ -79,14 +97,20 @@ def _open(server: Server) -> Check:
     return OPEN.ok("it is unsealed")
 
 
-def _version(version: str) -> Check:
+def _version(product: Product | None, version: str) -> Check:
+    if product is None:
+        return VERSION.warn(
+            f"it says neither product nor version{f' but {version!r}' if version else ''}",
+            "What is known of other servers than OpenBao and Vault is nothing: docs/servers.md.",
+        )
+    said = f"{product} {version or 'of a version that it does not tell'}"
     found = re.match(r"(\d+)\.(\d+)", version)
-    measured = ".".join(map(str, MEASURED_ON))
-    if found and (int(found[1]), int(found[2])) == MEASURED_ON:
-        return VERSION.ok(version)
+    tested = ".".join(map(str, TESTED[product]))
+    if found and (int(found[1]), int(found[2])) == TESTED[product]:
+        return VERSION.ok(said)
     return VERSION.warn(
-        f"{version or 'none told'}; what jitvault knows was measured on OpenBao {measured}",
-        "Read docs/vault-facts.md, and run the tests against this version.",
+        f"{said}; jitvault was tested on {product} {tested}",
+        "Read in docs/servers.md what differs, and run the tests on this version.",
     )
 
 

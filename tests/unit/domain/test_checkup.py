@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream, targets
 from jitvault.domain.checkup.check import Ability, About, Check, Status, Unknown, can, counts, first_failure, listed
+from jitvault.domain.product import Product
 from jitvault.domain.scope import Scope, Word
 from jitvault.errors import SecurityFinding, VaultUnavailable
 
@@ -20,6 +21,8 @@ SERVER = server.Server(
     address="https://vault",
     initialised=True,
     sealed=False,
+    product=Product.OPENBAO,
+    enterprise=False,
     version="2.7.2",
     skew=timedelta(0),
     clustered=False,
@@ -133,6 +136,9 @@ def test_a_server_that_is_as_it_should_be() -> None:
         ({"version": "2.70.1"}, "version", "warn"),
         ({"version": ""}, "version", "warn"),
         ({"version": "2.7.9+ent"}, "version", "ok"),
+        ({"version": "1.14.9", "product": Product.VAULT}, "version", "ok"),
+        ({"version": "2.7.2", "product": Product.VAULT}, "version", "warn"),
+        ({"version": "2.7.2", "product": None}, "version", "warn"),
         ({"skew": timedelta(seconds=-5)}, "clock", "ok"),
         ({"skew": timedelta(seconds=6)}, "clock", "warn"),
         ({"skew": timedelta(seconds=-30)}, "clock", "warn"),
@@ -145,6 +151,19 @@ def test_a_server_that_is_as_it_should_be() -> None:
 )
 def test_what_is_said_of_a_server(change: dict[str, object], name: str, status: str) -> None:
     assert statuses(server.judge(replace(SERVER, **change)))[name] == status
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"product": Product.VAULT}, ["fail"]),
+        ({"product": Product.VAULT, "enterprise": True}, []),
+        ({"product": Product.OPENBAO}, []),
+        ({"product": None}, []),
+    ],
+)
+def test_a_server_without_namespaces_is_not_set_to_one(change: dict[str, object], said: list[str]) -> None:
+    assert [check.status.value for check in server.judge_namespace(replace(SERVER, **change), "team")] == said
 
 
 def test_a_listener_that_takes_any_size_is_told_and_stops_nothing() -> None:

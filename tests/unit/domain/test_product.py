@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from jitvault.domain.product import Product, Release, of_program
+from jitvault.domain.product import (
+    Product,
+    Release,
+    command_line,
+    of_program,
+    product_by_lines,
+    product_of,
+    with_command,
+)
+
+RECORDED = Path(__file__).parent.parent / "audit" / "recorded"
 
 
 @pytest.mark.parametrize(
@@ -36,3 +48,61 @@ def test_both_programs_are_told_by_what_they_print(said: str, release: Release, 
 )
 def test_what_is_neither_is_neither(said: str) -> None:
     assert of_program(said) is None
+
+
+@pytest.mark.parametrize(
+    ("health", "seal", "product"),
+    [
+        ({"version": "2.7.2"}, {"commit_date": "2026-10-26T20:32:27Z", "version": "2.7.2"}, Product.OPENBAO),
+        ({"version": "1.14.9", "performance_standby": False}, {"build_date": ""}, Product.VAULT),
+        # both had the same keys before 2.6
+        ({"version": "2.5.0", "performance_standby": False}, {"build_date": ""}, Product.OPENBAO),
+        ({"version": "2.0.1+ent", "enterprise": True}, {"build_date": ""}, Product.VAULT),
+        ({"version": "2.0.1", "enterprise": False}, {"build_date": ""}, Product.VAULT),
+        # a hidden version
+        ({"version": ""}, {"commit_date": "", "version": ""}, Product.OPENBAO),
+        ({"version": "", "enterprise": False}, {}, Product.VAULT),
+        ({"version": ""}, {"build_date": ""}, None),
+        ({"version": "something"}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_a_server_is_told_by_its_keys_before_its_version(
+    health: dict[str, object], seal: dict[str, object], product: Product | None
+) -> None:
+    assert product_of(health, seal) is product
+
+
+@pytest.mark.parametrize(("server", "product"), [("openbao", Product.OPENBAO), ("vault", Product.VAULT)])
+def test_the_recorded_lines_of_a_server_say_whose_they_are(server: str, product: Product) -> None:
+    lines = next(RECORDED.glob(f"{server}-*.jsonl")).read_text()
+    assert product_by_lines(lines) is product
+
+
+def test_words_of_a_stranger_in_a_line_say_nothing_of_the_server() -> None:
+    assert product_by_lines('{"request":{"path":"x/\\"mount_running_version\\":\\"v1.1.1+builtin.vault\\""}}') is None
+    assert product_by_lines("") is None
+
+
+@pytest.mark.parametrize(
+    ("product", "there", "command"),
+    [
+        (Product.OPENBAO, {"bao", "vault"}, "bao"),
+        (Product.VAULT, {"bao", "vault"}, "vault"),
+        (Product.VAULT, {"bao"}, "bao"),
+        (Product.OPENBAO, {"vault"}, "vault"),
+        (Product.VAULT, set(), "vault"),
+        (None, {"vault"}, "vault"),
+        (None, set(), "bao"),
+    ],
+)
+def test_a_hint_names_a_program_that_is_there(product: Product | None, there: set[str], command: str) -> None:
+    assert command_line(product, there.__contains__) == command
+
+
+def test_only_commands_are_put_into_other_words() -> None:
+    hint = "Log in (`bao login`, not `baobab`) to bao; `jitvault init` first, then `bao kv get x`."
+    assert with_command(hint, "vault") == (
+        "Log in (`vault login`, not `baobab`) to bao; `jitvault init` first, then `vault kv get x`."
+    )
+    assert with_command(hint, "bao") == hint
