@@ -31,6 +31,7 @@ def init(
     """
     from jitvault import shipped
     from jitvault.cli import listings, session
+    from jitvault.domain.product import with_command
     from jitvault.errors import UsageError
     from jitvault.provision import init as provision
     from jitvault.provision.template_check import unchecked
@@ -55,7 +56,8 @@ def init(
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
-    missing = [*found.missing, *unchecked(vault, wiring.templates, wiring.engines)]
+    told = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
+    missing = [with_command(line, wiring.vault_command) for line in told]
     listings.provisioned(found, missing, applied=not plan, as_json=json_)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jitvault.cli.options import Debug, Json, Out, Task, task_id
+
+if TYPE_CHECKING:
+    from jitvault.wiring import Wiring
 
 # how long `status` goes on with what is due before it shows it
 _PATIENCE_S = 10.0
@@ -73,11 +78,23 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     held_up = freeze or rebuilding(wiring.ledger)
     with readable(task):
         shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
-    overview.status({**shown, "published": None}, as_json=json_)
+    overview.status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
+
+
+def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Whose approval a task waits for, as the worker published it; nothing where Vault cannot be asked."""
+    from jitvault.cli import session
+    from jitvault.errors import JitvaultError
+
+    if shown["state"] != "pending_approval":
+        return []
+    with suppress(JitvaultError):
+        return list((session.published(wiring, shown["task_id"]) or {}).get("missing") or ())
+    return []
 
 
 def list_(

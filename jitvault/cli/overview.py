@@ -46,7 +46,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         "revision": str(shown["revision"]["number"]),
         "digest": shown["digest"],
         "policy": told(shown["decision"]),
-        "decisions": _decisions(shown) or "none needed or made",
+        "decisions": _decisions(shown) or ("none yet" if shown["missing"] else "none needed or made"),
+        **_waits_for(shown),
     }
     if alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
@@ -76,6 +77,12 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, what)
     console.print(table)
+
+
+def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Whose approval is missing, and the command that gives it."""
+    missing = ", ".join(f"{each['count']} approval(s) by {each['group']}" for each in shown["missing"])
+    return {"missing": missing, "next": f"jitvault approve {shown['task_id']}"} if missing else {}
 
 
 def _decisions(shown: Mapping[str, Any]) -> str:

@@ -262,7 +262,8 @@ def _quota(item: Quota, live: Live) -> Step | None:
     found, kind, name = live.quotas.get(name_of(path)), "read limit", item.path
     if found is None:
         return Step("create", kind, name, (f"at most {item.rate} reads a second of one address",), item=item)
-    other = tuple(changed(normal(found), wanted(item, path)))
+    lines = changed(normal(found), wanted(item, path))
+    other = tuple(f"{line} reads a second of one address" if line.startswith("rate: ") else line for line in lines)
     return Step("update" if other else "keep", kind, name, other, item=item)
 
 
@@ -301,7 +302,10 @@ def _limits(items: tuple[Item, ...], live: Live) -> Iterator[str]:
     for name, found in sorted(live.quotas.items()):
         path = str(found.get("path"))
         if name.startswith(PREFIX) and path.startswith(mounts) and path not in paths:
-            yield f"the quota {name} is for {path}, which no template has any more; remove it"
+            yield (
+                f"the quota {name} limits reads of {path}, and none is wanted there: no template has the path, or "
+                f"JITVAULT_TASKS_PER_SECOND is 0; `bao delete sys/quotas/rate-limit/{name}` removes it"
+            )
 
 
 def changed(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:

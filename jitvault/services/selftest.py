@@ -32,7 +32,8 @@ def check_selftested(worker: Worker, revision: Revision, obliged: Rung | None = 
         if why := _why_not(worker, entry):
             raise InvalidInput(
                 f"template {name} is not granted: {why}; an administrator runs `jitvault templates check {name}`",
-                hint="Run the same command again when the check has passed.",
+                hint="Run the same command again when the check has passed. A worker that runs reads edited templates "
+                "again at a SIGHUP: without one it still has the template of before.",
             )
 
 

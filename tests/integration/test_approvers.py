@@ -221,6 +221,7 @@ def test_who_is_registered_for_one_group_does_not_count_in_another(rig: Rig, spe
     # nor does it help to sign for it
     sign(colleague, task, decision="approve", groups=["jitvault-approvers", "jitvault-security"])
     assert rig("operator", "grant", task, code=4).json["missing"] == left
+    assert rig("operator", "status", task).json["missing"] == left
     # who is registered for both and signs for one counts there alone
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers")
     assert rig("operator", "status", task).json["state"] == "pending_approval"

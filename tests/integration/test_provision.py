@@ -227,7 +227,7 @@ def test_each_issuing_path_has_a_limit_and_an_administrators_own_stays(vault: Va
     assert (step.kind, step.name, step.detail) == (
         "read limit",
         "pki/issue/service",
-        ("rate: 500.0 → 30.0", "interval: 60 → 1"),
+        ("rate: 500.0 → 30.0 reads a second of one address", "interval: 60 → 1"),
     )
     vault.delete(pki)
     vault.write("sys/quotas/rate-limit/own", {"path": "pki/issue/service", "rate": 5})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jitvault.cli.overview import _found
+from jitvault.cli.overview import _found, _waits_for
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
@@ -19,3 +19,12 @@ def test_findings_that_say_the_same_are_shown_once_with_the_first_and_their_numb
 
 def test_a_finding_without_a_line_names_its_rule() -> None:
     assert list(_found([finding("it was edited", "", None)])) == [("it was edited", "denied")]
+
+
+def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:
+    missing = [{"group": "jitvault-approvers", "count": 1}, {"group": "jitvault-security", "count": 2}]
+    assert _waits_for({"task_id": "t1", "missing": missing}) == {
+        "missing": "1 approval(s) by jitvault-approvers, 2 approval(s) by jitvault-security",
+        "next": "jitvault approve t1",
+    }
+    assert _waits_for({"task_id": "t1", "missing": []}) == {}
