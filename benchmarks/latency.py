@@ -69,14 +69,12 @@ def working(world: Scene, *options: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _wait_until_it_works(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for the line that says so. Others may stand before it: the loops run by then, and log as well."""
     deadline = time.monotonic() + _PATIENCE_S
-    while b"\n" not in (said := log.read_bytes()):
+    while b'"event": "working"' not in (said := log.read_bytes()):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the worker did not start")
+            raise RuntimeError(f"the worker did not start: {said[:1000]!r}")
         time.sleep(_LOOK_S)
-    first = json.loads(said.splitlines()[0])
-    if first["event"] != "working":
-        raise RuntimeError(f"the worker did not start: {first}")
 
 
 def _once(world: Scene) -> dict[str, float]:
