@@ -82,7 +82,7 @@ def raise_for(
         lines = [o for o in lines if o.at >= recovered]
     if not lines:
         return
-    named = {"ops": [o.op for o in lines if o.op]}
+    named = {"ops": sorted({o.op for o in lines if o.op})}
     meant = {row.op_id: row for row in connection.execute(_MEANT, named)}
     lines = [o for o in lines if o.kind in _TELLING or o.op in meant or _is_since(connection, o)]
     after = min(o.at for o in lines) - _ADDRESS_LIFE if lines else at
