@@ -24,7 +24,8 @@ JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresq
 JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
-JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it
+JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it, and after what else a HashiCorp Vault
+                         of 1.15 or later needs for its lines
 JITVAULT_RETENTION       how long what a worker published of a task stays in Vault after the task was sealed, or `never`
                          for removing nothing
 JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer

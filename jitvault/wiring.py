@@ -25,6 +25,7 @@ from jitvault.vault.client import Connection, Vault
 from jitvault.vault.cluster import ActiveNode
 from jitvault.vault.condition import server_at
 from jitvault.vault.kv import Documents
+from jitvault.vault.release import ServerRelease
 from jitvault.vault.time import VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
@@ -81,7 +82,7 @@ class Wiring:
         other = Wiring(self.settings, self.closing)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
         other.ledger, other.clock = self.ledger, self.clock
-        other._connection = self._connection
+        other._connection, other.release = self._connection, self.release
         if self.has_worker:
             other.login = self.login
         return other
@@ -113,6 +114,11 @@ class Wiring:
     def _connection(self) -> Connection:
         node = ActiveNode(self.given_node, self.settings.nodes)
         return replace(self.given_node, node=node, hears=self.clock.vaults.hear)
+
+    @cached_property
+    def release(self) -> ServerRelease:
+        """Which product and version the server is, asked anew from time to time."""
+        return ServerRelease(self._connection)
 
     def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)
@@ -239,7 +245,8 @@ class Wiring:
             tells_persons=bool(s.person_key),
             reader=vault,
             installation=self._installation(documents),
-            settle_window=s.settle_window,
+            longest_request=s.settle_window,
+            release=self.release,
             rolling_step=s.rolling_step,
             denied_limit=s.denied_limit,
             shared_hosts=s.shared_hosts,

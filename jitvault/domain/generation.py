@@ -8,4 +8,4 @@ generation that worked on it, and takes no writes from a lower one.
 
 from __future__ import annotations
 
-GENERATION = 1
+GENERATION = 2

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 _SAID = re.compile(r"(OpenBao|Vault) v(\d+\.\d+\.\d+\S*)")
 _COMMAND = re.compile(r"(?<=`)bao(?= )")
 _BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
+_FIRST_LATE = (1, 15)
+_LATE = timedelta(seconds=20)
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -69,6 +72,24 @@ def product_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Pro
     if major is None:
         return None
     return Product.OPENBAO if int(major[1]) >= 2 else Product.VAULT
+
+
+def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Release | None:
+    """The product and the version, empty where it is hidden; None where even the product is not told."""
+    product = product_of(health, seal_status)
+    return None if product is None else Release(product, str(health.get("version") or ""))
+
+
+def late_lines(release: Release | None) -> timedelta:
+    """How long after the end of a request one of its audit lines may come.
+
+    Vault 1.15 and later go on writing a line after the answer or the request's end, at most 10 s for each of the two. A
+    server of which it is not known counts as one of them.
+    """
+    if release is None:
+        return _LATE
+    in_time = release.product is Product.OPENBAO or (0, 0) < release.numbers < _FIRST_LATE
+    return timedelta(0) if in_time else _LATE
 
 
 def product_by_lines(lines: str) -> Product | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from jitvault.domain.product import Release, late_lines
 from jitvault.errors import JitvaultError, Unreadable
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Worker:
     identity: Identity
     reader: Reader
     installation: str
-    settle_window: timedelta
+    longest_request: timedelta
+    """How long Vault lets one request run: JITVAULT_SETTLE_WINDOW."""
+    release: Callable[[], Release | None]
+    """Which product and version the server is; None where nobody knows."""
     rolling_step: timedelta
     denied_limit: int
     shared_hosts: tuple[str, ...]
@@ -76,6 +80,11 @@ class Worker:
     """Whether what was written lately may not be known from the audit stream."""
     asked_by: str | None = None
     """The entity for whom a task is looked at: what they signed about its end is read first."""
+
+    @property
+    def settle_window(self) -> timedelta:
+        """After it no line of a request can come any more."""
+        return self.longest_request + late_lines(self.release())
 
     def now(self) -> datetime:
         """The time to go by: Vault's, where this host's clock disagrees with it."""

@@ -61,7 +61,7 @@ def _said(vault: Vault, address: str, clock: Clock) -> Server:
         address=address,
         initialised=bool(health["initialized"]),
         sealed=bool(health["sealed"]),
-        product=product_of(health, _seal_status(vault)),
+        product=product_of(health, seal_status_of(vault)),
         # Vault says it since 1.17, and always in the version of its paid edition
         enterprise=bool(health.get("enterprise")) or "+ent" in str(health.get("version") or ""),
         version=str(health.get("version") or ""),
@@ -72,7 +72,7 @@ def _said(vault: Vault, address: str, clock: Clock) -> Server:
     )
 
 
-def _seal_status(vault: Vault) -> dict[str, Any]:
+def seal_status_of(vault: Vault) -> dict[str, Any]:
     """What it says of its seal; nothing where a proxy in front of it lets nobody ask."""
     try:
         return vault.seal_status()

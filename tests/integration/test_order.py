@@ -9,12 +9,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from go_between import GoBetween
 from rig import PREFIX, Held, Rig
 
 from jitvault.domain.observation import Kind
@@ -82,6 +83,29 @@ def test_one_lease_that_cannot_be_revoked_stops_no_other_and_alone_is_tried_agai
     before = size(rig)
     assert rig("operator", "complete", file.stem).json["confirmed"]
     assert set(revocations(rig, before)) == {LEASE + leases[0]}
+
+
+def as_a_later_vault(what: str, answer: bytes) -> bytes:
+    """What a Vault whose audit lines come late says of itself."""
+    if not what.startswith(("GET sys/health", "GET sys/seal-status")):
+        return answer
+    said = {**json.loads(answer), "version": "1.18.3", "enterprise": False}
+    said.pop("commit_date", None)
+    return json.dumps(said).encode()
+
+
+def test_where_lines_may_come_after_the_answer_a_task_is_not_sealed_before_they_came(rig: Rig, spec: Spec) -> None:
+    bao = rig.world.servers.vault
+    assert rig.wiring().worker.settle_window == timedelta(seconds=2)
+    between = GoBetween((bao.host, bao.port), change=as_a_later_vault)
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
+    assert rig.wiring().worker.settle_window == timedelta(seconds=22)
+    file = spec()
+    rig.active(file)
+    assert rig("operator", "complete", file.stem).json["state"] == "confirmed"
+    time.sleep(2.5)
+    assert rig("operator", "status", file.stem).json["state"] == "confirmed"
+    between.down()
 
 
 def test_a_task_is_sealed_once_its_settle_window_is_over_and_not_before(rig: Rig, spec: Spec) -> None:

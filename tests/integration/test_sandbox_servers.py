@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ import requests
 psutil = pytest.importorskip("psutil")
 psycopg = pytest.importorskip("psycopg")
 
+from jitvault.domain.product import Product, product_of, release_of  # noqa: E402
 from jitvault.errors import VaultUnavailable, WrongState  # noqa: E402
 from jitvault.sandbox.accounts import reachable, server_account  # noqa: E402
 from jitvault.sandbox.placement import copy_programs, find_programs, runnable  # noqa: E402
 from jitvault.sandbox.processes import Account, Command, ServerProcess  # noqa: E402
 from jitvault.sandbox.servers import Postgres, VaultServer, running_servers  # noqa: E402
+from jitvault.vault.client import Connection, Vault  # noqa: E402
 
 PROJECT = Path(__file__).parents[2]
 
@@ -98,6 +101,15 @@ class TestVault:
 
         assert (health["initialized"], health["sealed"], health["standby"]) == (True, False, False)
         assert ask(bao, "GET", "auth/token/lookup-self")["data"]["policies"] == ["root"]
+
+    def test_says_to_anybody_which_product_and_version_it_is(self, bao: VaultServer) -> None:
+        nobody = Vault(Connection(bao.address), None)
+        with closing(nobody):
+            health, seal_status = nobody.health(), nobody.seal_status()
+        assert release_of(health, seal_status) == bao.binary.release
+        # where it hides its version
+        if bao.product is Product.OPENBAO:
+            assert product_of({}, seal_status) is Product.OPENBAO
 
     def test_its_audit_file_receives_lines_and_is_private(self, bao: VaultServer) -> None:
         before = bao.audit_file.stat().st_size

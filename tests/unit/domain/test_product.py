@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from jitvault.domain.product import (
     Product,
     Release,
     command_line,
+    late_lines,
     of_program,
     product_by_lines,
     product_of,
+    release_of,
     with_command,
 )
 
@@ -32,6 +35,35 @@ def test_both_programs_are_told_by_what_they_print(said: str, release: Release, 
     assert of_program(said) == release
     assert release.numbers == numbers
     assert str(release) == f"{release.product} {release.version}"
+
+
+LATE = timedelta(seconds=20)
+BAO = {"commit_date": "2026-10-26T20:32:27Z"}
+
+
+@pytest.mark.parametrize(
+    ("health", "seal_status", "late"),
+    [
+        ({"version": "2.7.2"}, BAO, timedelta(0)),
+        ({"version": "2.4.1"}, {}, timedelta(0)),
+        # it hides its version, and no OpenBao is late
+        ({}, BAO, timedelta(0)),
+        ({"version": "1.14.9"}, {}, timedelta(0)),
+        ({"version": "1.9.10"}, {}, timedelta(0)),
+        ({"version": "1.15.0"}, {}, LATE),
+        ({"version": "1.18.3+ent", "enterprise": True}, {}, LATE),
+        # one day its numbers are those of OpenBao
+        ({"version": "2.0.0", "enterprise": False}, {}, LATE),
+        # it hides what it is
+        ({"version": "", "enterprise": False}, {}, LATE),
+        ({"version": "redacted"}, {}, LATE),
+        ({}, {}, LATE),
+    ],
+)
+def test_how_late_the_lines_of_a_server_may_come(
+    health: dict[str, object], seal_status: dict[str, object], late: timedelta
+) -> None:
+    assert late_lines(release_of(health, seal_status)) == late
 
 
 @pytest.mark.parametrize(

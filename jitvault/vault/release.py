@@ -1,0 +1,46 @@
+"""Which product and version the active node is, as it says itself to anybody."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from threading import Lock
+
+from jitvault.domain.product import Release, release_of
+from jitvault.errors import JitvaultError
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.condition import seal_status_of
+
+# shorter than the least settle window that makes sense with several nodes: who took over meanwhile is known by then
+_LOOK_AGAIN_S = 10.0
+_TIMEOUT_S = 3
+
+
+class ServerRelease:
+    """Ask the active node, at most once in 10 s for a whole process; what it was holds while nobody answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: Release | None = None
+        self._look_at = 0.0
+        self._lock = Lock()
+
+    def __call__(self) -> Release | None:
+        """None where it was never told, or is hidden. Raises nothing."""
+        with self._lock:
+            if time.monotonic() >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + _LOOK_AGAIN_S
+            return self._known
+
+    def _look(self) -> None:
+        there = self._connection
+        address = there.node.address() if there.node else there.address
+        # nobody waits here for nodes to elect another one
+        nobody = Vault(replace(there, address=address, node=None, namespace=None, timeout_s=_TIMEOUT_S), None)
+        try:
+            with closing(nobody):
+                self._known = release_of(nobody.health(), seal_status_of(nobody))
+        except JitvaultError:
+            return
