@@ -10,7 +10,7 @@ from commands import EXAMPLE
 from hands import Mirror
 from mortal import Mortal, mortals
 from rig import Rig, own_rig
-from stage import Stage, staged
+from stage import Stage, Staging, staged
 
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -67,3 +67,9 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
 def stage() -> Iterator[Stage]:
     with staged() as found:
         yield found
+
+
+@pytest.fixture
+def staging() -> Staging:
+    """Makes a stage of its own for each round of a test."""
+    return staged

@@ -62,16 +62,22 @@ def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
 
 
 class Mirror:
-    """A copy of Vault's audit file that follows it, with hands on it: what a log shipper could do."""
+    """A copy of Vault's audit file that follows it, with hands on it: what a log shipper could do.
 
-    def __init__(self, original: Path, path: Path) -> None:
+    It has the lines that come from now on, or `whole` also those that are there; `form` writes each of them anew.
+    """
+
+    def __init__(
+        self, original: Path, path: Path, *, whole: bool = False, form: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.path = path
         self.keep: Callable[[bytes], bool] = lambda _line: True
+        self._form = form or (lambda line: line)
         self._original = original
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._held = threading.Event()
-        self._read = original.stat().st_size
+        self._read = 0 if whole else original.stat().st_size
         path.touch()
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()
@@ -116,4 +122,4 @@ class Mirror:
             # without a file there is nobody to write for: the lines come once it is there again
             target = self.path if self.path.exists() else self.path.with_suffix(".away")
             with target.open("ab") as copy:
-                copy.writelines(line for line in whole.splitlines(keepends=True) if self.keep(line))
+                copy.writelines(self._form(line) for line in whole.splitlines(keepends=True) if self.keep(line))

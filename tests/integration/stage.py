@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,6 +136,10 @@ class Stage:
     def pause_target(self) -> None:
         """SIGSTOP PostgreSQL with all its sessions: it accepts connections, and says nothing."""
         _signal_all(self.postgres, signal.SIGSTOP)
+
+
+Staging = Callable[[], AbstractContextManager[Stage]]
+"""Makes a stage that is taken down at the end."""
 
 
 @contextmanager

@@ -7,34 +7,20 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import EXAMPLE
 from invariants import check, check_over, verdicts
-from mortal import Mortal, mortals, new_rig, points_of, time_passes
+from mortal import Mortal, new_rig, points_of, time_passes
 from rig import Held, Rig
 
 from jitvault.domain.lifecycle import EndReason, State
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
 STEP_S = 6
 ACTS = ("/v1/auth/token/renew-accessor", "/v1/sys/leases/renew/")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
-    with mortals(tmp_path_factory.mktemp("mortal")) as program:
-        yield program
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from jitvault.domain.lifecycle import PROVEN
 from jitvault.domain.revision import Revision
 from jitvault.errors import AuditUntrusted
 from jitvault.ports.ledger import OpState
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 from jitvault.services import observe, papers
 from jitvault.services.advance import advance
 from jitvault.services.due import is_due_now
@@ -32,12 +31,6 @@ from jitvault.worker.process import hiring
 
 Spec = Callable[..., Path]
 STEP_S = 6
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
 
 
 @pytest.fixture

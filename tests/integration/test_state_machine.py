@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from mortal import Mortal, mortals
 from play import SETTLE_S, Play, Trouble
-from stage import Stage, hasty, staged
+from stage import Stage, Staging, hasty
 
 from jitvault.engines import postgresql
 
@@ -147,10 +147,10 @@ class Acts(RuleBasedStateMachine):
             self.play.clear_away()
 
 
-def play(directory: Path, how: settings, seed: int | None = None) -> None:
+def play(directory: Path, staging: Staging, how: settings, seed: int | None = None) -> None:
     """One round on servers of its own."""
     with ExitStack() as stack:
-        stage = stack.enter_context(staged())
+        stage = stack.enter_context(staging())
         mortal = stack.enter_context(mortals(directory))
         machine = type("Acts", (Acts,), {"stage": stage, "mortal": mortal, "directory": directory})
         if BLOB:
@@ -171,12 +171,12 @@ def seeds() -> Iterator[int]:
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.timeout(600)
-def test_whatever_happens_in_whatever_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_happens_in_whatever_order(staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty(monkeypatch, 0.8)
     monkeypatch.setattr(postgresql, "CONNECT_S", 1)
     if not SOAK_S and SEED is None and not BLOB:
-        play(tmp_path, QUICK, RICH)
+        play(tmp_path, staging, QUICK, RICH)
         return
     for seed in seeds():
         print(f"SOAK_SEED={seed} make soak-state", flush=True)  # noqa: T201 - so that it can be played again
-        play(tmp_path, settings(LONG, verbosity=Verbosity.normal), seed)
+        play(tmp_path, staging, settings(LONG, verbosity=Verbosity.normal), seed)
