@@ -76,6 +76,7 @@ def _end(
 ) -> None:
     from jitvault.cli import render, session
     from jitvault.domain.lifecycle import EndReason
+    from jitvault.domain.published import ILLEGIBLE
     from jitvault.errors import AuditUntrusted, LedgerUnavailable, OutcomeUnknown, WaitTimedOut, WrongState
     from jitvault.services.sign import sign_end
 
@@ -86,23 +87,23 @@ def _end(
         typer.echo(f"task {task} was never granted: there was nothing to revoke, and now it never is", err=True)
         return
     document = withdrawn or session.current(wiring, task)
-    if document["state"] in {"cancelled", *session.BEFORE}:
-        open_ = document["state"] in _OPEN
-        hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if open_ else "")
-        raise WrongState(f"task {task} is {document['state']}: it was never granted", hint=hint)
+    state = session.state_here(wiring, task, document)
+    if state in {"cancelled", *session.BEFORE}:
+        hint = "There is nothing to revoke." + (f" `jitvault cancel {task}` withdraws it." if state in _OPEN else "")
+        raise WrongState(f"task {task} is {state}: it was never granted", hint=hint)
     if force:
-        _check_forceable(document, note)
+        _check_forceable({**document, "state": state}, note)
         if not yes:
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
-    if note and withdrawn is None and document["state"] in session.DONE:
-        typer.echo(f"task {task} is {document['state']} already: this reason is not kept", err=True)
-    unsealed = force and document["state"] == "confirmed"
-    if document["state"] in session.GRANTED or unsealed or (document["state"] == "ending" and (force or note)):
+    if note and withdrawn is None and state in session.DONE:
+        typer.echo(f"task {task} is {state} already: this reason is not kept", err=True)
+    unsealed = force and state == "confirmed"
+    if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=reason, note=note, force=force)
     done = session.DONE - {"confirmed"} if unsealed else session.DONE
-    if document["state"] not in done:
+    if state not in done:
         try:
             document = session.settle(wiring, task, lambda d: d["state"] in done, wait)
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jitvault.errors import JitvaultError, LedgerAway, NotFound
+from jitvault.domain.published import ILLEGIBLE
+from jitvault.errors import JitvaultError, LedgerAway, NotFound, SecurityFinding
 
 if TYPE_CHECKING:
     from jitvault.services.vouched import Vouched
@@ -45,13 +46,16 @@ def has_ledger(wiring: Wiring) -> bool:
 
 
 def vouched(wiring: Wiring, task_id: str) -> Vouched:
-    """What is published of a task, and who vouches for it. Raises NotFound."""
+    """What is published of a task, and who vouches for it. Raises NotFound, SecurityFinding."""
     from jitvault.services import vouched
 
     newest = wiring.person.documents.read(f"tasks/{task_id}")
     if newest is None:
         raise unknown_task(wiring, task_id, None)
-    return vouched.vouched(wiring.person.documents, wiring.person.signer, task_id, newest)
+    found = vouched.vouched(wiring.person.documents, wiring.person.signer, task_id, newest)
+    if found.document["state"] == ILLEGIBLE:
+        raise illegible(task_id)
+    return found
 
 
 def told(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
@@ -112,6 +116,15 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
         row |= {"published_at": stored.written_at.isoformat(), "age_s": _age_s(wiring, stored.written_at)}
         found.append(row)
     return found
+
+
+def illegible(task_id: str) -> SecurityFinding:
+    """That what is published of a task is no document of a worker's."""
+    return SecurityFinding(
+        f"what is published of task {task_id} was not written by a worker",
+        hint="Somebody has a worker's token, or an administrator's. What the task holds can be ended all the same: "
+        f"`jitvault revoke {task_id}`.",
+    )
 
 
 def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | None) -> NotFound:

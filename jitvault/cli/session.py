@@ -18,7 +18,7 @@ from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
 from jitvault.cli.render import revision_of
 from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, State
-from jitvault.domain.published import unpacked
+from jitvault.domain.published import ILLEGIBLE, unpacked
 from jitvault.errors import (
     AuditUntrusted,
     Denied,
@@ -59,15 +59,31 @@ def published(wiring: Wiring, task_id: str) -> Published | None:
     """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
     stored = documents.read(f"tasks/{task_id}")
-    return {**unpacked(stored.document), "published_at": stored.written_at} if stored is not None else None
+    return {**unpacked(task_id, stored.document), "published_at": stored.written_at} if stored is not None else None
 
 
 def known(wiring: Wiring, task_id: str) -> Published:
-    """The same, for a task that has to be there. Raises NotFound."""
+    """The same, for a task that has to be there. Raises NotFound, and SecurityFinding for what no worker wrote."""
+    document = _there(wiring, task_id)
+    if document["state"] == ILLEGIBLE:
+        raise fallback.illegible(task_id)
+    return document
+
+
+def _there(wiring: Wiring, task_id: str) -> Published:
     document = published(wiring, task_id)
     if document is None or document["state"] == "refused":
         raise fallback.unknown_task(wiring, task_id, document)
     return document
+
+
+def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
+    """The state of a task: the ledger's, where the worker's identity has one that says that it may hold access.
+
+    Whoever stole the worker's token can publish that it is over.
+    """
+    task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
+    return task.state.value if task is not None and task.state in GRANTED | ENDING else str(document["state"])
 
 
 def current(wiring: Wiring, task_id: str) -> Published:
@@ -81,10 +97,10 @@ def current(wiring: Wiring, task_id: str) -> Published:
         if task is not None and task.state in GRANTED | ENDING | DONE:
             from jitvault.services.advance import advance
 
-            # without a stream it is told as well, and taken away
-            with suppress(AuditUntrusted):
+            # Without a stream it is told as well, and taken away. What somebody else wrote keeps nobody from ending it.
+            with suppress(AuditUntrusted, SecurityFinding):
                 advance(wiring.worker, task_id)
-    return known(wiring, task_id)
+    return _there(wiring, task_id)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from jitvault.domain.evidence import Trail
 from jitvault.domain.lease import issued
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, RECOVERED, RECOVERED_TO, State
 from jitvault.domain.linking import aliases, linked
+from jitvault.domain.published import unpacked
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import UNREADABLE, SecurityFinding
@@ -36,7 +37,8 @@ _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 def published(worker: Worker, task_id: str) -> Published:
     """What the worker last said of the task to everybody; empty for a task that was not published yet."""
-    return worker.documents.get(f"tasks/{task_id}") or {}
+    found = worker.documents.get(f"tasks/{task_id}")
+    return unpacked(task_id, found) if found is not None else {}
 
 
 def check_anchor(worker: Worker, file: TaskFile, said: Published, claim: int | None = None) -> None:

@@ -35,7 +35,7 @@ class Vouched:
 
 def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) -> Vouched:
     """Look for the receipt in the newest version and, where that has none, in those before it."""
-    shown = _as_published(newest)
+    shown = _as_published(task_id, newest)
     try:
         keys = signer.public_keys(RECEIPT_KEY)
     except VaultRejected:
@@ -53,15 +53,15 @@ def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) 
                 f"what is published now says that it is {shown.get('state')}, and version {version} has a receipt: "
                 "somebody else wrote over it"
             )
-            return Vouched(_as_published(before), "receipt", _signed(told), problem)
+            return Vouched(_as_published(task_id, before), "receipt", _signed(told), problem)
     if shown.get("state") in CLOSED:
         problem = f"it is published as {shown['state']} without a receipt that Vault's key signed about it"
         return Vouched(shown, "nobody", "whoever has a worker's token can write this", problem)
     return Vouched(shown, "nobody", "whoever has a worker's token can write this; a receipt comes with the seal")
 
 
-def _as_published(stored: Stored) -> dict[str, Any]:
-    return {**unpacked(stored.document), "published_at": stored.written_at}
+def _as_published(task_id: str, stored: Stored) -> dict[str, Any]:
+    return {**unpacked(task_id, stored.document), "published_at": stored.written_at}
 
 
 def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,31 @@ def test_what_a_thief_took_away_of_what_is_published_freezes_everything(rig: Rig
     ended = rig("operator", "status", other.stem, code=12).json
     assert (ended["end_reason"], ended["proof"]["confirmed"]) == ("frozen", True)
     assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_publication",)]
+
+
+@pytest.mark.parametrize("command", ["revoke", "complete"])
+@pytest.mark.parametrize("forged", ["a seal", "what is no document"])
+def test_what_a_thief_published_as_over_is_ended_and_not_believed(
+    rig: Rig, spec: Spec, command: str, forged: str
+) -> None:
+    """Whoever has the worker's identity has the ledger as well, and that knows what the agent still holds."""
+    sealed, file = spec(), spec()
+    rig.active(sealed)
+    rig("operator", "complete", sealed.stem)
+    rig.settle()
+    rig("operator", "status", sealed.stem)
+    held = rig.active(file)
+    over, said = rig.document(f"tasks/{sealed.stem}"), rig.document(f"tasks/{file.stem}")
+    said |= {key: over[key] for key in ("state", "end_reason", "ended", "proof", "receipt")}
+    if forged != "a seal":
+        # a thousand times as long, unpacked
+        said["proof"] = base64.b64encode(zlib.compress(b" " * 64 * 1024 * 1024)).decode()
+    path, token = f"jitvault/data/tasks/{file.stem}", rig.world.worker_token.reveal()
+    assert ask(rig, "PUT", path, token, {"data": said}, source=THIEF)[0] == 200
+    rig("operator", command, file.stem, code=12)
+    assert not rig.is_live(held.token)
+    assert not rig.lease_is_live(held.lease_id)
+    assert held.login["user"] not in rig.database_roles()
 
 
 @pytest.mark.parametrize("command", ["revoke", "complete"])
