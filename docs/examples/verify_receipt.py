@@ -143,6 +143,8 @@ def main(receipt_file: str, key_file: str, audit_files: str) -> int:
         problems.append("Vault gave a token of it to another task")
     if leases and not any(given.values()):
         problems.append("Vault gave no token to this task that the leases were read with")
+    for said in proof.get("not_proven", ()):
+        print(f"  not proven: {said}")
     for problem in problems:
         print(f"  WRONG   {problem}")
     print(f"signature: valid; {good} of {len(wanted)} lines are in the log and about this task")

@@ -167,17 +167,19 @@ def _worker_of(wiring: Wiring) -> Worker:
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
     """Ask for the end of each, and wait for a worker."""
     from jitvault.cli import session
+    from jitvault.cli.render import not_proven
     from jitvault.domain.lifecycle import State
     from jitvault.errors import WaitTimedOut
     from jitvault.services.killswitch import Result
 
     unsigned = {task: error for task in tasks if (error := _unsigned(wiring, task, note))}
     deadline = time.monotonic() + wait
-    tell, done = _Progress(), dict[str, State]()
+    tell, done, left = _Progress(), dict[str, State](), dict[str, Sequence[str]]()
     while True:
         for task in tasks:
-            state = State(session.known(wiring, task)["state"])
-            if state in session.DONE:
+            document = session.known(wiring, task)
+            left[task] = not_proven(document)
+            if (state := State(document["state"])) in session.DONE:
                 done[task] = state
         final = len(done) == len(tasks) or time.monotonic() >= deadline
         tell("proven", len(done), len(tasks), final=final)
@@ -185,7 +187,8 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
             break
         time.sleep(_POLL_S)
     late = WaitTimedOut(f"no worker has done this within {wait:g} s")
-    return [Result(task, done.get(task), None if task in done else unsigned.get(task, late)) for task in tasks]
+    missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
+    return [Result(task, done.get(task), missed.get(task), not_proven=left[task]) for task in tasks]
 
 
 def _unsigned(wiring: Wiring, task: str, note: str) -> JitvaultError | None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jitvault.services.waiting import Waiting
 
 
+_TOLD = 5
+
+
 def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, only_open: bool) -> None:
     """`published`: they are what a worker left in Vault, and no ledger was read."""
     if as_json:
@@ -59,6 +62,7 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
             "proven": result.proven,
             "ended_earlier": result.ended_earlier,
             "error": str(result.error) if result.error else None,
+            "not_proven": list(result.not_proven),
         }
         for result in results
     ]
@@ -73,7 +77,19 @@ def killed(results: Sequence[Result], *, as_json: bool) -> None:
             console.print(f"  {row['task_id']}: {said}", style="red", soft_wrap=True)
     proven = sum(bool(row["proven"]) for row in now)
     console.print(f"{proven} of {len(now)} tasks are ended and proven" if now else "There was no task to end")
+    _not_proven(rows, console)
     _ended_earlier([row for row in rows if row["ended_earlier"]], console)
+
+
+def _not_proven(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What no check of a proof looks at, of some tasks: in a hurry a thousand lines hide the others."""
+    told = [row for row in rows if row["not_proven"]]
+    for row in told[:_TOLD]:
+        for said in row["not_proven"]:
+            line = output.indented(f"{row['task_id']}: not proven: {said}", console.width)
+            console.print(line, style="yellow", soft_wrap=True)
+    if len(told) > _TOLD:
+        console.print(f"  … and of {len(told) - _TOLD} more tasks; --json has all", style="yellow")
 
 
 def _ended_earlier(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -12,7 +12,7 @@ import typer
 from jitvault.cli import output
 from jitvault.cli.decision import told
 from jitvault.cli.output import to_json
-from jitvault.cli.render import decided, print_proof, uncounted
+from jitvault.cli.render import NEVER_HELD, decided, not_proven, print_proof, uncounted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +30,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         return
     from jitvault.cli import timeline
     from jitvault.domain.revision import unasked
-    from jitvault.domain.verifiers import sessions_told
+    from jitvault.domain.verifiers import unproven
 
     console = output.console()
     content = shown["revision"]["content"]
@@ -51,8 +51,8 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
     }
     if alone := unasked(content["access"]):
         facts["proof"] = f"not by the target for {'; '.join(alone)}"
-    if unproven := sessions_told(content["access"]):
-        facts["not proven"] = "; ".join(unproven)
+    if shown["proof"] is None and shown["state"] not in NEVER_HELD and (open_ := unproven(content["access"])):
+        facts["not proven"] = "; ".join(open_)
     if shown["grant"]:
         grant = shown["grant"]
         facts["token"] = f"{grant['verdict']}, expires {output.readable(grant['expires_at'])}"
@@ -72,7 +72,7 @@ def status(shown: Mapping[str, Any], *, as_json: bool) -> None:
         console.print(f"             {named}", style="red", soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
-        print_proof(console, shown["proof"])
+        print_proof(console, shown["proof"], shown["proof"]["not_proven"])
     table = output.new_table("when (UTC)", "what happened")
     for when, what in timeline.rows(shown["timeline"]):
         table.add_row(when, what)
@@ -160,8 +160,10 @@ def published(document: Published, now: datetime, *, as_json: bool) -> None:
         return
     decided(document, as_json=False)
     held_up = {"held up": document["error"]["message"]} if document["error"] else {}
-    facts = {**_ended(document), **held_up, **fallback.facts(document, now)}
+    unproven = not_proven(document)
+    open_ = {"not proven": "; ".join(unproven)} if unproven and document["proof"] is None else {}
+    facts = {**_ended(document), **held_up, **open_, **fallback.facts(document, now)}
     output.print_facts(output.console(), facts, least=len("missing"))
     _print_asked(output.console(), document["end_requested"])
     if document["proof"]:
-        print_proof(output.console(), document["proof"])
+        print_proof(output.console(), document["proof"], unproven)

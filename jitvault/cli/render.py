@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jitvault.domain.revision import Revision
 
 Published = Mapping[str, Any]
+NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
+"""The states of a task that is over and never held access."""
 
 
 def revision_of(document: Published) -> Revision:
@@ -113,7 +115,25 @@ def ended(document: Published, *, as_json: bool) -> None:
         return
     console = output.console()
     console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), f"({proof['end_reason']})")
-    print_proof(console, proof)
+    print_proof(console, proof, not_proven(document))
+
+
+def not_proven(document: Published) -> Sequence[str]:
+    """What no check of a proof looks at. An older worker's document does not say it itself."""
+    from jitvault.domain.verifiers import unproven
+    from jitvault.errors import UNREADABLE
+
+    proof = document["proof"]
+    try:
+        if proof is None:
+            return unproven(revision_of(document).access) if document["state"] not in NEVER_HELD else ()
+        if "not_proven" in proof:
+            return [str(said) for said in proof["not_proven"]]
+        given = dict.fromkeys(str(lease["template"]) for lease in proof["leases"])
+        return unproven(revision_of(document).access, given, is_whole=proof["confirmed"])
+    except UNREADABLE:
+        # whoever stole a worker's token can write anything there, and must not stop a command by it
+        return ("what its certificates may still do: what is published of them cannot be read",)
 
 
 def proposal(
@@ -204,8 +224,8 @@ def _took(proof: Mapping[str, Any]) -> str:
     return f"dead after {dead} ms, proven after {proven} ms"
 
 
-def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
-    """Print each credential with its checks, and why the task is still open."""
+def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[str]) -> None:
+    """Print each credential with its checks, why the task is still open, and what no check looks at (`unproven`)."""
     if proof["confirmed"]:
         console.print(f"  every credential {_took(proof)}")
     _print_verdict(console, "task token", proof["token"], "")
@@ -222,6 +242,8 @@ def print_proof(console: Console, proof: Mapping[str, Any]) -> None:
         lines.append(f"its end was called proven, or found undone, {times} times before, and it began to end again")
     for line in lines:
         console.print(output.indented(line, console.width), style="red", soft_wrap=True)
+    for line in unproven:
+        console.print(output.indented(f"not proven: {line}", console.width), style="yellow", soft_wrap=True)
 
 
 def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:

@@ -21,7 +21,7 @@ from jitvault.domain.lifetime import least, requested_ttl
 from jitvault.domain.policy import NO_OBLIGATIONS, Obligations, highest
 from jitvault.domain.spec import TaskSpec, parse_spec
 from jitvault.domain.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
-from jitvault.domain.verifiers import sessions_told
+from jitvault.domain.verifiers import accepted_told, sessions_told
 from jitvault.domain.windows import Window, format_duration
 from jitvault.errors import InvalidInput
 
@@ -266,11 +266,7 @@ def in_plain_words(revision: Revision) -> list[str]:
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
         if (after_s := entry.get("accepted_after_end_s")) is not None:
-            longest = format_duration(timedelta(seconds=after_s))
-            lines.append(
-                f"  others may go on accepting it for {longest} after its end, by what they saved before; whoever does "
-                "not look for revocations accepts it until it expires"
-            )
+            lines.append(f"  {accepted_told(after_s)}")
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"

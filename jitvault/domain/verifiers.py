@@ -9,9 +9,9 @@ document, because approvers sign what the template says and auditors find it in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from jitvault.domain.fields import Name
@@ -42,15 +42,58 @@ NO_VERIFIERS = Verifiers()
 
 
 def sessions_told(access: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is not proven of certificates, whatever the checks of a proof say: one sentence for each template."""
-    given = (entry for entry in access if entry["engine"] == SHOWN)
-    return sorted({f"{entry['template']}: {_told(entry)}" for entry in given})
+    """What is not proven of TLS sessions, whatever the checks of a proof say: one sentence for each template."""
+    return sorted({f"{entry['template']}: {_sessions(entry)}" for entry in _certificates(access)})
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def accepted_told(after_s: int, until: datetime | None = None) -> str:
+    """For how long a certificate may be accepted after its end; `until` says when that is over, where it is known."""
+    longest = format_duration(timedelta(seconds=after_s))
+    bound = f"for {longest} after its end" if until is None else f"until {_second(until)} ({longest} after its end)"
+    return (
+        f"others may go on accepting it {bound}, by what they saved before; whoever does not look for revocations "
+        "accepts it until it expires"
+    )
+
+
+def unproven(
+    access: Iterable[Mapping[str, Any]], ended: Mapping[str, datetime | None] | None = None, *, is_whole: bool = False
+) -> list[str]:
+    """What the checks of a proof do not say of a task's certificates, in sentences that begin with the template.
+
+    `ended` has the templates that gave certificates, each with the end of its last one, or None where that is not
+    known. `is_whole` says that there are no others: a template that gave none has nothing to tell then.
+    """
+    known = ended or {}
+    told = dict.fromkeys(
+        said
+        for entry in sorted(_certificates(access), key=lambda entry: str(entry["template"]))
+        if entry["template"] in known or not is_whole
+        for said in _unproven(entry, known.get(entry["template"]))
+    )
+    return list(told)
+
+
+def _unproven(entry: Mapping[str, Any], ended_at: datetime | None) -> Iterator[str]:
+    if after_s := entry.get("accepted_after_end_s"):
+        until = None if ended_at is None else ended_at + timedelta(seconds=after_s)
+        yield f"{entry['template']}: that its certificate is refused everywhere: {accepted_told(after_s, until)}"
+    yield f"{entry['template']}: {_sessions(entry)}"
+
+
+def _certificates(access: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    return (entry for entry in access if entry["engine"] == SHOWN)
+
+
+def _second(at: datetime) -> str:
+    """The whole second by which it is over."""
+    return f"{at.astimezone(UTC) + timedelta(seconds=1 if at.microsecond else 0):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _sessions(entry: Mapping[str, Any]) -> str:
     said = "that TLS sessions opened with its certificate are over"
     if bound_s := entry.get("accepted_after_end_s"):
-        said += f" (by the template's word they are {format_duration(timedelta(seconds=bound_s))} after its end)"
+        said += f" (by the template's word they are over {format_duration(timedelta(seconds=bound_s))} after its end)"
     if servers := entry.get("verifiers"):
-        return f"{said}; when the template was checked {', '.join(servers)} was asked"
+        return f"{said}; {', '.join(servers)} was shown another certificate, by the template's check"
     return f"{said}; no server that takes it was ever asked"

@@ -53,12 +53,14 @@ class Result:
     """How one task came out. `error`: what kept it from being ended or proven.
 
     `ended_earlier` tells a task that had ended long before this run, of which nothing shows any access: see `earlier`.
+    `not_proven` is what no check of its proof looks at.
     """
 
     task_id: str
     state: State | None
     error: JitvaultError | None = None
     ended_earlier: bool = False
+    not_proven: Sequence[str] = ()
 
     @property
     def proven(self) -> bool:
@@ -214,13 +216,14 @@ def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None, *,
     """
     if file is None:
         return Result(task_id, None, error)
-    if _is_proven(file):
-        return Result(task_id, file.task.state)
     proof = proof_of(file)
+    left: Sequence[str] = proof["not_proven"] if proof else ()
+    if _is_proven(file):
+        return Result(task_id, file.task.state, not_proven=left)
     because = unproven_because(proof) if proof else None
     nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(file)
     error = error or (NotConfirmed(because) if because else None)
-    return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end)
+    return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
 def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:

@@ -13,6 +13,7 @@ from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import reopened, why_listed_in_vain, why_put_off
+from jitvault.domain.verifiers import unproven
 from jitvault.ports.ledger import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
 from jitvault.services.ended import forced_of
 
@@ -59,7 +60,17 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
             if grant.accessor_hmac
         ],
     }
-    return {**proof, "unproven_because": _why_open(file, proof)}
+    return {**proof, "unproven_because": _why_open(file, proof), "not_proven": _not_proven(file, revision)}
+
+
+def _not_proven(file: TaskFile, revision: Revision) -> list[str]:
+    """What no check looks at, whatever the proof says. A lease of a proven task that nobody saw there is not."""
+    given: dict[str, list[datetime | None]] = {}
+    for lease in file.leases:
+        if entry := revision.template_of(lease.path):
+            given.setdefault(entry["template"], []).append(lease.dead_at)
+    ended = {name: None if None in times else max(filter(None, times)) for name, times in given.items()}
+    return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
 
 
 def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:

@@ -58,6 +58,7 @@ REPORT_COLUMNS = (
     "checks",
     "token_verdict",
     "findings",
+    "not_proven",
 )
 
 
@@ -192,6 +193,7 @@ def report_rows(file: TaskFile) -> list[dict[str, Any]]:
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
     token = file.grants[-1] if file.grants else None
+    proof = proof_of(file)
     common = {
         "task_id": task.task_id,
         "revision": task.revision,
@@ -212,6 +214,7 @@ def report_rows(file: TaskFile) -> list[dict[str, Any]]:
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "extended_s": sum(one["seconds"] for one in extensions_of(file)),
         "findings": [found["rule"] for found in file.findings],
+        "not_proven": proof["not_proven"] if proof else [],
     }
     none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
     leases = [

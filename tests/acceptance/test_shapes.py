@@ -47,7 +47,7 @@ EXTENDED = {
 CHECKS = [{"n": int, "name": str, "ok": bool, "evidence": str}]
 ENDED = {
     **{"task_id": str, "state": str, "end_reason": str, "confirmed": bool, "forced": NOTHING},
-    **{"reopened": int, "unproven_because": NOTHING, "dead_ms": int, "confirmed_ms": int},
+    **{"reopened": int, "unproven_because": NOTHING, "not_proven": [str], "dead_ms": int, "confirmed_ms": int},
     "leases": [{"lease_id": LEASE, "template": str, "verdict": str, "error": NOTHING, "checks": CHECKS}],
     "token": {"verdict": str, "checks": CHECKS},
     "earlier_tokens": [{"verdict": str, "checks": CHECKS}],
@@ -96,7 +96,7 @@ ROW = {
     **{"lease_id": LEASE, "issued_at": TIME, "dead_at": TIME, "requested_ttl_s": int, "ttl_s": int},
     **{"ends_at": TIME, "extended_s": int},
     **{"verdict": str, "checks": [{"n": int, "ok": bool}]},
-    **{"token_verdict": str, "findings": [str]},
+    **{"token_verdict": str, "findings": [str], "not_proven": [str]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
 STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]

@@ -5,6 +5,7 @@ These write to the PKI mount and to auth methods, so they have servers of their 
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ BODY = {"common_name": "orders.svc.internal", "ttl": "15m"}
 LONG = timedelta(hours=1)
 SHORT = timedelta(seconds=1)
 BOTH = "(TLS 1.3 and 1.2)"
+OVER = "that TLS sessions opened with its certificate are over"
 
 
 @pytest.fixture
@@ -248,14 +250,47 @@ def test_the_proof_of_a_certificate_says_nothing_of_a_connection_that_goes_on(
     rig("approver-1", "approve", file.stem, "--yes")
     held = rig.use(dict(rig("operator", "grant", file.stem).json))
     with shown(looking, held.secrets[0]["fields"], LONG) as at:
+        text = people(rig, "complete", file.stem)
+        assert f"not proven: {NAME}: {OVER}" in text
+        assert re.search(r"others may go on accepting it until \S+ \S+ UTC \(5m after its end\), by what", text)
         ended = rig("operator", "complete", file.stem).json
         assert ended["confirmed"]
         # the agent's connection is open, and nobody who proves has said that it is not
         assert "the open connection" in at._servers[0].left()[0]
     refused = next(one for one in ended["leases"][0]["checks"] if one["name"] == "target_refuses")
     assert refused["evidence"].endswith("; sessions that it opened before were not looked at")
-    text = Quick(rig.cli.variables, rig.cli.home)("operator", "status", file.stem).stdout
-    assert "that TLS sessions opened with its certificate are over" in " ".join(text.split())
+    assert f"not proven: {NAME}: {OVER}" in people(rig, "status", file.stem)
+    # and so do those who have no ledger, machines, and auditors
+    published = people(rig, "status", file.stem, worker=False)
+    assert "what a worker last published in Vault" in published
+    assert f"not proven: {NAME}: {OVER}" in published
+    assert any(OVER in said for said in ended["not_proven"])
+    (row,) = rig("operator", "report", file.stem).json["leases"]
+    assert row["not_proven"] == ended["not_proven"]
+
+
+def people(rig: Rig, *words: str, worker: bool = True) -> str:
+    """What an operator reads on a terminal, without its line breaks."""
+    shown = Quick(rig.cli.variables, rig.cli.home)("operator", *words, worker=worker, code=None)
+    return " ".join(shown.stdout.split())
+
+
+def test_the_kill_switch_says_what_is_not_proven_of_a_certificate(rig: Rig, spec: Spec) -> None:
+    held, unread = (spec(template=NAME, choices="{service: orders}") for _ in range(2))
+    for file in (held, unread):
+        rig("operator", "grant", file, code=4)
+        rig("approver-1", "approve", file.stem, "--yes")
+        assert f"not proven {NAME}: that its certificate is refused everywhere" in people(rig, "status", file.stem)
+        granted = dict(rig("operator", "grant", file.stem).json)
+        if file is held:
+            rig.use(granted)
+    text = people(rig, "revoke", "--template", NAME, "--reason", "a drill", "--yes")
+    assert "2 of 2 tasks are ended and proven" in text
+    assert f"{held.stem}: not proven: {NAME}: {OVER}" in text
+    assert re.search(rf"{held.stem}: not proven: .*? until \S+ \S+ UTC \(5m after its end\)", text)
+    # who never had one has nothing that goes on
+    assert f"{unread.stem}: not proven" not in text
+    assert "not proven" not in people(rig, "status", unread.stem)
 
 
 # -- a login to Vault ------------------------------------------------------------------------------------------------

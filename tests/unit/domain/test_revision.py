@@ -204,7 +204,7 @@ def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> 
     assert one.access[0]["verifiers"] == ["a.example.org:443"]
     over = "that TLS sessions opened with its certificate are over"
     assert f"Not proven for pg-read: {over}; no server that takes it was ever asked." in in_plain_words(none)
-    asked_one = "when the template was checked a.example.org:443 was asked"
+    asked_one = "a.example.org:443 was shown another certificate, by the template's check"
     assert f"Not proven for pg-read: {over}; {asked_one}." in in_plain_words(one)
     # of what names none the digest is what it was before there were verifiers
     assert "verifiers" not in none.access[0] and "verifiers" not in revision().access[0]
