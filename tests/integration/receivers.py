@@ -158,8 +158,8 @@ def keys(lines: Iterable[bytes]) -> list[Key]:
     return [
         (e["request"]["id"], e["type"], e["request"]["path"], e["request"].get("operation", ""))
         for e in entries
-        # each device gets a test message of its own when it is made
-        if e["request"]["path"] != "sys/audit/test"
+        # each device gets a test message of its own when it is made, and of its own enabling by API the answer alone
+        if not e["request"]["path"].startswith("sys/audit/")
     ]
 
 

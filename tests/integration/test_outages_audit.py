@@ -12,7 +12,7 @@ from picky import Kind, PickilyAudited, Picky
 from rig import Rig
 from stage import ALL, Stage, hasty, staged, until_done
 
-pytestmark = pytest.mark.usefixtures("hurried")
+pytestmark = [pytest.mark.usefixtures("hurried"), pytest.mark.needs("http-device")]
 Spec = Callable[..., Path]
 Case = tuple[Kind, str]
 

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from receivers import Receiving, TrustingVault, ask, device, eventually, keys, reference, socket_device
 
 from jitvault.audit.spool import SpoolSources
+from jitvault.domain.product import Product
 from jitvault.sandbox.vault_server import VaultServer
 
 MB = 1024 * 1024
@@ -89,11 +90,10 @@ def test_what_a_socket_device_sends_is_in_the_spool_in_order(
             eventually(lambda: len(keys(receiver.lines())) >= len(reference(bao)))
             assert keys(receiver.lines()) == reference(bao)
             assert len(reference(bao)) >= 40
-            # it connects a first time with its test message only
-            assert [len(keys(path.read_bytes().splitlines(True))) for path in receiver.files()] == [
-                0,
-                len(reference(bao)),
-            ]
+            # OpenBao connects a first time with its test message only
+            first = [0] if bao.product is Product.OPENBAO else []
+            found = [len(keys(path.read_bytes().splitlines(True))) for path in receiver.files()]
+            assert found == [*first, len(reference(bao))]
             ask(bao, 200, at_once=8)
             expected = reference(bao)
         assert receiver.stop() < 5
@@ -105,6 +105,7 @@ def test_what_a_socket_device_sends_is_in_the_spool_in_order(
         assert not any(batch.gaps for batch in batches)
 
 
+@pytest.mark.needs("http-device")
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls-and-bearer"])
 def test_what_an_http_device_sends_is_in_the_spool_in_order(tmp_path: Path, spool: Path, secured: bool) -> None:
     options, args = {}, list(HTTP)
@@ -255,6 +256,7 @@ def test_what_was_acknowledged_over_http_survives_a_kill(tmp_path: Path, spool: 
         assert all(line.endswith(b"}\n") for line in found), "a body is there whole or not at all"
 
 
+@pytest.mark.needs("http-device")
 def test_openbao_s_http_device_goes_on_after_a_restart_of_the_receiver(tmp_path: Path, spool: Path) -> None:
     with Receiving(spool, *HTTP) as receiver:
         receiver.args = ("--http", receiver.url, "--no-bearer")
@@ -286,6 +288,7 @@ def test_a_full_disk_is_507_for_http_and_nothing_stays_of_what_was_refused(tmp_p
         assert receiver.stderr.count("takes nothing") == 1
 
 
+@pytest.mark.needs("http-device")
 def test_a_full_disk_makes_openbao_s_only_device_fail(tmp_path: Path, spool: Path) -> None:
     with (
         Receiving(spool, *HTTP) as receiver,

@@ -85,6 +85,7 @@ def how_long(act: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.needs("http-device")
 @pytest.mark.parametrize("says", UNFINISHED.values(), ids=UNFINISHED)
 def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
     tmp_path: Path, spool: Path, says: bytes
@@ -104,6 +105,7 @@ def test_300_connections_that_come_to_no_end_do_not_keep_vault_waiting(
         assert len(dropped) == 1 and len(receiver.stderr.splitlines()) < 5, receiver.stderr
 
 
+@pytest.mark.needs("http-device")
 def test_handshakes_that_never_end_do_not_keep_vault_waiting(tmp_path: Path, spool: Path) -> None:
     certificate, key = self_signed(tmp_path)
     args = ["--http", "https://127.0.0.1:0/audit", "--no-bearer", "--tls-cert", str(certificate), "--tls-key", str(key)]
