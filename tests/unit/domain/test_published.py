@@ -30,8 +30,8 @@ JSON = st.recursive(
 )
 
 
-def zipped(length: int, what: bytes = b" ") -> str:
-    return base64.b64encode(zlib.compress(what * length)).decode()
+def zipped(length: int, what: bytes = b" ", *, before: bytes = b"") -> str:
+    return base64.b64encode(zlib.compress(before + what * length)).decode()
 
 
 def test_what_a_worker_wrote_is_read() -> None:
@@ -58,7 +58,8 @@ def test_what_a_worker_wrote_is_read() -> None:
         {"proof": "x"},
         {"proof": "eA=="},
         {"proof": zipped(20)[:-8]},
-        {"proof": zipped(MOST_UNPACKED + 1)},
+        # read to its bound it would be a proof
+        {"proof": zipped(MOST_UNPACKED, before=json.dumps(PROOF).encode())},
         {"proof": zipped(100_000, b"[")},
     ],
     ids=lambda forged: json.dumps(forged)[:40],
