@@ -39,6 +39,7 @@ _LACKS = {
     "devices-by-api": (Product.OPENBAO, "its audit devices come from its configuration alone"),
     "static-seal": (Product.VAULT, "it has no static seal"),
     "reading-standbys": (Product.VAULT, "a standby forwards all requests; only those of Vault Enterprise answer reads"),
+    "reasons-in-look-ups": (Product.VAULT, "its look-up of a lease does not say why that cannot be revoked"),
     "lines-of-openbao": (Product.VAULT, "its lines have the form that these are put into"),
 }
 _LACKING = "not for "

@@ -231,6 +231,7 @@ def make_irrevocable(stage: Stage, rig: Rig, lease_id: str, **more: str) -> None
     stage.bao.start()
 
 
+@pytest.mark.needs("reasons-in-look-ups")
 def test_what_vault_gave_up_is_said_and_is_ended_when_the_target_is_back(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = active(rig, file)
