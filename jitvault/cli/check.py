@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from jitvault.domain.template import AccessTemplate
     from jitvault.wiring import Wiring
 
+_BY_HAND = "Nothing takes that back by itself: end it by hand, at the target too. Then mend what is shown."
+_BY_ITSELF = (
+    "A certificate whose key is kept nowhere expires by itself. A lease that is named is to be revoked by hand: `vault "
+    "lease revoke`. Then mend what is shown: others would go on trusting the certificate of a task."
+)
+
 
 def templates_check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
@@ -20,14 +27,29 @@ def templates_check(
         list[str] | None,
         typer.Option("--with", metavar="NAME=VALUE", help="Only the paths of this choice; may be given again."),
     ] = None,
+    patience: Annotated[
+        str,
+        typer.Option(
+            "--patience",
+            metavar="DURATION",
+            help="How long to wait at most until servers refuse a revoked certificate.",
+        ),
+    ] = "10m",
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Issue a credential, use it, revoke it while it is used, and see that it is dead. Nothing is granted before."""
     from jitvault.cli import listings, session
-    from jitvault.errors import NotConfirmed, UsageError
+    from jitvault.domain.verifiers import SHOWN
+    from jitvault.domain.windows import parse_duration
+    from jitvault.errors import InvalidInput, NotConfirmed, UsageError
+    from jitvault.provision.selftest import Waiting
     from jitvault.provision.template_check import check_template
 
+    try:
+        waiting = Waiting(parse_duration(patience), _Progress())
+    except InvalidInput as error:
+        raise UsageError(f"--patience: {error}") from None
     wiring = session.wired()
     template = found(wiring, name)
     chosen = _chosen(template, with_ or [])
@@ -35,7 +57,7 @@ def templates_check(
     if token is None:
         raise UsageError("a check needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
     outcomes = []
-    for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen):
+    for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
         if not json_:
             listings.outcome(outcome)
@@ -45,13 +67,25 @@ def templates_check(
     if left:
         raise NotConfirmed(
             f"the check of template {name} failed and LEFT BEHIND: {', '.join(left)}",
-            hint="Nothing takes that back by itself: end it by hand, at the target too. Then mend what is shown.",
+            hint=_BY_ITSELF if template.spec.engine == SHOWN else _BY_HAND,
         )
     if failed := [outcome.path for outcome in outcomes if not outcome.passed]:
         raise NotConfirmed(
             f"the check of template {name} failed for {', '.join(failed)}: no task is granted by it",
             hint="Mend what is shown and run the check again. What it had made is revoked.",
         )
+
+
+class _Progress:
+    """What is waited for, on a terminal: one line on stderr that is written over, and taken away in the end."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __call__(self, said: str) -> None:
+        if sys.stderr.isatty() and (said or self._shown):
+            typer.echo(f"\r{said}\x1b[K", nl=False, err=True)
+            self._shown = bool(said)
 
 
 def found(wiring: Wiring, name: str) -> AccessTemplate:

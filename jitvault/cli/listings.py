@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _TOLD = 5
+_AFTER, _SECOND = "accepted_after_end", timedelta(seconds=1)
 
 
 def tasks(rows: Sequence[Mapping[str, Any]], *, published: bool, as_json: bool, only_open: bool) -> None:
@@ -141,6 +143,9 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
     if as_json:
         typer.echo(to_json({"template": found, "paths": list(paths), "check": check}))
         return
+    from jitvault.domain.verifiers import accepted_told
+    from jitvault.domain.windows import parse_duration
+
     console = output.console()
     spec = found["spec"]
     console.print(f"{found['metadata']['name']}: {found['metadata']['description']}")
@@ -155,6 +160,7 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
             **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
+            **({"after end": accepted_told(parse_duration(spec[_AFTER]) // _SECOND)} if _AFTER in spec else {}),
             **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
             **({"check": check} if check else {}),
             "reads": ", ".join(paths),
@@ -187,7 +193,7 @@ def outcome(found: Outcome) -> None:
     marks = " ".join(f"{step.n}{'✓' if step.ok else '✗'}" for step in found.steps)
     console.print(f"  {marks}")
     for step in found.steps:
-        seen = {f"step {step.n}": f"{step.name}: {step.evidence}"}
+        seen = {f"step {step.n} {'✓' if step.ok else '✗'}": f"{step.name}: {step.evidence}"}
         if not step.ok:
             output.print_facts(console, {**seen, "mend": step.mend})
         elif step.told:

@@ -9,8 +9,8 @@ document, because approvers sign what the template says and auditors find it in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -32,10 +32,15 @@ Server = Annotated[
 class Verifiers:
     """TLS servers that take a certificate, and for how long after its end they may go on, in a session or by an answer
     that they saved.
+
+    A check waits for their refusal that long, and no longer than its `patience`; it says (`say`) what it waits for,
+    over and over, and nothing more once that is over.
     """
 
     servers: tuple[str, ...] = ()
     within: timedelta = timedelta(0)
+    patience: timedelta = timedelta(minutes=10)
+    say: Callable[[str], None] = field(default=lambda _: None, compare=False)
 
 
 NO_VERIFIERS = Verifiers()

@@ -33,10 +33,15 @@ _MAX_CRL = 48 * 1024 * 1024
 _MAX_ANSWER = 64 * 1024
 # for all requests of one probe together: it stays below the ledger's claim of 30 s
 _LONGEST_S = 15
+# a serial number of no certificate: whoever answers for it answers for all
+_ANY = 1
 
 
 _UNSEEN = "sessions that it opened before were not looked at"
-_REVOCATION = "Somebody would not refuse the certificate: switch the mount's CRL and OCSP on, with auto_rebuild=false."
+_REVOCATION = (
+    "Somebody would not refuse the certificate: the mount's CRL and OCSP have to be on, with auto_rebuild=false, and "
+    "the list has to hold (`crl/rotate` makes it anew)."
+)
 
 
 class PkiEngine:
@@ -101,7 +106,11 @@ class PkiEngine:
         raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        _crl(_ask(where))
+        from jitvault.engines.revocation import check_answered
+
+        asked = _ask(where)
+        _crl(asked)
+        check_answered(_by_ocsp(asked, _ANY), _ANY, asked.issuer, datetime.now(UTC))
         # what it asks, everybody may ask
         return ()
 

@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from cryptography.x509 import load_pem_x509_certificate
 
 from jitvault.domain.verifiers import Verifiers
 from jitvault.domain.windows import format_duration
@@ -27,7 +29,7 @@ from jitvault.errors import NotConfirmed
 from jitvault.ports.engine import After
 
 LONGEST = timedelta(seconds=60)
-"""For how long a check waits at most for servers to hear of a revocation."""
+"""For how long a check waits at most for old sessions to end."""
 
 _VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
 # a server may ask an OCSP responder before it says anything
@@ -37,7 +39,10 @@ _QUIET_S = 0.3
 _PAUSE_S = 0.5
 _MOST_READS = 64
 _ALERT = "_ALERT_"
+# so long before a certificate's own end a refusal may be due to that, by a clock that is ahead
+_ALMOST_OVER_S = 60.0
 _LOOKS_NOT = "It has to fetch the CRL or to ask OCSP, and to refuse within the template's accepted_after_end."
+_ENDS = "Nothing is to be ended by hand: the certificate is revoked, its key was in memory alone, and it soon expires."
 _KEEPS = "Have it end sessions whose certificate is revoked, or say in accepted_after_end how long they last there."
 
 T = TypeVar("T")
@@ -51,7 +56,8 @@ class AtVerifiers:
 
         Raises NotConfirmed where a server does not take it.
         """
-        self._within = verifiers.within
+        self._within, self._patience, self._say = verifiers.within, verifiers.patience, verifiers.say
+        self._issued = issued
         self._ended_at: float | None = None
         self._servers: list[_Server] = []
         try:
@@ -74,25 +80,36 @@ class AtVerifiers:
         if not self._servers:
             return After(False, "no server that takes it is named: what became of sessions nobody knows", told=True)
         is_awaited = self._within <= LONGEST
-        left = {one.name: self._waited(one.left, lambda found: not found or not is_awaited) for one in self._servers}
+        longest = self._within if is_awaited else timedelta(0)
+        left = {
+            one.name: self._waited(one.left, lambda found: not found, longest, f"{one.name} to end old sessions")
+            for one in self._servers
+        }
         going_on = "; ".join(f"at {name} {' and '.join(found)}" for name, found in left.items() if found)
         if not going_on:
             return After(False, f"at {', '.join(left)} no session goes on and none is resumed")
         bound = format_duration(self._within)
         if is_awaited:
-            return After(True, f"{bound} after its end there goes on {going_on}", _KEEPS)
+            return After(True, f"{bound} after its end these go on: {going_on}", f"{_KEEPS} {_ENDS}", stays=False)
         # whoever holds the certificate keeps its connections: the bound is all that there is
-        said = f"there goes on {going_on}; that it is over within {bound} is the template's word alone"
+        said = f"these go on: {going_on}; that they are over within {bound} is the template's word alone"
         return After(False, said, told=True)
 
     def taken_anew(self) -> After:
         """Whether a server takes the revoked certificate anew. Raises NotConfirmed where that does not show."""
         if not self._servers:
             return After(False, "no server that takes it is named: no handshake was tried")
-        found = {one.name: self._waited(one.anew, lambda said: not said.taken) for one in self._servers}
+        longest = max(timedelta(0), min(self._within, self._patience, self._valid_for()))
+        found = {
+            one.name: self._waited(
+                one.anew, lambda said: not said.taken, longest, f"{one.name} to refuse the revoked certificate"
+            )
+            for one in self._servers
+        }
         taken = [f"{name} in TLS {' and '.join(said.taken)}" for name, said in found.items() if said.taken]
         if taken:
-            return After(True, f"a new handshake is taken by {'; '.join(taken)}", _LOOKS_NOT)
+            waited, mend = self._waited_for(longest)
+            return After(True, f"a new handshake is taken by {'; '.join(taken)}, {waited}", mend, stays=False)
         alerts = sorted({alert for said in found.values() for alert in said.alerts})
         return After(False, f"new handshakes are refused by {', '.join(found)} ({', '.join(alerts)})")
 
@@ -100,22 +117,42 @@ class AtVerifiers:
         for one in self._servers:
             one.close()
 
-    def _waited(self, look: Callable[[], T], is_over: Callable[[T], bool]) -> T:
+    def _valid_for(self) -> timedelta:
+        """For how long a refusal is one of the revoked certificate, and not of one that is over."""
+        ends = load_pem_x509_certificate(str(self._issued["certificate"]).encode()).not_valid_after_utc
+        return ends - datetime.now(UTC) - timedelta(seconds=_ALMOST_OVER_S)
+
+    def _waited_for(self, longest: timedelta) -> tuple[str, str]:
+        """How long a refusal was waited for in vain, and what to do about it."""
+        whole, bound = timedelta(seconds=max(1, round(longest.total_seconds()))), format_duration(self._within)
+        if longest >= self._within:
+            return f"{bound} after its end", f"{_LOOKS_NOT} {_ENDS}"
+        said = f"{format_duration(whole)} after its end; the template allows {bound}"
+        if longest >= self._patience:
+            return f"{said}, and that was not waited for", f"Wait for it: `--patience {bound}`. {_ENDS}"
+        return f"{said}, and the certificate itself expires before", f"{_LOOKS_NOT} {_ENDS}"
+
+    def _waited(self, look: Callable[[], T], is_over: Callable[[T], bool], longest: timedelta, what: str) -> T:
         """What `look` finds, over and over until it is over or time is. Raises NotConfirmed where it fails then."""
         if self._ended_at is None:
             self._ended_at = time.monotonic()
-        until = self._ended_at + min(self._within, LONGEST).total_seconds()
-        while True:
-            is_late = time.monotonic() >= until
-            try:
-                found = look()
-            except NotConfirmed:
-                if is_late:
-                    raise
-            else:
-                if is_late or is_over(found):
-                    return found
-            time.sleep(_PAUSE_S)
+        most_s = longest.total_seconds()
+        until = self._ended_at + most_s
+        try:
+            while True:
+                now = time.monotonic()
+                try:
+                    found = look()
+                except NotConfirmed:
+                    if now >= until:
+                        raise
+                else:
+                    if now >= until or is_over(found):
+                        return found
+                self._say(f"waiting for {what}: {now - self._ended_at:.0f} s of at most {most_s:.0f} s")
+                time.sleep(_PAUSE_S)
+        finally:
+            self._say("")
 
 
 @dataclass(frozen=True, slots=True)

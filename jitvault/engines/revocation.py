@@ -112,6 +112,11 @@ def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: d
         raise NotConfirmed(f"OCSP calls serial {serial:x} {status.name.lower()}, not good")
 
 
+def check_answered(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
+    """That a current OCSP response of the issuer is about `serial`, whatever it says of it. Raises NotConfirmed."""
+    _single(der, serial, issuer, now)
+
+
 def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
     """What a current OCSP response says about `serial`, signed by the issuer. Raises NotConfirmed."""
     with reading("the OCSP response"):

@@ -211,6 +211,13 @@ class SqlRecord:
         ]
         return sorted([*kept, *again], key=attrgetter("at"))
 
+    def configured(self, mount: str, since: datetime) -> datetime | None:
+        newest = select(func.max(_LINE.at)).where(
+            _LINE.kind == Kind.HAZARD, _LINE.at > since, _LINE.path.startswith(f"{mount}/config/", autoescape=True)
+        )
+        with self._db.read() as connection:
+            return connection.execute(newest).scalar()
+
     def lift_freezes(self, why: str, at: datetime) -> int:
         table = schema.freezes
         lift = (

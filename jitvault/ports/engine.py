@@ -77,14 +77,16 @@ class Resisting(Protocol):
 class After:
     """What a credential can still do once it was revoked, while a template is checked.
 
-    `works` where it can do more than it may. `seen` says what was looked at and what was not, `mend` what to do where
-    it works. An administrator has to read what is `told` also where nothing is wrong.
+    `works` where it can do more than it may, and `stays` where people have to end it then. `seen` says what was looked
+    at and what was not, `mend` what to do where it works. An administrator has to read what is `told` also where
+    nothing is wrong.
     """
 
     works: bool
     seen: str
     mend: str = ""
     told: bool = False
+    stays: bool = True
 
 
 class Used(Protocol):

@@ -154,6 +154,10 @@ class Record(Protocol):
         """
         ...
 
+    def configured(self, mount: str, since: datetime) -> datetime | None:
+        """Vault's time of the newest write to the configuration of an engine that the stream showed after `since`."""
+        ...
+
     def alarm(self, op_id: str, at: datetime) -> None:
         """Freeze everything where a token was made under a create that Vault refused, or that was given up."""
         ...

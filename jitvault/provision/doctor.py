@@ -25,7 +25,7 @@ from jitvault.provision.desired import INSTALLATION, TRANSIT_MOUNT, TokenRole, t
 from jitvault.provision.init import Plan, Want, plan
 from jitvault.provision.live import Live, normal_role
 from jitvault.provision.plan import changed, role_body
-from jitvault.provision.template_check import recorded, why_unchecked
+from jitvault.provision.template_check import Unchecked, recorded, why_unchecked
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
@@ -135,10 +135,11 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
     elif whole:
         why = why_unchecked(vault, engines, template)
     else:
-        why = None if said == "passed" else f"its check is {said}"
+        why = None if said == "passed" else Unchecked(f"its check is {said}")
     return TemplateState(
         name=template.name,
-        why_not=why,
+        why_not=why.said if why else None,
+        mend=why.mend if why else "",
         failed=said == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,

@@ -37,6 +37,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +57,16 @@ from jitvault.provision.resistance import Resistance
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import Documents
 
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For how long a check waits for servers at most, and whom it tells meanwhile what it waits for."""
+
+    patience: timedelta
+    say: Callable[[str], None]
+
+
+NO_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
 ISSUER_TTL_S = 60
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 # with the step's name before it, it has to fit in the record
@@ -86,6 +97,7 @@ def tried(
     template: AccessTemplate,
     with_: Mapping[str, str],
     announce: Callable[[tuple[str, ...]], None],
+    waiting: Waiting = NO_WAITING,
 ) -> Outcome:
     """Try what `template` gives for one combination of choices, with the administrator's identity in `vault`.
 
@@ -99,7 +111,7 @@ def tried(
     begun = time.monotonic()
     _keep_up(vault, engine, template)
     basis = basis_of(vault, engine, template, path)
-    trial = _Trial(vault, engine, template, with_, where, announce)
+    trial = _Trial(vault, engine, template, with_, where, announce, waiting)
     trial.run()
     try:
         now = basis_of(vault, engine, template, path)
@@ -153,12 +165,13 @@ class _Trial:
         with_: Mapping[str, str],
         where: Mapping[str, Any],
         announce: Callable[[tuple[str, ...]], None],
+        waiting: Waiting,
     ) -> None:
         self.steps: list[Step] = []
         self.left_behind: list[str] = []
         self._vault, self._engine, self._template, self._where = vault, engine, template, where
         self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
-        self._announce = announce
+        self._announce, self._waiting = announce, waiting
         self._issuer: Vault | None = None
         self._resistance: Resistance | None = None
         self._lease_id = ""
@@ -331,7 +344,8 @@ class _Trial:
 
     def _verifiers(self) -> Verifiers:
         spec = self._template.spec
-        return Verifiers(spec.verifiers, spec.accepted_after_end or timedelta(0))
+        bound = spec.accepted_after_end or timedelta(0)
+        return Verifiers(spec.verifiers, bound, self._waiting.patience, self._waiting.say)
 
     def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
         """Whether the probe sees the credential as it has to be: dead, or alive with its sessions where it sees any."""
@@ -357,18 +371,20 @@ class _Trial:
         self._after(8, used.still_works)
         # 9
         self._let_in = self._after(9, used.works_anew)
-        # 10
+        # 10: that may have taken longer than what the engine publishes holds
+        with suppress(JitvaultError):
+            _keep_up(self._vault, self._engine, self._template)
         self._probe(10, alive=False)
 
     def _after(self, n: int, look: Callable[[], After]) -> bool:
-        """Note what is left of the credential's use; whether it works still."""
+        """Note what is left of the credential's use; whether it works still, and people have to end that."""
         try:
             after = look()
         except NotConfirmed as error:
             self.note(n, ok=False, evidence=str(error))
             return False
         self.note(n, ok=not after.works, evidence=after.seen, mend=after.mend, told=after.told)
-        return after.works
+        return after.works and after.stays
 
     def _clean_up(self) -> None:
         """End what was made; `left_behind` says what could not be."""

@@ -6,6 +6,7 @@ The record is at `jitvault/checks/<template>`: the worker grants by it, and only
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +16,17 @@ from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongSta
 from jitvault.ports.engine import Engine
 from jitvault.provision.desired import INSTALLATION
 from jitvault.provision.outcome import Outcome
-from jitvault.provision.selftest import basis_of, tried
+from jitvault.provision.selftest import NO_WAITING, Waiting, basis_of, tried
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import MOUNT, Documents
 
 
 def check_template(
-    vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate, choices: Iterable[Mapping[str, str]]
+    vault: Vault,
+    engines: Mapping[str, Engine],
+    template: AccessTemplate,
+    choices: Iterable[Mapping[str, str]],
+    waiting: Waiting = NO_WAITING,
 ) -> Iterator[Outcome]:
     """Try each combination of `choices` and record what was found, one after the other.
 
@@ -32,7 +37,7 @@ def check_template(
     engine = _engine(engines, template)
     book = _Book(vault, template.name)
     for with_ in choices:
-        outcome = tried(vault, engine, template, with_, book.announce)
+        outcome = tried(vault, engine, template, with_, book.announce, waiting)
         book.enter(outcome)
         yield outcome
 
@@ -42,8 +47,17 @@ def unchecked(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Ma
     found = []
     for name, template in sorted(templates.items()):
         if template.spec.confirm == "target" and (why := why_unchecked(vault, engines, template)):
-            found.append(f"template {name} is not granted: {why}; `jitvault templates check {name}` tries it")
+            then = f". {why.mend}" if why.mend else f"; `jitvault templates check {name}` tries it"
+            found.append(f"template {name} is not granted: {why.said}{then}")
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """Why nothing is granted by a template. `mend` is what comes before its check, which would end with the same."""
+
+    said: str
+    mend: str = ""
 
 
 def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
@@ -51,7 +65,7 @@ def recorded(vault: Vault, name: str) -> dict[str, Any] | None:
     return Documents(vault).get(f"{FOLDER}/{name}")
 
 
-def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> str | None:
+def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessTemplate) -> Unchecked | None:
     """Why nothing is granted by the template, as everything is in Vault now; None where something is."""
     try:
         document, installation = recorded(vault, template.name), _installation(vault)
@@ -59,10 +73,10 @@ def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessT
             path = template.resolve(choices)
             basis = basis_of(vault, _engine(engines, template), template, path)
             if why := why_not(document, installation=installation, template=template.name, path=path, basis=basis):
-                return why
+                return Unchecked(why)
     except JitvaultError as error:
         # no mount, no role, no document: whatever it is, it is not checked
-        return str(error)
+        return Unchecked(str(error), error.hint)
     return None
 
 

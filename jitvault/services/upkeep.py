@@ -6,12 +6,15 @@ next one only when something is revoked. Then whoever reads it refuses every cer
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from jitvault.domain.clocks import MAX_SKEW
 from jitvault.errors import JitvaultError, VaultUnavailable, WrongState
 from jitvault.ports.engine import Upkeep
 from jitvault.services.context import Worker
 
 _LOOK_AGAIN_S = 60.0
-"""How often the configuration is read: it may be shortened while nothing is due for hours."""
+"""How often the configuration is read where the stream shows no write to it: it need not show all."""
 Mount = tuple[str, str]
 """An engine, and where it is mounted."""
 
@@ -24,9 +27,13 @@ class Renewals:
         self._wanted: dict[Mount, Upkeep | None] = {}
         self._looked_at: dict[Mount, float] = {}
         self._renewed_at: dict[Mount, float] = {}
+        self._written_at: dict[Mount, datetime] = {}
 
     def renew_due(self) -> int:
         """Renew what is due; gives how many were. Costs Vault a request a minute for each mount, besides renewals.
+
+        A mount whose configuration somebody wrote to is looked at once the stream shows it: what it publishes may be
+        over in seconds since then.
 
         Raises VaultUnavailable, and WrongState when a mount let nothing be renewed; the others had their turn.
         """
@@ -46,7 +53,7 @@ class Renewals:
         key, now = (engine, mount), self._worker.clock.monotonic()
         if engine not in self._worker.engines:
             return False
-        if now - self._looked_at.get(key, -_LOOK_AGAIN_S) >= _LOOK_AGAIN_S:
+        if self._is_rewritten(key) or now - self._looked_at.get(key, -_LOOK_AGAIN_S) >= _LOOK_AGAIN_S:
             self._wanted[key] = self._worker.engines[engine].upkeep(self._worker.reader.read, mount)
             self._looked_at[key] = now
         wanted = self._wanted[key]
@@ -54,4 +61,14 @@ class Renewals:
             return False
         self._worker.reader.read(wanted.path)
         self._renewed_at[key] = now
+        return True
+
+    def _is_rewritten(self, key: Mount) -> bool:
+        """Whether the stream showed a write to the configuration since this was asked last."""
+        _, mount = key
+        since = self._written_at.setdefault(key, self._worker.now() - MAX_SKEW)
+        newest = self._worker.ledger.configured(mount, since)
+        if newest is None:
+            return False
+        self._written_at[key] = newest
         return True

@@ -80,7 +80,7 @@ class Pace:
     due_s: float = 0.1
     canary_s: float = 5.0
     targets_s: float = 60.0
-    upkeep_s: float = 5.0
+    upkeep_s: float = 1.0
     list_s: float = 60.0
     sweep_s: float = 3600.0
     remove_s: float = 60.0

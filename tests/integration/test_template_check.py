@@ -432,7 +432,7 @@ def test_a_failure_is_readable_at_80_columns(rig: Rig) -> None:
         shown = rig.cli("admin", "templates", "check", NAME, code=6, extra={"COLUMNS": "80"})
     lines = shown.stdout.splitlines()
     assert lines[1] == "  1✓ 2✓ 3✓ 4✓ 5✓ 6✓ 7✓ 8✗ 9✓ 10✓ 11✓ 12✓ 13✓ 14✓ 19✓ 20✓"
-    assert lines[2] == "  step 8  session_ended: what was opened before is still open"
+    assert lines[2] == "  step 8 ✗  session_ended: what was opened before is still open"
     assert "pg_terminate_backend" in " ".join(lines[3:]) and max(map(len, lines)) <= 80
 
 

@@ -220,10 +220,15 @@ def test_an_ocsp_responder_that_is_off_is_not_taken_for_a_good_word(rig: Rig, sp
     before, of_before = revoked(rig), leases(rig)
     with rewritten(rig, CRL, ocsp_disable=True):
         result = check(rig, code=6)
-        assert list(failed(result)) == ["used"]
+        assert list(failed(result)) == ["probe_rights", "used"]
         assert failed(result)["used"].endswith("/v1/pki/ocsp answered with HTTP 401")
         assert "CRL and OCSP have to be on" in steps(result)["used"]["mend"]
-        assert "used: " in refused(rig, spec)
+        assert "probe_rights: " in refused(rig, spec)
+        # a task that holds a certificate now could not be proven
+        doctor = rig("admin", "doctor", code=8).json
+        probe = next(one for one in doctor["checks"] if (one["area"], one["name"]) == ("probes", "pki"))
+        assert (probe["status"], doctor["can"]["prove"]) == ("fail", False)
+        assert probe["seen"].endswith("/v1/pki/ocsp answered with HTTP 401")
     assert (len(revoked(rig) - before), leases(rig)) == (1, of_before)
     check(rig)
 

@@ -71,8 +71,14 @@ def revoke(rig: Rig, certificate: Issued) -> None:
 
 
 @contextmanager
-def shown(server: TlsServer, certificate: Issued, within: timedelta) -> Iterator[AtVerifiers]:
-    at = AtVerifiers(Verifiers((server.address,), within), certificate, server.authority)
+def shown(
+    server: TlsServer,
+    certificate: Issued,
+    within: timedelta,
+    patience: timedelta = LONG,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[AtVerifiers]:
+    at = AtVerifiers(Verifiers((server.address,), within, patience, say), certificate, server.authority)
     try:
         yield at
     finally:
@@ -98,10 +104,10 @@ def test_sessions_go_on_at_a_server_that_looks_at_handshakes_and_that_is_told_or
         goes_on = f"at {looking.address} the open connection {BOTH} and a resumed session {BOTH}"
         old = at.still_open()
         assert (old.works, old.told) == (False, True)
-        assert old.seen == f"there goes on {goes_on}; that it is over within 1h is the template's word alone"
+        assert old.seen == f"these go on: {goes_on}; that they are over within 1h is the template's word alone"
         # a bound that is short enough is waited for, and is no word any more
         late = bounded.still_open()
-        assert (late.works, late.seen) == (True, f"1s after its end there goes on {goes_on}")
+        assert (late.works, late.seen) == (True, f"1s after its end these go on: {goes_on}")
 
 
 def test_a_server_that_ends_sessions_and_resumes_none_is_seen_to(rig: Rig, server: Callable[[Kind], TlsServer]) -> None:
@@ -116,10 +122,27 @@ def test_a_server_that_ends_sessions_and_resumes_none_is_seen_to(rig: Rig, serve
 
 def test_a_server_that_never_looks_takes_the_revoked_certificate(rig: Rig, server: Callable[[Kind], TlsServer]) -> None:
     blind, certificate = server("blind"), issued(rig)
-    with shown(blind, certificate, SHORT) as at:
+    with shown(blind, certificate, SHORT) as at, shown(blind, certificate, LONG, SHORT) as hurried:
+        revoke(rig, certificate)
+        anew, cut = at.taken_anew(), hurried.taken_anew()
+    taken = f"a new handshake is taken by {blind.address} in TLS 1.3 and 1.2, 1s after its end"
+    assert (anew.works, anew.stays, anew.seen) == (True, False, taken)
+    # of a server that may yet refuse nothing is said but that nobody waited
+    assert (cut.works, cut.seen) == (True, f"{taken}; the template allows 1h, and that was not waited for")
+    assert cut.mend.startswith("Wait for it: `--patience 1h`.")
+
+
+def test_a_server_that_is_late_is_waited_for_as_long_as_the_template_allows(
+    rig: Rig, server: Callable[[Kind], TlsServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki_verifiers, "LONGEST", SHORT)
+    late, certificate, said = server("late"), issued(rig), list[str]()
+    with shown(late, certificate, timedelta(seconds=30), say=said.append) as at:
         revoke(rig, certificate)
         anew = at.taken_anew()
-    assert (anew.works, anew.seen) == (True, f"a new handshake is taken by {blind.address} in TLS 1.3 and 1.2")
+    assert (anew.works, anew.seen) == (False, f"new handshakes are refused by {late.address} (certificate revoked)")
+    assert said[0] == f"waiting for {late.address} to refuse the revoked certificate: 0 s of at most 30 s"
+    assert said[-1] == ""
 
 
 def test_a_server_that_is_away_or_closes_without_a_word_refuses_nothing(
@@ -171,7 +194,7 @@ def _closing() -> Iterator[str]:
 
 
 def check(rig: Rig, *, code: int = 0) -> dict[str, dict[str, Any]]:
-    result: Result = rig("admin", "templates", "check", NAME, code=code)
+    result: Result = rig("admin", "templates", "check", NAME, "--patience", "3s", code=code)
     assert result.json["passed"] is (code == 0)
     (path,) = result.json["paths"]
     return {step["name"]: {**step, "left": path["left_behind"]} for step in path["steps"]}
@@ -211,7 +234,7 @@ def test_a_check_asks_the_servers_that_are_named_and_tells_what_goes_on(
     with naming(rig, tmp_path, looking):
         found = check(rig)
         assert found["used"]["evidence"].endswith(f"; {looking.address} takes it in TLS 1.3 and 1.2")
-        assert f"there goes on at {looking.address} the open connection {BOTH}" in found["session_ended"]["evidence"]
+        assert f"these go on: at {looking.address} the open connection {BOTH}" in found["session_ended"]["evidence"]
         assert found["session_ended"]["told"]
         assert f"; new handshakes are refused by {looking.address}" in found["login_refused"]["evidence"]
         # an administrator reads it on the terminal, too
@@ -223,7 +246,8 @@ def test_a_check_asks_the_servers_that_are_named_and_tells_what_goes_on(
         found = check(rig, code=6)
         assert failed(found) == ["login_refused"]
         assert found["login_refused"]["evidence"].startswith(f"a new handshake is taken by {blind.address}")
-        assert found["login_refused"]["left"][0].endswith(" at the target")
+        # it is revoked, and nobody can do more about it
+        assert found["login_refused"]["left"] == []
         assert "login_refused: a new handshake is taken by" in _refused(rig, spec)
 
 
@@ -237,6 +261,7 @@ def test_without_a_named_server_nobody_who_looks_was_asked_and_the_check_says_so
     said = "no server that takes it is named: what became of sessions nobody knows"
     assert said in found["session_ended"]["evidence"]
     assert found["session_ended"]["told"]
+    assert "after end others may go on accepting it for 5m after its end" in people(rig, "templates", "show", NAME)
 
 
 # -- the end of a task ---------------------------------------------------------------------------------------------

@@ -17,13 +17,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-Kind = Literal["blind", "looking", "strict"]
+Kind = Literal["blind", "looking", "strict", "late"]
 _TURN_S = 0.1
+_KEPT_S = 4
+"""For how long a server that is `late` goes by the CRL that it fetched last."""
 
 
 class TlsServer:
     """`blind` never looks at the CRL; `looking` does at each handshake, and leaves sessions alone; `strict` ends those
-    as well, and resumes none. `mount` is the URL of the PKI mount whose certificates it takes.
+    as well, and resumes none; `late` looks at a CRL that may be some seconds old. `mount` is the URL of the PKI mount
+    whose certificates it takes.
     """
 
     def __init__(self, kind: Kind, directory: Path, mount: str) -> None:
@@ -31,6 +34,7 @@ class TlsServer:
         self.identity = directory / "server.pem"
         self.authority = _identity(self.identity)
         self._kept = self._new_context()
+        self._saved, self._saved_at = b"", float("-inf")
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -81,10 +85,11 @@ class TlsServer:
 
     def _context(self) -> ssl.SSLContext:
         """One for all connections where sessions are resumed; the key of their tickets is in it."""
-        context = self._new_context() if self._kind == "strict" else self._kept
+        # of two lists OpenSSL keeps the one that it knew first where they are of one second
+        context = self._new_context() if self._kind in ("strict", "late") else self._kept
         if self._kind != "blind":
             crl = self._directory / f"{threading.get_ident()}.pem"
-            crl.write_bytes(self._crl())
+            crl.write_bytes(self._saved_crl() if self._kind == "late" else self._crl())
             context.load_verify_locations(crl)
         return context
 
@@ -96,6 +101,11 @@ class TlsServer:
         if self._kind != "blind":
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         return context
+
+    def _saved_crl(self) -> bytes:
+        if time.monotonic() - self._saved_at > _KEPT_S:
+            self._saved, self._saved_at = self._crl(), time.monotonic()
+        return self._saved
 
     def _crl(self) -> bytes:
         """The CRL once it is a second old: of two of one second OpenSSL keeps the one that it knew first."""

@@ -22,7 +22,8 @@ KINDS: Mapping[str, About] = {
         About(AREA, "group", WrongState, _GRANT, only_admins=True),
         About(AREA, "signing key", WrongState, _PROVE),
         About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
-        About(AREA, "engine configuration", WrongState, _GRANT, only_admins=True),
+        # templates of other mounts are granted all the same, and each template's own check says what it is
+        About(AREA, "engine configuration", WrongState, only_admins=True),
         About(AREA, "read limit", WrongState, only_admins=True),
     )
 }
@@ -31,7 +32,10 @@ DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, only_admins=True
 RAW = About("audit", "secrets in the log", SecurityFinding, only_admins=True)
 
 NO_ADMIN = Unknown("only an administrator can look", "Set JITVAULT_ADMIN_TOKEN.")
-_INIT = "`jitvault init --plan` shows the difference, `jitvault init` makes it so. Who changed it is in the audit log."
+_INIT = (
+    "`jitvault init --plan` shows the difference, `jitvault init` makes it so. Where you changed no template and no "
+    "setting, somebody changed it in Vault: the audit log has who."
+)
 
 
 @dataclass(frozen=True, slots=True)

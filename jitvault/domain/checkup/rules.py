@@ -44,7 +44,8 @@ class LastDecision:
 class TemplateState:
     """Why a template is not granted, None where it is; `checked_at` is the oldest of its paths' results.
 
-    `exempt` ones have no check; `seen` says that the engine's role and the probe were compared as well.
+    `exempt` ones have no check; `seen` says that the engine's role and the probe were compared as well. `mend` is what
+    has to be done before a check, where one would end with the same.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TemplateState:
     exempt: bool
     checked_at: datetime | None
     seen: bool
+    mend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,11 @@ def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Ite
 def _template(one: TemplateState, now: datetime) -> Check:
     about = TEMPLATE.named(one.name)
     if one.failed:
-        return about.fail(f"not granted: {one.why_not}", f"`jitvault templates check {one.name}` says what to mend.")
+        mend = one.mend or f"`jitvault templates check {one.name}` says what to mend."
+        return about.fail(f"not granted: {one.why_not}", mend)
     if one.why_not:
-        return about.warn(
-            f"not granted: {one.why_not}", f"An administrator runs `jitvault templates check {one.name}`."
-        )
+        mend = one.mend or f"An administrator runs `jitvault templates check {one.name}`."
+        return about.warn(f"not granted: {one.why_not}", mend)
     if one.exempt:
         return about.ok("granted; it says itself why its end is not proven by the target")
     told = f"its check passed {_ago(now, one.checked_at)}"

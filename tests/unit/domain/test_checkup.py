@@ -328,6 +328,9 @@ def test_what_is_said_of_templates() -> None:
     never = replace(good, name="b", why_not="it was never checked")
     assert statuses(rules.judge_templates([good, never], NOW)) == {"granted": "ok", "a": "ok", "b": "warn"}
     assert statuses(rules.judge_templates([never], NOW))["granted"] == "fail"
+    # a check would end with the same: what comes first is told
+    first = by_name(rules.judge_templates([replace(never, mend="`jitvault init` shortens it")], NOW))
+    assert first["b"].mend == "`jitvault init` shortens it"
     assert statuses(rules.judge_templates([], NOW))["granted"] == "fail"
     assert statuses(rules.judge_templates([cases["skipped"]], NOW))["granted"] == "skipped"
 
