@@ -97,7 +97,7 @@ def of_fleet(
     *,
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
-    renewals: frozenset[str],
+    renewals: Mapping[str, str],
     publications: Mapping[str, str],
     signatures: Mapping[str, str],
     used_again: frozenset[str],
@@ -107,7 +107,7 @@ def of_fleet(
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `renewals` the ids of those that it meant to do, `publications` the path that it meant to write or to remove by
+    `renewals` what it meant to renew by operation id, `publications` the path that it meant to write or to remove by
     operation id, `signatures` the HMAC of what it meant to sign, `used_again` the ids of more than one act, `shared`
     the CIDRs that the worker's hosts share with agents.
     """
@@ -182,7 +182,7 @@ class _Fleet:
     lines: Sequence[Observation]
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
-    renewals: frozenset[str]
+    renewals: Mapping[str, str]
     publications: Mapping[str, str]
     signatures: Mapping[str, str]
     used_again: frozenset[str]
@@ -379,8 +379,17 @@ def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         if o.kind is not Kind.RENEWED or not done(o) or not fleet.is_workers(o):
             continue
-        if o.op not in fleet.renewals or o.op in fleet.used_again:
+        if not _is_meant(o, fleet.renewals.get(o.op)) or o.op in fleet.used_again:
             yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
+
+
+def _is_meant(o: Observation, subject: str | None) -> bool:
+    """Whether a renewal is the one whose intent names `subject`: the accessor's HMAC, or the lease id."""
+    if subject is None:
+        return False
+    # the answer of a lease's renewal has its id, unless Vault gave no lease: then its HMAC is all that there is
+    unknown = not subject or (o.path.startswith("sys/") and "/" not in o.subject)
+    return unknown or o.subject == subject
 
 
 def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:

@@ -90,7 +90,7 @@ def raise_for(
         lines,
         sessions=sessions,
         intents=_intents(connection, named["ops"]),
-        renewals=frozenset(op for op, row in meant.items() if row.kind in (RENEW_TOKEN, RENEW_LEASE)),
+        renewals={op: row.subject for op, row in meant.items() if row.kind in (RENEW_TOKEN, RENEW_LEASE)},
         publications={op: _PATHS[row.kind] + row.subject for op, row in meant.items() if row.kind in _PATHS},
         signatures={op: row.subject for op, row in meant.items() if row.kind == SIGN},
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),

@@ -696,7 +696,7 @@ def fleet(*lines: Observation, **how: Any) -> list[Trip]:
         "sessions": frozenset({WORKER}),
         "intents": {"op-1": INTENT},
         "used_again": frozenset(),
-        "renewals": frozenset({"op-r"}),
+        "renewals": {"op-r": TOKEN, "op-l": "database/creds/app-ro/1"},
         "publications": {"op-p": "jitvault/data/tasks/t-1", "op-d": "jitvault/metadata/tasks/t-1"},
         "signatures": {"op-s": "hmac-s"},
     }
@@ -778,7 +778,12 @@ def test_a_renewal_by_the_workers_token_that_nobody_meant_freezes_everything() -
     def renewal(**how: Any) -> Observation:
         return line(Kind.RENEWED, **{"subject": TOKEN, "actor": WORKER, "op": "op-r", **how})
 
+    lease = {"op": "op-l", "subject": "database/creds/app-ro/1", "path": "sys/leases/renew"}
     assert fleet(renewal(), renewal(op="x", failed=True), renewal(op="x", closing=False)) == []
+    assert fleet(renewal(**lease), renewal(**{**lease, "subject": "hmac-1"})) == []
+    # the id of one renewal is leave for no other
+    for how in ({"subject": OTHER}, {**lease, "subject": "database/creds/app-ro/2"}, {"op": "op-l"}):
+        assert len(fleet(renewal(**how))) == 1
     # whoever else renews ends the task
     assert fleet(renewal(actor=OTHER, op="x")) == []
     another_login = renewal(op="", actor=OTHER, detail={"worker": True})
