@@ -25,11 +25,12 @@ class VaultsForm:
 
     def __call__(self, raw: bytes) -> bytes:
         """One line of an audit file, with its end."""
-        return json.dumps(self.entry(json.loads(raw)), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        entry = json.loads(raw)
+        self._rewrite(entry)
+        kept = {key: value for key, value in entry.items() if value != {}}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
-    def entry(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """One audit entry. What is given stays as it is."""
-        entry = json.loads(json.dumps(entry))
+    def _rewrite(self, entry: dict[str, Any]) -> None:
         request, auth = entry["request"], entry.get("auth") or {}
         response = entry.get("response") or {}
         self._request(request, auth)
@@ -43,7 +44,6 @@ class VaultsForm:
         for part, name in ((request, "mount_running_version"), (response, "mount_running_plugin_version")):
             if name in part:
                 part[name] = _VERSION
-        return {key: value for key, value in entry.items() if value != {}}
 
     def _request(self, request: dict[str, Any], auth: dict[str, Any]) -> None:
         """The token in the header is shown in the form that is kept, and so is one that a token's own paths name."""

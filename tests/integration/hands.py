@@ -64,20 +64,18 @@ def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
 class Mirror:
     """A copy of Vault's audit file that follows it, with hands on it: what a log shipper could do.
 
-    It has the lines that come from now on, or `whole` also those that are there; `form` writes each of them anew.
+    It has the lines that come from now on, each as `form` writes it.
     """
 
-    def __init__(
-        self, original: Path, path: Path, *, whole: bool = False, form: Callable[[bytes], bytes] | None = None
-    ) -> None:
+    def __init__(self, original: Path, path: Path, form: Callable[[bytes], bytes] = bytes) -> None:
         self.path = path
         self.keep: Callable[[bytes], bool] = lambda _line: True
-        self._form = form or (lambda line: line)
+        self._form = form
         self._original = original
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._held = threading.Event()
-        self._read = 0 if whole else original.stat().st_size
+        self._read = original.stat().st_size
         path.touch()
         self._thread = threading.Thread(target=self._follow)
         self._thread.start()

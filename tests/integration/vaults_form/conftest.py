@@ -24,12 +24,11 @@ from jitvault.sandbox.world import World, env, provisioned
 
 @contextmanager
 def in_vaults_form(world: World) -> Iterator[World]:
-    """The world whose audit file has all its lines, those that are there and those that come, in Vault's form."""
+    """The world whose audit file has the lines that come from now on, in Vault's form."""
     with (
         TemporaryDirectory(prefix="jitvault-form-", ignore_cleanup_errors=True) as directory,
-        closing(Mirror(world.audit_file, Path(directory) / "audit.log", whole=True, form=VaultsForm())) as mirror,
+        closing(Mirror(world.audit_file, Path(directory) / "audit.log", VaultsForm())) as mirror,
     ):
-        mirror.sync()
         yield replace(world, audit_file=mirror.path)
 
 
@@ -59,5 +58,5 @@ def staging() -> Staging:
 @pytest.fixture
 def mirror(world: World, tmp_path: Path) -> Iterator[Mirror]:
     """Of the server's own file, since a copy of a copy has a line later."""
-    with closing(Mirror(world.servers.vault.audit_file, tmp_path / "mirror.log", form=VaultsForm())) as copy:
+    with closing(Mirror(world.servers.vault.audit_file, tmp_path / "mirror.log", VaultsForm())) as copy:
         yield copy

@@ -31,6 +31,10 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def rewritten(form: VaultsForm, line: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(form(json.dumps(line).encode())))
+
+
 def is_hash(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("hmac-sha256:")
 
@@ -38,7 +42,7 @@ def is_hash(value: Any) -> bool:
 def test_a_rewritten_line_has_the_keys_and_hashes_of_vaults_own() -> None:
     form = VaultsForm()
     for (where, ours), (_, theirs) in zip(lines("openbao-2.7.2"), lines("vault-1.14.9"), strict=True):
-        mine, other = (dict(leaves(line)) for line in (form.entry(ours), theirs))
+        mine, other = (dict(leaves(line)) for line in (rewritten(form, ours), theirs))
         assert mine.keys() == other.keys(), where
         assert {key for key in mine if is_hash(mine[key])} == {key for key in other if is_hash(other[key])}, where
 
@@ -47,7 +51,7 @@ def test_two_hashes_are_the_same_where_they_are_on_vault_and_nowhere_else() -> N
     form, there, back = VaultsForm(), dict[str, str](), dict[str, str]()
     for (where, ours), (_, theirs) in zip(lines("openbao-2.7.2"), lines("vault-1.14.9"), strict=True):
         other = dict(leaves(theirs))
-        for key, mine in leaves(form.entry(ours)):
+        for key, mine in leaves(rewritten(form, ours)):
             if is_hash(mine):
                 assert there.setdefault(mine, other[key]) == other[key], (where, key)
                 assert back.setdefault(other[key], mine) == mine, (where, key)
