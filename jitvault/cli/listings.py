@@ -139,9 +139,11 @@ def templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | No
     output.console().print(table)
 
 
-def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, *, as_json: bool) -> None:
+def template(
+    found: Mapping[str, Any], paths: Sequence[str], check: str | None, told: Sequence[str], *, as_json: bool
+) -> None:
     if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths), "check": check}))
+        typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(told)}))
         return
     from jitvault.domain.verifiers import accepted_told
     from jitvault.domain.windows import parse_duration
@@ -163,6 +165,7 @@ def template(found: Mapping[str, Any], paths: Sequence[str], check: str | None, 
             **({"after end": accepted_told(parse_duration(spec[_AFTER]) // _SECOND)} if _AFTER in spec else {}),
             **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
             **({"check": check} if check else {}),
+            **({"told": "; ".join(told)} if told else {}),
             "reads": ", ".join(paths),
             **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
         },

@@ -107,14 +107,15 @@ def templates_show(
 ) -> None:
     """Show one access template, the Vault paths that it can give, and its check where the caller may see it."""
     from jitvault.cli import check, listings, session
-    from jitvault.domain.selftest import as_recorded
+    from jitvault.domain.selftest import as_recorded, told_by
 
     wiring = session.wired()
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
     state = as_recorded(seen[name], template) if seen is not None else None
+    told = told_by(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
-    listings.template(template.canonical(), paths, state, as_json=json_)
+    listings.template(template.canonical(), paths, state, told, as_json=json_)
 
 
 def demo(

@@ -43,7 +43,9 @@ class Basis:
 
 
 class Result(Strict):
-    """What one check of one Vault path found. `failed` says what, in the order of the `steps`."""
+    """What one check of one Vault path found. `failed` says what, in the order of the `steps`; `told` is what people
+    have to read although it is no failure.
+    """
 
     template: Digest
     engine: Digest
@@ -52,6 +54,7 @@ class Result(Strict):
     at: AwareDatetime
     failed: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)]
     steps: Annotated[int, Field(ge=1, le=1000)] = _FIRST_STEPS
+    told: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
 
     @property
     def basis(self) -> Basis:
@@ -119,6 +122,12 @@ def _changed(then: Basis, now: Basis) -> str:
     if then.engine != now.engine:
         return "the engine's role or connection was"
     return "the probe was" if then.probe_written_at != now.probe_written_at else ""
+
+
+def told_by(document: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What the checks of a template told that is no failure, each sentence once."""
+    record = read_record(document)
+    return tuple(dict.fromkeys(said for one in record.paths.values() for said in one.told)) if record else ()
 
 
 def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) -> str:

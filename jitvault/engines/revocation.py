@@ -67,16 +67,21 @@ def current_crl(der: bytes, issuer: x509.Certificate, now: datetime) -> x509.Cer
     return crl
 
 
+def spelled(serial: int) -> str:
+    """A serial number as Vault writes and takes it."""
+    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big").hex(":")
+
+
 def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> str:
     """That `crl` lists `serial`, for good. Raises NotConfirmed."""
     dated = crl.last_update_utc.isoformat()
     with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
         if entry is None:
-            raise StillTaken(f"serial {serial:x} is not on the CRL of {dated}")
+            raise StillTaken(f"serial {spelled(serial)} is not on the CRL of {dated}")
         if _reason(entry) in _NOT_FOR_GOOD or entry.revocation_date_utc > now + SKEW:
-            raise NotConfirmed(f"serial {serial:x} is on the CRL of {dated}, but not for good")
-    return f"serial {serial:x} is on the CRL of {dated}"
+            raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {dated}, but not for good")
+    return f"serial {spelled(serial)} is on the CRL of {dated}"
 
 
 def request_for(serial: int, issuer: x509.Certificate) -> bytes:
@@ -90,11 +95,11 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
     """That a current OCSP response of the issuer calls `serial` revoked, for good. Raises NotConfirmed."""
     single = _single(der, serial, issuer, now)
     if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
-        raise StillTaken(f"OCSP calls serial {serial:x} good")
+        raise StillTaken(f"OCSP calls serial {spelled(serial)} good")
     if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
-        raise NotConfirmed(f"OCSP calls serial {serial:x} {single.certificate_status.name.lower()}")
+        raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {single.certificate_status.name.lower()}")
     if single.revocation_reason in _NOT_FOR_GOOD:
-        raise NotConfirmed(f"OCSP calls serial {serial:x} revoked, but not for good")
+        raise NotConfirmed(f"OCSP calls serial {spelled(serial)} revoked, but not for good")
     return f"OCSP calls it revoked as of {single.this_update_utc.isoformat()}"
 
 
@@ -102,14 +107,14 @@ def check_off_crl(crl: x509.CertificateRevocationList, serial: int) -> None:
     """That `crl` does not list `serial`. Raises NotConfirmed."""
     with reading("the CRL"):
         if crl.get_revoked_certificate_by_serial_number(serial) is not None:
-            raise NotConfirmed(f"serial {serial:x} is on the CRL of {crl.last_update_utc.isoformat()} already")
+            raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {crl.last_update_utc.isoformat()} already")
 
 
 def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
     """That a current OCSP response of the issuer calls `serial` good. Raises NotConfirmed."""
     status = _single(der, serial, issuer, now).certificate_status
     if status is not ocsp.OCSPCertStatus.GOOD:
-        raise NotConfirmed(f"OCSP calls serial {serial:x} {status.name.lower()}, not good")
+        raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {status.name.lower()}, not good")
 
 
 def check_answered(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
@@ -139,8 +144,8 @@ def expired(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) ->
     certificate = _certificate(der, serial, issuer)
     end = certificate.not_valid_after_utc
     if now <= end + SKEW:
-        raise NotConfirmed(f"serial {serial:x} is valid until {end.isoformat()}")
-    return f"the certificate with serial {serial:x} expired at {end.isoformat()}"
+        raise NotConfirmed(f"serial {spelled(serial)} is valid until {end.isoformat()}")
+    return f"the certificate with serial {spelled(serial)} expired at {end.isoformat()}"
 
 
 def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
@@ -148,7 +153,9 @@ def check_valid(der: bytes, serial: int, issuer: x509.Certificate, now: datetime
     certificate = _certificate(der, serial, issuer)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin - SKEW <= now < end:
-        raise NotConfirmed(f"serial {serial:x} is valid from {begin.isoformat()} until {end.isoformat()}, not now")
+        raise NotConfirmed(
+            f"serial {spelled(serial)} is valid from {begin.isoformat()} until {end.isoformat()}, not now"
+        )
 
 
 def _certificate(der: bytes, serial: int, issuer: x509.Certificate) -> x509.Certificate:

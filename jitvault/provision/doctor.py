@@ -16,7 +16,7 @@ from jitvault.domain.checkup.check import Known, Unknown
 from jitvault.domain.checkup.identity import Holder, Refused
 from jitvault.domain.checkup.provisioned import KINDS, NO_ADMIN, Device, Part
 from jitvault.domain.checkup.rules import Standing, TemplateState
-from jitvault.domain.selftest import as_recorded, read_record
+from jitvault.domain.selftest import as_recorded, read_record, told_by
 from jitvault.domain.signing import RECEIPT_KEY
 from jitvault.domain.template import AccessTemplate
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
@@ -140,6 +140,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         name=template.name,
         why_not=why.said if why else None,
         mend=why.mend if why else "",
+        told=told_by(document),
         failed=said == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,

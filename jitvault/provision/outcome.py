@@ -78,6 +78,10 @@ class Outcome:
         return [step.n for step in self.steps if step.ok] == sorted(STEPS) and not self.left_behind
 
     @property
+    def told(self) -> tuple[str, ...]:
+        return tuple(f"{s.name}: {s.evidence}" for s in self.steps if s.ok and s.told)
+
+    @property
     def failed(self) -> tuple[str, ...]:
         missing = () if {step.n for step in self.steps} == set(STEPS) else ("it did not come to its end",)
         return (*(f"{s.name}: {s.evidence}" for s in self.steps if not s.ok), *missing)

@@ -121,6 +121,7 @@ class _Book:
             at=datetime.now(UTC),
             failed=outcome.failed[:MAX_FAILURES],
             steps=STEPS,
+            told=outcome.told[:MAX_FAILURES],
         )
         self._ended = (*self._ended, *outcome.ended)[-MAX_ENDED:]
         self._write(())

@@ -64,6 +64,7 @@ STATUS = {
     "decision": dict,
     "decisions": [{"entity": ENTITY, "name": str, "decision": str, "digest": DIGEST, "reason": str}],
     "refused": [{"entity": ENTITY, "name": str, "why": str, "withdrawn": bool}],
+    "missing": MISSING,
     "ended": {"by": ENTITY, "name": str, "at": TIME, "reason": str, "note": str},
     "grant": {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
@@ -222,8 +223,8 @@ def story(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         ("report", {"leases": [ROW]}),
         ("templates list", {"templates": [{**TEMPLATE, "check": NOTHING}]}),
         ("templates list by operator", {"templates": [{**TEMPLATE, "check": str}]}),
-        ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING}),
-        ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str}),
+        ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING, "told": [str]}),
+        ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str, "told": [str]}),
         ("templates check", CHECKED),
         ("doctor", CHECK_UP),
         ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str], "sends": {}}),

@@ -27,6 +27,7 @@ from rig import Held, Rig, own_rig
 from jitvault import shipped
 from jitvault.domain.template import load_templates
 from jitvault.engines import revocation
+from jitvault.engines.revocation import spelled
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import TASKS_PER_SECOND, env, provisioned, shipped_want
@@ -119,7 +120,8 @@ def test_a_certificate_is_granted_used_and_proven_revoked(rig: Rig, spec: Spec) 
     (lease,) = ended["leases"]
     assert (lease["lease_id"], lease["verdict"]) == (held.lease_id, "target_confirmed")
     (refused,) = [check["evidence"] for check in lease["checks"] if check["n"] == 6]
-    serial = f"{certificate.serial_number:x}"
+    # as Vault writes it, so that whoever looks there finds it
+    serial = held.secrets[0]["fields"]["serial_number"]
     assert refused.startswith(f"serial {serial} is on the CRL of ")
     assert "OCSP calls it revoked" in refused
     assert on_the_crl(rig, certificate)
@@ -320,7 +322,7 @@ def test_a_certificate_that_is_on_no_crl_is_not_confirmed(rig: Rig, spec: Spec) 
         ended = complete(rig, file.stem, code=6)
         assert ended["leases"][0]["verdict"] == "audit_confirmed"
         assert list(failed(ended)) == [6]
-        assert f"serial {certificate_of(held).serial_number:x} is not on the CRL" in failed(ended)[6]
+        assert f"serial {spelled(certificate_of(held).serial_number)} is not on the CRL" in failed(ended)[6]
         # it is a matter of time: once the CRL is made, the same task is proven
         rig.admin.read("pki/crl/rotate")
         assert complete(rig, file.stem, code=0)["leases"][0]["verdict"] == "target_confirmed"
@@ -532,7 +534,7 @@ def test_a_certificate_that_is_over_is_on_no_crl_and_proven_by_its_own_time(
     monkeypatch.setattr(revocation, "SKEW", timedelta(0))
     (lease,) = complete(rig, file.stem, code=0)["leases"]
     assert lease["verdict"] == "target_confirmed"
-    assert f"serial {certificate.serial_number:x} expired at" in lease["checks"][-1]["evidence"]
+    assert f"serial {spelled(certificate.serial_number)} expired at" in lease["checks"][-1]["evidence"]
 
 
 def test_a_revocation_through_the_old_hands_of_an_administrator_is_proven_too(rig: Rig, spec: Spec) -> None:

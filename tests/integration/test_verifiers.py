@@ -261,7 +261,10 @@ def test_without_a_named_server_nobody_who_looks_was_asked_and_the_check_says_so
     said = "no server that takes it is named: what became of sessions nobody knows"
     assert said in found["session_ended"]["evidence"]
     assert found["session_ended"]["told"]
-    assert "after end others may go on accepting it for 5m after its end" in people(rig, "templates", "show", NAME)
+    shown_there = people(rig, "templates", "show", NAME)
+    assert "after end others may go on accepting it for 5m after its end" in shown_there
+    # who did not see the check reads it, too
+    assert said in shown_there
 
 
 # -- the end of a task ---------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class TemplateState:
     """Why a template is not granted, None where it is; `checked_at` is the oldest of its paths' results.
 
     `exempt` ones have no check; `seen` says that the engine's role and the probe were compared as well. `mend` is what
-    has to be done before a check, where one would end with the same.
+    has to be done before a check, where one would end with the same, and `told` what its check told.
     """
 
     name: str
@@ -55,6 +55,7 @@ class TemplateState:
     checked_at: datetime | None
     seen: bool
     mend: str = ""
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _template(one: TemplateState, now: datetime) -> Check:
         return about.warn(f"not granted: {one.why_not}", mend)
     if one.exempt:
         return about.ok("granted; it says itself why its end is not proven by the target")
-    told = f"its check passed {_ago(now, one.checked_at)}"
+    told = "; ".join((f"its check passed {_ago(now, one.checked_at)}", *one.told))
     if not one.seen:
         why = f"{told} by its record; whether the engine's role is still that one was not looked at"
         return about.skipped(Unknown(why, _ASK_AS_WORKER))

@@ -17,6 +17,7 @@ from jitvault.domain.entry import TARGET_NAMES
 from jitvault.domain.template import TemplateBody
 from jitvault.engines.database import DatabaseEngine
 from jitvault.engines.pki import PkiEngine
+from jitvault.engines.revocation import spelled
 from jitvault.errors import InvalidInput, NotConfirmed, VaultRejected
 from jitvault.ports.engine import Upkeep
 
@@ -73,7 +74,7 @@ def probe(target: tuple[str, Answers, list[str]], *names: str, **where: Any) -> 
 def test_it_is_refused_where_crl_and_ocsp_agree(target: Any) -> None:
     refused, evidence = probe(target)[NAME]
     assert refused
-    assert evidence.startswith(f"serial {SERIAL:x} is on the CRL")
+    assert evidence.startswith(f"serial {spelled(SERIAL)} is on the CRL")
     assert "; OCSP calls it revoked" in evidence
     assert target[2] == ["GET /v1/pki/crl", "POST /v1/pki/ocsp"]
 
@@ -114,7 +115,7 @@ def _huge(answers: Answers, now: datetime) -> None:
     ("broken", "says"),
     [
         (_not_listed, "is not on the CRL"),
-        (_good, f"OCSP calls serial {SERIAL:x} good"),
+        (_good, f"OCSP calls serial {spelled(SERIAL)} good"),
         (_stale, "the CRL is stale"),
         (_elsewhere, "/v1/pki/crl answered with HTTP 302"),
         (_no_crl, "/v1/pki/crl answered with HTTP 404"),

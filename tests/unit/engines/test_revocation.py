@@ -26,6 +26,7 @@ from jitvault.engines.revocation import (
     on_crl,
     request_for,
     revoked_by_ocsp,
+    spelled,
 )
 from jitvault.errors import NotConfirmed, StillTaken
 
@@ -54,6 +55,11 @@ def why(ask: Any, *arguments: Any, **how: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(("serial", "vaults"), [(0, "00"), (0xABC, "0a:bc"), (0x8000, "80:00"), (0x1F0000, "1f:00:00")])
+def test_a_serial_number_is_spelled_as_vault_does(serial: int, vaults: str) -> None:
+    assert spelled(serial) == vaults
+
+
 # -- the CRL -------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +67,7 @@ def why(ask: Any, *arguments: Any, **how: Any) -> str:
 def test_a_serial_on_the_issuers_current_crl_is_listed(kind: str) -> None:
     ca = Authority.new(kind)
     found = listed(ca.crl(), issuer=ca)
-    assert found == f"serial {SERIAL:x} is on the CRL of {(NOW - HOUR).isoformat()}"
+    assert found == f"serial {spelled(SERIAL)} is on the CRL of {(NOW - HOUR).isoformat()}"
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,9 +75,9 @@ def test_a_serial_on_the_issuers_current_crl_is_listed(kind: str) -> None:
 def test_only_what_a_crl_lists_is_on_it(serials: list[int], other: int) -> None:
     der = CA.crl(serials)
     for serial in serials:
-        assert f"{serial:x}" in listed(der, serial)
+        assert spelled(serial) in listed(der, serial)
     if other not in serials:
-        assert why(listed, der, other).startswith(f"serial {other:x} is not on the CRL")
+        assert why(listed, der, other).startswith(f"serial {spelled(other)} is not on the CRL")
 
 
 def test_a_crl_without_entries_lists_nothing() -> None:
@@ -196,7 +202,7 @@ def test_the_question_is_about_the_serial_at_this_issuer(kind: str) -> None:
 
 @pytest.mark.parametrize("status", [Status.GOOD, Status.UNKNOWN], ids=str)
 def test_good_and_unknown_are_no_evidence(status: Status) -> None:
-    assert why(answered, CA.ocsp(status=status)) == f"OCSP calls serial {SERIAL:x} {status.name.lower()}"
+    assert why(answered, CA.ocsp(status=status)) == f"OCSP calls serial {spelled(SERIAL)} {status.name.lower()}"
 
 
 @pytest.mark.parametrize("status", [s for s in ocsp.OCSPResponseStatus if s.value], ids=str)
@@ -302,7 +308,7 @@ _REVOKED, _LISTED = CA.ocsp(), CA.crl()
 
 def test_a_certificate_whose_time_is_over_says_so_itself() -> None:
     end = NOW - SKEW - timedelta(seconds=1)
-    assert over(CA.leaf(ends=end)) == f"the certificate with serial {SERIAL:x} expired at {end.isoformat()}"
+    assert over(CA.leaf(ends=end)) == f"the certificate with serial {spelled(SERIAL)} expired at {end.isoformat()}"
 
 
 @pytest.mark.parametrize("end", [NOW + HOUR, NOW, NOW - SKEW], ids=["lives", "just over", "over by one clock"])
@@ -366,7 +372,9 @@ def test_only_a_current_answer_of_the_issuer_calls_it_good() -> None:
     assert why(good, CA.ocsp(status=Status.GOOD, signer=IMPOSTOR)) == "the OCSP response is not signed by the issuer"
     assert "is stale" in why(good, CA.ocsp(status=Status.GOOD, ends=NOW))
     for status in (Status.REVOKED, Status.UNKNOWN):
-        assert why(good, CA.ocsp(status=status)) == f"OCSP calls serial {SERIAL:x} {status.name.lower()}, not good"
+        assert (
+            why(good, CA.ocsp(status=status)) == f"OCSP calls serial {spelled(SERIAL)} {status.name.lower()}, not good"
+        )
 
 
 def test_whatever_the_crl_lists_is_not_off_it() -> None:
@@ -375,7 +383,7 @@ def test_whatever_the_crl_lists_is_not_off_it() -> None:
 
     off(CA.crl([SERIAL + 1]))
     for der in (CA.crl(), CA.crl(reason=x509.ReasonFlags.certificate_hold)):
-        assert why(off, der).startswith(f"serial {SERIAL:x} is on the CRL of ")
+        assert why(off, der).startswith(f"serial {spelled(SERIAL)} is on the CRL of ")
 
 
 def test_only_the_issuers_certificate_in_its_time_is_valid() -> None:
