@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from jitvault import shipped
-from jitvault.audit.sources import is_unmarked, last_lines, why_unreadable
+from jitvault.audit.sources import form_problem, is_unmarked, last_lines, why_unreadable
 from jitvault.domain.checkup import identity, provisioned, record, rules, server, stream, targets
 from jitvault.domain.checkup.check import Check, Known, Unknown
 from jitvault.domain.checkup.identity import NO_WORKER, Holder, Refused
@@ -75,7 +75,10 @@ def _checks(look: _Look) -> Iterator[Check]:
     yield from record.judge_ledger(look.record)
     yield from provisioned.judge_devices(look.devices, wiring.settings.audit_device)
     yield stream.judge_files(
-        [File(str(path), why_unreadable(path), is_unmarked(path)) for path in wiring.settings.audit_file]
+        [
+            File(str(path), why_unreadable(path), form_problem(path), is_unmarked(path))
+            for path in wiring.settings.audit_file
+        ]
     )
     with _acting(look) as worker:
         yield from stream.judge_stream(_by(worker, stream_of))

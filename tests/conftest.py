@@ -37,6 +37,7 @@ _LACKS = {
     "namespaces": (Product.VAULT, "namespaces exist in Vault Enterprise alone"),
     "http-device": (Product.VAULT, "it has no audit device that pushes over HTTP"),
     "devices-by-api": (Product.OPENBAO, "its audit devices come from its configuration alone"),
+    "jsonx": (Product.OPENBAO, "it has no JSONx"),
     "static-seal": (Product.VAULT, "it has no static seal"),
     "reading-standbys": (Product.VAULT, "a standby forwards all requests; only those of Vault Enterprise answer reads"),
     "reasons-in-look-ups": (Product.VAULT, "its look-up of a lease does not say why that cannot be revoked"),

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jitvault.audit.decoding import Undecodable, decode, decode_skimmed, scan
-from jitvault.audit.logfile import CHUNK, Rewritten
+from jitvault.audit.logfile import CHUNK, Rewritten, last_bytes
 from jitvault.audit.mark import Mark
 from jitvault.audit.rotation import Rotation, Stand
 from jitvault.audit.skim import skim
+from jitvault.domain.audit_form import wrong_form
 from jitvault.domain.observation import Observation, Place
 from jitvault.errors import AuditMissing
 from jitvault.ports.audit import Batch, Position
@@ -34,6 +35,7 @@ class FileSource:
     def __init__(self, path: Path, *, name: str, namespace: str = "") -> None:
         self.name = name
         self._namespace = namespace
+        self._path = path
         self._rotation = Rotation(path)
 
     def vouch(self) -> None:
@@ -59,6 +61,9 @@ class FileSource:
             return True
         with stand:
             return not stand.gap and not (stand.lossy and stand.cursor.offset)
+
+    def wrong_form(self) -> str:
+        return wrong_form(last_bytes(self._path))
 
     def has_more(self, position: Position) -> bool:
         stand = self._rotation.locate(Mark.parse(position.identity))

@@ -19,6 +19,8 @@ from jitvault.errors import AuditUntrusted
 
 # chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower
 CHUNK = 96 * 1024
+# some hundred lines
+_LAST = 256 * 1024
 _GZIP = b"\x1f\x8b\x08"
 # how the kernel encodes FS_IOC_GETVERSION, _IOR('v', 1, long), on most machines; elsewhere it is refused
 _GENERATION = (2 << 30) | (struct.calcsize("l") << 16) | (ord("v") << 8) | 1
@@ -248,6 +250,16 @@ def _check_kind(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = "Is a directory" if stat.S_ISDIR(mode) else "It is not a regular file"
         raise AuditUntrusted(f"the audit file {path} cannot be read: {kind}")
+
+
+def last_bytes(path: Path) -> bytes:
+    """The end of an audit file as it is now; nothing where there is none to be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST))
+            return file.read(_LAST)
+    except OSError:
+        return b""
 
 
 def unreadable(path: Path, error: OSError) -> AuditUntrusted:

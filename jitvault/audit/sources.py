@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jitvault.audit.file import FileSource
+from jitvault.audit.logfile import last_bytes
 from jitvault.audit.spool import SpoolSources
+from jitvault.domain.audit_form import wrong_form
 from jitvault.ports.audit import Source
-
-# bytes: some hundred lines
-_LAST = 256 * 1024
 
 
 def why_unreadable(path: Path) -> str:
@@ -33,12 +32,12 @@ def is_unmarked(path: Path) -> bool:
 
 def last_lines(path: Path) -> str:
     """The end of an audit file; nothing where there is none to be read. They are no proof: nobody vouched for them."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST))
-            return file.read(_LAST).decode(errors="replace")
-    except OSError:
-        return ""
+    return last_bytes(path).decode(errors="replace")
+
+
+def form_problem(path: Path) -> str:
+    """Why nothing can be proven by the lines that a file has now, by their form; empty where nothing is wrong."""
+    return wrong_form(last_bytes(path))
 
 
 class ConfiguredSources:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from jitvault.domain.access import ACCESS_POLICY, WORKER_POLICY
+from jitvault.domain.audit_form import is_elided, is_hashed
 from jitvault.domain.entry import TARGET_NAMES, Auth, Entry, Request, Response
 from jitvault.domain.intent import asked
 from jitvault.domain.observation import PLAIN, Kind, Observation, Place
@@ -167,7 +168,7 @@ def _is_hashed(auth: Auth | None) -> bool:
     """Whether the device shows accessors as HMACs. Where it shows them in plain no line links to a token of ours, so
     that no canary of its counts.
     """
-    return auth is None or not auth.accessor or auth.accessor.startswith("hmac-")
+    return auth is None or not auth.accessor or is_hashed(auth.accessor)
 
 
 def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:
@@ -399,6 +400,7 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
     detail |= _signed(entry, kind)
+    detail |= _listing(entry, kind)
     detail |= _by_whom(entry, kind)
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
@@ -428,6 +430,12 @@ def _by_whom(entry: Entry, kind: Kind) -> dict[str, Any]:
         return _for_recovery(entry)
     told = kind is Kind.RENEWED or entry.request.path.startswith(_PUBLISHED)
     return {"worker": True} if told and _is_workers(entry) else {}
+
+
+def _listing(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """Whether the line of our own listing does not show what was listed."""
+    elided = kind is Kind.OWN and entry.request.operation == "list" and entry.type == "response"
+    return {"elided": True} if elided and is_elided(entry.response.data if entry.response else None) else {}
 
 
 def _for_recovery(entry: Entry) -> dict[str, Any]:

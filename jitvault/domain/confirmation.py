@@ -38,6 +38,7 @@ from jitvault.domain.evidence import (
     listed,
     shown,
     stretch,
+    unshown,
 )
 from jitvault.domain.hazards import hazards, shown_act, written_to
 from jitvault.domain.lifecycle import Verdict
@@ -248,7 +249,7 @@ def _reconciled(
     listing = listed(trail, credential.listing_ops, in_stretch_of=last.place)
     if listing is None:
         missing = "the stream was interrupted between issue and look-up" if begun else "no matching canary before it"
-        return Check(5, ok=False, evidence=missing)
+        return Check(5, ok=False, evidence=f"{missing}{unshown(trail)}")
     how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
     if begun and (end is None or stretch(issue.place) == stretch(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from jitvault.domain.audit_form import ELIDED
 from jitvault.domain.observation import Observation, Place
 
 
@@ -56,19 +57,29 @@ def done(line: Observation) -> bool:
 
 
 def listed(trail: Trail, ops: frozenset[str], *, in_stretch_of: Place) -> Observation | None:
-    """The worker's last listing of the task's prefixes in a stretch, with a canary after it."""
+    """The worker's last listing of the task's prefixes in a stretch, with a canary after it.
+
+    One of which the line does not show what was listed is none: nobody could hold the proof against it.
+    """
     return next(
         (
             o
             for o in reversed(trail.observations)
             if o.op in ops
             and done(o)
+            and "elided" not in o.detail
             and o.actor in trail.worker_accessors
             and stretch(o.place) == stretch(in_stretch_of)
             and canary_after(trail, o.place) is not None
         ),
         None,
     )
+
+
+def unshown(trail: Trail) -> str:
+    """What to say beside a missing listing where the worker made one of which the device shows only its length."""
+    made = any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
+    return f"; of the listing that was made, {ELIDED}" if made else ""
 
 
 def stretch(place: Place) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from jitvault.domain.confirmation import Check, Probed
-from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch
+from jitvault.domain.evidence import Canary, Trail, done, follows, listed, stretch, unshown
 from jitvault.domain.linking import aliases
 from jitvault.domain.observation import Kind, Observation, Place
 from jitvault.domain.unseen import WrappedRead, unanswered_reads, unproven_read, unseen_reads, wrapped_reads
@@ -122,7 +122,7 @@ def is_quiet(
     if never := open_doubts.elsewhere or open_doubts.unleased:
         return Check(7, ok=False, evidence=never)
     if open_doubts.why_list and not settled:
-        return Check(7, ok=False, evidence=open_doubts.why_list)
+        return Check(7, ok=False, evidence=f"{open_doubts.why_list}{unshown(trail)}")
     if unproven := unproven_read(open_doubts.wrapped, asked):
         return Check(7, ok=False, evidence=unproven)
     if not tokens and now_canary is not None:

@@ -65,6 +65,10 @@ class Source(Protocol):
         """Whether what is there now holds what was read up to `position`, or the continuation of it."""
         ...
 
+    def wrong_form(self) -> str:
+        """Why nothing can be proven by its lines as its device writes them now; empty where nothing is wrong."""
+        ...
+
     def has_more(self, position: Position) -> bool:
         """Whether anything happened to the source since `position` was its end. Raises AuditUntrusted."""
         ...

@@ -15,6 +15,7 @@ import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from jitvault.domain.audit_form import ELIDED
 from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
@@ -27,6 +28,7 @@ PATIENCE_S = 5.0
 # where only reading on is asked for: revoking must not wait for a stream that does not come
 SHORT_PATIENCE_S = 1.0
 _POLL_S = 0.005
+_SET_UP_ANEW = "Set the device up without that option: docs/operations/audit-sources.md."
 # each time another has read on
 _RACES = 100
 
@@ -150,7 +152,12 @@ class _Search:
         """Why nothing was found."""
         if self._errors:
             return self._errors[0]
-        names = ", ".join(sorted(source.name for source in self._worker.sources.present()))
+        sources = sorted(self._worker.sources.present(), key=lambda source: source.name)
+        for source in sources:
+            # that a listing is not shown keeps no canary from being found
+            if (wrong := source.wrong_form()) and wrong != ELIDED:
+                return AuditUntrusted(f"nothing can be proven by {source.name}: {wrong}", hint=_SET_UP_ANEW)
+        names = ", ".join(source.name for source in sources)
         if not names:
             return AuditUntrusted(
                 "there is no audit source: the directory that JITVAULT_AUDIT_FILE names has no files yet",
@@ -164,7 +171,7 @@ class _Search:
             )
         return AuditUntrusted(
             f"the audit stream ({names}) does not show what Vault was just asked: it belongs to another Vault, its "
-            f"device was re-created or has hmac_accessor=false, or it is more than {patience_s:.0f} s behind"
+            f"device was re-created, or it is more than {patience_s:.0f} s behind"
         )
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:

@@ -144,7 +144,7 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     vault.write("sys/config/auditing/request-headers/X-Jitvault-Op", {"hmac": True})
     vault.write("sys/mounts/database/tune", {"audit_non_hmac_response_keys": ["other"]}, method="post")
     vault.write(f"jitvault-transit/keys/{RECEIPT_KEY}/config", {"deletion_allowed": True})
-    vault.write("pki/config/crl", {"expiry": "4m", "ocsp_expiry": "12h", "allow_expired_cert_revocation": True})
+    vault.write("pki/config/crl", {"expiry": "4m", "ocsp_expiry": "12h", "delta_rebuild_interval": "20m"})
 
     plan = init.plan(vault, want)
     details = {step.name: "\n".join(step.detail) for step in plan.changes}
@@ -172,7 +172,7 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     assert data(vault, "sys/mounts/database/tune")["audit_non_hmac_response_keys"] == ["other", "username"]
     # what is short enough stays, and so does whatever else an administrator set
     crl = data(vault, "pki/config/crl")
-    assert (crl["expiry"], crl["ocsp_expiry"], crl["allow_expired_cert_revocation"]) == ("4m", "5m", True)
+    assert (crl["expiry"], crl["ocsp_expiry"], crl["delta_rebuild_interval"]) == ("4m", "5m", "20m")
     assert data(vault, "jitvault/data/installation") == installation
 
 

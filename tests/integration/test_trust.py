@@ -414,6 +414,37 @@ def test_over_a_gap_that_nobody_has_read_yet_the_kill_switch_proves_all_the_same
         assert not rig.is_live(held.token)
 
 
+def elided(line: bytes) -> bytes:
+    """The line as a device with `elide_list_responses` writes it."""
+    entry = json.loads(line)
+    data = (entry.get("response") or {}).get("data") or {}
+    if entry["request"].get("operation") != "list" or "keys" not in data:
+        return line
+    data["keys"] = len(data["keys"])
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def test_over_a_gap_a_listing_of_which_only_the_length_is_shown_proves_nothing_and_that_is_said(
+    rig: Rig, spec: Spec, world: World, tmp_path: Path
+) -> None:
+    mirror = Mirror(world.audit_file, tmp_path / "elided.log", form=elided)
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_AUDIT_FILE": str(mirror.path)}
+    with closing(mirror):
+        # what stays there is listed as well
+        held_in(rig, spec())
+        file = spec()
+        held = held_in(rig, file)
+        mirror.change(_truncate)
+        ended = rig("operator", "complete", file.stem, code=6).json
+        assert not rig.is_live(held.token)
+        for credential in (ended["token"], ended["leases"][0]):
+            (contiguous,) = [check for check in credential["checks"] if check["n"] == 5]
+            assert not contiguous["ok"]
+            assert "elide_list_responses=true" in contiguous["evidence"]
+        checks = {check["name"]: check for check in rig("operator", "doctor", code=None).json["checks"]}
+        assert "elide_list_responses=true" in checks["files"]["seen"]
+
+
 def test_over_a_gap_what_was_handed_on_and_its_parent_are_proven_all_the_same(
     rig: Rig, spec: Spec, mirror: Mirror
 ) -> None:
@@ -679,14 +710,22 @@ def test_a_file_that_only_grew_is_no_gap(world: World, tmp_path: Path) -> None:
         position = batch.position
 
 
-def test_nothing_is_granted_by_a_device_that_shows_accessors_in_plain(
-    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("hmac_accessor", "false"),
+        ("log_raw", "true"),
+        pytest.param("format", "jsonx", marks=pytest.mark.needs("jsonx")),
+    ],
+)
+def test_nothing_is_granted_by_a_device_whose_lines_cannot_be_told_to_be_ours(
+    tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, option: str, value: str
 ) -> None:
-    """Whose token a line is about could not be told, and no end be proven."""
+    """The worker may not read the device's options: its lines show them, and the reason is told."""
     usual = VaultServer._devices
 
     def plain(server: VaultServer) -> tuple[AuditDevice, ...]:
-        return tuple(replace(one, options={**one.options, "hmac_accessor": "false"}) for one in usual(server))
+        return tuple(replace(one, options={**one.options, option: value}) for one in usual(server))
 
     monkeypatch.setattr(VaultServer, "_devices", plain)
     monkeypatch.setattr(observe, "PATIENCE_S", 1.0)
@@ -694,5 +733,8 @@ def test_nothing_is_granted_by_a_device_that_shows_accessors_in_plain(
         world = provisioned(servers)
         rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
         file = spec()
-        assert "hmac_accessor" in rig("operator", "grant", file, code=7).error["message"]
+        assert f"({option}={value})" in rig("operator", "grant", file, code=7).error["message"]
+        checks = {check["name"]: check for check in rig("operator", "doctor", code=None).json["checks"]}
+        assert checks["files"]["status"] == "fail"
+        assert f"({option}={value})" in checks["files"]["seen"]
         assert rig.task_tokens(file.stem) == []

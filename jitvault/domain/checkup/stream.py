@@ -26,11 +26,13 @@ NOTABLE_LAG = timedelta(seconds=1)
 class File:
     """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read.
 
-    `unmarked` is a receiver's directory that we cannot write: the receiver is not told which sender is Vault.
+    `wrong_form` says why nothing is proven by the lines that its device writes. `unmarked` is a receiver's directory
+    that we cannot write: the receiver is not told which sender is Vault.
     """
 
     path: str
     why: str
+    wrong_form: str = ""
     unmarked: bool = False
 
 
@@ -59,6 +61,9 @@ def judge_files(files: Sequence[File]) -> Check:
     unreadable = [f"{file.path}: {file.why}" for file in files if file.why]
     if unreadable:
         return FILES.fail("; ".join(unreadable), "Only who may read it can prove anything: mend the path or its mode.")
+    useless = [f"{file.path}: {file.wrong_form}" for file in files if file.wrong_form]
+    if useless:
+        return FILES.fail("; ".join(useless), "Set the device up without it: docs/operations/audit-sources.md.")
     unmarked = [file.path for file in files if file.unmarked]
     if unmarked:
         return FILES.warn(

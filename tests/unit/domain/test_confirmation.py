@@ -728,6 +728,7 @@ NOT_LISTED: list[tuple[str, Callable[[Story], Story]]] = [
     ("its canary came after another gap", lambda s: s.looked_up().canary().listed().gap().canary()),
     ("only its request line", lambda s: s.looked_up().listed(closing=False).canary()),
     ("it failed", lambda s: s.looked_up().listed(failed=True).canary()),
+    ("its line does not show what was listed", lambda s: s.looked_up().listed(detail={"elided": True}).canary()),
     ("it left something unaccounted for", lambda s: s.looked_up().listed(op="op-list-2").canary()),
     ("in a later stretch", lambda s: s.looked_up().canary().gap().listed().canary()),
     ("in another source", lambda s: s.looked_up().canary().elsewhere("node-2").listed().canary()),
