@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +85,9 @@ class _Progress:
 
     def __call__(self, said: str) -> None:
         if sys.stderr.isatty() and (said or self._shown):
-            typer.echo(f"\r{said}\x1b[K", nl=False, err=True)
+            # a line that is folded could not be written over
+            cut = said[: shutil.get_terminal_size().columns - 1]
+            typer.echo(f"\r{cut}\x1b[K", nl=False, err=True)
             self._shown = bool(said)
 
 

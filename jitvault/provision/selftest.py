@@ -69,6 +69,8 @@ class Waiting:
 NO_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
 ISSUER_TTL_S = 60
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
+# a third of the shortest life that a template gives to what an engine publishes
+_KEEP_UP_S = 3.0
 # with the step's name before it, it has to fit in the record
 _MOST = 400
 _REMEDIES = {
@@ -171,7 +173,7 @@ class _Trial:
         self.left_behind: list[str] = []
         self._vault, self._engine, self._template, self._where = vault, engine, template, where
         self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
-        self._announce, self._waiting = announce, waiting
+        self._announce, self._waiting, self._kept_up_at = announce, waiting, time.monotonic()
         self._issuer: Vault | None = None
         self._resistance: Resistance | None = None
         self._lease_id = ""
@@ -345,7 +347,15 @@ class _Trial:
     def _verifiers(self) -> Verifiers:
         spec = self._template.spec
         bound = spec.accepted_after_end or timedelta(0)
-        return Verifiers(spec.verifiers, bound, self._waiting.patience, self._waiting.say)
+        return Verifiers(spec.verifiers, bound, self._waiting.patience, self._while_waiting)
+
+    def _while_waiting(self, said: str) -> None:
+        """Tell what is waited for, and do what a worker does all the time: that may last longer than a list holds."""
+        self._waiting.say(said)
+        if time.monotonic() - self._kept_up_at >= _KEEP_UP_S:
+            with suppress(JitvaultError):
+                _keep_up(self._vault, self._engine, self._template)
+            self._kept_up_at = time.monotonic()
 
     def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
         """Whether the probe sees the credential as it has to be: dead, or alive with its sessions where it sees any."""
@@ -371,9 +381,7 @@ class _Trial:
         self._after(8, used.still_works)
         # 9
         self._let_in = self._after(9, used.works_anew)
-        # 10: that may have taken longer than what the engine publishes holds
-        with suppress(JitvaultError):
-            _keep_up(self._vault, self._engine, self._template)
+        # 10
         self._probe(10, alive=False)
 
     def _after(self, n: int, look: Callable[[], After]) -> bool:

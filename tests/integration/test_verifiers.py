@@ -193,8 +193,8 @@ def _closing() -> Iterator[str]:
 # -- the check of a template ---------------------------------------------------------------------------------------
 
 
-def check(rig: Rig, *, code: int = 0) -> dict[str, dict[str, Any]]:
-    result: Result = rig("admin", "templates", "check", NAME, "--patience", "3s", code=code)
+def check(rig: Rig, *, code: int = 0, patience: str = "3s") -> dict[str, dict[str, Any]]:
+    result: Result = rig("admin", "templates", "check", NAME, "--patience", patience, code=code)
     assert result.json["passed"] is (code == 0)
     (path,) = result.json["paths"]
     return {step["name"]: {**step, "left": path["left_behind"]} for step in path["steps"]}
@@ -202,6 +202,18 @@ def check(rig: Rig, *, code: int = 0) -> dict[str, dict[str, Any]]:
 
 def failed(steps: dict[str, dict[str, Any]]) -> list[str]:
     return [name for name, step in steps.items() if not step["ok"]]
+
+
+@contextmanager
+def listed_for(rig: Rig, expiry: str) -> Iterator[None]:
+    """How long a CRL holds."""
+    before = (rig.admin.read("pki/config/crl") or {})["data"]["expiry"]
+    rig.admin.write("pki/config/crl", {"expiry": expiry})
+    try:
+        yield
+    finally:
+        rig.admin.write("pki/config/crl", {"expiry": before})
+        rig.admin.read("pki/crl/rotate")
 
 
 @contextmanager
@@ -242,8 +254,9 @@ def test_a_check_asks_the_servers_that_are_named_and_tells_what_goes_on(
         assert "is the template's word alone" in " ".join(text.split())
     other = tmp_path / "other"
     other.mkdir()
-    with naming(rig, other, blind):
-        found = check(rig, code=6)
+    # a list that is soon over is kept up while the check waits, as by a worker
+    with naming(rig, other, blind), listed_for(rig, "5s"):
+        found = check(rig, code=6, patience="7s")
         assert failed(found) == ["login_refused"]
         assert found["login_refused"]["evidence"].startswith(f"a new handshake is taken by {blind.address}")
         # it is revoked, and nobody can do more about it
