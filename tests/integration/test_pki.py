@@ -344,7 +344,7 @@ def test_a_crl_that_was_switched_off_is_never_confirmed_over(rig: Rig, spec: Spe
 def test_an_ocsp_responder_that_is_switched_off_is_no_proof(rig: Rig, spec: Spec) -> None:
     with rewritten(rig, CRL, ocsp_disable=True):
         rig("admin", "templates", "check", "pki-service", code=6)
-        assert "the check of pki/issue/service failed: used: " in refused(rig, certified(spec))
+        assert "the check of pki/issue/service failed: probe_rights: " in refused(rig, certified(spec))
         rig.vouch()
         file = certified(spec)
         active(rig, file)
