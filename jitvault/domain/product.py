@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-_SAID = re.compile(r"(OpenBao|Vault) v(\d+\.\d+\.\d+\S*)")
+_SAID = re.compile(r"(OpenBao|Vault) v(\d{1,9}\.\d{1,9}\.\d{1,9}\S{0,100})")
 _COMMAND = re.compile(r"(?<=`)bao(?= )")
 _BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
 _FIRST_LATE = (1, 15)

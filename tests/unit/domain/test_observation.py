@@ -325,8 +325,8 @@ def test_the_answer_of_a_renewal_says_how_long_it_gave_and_its_request_does_not_
     data, given = {"accessor": AGENT, "increment": "hmac-sha256:f1"}, {**auth(AGENT, "default"), "token_ttl": 240}
     answer = seen(entry("auth/token/renew-accessor", data=data, response={"auth": given}))
     request = seen(entry("auth/token/renew-accessor", data=data, kind="request"))
-    assert answer is not None and answer.detail == {"ttl_s": 240}
-    assert request is not None and request.detail == {}
+    assert answer is not None and answer.detail == {"ttl_s": 240, "worker": True}
+    assert request is not None and request.detail == {"worker": True}
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_the_answer_of_a_renewal_says_how_long_it_gave_and_its_request_does_not_
 )
 def test_a_renewal_shows_its_increment_where_that_is_a_number(increment: object, detail: dict[str, int]) -> None:
     o = seen(entry("auth/token/renew-accessor", data={"accessor": AGENT, "increment": increment}))
-    assert o is not None and o.detail == detail
+    assert o is not None and o.detail == {**detail, "worker": True}
 
 
 @pytest.mark.parametrize("path", ["jitvault/data/requests/1", "jitvault/data/decisions/1"])
