@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from ledgers import address, new_place
 
 from jitvault.domain.product import Product
+from jitvault.errors import UsageError
 from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
@@ -54,6 +55,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             product, reason = _LACKS[need]
             if find_binary().product is product:
                 pytest.skip(f"{_LACKING}{product}: {reason}")
+
+
+def pytest_configure() -> None:
+    """A server that is asked for and cannot be had ends the run before it begins."""
+    try:
+        find_binary()
+    except UsageError as error:
+        raise pytest.UsageError(f"{error}\n  {error.hint}") from None
 
 
 def pytest_report_header() -> str:

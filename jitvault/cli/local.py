@@ -20,8 +20,8 @@ Server = Annotated[
         metavar="PATH",
         envvar="JITVAULT_SANDBOX_SERVER",
         show_envvar=False,
-        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, instead of the OpenBao that comes "
-        "with the sandbox; also in JITVAULT_SANDBOX_SERVER.",
+        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, or a container image that has one, "
+        "instead of the OpenBao that comes with the sandbox; also in JITVAULT_SANDBOX_SERVER.",
     ),
 ]
 

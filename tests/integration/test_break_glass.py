@@ -113,8 +113,8 @@ def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, log
     """Run all blocks of a scenario in one shell, and see that each keeps what it promises."""
     blocks = [text for names, text in BLOCKS if names & {scenario, f"{scenario}-{login}"}]
     script = "\n".join(f"{text}\necho '@@'" for text in blocks)
-    # who has HashiCorp's program alone gets as far
-    client = "vault" if login == "approle" else "bao"
+    # who has HashiCorp's program alone gets as far; that one knows no BAO_ variables, whatever it is called
+    client = "vault" if login == "approle" else find_binary().product.command
     environment = {**_environment(rig, directory, jitvault=jitvault, client=client), **more}
     printed = _in_a_shell(script, environment, directory).split("@@\n")
     assert len(printed) == len(blocks) + 1, printed
