@@ -185,9 +185,12 @@ def _closing() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=close)
         thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # also where the test failed: the process would wait for the thread
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
 
 
 # -- the check of a template ---------------------------------------------------------------------------------------
