@@ -20,10 +20,11 @@ from jitvault.vault.client import Vault
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one way to resist."""
+    """What came of one way to resist. `mend` is what helps where it could not even be tried."""
 
     ok: bool
     evidence: str
+    mend: str = ""
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class _Credential:
     name: str = ""
     resisting: Resisting | None = None
     failure: str = ""
+    mend: str = ""
     revoked: bool = False
     ms: int = 0
 
@@ -81,7 +83,7 @@ class Resistance:
             one.name = str(data.get(self._engine.non_hmac_response_keys[0]) or "")
             one.resisting = stack.enter_context(self._engine.resist(step, self._where, data))
         except JitvaultError as error:
-            one.failure = f"it could not be tried: {error}"
+            one.failure, one.mend = f"it could not be tried: {error}", error.hint
 
     def _revoke(self, one: _Credential) -> None:
         begun = time.monotonic()
@@ -103,7 +105,7 @@ class Resistance:
 
     def _judged(self, one: _Credential, probed: Mapping[str, Probed]) -> Result:
         if one.resisting is None:
-            return Result(False, one.failure or "it could not be tried")
+            return Result(False, one.failure or "it could not be tried", one.mend)
         left = one.resisting.left()
         seen = probed[one.name]
         said = [one.resisting.seen, one.failure or f"revoked in {one.ms} ms", left, seen.evidence]

@@ -333,7 +333,7 @@ class _Trial:
             announce=lambda leases: self._announce((*before, *leases)),
         )
         for step, result in self._resistance.run(list(steps)).items():
-            self.note(steps[step], ok=result.ok, evidence=result.evidence)
+            self.note(steps[step], ok=result.ok, evidence=result.evidence, mend=result.mend)
 
     def _rights(self) -> None:
         try:

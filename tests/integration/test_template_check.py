@@ -22,6 +22,7 @@ from commands import Result
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
 from jitvault import shipped
+from jitvault.domain.read_limit import name_of
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import WrongState
 from jitvault.provision import selftest, template_check
@@ -93,6 +94,21 @@ def test_the_sandboxs_templates_pass_and_nothing_of_a_check_stays(rig: Rig, spec
     record = rig.document(RECORD)
     assert (record["running"], record["paths"][PREFIX]["passed"]) == ([], True)
     assert rig.active(spec()).lease_id
+
+
+def test_a_rate_limit_in_the_middle_of_a_check_is_told_as_one(rig: Rig) -> None:
+    quota = f"sys/quotas/rate-limit/{name_of(PREFIX)}"
+    before = (rig.admin.read(quota) or {})["data"]
+    rig.admin.write(quota, {"path": PREFIX, "rate": 1, "interval": "60s"})
+    try:
+        result = check(rig, code=6)
+    finally:
+        rig.admin.write(quota, {key: before[key] for key in ("path", "rate", "interval", "block_interval")})
+    (path,) = result.json["paths"]
+    mends = {step["name"]: step["mend"] for step in path["steps"] if not step["ok"]}
+    assert set(mends) == set(DatabaseEngine.resistances) and left_behind(result) == []
+    assert all("run the same command again in a moment" in mend for mend in mends.values())
+    check(rig)
 
 
 def _check_tokens(rig: Rig) -> list[dict[str, Any]]:
