@@ -365,6 +365,8 @@ def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
 
 def _not_meant(fleet: _Fleet, o: Observation) -> str:
     """Return why nobody meant to create a token, as the end of a sentence; "" where the worker did."""
+    if o.actor not in fleet.sessions and _is_shown_as_ours(fleet, o):
+        return "as a second audit device shows it that writes into the same log: each device needs a file of its own"
     if o.actor not in fleet.sessions:
         return "and not by a session of the worker"
     intent = fleet.intents.get(o.op)
@@ -373,6 +375,12 @@ def _not_meant(fleet: _Fleet, o: Observation) -> str:
     if o.op in fleet.used_again:
         return "under an intent that another token was made for"
     return mismatch(intent, o)
+
+
+def _is_shown_as_ours(fleet: _Fleet, o: Observation) -> bool:
+    """Whether another line of the same request names a session of the worker: Vault makes the ids of requests."""
+    same = (other for other in fleet.lines if other.request_id and other.request_id == o.request_id)
+    return any(other.kind is o.kind and other.actor in fleet.sessions for other in same)
 
 
 def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:

@@ -317,6 +317,36 @@ def test_a_device_that_is_enabled_beside_ours_while_a_task_is_held_takes_no_proo
     assert rig.findings(held.stem) == []
 
 
+@pytest.mark.needs("devices-by-api")
+def test_a_second_device_that_writes_into_the_file_of_ours_is_told_from_a_stolen_worker(
+    spec: Spec, tmp_path: Path
+) -> None:
+    with running_servers() as servers:
+        world = provisioned(servers)
+        rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
+        held_in(rig, spec())
+        (ours,) = servers.vault._devices()
+        rig.admin.write("sys/audit/second", ours.body)
+        rig("operator", "grant", spec(), code=None)
+        said = rig("operator", "grant", spec(), code=12).error["message"]
+        assert "a second audit device shows it that writes into the same log" in said
+
+
+@pytest.mark.needs("devices-by-api")
+def test_a_device_that_is_disabled_is_told_and_nothing_is_granted_or_proven(spec: Spec, tmp_path: Path) -> None:
+    with running_servers() as servers:
+        world = provisioned(servers)
+        rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
+        file = spec()
+        held = held_in(rig, file)
+        rig.admin.delete("sys/audit/jitvault")
+        for command in (("grant", spec()), ("complete", file.stem)):
+            assert "an audit device named jitvault" in rig("operator", *command, code=7).error["message"]
+        # access is taken away all the same
+        assert not rig.is_live(held.token)
+        assert not rig.lease_is_live(held.lease_id)
+
+
 # -- gaps while a task is held -----------------------------------------------------------------------------
 
 

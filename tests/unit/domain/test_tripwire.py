@@ -738,6 +738,16 @@ def test_a_token_with_other_terms_than_its_intent_freezes_everything(how: dict[s
     assert fleet(created(detail={"asked": {**ASKED, **how}}), intents=unknown) == []
 
 
+def test_a_request_of_ours_that_a_second_device_shows_freezes_and_says_so() -> None:
+    """Two devices write into one file, each with its own salt."""
+    ours, theirs = created(request_id="r-1"), created(2, request_id="r-1", actor="hmac-worker-2", subject="hmac-2")
+    (trip,) = fleet(ours, theirs)
+    assert "a second audit device" in trip.message
+    for stranger in (replace(theirs, request_id="r-2"), replace(theirs, request_id="")):
+        (trip,) = fleet(replace(ours, request_id=stranger.request_id and "r-1"), stranger)
+        assert "not by a session of the worker" in trip.message
+
+
 @pytest.mark.parametrize(
     ("intent", "says"),
     [
