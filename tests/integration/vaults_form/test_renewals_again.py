@@ -12,7 +12,6 @@ from test_keep import (
     rig,
     test_a_renewal_whose_answer_is_lost_is_looked_up,
     test_the_worker_dead_for_one_step_all_is_gone,
-    test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven,
 )
 
 pytestmark = pytest.mark.needs("lines-of-openbao")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from test_crash import test_a_complete_that_dies_anywhere_ends_in_proof
 from test_handed_on import (
     child,
     test_a_late_lease_below_takes_the_proof_above_it_back,
