@@ -285,7 +285,10 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
         elif found.get("type") != item.engine:
             yield f"the secrets engine {item.mount}/ is {found.get('type')}; templates expect {item.engine}"
     if AUDIT_DEVICE not in live.audit_devices:
-        yield f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven"
+        yield (
+            f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven "
+            "(docs/operations/audit-sources.md)"
+        )
     wanted = {item.name for item in items if isinstance(item, TokenRole)}
     for name in sorted(role for role in live.token_roles if role.startswith(ROLE_PREFIX) and role not in wanted):
         yield f"the token role {name} belongs to no network any more; remove it when no task uses it"

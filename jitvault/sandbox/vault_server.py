@@ -200,7 +200,11 @@ class VaultServer(Server):
         for device in self._devices():
             path = f"/v1/sys/audit/{device.name}"
             status, answer = self._ask("PUT", path, device.body, token=self._root_token, seconds=20)
-            if status != http.client.NO_CONTENT:
+            if status >= http.client.INTERNAL_SERVER_ERROR:
+                # it has only just become active: once more
+                return
+            # one that an earlier try enabled, whose answer was lost, is there
+            if status != http.client.NO_CONTENT and "already in use" not in str(answer.get("errors")):
                 raise VaultUnavailable(
                     f"the sandbox's {self.name} refused its audit device {device.name}: {answer.get('errors')}",
                     hint=f"Its log: {self.log_file}",

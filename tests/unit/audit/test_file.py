@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from jitvault.audit import decoding, logfile
 from jitvault.audit import file as module
 from jitvault.audit.file import FileSource
-from jitvault.audit.first_entry import began
+from jitvault.audit.first_entry import BEGINNING, began
 from jitvault.domain.observation import Observation, Place
 from jitvault.errors import AuditUntrusted
 from jitvault.ports.audit import Batch, Position
@@ -517,6 +518,21 @@ def test_a_device_that_puts_something_before_each_line_is_known_by_its_time() ->
     assert began(line(1, pad=5000)[:3000]) == at
     assert began(b'{"time": "2026-11-24T15:43:07", "type": "request"}\n') is None
     assert began(b"\n\xff\n{}") is None
+
+
+@given(
+    st.permutations(["time", "type", "pad", "request"]),
+    st.sampled_from([0, 600, BEGINNING - 200, BEGINNING, 3 * BEGINNING]),
+    st.sampled_from([b"", b"torn\n", b"{" + b"x" * 99 + b"\n"]),
+    st.sampled_from([1000, BEGINNING, 1_000_000]),
+)
+def test_when_a_file_began_is_told_whatever_the_order_of_its_keys_and_the_length_of_its_lines(
+    order: list[str], pad: int, before: bytes, piece: int
+) -> None:
+    entry = {"time": "2026-11-24T15:43:07.5Z", "type": "response", "pad": "x" * pad, "request": {"path": "a\n"}}
+    data = before + json.dumps({name: entry[name] for name in order}).encode() + b"\n" + line(9)
+    pieces = [data[n : n + piece] for n in range(0, len(data), piece)]
+    assert began(data[:BEGINNING], lambda: iter(pieces)) == 1795534987500000
 
 
 def test_memory_does_not_grow_with_the_file(log: Log) -> None:

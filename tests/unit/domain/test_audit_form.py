@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jitvault.domain.audit_form import ELIDED, JSONX, PLAIN_ACCESSORS, RAW, wrong_form
 
@@ -58,6 +60,11 @@ XML = b'<json:object name="auth"><json:string name="accessor">hmac-sha256:aa</js
 )
 def test_the_form_is_told_by_the_newest_line_that_tells(tail: bytes, wrong: str) -> None:
     assert wrong_form(tail) == wrong
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([line(), line(PLAIN), line(listed=LENGTH), XML]), max_size=6))
+def test_whatever_stands_in_a_log_is_judged(pieces: list[bytes]) -> None:
+    assert wrong_form(b"".join(pieces)) in {"", JSONX, RAW, PLAIN_ACCESSORS, ELIDED}
 
 
 @pytest.mark.parametrize("server", ["openbao-2.7.2", "vault-1.14.9"])
