@@ -80,9 +80,11 @@ def _there(wiring: Wiring, task_id: str) -> Published:
 def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
     """The state of a task: the ledger's, where the worker's identity has one that says that it may hold access.
 
-    Whoever stole the worker's token can publish that it is over.
+    Whoever stole the worker's token can publish that it is over. A full ledger keeps nobody from ending a task.
     """
-    task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
+    task = None
+    with suppress(LedgerUnavailable):
+        task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
     return task.state.value if task is not None and task.state in GRANTED | ENDING else str(document["state"])
 
 

@@ -225,7 +225,8 @@ def test_a_parent_that_cannot_hand_anything_on_is_refused(rig: Rig, spec: Spec, 
     itself = spec(task="itself", more="  parent: itself\n")
     refused(rig, itself, 8, "a task cannot be its own parent")
     refused(rig, child("nobody"), 8, "there is no task nobody")
-    rig.put("tasks/elsewhere", {"installation": "another", "task_id": "elsewhere", "state": "active"})
+    told = {"installation": "another", "task_id": "elsewhere", "state": "active", "body": "", "findings": []}
+    rig.put("tasks/elsewhere", {**told, "chain": {"seq": 1, "head": ""}, "proof": None, "error": None})
     refused(rig, child("elsewhere"), 8, "belongs to another installation")
     waiting = spec(criticality="medium")
     rig("operator", "submit", waiting, code=4)
