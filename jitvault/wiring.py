@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 
 from jitvault import shipped
 from jitvault.domain import generation
-from jitvault.domain.checkup.check import Unknown
 from jitvault.domain.product import command_line
 from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.cluster import ActiveNode
-from jitvault.vault.condition import server_at
 from jitvault.vault.kv import Documents
 from jitvault.vault.release import ServerRelease
 from jitvault.vault.time import VaultTime
@@ -107,8 +105,8 @@ class Wiring:
     @cached_property
     def vault_command(self) -> str:
         """The program that a hint names, `bao` or `vault`: by the product that answers, and what is installed here."""
-        found = server_at(replace(self.given_node, timeout_s=1), self.clock)
-        return command_line(None if isinstance(found, Unknown) else found.product, shutil.which)
+        release = self.release()
+        return command_line(release.product if release else None, shutil.which)
 
     @cached_property
     def _connection(self) -> Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shutil
 import sys
 from functools import cache
 from typing import Annotated, Any, NoReturn
@@ -148,7 +149,7 @@ def _run() -> NoReturn:
         if debug:
             raise
         hint = re.sub(r"\bTASK\b", lambda word: named.get(word[0], word[0]), error.hint)
-        _tell(str(error), _as_typed(hint), error.exit_code, as_json=as_json)
+        _tell(str(error), _as_typed(hint, error), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
         # whoever read our output has gone (typer only exits for that): Python must not complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
@@ -165,14 +166,18 @@ def _run() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _as_typed(hint: str) -> str:
-    """The hint with the commands of the server's own program, where it names one."""
+def _as_typed(hint: str, error: JitvaultError) -> str:
+    """Put the program of the server, or the one that is installed, into the commands of a hint."""
     if "`bao " not in hint:
         return hint
-    from jitvault.domain.product import with_command
+    from jitvault.domain.product import command_line, with_command
+    from jitvault.errors import VaultUnavailable
     from jitvault.settings import load
     from jitvault.wiring import Wiring
 
+    if isinstance(error, VaultUnavailable):
+        # who asked a server that does not answer is not kept waiting for it once more
+        return with_command(hint, command_line(None, shutil.which))
     try:
         command = Wiring(load()).vault_command
     except JitvaultError:
@@ -190,7 +195,7 @@ def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
     from jitvault.cli.output import for_terminal, printable, to_json
     from jitvault.domain.tokens import without_tokens
 
-    message, hint = without_tokens(printable(message)), printable(hint)
+    message, hint = without_tokens(printable(message)), without_tokens(printable(hint))
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _BY_HAND = "Nothing takes that back by itself: end it by hand, at the target too. Then mend what is shown."
 _BY_ITSELF = (
-    "A certificate whose key is kept nowhere expires by itself. A lease that is named is to be revoked by hand: `vault "
-    "lease revoke`. Then mend what is shown: others would go on trusting the certificate of a task."
+    "A certificate whose key is kept nowhere expires by itself. A lease that is named is to be revoked by hand: "
+    "`bao lease revoke`. Then mend what is shown: others would go on trusting the certificate of a task."
 )
 
 

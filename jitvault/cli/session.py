@@ -78,13 +78,21 @@ def _there(wiring: Wiring, task_id: str) -> Published:
 
 
 def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
-    """The state of a task: the ledger's, where the worker's identity has one that says that it may hold access.
+    """Return the state of a task: the ledger's, where the worker's identity has one that says that it may hold access.
 
-    Whoever stole the worker's token can publish that it is over. A full ledger keeps nobody from ending a task.
+    Whoever stole the worker's token can publish that the task is over. A full ledger, or a worker's login that Vault
+    refuses, keeps nobody from signing the end of a task that is published as held. Raises JitvaultError where the login
+    fails and the task is published as over: nobody would vouch for it.
     """
     task = None
-    with suppress(LedgerUnavailable):
+    try:
         task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
+    except LedgerUnavailable:
+        # Vault alone is left to go by
+        pass
+    except JitvaultError:
+        if document["state"] in DONE:
+            raise
     return task.state.value if task is not None and task.state in GRANTED | ENDING else str(document["state"])
 
 

@@ -66,7 +66,7 @@ class Waiting:
     say: Callable[[str], None]
 
 
-NO_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
+DEFAULT_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
 ISSUER_TTL_S = 60
 PAUSES_S = (0.0, 0.1, 0.4, 1.5)
 # a third of the shortest life that a template gives to what an engine publishes
@@ -99,7 +99,7 @@ def tried(
     template: AccessTemplate,
     with_: Mapping[str, str],
     announce: Callable[[tuple[str, ...]], None],
-    waiting: Waiting = NO_WAITING,
+    waiting: Waiting = DEFAULT_WAITING,
 ) -> Outcome:
     """Try what `template` gives for one combination of choices, with the administrator's identity in `vault`.
 

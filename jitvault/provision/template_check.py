@@ -16,7 +16,7 @@ from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongSta
 from jitvault.ports.engine import Engine
 from jitvault.provision.desired import INSTALLATION
 from jitvault.provision.outcome import Outcome
-from jitvault.provision.selftest import NO_WAITING, Waiting, basis_of, tried
+from jitvault.provision.selftest import DEFAULT_WAITING, Waiting, basis_of, tried
 from jitvault.vault.client import Vault
 from jitvault.vault.kv import MOUNT, Documents
 
@@ -26,7 +26,7 @@ def check_template(
     engines: Mapping[str, Engine],
     template: AccessTemplate,
     choices: Iterable[Mapping[str, str]],
-    waiting: Waiting = NO_WAITING,
+    waiting: Waiting = DEFAULT_WAITING,
 ) -> Iterator[Outcome]:
     """Try each combination of `choices` and record what was found, one after the other.
 
