@@ -48,6 +48,12 @@ def _tripped() -> Select[str, str, datetime]:
 # made once: to put one together takes longer than to run it
 _READINGS, _UNSEEN, _TRIPPED = select(schema.audit_sources), _unseen(), _tripped()
 _LINE = schema.observations.c
+_OWN_CANARY = (
+    select(_LINE.line)
+    .where(_LINE.subject == bindparam("canary"), _LINE.kind == Kind.CANARY)
+    .where(_LINE.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
+    .limit(1)
+)
 _OF_SOURCE = select(func.max(schema.canaries.c.at)).where(schema.canaries.c.source == _SOURCE.name)
 _LAST_CANARIES = select(_SOURCE.name, _OF_SOURCE.scalar_subquery())
 _WRITTEN = select(schema.observations).where(_LINE.kind == Kind.WRITTEN, _LINE.at >= bindparam("since"))
@@ -157,6 +163,10 @@ class SqlRecord:
             connection.execute(statement.on_conflict_do_update(index_elements=["accessor_hmac"], set_={"last_at": at}))
 
         self._db.write(unit)
+
+    def is_own(self, canary: str) -> bool:
+        with self._db.read() as connection:
+            return connection.execute(_OWN_CANARY, {"canary": canary}).first() is not None
 
     def salt(self, mark: str, at: datetime) -> bool:
         table = schema.audit_salts

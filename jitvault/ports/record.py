@@ -136,6 +136,10 @@ class Record(Protocol):
         """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
         ...
 
+    def is_own(self, canary: str) -> bool:
+        """Whether the canary's line names a session that is remembered; `canary` is its HMAC."""
+        ...
+
     def salt(self, mark: str, at: datetime) -> bool:
         """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
         ...

@@ -20,7 +20,7 @@ from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
-from jitvault.ports.audit import Position, Source
+from jitvault.ports.audit import Batch, Position, Source
 from jitvault.ports.record import Reading
 from jitvault.services.context import Worker, new_id
 
@@ -28,6 +28,11 @@ PATIENCE_S = 5.0
 # where only reading on is asked for: revoking must not wait for a stream that does not come
 SHORT_PATIENCE_S = 1.0
 _POLL_S = 0.005
+_ANEW = "the audit device was made anew: its salt is another one"
+_ANEW_SO = (
+    "Lines from before name the same tokens by other HMACs, and what was done without it has no line. Tasks that were "
+    "held meanwhile are proven by look-ups and a listing, or not at all. Find out who made it anew."
+)
 _SET_UP_ANEW = "Set the device up without that option: docs/operations/audit-sources.md."
 # each time another has read on
 _RACES = 100
@@ -87,6 +92,9 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
     sent_at = worker.now() - timedelta(seconds=worker.clock.monotonic() - sent)
     while True:
         found = search.find(expected)
+        if found is not None and not worker.ledger.is_own(expected) and identify(worker):
+            # its line does not name us as those before did, and what was owed was owed under the salt before
+            return canary(worker, patience_s=patience_s)
         if found is not None:
             _own_lines_are_there(worker, owed)
             _clocks_agree(worker, found, own, worker.clock.now())
@@ -98,18 +106,23 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
         worker.clock.sleep(_POLL_S)
 
 
-def identify(worker: Worker) -> None:
+def identify(worker: Worker) -> bool:
     """Remember this worker's token by its HMAC: operation ids count only in its own lines.
 
-    The HMAC of a constant shows whether the device still has the salt that everything before was hashed with. Where
-    Vault hashes nothing, nothing is trusted, and access is taken away all the same.
+    The HMAC of a constant shows whether the device still has the salt that everything before was hashed with. True if
+    it is another one: then every stretch is broken, and a finding of no task says so. Where Vault hashes nothing,
+    nothing is trusted, and access is taken away all the same.
     """
     me = worker.tokens.lookup_self()
-    now = worker.now()
+    now, is_anew = worker.now(), False
     with suppress(AuditUntrusted):
-        if worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now):
-            worker.ledger.break_stretches("the audit device was made anew: its salt is another one", now)
+        is_anew = worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
+        if is_anew:
+            worker.ledger.break_stretches(_ANEW, now)
+            seen = f"By {now:%Y-%m-%d %H:%M:%S} UTC {_ANEW}. {_ANEW_SO}"
+            worker.ledger.finding(None, "audit_device_anew", seen, now)
         worker.ledger.session(worker.hasher.hash(me.accessor), now)
+    return is_anew
 
 
 class _Search:
@@ -257,11 +270,19 @@ def _read_from(
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
+        if _is_of_a_device(batch) and identify(worker):
+            # from here on it is another stretch: what stands under the new salt does not continue the one before
+            raise WrongState("the audit device was made anew")
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
         found, position = seen or found, batch.position
     return found or (ledger.keep_canary(source.name, expected) if expected else None)
+
+
+def _is_of_a_device(batch: Batch) -> bool:
+    """Whether an audit device was set up or taken away: lines after it can have another salt."""
+    return any(o.kind is Kind.HAZARD and o.path.startswith("sys/audit/") for o in batch.observations)
 
 
 def _answered_without_lines(worker: Worker) -> set[str]:

@@ -54,7 +54,7 @@ class Login:
         """Why it could not be renewed or replaced the last time, while the old one still works."""
         self._connection = replace(connection, namespace=namespace)
         self._held: _Held | None = None
-        self._announce: Callable[[Vault], None] | None = None
+        self._announce: Callable[[Vault], object] | None = None
         self._tried_at = -inf
         self._lock = Lock()
 
@@ -73,7 +73,7 @@ class Login:
         finally:
             self._lock.release()
 
-    def introduce(self, announce: Callable[[Vault], None]) -> None:
+    def introduce(self, announce: Callable[[Vault], object]) -> None:
         """Have `announce` called with each token before it is used, the present one included, and after each renewal.
 
         What it raises keeps the token from being used. A ledger that takes no word does so now, and not later on:

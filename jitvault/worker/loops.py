@@ -126,15 +126,15 @@ class Loops:
                 # whoever connects to a receiver makes one: all of those share a thread
                 name = CONNECTIONS if source.passing else source.name
                 if name not in known:
+                    reader = self.hire()
                     known.add(name)
-                    self.supervisor.start(f"observe {name}", partial(self._read, name, worker))
+                    self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
             if observe(worker):
                 self.news.set()
 
         self._every("sources", self.pace.look_around_s, look_around)
 
     def _read(self, name: str, worker: Worker) -> None:
-        # reading asks Vault for nothing, so the connections of another thread are not touched
         def on() -> None:
             begun = time.monotonic()
             there = [one for one in worker.sources.present() if name == (CONNECTIONS if one.passing else one.name)]

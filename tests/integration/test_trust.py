@@ -14,10 +14,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from commands import EXAMPLE
+from attended import Attended, wait_for
+from commands import EXAMPLE, Quick
 from hands import Mirror, audit_lines
 from rig import PREFIX, Held, Rig, own_rig
 
+from jitvault.agent.unwrap import read_all
 from jitvault.audit import decoding
 from jitvault.audit.file import FileSource
 from jitvault.domain import classify
@@ -301,6 +303,47 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     other = spec()
     held_in(rig, other)
     assert rig("operator", "complete", other.stem).json["confirmed"]
+
+
+def test_a_device_that_is_made_anew_beside_a_worker_is_told_and_hides_no_lease(
+    lasting: World, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody starts a command or the worker again: it finds the other salt before any line under it counts."""
+    rig = own_rig(lasting, env(lasting, "", EXAMPLE), tmp_path)
+    person = Quick(rig.cli.variables, rig.cli.home)
+    file, other = spec(), spec()
+    with Attended(rig, canary_s=1.0):
+        held = rig.use(person("operator", "grant", file, "--json", worker=False).json)
+        wait_for(lambda: [lease.lease_id for lease in rig.file(file.stem).leases] == [held.lease_id])
+        with renamed_device(lasting.servers.vault, "another", monkeypatch):
+            pass
+        query = "SELECT message FROM findings WHERE rule = 'audit_device_anew' AND task_id IS NULL"
+        (told,) = wait_for(lambda: rig.rows(query))
+        assert "made anew" in told[0]
+        assert "look-ups and a listing" in told[0]
+        # no line links this lease to its task: the new salt names its token otherwise
+        (late,) = read_all(rig.vault(rig.token_of("agent")), held.task)
+        person("operator", "complete", file.stem, "--json", "--wait", "30", code=None, worker=False)
+        assert rig.file(file.stem).task.end_reason == "completed"
+        assert not rig.lease_is_live(str(late["lease_id"]))
+        assert rig.findings(file.stem) in ([], ["unaccounted_lease"])
+        assert "contiguously" not in str([c.evidence for c in rig.file(file.stem).checks if c.n == 5])
+        # what is granted now is proven as ever
+        rig.use(person("operator", "grant", other, "--json", worker=False).json)
+        assert person("operator", "complete", other.stem, "--json", worker=False).json["confirmed"]
+
+
+def test_a_worker_that_did_not_read_of_it_itself_finds_another_salt_by_its_next_canary(rig: Rig) -> None:
+    """Of two workers one reads the line of the new device; to the other its own lines would be a stranger's."""
+    worker = rig.wiring().worker
+    before = observe.canary(worker)
+    # what the ledger has of a device that was another one
+    rig.sql("UPDATE audit_salts SET mark = 'hmac-sha256:of-the-salt-before'")
+    rig.sql("DELETE FROM worker_sessions")
+    after = observe.canary(worker)
+    assert after.place.epoch == before.place.epoch + 1
+    assert "salt" in rig.rows("SELECT what FROM audit_gaps")[0][0]
+    assert rig.rows("SELECT count(*) FROM worker_sessions") == [(1,)]
 
 
 @pytest.mark.needs("devices-by-api")
