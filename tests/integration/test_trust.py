@@ -279,11 +279,15 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
 
     over = spec()
     held = held_in(rig, over)
+    running = rig.wiring().worker
     with renamed_device(bao, "another", monkeypatch):
         for command in (("audit", "status"), ("grant", spec())):
             said = rig("operator", *command, code=7).error
             assert "an audit device named jitvault" in said["message"]
             assert "JITVAULT_AUDIT_DEVICE" in said["hint"]
+    # one that runs finds it in the first lines, before anything under the new salt is entered
+    observe.observe(running)
+    assert [epoch for (epoch,) in rig.rows("SELECT epoch FROM audit_gaps WHERE what LIKE '%salt%'")] == [2]
     assert rig.wiring().worker.hasher.hash("the same") != salt
     found = examined(rig)
     assert found["state"] == "trusted"
