@@ -73,6 +73,7 @@ def _checks(look: _Look) -> Iterator[Check]:
     yield targets.judge_agents(look.agent_logins)
     yield from _provisioned(look)
     yield from record.judge_ledger(look.record)
+    yield from record.judge_server(look.record, look.product)
     yield from provisioned.judge_devices(look.devices, wiring.settings.audit_device)
     yield stream.judge_files(
         [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from jitvault import shipped
 from jitvault.domain import generation
-from jitvault.domain.product import command_line
+from jitvault.domain.product import another_server, command_line
 from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
 from jitvault.vault.client import Connection, Vault
@@ -293,8 +293,10 @@ class Wiring:
         if self.ledger.installation() is None:
             self.ledger.set_installation(installation)
         if self.ledger.installation() != installation:
+            release = self.release()
+            why = another_server(self.ledger.product(), release.product if release else None)
             raise LedgerUnavailable(
-                "this ledger belongs to another installation of jitvault",
+                f"this ledger belongs to another installation of jitvault{f': {why}' if why else ''}",
                 hint="JITVAULT_LEDGER and VAULT_ADDR do not belong together.",
             )
         return installation

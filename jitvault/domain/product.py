@@ -80,6 +80,13 @@ def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Rel
     return None if product is None else Release(product, str(health.get("version") or ""))
 
 
+def another_server(before: Product | None, now: Product | None) -> str:
+    """What to say of a ledger that was used with one product where the other one answers; empty where nothing is."""
+    if before is None or now is None or before is now:
+        return ""
+    return f"this ledger was used with {before}, and the server is {now}"
+
+
 def late_lines(release: Release | None) -> timedelta:
     """How long after the end of a request one of its audit lines may come.
 

@@ -16,6 +16,7 @@ from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.database import HEAD, file_of, opened
 from jitvault.ledger.recovery import open_since
+from jitvault.ledger.rows import last_product
 
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
 LIVING, FINISHED = 1_000, 200
@@ -44,6 +45,7 @@ def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
             stuck=_stuck(connection),
             recovering=open_since(connection),
             rules=connection.execute(select(schema.installation.c.generation)).scalar() or 0,
+            product=last_product(connection),
             over_quota=_over_quota(connection, now),
         )
         return record, _last_decision(connection)

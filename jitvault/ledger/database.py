@@ -20,7 +20,7 @@ from jitvault.ledger.postgres import PostgresStore
 from jitvault.ledger.sqlite import SqliteStore
 from jitvault.ledger.store import Store
 
-HEAD = "0010"
+HEAD = "0011"
 """The schema's version: two digits for what breaks with the past, two for what only adds to it."""
 
 T = TypeVar("T")

@@ -27,6 +27,7 @@ from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import HANDED_ON, HOLDING, OVER, RECOVERED, State, check_move
 from jitvault.domain.observation import Kind
+from jitvault.domain.product import Product
 from jitvault.domain.shorten import one_line
 from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.ledger import schema, stream, trail
@@ -42,7 +43,7 @@ from jitvault.ledger.orphans import SqlOrphans
 from jitvault.ledger.record import SqlRecord
 from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
 from jitvault.ledger.retention import SqlRetention
-from jitvault.ledger.rows import TABLES, R, get, of_task
+from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
@@ -303,6 +304,13 @@ class SqlLedger(
         values = {"one": 1, "id": installation}
         # of two processes that start with a new ledger both come here
         self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
+
+    def product(self) -> Product | None:
+        with self._db.read() as connection:
+            return last_product(connection)
+
+    def used_with(self, product: Product) -> None:
+        self._db.write(lambda c: c.execute(update(schema.installation).values(product=product.value)))
 
     def follow(self, generation: int) -> None:
         there = schema.installation.c.generation

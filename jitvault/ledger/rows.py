@@ -14,6 +14,7 @@ from sqlalchemy.engine import RowMapping
 
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.domain.product import Product
 from jitvault.domain.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, upsert_on
@@ -93,6 +94,12 @@ def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) ->
 @cache
 def _of_task(table: Table, order: tuple[str, ...]) -> Select[Any]:
     return select(table).where(table.c.task_id == bindparam("task_id")).order_by(*(table.c[name] for name in order))
+
+
+def last_product(connection: Connection) -> Product | None:
+    """The server that the ledger was last used with."""
+    found = connection.execute(select(schema.installation.c.product)).scalar()
+    return Product(found) if found in set(Product) else None
 
 
 def observation_values(o: Observation) -> dict[str, Any]:

@@ -87,6 +87,8 @@ installation = Table(
     Column("claim_until", Float, nullable=False, server_default=text("0")),
     # the highest generation of rules that worked on it (`jitvault.domain.generation`)
     Column("generation", Integer, nullable=False, server_default=text("0")),
+    # which server it was last used with (`jitvault.domain.product`); nothing where none ever said
+    Column("product", String(20)),
     CheckConstraint("one = 1", name="single"),
 )
 

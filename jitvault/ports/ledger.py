@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
 from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.domain.product import Product
 from jitvault.ports.admission import Admission, Admit
 from jitvault.ports.documents import DocumentIndex
 from jitvault.ports.intake import Intake
@@ -330,6 +331,14 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
 
     def set_installation(self, installation: str) -> None:
         """Bind a new ledger to an installation; one that is bound keeps its own."""
+        ...
+
+    def product(self) -> Product | None:
+        """The server that it was last used with; None where none said what it is."""
+        ...
+
+    def used_with(self, product: Product) -> None:
+        """Keep that it is used with that server."""
         ...
 
     def follow(self, generation: int) -> None:

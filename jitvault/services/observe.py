@@ -19,6 +19,7 @@ from jitvault.domain.audit_form import ELIDED
 from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary
 from jitvault.domain.observation import Kind
+from jitvault.domain.product import another_server
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.ports.audit import Batch, Position, Source
 from jitvault.ports.record import Reading
@@ -29,9 +30,10 @@ PATIENCE_S = 5.0
 SHORT_PATIENCE_S = 1.0
 _POLL_S = 0.005
 _ANEW = "the audit device was made anew: its salt is another one"
+_BY_LISTING = "Tasks that were held meanwhile are proven by look-ups and a listing, or not at all."
 _ANEW_SO = (
-    "Lines from before name the same tokens by other HMACs, and what was done without it has no line. Tasks that were "
-    "held meanwhile are proven by look-ups and a listing, or not at all. Find out who made it anew."
+    "Lines from before name the same tokens by other HMACs, and what was done without it has no line. "
+    f"{_BY_LISTING} Find out who made it anew."
 )
 _SET_UP_ANEW = "Set the device up without that option: docs/operations/audit-sources.md."
 # each time another has read on
@@ -115,6 +117,7 @@ def identify(worker: Worker) -> bool:
     """
     me = worker.tokens.lookup_self()
     now, is_anew = worker.now(), False
+    _know_the_server(worker, now)
     with suppress(AuditUntrusted):
         is_anew = worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
         if is_anew:
@@ -123,6 +126,23 @@ def identify(worker: Worker) -> bool:
             worker.ledger.finding(None, "audit_device_anew", seen, now)
         worker.ledger.session(worker.hasher.hash(me.accessor), now)
     return is_anew
+
+
+def _know_the_server(worker: Worker, now: datetime) -> None:
+    """Break every stretch, with a finding of no task, where the ledger was used with the other product before.
+
+    Its storage was moved from one to the other, or another server stands at the same address: the lines have another
+    form, and what happened in between has none.
+    """
+    release = worker.release()
+    before = worker.ledger.product()
+    if release is None or release.product is before:
+        return
+    if why := another_server(before, release.product):
+        worker.ledger.break_stretches(why, now)
+        seen = f"By {now:%Y-%m-%d %H:%M:%S} UTC {why}. {_BY_LISTING} Find out who moved it."
+        worker.ledger.finding(None, "another_server", seen, now)
+    worker.ledger.used_with(release.product)
 
 
 class _Search:

@@ -350,6 +350,30 @@ def test_a_worker_that_did_not_read_of_it_itself_finds_another_salt_by_its_next_
     assert rig.rows("SELECT count(*) FROM worker_sessions") == [(1,)]
 
 
+def test_a_ledger_that_was_used_with_the_other_server_says_so_and_starts_another_stretch(rig: Rig, spec: Spec) -> None:
+    """The storage of one was moved to the other: installation, tokens and salt are what they were."""
+    file = spec()
+    held_in(rig, file)
+    here = rig.world.servers.vault.product
+    (there,) = set(Product) - {here}
+    assert rig.rows("SELECT product FROM installation") == [(here.value,)]
+    rig.sql("UPDATE installation SET product = ?", there.value)
+    said = f"this ledger was used with {there}, and the server is {here}"
+    looked = rig("admin", "doctor", code=None).json
+    (warned,) = [c for c in looked["checks"] if (c["area"], c["name"]) == ("ledger", "server")]
+    assert said in warned["seen"]
+    assert said in examined(rig)["sources"][0]["gaps"][0]["what"]
+    (told,) = rig.rows("SELECT message FROM findings WHERE rule = 'another_server' AND task_id IS NULL")
+    assert said in told[0]
+    ended = rig("operator", "complete", file.stem).json
+    assert ended["confirmed"]
+    assert "alive after the gap" in evidence(ended["leases"][0], 5)
+    # told once; of another installation nothing is taken at all, and the server is named there, too
+    assert len(examined(rig)["sources"][0]["gaps"]) == 1
+    rig.sql("UPDATE installation SET id = 'of-another', product = ?", there.value)
+    assert said in rig("operator", "grant", spec(), code=11).error["message"]
+
+
 @pytest.mark.needs("devices-by-api")
 def test_a_device_that_is_enabled_beside_ours_while_a_task_is_held_takes_no_proof(
     lasting: World, spec: Spec, tmp_path: Path

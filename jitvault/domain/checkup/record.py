@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.checkup.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.domain.generation import GENERATION
+from jitvault.domain.product import Product, another_server
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
+SERVER = About("ledger", "server", LedgerUnavailable)
 CHAINS = About("ledger", "chains", SecurityFinding, frozenset({Ability.PROVE}))
 ROOM = About("ledger", "room", LedgerUnavailable)
 LOG = About("ledger", "write-ahead log", LedgerUnavailable)
@@ -68,6 +70,8 @@ class Record:
     recovering: datetime | None = None
     rules: int = 0
     """The highest generation of rules that worked on it."""
+    product: Product | None = None
+    """The server that it was last used with."""
     over_quota: Sequence[tuple[str, int, datetime]] = ()
     """Authors who write more than is taken in, how many of their documents wait, and since when."""
 
@@ -111,6 +115,15 @@ def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
         yield LEDGER.skipped(record) if isinstance(record, Unknown) else LEDGER.fail(record.why, record.mend)
         unknown = Unknown(record.why, record.mend)
         yield from (about.skipped(unknown) for about in (CHAINS, ROOM, LOG))
+
+
+def judge_server(record: Known[Record | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
+    """Whether it is the product that the ledger was last used with; nothing is said where nobody knows."""
+    if isinstance(record, Record) and (why := another_server(record.product, product)):
+        yield SERVER.warn(
+            f"{why}: what is held over the change is proven by look-ups and a listing, or not at all",
+            "Find out who moved it: docs/servers.md.",
+        )
 
 
 def _usable(record: Record) -> Check:

@@ -10,6 +10,7 @@ import pytest
 from jitvault.domain.product import (
     Product,
     Release,
+    another_server,
     command_line,
     late_lines,
     of_program,
@@ -138,3 +139,11 @@ def test_only_commands_are_put_into_other_words() -> None:
         "Log in (`vault login`, not `baobab`) to bao; `jitvault init` first, then `vault kv get x`."
     )
     assert with_command(hint, "bao") == hint
+
+
+@pytest.mark.parametrize("before", [None, *Product])
+@pytest.mark.parametrize("now", [None, *Product])
+def test_another_server_is_only_told_where_both_are_known(before: Product | None, now: Product | None) -> None:
+    both = {before, now} == set(Product)
+    expected = f"this ledger was used with {before}, and the server is {now}" if both else ""
+    assert another_server(before, now) == expected

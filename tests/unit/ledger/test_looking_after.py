@@ -194,7 +194,7 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
     # as the first version left it
     since = {
         "grants": ["wrapping_hmac", "asked"],
-        "installation": ["generation"],
+        "installation": ["generation", "product"],
         "findings": ["author", "more"],
         "notices": ["author", "severe"],
     }
