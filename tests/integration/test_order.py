@@ -108,6 +108,27 @@ def test_where_lines_may_come_after_the_answer_a_task_is_not_sealed_before_they_
     between.down()
 
 
+def that_hides_what_it_is(what: str, answer: bytes) -> bytes:
+    """What a proxy leaves of it: neither a version nor anything else by which the product is told."""
+    if not what.startswith(("GET sys/health", "GET sys/seal-status")):
+        return answer
+    hidden = ("version", "commit_date", "build_date", "enterprise")
+    return json.dumps({key: value for key, value in json.loads(answer).items() if key not in hidden}).encode()
+
+
+def test_a_server_that_hides_its_version_is_told_by_its_lines_and_waited_for_as_the_slowest(rig: Rig) -> None:
+    bao = rig.world.servers.vault
+    between = GoBetween((bao.host, bao.port), change=that_hides_what_it_is)
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
+    assert rig.wiring().worker.settle_window == timedelta(seconds=22)
+    (found,) = [c for c in rig("operator", "doctor", code=None).json["checks"] if c["name"] == "version"]
+    assert found["status"] == "warn"
+    assert f"{bao.product} of a version that it does not tell" in found["seen"]
+    # nor does its ledger call that a change of the product
+    assert rig.rows("SELECT * FROM findings WHERE rule = 'another_server'") == []
+    between.down()
+
+
 def test_a_task_is_sealed_once_its_settle_window_is_over_and_not_before(rig: Rig, spec: Spec) -> None:
     # long enough that no machine is too slow to be early
     rig.cli.variables = {**rig.cli.variables, "JITVAULT_SETTLE_WINDOW": "6s"}

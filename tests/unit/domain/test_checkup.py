@@ -241,6 +241,8 @@ def test_what_is_said_of_the_stream() -> None:
     lost = replace(good, why="it belongs to another Vault", mend="look", lag=None)
     assert statuses(stream.judge_stream(lost)) == {"trust": "fail", "lag": "skipped", "salt": "ok"}
     assert stream.judge_files([stream.File("a", ""), stream.File("b", "gone")]).status is Status.FAIL
+    told = stream.judge_files([stream.File("a", ""), stream.File("b", "", wrong_form="format=jsonx")])
+    assert (told.status, told.seen) == (Status.FAIL, "b: format=jsonx")
     # its receiver is never told which sender is Vault
     assert stream.judge_files([stream.File("a", ""), stream.File("b", "", unmarked=True)]).status is Status.WARN
 

@@ -150,6 +150,12 @@ def test_a_canary_is_named_by_the_hmac_of_its_nonce() -> None:
     nonce = "hmac-sha256:" + "5" * 64
     line = entry("sys/audit-hash/jitvault", data={"input": nonce}, response={"data": {"hash": "hmac-sha256:x"}})
     assert kind_of(line) == (Kind.CANARY, nonce)
+    # where accessors stand in plain no line can be told to be ours, and a canary is none
+    plain = auth("accessor-in-plain", "jitvault-worker")
+    line = entry(
+        "sys/audit-hash/jitvault", by=plain, data={"input": nonce}, response={"data": {"hash": "hmac-sha256:x"}}
+    )
+    assert kind_of(line) == (Kind.CANARY, "")
 
 
 def test_a_wrapped_token_is_known_by_its_wrapped_accessor() -> None:
