@@ -11,6 +11,7 @@ from statistics import median
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
 from jitvault.domain.chain import GENESIS
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import State
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
@@ -47,7 +48,7 @@ def run(directory: Path) -> list[Figure]:
     the same directory. `apply` writes the operation, the event and the task, and reads the task twice.
     """
     ledger = SqlLedger(opened(f"sqlite:///{directory / 'commit.db'}", create=True))
-    ledger.create(_TASK, Change("submitted"), at=_TASK.created_at)
+    ledger.create(_TASK, Change(EventKind.SUBMITTED), at=_TASK.created_at)
     with ledger.claim(_TASK.task_id) as claim:
         own, reference = alternate(TIMES, lambda: _apply_ms(ledger, claim), _bare(directory / "bare.db"))
     said = f"a bare sqlite3 commit in the same directory, {TIMES} pairs"
@@ -60,8 +61,8 @@ def run(directory: Path) -> list[Figure]:
 
 def _apply_ms(ledger: SqlLedger, claim: int) -> float:
     now = datetime.now(UTC)
-    op = OperationRow(new_id(), _TASK.task_id, "bench", "nothing", OpState.SETTLED, None, now, None)
-    change = Change("bench_intended", {"op": op.op_id, "subject": op.subject}, rows=(op,))
+    op = OperationRow(new_id(), _TASK.task_id, OperationKind.SIGN, "nothing", OpState.SETTLED, None, now, None)
+    change = Change(EventKind.NOTED, {"op": op.op_id, "subject": op.subject}, rows=(op,))
     return milliseconds(lambda: ledger.apply(_TASK.task_id, change, claim=claim, at=now))
 
 

@@ -25,11 +25,11 @@ from benchmarks.measure import Figure
 from benchmarks.people import Pair, task_of
 from benchmarks.scene import Scene, scene
 from jitvault.domain.chain import GENESIS
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ledger import schema
 from jitvault.ledger.database import opened
-from jitvault.ports.ledger import RENEW_TOKEN
 from jitvault.services.sign import sign_end
 from jitvault.vault.client import Connection, Vault
 
@@ -169,7 +169,7 @@ def _gaps(world: Scene, tasks: Sequence[str]) -> Iterator[float]:
     with opened(world.variables["JITVAULT_LEDGER"], create=False).read() as connection:
         for task_id in tasks:
             query = select(op.answered_at).where(
-                op.task_id == task_id, op.kind == RENEW_TOKEN, op.answered_at.is_not(None)
+                op.task_id == task_id, op.kind == OperationKind.RENEW_TOKEN, op.answered_at.is_not(None)
             )
             times = sorted(connection.execute(query).scalars())
             state = connection.execute(

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jitvault.domain.kinds import EventKind
+
 # what every try of an end and every renewal writes; anything else that happens begins a new stretch of them
-_RENEWED = {"renew_intended", "renewed", "kept"}
-_LOOKED = {"judged", "observed", "listing_intended", "listed"}
-_TRIED = frozenset({"revoke_intended", "revoked", "queue_intended", "queued", *_LOOKED, *_RENEWED})
+_RENEWED = {EventKind.RENEW_INTENDED, EventKind.RENEWED, EventKind.KEPT}
+_LOOKED = {EventKind.JUDGED, EventKind.OBSERVED, EventKind.LISTING_INTENDED, EventKind.LISTED}
+_TRIED = frozenset(
+    {EventKind.REVOKE_INTENDED, EventKind.REVOKED, EventKind.QUEUE_INTENDED, EventKind.QUEUED, *_LOOKED, *_RENEWED}
+)
 
 
 @dataclass
@@ -35,7 +39,7 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
         kind, at, body = event["event"], event["at"], event["body"]
         if kind not in _TRIED:
             tries = {}
-        key = (kind, _told(kind, [body]) if kind in ("revoked", "listed") else "")
+        key = (kind, _told(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
         line = tries.get(key)
         if line is None:
             line = Line(kind, at, at)
@@ -70,34 +74,34 @@ def _counted(number: int, what: str) -> str:
 def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
     body, words = bodies[0], event.replace("_", " ")
     match event:
-        case "observed":
+        case EventKind.OBSERVED:
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
             return f"observed {_counted(lines, 'audit line')}" + (
                 f", {_counted(leases, 'new lease')}" if leases else ""
             )
-        case "handed_on":
+        case EventKind.HANDED_ON:
             return f"handed on to {body['to']}"
-        case "recovered":
+        case EventKind.RECOVERED:
             told = body["from"]
             return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"
-        case "submitted" | "revised" | "decided":
+        case EventKind.SUBMITTED | EventKind.REVISED | EventKind.DECIDED:
             why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
-        case "ending":
+        case EventKind.ENDING:
             by = f", asked for{_by(body)}" if _by(body) else ""
             return f"ending: {body['reason']}{by}" + _because(body.get("note"))
-        case "cancelled" | "noted" | "unproven" | "late_lease" | "seal_put_off":
+        case EventKind.CANCELLED | EventKind.NOTED | EventKind.UNPROVEN | EventKind.LATE_LEASE | EventKind.SEAL_PUT_OFF:
             return words + _by(body) + _because(body.get("note") or body.get("why"))
-        case "force_intended" | "unverified":
-            done = "closed without proof" if event == "unverified" else words
+        case EventKind.FORCE_INTENDED | EventKind.UNVERIFIED:
+            done = "closed without proof" if event == EventKind.UNVERIFIED else words
             return done + _by(body) + _because(body["note"])
-        case "extended":
+        case EventKind.EXTENDED:
             return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
-        case "extension_refused":
+        case EventKind.EXTENSION_REFUSED:
             return f"more time refused: {body['error']['message']}"
-        case "revoked":
+        case EventKind.REVOKED:
             return f"revoked: {_outcome(body)}"
-        case "listed":
+        case EventKind.LISTED:
             left = len(body["suspects"])
             return f"listed: {body['answer']}" + (f", {left} of nobody" if left else "")
         case _:

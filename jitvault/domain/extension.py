@@ -14,13 +14,11 @@ from typing import Any, Final
 
 from jitvault.domain.canonical import canonical_bytes, digest_of
 from jitvault.domain.chain import Event
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.revision import Party
 from jitvault.domain.windows import format_duration
 
-PENDING: Final = "extension_pending"
-REFUSED: Final = "extension_refused"
-EXTENDED: Final = "extended"
-_KINDS = frozenset({PENDING, REFUSED, EXTENDED})
+_KINDS = frozenset({EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENDED})
 MOST_ASKED: Final = 20
 """So many answers to one entity's requests are added to a task's chain in an hour."""
 _HOUR = timedelta(hours=1)
@@ -134,14 +132,16 @@ def is_too_often(events: Iterable[Event], entity: str, request: str, now: dateti
 
 def extended(events: Iterable[Event]) -> list[Event]:
     """The extensions that came about."""
-    return [event for event in events if event.kind == EXTENDED]
+    return [event for event in events if event.kind == EventKind.EXTENDED]
 
 
 def began_at(events: Iterable[Event]) -> datetime | None:
     """When the window of a task that was issued began: when the token was meant that was the first to be delivered."""
     events = list(events)
-    first = next((event.body["grant"] for event in events if event.kind == "delivered"), None)
-    meant = (e for e in events if e.kind == "create_token_intended" and first and e.body.get("subject") == first)
+    first = next((event.body["grant"] for event in events if event.kind == EventKind.DELIVERED), None)
+    meant = (
+        e for e in events if e.kind == EventKind.CREATE_TOKEN_INTENDED and first and e.body.get("subject") == first
+    )
     return next((datetime.fromisoformat(event.at) for event in meant), None)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from enum import StrEnum
 from types import MappingProxyType
 
+from jitvault.domain.kinds import EventKind
 from jitvault.errors import WrongState
 
 
@@ -108,12 +109,8 @@ _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
 OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
-BEGUN_AGAIN = frozenset({"unproven", "late_lease"})
+BEGUN_AGAIN = frozenset({EventKind.UNPROVEN, EventKind.LATE_LEASE})
 """The events with which all of a task is looked up and ended anew."""
-HANDED_ON = "handed_on"
-"""The event by which a part of a task's access is handed on, in the transaction that begins the other one's issue."""
-RECOVERED = "recovered"
-"""The event with which a lost or older ledger goes on from what Vault says: it may pass over states."""
 RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})
 
 
@@ -125,7 +122,7 @@ def check_move(task_id: str, before: State | None, after: State, event: str = ""
     if before == after:
         return
     allowed = START if before is None else EDGES[before]
-    if event == RECOVERED:
+    if event == EventKind.RECOVERED:
         allowed = RECOVERED_TO if before not in _FINAL else frozenset()
     if after not in allowed:
         raise WrongState(f"task {task_id} cannot go from {before or 'nothing'} to {after}")

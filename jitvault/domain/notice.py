@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from jitvault.domain.canonical import sha256_hex
-from jitvault.domain.extension import PENDING
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import PROVEN, State, Verdict
 
 FIRST_PAUSE = timedelta(seconds=1)
@@ -60,7 +60,7 @@ def of_change(before: State | None, after: State, event: str, body: Mapping[str,
         return Kind.UNCONFIRMED
     if event == "revoked" and _UNENDED & {*body.get("verdicts", {}).values()}:
         return Kind.UNCONFIRMED
-    if event == PENDING:
+    if event == EventKind.EXTENSION_PENDING:
         # with nobody missing it waits for who asked, to take a new token
         return Kind.PENDING if body.get("missing") else None
     return _OF_STATE.get(after) if before is not after or event == "revised" else None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from jitvault.domain.chain import Event
 from jitvault.domain.confirmation import TARGET_N
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import BEGUN_AGAIN
 
 MOST_ROUNDS = 3
@@ -18,11 +19,8 @@ AFTER_SEAL = (
     "a lease appeared after the task was sealed: the settle window is shorter than the server's requests",
 )
 """The rule and the message of the finding about a lease that comes after the seal."""
-PUT_OFF = "seal_put_off"
-"""The event that says why a task is not sealed after its settle window."""
-CONFIRMED = "confirmed"
-LISTED, ACCOUNTED = "listed", "accounted"
-"""The event of a lease listing, and its answer where every lease belongs to a task."""
+ACCOUNTED = "accounted"
+"""The answer of a lease listing where every lease belongs to a task."""
 
 
 def reopened(events: Iterable[Event]) -> int:
@@ -42,13 +40,13 @@ def is_going_round(events: Iterable[Event]) -> bool:
 
 def listed_in_vain(events: Sequence[Event]) -> int:
     """Count the last listings in a row that settled nothing."""
-    answers = [str(e.body["answer"]) for e in events if e.kind == LISTED]
+    answers = [str(e.body["answer"]) for e in events if e.kind == EventKind.LISTED]
     return next((n for n, answer in enumerate(reversed(answers)) if answer == ACCOUNTED), len(answers))
 
 
 def why_listed_in_vain(events: Sequence[Event]) -> str:
     """Return why the last listing settled nothing; empty where it did."""
-    last = next((e.body for e in reversed(events) if e.kind == LISTED), None)
+    last = next((e.body for e in reversed(events) if e.kind == EventKind.LISTED), None)
     if last is None or last["answer"] == ACCOUNTED:
         return ""
     if last["suspects"]:
@@ -59,9 +57,9 @@ def why_listed_in_vain(events: Sequence[Event]) -> str:
 def why_put_off(events: Sequence[Event]) -> str | None:
     """Return what kept a confirmed task from its seal at the last try, if anything."""
     for event in reversed(events):
-        if event.kind == PUT_OFF:
+        if event.kind == EventKind.SEAL_PUT_OFF:
             return str(event.body["why"])
-        if event.kind == CONFIRMED:
+        if event.kind == EventKind.CONFIRMED:
             break
     return None
 
@@ -74,6 +72,6 @@ def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
     for event in reversed(events):
         if event.kind in BEGUN_AGAIN:
             break
-        if event.kind == CONFIRMED:
+        if event.kind == EventKind.CONFIRMED:
             return frozenset(subject for subject, n, ok in event.body.get("checks", ()) if n == TARGET_N and ok)
     return frozenset()

@@ -10,6 +10,7 @@ from sqlalchemy import BindParameter, Connection, Select, String, and_, bindpara
 
 from jitvault.domain.hazards import restores
 from jitvault.domain.intent import Intent, words_of
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.tripwire import is_publication, is_signature, of_fleet
 from jitvault.ledger import schema
@@ -17,7 +18,7 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import ENDED_UNSEEN, PUBLISH, REMOVE, RENEW_LEASE, RENEW_TOKEN, SIGN, OpState
+from jitvault.ports.ledger import ENDED_UNSEEN, OpState
 
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset(
@@ -27,8 +28,9 @@ _TELLING = frozenset(
 # 10 minutes, so that what a worker made is gone by then.
 _ADDRESS_LIFE = timedelta(minutes=15)
 
+_RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
 # where the worker writes and removes what it publishes
-_PATHS = {PUBLISH: "jitvault/data/", REMOVE: "jitvault/metadata/"}
+_PATHS = {OperationKind.PUBLISH: "jitvault/data/", OperationKind.REMOVE_PUBLISHED: "jitvault/metadata/"}
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -51,9 +53,9 @@ _LATELY = select(schema.worker_sessions.c.remote).where(
 _SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
 _ASKED = select(_GRANT.create_op, _GRANT.asked).where(_GRANT.create_op.in_(_OPS))
 _MEANT = select(_OPERATION.op_id, _OPERATION.kind, _OPERATION.subject).where(
-    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((RENEW_TOKEN, RENEW_LEASE, PUBLISH, REMOVE, SIGN))
+    _OPERATION.op_id.in_(_OPS), _OPERATION.kind.in_((*_RENEWALS, *_PATHS, OperationKind.SIGN))
 )
-_FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == PUBLISH)
+_FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == OperationKind.PUBLISH)
 _IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
 _DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
 # Whether Vault says that the token had the worker's policy. As text: a row that was edited need not be JSON.
@@ -90,9 +92,9 @@ def raise_for(
         lines,
         sessions=sessions,
         intents=_intents(connection, named["ops"]),
-        renewals={op: row.subject for op, row in meant.items() if row.kind in (RENEW_TOKEN, RENEW_LEASE)},
+        renewals={op: row.subject for op, row in meant.items() if row.kind in _RENEWALS},
         publications={op: _PATHS[row.kind] + row.subject for op, row in meant.items() if row.kind in _PATHS},
-        signatures={op: row.subject for op, row in meant.items() if row.kind == SIGN},
+        signatures={op: row.subject for op, row in meant.items() if row.kind == OperationKind.SIGN},
         used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_LATELY, {"after": after}).scalars()),
         shared=shared,

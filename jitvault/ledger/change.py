@@ -36,7 +36,7 @@ def write_change(
     """The one place where a task changes: its rows, one event, the head that covers it, and who is to hear of it."""
     state = change.state or task.state
     body = {**change.body, "state": state.value}
-    event = link(task.task_id, task.seq + 1, task.head or GENESIS, change.event, rfc3339(at), body)
+    event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
     put(connection, change.rows)
     settle_seen(connection, change.rows)
     connection.execute(_EVENT, asdict(event))

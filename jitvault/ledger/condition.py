@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 from jitvault.domain.chain import Event, breaks
 from jitvault.domain.checkup.record import Finding, Record, Room
 from jitvault.domain.checkup.rules import LastDecision
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import HOLDING, OVER, State, Verdict
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
@@ -111,7 +112,7 @@ def _stuck(connection: Connection) -> tuple[tuple[str, str], ...]:
 def _last_decision(connection: Connection) -> LastDecision | None:
     task, event = schema.tasks.c, schema.events.c
     latest = select(task.task_id).order_by(task.created_at.desc()).limit(_LATEST)
-    decided = event.kind.in_(["submitted", "revised", "decided"])
+    decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
     query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
     for row in connection.execute(query.order_by(event.at.desc())):
         if "policy" in row.body:

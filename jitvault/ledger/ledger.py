@@ -25,7 +25,8 @@ from sqlalchemy.exc import IntegrityError
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import HANDED_ON, HOLDING, OVER, RECOVERED, State, check_move
+from jitvault.domain.kinds import EventKind, OperationKind
+from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
 from jitvault.domain.observation import Kind
 from jitvault.domain.product import Product
 from jitvault.domain.shorten import one_line
@@ -47,10 +48,6 @@ from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
 from jitvault.ledger.turns import SqlTurns
 from jitvault.ports.admission import Admit
 from jitvault.ports.ledger import (
-    PUBLISH,
-    RENEW_LEASE,
-    RENEW_TOKEN,
-    SIGN,
     Change,
     CheckRow,
     DecisionRow,
@@ -95,13 +92,13 @@ _EVENTS = (
     .order_by(schema.events.c.seq)
 )
 _OP = schema.operations.c
+_NOT_READ_BACK = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE, OperationKind.PUBLISH, OperationKind.SIGN)
 # but for what was published or signed, and renewals that are over
 _OPERATIONS = (
     select(schema.operations)
     .where(
         _OP.task_id == bindparam("task_id"),
-        _OP.kind.not_in([RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN])
-        | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
+        _OP.kind.not_in(_NOT_READ_BACK) | _OP.state.not_in([OpState.SETTLED, OpState.ABANDONED]),
     )
     .order_by(_OP.sent_at)
 )
@@ -109,7 +106,7 @@ _OPERATIONS = (
 _CHILDREN = union(
     select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id")),
     select(schema.events.c.body["to"].as_string()).where(
-        schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == HANDED_ON
+        schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == EventKind.HANDED_ON
     ),
 )
 _FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
@@ -340,7 +337,7 @@ class SqlLedger(
 
 def _told_again(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
     """A task whose tokens were found later: what the lines that are known already say of them is entered now."""
-    if change.event != RECOVERED or not change.body["grants"]:
+    if change.event != EventKind.RECOVERED or not change.body["grants"]:
         return task
     stream.tell_again(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
     again = _task(connection, task.task_id)
@@ -351,7 +348,7 @@ def _hand_on(connection: Connection, admission: Admit, at: datetime) -> None:
     """Enter in the parent's chain that a part of it is handed on: whoever edits the child's rows does not hide it."""
     parent = _task(connection, admission.parent) if admission.parent else None
     if parent is not None:
-        write_change(connection, parent, Change(HANDED_ON, {"to": admission.task_id}), at)
+        write_change(connection, parent, Change(EventKind.HANDED_ON, {"to": admission.task_id}), at)
 
 
 def _task(connection: Connection, task_id: str) -> TaskRow | None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, or_, select, update
 
 from jitvault.domain.chain import Event
 from jitvault.domain.finding import OF_DOCUMENTS
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import State
 from jitvault.domain.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
@@ -93,7 +94,7 @@ class SqlNotices:
 def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[str, Any]) -> Notice:
     """Of one end that cannot be proven people hear once, however often it is tried; once more after it was proven."""
     event = schema.events.c
-    proven = select(func.count()).where(event.task_id == task_id, event.kind == "confirmed")
+    proven = select(func.count()).where(event.task_id == task_id, event.kind == EventKind.CONFIRMED)
     times = connection.execute(proven).scalar_one()
     return Notice(notice_id(Kind.UNCONFIRMED, task_id, str(times)), task_id, Kind.UNCONFIRMED, at, body)
 

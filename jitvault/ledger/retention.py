@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import State
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
@@ -24,7 +25,7 @@ class SqlRetention:
         task, event = schema.tasks.c, schema.events.c
         joined = schema.tasks.join(schema.events, event.task_id == task.task_id)
         query = select(task.task_id, task.requester).select_from(joined)
-        query = query.where(task.state == State.SEALED.value, event.kind == "sealed")
+        query = query.where(task.state == State.SEALED.value, event.kind == EventKind.SEALED)
         # an event's time is text, of one width and in UTC, so that it is ordered as the times are
         query = query.group_by(task.task_id, task.requester).having(func.max(event.at) < rfc3339(at))
         found: dict[str, str] = {}

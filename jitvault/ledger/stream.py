@@ -10,6 +10,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select
 
 from jitvault.domain.evidence import done
 from jitvault.domain.intake import wanted
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lease import Issued, issued
 from jitvault.domain.lifecycle import HELD, State, Verdict
 from jitvault.domain.linking import aliases, linked
@@ -211,7 +212,7 @@ def _tell(connection: Connection, task_id: str, told: Sequence[tuple[GrantRow, O
         # nobody looks at it any more by itself
         put_finding(connection, task_id, *AFTER_SEAL, at, line=None, request_id=None)
     body = {"lines": sorted({o.line for _, o in told}), "leases": [row.lease_id for row in rows]}
-    write_change(connection, task, Change("observed", body, fields=_due(task, told, rows, at), rows=rows), at)
+    write_change(connection, task, Change(EventKind.OBSERVED, body, fields=_due(task, told, rows, at), rows=rows), at)
 
 
 def _due(

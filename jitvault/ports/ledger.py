@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from jitvault.domain.chain import Event
 from jitvault.domain.evidence import Trail
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.product import Product
 from jitvault.ports.admission import Admission, Admit
@@ -168,10 +169,6 @@ class CheckRow:
     evidence: str
 
 
-RENEW_TOKEN, RENEW_LEASE, PUBLISH, SIGN = "renew_token", "renew_lease", "publish", "sign"
-REMOVE = "remove_published"
-
-
 @dataclass(frozen=True, slots=True)
 class OperationRow:
     """`task_id` is None for an act on what belongs to no task."""
@@ -193,7 +190,7 @@ Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | O
 class Change:
     """Everything that one step writes. `fields` are columns of the task; `rows` are inserted or replaced."""
 
-    event: str
+    event: EventKind
     body: Mapping[str, Any] = field(default_factory=dict)
     state: State | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
 from jitvault.ports.admission import Admit
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 def intended(
-    worker: Worker, kind: str, subject: str, *, task_id: str | None = None, op_id: str | None = None
+    worker: Worker, kind: OperationKind, subject: str, *, task_id: str | None = None, op_id: str | None = None
 ) -> OperationRow:
     """An act that is going to be done; whoever does it commits this first."""
     return OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
@@ -41,7 +42,7 @@ def act(
     worker: Worker,
     task_id: str,
     claim: int,
-    kind: str,
+    kind: OperationKind,
     subject: str,
     call: Callable[[str], T],
     *,
@@ -58,7 +59,7 @@ def act(
     op = intended(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     body = {"op": op.op_id, "subject": subject}
-    intent = Change(f"{kind}_intended", body, state=state, fields=task, rows=(*rows, op))
+    intent = Change(EventKind.of(kind, OpState.INTENDED), body, state=state, fields=task, rows=(*rows, op))
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
     try:
         answer = call(op.op_id)
@@ -74,5 +75,6 @@ def act(
 def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
     """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
     answered = left(worker, op, state, error)
-    change = Change(f"{op.kind}_{state}", {"op": op.op_id, "answer": answered.answer}, rows=(answered,))
+    event = EventKind.of(OperationKind(op.kind), state)
+    change = Change(event, {"op": op.op_id, "answer": answered.answer}, rows=(answered,))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, HELD, EndReason, State
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
@@ -280,7 +281,7 @@ def _next(worker: Worker, file: TaskFile, trips: Sequence[Trip], claim: int, las
 def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considered | None) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
+        _apply(worker, file, claim, EventKind.CANCELLED, ended.said(), State.CANCELLED)
         return Step()
     # what was read a moment ago, and nobody has changed since, is not read twice
     found = entered if entered and file.task.seq == 1 else consider(worker, file, claim)
@@ -293,7 +294,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
         if is_due_now(worker, file) and look != file.task.due_at:
             # its window is open, and nobody has asked for it yet
             worker.ledger.apply(
-                file.task.task_id, Change("kept", fields={"due_at": look}), claim=claim, at=worker.now()
+                file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
         return Step(standing=standing)
     said = published(worker, file.task.task_id)
@@ -306,7 +307,7 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     canary(worker)
     # the lines of until now are there
     if (ended := end_request_of_others(worker, file.task.task_id, entitled=entitled(file))) is not None:
-        _apply(worker, file, claim, "cancelled", ended.said(), State.CANCELLED)
+        _apply(worker, file, claim, EventKind.CANCELLED, ended.said(), State.CANCELLED)
         return Step()
     check_not_frozen(worker, file)
     try:
@@ -365,7 +366,7 @@ def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     why = why_end(eyes, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
-            _apply(worker, file, claim, "unwrapped", {}, State.ACTIVE)
+            _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
             file = worker.file(file.task.task_id)
         extend(worker, file, claim)
         file = worker.ledger.file_again(file)
@@ -385,6 +386,8 @@ def _ending(worker: Worker, file: TaskFile, claim: int, last: Step = FIRST, why:
     return end(worker, file, claim, last, why, go_on=advance)
 
 
-def _apply(worker: Worker, file: TaskFile, claim: int, event: str, body: Mapping[str, object], state: State) -> None:
+def _apply(
+    worker: Worker, file: TaskFile, claim: int, event: EventKind, body: Mapping[str, object], state: State
+) -> None:
     change = Change(event, body, state=state)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import Verdict
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.ports.ledger import Change, LeaseRow, OpState, Row
@@ -27,7 +28,7 @@ class Answers:
     """What Vault said, until it is committed; and what it did not say. `since`: when the task began to end."""
 
     def __init__(
-        self, worker: Worker, task_id: str, claim: int, *, since: datetime | None, event: str = "revoked"
+        self, worker: Worker, task_id: str, claim: int, *, since: datetime | None, event: EventKind = EventKind.REVOKED
     ) -> None:
         self._worker, self._task_id, self._claim, self._since, self._event = worker, task_id, claim, since, event
         self._rows: list[Row] = []
@@ -77,8 +78,8 @@ def queue(worker: Worker, task_id: str, claim: int, lease_ids: Sequence[str]) ->
     waiting = [lease_id for lease_id in lease_ids if _is_idle(worker.leases.lookup(lease_id))]
     if not waiting:
         return
-    ops = [intended(worker, "queue_lease", lease_id, task_id=task_id) for lease_id in waiting]
-    intent = Change("queue_intended", {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
+    ops = [intended(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
+    intent = Change(EventKind.QUEUE_INTENDED, {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     answered: list[Row] = []
     try:
@@ -88,7 +89,7 @@ def queue(worker: Worker, task_id: str, claim: int, lease_ids: Sequence[str]) ->
     except VaultRefused as error:
         answered.append(left(worker, ops[len(answered)], OpState.ABANDONED, error))
     finally:
-        change = Change("queued", {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
+        change = Change(EventKind.QUEUED, {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifetime import is_due
 from jitvault.errors import NotConfirmed
 from jitvault.ports.ledger import Change, GrantRow, TaskFile
@@ -33,7 +34,7 @@ def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
     if is_due(again, worker.now(), LATEST):
         return
     if file.task.due_at is None or file.task.due_at < again:
-        worker.ledger.apply(task_id, Change("kept", fields={"due_at": again}), claim=claim, at=worker.now())
+        worker.ledger.apply(task_id, Change(EventKind.KEPT, fields={"due_at": again}), claim=claim, at=worker.now())
     raise NotConfirmed(
         f"task {task_id}: Vault made no token for it in {len(vain)} attempts in a row ({answer})",
         hint=f"Another attempt is due at {again:%H:%M:%S} UTC. `jitvault revoke {task_id}` ends the task.",

@@ -11,6 +11,7 @@ from jitvault.domain.access import last_end
 from jitvault.domain.clocks import lasted
 from jitvault.domain.confirmation import TARGET_N, Check, Probed, Proof, confirm, is_proven
 from jitvault.domain.evidence import Trail, done
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.observation import Kind
 from jitvault.domain.policy import Rung
@@ -31,7 +32,6 @@ from jitvault.services.unseen import ask_about, where_of
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
 
-FORCE_LEASE = "force_lease"
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
 
@@ -106,7 +106,7 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
         return Outcome(proven=False, quiet=look.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
-        "confirmed",
+        EventKind.CONFIRMED,
         {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": look.check.evidence},
         state=State.CONFIRMED,
         fields={
@@ -129,7 +129,7 @@ def _keep_open(
     is_over = found.proven and not look.soon and has_come(worker, file, file.task.due_at or look.due_at)
     if news or is_over:
         fields = {"due_at": look.due_at} if found.proven else {}
-        change = Change("judged", {"quiet": look.check.evidence}, fields=fields, rows=(*credentials, *checks))
+        change = Change(EventKind.JUDGED, {"quiet": look.check.evidence}, fields=fields, rows=(*credentials, *checks))
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
@@ -227,7 +227,7 @@ def judge_lease(
 
 
 def _was_forced(file: TaskFile, lease: LeaseRow) -> bool:
-    return any(op.kind == FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
+    return any(op.kind == OperationKind.FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
 
 
 def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
@@ -271,7 +271,7 @@ def _durations(file: TaskFile, credentials: Iterable[GrantRow | LeaseRow], now: 
     """Return how long the end took, until the last credential was gone and until now; None where nobody knows that."""
     begun = file.task.ending_at
     kinds = [event.kind for event in file.events]
-    since_end = file.events[len(kinds) - kinds[::-1].index("ending") :] if "ending" in kinds else ()
+    since_end = file.events[len(kinds) - kinds[::-1].index(EventKind.ENDING) :] if EventKind.ENDING in kinds else ()
     proven = lasted(begun, now, [datetime.fromisoformat(event.at) for event in since_end])
     dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
     gone = lasted(begun, dead, ()) if proven is not None and dead is not None else None

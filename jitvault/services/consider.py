@@ -10,6 +10,7 @@ from typing import Any
 
 from jitvault.domain.chain import GENESIS
 from jitvault.domain.intake import REQUEST_LIFE, is_stale, submission_path
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, State
 from jitvault.domain.recovery import Said
 from jitvault.domain.revision import Revision, difference, terms
@@ -214,7 +215,7 @@ def _cancel_removed(worker: Worker, file: TaskFile, claim: int) -> None:
         return
     requester = Revision.of(file.revision.body).content["requester"]
     body = {"by": requester["entity"], "name": requester["name"], "note": "the request was removed from Vault"}
-    change = Change("cancelled", body, state=State.CANCELLED)
+    change = Change(EventKind.CANCELLED, body, state=State.CANCELLED)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
@@ -316,7 +317,7 @@ def _create(
     body = {"revision": number, "digest": revision.digest, **told_of(task.task_id, standing)}
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)
-    worker.ledger.create(task, Change("submitted", body, rows=rows), at=now)
+    worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)
 
 
 def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, standing: Standing) -> None:
@@ -324,7 +325,7 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
-        "revised",
+        EventKind.REVISED,
         {"revision": number, "digest": revision.digest, **told_of(file.task.task_id, standing)},
         state=standing.state,
         fields={
@@ -350,7 +351,7 @@ def _move(
         return
     worker.ledger.apply(
         file.task.task_id,
-        Change("decided", body, state=state, rows=rows),
+        Change(EventKind.DECIDED, body, state=state, rows=rows),
         claim=claim,
         at=worker.now(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jitvault.domain.lifecycle import RECOVERED
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.revision import Revision
 from jitvault.ports.ledger import TaskFile
 from jitvault.services.asked import names_in
@@ -16,8 +16,10 @@ def ended_of(file: TaskFile) -> dict[str, Any] | None:
 
     `by` (an entity) and `name` are None where no person asked for it; `reason` is its end reason.
     """
-    ended = ("ending", "cancelled", RECOVERED)
-    event = next((e for e in file.events if e.kind in ended and (e.kind != RECOVERED or "reason" in e.body)), None)
+    ended = (EventKind.ENDING, EventKind.CANCELLED, EventKind.RECOVERED)
+    event = next(
+        (e for e in file.events if e.kind in ended and (e.kind != EventKind.RECOVERED or "reason" in e.body)), None
+    )
     if event is None:
         return None
     by = event.body.get("by")
@@ -32,7 +34,7 @@ def ended_of(file: TaskFile) -> dict[str, Any] | None:
 
 def forced_of(file: TaskFile) -> dict[str, Any] | None:
     """`{by, name, reason}` of who had Vault forget what it could not revoke, or had the task closed without proof."""
-    said = [e.body for e in file.events if e.kind in ("force_intended", "unverified")]
+    said = [e.body for e in file.events if e.kind in (EventKind.FORCE_INTENDED, EventKind.UNVERIFIED)]
     return {"by": said[-1]["by"], "name": _name(file, said[-1]["by"]), "reason": said[-1]["note"]} if said else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.policy import Rung
 from jitvault.domain.quiet import Doubts, doubts, settles
 from jitvault.domain.revision import Revision
@@ -15,8 +16,6 @@ from jitvault.ports.ledger import TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.observe import canary
 from jitvault.services.proof import rung_of
-
-LIST_LEASES = "list_leases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +71,6 @@ def tokens_of(file: TaskFile) -> frozenset[str]:
 
 def good_listings(file: TaskFile) -> frozenset[str]:
     """The ids of listings of the task's prefixes that left nothing unaccounted for."""
-    return frozenset(op.op_id for op in file.operations if op.kind == LIST_LEASES and op.answer == ACCOUNTED)
+    return frozenset(
+        op.op_id for op in file.operations if op.kind == OperationKind.LIST_LEASES and op.answer == ACCOUNTED
+    )

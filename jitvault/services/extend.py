@@ -14,10 +14,7 @@ from typing import Any
 
 from jitvault.domain.access import cap_of, role_name, smallest_cap
 from jitvault.domain.extension import (
-    EXTENDED,
     MOST_ASKED,
-    PENDING,
-    REFUSED,
     Extension,
     began_at,
     extended,
@@ -26,6 +23,7 @@ from jitvault.domain.extension import (
     said_of,
     whole_window_s,
 )
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import EndReason, State, Verdict
 from jitvault.domain.lifetime import least
 from jitvault.domain.policy import Obligations
@@ -127,7 +125,7 @@ def _open_request(worker: Worker, file: TaskFile) -> _Asked | None:
     if began is None or ends_at is None:
         return None
     parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
-    answered = {event.body["request"] for event in said_of(file.events) if event.kind != PENDING}
+    answered = {event.body["request"] for event in said_of(file.events) if event.kind != EventKind.EXTENSION_PENDING}
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
         too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
         if request.nonce not in answered and not too_often:
@@ -207,7 +205,7 @@ def _apply(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: 
         "ends_at": asked.extension.until.isoformat(),
     }
     change = Change(
-        EXTENDED,
+        EventKind.EXTENDED,
         body,
         state=State.ISSUING if asked.replaces else None,
         fields={"ends_at": asked.extension.until, "due_at": now},
@@ -226,12 +224,16 @@ def _wait(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: S
         "refused": [refusal.as_json() for refusal in tally.refused],
     }
     last = said_of(file.events)
-    if last and last[-1].kind == PENDING and all(last[-1].body.get(key) == value for key, value in body.items()):
+    if (
+        last
+        and last[-1].kind == EventKind.EXTENSION_PENDING
+        and all(last[-1].body.get(key) == value for key, value in body.items())
+    ):
         return
     if len(said_lately(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
         # whoever may decide can write something else each time
         return
-    worker.ledger.apply(file.task.task_id, Change(PENDING, body), claim=claim, at=worker.now())
+    worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
 
 
 def _refuse(worker: Worker, file: TaskFile, claim: int, asked: _Asked, error: JitvaultError) -> None:
@@ -240,7 +242,7 @@ def _refuse(worker: Worker, file: TaskFile, claim: int, asked: _Asked, error: Ji
         **_about(asked),
         "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
     }
-    worker.ledger.apply(file.task.task_id, Change(REFUSED, body), claim=claim, at=worker.now())
+    worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
 
 
 def _about(asked: _Asked) -> dict[str, Any]:
@@ -277,7 +279,7 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
     newest = evidence.newest
     settled = next(replace(one, settled=True) for one in found.grants if one.grant_id == old)
     body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
-    change = Change("attempt_settled", body, rows=(settled, *rows))
+    change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
@@ -288,6 +290,6 @@ def _keep_unproven(worker: Worker, file: TaskFile, claim: int, found: Judged) ->
     """
     now, begun = worker.now(), datetime.fromisoformat(extended(file.events)[-1].at)
     rows: tuple[Row, ...] = (*found.grants, *found.leases, *found.checks)
-    change = Change("judged", {"replaced": "not proven"}, fields={"due_at": next_try(begun, now)}, rows=rows)
+    change = Change(EventKind.JUDGED, {"replaced": "not proven"}, fields={"due_at": next_try(begun, now)}, rows=rows)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
     worker.ledger.tell_unproven(file.task.task_id, now)

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.quiet import QUIET, settles_at
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import why_put_off
@@ -66,7 +67,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
     if why is None and not (last.tries or last.waits) and is_there(worker, proven_before(file)):
         # before anything that can fail: a Vault that was restored has given it back
-        begin_again(worker, file, claim, "unproven", BACK)
+        begin_again(worker, file, claim, EventKind.UNPROVEN, BACK)
         file = worker.file(file.task.task_id)
     tell_round(worker, file)
     take_all_back(worker, file, claim, why=why)
@@ -76,7 +77,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
         found = gather(worker, file.task.task_id)
     outcome = confirmed(worker, found, claim)
     if outcome.back:
-        begin_again(worker, worker.file(file.task.task_id), claim, "unproven", BACK)
+        begin_again(worker, worker.file(file.task.task_id), claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()
@@ -109,13 +110,13 @@ def _force_request(worker: Worker, file: TaskFile) -> EndRequest | None:
 
 def _confirmed_before(file: TaskFile) -> datetime | None:
     """When all of the task was proven last: a wish of before then had nothing to force, and is not kept for later."""
-    return max((datetime.fromisoformat(e.at) for e in file.events if e.kind == "confirmed"), default=None)
+    return max((datetime.fromisoformat(e.at) for e in file.events if e.kind == EventKind.CONFIRMED), default=None)
 
 
 def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
     """Seal what was confirmed once its settle window is over and all of it is still so; else it ends anew."""
     if late(file):
-        begin_again(worker, file, claim, "late_lease", "a lease appeared after the task was confirmed")
+        begin_again(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
         return Step(go_on=True)
     settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
     if settled and worker.now() + _SKEW < settled:
@@ -124,13 +125,13 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
     seal_below(worker, file.task.task_id, claim, go_on)
     if open_ := unproven(worker, file.task.task_id):
         why = f"what it handed on to {', '.join(open_)} is not proven any more"
-        begin_again(worker, file, claim, "unproven", why)
+        begin_again(worker, file, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
     found = reconciled(worker, file.task.task_id, claim)
     if late(found.file):
         return Step(go_on=True)
     if doubt := why_not_proven_still(worker, found):
-        begin_again(worker, found.file, claim, "unproven", doubt)
+        begin_again(worker, found.file, claim, EventKind.UNPROVEN, doubt)
         return Step(go_on=True)
     if not seal(worker, found, claim):
         _close_unsealed(worker, worker.file(file.task.task_id), claim)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.errors import JitvaultError
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
 from jitvault.services.acts import DONE, intended, left
-from jitvault.services.confirm import FORCE_LEASE
 from jitvault.services.context import Worker
 from jitvault.services.ends import EndRequest
 from jitvault.services.family import handed_on_to
@@ -31,19 +31,19 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     if not held:
         return False
     task_id = file.task.task_id
-    ops = [intended(worker, FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
+    ops = [intended(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
         **wish.said(),
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
-    worker.ledger.apply(task_id, Change("force_intended", said, rows=ops), claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, Change(EventKind.FORCE_INTENDED, said, rows=ops), claim=claim, at=worker.now())
     answers: list[Row] = []
     try:
         for op in ops:
             answers.append(_forced(worker, op))
     finally:
-        change = Change("forced", {"ops": [op.op_id for op in ops[: len(answers)]]}, rows=answers)
+        change = Change(EventKind.FORCED, {"ops": [op.op_id for op in ops[: len(answers)]]}, rows=answers)
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     return True
 
@@ -78,7 +78,7 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     told = receipt_of(worker.installation, unproven, now, children=below)
     receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
-        "unverified",
+        EventKind.UNVERIFIED,
         {"head": file.task.head, **wish.said()},
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},

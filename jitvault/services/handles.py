@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import Verdict
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, OpState
@@ -108,7 +109,7 @@ def look_up(worker: Worker, one: Handle, revocation: OperationRow | None = None)
 
 def ask(worker: Worker, one: Handle) -> tuple[OperationRow, object | None]:
     """Look one credential up; gives the operation, and what Vault says of it, None when there is no such thing."""
-    op = intended(worker, f"lookup_{one.kind}", one.subject, task_id=one.row.task_id)
+    op = intended(worker, OperationKind(f"lookup_{one.kind}"), one.subject, task_id=one.row.task_id)
     found = one.look(op.op_id)
     return left(worker, op, OpState.ANSWERED, "gone" if found is None else "live"), found
 

@@ -14,8 +14,9 @@ from typing import Any
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.chain import Event, breaks
 from jitvault.domain.evidence import Trail
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lease import issued
-from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, RECOVERED, RECOVERED_TO, State
+from jitvault.domain.lifecycle import BEFORE_GRANT, EDGES, RECOVERED_TO, State
 from jitvault.domain.linking import aliases, linked
 from jitvault.domain.published import unpacked
 from jitvault.domain.revision import Revision
@@ -97,7 +98,9 @@ def _problems(worker: Worker, file: TaskFile) -> list[str]:
         *_grants(file),
         *_receipt(worker, file),
     ]
-    seen = {lease for e in file.events if e.kind in ("observed", RECOVERED) for lease in e.body["leases"]}
+    seen = {
+        lease for e in file.events if e.kind in (EventKind.OBSERVED, EventKind.RECOVERED) for lease in e.body["leases"]
+    }
     if seen != {lease.lease_id for lease in file.leases}:
         problems.append("the task's leases are not the ones that were observed")
     return problems
@@ -158,9 +161,9 @@ def _deadline(file: TaskFile) -> list[str]:
 
 def _moves(event: Event, before: object, after: object) -> bool:
     """Whether an event can have moved its task so: what was observed moves nothing."""
-    if event.kind == "observed" or not isinstance(before, str) or before not in EDGES:
+    if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
         return False
-    return after in (RECOVERED_TO if event.kind == RECOVERED else EDGES[State(before)])
+    return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
 
 
 def _revision(file: TaskFile) -> list[str]:
@@ -171,7 +174,9 @@ def _revision(file: TaskFile) -> list[str]:
         problems.append("the task's requester is not the one of its revision")
     elif Revision.of(revision.body).content["spec"]["spec"].get("parent") != task.parent:
         problems.append("the task's parent is not the one of its revision")
-    decided = [e.body["digest"] for e in file.events if e.kind in ("submitted", "revised", RECOVERED)]
+    decided = [
+        e.body["digest"] for e in file.events if e.kind in (EventKind.SUBMITTED, EventKind.REVISED, EventKind.RECOVERED)
+    ]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")
     if not _is_the_one_decided(revision.decision, last_said(file)):
@@ -185,14 +190,14 @@ def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) ->
 
 
 def _grants(file: TaskFile) -> list[str]:
-    created = {e.body["grant"]: e.body for e in file.events if e.kind == "token_created"}
-    recovered = [e.body for e in file.events if e.kind == RECOVERED]
+    created = {e.body["grant"]: e.body for e in file.events if e.kind == EventKind.TOKEN_CREATED}
+    recovered = [e.body for e in file.events if e.kind == EventKind.RECOVERED]
     created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
     known = {grant.grant_id: grant for grant in file.grants}
     problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
-    settled = {e.body["grant"] for e in file.events if e.kind == "attempt_settled"}
+    settled = {e.body["grant"] for e in file.events if e.kind == EventKind.ATTEMPT_SETTLED}
     settled |= {grant for body in recovered for grant in body["settled"]}
-    everything = any(e.kind in ("confirmed", "unverified") for e in file.events)
+    everything = any(e.kind in (EventKind.CONFIRMED, EventKind.UNVERIFIED) for e in file.events)
     for grant in file.grants:
         if grant.settled and not everything and grant.grant_id not in settled:
             problems.append(f"attempt {grant.attempt} was set to settled by hand")
@@ -214,7 +219,7 @@ def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any]
         # not by its HMAC: that changes with an audit device that is made anew
         return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
     # its accessor was lost with the answer: it is known by its lease, if at all
-    ended = {subject for e in file.events if e.kind == "revoke_intended" for subject in e.body["subjects"]}
+    ended = {subject for e in file.events if e.kind == EventKind.REVOKE_INTENDED for subject in e.body["subjects"]}
     return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
 
 
@@ -227,8 +232,8 @@ def _receipt(worker: Worker, file: TaskFile) -> list[str]:
         receipt = opened(file.task.receipt, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)
     except SecurityFinding:
         return ["the task was never sealed: its receipt is not signed"]
-    heads = {e.body["head"] for e in file.events if e.kind in ("sealed", "unverified")}
-    heads |= {e.body["sealed_head"] for e in file.events if e.kind == RECOVERED}
+    heads = {e.body["head"] for e in file.events if e.kind in (EventKind.SEALED, EventKind.UNVERIFIED)}
+    heads |= {e.body["sealed_head"] for e in file.events if e.kind == EventKind.RECOVERED}
     if receipt.get("task") != file.task.task_id or (receipt.get("chain") or {}).get("head") not in heads:
         return ["the task's receipt is another one's"]
     return []

@@ -15,6 +15,7 @@ from typing import Any
 from jitvault.domain.access import cap_of, role_name, sent, smallest_cap
 from jitvault.domain.canonical import sha256_hex
 from jitvault.domain.intent import ttl_word
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.lifetime import least, next_look, renew_at, rolls
 from jitvault.domain.policy import Obligations
@@ -51,7 +52,7 @@ def issue(
         worker,
         file.task.task_id,
         claim,
-        "create_token",
+        OperationKind.CREATE_TOKEN,
         grant.grant_id,
         lambda op: _create(worker, revision, grant, op),
         op_id=grant.create_op,
@@ -70,7 +71,7 @@ def issue(
         verdict=Verdict.LIVE,
     )
     created = Change(
-        "token_created",
+        EventKind.TOKEN_CREATED,
         {
             "grant": grant.grant_id,
             "op": operation.op_id,
@@ -217,14 +218,14 @@ def _deliver(
         worker,
         task_id,
         claim,
-        "deliver",
+        OperationKind.DELIVER,
         grant.grant_id,
         lambda op: _put(worker, task_id, claim, inbox, message, op),
         rows=(grant,),
     )
     delivered = replace(grant, delivered=True)
     change = Change(
-        "delivered",
+        EventKind.DELIVERED,
         {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
         state=State.ISSUED,
         fields={"due_at": next_look(ends_at, grant.expires_at, grant.renew_at, claim_by(grant)), "ends_at": ends_at},

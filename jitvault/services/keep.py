@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from jitvault.domain.clocks import MAX_SKEW
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.lifetime import increment, is_due, least, renew_at
 from jitvault.errors import (
@@ -22,8 +23,6 @@ from jitvault.errors import (
     VaultUnavailable,
 )
 from jitvault.ports.ledger import (
-    RENEW_LEASE,
-    RENEW_TOKEN,
     Change,
     GrantRow,
     LeaseRow,
@@ -56,7 +55,7 @@ def keep(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     look = look_at(worker, file)
     # an earlier look than the one that is noted does no harm, and each note is an event
     if look != file.task.due_at and is_due_now(worker, file):
-        change = Change("kept", fields={"due_at": look})
+        change = Change(EventKind.KEPT, fields={"due_at": look})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
     return None
 
@@ -74,11 +73,11 @@ class _Renewed:
 def _renew(worker: Worker, file: TaskFile, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int) -> Why | None:
     """Commit all intents, renew one after the other, commit what came of it."""
     task_id = file.task.task_id
-    kinds = {GrantRow: RENEW_TOKEN, LeaseRow: RENEW_LEASE}
+    kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
     ops = [intended(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_at_most(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
     told = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
-    change = Change("renew_intended", {**told, **_dated(grants)}, rows=(*grants, *ops))
+    change = Change(EventKind.RENEW_INTENDED, {**told, **_dated(grants)}, rows=(*grants, *ops))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
@@ -160,7 +159,7 @@ def _commit(worker: Worker, file: TaskFile, claim: int, done: Sequence[_Renewed]
     look = look_at(worker, replace(file, grants=(*file.grants[:-1], *(grants or file.grants[-1:])), leases=leases))
     body = {"answers": {one.op.op_id: one.op.answer for one in done}, **_dated(grants)}
     rows: list[Row] = [row for one in done for row in (one.row, one.op)]
-    change = Change("renewed", body, fields={"due_at": look}, rows=rows)
+    change = Change(EventKind.RENEWED, body, fields={"due_at": look}, rows=rows)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 

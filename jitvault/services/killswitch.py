@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import HELD, PROVEN, EndReason, State, Verdict
 from jitvault.domain.policy import OPERATORS, Rung
 from jitvault.domain.revision import Revision
@@ -271,7 +272,7 @@ def _is_unanswered(worker: Worker, task_id: str, since: datetime) -> bool:
     """Whether Vault gave no answer to the end of one of its leases: what hangs is behind it."""
     file = worker.ledger.file(task_id)
     lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
-    return any(op.kind == "revoke_lease" and op.answered_at and op.answered_at >= since for op in lost)
+    return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)
 
 
 def _look_up(hand: Hand, task_id: str, _note: str) -> bool:
@@ -314,5 +315,5 @@ def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFil
 
 def _signed(hand: Hand, file: TaskFile) -> bool:
     """Whether it had ended before, by somebody's will that is on record."""
-    by = [e.body.get("by") for e in file.events if e.kind == "ending"]
+    by = [e.body.get("by") for e in file.events if e.kind == EventKind.ENDING]
     return bool(by) and by[-1] != hand.person.entity

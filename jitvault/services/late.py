@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jitvault.domain.confirmation import QUIET_N
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.rounds import AFTER_SEAL, MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.errors import SecurityFinding
@@ -19,7 +20,7 @@ from jitvault.services.revoke import revoke
 BACK = "Vault has again what was proven dead"
 
 
-def begin_again(worker: Worker, file: TaskFile, claim: int, event: str, why: str) -> None:
+def begin_again(worker: Worker, file: TaskFile, claim: int, event: EventKind, why: str) -> None:
     """Reopen a task whose proof does not hold: look up and end all of it anew.
 
     Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that. Check 7 says
@@ -70,5 +71,5 @@ def end_late(worker: Worker, file: TaskFile, claim: int) -> None:
     revoke(worker, file, claim)
     found = gather(worker, file.task.task_id)
     judged = judge(worker, found)
-    change = Change("judged", {"canary": found.newest.place.offset}, rows=(*judged.leases, *judged.checks))
+    change = Change(EventKind.JUDGED, {"canary": found.newest.place.offset}, rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

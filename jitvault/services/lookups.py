@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import Verdict
 from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.revoke import DEAD
 
-_KINDS = ("lookup_token", "lookup_lease")
+_KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
 
 def proven_before(file: TaskFile) -> list[GrantRow | LeaseRow]:

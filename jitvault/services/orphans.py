@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.orphan import Orphan, judge
 from jitvault.errors import OutcomeUnknown, VaultRejected
@@ -22,7 +23,6 @@ from jitvault.services.context import Worker
 from jitvault.services.handles import claimed
 from jitvault.services.observe import canary
 
-REVOKE, LOOK_UP = "revoke_orphan", "lookup_orphan"
 _AT_ONCE = 20
 _EXTEND_AFTER_S = 5.0
 
@@ -55,9 +55,13 @@ def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[Orph
             kind=orphan.kind,
             mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
             hashed=worker.hasher.hash(orphan.lease_id),
-            live_ops=frozenset(op.op_id for op in own if op.kind == LOOK_UP and op.answer == "live"),
-            revoke_ops=frozenset(op.op_id for op in own if op.kind == REVOKE),
-            gone_ops=frozenset(op.op_id for op in own if op.kind == LOOK_UP and op.answer == "gone"),
+            live_ops=frozenset(
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "live"
+            ),
+            revoke_ops=frozenset(op.op_id for op in own if op.kind == OperationKind.REVOKE_UNTRACKED),
+            gone_ops=frozenset(
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "gone"
+            ),
             gone_errors=errors,
             expires_at=orphan.expires_at,
             claimed=orphan.verdict,
@@ -92,7 +96,7 @@ def _revoke_all(worker: Worker, claim: int, there: Sequence[OrphanRow]) -> list[
     """Commit all intents, act, commit what came of it."""
     if not there:
         return []
-    intents = [intended(worker, REVOKE, orphan.lease_id) for orphan in there]
+    intents = [intended(worker, OperationKind.REVOKE_UNTRACKED, orphan.lease_id) for orphan in there]
     worker.ledger.keep(orphans=there, operations=intents, at=worker.now(), claim=claim)
     ended: list[OrphanRow] = []
     answers: list[OperationRow] = []
@@ -125,6 +129,6 @@ def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow
 
 def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
     """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
-    op = intended(worker, LOOK_UP, lease_id)
+    op = intended(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
     return left(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

@@ -9,7 +9,8 @@ from typing import Any
 from jitvault.domain.canonical import digest_of
 from jitvault.domain.confirmation import LASTING, NAMES, QUIET_N, TARGET_N
 from jitvault.domain.extension import extended, said_of
-from jitvault.domain.lifecycle import ENDED, PROVEN, RECOVERED, State, Verdict
+from jitvault.domain.kinds import EventKind, OperationKind
+from jitvault.domain.lifecycle import ENDED, PROVEN, State, Verdict
 from jitvault.domain.policy import Rung, needed_rung, obliged_rung
 from jitvault.domain.revision import Revision
 from jitvault.domain.rounds import reopened, why_listed_in_vain, why_put_off
@@ -107,7 +108,7 @@ def _unjudged(file: TaskFile) -> str:
 
 def last_said(file: TaskFile) -> Mapping[str, Any]:
     """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
-    kinds = ("submitted", "revised", "decided", RECOVERED)
+    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
     said = [e.body for e in file.events if e.kind in kinds and "policy" in e.body]
     return said[-1] if said else {}
 
@@ -133,7 +134,7 @@ def _error(file: TaskFile, lease: LeaseRow) -> str | None:
     """What Vault said when it was to revoke the lease and could not."""
     if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return None
-    asked = [op for op in file.operations if op.kind == "revoke_lease" and op.subject == lease.lease_id]
+    asked = [op for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.subject == lease.lease_id]
     return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
 
 
@@ -278,5 +279,5 @@ def recovered_of(file: TaskFile) -> list[dict[str, Any]]:
     return [
         {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
         for event in file.events
-        if event.kind == RECOVERED
+        if event.kind == EventKind.RECOVERED
     ]

@@ -9,11 +9,12 @@ from typing import Any
 
 from jitvault.domain.delegation import above_of
 from jitvault.domain.finding import told
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import State
 from jitvault.domain.published import packed
 from jitvault.domain.revision import Revision
 from jitvault.errors import JitvaultError
-from jitvault.ports.ledger import PUBLISH, OpState, TaskFile, TaskRow
+from jitvault.ports.ledger import OpState, TaskFile, TaskRow
 from jitvault.services.acts import intended
 from jitvault.services.context import Worker
 from jitvault.services.decide import Standing
@@ -117,7 +118,7 @@ def _put(worker: Worker, task_id: str, document: Mapping[str, Any], *, known: bo
     Nothing follows from its answer, so the operation is settled from the start. `known`: the ledger has the task.
     """
     path = f"tasks/{task_id}"
-    op = intended(worker, PUBLISH, path, task_id=task_id if known else None)
+    op = intended(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
     worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
     worker.documents.put(path, document, op=op.op_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jitvault.domain.extension import extended
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import EndReason, State
 from jitvault.domain.revision import Revision
 from jitvault.domain.trip import Trip
@@ -120,7 +121,7 @@ def keep_reasons(worker: Worker, file: TaskFile, claim: int) -> None:
     known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
     for wish in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
         if (wish.by.id, wish.note) not in known:
-            worker.ledger.apply(file.task.task_id, Change("noted", wish.said()), claim=claim, at=worker.now())
+            worker.ledger.apply(file.task.task_id, Change(EventKind.NOTED, wish.said()), claim=claim, at=worker.now())
 
 
 def unwrapped(worker: Worker, file: TaskFile) -> bool:

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.domain.lifecycle import RECOVERED, State
+from jitvault.domain.kinds import EventKind
+from jitvault.domain.lifecycle import State
 from jitvault.domain.recovery import Fate
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
 from jitvault.ports.ledger import TaskFile
@@ -170,7 +171,7 @@ def _missed(worker: Worker, files: Files) -> set[str]:
 
 
 def _lines_of(file: TaskFile) -> set[str]:
-    grants = (grant for event in file.events if event.kind == RECOVERED for grant in event.body["grants"])
+    grants = (grant for event in file.events if event.kind == EventKind.RECOVERED for grant in event.body["grants"])
     return {str(grant["line"]) for grant in grants if grant["line"]}
 
 
@@ -191,7 +192,7 @@ def _read_from_the_past(worker: Worker) -> list[str]:
 def _taken_in(worker: Worker) -> list[str]:
     """The tasks that end because the ledger was rebuilt; also those of a run that died."""
     ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
-    return [name for name in ending if any(event.kind == RECOVERED for event in worker.file(name).events)]
+    return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.file(name).events)]
 
 
 def _sweep(worker: Worker, deadline: float) -> Swept:

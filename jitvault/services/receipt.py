@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, to_sign
-from jitvault.ports.ledger import SIGN, OpState
+from jitvault.ports.ledger import OpState
 from jitvault.services.acts import intended
 from jitvault.services.context import Worker
 
@@ -19,6 +20,6 @@ def sign_receipt(worker: Worker, task_id: str, told: Mapping[str, Any]) -> dict[
     start; after a crash another receipt is signed, under another intent.
     """
     meant = worker.hasher.hash(to_sign(told, RECEIPT_TYPE))
-    op = intended(worker, SIGN, meant, task_id=task_id)
+    op = intended(worker, OperationKind.SIGN, meant, task_id=task_id)
     worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
     return worker.signer.sign(told, RECEIPT_TYPE, key=RECEIPT_KEY, op=op.op_id)

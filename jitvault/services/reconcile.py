@@ -14,16 +14,17 @@ from datetime import datetime
 
 from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Trail
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lease import is_token_lease
 from jitvault.domain.observation import Kind
 from jitvault.domain.revision import Revision
-from jitvault.domain.rounds import ACCOUNTED, LISTED
+from jitvault.domain.rounds import ACCOUNTED
 from jitvault.domain.unseen import unexplained, wrapped_reads
 from jitvault.ports.ledger import Change, OpState, TaskFile
 from jitvault.services.acts import intended, left
 from jitvault.services.consider import drift_besides_request
 from jitvault.services.context import Worker
-from jitvault.services.evidence import LIST_LEASES, Evidence, gather, tokens_of
+from jitvault.services.evidence import Evidence, gather, tokens_of
 from jitvault.services.observe import canary
 from jitvault.services.selftest import under_check
 
@@ -45,8 +46,8 @@ def reconciled(worker: Worker, task_id: str, claim: int) -> Evidence:
 def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
-    ops = [intended(worker, LIST_LEASES, path, task_id=task_id) for path in paths]
-    intent = Change("listing_intended", {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
+    ops = [intended(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
+    intent = Change(EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # what others were given just now is known once the stream was read up to here
@@ -58,7 +59,7 @@ def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
-    change = Change(LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
+    change = Change(EventKind.LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
@@ -72,7 +73,7 @@ def _listed_before(file: TaskFile) -> set[str]:
     """What the listing before this one left over. Vault ends the leases of a revoked token within a moment, so one that
     is listed once alarms nobody.
     """
-    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == LISTED)
+    listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == EventKind.LISTED)
     return set(next(listings, ()))
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from jitvault.domain.clocks import MAX_SKEW
 from jitvault.domain.evidence import Canary, Trail
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import Verdict
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import OutcomeUnknown
@@ -47,7 +48,7 @@ def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest:
     if grant.verdict not in dead:
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
     body = {"grant": grant.grant_id, "verdict": grant.verdict.value, "canary": newest.place.offset}
-    change = Change("attempt_settled", body, rows=(replace(grant, settled=True),))
+    change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(replace(grant, settled=True),))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
@@ -73,7 +74,7 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
         settled = replace(operation, state=OpState.SETTLED, answer="created")
         worker.ledger.apply(
             file.task.task_id,
-            Change("token_created", body, rows=(named, settled)),
+            Change(EventKind.TOKEN_CREATED, body, rows=(named, settled)),
             claim=claim,
             at=worker.now(),
         )
@@ -89,7 +90,7 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
     never = replace(operation, state=OpState.ABANDONED, answer=ENDED_UNSEEN if unseen else "never sent")
     waited: dict[str, object] = {"op": operation.op_id, "canary": newest.place.offset, "ended": unseen}
     worker.ledger.apply(
-        file.task.task_id, Change("never_created", waited, rows=(grant, never)), claim=claim, at=worker.now()
+        file.task.task_id, Change(EventKind.NEVER_CREATED, waited, rows=(grant, never)), claim=claim, at=worker.now()
     )
 
 

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from jitvault.domain.intake import is_stale
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.lifecycle import BEFORE_GRANT
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
-from jitvault.ports.ledger import REMOVE, OperationRow, OpState, TaskFile
+from jitvault.ports.ledger import OperationRow, OpState, TaskFile
 from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 from jitvault.services.integrity import Published
@@ -76,7 +77,7 @@ def remove(worker: Worker, names: Sequence[str]) -> int:
         return 0
     # what is over, and for how long, our clock says: the canary compares it with Vault's
     canary(worker)
-    ops = [intended(worker, REMOVE, f"{_FOLDER}{name}") for name in names]
+    ops = [intended(worker, OperationKind.REMOVE_PUBLISHED, f"{_FOLDER}{name}") for name in names]
     worker.ledger.keep(operations=ops, at=worker.now())
     answered: list[OperationRow] = []
     failure: JitvaultError | None = None
@@ -100,7 +101,7 @@ def remove(worker: Worker, names: Sequence[str]) -> int:
 def settle_removals(worker: Worker) -> None:
     """After a crash: what became of the removals that were meant. What is still there is meant anew by its own pass."""
     since = worker.now() - _IN_HAND
-    ops = [op for op in worker.ledger.open_acts(REMOVE) if op.sent_at < since]
+    ops = [op for op in worker.ledger.open_acts(OperationKind.REMOVE_PUBLISHED) if op.sent_at < since]
     settled = []
     for op in ops[:_REMOVED]:
         gone = worker.documents.read(op.subject) is None

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lifecycle import BEGUN_AGAIN, EndReason, State, Verdict
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
 from jitvault.ports.ledger import Change, GrantRow, LeaseRow, OperationRow, Row, TaskFile
@@ -149,9 +150,9 @@ def _said_ended(file: TaskFile) -> set[str]:
     ended: set[str] = set()
     # by the answers: a revocation is meant before the look-up that it waits for
     for op in sorted(later, key=lambda op: op.answered_at or op.sent_at):
-        if op.kind in ("revoke_token", "revoke_lease") and op.answer == DONE:
+        if op.kind in (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE) and op.answer == DONE:
             ended.add(op.subject)
-        elif op.kind in ("lookup_token", "lookup_lease") and op.answer == "live":
+        elif op.kind in (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE) and op.answer == "live":
             ended.discard(op.subject)
     return ended
 
@@ -164,7 +165,9 @@ def _leases(worker: Worker, file: TaskFile) -> list[Handle]:
     """Those that Vault still had first, and of these who waited longest: one that hangs must not keep another from its
     turn, again and again.
     """
-    tried = {op.subject: op.answered_at for op in file.operations if op.kind == "revoke_lease" and op.answered_at}
+    tried = {
+        op.subject: op.answered_at for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.answered_at
+    }
     alive = [lease for lease in file.leases if lease.verdict not in DEAD]
     alive.sort(key=lambda one: (one.verdict is Verdict.GONE, tried.get(one.lease_id, one.issued_at)))
     return [handles.lease(worker, lease) for lease in alive]
@@ -174,7 +177,7 @@ def _ending(worker: Worker, reason: EndReason, body: Mapping[str, object]) -> Ch
     """The decision to end a task. Should this process end here, the task is due at once."""
     now = worker.now()
     fields = {"end_reason": reason, "ending_at": now, "due_at": now}
-    return Change("ending", {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
+    return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
 
 
 def _look_before(worker: Worker, file: TaskFile, doomed: Sequence[Handle]) -> Sequence[Handle]:
@@ -183,7 +186,7 @@ def _look_before(worker: Worker, file: TaskFile, doomed: Sequence[Handle]) -> Se
 
 
 def _is_in_doubt(worker: Worker, file: TaskFile) -> bool:
-    again = any(event.kind in ("late_lease", "unproven") for event in file.events)
+    again = any(event.kind in BEGUN_AGAIN for event in file.events)
     return again or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
@@ -215,7 +218,7 @@ def see_alive(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     """Look up what has to be seen alive before it is ended, and nothing else; for when it is ended by something coarser
     than one revocation each. After the worker's deadline the rest is left out.
     """
-    answers = Answers(worker, file.task.task_id, claim, since=None, event="seen_alive")
+    answers = Answers(worker, file.task.task_id, claim, since=None, event=EventKind.SEEN_ALIVE)
     try:
         _see(worker, _look_before(worker, file, (*_tokens(worker, file), *_leases(worker, file))), answers)
     finally:
@@ -258,10 +261,10 @@ def _intend(
 ) -> tuple[list[OperationRow], datetime | None]:
     """Commit that each of them is going to be ended; gives the operations, and since when the task ends."""
     task_id = file.task.task_id
-    ops = [intended(worker, f"revoke_{one.kind}", one.subject, task_id=task_id) for one in doomed]
+    ops = [intended(worker, OperationKind(f"revoke_{one.kind}"), one.subject, task_id=task_id) for one in doomed]
     intents: list[Row] = [*(replace(one.row, verdict=Verdict.REVOKE_REQUESTED) for one in doomed), *ops]
     said = {"ops": [op.op_id for op in ops], "subjects": [one.subject for one in doomed]}
-    change = _ending(worker, *why) if why else Change("revoke_intended")
+    change = _ending(worker, *why) if why else Change(EventKind.REVOKE_INTENDED)
     change = replace(change, body={**change.body, **said}, rows=(*change.rows, *intents))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     return ops, change.fields.get("ending_at") or _ending_since(file)

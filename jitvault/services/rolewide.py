@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from jitvault.domain.access import ROLE_PREFIX
+from jitvault.domain.kinds import OperationKind
 from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.ports.ledger import OpState
 from jitvault.services.acts import DONE, intended, left
@@ -24,7 +25,7 @@ def revoke_roles(worker: Worker) -> int:
     Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
     """
     roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
-    ops = [intended(worker, "revoke_role", f"auth/token/create/{role}") for role in roles]
+    ops = [intended(worker, OperationKind.REVOKE_ROLE, f"auth/token/create/{role}") for role in roles]
     failures: list[JitvaultError] = []
     try:
         worker.ledger.keep(operations=ops, at=worker.now())

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import State, Verdict
 from jitvault.domain.quiet import settles_at
 from jitvault.domain.revision import Revision
-from jitvault.domain.rounds import PUT_OFF, why_put_off
+from jitvault.domain.rounds import why_put_off
 from jitvault.ports.ledger import Change, TaskFile
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence, tokens_of
@@ -51,7 +52,7 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
     told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))
     receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
-        "sealed",
+        EventKind.SEALED,
         {"head": file.task.head, "listed_prefixes": sorted(entry["path"] for entry in revision.access)},
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
@@ -63,7 +64,7 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
 def _put_off(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
     """Keep why the task is not sealed after its window, once for each reason."""
     if why != why_put_off(file.events):
-        change = Change(PUT_OFF, {"why": why})
+        change = Change(EventKind.SEAL_PUT_OFF, {"why": why})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 

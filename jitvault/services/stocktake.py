@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.domain.access import ROLE_PREFIX
-from jitvault.domain.lifecycle import BEFORE_GRANT, RECOVERED
+from jitvault.domain.kinds import EventKind
+from jitvault.domain.lifecycle import BEFORE_GRANT
 from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind, Observation
 from jitvault.domain.receipt import CLOSED, verified
@@ -159,7 +160,7 @@ def _case(worker: Worker, said: Said, files: Files, of_task: Mapping[str, Sequen
 
 def _here(file: TaskFile, said: Said) -> Here:
     events = {event.seq: event.hash for event in file.events}
-    told = any(e.body["from"] == said.chain for e in file.events if e.kind == RECOVERED)
+    told = any(e.body["from"] == said.chain for e in file.events if e.kind == EventKind.RECOVERED)
     return Here(
         state=file.task.state,
         requester=file.task.requester,

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from jitvault.domain.chain import GENESIS
-from jitvault.domain.lifecycle import OVER, RECOVERED, EndReason, State
+from jitvault.domain.kinds import EventKind
+from jitvault.domain.lifecycle import OVER, EndReason, State
 from jitvault.domain.policy import NO_OBLIGATIONS, Decision, Obligations, Rung
 from jitvault.domain.recovery import Fate, Said
 from jitvault.domain.revision import Revision
@@ -83,7 +84,7 @@ def _create(worker: Worker, case: Case) -> None:
     grants, settled = grants_of(worker, case, ())
     leases, checks = leases_of(case, grants)
     change = Change(
-        RECOVERED,
+        EventKind.RECOVERED,
         {
             **_body(case, grants, settled, said.digest),
             **_decided(case, decision),
@@ -104,7 +105,7 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
         # it stands as it was decided here
         body = {**_body(case, (), (), file.task.digest), **_expiry(kept)}
         due: dict[str, Any] = {} if file.task.state in OVER else {"due_at": now}
-        worker.ledger.apply(said.task_id, Change(RECOVERED, body, rows=kept, fields=due), claim=claim, at=now)
+        worker.ledger.apply(said.task_id, Change(EventKind.RECOVERED, body, rows=kept, fields=due), claim=claim, at=now)
         return
     state = _state(case)
     fields: dict[str, Any] = {"revision": said.revision, "digest": said.digest, "due_at": None}
@@ -127,7 +128,7 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
     if case.receipt:
         rows += verdicts_of(case, file)
     worker.ledger.apply(
-        said.task_id, Change(RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
+        said.task_id, Change(EventKind.RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
     )
 
 

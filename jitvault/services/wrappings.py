@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jitvault.domain.kinds import EventKind, OperationKind
 from jitvault.domain.lease import is_token_lease
 from jitvault.domain.unseen import made_by
 from jitvault.errors import JitvaultError
@@ -17,7 +18,6 @@ from jitvault.services.acts import DONE, intended, left
 from jitvault.services.context import Worker
 from jitvault.services.evidence import Evidence
 
-REVOKE = "revoke_wrapping"
 _AT_ONCE = 100
 _PATIENCE_S = 10.0
 """So long they are ended in one turn; the next turn goes on."""
@@ -49,12 +49,12 @@ def end_wrappings(worker: Worker, found: Evidence, claim: int) -> bool:
 def _end(worker: Worker, task_id: str, claim: int, doomed: Sequence[str]) -> None:
     """Commit all intents, act, commit what came of it."""
     worker.ledger.extend(task_id, claim)
-    ops = [intended(worker, REVOKE, lease_id, task_id=task_id) for lease_id in doomed]
-    said = Change("wrappings_intended", {"ops": [op.op_id for op in ops]}, rows=ops)
+    ops = [intended(worker, OperationKind.REVOKE_WRAPPING, lease_id, task_id=task_id) for lease_id in doomed]
+    said = Change(EventKind.WRAPPINGS_INTENDED, {"ops": [op.op_id for op in ops]}, rows=ops)
     worker.ledger.apply(task_id, said, claim=claim, at=worker.now())
     answers = [_revoke(worker, op) for op in ops]
     ended = sum(op.answer == DONE for op in answers)
-    change = Change("wrappings_ended", {"ended": ended, "of": len(answers)}, rows=answers)
+    change = Change(EventKind.WRAPPINGS_ENDED, {"ended": ended, "of": len(answers)}, rows=answers)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from commands import SPEC, Cli, Quick, Result
+
+from jitvault.sandbox.world import World
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.kv import Documents
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")
@@ -381,3 +386,37 @@ def test_piped_output_has_no_escape_codes(story: Story) -> None:
     for said in (story.json, story.human):
         for name, result in said.items():
             assert "\x1b" not in result.stdout + result.stderr, name
+
+
+def test_documents_in_vault_keep_their_paths_and_keys(story: Story, world: World) -> None:
+    """An older worker, a restored ledger and `bao kv get` find them by these."""
+    stored = yaml.safe_load((Path(__file__).parent.parent / "data" / "stored-words.yaml").read_text())
+    documents = Documents(Vault(Connection(world.address), world.admin_token))
+    found = _paths_below(documents, "")
+    by_the_story = set(stored["vault paths"]) - {
+        "inbox/ENTITY/NAME",
+        "decisions/ENTITY/NAME/withdraw",
+        "freezes/ENTITY/NAME",
+    }
+    # other tests leave documents in this Vault, too
+    assert by_the_story <= {_general(path) for path in found} <= set(stored["vault paths"])
+    published = documents.get(f"tasks/{story.task}")
+    assert published is not None and sorted(published) == stored["published task"]
+    signed = [path for path in found if path.endswith(f"/{story.task}/submit")]
+    assert [sorted(documents.get(path) or {}) for path in signed] == [stored["signed document"]]
+
+
+def _paths_below(documents: Documents, folder: str) -> list[str]:
+    """Return the paths of all documents in `folder` and its folders."""
+    found = []
+    for name in documents.names(folder):
+        found += _paths_below(documents, folder + name) if name.endswith("/") else [folder + name]
+    return found
+
+
+def _general(path: str) -> str:
+    """Return the path with its entity and its name replaced by words."""
+    folder, *rest = path.split("/")
+    rest = ["ENTITY" if ENTITY.fullmatch(part) else part for part in rest]
+    known = {"submit", "grant", "end", "extend", "withdraw"}
+    return "/".join([folder, *("ENTITY" if part == "ENTITY" else part if part in known else "NAME" for part in rest)])

@@ -17,8 +17,9 @@ from commands import Quick
 from rig import Held, Rig
 
 from jitvault.domain import intake
+from jitvault.domain.kinds import OperationKind
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding, VaultNotServing
-from jitvault.ports.ledger import REMOVE, OpState
+from jitvault.ports.ledger import OpState
 from jitvault.services import retention
 from jitvault.services.advance import advance
 from jitvault.services.context import Worker
@@ -90,7 +91,10 @@ def is_published(rig: Rig, task: str) -> bool:
 
 
 def removals(rig: Rig) -> list[tuple[str, str]]:
-    return [tuple(row) for row in rig.rows("SELECT subject, state FROM operations WHERE kind = ?", REMOVE)]
+    return [
+        tuple(row)
+        for row in rig.rows("SELECT subject, state FROM operations WHERE kind = ?", OperationKind.REMOVE_PUBLISHED)
+    ]
 
 
 # -- what is removed, and what is not ------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from attended import Attended, wait_for
 from floods import write_all
 from rig import Rig
 
-from jitvault.domain.extension import MOST_ASKED, REFUSED
+from jitvault.domain.extension import MOST_ASKED
+from jitvault.domain.kinds import EventKind
 from jitvault.domain.lifecycle import EndReason
 from jitvault.domain.revision import Revision
 from jitvault.domain.signing import signer_key
@@ -68,7 +69,7 @@ def test_refused_wishes_for_more_time_fill_no_chain_and_keep_nobody_else_from_an
     for n in range(MOST_ASKED + 5):
         sign_extension(person, revision, ends_at=ends_at, seconds=60 + n, reason="it is slow")
         rig("operator", "status", file.stem)
-    assert [event.kind for event in rig.file(file.stem).events].count(REFUSED) == MOST_ASKED
+    assert [event.kind for event in rig.file(file.stem).events].count(EventKind.EXTENSION_REFUSED) == MOST_ASKED
     rig("operator", "extend", file.stem, "--for", "5m", "--reason", "the import is slow")
     later = rig.file(file.stem).task.ends_at
     assert later is not None and later > ends_at

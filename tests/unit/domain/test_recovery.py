@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from story import Story
 from test_revision import revision as a_revision
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, RECOVERED, State, check_move
+from jitvault.domain.kinds import EventKind
+from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, OVER, State, check_move
 from jitvault.domain.made import Alive, Made, made_of, sessions_of, with_leases
 from jitvault.domain.observation import Kind
 from jitvault.domain.published import packed, unpacked_receipt
@@ -97,7 +98,7 @@ def test_every_move_that_follows_is_one_that_the_table_has(state: State, found: 
     became = fate(said(state), own, found)
     after = {Fate.ENDING: State.ENDING, Fate.CLOSED: state, Fate.CANCELLED: State.CANCELLED}.get(became)
     if after is not None:
-        check_move("t-1", own.state if own else None, after, RECOVERED)
+        check_move("t-1", own.state if own else None, after, EventKind.RECOVERED)
 
 
 @given(found=evidence, state=states)
@@ -106,13 +107,13 @@ def test_what_nobody_asked_for_is_not_taken_in(found: Evidence, state: State) ->
 
 
 def test_only_a_recovery_passes_over_states() -> None:
-    check_move("t-1", State.APPROVED, State.ENDING, RECOVERED)
+    check_move("t-1", State.APPROVED, State.ENDING, EventKind.RECOVERED)
     for before in (State.APPROVED, None):
         with pytest.raises(WrongState):
             check_move("t-1", before, State.ENDING, "decided")
     for before in FINAL:
         with pytest.raises(WrongState):
-            check_move("t-1", before, State.ENDING, RECOVERED)
+            check_move("t-1", before, State.ENDING, EventKind.RECOVERED)
 
 
 # -- a ledger that was lost -----------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from builders import (
 )
 from builders import revision as revision_row
 
-from jitvault.domain.lifecycle import RECOVERED, State
+from jitvault.domain.kinds import EventKind
+from jitvault.domain.lifecycle import State
 from jitvault.domain.observation import Kind
 from jitvault.errors import Frozen
 from jitvault.ledger.ledger import SqlLedger
@@ -40,7 +41,7 @@ def recovered(ledger: SqlLedger) -> None:
     """t-1 taken in again, with the token TOKEN."""
     body = {"grants": [{"grant": "g-t-1-1", "accessor": TOKEN}]}
     rows = (revision_row(), grant(accessor_hmac=TOKEN, wrapped_accessor=None))
-    ledger.create(task(state=State.ENDING), Change(RECOVERED, body, rows=rows), at=NOW)
+    ledger.create(task(state=State.ENDING), Change(EventKind.RECOVERED, body, rows=rows), at=NOW)
 
 
 def test_nothing_is_granted_while_a_recovery_is_open(ledger: SqlLedger) -> None:
@@ -99,7 +100,7 @@ def test_what_was_read_before_a_task_is_taken_in_is_entered_with_it(ledger: SqlL
     )
     recovered(ledger)
     assert sorted(leases_of(ledger)) == sorted([LEASE, "database/creds/app-ro/wrapped"])
-    assert [event.kind for event in file_of(ledger).events] == [RECOVERED, "observed"]
+    assert [event.kind for event in file_of(ledger).events] == [EventKind.RECOVERED, "observed"]
     # the same lines, read again, say nothing new
     read(ledger, [seen(2, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)], offset=900)
     assert file_of(ledger).task.seq == 2

@@ -29,11 +29,12 @@ from builders import (
 from sqlalchemy import insert
 
 from jitvault.domain.evidence import canary_after, canary_before
+from jitvault.domain.kinds import OperationKind
 from jitvault.domain.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import RENEW_LEASE, RENEW_TOKEN, Change, OpState
+from jitvault.ports.ledger import Change, OpState
 
 # -- lines ------------------------------------------------------------------------------------------------
 
@@ -461,14 +462,15 @@ def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something
 def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledger: SqlLedger) -> None:
     issued(ledger)
     states = (OpState.INTENDED, OpState.ANSWERED, OpState.UNKNOWN, OpState.SETTLED, OpState.ABANDONED)
+    renewals = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
     rows = [
         operation(f"{kind} {state}", state, kind=kind)
-        for kind in (RENEW_TOKEN, RENEW_LEASE, "revoke_lease")
+        for kind in (*renewals, OperationKind.REVOKE_LEASE)
         for state in states
     ]
     change(ledger, Change("noted", rows=rows))
     found = {op.op_id for op in file_of(ledger).operations if op.op_id in {row.op_id for row in rows}}
-    over = {f"{kind} {state}" for kind in (RENEW_TOKEN, RENEW_LEASE) for state in (OpState.SETTLED, OpState.ABANDONED)}
+    over = {f"{kind} {state}" for kind in renewals for state in (OpState.SETTLED, OpState.ABANDONED)}
     assert found == {row.op_id for row in rows} - over
 
 

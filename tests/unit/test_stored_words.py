@@ -1,0 +1,85 @@
+"""Words that are stored or read by scripts: no change of a name in the code may change one of them.
+
+`tests/data/stored-words.yaml` is the list. A new word is added there; none is taken out and none is renamed, since
+ledgers, published documents and scripts have the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jitvault import errors
+from jitvault.domain import lifecycle, notice, observation, policy, product, question, sweep, trip
+from jitvault.domain.checkup import check
+from jitvault.domain.ghost import How
+from jitvault.domain.intake import Kept
+from jitvault.domain.kinds import EventKind, OperationKind
+from jitvault.domain.recovery import Fate
+from jitvault.ledger import schema
+from jitvault.ports.documents import Standing
+from jitvault.ports.intake import Judgement
+from jitvault.ports.ledger import OpState
+from jitvault.services.trust import Trust
+
+STORED: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent.parent / "data" / "stored-words.yaml").read_text())
+ENUMS: Mapping[str, type[Enum]] = {
+    "event kinds": EventKind,
+    "operation kinds": OperationKind,
+    "operation states": OpState,
+    "task states": lifecycle.State,
+    "end reasons": lifecycle.EndReason,
+    "verdicts": lifecycle.Verdict,
+    "risk levels": policy.Level,
+    "proof levels": policy.Rung,
+    "policy actions": question.Action,
+    "observation kinds": observation.Kind,
+    "tripwires": trip.Rule,
+    "notice kinds": notice.Kind,
+    "classes of credentials": sweep.Class,
+    "causes of missing credentials": How,
+    "recovery actions": Fate,
+    "what a worker took in": Kept,
+    "standings of documents": Standing,
+    "judgements of requests": Judgement,
+    "states of the stream": Trust,
+    "results of checks": check.Status,
+    "abilities": check.Ability,
+    "products": product.Product,
+}
+EXITS: Mapping[str, type[errors.JitvaultError]] = {
+    "a bug": errors.JitvaultError,
+    "wrong usage": errors.UsageError,
+    "denied": errors.Denied,
+    "approval missing": errors.ApprovalMissing,
+    "vault or target unavailable": errors.VaultUnavailable,
+    "end not confirmed": errors.NotConfirmed,
+    "audit stream not trusted": errors.AuditUntrusted,
+    "invalid input": errors.InvalidInput,
+    "wrong state": errors.WrongState,
+    "refused by vault": errors.VaultRefused,
+    "ledger unavailable": errors.LedgerUnavailable,
+    "security finding": errors.SecurityFinding,
+    "wait timed out": errors.WaitTimedOut,
+}
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_a_stored_word_stays_as_it_is(name: str) -> None:
+    assert sorted(str(member.value) for member in ENUMS[name]) == STORED["words"][name]
+
+
+def test_the_columns_of_the_ledger_stay_as_they_are() -> None:
+    found = {name: sorted(column.name for column in table.columns) for name, table in schema.metadata.tables.items()}
+    assert found == STORED["columns"]
+
+
+def test_each_exit_code_keeps_its_meaning() -> None:
+    assert {meaning: kind.exit_code for meaning, kind in EXITS.items()} == STORED["exit codes"]
+    kinds = {errors.JitvaultError, *errors.JitvaultError.__subclasses__()}
+    assert kinds == set(EXITS.values()), "a kind of error with an exit code of its own is not in this list"
