@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
-from jitvault.domain.chain import GENESIS
-from jitvault.domain.kinds import EventKind, OperationKind
-from jitvault.domain.lifecycle import State
+from jitvault.context import new_id
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change, OperationRow, OpState, TaskRow
-from jitvault.services.context import new_id
+from jitvault.ledger.model import Change, OperationRow, OpState, TaskRow
+from jitvault.model.event_chain import GENESIS
+from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.states import State
 
 TIMES = 300
 

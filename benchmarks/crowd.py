@@ -17,11 +17,11 @@ from benchmarks.measure import Figure, Process
 from benchmarks.meter import metered
 from benchmarks.people import Pair, People, Target, task_of, use
 from benchmarks.scene import Scene, scene
-from jitvault.domain.lifecycle import State
-from jitvault.domain.quiet import QUIET
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database, opened
-from jitvault.services.advance import advance
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.model.states import State
 from jitvault.worker.process import hiring
 
 TASKS, PEOPLE = 500, 16

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
-from jitvault.audit.decoding import decode, scan
-from jitvault.domain.observation import Observation, Place
+from jitvault.audit.decoding.decoder import decode, scan
+from jitvault.audit.observation import Observation, Place
 
 LINES = 300_000
 RELEVANT = LINES // 50

@@ -9,9 +9,9 @@ from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
-from jitvault.domain.lifecycle import State
-from jitvault.domain.quiet import QUIET
-from jitvault.ports.ledger import TaskFile
+from jitvault.ledger.model import TaskFile
+from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.model.states import State
 
 TIMES = 15
 _MS = timedelta(milliseconds=1)

@@ -24,13 +24,13 @@ from benchmarks.latency import working
 from benchmarks.measure import Figure
 from benchmarks.people import Pair, task_of
 from benchmarks.scene import Scene, scene
-from jitvault.domain.chain import GENESIS
-from jitvault.domain.kinds import OperationKind
-from jitvault.domain.lifecycle import EndReason, State
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.ledger import schema
 from jitvault.ledger.database import opened
-from jitvault.services.sign import sign_end
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.event_chain import GENESIS
+from jitvault.model.kinds import OperationKind
+from jitvault.model.states import EndReason, State
 from jitvault.vault.client import Connection, Vault
 
 DOCUMENTS = int(os.environ.get("FLOOD_DOCUMENTS", "14224"))

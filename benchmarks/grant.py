@@ -8,7 +8,7 @@ from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
-from jitvault.domain.lifecycle import State
+from jitvault.model.states import State
 
 TIMES = 15
 

@@ -9,10 +9,10 @@ from statistics import median
 
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
-from jitvault.domain.scope import Scope
-from jitvault.services.crew import CONCURRENCY, Hand
-from jitvault.services.killswitch import in_scope, kill
-from jitvault.services.observe import observe
+from jitvault.kill_switch.kill import in_scope, kill
+from jitvault.kill_switch.pool import CONCURRENCY, Hand
+from jitvault.model.scope import Scope
+from jitvault.stream.reading import observe
 
 TASKS, LEASES = 40, 25
 TIMES = 3

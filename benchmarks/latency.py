@@ -17,8 +17,8 @@ from statistics import median
 
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene, scene, spec_of
-from jitvault.domain.spec import parse_spec
-from jitvault.services.sign import sign_grant_wish, sign_submission
+from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
+from jitvault.model.spec import parse_spec
 
 TIMES, PAUSE_S = 25, 0.2
 _LOOK_S, _PATIENCE_S = 0.002, 20

@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.measure import Figure
-from jitvault.audit.file import FileSource
+from jitvault.audit.files.file_source import FileSource
 from jitvault.ledger.database import Database
-from jitvault.vault.transport import Session
+from jitvault.vault.http_transport import Session
 
 VAULT, COMMIT, LEDGER_READ, AUDIT = "vault", "commit", "ledger_read", "audit"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

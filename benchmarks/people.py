@@ -14,10 +14,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.scene import Scene, spec_of
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.secret import Secret
-from jitvault.domain.spec import TaskSpec, parse_spec
-from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.formats.secret import Secret
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.states import EndReason
 from jitvault.settings import Settings
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.wrapping import Wrapping

@@ -12,10 +12,10 @@ from typing import Any
 import cedarpy
 
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
-from jitvault import shipped
-from jitvault.authorize.cedar import CedarAuthorizer
-from jitvault.authorize.request import Named, entities_of, request_of
-from jitvault.domain.question import Action, Load, Moment, Principal, Question
+from jitvault import resources as shipped
+from jitvault.policy.cedar import CedarAuthorizer
+from jitvault.policy.cedar_request import Named, entities_of, request_of
+from jitvault.policy.question import Action, Load, Moment, Principal, Question
 
 RULES, ENTITIES = 100, 1_001
 TIMES, CALLS = 40, 100

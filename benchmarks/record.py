@@ -16,12 +16,12 @@ from sqlalchemy import select
 
 from benchmarks.measure import Figure, milliseconds
 from benchmarks.scene import Scene
-from jitvault.audit.file import BATCH_OBSERVATIONS
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind, Observation
+from jitvault.audit.files.file_source import BATCH_OBSERVATIONS
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.source import Batch, Position
 from jitvault.ledger import schema
 from jitvault.ledger.database import opened
-from jitvault.ports.audit import Batch, Position
+from jitvault.model.states import State
 
 OBSERVATIONS = 20_000
 TIMES = 3

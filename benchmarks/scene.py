@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare import Bare
-from jitvault import shipped
+from jitvault import resources as shipped
 from jitvault.agent.unwrap import read_all, unwrap
-from jitvault.domain.lifecycle import EndReason, State
-from jitvault.domain.secret import Secret
-from jitvault.domain.spec import TaskSpec, parse_spec
-from jitvault.ports.ledger import TaskFile
+from jitvault.formats.secret import Secret
+from jitvault.ledger.model import TaskFile
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.states import EndReason, State
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services.advance import advance
-from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
 from jitvault.settings import Settings
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import Wiring

@@ -13,13 +13,13 @@ from benchmarks.bare import Bare, Urllib3
 from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Request, metered
 from benchmarks.scene import Scene, scene
-from jitvault.domain.lifecycle import State
-from jitvault.domain.spec import TaskSpec
-from jitvault.worker.agenda import Agenda, Job, Urgency
+from jitvault.model.spec import TaskSpec
+from jitvault.model.states import State
 from jitvault.worker.health import Health
 from jitvault.worker.pool import Pool
 from jitvault.worker.process import hiring
 from jitvault.worker.supervisor import Supervisor
+from jitvault.worker.task_queue import Agenda, Job, Urgency
 
 TASKS, ROUNDS = 48, 5
 BARS = {1: 0.6, 4: 0.7, 16: 0.7}

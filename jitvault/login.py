@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import UsageError
+from jitvault.formats.secret import Secret
 from jitvault.settings import Settings
-from jitvault.vault.methods import AppRole, Certificate, FromFile, Given, GivenToken, Jwt, Method, TokenFile
+from jitvault.vault.auth_methods import AppRole, Certificate, FromFile, Given, GivenToken, Jwt, Method, TokenFile
 
 
 def method_of(s: Settings) -> Method:

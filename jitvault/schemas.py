@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jitvault.domain.spec import TaskSpec
-from jitvault.domain.template import AccessTemplate
+from jitvault.model.spec import TaskSpec
+from jitvault.model.template import AccessTemplate
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "task.schema.json": TaskSpec,

@@ -59,12 +59,12 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from jitvault import shipped
-from jitvault.domain.intake import REQUEST_LIFE
-from jitvault.domain.read_limit import TASKS_PER_SECOND
-from jitvault.domain.secret import Secret
-from jitvault.domain.windows import parse_duration
+from jitvault import resources as shipped
+from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import JitvaultError, UsageError
+from jitvault.formats.secret import Secret
+from jitvault.formats.time_window import parse_duration
+from jitvault.model.read_limit import TASKS_PER_SECOND
 
 _ADDRESS = r"^https?://[^/\s]+"
 # two tokens are two people, as in the break-glass page: VAULT_TOKEN is ours then, BAO_TOKEN that of `bao` beside it

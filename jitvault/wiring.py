@@ -15,29 +15,29 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jitvault import shipped
-from jitvault.domain import generation
-from jitvault.domain.product import another_server, command_line
-from jitvault.domain.secret import Secret
+from jitvault import resources as shipped
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
+from jitvault.formats.product import another_server, command_line
+from jitvault.formats.secret import Secret
+from jitvault.model import generation
+from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.cluster import ActiveNode
-from jitvault.vault.kv import Documents
+from jitvault.vault.documents import Documents
 from jitvault.vault.release import ServerRelease
 from jitvault.vault.time import VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 
 if TYPE_CHECKING:
-    from jitvault.authorize.cedar import CedarAuthorizer
-    from jitvault.authorize.current import CurrentPolicies
-    from jitvault.domain.current import CurrentMapping
-    from jitvault.domain.template import AccessTemplate
+    from jitvault.context import Person, Worker
+    from jitvault.engines.interface import Engine
+    from jitvault.formats.reloadable import CurrentMapping
     from jitvault.ledger.ledger import SqlLedger
-    from jitvault.ports.engine import Engine
-    from jitvault.ports.notices import Messenger
-    from jitvault.services.context import Person, Worker
-    from jitvault.services.notify import Teller
+    from jitvault.model.template import AccessTemplate
+    from jitvault.notices.interface import Messenger
+    from jitvault.notices.notifier import Teller
+    from jitvault.policy.cedar import CedarAuthorizer
+    from jitvault.policy.current import CurrentPolicies
     from jitvault.settings import Settings
     from jitvault.vault.login import Login
 
@@ -134,8 +134,8 @@ class Wiring:
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:
         """The access templates in use. Raises InvalidInput when they do not validate."""
-        from jitvault.domain.current import CurrentMapping
-        from jitvault.domain.template import load_templates
+        from jitvault.formats.reloadable import CurrentMapping
+        from jitvault.model.template import load_templates
 
         directory = self.settings.templates
         return CurrentMapping(lambda: load_templates(shipped.files(directory, ".yaml", ".yml", ".json")))
@@ -149,7 +149,7 @@ class Wiring:
     @cached_property
     def person(self) -> Person:
         """The caller, who writes and signs under their own entity. Raises UsageError, VaultRefused."""
-        from jitvault.services.context import Person
+        from jitvault.context import Person
         from jitvault.vault.transit import Transit
 
         token = self.settings.person
@@ -179,7 +179,7 @@ class Wiring:
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
-        from jitvault.ledger.place import ledger_exists
+        from jitvault.ledger.location import ledger_exists
 
         return ledger_exists(self.settings.ledger.get_secret_value())
 
@@ -197,8 +197,8 @@ class Wiring:
     @cached_property
     def worker(self) -> Worker:
         """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
-        from jitvault.services.observe import identify
-        from jitvault.vault.audithash import AuditHash
+        from jitvault.stream.reading import identify
+        from jitvault.vault.audit_hash import AuditHash
 
         nameless = self.nameless_worker
         nameless.ledger.follow(generation.GENERATION)
@@ -212,9 +212,9 @@ class Wiring:
     @cached_property
     def nameless_worker(self) -> Worker:
         """The same without a word in a ledger that is there, for when that takes none."""
-        from jitvault.audit.sources import ConfiguredSources
-        from jitvault.services.context import Worker, never
-        from jitvault.vault.audithash import AuditHash
+        from jitvault.audit.files.configured import ConfiguredSources
+        from jitvault.context import Worker, never
+        from jitvault.vault.audit_hash import AuditHash
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
         from jitvault.vault.transit import Transit
@@ -255,8 +255,8 @@ class Wiring:
     @cached_property
     def teller(self) -> Teller:
         """Who tells people outside what happened. Raises UsageError where that is not set up as a whole."""
-        from jitvault.notification import Command, Webhook, shared_key
-        from jitvault.services.notify import Teller
+        from jitvault.notices.channels import Command, Webhook, shared_key
+        from jitvault.notices.notifier import Teller
 
         s = self.settings
         messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
@@ -272,7 +272,7 @@ class Wiring:
     @cached_property
     def authorizer(self) -> CurrentPolicies:
         """The policies in use. Raises InvalidInput when they do not validate."""
-        from jitvault.authorize.current import CurrentPolicies
+        from jitvault.policy.current import CurrentPolicies
 
         return CurrentPolicies(lambda: self.policies(self.settings.policies))
 
@@ -315,6 +315,6 @@ def _text(name: str, data: bytes) -> str:
 @lru_cache(maxsize=8)
 def _authorizer(policies: tuple[tuple[str, str], ...], schema: str) -> CedarAuthorizer:
     """The same texts are parsed and validated once, however often somebody looks whether they changed."""
-    from jitvault.authorize.cedar import CedarAuthorizer
+    from jitvault.policy.cedar import CedarAuthorizer
 
     return CedarAuthorizer(dict(policies), schema)

@@ -18,8 +18,8 @@ from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
 from hypothesis import HealthCheck, settings
 from ledgers import address, new_place
 
-from jitvault.domain.product import Product
 from jitvault.errors import UsageError
+from jitvault.formats.product import Product
 from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned

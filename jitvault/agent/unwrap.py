@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from jitvault.domain.access import ROLE_PREFIX, Fetch
-from jitvault.domain.secret import Secret
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, VaultBusy
+from jitvault.formats.secret import Secret
+from jitvault.model.vault_access import ROLE_PREFIX, Fetch
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 

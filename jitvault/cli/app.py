@@ -14,28 +14,18 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
-from jitvault.cli import (
-    admin,
-    agent,
-    approver,
-    approvers,
-    audit,
-    auditor,
-    check,
-    doctor,
-    ending,
-    extend,
-    freeze,
-    ledger,
-    local,
-    operator,
-    policy,
-    sweep,
-    tidy,
-    trust,
-    worker,
-)
 from jitvault.cli.closing import at_end
+from jitvault.cli.commands import approve as approver
+from jitvault.cli.commands import approvers, doctor, extend, freeze, ledger, policy, sweep, tidy, worker
+from jitvault.cli.commands import audit_receive as audit
+from jitvault.cli.commands import audit_status as trust
+from jitvault.cli.commands import end as ending
+from jitvault.cli.commands import grant as operator
+from jitvault.cli.commands import init as admin
+from jitvault.cli.commands import show as auditor
+from jitvault.cli.commands import template_check as check
+from jitvault.cli.commands import templates as local
+from jitvault.cli.commands import unwrap as agent
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
@@ -170,8 +160,8 @@ def _as_typed(hint: str, error: JitvaultError) -> str:
     """Put the program of the server, or the one that is installed, into the commands of a hint."""
     if "`bao " not in hint:
         return hint
-    from jitvault.domain.product import command_line, with_command
     from jitvault.errors import VaultUnavailable
+    from jitvault.formats.product import command_line, with_command
     from jitvault.settings import load
     from jitvault.wiring import Wiring
 
@@ -192,8 +182,8 @@ def _command_of(error: typer.TyperException) -> str:
 
 
 def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
-    from jitvault.cli.output import for_terminal, printable, to_json
-    from jitvault.domain.tokens import without_tokens
+    from jitvault.cli.views.output import for_terminal, printable, to_json
+    from jitvault.formats.token_pattern import without_tokens
 
     message, hint = without_tokens(printable(message)), without_tokens(printable(hint))
     if as_json:

@@ -14,7 +14,7 @@ _TASK_ID = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a task can have this id; `jitvault.domain.fields` says the same of specs."""
+    """Whether a task can have this id; `jitvault.formats.fields` says the same of specs."""
     return _TASK_ID.fullmatch(text) is not None
 
 
@@ -35,7 +35,7 @@ def speak_of(context: typer.Context, task: str) -> None:
 def task_id(context: typer.Context, text: str | None) -> str | None:
     """The id as it was typed: it becomes part of Vault paths, so nothing else gets any further."""
     if text is not None and not is_task_id(text):
-        from jitvault.domain.tokens import without_tokens
+        from jitvault.formats.token_pattern import without_tokens
 
         shown = without_tokens(text)
         raise UsageError(

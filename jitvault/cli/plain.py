@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jitvault.cli.output import printable
+from jitvault.cli.views.output import printable
 
 
 class PlainConsole(Console):

@@ -14,11 +14,10 @@ from typing import Any
 
 import typer
 
-from jitvault.cli import fallback
 from jitvault.cli.closing import at_end
-from jitvault.cli.render import revision_of
-from jitvault.domain.lifecycle import BEFORE_GRANT, HOLDING, State
-from jitvault.domain.published import ILLEGIBLE, unpacked
+from jitvault.cli.views import published as fallback
+from jitvault.cli.views.task import revision_of
+from jitvault.documents.published_task import ILLEGIBLE, unpacked
 from jitvault.errors import (
     AuditUntrusted,
     Denied,
@@ -31,6 +30,7 @@ from jitvault.errors import (
     VaultRejected,
     WaitTimedOut,
 )
+from jitvault.model.states import BEFORE_GRANT, HOLDING, State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -105,7 +105,7 @@ def current(wiring: Wiring, task_id: str) -> Published:
     if (document is None or document["state"] in BEFORE) and wiring.has_worker:
         task = wiring.worker.ledger.task(task_id)
         if task is not None and task.state in GRANTED | ENDING | DONE:
-            from jitvault.services.advance import advance
+            from jitvault.lifecycle.advance import advance
 
             # Without a stream it is told as well, and taken away. What somebody else wrote keeps nobody from ending it.
             with suppress(AuditUntrusted, SecurityFinding):
@@ -169,7 +169,7 @@ def settle(
     clock = wiring.clock
     deadline, pause_s = clock.monotonic() + wait, _FIRST_POLL_S
     if wiring.has_worker:
-        from jitvault.services.advance import advance
+        from jitvault.lifecycle.advance import advance
 
         hint = wiring.person.entity if wiring.settings.person else None
         teller = wiring.teller
@@ -208,7 +208,7 @@ def _held_up(document: Published | None) -> str:
 
 def _over_quota(wiring: Wiring) -> str:
     """That a worker has to look at much else of the caller's first, where it said so."""
-    from jitvault.services.quota import over_quota_of
+    from jitvault.lifecycle.requests.quota import over_quota_of
 
     said = over_quota_of(wiring.person.documents, wiring.person.entity)
     return f": {said}" if said else ""
@@ -219,7 +219,7 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
     A command with the worker's identity has just done it.
     """
-    from jitvault.services.asked import ends_asked_for, names_in
+    from jitvault.lifecycle.requests.end_requests import ends_asked_for, names_in
 
     asked: list[dict[str, str]] = []
     waits = shown["state"] in BEFORE | GRANTED
@@ -234,7 +234,7 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
 def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
     """End in Vault what can be ended although the ledger failed; gives the error that says so."""
-    from jitvault.services.emergency import Taken, take_back
+    from jitvault.lifecycle.revocation.without_ledger import Taken, take_back
 
     taken = Taken()
     with suppress(JitvaultError):

@@ -12,10 +12,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.access import Capability
-from jitvault.domain.confirmation import Probed
-from jitvault.domain.template import TemplateBody
-from jitvault.domain.verifiers import NO_VERIFIERS, Verifiers
 from jitvault.engines import (
     postgresql_hazards,
     postgresql_names,
@@ -24,6 +20,7 @@ from jitvault.engines import (
     postgresql_resistance,
     postgresql_standbys,
 )
+from jitvault.engines.interface import Limits, Login, Probed, Read, TargetFinding, Upkeep
 from jitvault.engines.postgresql import probing
 from jitvault.engines.postgresql_inspection import read_facts
 from jitvault.engines.postgresql_servers import (
@@ -36,7 +33,9 @@ from jitvault.engines.postgresql_servers import (
     written_until,
 )
 from jitvault.errors import InvalidInput, NotConfirmed
-from jitvault.ports.engine import Limits, Login, Read, TargetFinding, Upkeep
+from jitvault.model.template import TemplateBody
+from jitvault.model.vault_access import Capability
+from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
 
 _NEEDED = "pg_signal_backend"
 # the second lets it in where the connections of everybody are taken
@@ -58,7 +57,7 @@ _REVOCATION = "Correct the role's revocation_statements in Vault; the shipped te
 
 
 class DatabaseEngine:
-    """`jitvault.ports.engine.Engine` for `database/` mounts."""
+    """`jitvault.engines.interface.Engine` for `database/` mounts."""
 
     name: str = "database"
     capability: Capability = "read"

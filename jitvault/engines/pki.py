@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from jitvault.domain.access import Capability
-from jitvault.domain.confirmation import Probed
-from jitvault.domain.template import TemplateBody
-from jitvault.domain.verifiers import NO_VERIFIERS, Verifiers
 from jitvault.engines import pki_config
-from jitvault.engines.web import Web
+from jitvault.engines.fetch import Web
+from jitvault.engines.interface import After, Limits, Login, Probed, Read, Resisting, TargetFinding, Upkeep
 from jitvault.errors import NotConfirmed, StillTaken
-from jitvault.ports.engine import After, Limits, Login, Read, Resisting, TargetFinding, Upkeep
+from jitvault.model.template import TemplateBody
+from jitvault.model.vault_access import Capability
+from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -45,7 +44,7 @@ _REVOCATION = (
 
 
 class PkiEngine:
-    """`jitvault.ports.engine.Engine` for `pki/` mounts."""
+    """`jitvault.engines.interface.Engine` for `pki/` mounts."""
 
     name: str = "pki"
     capability: Capability = "update"
@@ -79,7 +78,7 @@ class PkiEngine:
         self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
     ) -> str:
         from jitvault.engines.pki_certificate import as_asked
-        from jitvault.engines.revocation import SKEW
+        from jitvault.engines.x509_revocation import SKEW
 
         return as_asked(issued.get("certificate"), data, snapshot["role"], until=datetime.now(UTC) + spec.ttl + SKEW)
 
@@ -106,7 +105,7 @@ class PkiEngine:
         raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        from jitvault.engines.revocation import check_answered
+        from jitvault.engines.x509_revocation import check_answered
 
         asked = _ask(where)
         _crl(asked)
@@ -146,7 +145,7 @@ class PkiEngine:
 
 
 class _InUse:
-    """`jitvault.ports.engine.Used`: a certificate, where it is refused later and where it is taken.
+    """`jitvault.engines.interface.Used`: a certificate, where it is refused later and where it is taken.
 
     It is in use when all that refuses it later was asked and found nothing against it: a CRL and an OCSP responder
     that are silent would let it through as well, and go on doing so. They know of no session; the servers that the
@@ -158,7 +157,7 @@ class _InUse:
     def __init__(self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers) -> None:
         """Raises NotConfirmed unless the certificate is valid, on no CRL, OCSP calls it good, and servers take it."""
         from jitvault.engines.pki_verifiers import AtVerifiers
-        from jitvault.engines.revocation import check_good_by_ocsp, check_off_crl, check_valid
+        from jitvault.engines.x509_revocation import check_good_by_ocsp, check_off_crl, check_valid
 
         name = str(issued.get("serial_number"))
         if not _SERIAL.fullmatch(name):
@@ -172,14 +171,14 @@ class _InUse:
         self.seen = "; ".join(filter(None, (f"{name} is valid, on no CRL, and good by OCSP", self._at.seen)))
 
     def still_works(self) -> After:
-        from jitvault.engines.revocation import on_crl
+        from jitvault.engines.x509_revocation import on_crl
 
         # the sentence says more than a plain yes: which CRL does not have it
         listed = on_crl(_crl(_ask(self._where)), self._serial, datetime.now(UTC))
         return _with(listed, self._at.still_open())
 
     def works_anew(self) -> After:
-        from jitvault.engines.revocation import revoked_by_ocsp
+        from jitvault.engines.x509_revocation import revoked_by_ocsp
 
         asked = _ask(self._where)
         answer = _by_ocsp(asked, self._serial)
@@ -196,7 +195,7 @@ def _with(said: str, after: After) -> After:
 
 def _ask(where: Mapping[str, Any]) -> _Asked:
     """What is the same for all certificates of one mount. Raises NotConfirmed for an issuer that is none."""
-    from jitvault.engines.revocation import current_crl, issuer_of
+    from jitvault.engines.x509_revocation import current_crl, issuer_of
 
     issuer = issuer_of(where.get("issuer"))
     mount = str(where["dsn"]).rstrip("/")
@@ -235,7 +234,7 @@ def _look(asked: _Asked, name: str) -> Probed:
 
 def _revoked(asked: _Asked, serial: int) -> str:
     """That both say so. Raises NotConfirmed."""
-    from jitvault.engines.revocation import on_crl, revoked_by_ocsp
+    from jitvault.engines.x509_revocation import on_crl, revoked_by_ocsp
 
     listed = on_crl(_crl(asked), serial, datetime.now(UTC))
     answer = _by_ocsp(asked, serial)
@@ -247,7 +246,7 @@ def _expired(asked: _Asked, name: str, serial: int) -> str:
 
     Vault does not put a certificate on the CRL that expires within seconds, and OCSP goes on calling it good.
     """
-    from jitvault.engines.revocation import expired
+    from jitvault.engines.x509_revocation import expired
 
     try:
         return expired(_fetched(asked, name), serial, asked.issuer, datetime.now(UTC))
@@ -262,7 +261,7 @@ def _crl(asked: _Asked) -> x509.CertificateRevocationList:
 
 
 def _by_ocsp(asked: _Asked, serial: int) -> bytes:
-    from jitvault.engines.revocation import request_for
+    from jitvault.engines.x509_revocation import request_for
 
     question = request_for(serial, asked.issuer)
     return asked.web.post(f"{asked.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from jitvault.domain.document import shown
-from jitvault.domain.template import TemplateBody
-from jitvault.domain.windows import format_duration, server_duration
+from jitvault.engines.interface import Limits, Read, Upkeep
 from jitvault.errors import InvalidInput, VaultRejected
-from jitvault.ports.engine import Limits, Read, Upkeep
+from jitvault.formats.strict_yaml import shown
+from jitvault.formats.time_window import format_duration, server_duration
+from jitvault.model.template import TemplateBody
 
 USAGES = {
     "1.3.6.1.5.5.7.3.1": "ServerAuth",
@@ -47,7 +47,7 @@ _RENEWALS_IN_ONE_LIFE = 3
 
 
 def snapshot(read: Read, mount: str, path: str) -> dict[str, Any]:
-    """`jitvault.ports.engine.Engine.snapshot`; raises InvalidInput also for what is never granted by."""
+    """`jitvault.engines.interface.Engine.snapshot`; raises InvalidInput also for what is never granted by."""
     name = role_of(mount, path)
     found = read(f"{mount}/roles/{name}")
     if found is None:
@@ -88,7 +88,7 @@ def worker_paths(mount: str, path: str) -> tuple[str, ...]:
 
 
 def check_template(spec: TemplateBody, found: Mapping[str, Any] | None = None) -> None:
-    """`jitvault.ports.engine.Engine.check_template`."""
+    """`jitvault.engines.interface.Engine.check_template`."""
     if spec.accepted_after_end is None:
         raise InvalidInput(
             "a pki template says in accepted_after_end how long after its end others may go on accepting a certificate",

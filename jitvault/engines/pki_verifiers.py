@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 from cryptography.x509 import load_pem_x509_certificate
 
-from jitvault.domain.verifiers import Verifiers
-from jitvault.domain.windows import format_duration
+from jitvault.engines.interface import After
 from jitvault.errors import NotConfirmed
-from jitvault.ports.engine import After
+from jitvault.formats.time_window import format_duration
+from jitvault.model.verifiers import Verifiers
 
 LONGEST = timedelta(seconds=60)
 """For how long a check waits at most for old sessions to end."""

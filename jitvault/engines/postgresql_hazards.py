@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jitvault.engines.interface import TargetFinding
 from jitvault.engines.postgresql_inspection import PUBLIC, SET_SINCE, Facts, Role
-from jitvault.ports.engine import TargetFinding
 
 CODE, BOUNDS = "no_foreign_code", "bounded"
 SAFE_PATH = ("pg_catalog", "pg_temp")

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jitvault.domain.confirmation import Probed
 from jitvault.engines import postgresql
+from jitvault.engines.interface import Probed
 
 if TYPE_CHECKING:
     import psycopg

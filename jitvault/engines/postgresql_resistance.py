@@ -39,7 +39,7 @@ MOST_SESSIONS = 21
 
 
 class Sessions:
-    """`jitvault.ports.engine.Resisting`: sessions of the login, one of which does what is in the way."""
+    """`jitvault.engines.interface.Resisting`: sessions of the login, one of which does what is in the way."""
 
     def __init__(self, seen: str, sessions: list[psycopg.Connection[Any]], unlimited: str = "") -> None:
         self.seen = seen
@@ -57,7 +57,7 @@ class Sessions:
 
 
 class Sleeper:
-    """`jitvault.ports.engine.Resisting`: a connection that passed authentication and sleeps before it has a user."""
+    """`Resisting`: a connection that passed authentication and sleeps before it has a user."""
 
     seen = RESISTANCES[SLEEPER]
 

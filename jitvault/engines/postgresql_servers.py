@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jitvault.domain.confirmation import Probed
 from jitvault.engines import postgresql
+from jitvault.engines.interface import After, Probed
 from jitvault.engines.postgresql_login import LoginInUse
 from jitvault.errors import NotConfirmed
-from jitvault.ports.engine import After
 
 _KEYS = frozenset({"dsn", "replicas"})
 MAX_REPLICAS = 16
@@ -112,7 +111,7 @@ def merged(answers: Sequence[tuple[str, Mapping[str, Probed]]]) -> dict[str, Pro
 
 
 class LoginEverywhere:
-    """`jitvault.ports.engine.Used`: a session of the issued role on each server."""
+    """`jitvault.engines.interface.Used`: a session of the issued role on each server."""
 
     def __init__(self, servers: Sequence[str], issued: Mapping[str, Any]) -> None:
         """Raises NotConfirmed where one of the servers does not let it in."""

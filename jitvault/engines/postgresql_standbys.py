@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.engines import postgresql
+from jitvault.engines.interface import TargetFinding
 from jitvault.engines.postgresql_hazards import milliseconds
 from jitvault.engines.postgresql_servers import address_of, servers_of
 from jitvault.errors import NotConfirmed
-from jitvault.ports.engine import TargetFinding
 
 SERVERS = "servers_named"
 LONGEST_DELAY_MS = 10_000

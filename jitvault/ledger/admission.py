@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
-from jitvault.domain.lifecycle import HOLDING, State
-from jitvault.domain.question import Load
-from jitvault.domain.trip import OF_AGENT
+from jitvault.audit.tripwires.trip import OF_AGENT
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.model.states import HOLDING, State
+from jitvault.policy.question import Load
 from jitvault.ports.admission import Admit
 
 # until all of it is proven dead a task may hold what it had

@@ -8,17 +8,16 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, cast, func, select
 
-from jitvault.domain.hazards import restores
-from jitvault.domain.intent import Intent, words_of
-from jitvault.domain.kinds import OperationKind
-from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.tripwire import is_publication, is_signature, of_fleet
+from jitvault.audit.intent import Intent, words_of
+from jitvault.audit.observation import Kind, Observation, restores
+from jitvault.audit.tripwires.rules import is_publication, is_signature, of_fleet
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.findings import put_finding
+from jitvault.ledger.model import ENDED_UNSEEN, OpState
 from jitvault.ledger.recovery import newest
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import ENDED_UNSEEN, OpState
+from jitvault.model.kinds import OperationKind
 
 # the kinds that `of_fleet` looks at
 _TELLING = frozenset(

@@ -10,9 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from jitvault.domain.evidence import Canary, done
-from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.traces import renewed_until
+from jitvault.audit.observation import Kind, Observation, Place, renewed_until
+from jitvault.audit.trail import Canary, done
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, batches, upsert_on
 

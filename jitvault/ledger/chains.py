@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from jitvault.domain.chain import Event, breaks
 from jitvault.errors import UNREADABLE
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import guards, triggers
+from jitvault.model.event_chain import Event, breaks
 
 _AT_ONCE = 1_000
 

@@ -8,13 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import BindParameter, Connection, bindparam, insert, select, update
 
-from jitvault.domain.chain import GENESIS, link
 from jitvault.errors import WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import batches
+from jitvault.ledger.model import Change, OperationRow, OpState, Row, TaskRow
 from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
-from jitvault.ports.ledger import Change, OperationRow, OpState, Row, TaskRow
+from jitvault.model.event_chain import GENESIS, link
 
 # made once, as those of the ledger are
 _MOVE = update(schema.tasks).where(

@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from jitvault.domain import generation
 from jitvault.errors import LedgerFull, LedgerUnavailable, OlderRules
 from jitvault.ledger import postgres, sqlite
 from jitvault.ledger.dialect import take_time
-from jitvault.ledger.place import path_of
+from jitvault.ledger.location import path_of
 from jitvault.ledger.postgres import PostgresStore
 from jitvault.ledger.sqlite import SqliteStore
 from jitvault.ledger.store import Store
+from jitvault.model import generation
 
 HEAD = "0011"
 """The schema's version: two digits for what breaks with the past, two for what only adds to it."""

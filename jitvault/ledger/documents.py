@@ -9,12 +9,12 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from jitvault.domain.intake import Kept, kept_path
-from jitvault.domain.observation import Kind, Observation
+from jitvault.audit.observation import Kind, Observation
+from jitvault.documents.paths import Kept, kept_path
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ports.documents import Indexed, Listing, Standing
+from jitvault.ledger.document_index import Indexed, Listing, Standing
 
 _DOC, _LISTED = schema.documents.c, schema.listings.c
 _UNREAD = _DOC.news > _DOC.read
@@ -36,7 +36,7 @@ def note(connection: Connection, new: Iterable[Observation]) -> None:
 
 
 class SqlDocuments:
-    """`jitvault.ports.documents.DocumentIndex` with SQLAlchemy Core."""
+    """`jitvault.ledger.document_index.DocumentIndex` with SQLAlchemy Core."""
 
     _db: Database
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
-from jitvault.domain.finding import MOST, WINDOW, counting
 from jitvault.ledger import schema
 from jitvault.ledger.notices import tell_finding
+from jitvault.model.finding import MOST, WINDOW, counting
 
 _FOUND = schema.findings.c
 

@@ -8,14 +8,14 @@ from datetime import datetime
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, update
 
-from jitvault.domain.intake import Parts, author_of, submission_path
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
+from jitvault.documents.paths import Parts, author_of, submission_path
 from jitvault.ledger import schema, writes
 from jitvault.ledger.claims import DONE
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ports.intake import Judged, Judgement, OverQuota, Unsettled
+from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
+from jitvault.model.states import State
 
 _TASK, _LINE, _JUDGED = schema.tasks.c, schema.observations.c, schema.judged.c
 _IDS: BindParameter[str] = bindparam("task_ids", expanding=True)
@@ -53,7 +53,7 @@ _UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, 
 
 
 class SqlIntake:
-    """`jitvault.ports.intake.Intake` with SQLAlchemy Core."""
+    """`jitvault.ledger.judgements.Intake` with SQLAlchemy Core."""
 
     _db: Database
 

@@ -23,31 +23,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from jitvault.domain.chain import Event
-from jitvault.domain.evidence import Trail
-from jitvault.domain.kinds import EventKind, OperationKind
-from jitvault.domain.lifecycle import HOLDING, OVER, State, check_move
-from jitvault.domain.observation import Kind
-from jitvault.domain.product import Product
-from jitvault.domain.shorten import one_line
+from jitvault.audit.observation import Kind
+from jitvault.audit.trail import Trail
 from jitvault.errors import LedgerUnavailable, WrongState, readable
-from jitvault.ledger import schema, stream, trail
+from jitvault.formats.product import Product
+from jitvault.formats.shorten import one_line
+from jitvault.ledger import ingest as stream
+from jitvault.ledger import schema, trail
 from jitvault.ledger.admission import SqlAdmission, admit
+from jitvault.ledger.audit_positions import SqlRecord
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.documents import SqlDocuments
 from jitvault.ledger.findings import put_finding
 from jitvault.ledger.intake import SqlIntake
-from jitvault.ledger.notices import SqlNotices
-from jitvault.ledger.orphans import SqlOrphans
-from jitvault.ledger.record import SqlRecord
-from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
-from jitvault.ledger.retention import SqlRetention
-from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
-from jitvault.ledger.turns import SqlTurns
-from jitvault.ports.admission import Admit
-from jitvault.ports.ledger import (
+from jitvault.ledger.model import (
     Change,
     CheckRow,
     DecisionRow,
@@ -59,6 +50,16 @@ from jitvault.ports.ledger import (
     TaskFile,
     TaskRow,
 )
+from jitvault.ledger.notices import SqlNotices
+from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
+from jitvault.ledger.retention import SqlRetention
+from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
+from jitvault.ledger.sweep_queries import SqlOrphans
+from jitvault.ledger.task_claims import SqlTurns
+from jitvault.model.event_chain import Event
+from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.states import HOLDING, OVER, State, check_move
+from jitvault.ports.admission import Admit
 
 _FINDINGS = "has_findings"
 
@@ -130,7 +131,7 @@ _IS_LONG = (
 class SqlLedger(
     SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake, SqlDocuments
 ):
-    """`jitvault.ports.ledger.Ledger` with SQLAlchemy Core."""
+    """`jitvault.ledger.model.Ledger` with SQLAlchemy Core."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select
 
-from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.tripwire import is_publication, is_signature
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.tripwires.rules import is_publication, is_signature
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.record import NotKept

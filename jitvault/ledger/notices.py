@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from jitvault.domain.chain import Event
-from jitvault.domain.finding import OF_DOCUMENTS
-from jitvault.domain.kinds import EventKind
-from jitvault.domain.lifecycle import State
-from jitvault.domain.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
-from jitvault.ports.ledger import TaskRow
+from jitvault.ledger.model import TaskRow
+from jitvault.model.event_chain import Event
+from jitvault.model.finding import OF_DOCUMENTS
+from jitvault.model.kinds import EventKind
+from jitvault.model.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
+from jitvault.model.states import State
 
 # what held access and holds none: of one task this is told before that its end is not proven
 _TAKEN_AWAY = frozenset({State.ENDING, State.UNVERIFIED})
@@ -25,7 +25,7 @@ _BEGUN = "begun"
 
 
 class SqlNotices:
-    """`jitvault.ports.notices.Notices` with SQLAlchemy Core."""
+    """`jitvault.notices.interface.Notices` with SQLAlchemy Core."""
 
     _db: Database
 

@@ -10,11 +10,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
+from jitvault.audit.source import Position
 from jitvault.errors import Frozen
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ports.audit import Position
 from jitvault.ports.recovery import PAST
 
 _PREFIX = "recovery "

@@ -7,13 +7,13 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from jitvault.domain.kinds import EventKind
-from jitvault.domain.lifecycle import State
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches
+from jitvault.ledger.model import OperationRow, OpState
 from jitvault.ledger.rows import get, rfc3339
-from jitvault.ports.ledger import OperationRow, OpState
+from jitvault.model.kinds import EventKind
+from jitvault.model.states import State
 
 
 class SqlRetention:

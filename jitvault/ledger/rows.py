@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, Table, bindparam, select
 from sqlalchemy.engine import RowMapping
 
-from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.product import Product
-from jitvault.domain.shorten import shorten
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.formats.product import Product
+from jitvault.formats.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, upsert_on
-from jitvault.ports.ledger import (
+from jitvault.ledger.model import (
     AccessRow,
     CheckRow,
     DecisionRow,
@@ -30,6 +29,7 @@ from jitvault.ports.ledger import (
     Row,
     TaskRow,
 )
+from jitvault.model.states import EndReason, State, Verdict
 
 TABLES: Mapping[type, Table] = {
     TaskRow: schema.tasks,

@@ -28,9 +28,9 @@ from sqlalchemy import (
     text,
 )
 
-from jitvault.domain.lifecycle import OVER, EndReason, State, Verdict
-from jitvault.domain.observation import Kind
-from jitvault.ports.ledger import OpState
+from jitvault.audit.observation import Kind
+from jitvault.ledger.model import OpState
+from jitvault.model.states import OVER, EndReason, State, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -85,9 +85,9 @@ installation = Table(
     # who may end what belongs to no task now
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
-    # the highest generation of rules that worked on it (`jitvault.domain.generation`)
+    # the highest generation of rules that worked on it (`jitvault.model.generation`)
     Column("generation", Integer, nullable=False, server_default=text("0")),
-    # which server it was last used with (`jitvault.domain.product`); nothing where none ever said
+    # which server it was last used with (`jitvault.formats.product`); nothing where none ever said
     Column("product", String(20)),
     CheckConstraint("one = 1", name="single"),
 )

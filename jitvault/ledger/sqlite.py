@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from jitvault.errors import LedgerFull, LedgerUnavailable
-from jitvault.ledger.group import GroupCommit
+from jitvault.ledger.group_commit import GroupCommit
 from jitvault.ledger.store import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000

@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, or_, select
 
-from jitvault.domain.access import last_end
-from jitvault.domain.evidence import Trail
-from jitvault.domain.linking import with_subjects
-from jitvault.domain.observation import Kind, Observation
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.token_links import with_subjects
+from jitvault.audit.trail import Trail
 from jitvault.ledger import schema
 from jitvault.ledger.canaries import around
 from jitvault.ledger.dialect import batches
+from jitvault.ledger.model import TaskFile
 from jitvault.ledger.rows import get_observation
-from jitvault.ports.ledger import TaskFile
+from jitvault.model.vault_access import last_end
 
 _SKEW = timedelta(seconds=30)
 

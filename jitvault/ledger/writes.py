@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, literal, or_, select, update
 
-from jitvault.domain.observation import Kind, Observation, Place
-from jitvault.domain.shorten import shorten
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.formats.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
 from jitvault.ports.record import Written

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from jitvault.domain.question import Load
+from jitvault.policy.question import Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Admission(Protocol):
     ) -> Mapping[str, Load]:
         """What is held now, for each of `templates`, without the task `besides`.
 
-        `agent` and `owner` are entities. Findings are those that `jitvault.domain.trip.OF_AGENT` has, since `since`,
+        `agent` and `owner` are entities. Findings are those of `OF_AGENT`, since `since`,
         that nobody has closed.
         """
         ...

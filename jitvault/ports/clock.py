@@ -12,7 +12,7 @@ class Clock(Protocol):
         ...
 
     def agreed(self) -> datetime:
-        """The same, or Vault's where the two disagree (`jitvault.domain.clocks`).
+        """The same, or Vault's where the two disagree (`jitvault.formats.clocks`).
 
         For windows, due times and all that is written down. The order of what happened is the stream's, not this.
         """

@@ -1,11 +1,11 @@
-"""What is to be told outside: where it waits, and how it gets there."""
+"""What waits to be told outside."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Protocol
 
-from jitvault.domain.notice import Notice
+from jitvault.model.notice import Notice
 
 
 class Notices(Protocol):
@@ -37,12 +37,4 @@ class Notices(Protocol):
 
     def tell_unproven(self, task_id: str, at: datetime) -> None:
         """Have it told that the task's end is not proven yet; once for each end."""
-        ...
-
-
-class Messenger(Protocol):
-    """One way out. It never raises: what is not taken is told again."""
-
-    def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
-        """Hand over the JSON in `body`; gives why it was not taken, None where it was. Never with a secret."""
         ...

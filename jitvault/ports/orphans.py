@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jitvault.domain.evidence import Trail
-from jitvault.domain.lifecycle import Verdict
-from jitvault.domain.observation import Observation
+from jitvault.audit.observation import Observation
+from jitvault.audit.trail import Trail
+from jitvault.model.states import Verdict
 
 if TYPE_CHECKING:
-    from jitvault.ports.ledger import GrantRow, LeaseRow, OperationRow
+    from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from jitvault.domain.evidence import Canary
-from jitvault.domain.observation import Place
-from jitvault.ports.audit import Batch, Position
+from jitvault.audit.observation import Place
+from jitvault.audit.source import Batch, Position
+from jitvault.audit.trail import Canary
 
 NOWHERE: Mapping[str, Place] = MappingProxyType({})
 
@@ -108,7 +108,7 @@ class Record(Protocol):
         Raises WrongState where the source was not read up to `after`, exactly: somebody else has read on.
 
         Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch. `shared` are networks
-        whose addresses the worker has in common with agents (`jitvault.domain.tripwire.of_fleet`).
+        whose addresses the worker has in common with agents (`jitvault.audit.tripwires.rules.of_fleet`).
         """
         ...
 

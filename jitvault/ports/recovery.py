@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from jitvault.ports.audit import Position
+from jitvault.audit.source import Position
 
 PAST = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
 REBUILT = "the ledger was rebuilt: what stands before was not read under trust"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from jitvault.ports.ledger import OperationRow
+    from jitvault.ledger.model import OperationRow
 
 
 class Retention(Protocol):

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jitvault.domain.access import AccessPolicy
-from jitvault.domain.read_limit import Quota, name_of, quota_body
-from jitvault.domain.windows import format_duration
 from jitvault.errors import VaultRejected
+from jitvault.formats.time_window import format_duration
+from jitvault.model.read_limit import Quota, name_of, quota_body
+from jitvault.model.vault_access import AccessPolicy
 from jitvault.provision import worker_login
 from jitvault.provision.desired import (
     INSTALLATION,

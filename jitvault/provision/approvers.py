@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.approver import Registered, Registry, check_new, check_person, registered
-from jitvault.domain.signing import signer_key
+from jitvault.documents.approvers import Registered, Registry, check_new, check_person, registered
+from jitvault.documents.dsse import signer_key
 from jitvault.errors import Denied, InvalidInput, NotFound
-from jitvault.ports.vault import Entity
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import SigningKey
 from jitvault.provision.live import Live
 from jitvault.provision.plan import difference
 from jitvault.vault.client import Vault
+from jitvault.vault.documents import Documents
 from jitvault.vault.identity import Identity
-from jitvault.vault.kv import Documents
+from jitvault.vault.interface import Entity
 
 APPROVER_POLICY = "jitvault-approver"
 FOLDER = "approvers/"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from string import Template
 
-from jitvault.domain.access import CAPS, AccessPolicy, access_policy, role_name
-from jitvault.domain.policy import SECURITY
-from jitvault.domain.read_limit import Quota, quotas
-from jitvault.domain.signing import RECEIPT_KEY, signer_key
-from jitvault.domain.template import MAX_CHOICES, RESERVED, AccessTemplate
+from jitvault.documents.dsse import RECEIPT_KEY, signer_key
+from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput
-from jitvault.ports.engine import Engine
+from jitvault.model.read_limit import Quota, quotas
+from jitvault.model.template import MAX_CHOICES, RESERVED, AccessTemplate
+from jitvault.model.vault_access import CAPS, AccessPolicy, access_policy, role_name
+from jitvault.policy.decision import SECURITY
 from jitvault.provision.mounts import PlainKeys, Shortened, plain_keys, shortened
 from jitvault.provision.worker_login import WorkerLogin
 

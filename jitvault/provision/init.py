@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jitvault.domain.read_limit import TASKS_PER_SECOND
-from jitvault.domain.template import AccessTemplate
-from jitvault.ports.engine import Engine
+from jitvault.engines.interface import Engine
+from jitvault.model.read_limit import TASKS_PER_SECOND
+from jitvault.model.template import AccessTemplate
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import desired
 from jitvault.provision.live import Live

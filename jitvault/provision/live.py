@@ -10,8 +10,8 @@ from functools import cached_property
 from ipaddress import ip_network
 from typing import Any
 
-from jitvault.domain.read_limit import name_of
 from jitvault.errors import VaultUnavailable
+from jitvault.model.read_limit import name_of
 from jitvault.provision.desired import GROUPS, INSTALLATION, KV_MOUNT, TRANSIT_MOUNT
 from jitvault.provision.worker_login import WorkerLogin, changes
 from jitvault.vault.client import Vault

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from jitvault.domain.template import AccessTemplate
+from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput
-from jitvault.ports.engine import Engine
+from jitvault.model.template import AccessTemplate
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jitvault.domain.access import ROLE_PREFIX, AccessPolicy
-from jitvault.domain.read_limit import PREFIX, Quota, name_of, normal, wanted
-from jitvault.domain.windows import format_duration, server_duration
 from jitvault.errors import WrongState
+from jitvault.formats.time_window import format_duration, server_duration
+from jitvault.model.read_limit import PREFIX, Quota, name_of, normal, wanted
+from jitvault.model.vault_access import ROLE_PREFIX, AccessPolicy
 from jitvault.provision.desired import (
     AUDIT_DEVICE,
     KV_MOUNT,

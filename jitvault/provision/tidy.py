@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from jitvault.domain.tidy import Remains, is_removable
+from jitvault.documents.tidy import Remains, is_removable
 from jitvault.vault.client import Vault
-from jitvault.vault.kv import Documents
+from jitvault.vault.documents import Documents
 
 _REQUESTS, _PUBLISHED = "requests/", "tasks/"
 

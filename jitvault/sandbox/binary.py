@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jitvault.domain.document import place
-from jitvault.domain.product import Product, Release, of_program
 from jitvault.errors import UsageError
+from jitvault.formats.product import Product, Release, of_program
+from jitvault.formats.strict_yaml import place
 from jitvault.sandbox.images import is_image, program_of
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
 

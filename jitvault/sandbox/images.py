@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jitvault.domain.document import place
-from jitvault.domain.product import Product
 from jitvault.errors import UsageError
+from jitvault.formats.product import Product
+from jitvault.formats.strict_yaml import place
 
 # NAME:TAG or NAME@sha256:…; what has neither is taken for a program
 _IMAGE = re.compile(r"[a-z0-9][\w.\-/:]*(:[\w][\w.\-]*|@sha256:[0-9a-f]{64})")

@@ -9,8 +9,8 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import UsageError, VaultUnavailable
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.postgres import Postgres
 from jitvault.vault.client import Vault
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jitvault.domain.product import Product
+from jitvault.formats.product import Product
 
 MAX_REQUEST_BYTES = 1024 * 1024  # docs/vault-facts.md, audit devices: lines can be huge
 

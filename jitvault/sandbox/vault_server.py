@@ -22,8 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jitvault.domain.product import Product
 from jitvault.errors import VaultUnavailable, WrongState
+from jitvault.formats.product import Product
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server

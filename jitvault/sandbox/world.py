@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from jitvault import shipped
-from jitvault.domain.secret import Secret
-from jitvault.domain.template import AccessTemplate, load_templates
+from jitvault import resources as shipped
 from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.interface import Engine
 from jitvault.engines.pki import PkiEngine
 from jitvault.errors import NotConfirmed, OutcomeUnknown
-from jitvault.ports.engine import Engine
+from jitvault.formats.secret import Secret
+from jitvault.model.template import AccessTemplate, load_templates
 from jitvault.provision import approvers, init
-from jitvault.provision.template_check import check_template
+from jitvault.provision.template_check.record import check_template
 from jitvault.sandbox import authority, target
 from jitvault.sandbox.servers import Servers
 from jitvault.vault.client import Connection, Vault

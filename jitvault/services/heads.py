@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jitvault.ports.vault import Documents
+from jitvault.vault.interface import Documents
 
 
 def published_heads(documents: Documents) -> Mapping[str, tuple[int, str]]:

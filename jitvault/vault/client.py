@@ -28,11 +28,11 @@ from urllib.parse import quote, urlsplit
 
 from hvac.adapters import Adapter, RawAdapter
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import VaultBusy, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
-from jitvault.vault.answers import READS, too_long, unanswered, understood
+from jitvault.formats.secret import Secret
+from jitvault.vault.http_transport import Session
+from jitvault.vault.responses import READS, too_long, unanswered, understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.transport import Session
 from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
 
 OP_HEADER = "X-Jitvault-Op"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from jitvault.ports.vault import Entity
 from jitvault.vault.client import Vault
+from jitvault.vault.interface import Entity
 
 KEPT_S = 10.0
 """How long it is believed which group has a name: an administrator can give the name to another one."""

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.errors import VaultRefused, VaultRejected
-from jitvault.ports.vault import LeaseRecord
 from jitvault.vault.client import Vault
+from jitvault.vault.interface import LeaseRecord
 from jitvault.vault.tokens import checked
 
 _NOT_RENEWED = ("lease is not renewable", "lease not found", "lease expired")

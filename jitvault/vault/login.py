@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from threading import Lock
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import JitvaultError, LedgerUnavailable, OutcomeUnknown, VaultRefused, VaultUnavailable
+from jitvault.formats.secret import Secret
+from jitvault.vault.auth_methods import Method, Session, is_over
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.methods import Method, Session, is_over
 
 # between two logins that follow a refusal: whoever keeps ending our tokens gets no storm of logins
 LOGIN_PAUSE_S = 10.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from threading import Lock
 
-from jitvault.domain.clocks import Offset, agreed
+from jitvault.formats.clocks import Offset, agreed
 
 
 class VaultTime:

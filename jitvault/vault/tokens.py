@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jitvault.domain.intent import ttl_word
-from jitvault.domain.secret import Secret
+from jitvault.audit.intent import ttl_word
 from jitvault.errors import OutcomeUnknown, VaultRejected
-from jitvault.ports.vault import TokenFacts, WrappedToken
+from jitvault.formats.secret import Secret
 from jitvault.vault.client import Vault
+from jitvault.vault.interface import TokenFacts, WrappedToken
 
 
 class Tokens:

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jitvault.domain.signing import input_of, signed, unsigned
+from jitvault.documents.dsse import input_of, signed, unsigned
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault-transit"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRejected, VaultUnavailable
+from jitvault.formats.secret import Secret
 from jitvault.vault.client import Vault
 
 

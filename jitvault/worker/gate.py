@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 
-from jitvault.worker.agenda import Job
+from jitvault.worker.task_queue import Job
 
 KEPT = 2000
 """So many tasks wait here for one author."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from jitvault.domain.product import with_command
+from jitvault.formats.product import with_command
 
 
 class Log(Protocol):

@@ -25,28 +25,28 @@ from datetime import timedelta
 from functools import partial
 from threading import Event
 
-from jitvault.domain.intake import Heed, Wanted
-from jitvault.domain.lifecycle import HOLDING
+from jitvault.context import Worker
+from jitvault.documents.paths import Heed, Wanted
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
-from jitvault.services.context import Worker
-from jitvault.services.due import due_too_late
-from jitvault.services.notify import Teller
-from jitvault.services.observe import observe, read_on
-from jitvault.services.pending import Backlog, Triage, Word
-from jitvault.services.quota import tell_over_quota
-from jitvault.services.retention import Removals
-from jitvault.services.stand_by import Probe, StandBy
-from jitvault.services.sweep import sweep
-from jitvault.services.swept import outcome
-from jitvault.services.trust import Trust, examine
-from jitvault.services.upkeep import Renewals
-from jitvault.services.urgent import Reasons, covered, tripped
-from jitvault.worker.agenda import Job, Urgency
+from jitvault.kill_switch.triggers import Reasons, covered, tripped
+from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
+from jitvault.lifecycle.renewal.schedule import due_too_late
+from jitvault.lifecycle.renewal.upkeep import Renewals
+from jitvault.lifecycle.requests.pending import Backlog, Triage, Word
+from jitvault.lifecycle.requests.quota import tell_over_quota
+from jitvault.lifecycle.requests.retention import Removals
+from jitvault.model.states import HOLDING
+from jitvault.notices.notifier import Teller
+from jitvault.stream.reading import observe, read_on
+from jitvault.stream.status import Trust, examine
+from jitvault.sweep.report import outcome
+from jitvault.sweep.sweep import sweep
 from jitvault.worker.gate import Gate
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.pool import Pool
 from jitvault.worker.supervisor import Supervisor
+from jitvault.worker.task_queue import Job, Urgency
 
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """What passes by itself: it is told once and tried again. Everything else ends the loop, and with it the worker."""

@@ -8,8 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from threading import Condition
 
-from jitvault.domain.lifecycle import BEFORE_GRANT, OVER, State
-from jitvault.domain.quiet import QUIET
+from jitvault.context import Worker
 from jitvault.errors import (
     AuditUntrusted,
     JitvaultError,
@@ -21,15 +20,16 @@ from jitvault.errors import (
     VaultUnavailable,
     WaitTimedOut,
 )
-from jitvault.ports.ledger import TaskFile, TaskRow
+from jitvault.ledger.model import TaskFile, TaskRow
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.confirmation.quiet import QUIET
+from jitvault.lifecycle.record.receipt import resists
+from jitvault.model.states import BEFORE_GRANT, OVER, State
 from jitvault.ports.turns import Turn
-from jitvault.services.advance import advance
-from jitvault.services.context import Worker
-from jitvault.services.proof import resists
-from jitvault.worker.agenda import Agenda, Job, Urgency
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor
+from jitvault.worker.task_queue import Agenda, Job, Urgency
 
 PATIENCE_S = 10.0
 """For one task at a time, with an act that is under way then well within the claim's 30 s."""

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from types import FrameType
 
+from jitvault.context import Worker
 from jitvault.errors import LedgerUnavailable
-from jitvault.services.context import Worker
 from jitvault.services.recent import Recent
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
-from jitvault.worker.agenda import Agenda, Job, Urgency
 from jitvault.worker.gate import Gate
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import Log
 from jitvault.worker.loops import Loops, Pace
 from jitvault.worker.pool import Pool
 from jitvault.worker.supervisor import Supervisor
+from jitvault.worker.task_queue import Agenda, Job, Urgency
 
 GRACE_S = 6.0
 """How long loops have to end. Whoever hangs longer in a request is left: its act is in the ledger as intended."""

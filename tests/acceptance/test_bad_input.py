@@ -21,12 +21,12 @@ import pytest
 from commands import Cli, Quick
 from forked import run_forked
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.servers import VaultServer
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.kv import Documents
+from jitvault.vault.documents import Documents
 from jitvault.vault.tokens import Tokens
 
 GOOD = """\

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from commands import SPEC, Cli, Quick
 
-from jitvault import shipped
+from jitvault import resources as shipped
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 

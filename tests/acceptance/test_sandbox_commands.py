@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from jitvault.cli import output
-from jitvault.cli.demo import _Story
+from jitvault.cli.commands.demo import _Story
+from jitvault.cli.views import output
 from jitvault.sandbox.world import World
 
 VARIABLES = {

@@ -18,7 +18,7 @@ from commands import SPEC, Cli, Quick, Result
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.kv import Documents
+from jitvault.vault.documents import Documents
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HEX_32 = re.compile(r"[0-9a-f]{32}")

@@ -14,7 +14,7 @@ from commands import Cli
 
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.kv import Documents
+from jitvault.vault.documents import Documents
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Fuzz the reading of audit lines: `make fuzz`. The arguments are libFuzzer's.
 
-Any bytes whatever are a chunk of the stream. The laws of `tests/unit/audit/laws.py` hold for them, and nothing but
+Any bytes whatever are a chunk of the stream. The laws of `unit/audit/decoding/laws.py` hold for them, and nothing but
 `Undecodable` comes out. The seeds in `corpus/` are written by hand: their HMACs are of nothing.
 """
 
@@ -10,10 +10,10 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["jitvault.audit", "jitvault.domain.observation"]):
-    import jitvault.audit.decoding  # noqa: F401 - what is imported here is what is instrumented
+with atheris.instrument_imports(include=["jitvault.audit", "jitvault.audit.observation"]):
+    import jitvault.audit.decoding.decoder  # noqa: F401 - what is imported here is what is instrumented
 
-from unit.audit.laws import scan_is_decoding_of_each_line, skimming_is_decoding
+from unit.audit.decoding.laws import scan_is_decoding_of_each_line, skimming_is_decoding
 
 
 def one_input(data: bytes) -> None:

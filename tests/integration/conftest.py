@@ -12,9 +12,10 @@ from mortal import Mortal, mortals
 from rig import Rig, own_rig
 from stage import Stage, Staging, staged
 
+from jitvault.lifecycle import ending as finish
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services import finish, observe
+from jitvault.stream import reading as observe
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from commands import SPEC
 from rig import Rig
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.secret import Secret
-from jitvault.domain.spec import parse_spec
+from jitvault.context import Person
 from jitvault.errors import JitvaultError, NotFound, VaultRefused
-from jitvault.services.context import Person
-from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.formats.secret import Secret
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.model.spec import parse_spec
+from jitvault.model.states import EndReason
 from jitvault.vault.client import Vault
 from jitvault.vault.wrapping import Wrapping
 

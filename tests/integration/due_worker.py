@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from jitvault.domain.lifecycle import State
-from jitvault.services.advance import advance
+from jitvault.lifecycle.advance import advance
+from jitvault.model.states import State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 

@@ -19,11 +19,11 @@ import psycopg
 from commands import Result
 from rig import PREFIX, Rig
 
-from jitvault.domain.chain import breaks
-from jitvault.domain.lifecycle import ENDED, PROVEN, State, Verdict
 from jitvault.errors import VaultRejected
-from jitvault.ports.ledger import TaskFile
-from jitvault.services.proof import proof_of
+from jitvault.ledger.model import TaskFile
+from jitvault.lifecycle.record.receipt import proof_of
+from jitvault.model.event_chain import breaks
+from jitvault.model.states import ENDED, PROVEN, State, Verdict
 
 PREFIXES = (PREFIX, "database/creds/app-readwrite")
 # what Vault must not have any more when the ledger says this of a credential

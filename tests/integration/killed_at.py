@@ -68,8 +68,8 @@ def run(order: dict[str, Any]) -> None:
     """In the forked process: one command, whole or not."""
     from jitvault.cli import app
     from jitvault.ledger.database import Database
-    from jitvault.services import finish
-    from jitvault.vault.transport import Session
+    from jitvault.lifecycle import ending as finish
+    from jitvault.vault.http_transport import Session
 
     points = Points(order["point"], Path(order["output"] + ".points"))
     points.around(Session, "send", lambda _session, _method, url, *_: urlsplit(url).path)

@@ -16,7 +16,7 @@ from typing import Any
 from commands import SPEC
 from rig import Rig, own_rig
 
-from jitvault.domain.secret import Secret
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.world import World
 from jitvault.vault.wrapping import Wrapping
 

@@ -25,8 +25,8 @@ from rig import Held
 from stage import Stage
 
 from jitvault.agent.unwrap import read_all
-from jitvault.domain.lifecycle import OVER, PROVEN, State
 from jitvault.errors import JitvaultError
+from jitvault.model.states import OVER, PROVEN, State
 
 FINAL = OVER - {State.DENIED, State.LAPSED}
 SETTLE_S = 2.2

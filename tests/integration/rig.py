@@ -23,17 +23,17 @@ from commands import PEOPLE, Cli, Quick, Result, without_limits
 from ledgers import LedgerPlace, address, ask, has_table, kind_of, new_place
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
-from jitvault.domain.chain import Event, breaks, link
-from jitvault.domain.secret import Secret
 from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.formats.secret import Secret
 from jitvault.ledger.dialect import guards
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.model import OperationRow, TaskFile
 from jitvault.ledger.rows import of_task
 from jitvault.ledger.schema import APPEND_ONLY
-from jitvault.ports.ledger import OperationRow, TaskFile
-from jitvault.provision import template_check
-from jitvault.provision.outcome import STEPS, Outcome, Step
-from jitvault.provision.selftest import basis_of
+from jitvault.model.event_chain import Event, breaks, link
+from jitvault.provision.template_check import record as template_check
+from jitvault.provision.template_check.steps import STEPS, Outcome, Step
+from jitvault.provision.template_check.trial import basis_of
 from jitvault.sandbox.world import World, shipped_want
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault

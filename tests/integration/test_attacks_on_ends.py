@@ -15,8 +15,8 @@ from rig import PREFIX, Rig, own_rig
 from stage import Stage, claims_run_out
 
 from jitvault.ledger import sqlite
+from jitvault.lifecycle import ending as finish
 from jitvault.sandbox.world import World
-from jitvault.services import finish
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

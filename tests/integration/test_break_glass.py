@@ -16,7 +16,7 @@ from rig import PREFIX, ROLE, Held, Rig
 from test_pki import certificate_of, certified, on_the_crl
 from test_pki import granted as approved
 
-from jitvault.domain.access import access_policy
+from jitvault.model.vault_access import access_policy
 from jitvault.sandbox.binary import find_binary
 from jitvault.sandbox.placement import find_programs
 from jitvault.sandbox.servers import running_servers

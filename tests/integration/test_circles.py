@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rig import Rig
 
-from jitvault.domain.lifecycle import State
 from jitvault.errors import JitvaultError
-from jitvault.services import attempts
+from jitvault.lifecycle.issuance import attempts
+from jitvault.model.states import State
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

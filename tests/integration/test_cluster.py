@@ -22,16 +22,16 @@ from commands import EXAMPLE, Cli
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 from test_trust import Mirror
 
-from jitvault.domain.access import access_policy
-from jitvault.domain.lifecycle import State
-from jitvault.domain.secret import Secret
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultRejected, VaultUnavailable, WrongState
+from jitvault.formats.secret import Secret
+from jitvault.lifecycle.advance import advance
+from jitvault.model.states import State
+from jitvault.model.vault_access import access_policy
 from jitvault.sandbox.servers import Servers
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services.advance import advance
 from jitvault.settings import load
+from jitvault.vault.active_node import LOOK_AGAIN_S, ActiveNode
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.cluster import LOOK_AGAIN_S, ActiveNode
 from jitvault.wiring import Wiring
 
 Spec = Callable[..., Path]

@@ -15,7 +15,7 @@ import pytest
 from mortal import Mortal, live_wrappings, new_rig, points_of, time_passes, until_done
 from rig import Rig
 
-from jitvault.domain.chain import breaks
+from jitvault.model.event_chain import breaks
 from jitvault.sandbox.world import World
 
 SAMPLE = 8

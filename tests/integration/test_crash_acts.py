@@ -19,11 +19,11 @@ from mortal import ALL, Mortal, new_rig, points_of, time_passes
 from psycopg import sql
 from rig import PREFIX, Held, Rig
 
-from jitvault.domain.lifecycle import State
+from jitvault.model.states import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
-QUEUE = "jitvault.services.revoke:queue"
+QUEUE = "jitvault.lifecycle.revocation.revoke:queue"
 FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 

@@ -16,8 +16,8 @@ from invariants import Seen, check, check_over, files, live_tokens, second_deliv
 from mortal import Mortal, new_rig, points_of, time_passes, until_done
 from rig import Rig
 
-from jitvault.domain.extension import extended
-from jitvault.domain.lifecycle import State
+from jitvault.model.extension import extended
+from jitvault.model.states import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -27,7 +27,7 @@ ACTS = (
     "/v1/sys/leases/revoke/",
     "/v1/jitvault/data/inbox/",
 )
-WITHIN = "jitvault.services.advance:_holding"
+WITHIN = "jitvault.lifecycle.advance:_holding"
 
 
 @pytest.fixture

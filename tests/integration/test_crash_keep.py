@@ -16,7 +16,7 @@ from invariants import check, check_over, verdicts
 from mortal import Mortal, new_rig, points_of, time_passes
 from rig import Held, Rig
 
-from jitvault.domain.lifecycle import EndReason, State
+from jitvault.model.states import EndReason, State
 from jitvault.sandbox.world import World, env
 
 STEP_S = 6

@@ -15,17 +15,17 @@ import pytest
 from commands import SPEC, Quick, Result
 from rig import Rig
 
-from jitvault import shipped
-from jitvault.domain.checkup.check import Unknown
+from jitvault import resources as shipped
+from jitvault.doctor.check import Unknown
+from jitvault.doctor.vault_health import takes_large
 from jitvault.provision import init
 from jitvault.provision.desired import TokenRole
 from jitvault.provision.plan import role_body
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import shipped_want
-from jitvault.services import observe
+from jitvault.stream import reading as observe
 from jitvault.vault.client import Connection
-from jitvault.vault.condition import takes_large
 
 pytestmark = pytest.mark.usefixtures("lab")
 

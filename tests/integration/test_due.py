@@ -11,7 +11,7 @@ import pytest
 from attended import Attended, wait_for
 from rig import Rig
 
-from jitvault.services.answers import LATEST
+from jitvault.lifecycle.revocation.results import LATEST
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from rig import Rig
 
-from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
-from jitvault.domain.spec import parse_spec
+from jitvault.context import new_id
+from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused
-from jitvault.services.context import new_id
-from jitvault.services.sign import sign_grant_wish
+from jitvault.lifecycle.requests.sign import sign_grant_wish
+from jitvault.model.spec import parse_spec
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

@@ -12,13 +12,13 @@ from commands import without_limits
 from hands import without_a_token
 from rig import Rig
 
-from jitvault.domain.extension import extended
-from jitvault.domain.revision import Revision
-from jitvault.domain.scope import Scope
-from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
 from jitvault.errors import VaultRefused, VaultUnavailable
-from jitvault.services import advance
-from jitvault.services.sign import sign_extension, sign_freeze
+from jitvault.lifecycle import advance
+from jitvault.lifecycle.requests.sign import sign_extension, sign_freeze
+from jitvault.model.extension import extended
+from jitvault.model.revision import Revision
+from jitvault.model.scope import Scope
 
 Spec = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("lab")

@@ -14,7 +14,7 @@ from floods import write_all
 from rig import Rig
 from worker_process import WorkerProcess
 
-from jitvault.services import advance
+from jitvault.lifecycle import advance
 from jitvault.worker import gate, loops
 
 pytestmark = pytest.mark.usefixtures("lab")

@@ -11,9 +11,9 @@ import pytest
 from hands import without_a_token
 from rig import Held, Rig
 
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
-from jitvault.services.sign import sign_end
+from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import EndReason
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

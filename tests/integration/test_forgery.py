@@ -17,7 +17,7 @@ from commands import SPEC, Result
 from psycopg import sql
 from rig import PREFIX, Rig, own_rig
 
-from jitvault.domain.signing import DOCUMENT_TYPE, signer_key
+from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
 from jitvault.errors import OutcomeUnknown
 from jitvault.sandbox.world import World
 from jitvault.vault.tokens import Tokens
@@ -311,7 +311,7 @@ def test_who_lost_its_claim_while_vault_made_the_token_delivers_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Tokens, "create_wrapped", robbed)
         if dies:
-            patch.setattr("jitvault.services.issue._end_unwanted", lambda *_: None)
+            patch.setattr("jitvault.lifecycle.issuance.issue._end_unwanted", lambda *_: None)
         rig("operator", "grant", file.stem, code=9)
     if not dies:
         assert rig.task_tokens(file.stem) == []

@@ -12,7 +12,7 @@ from attended import Attended, wait_for
 from commands import EXAMPLE, Quick
 from rig import Rig, own_rig
 
-from jitvault.domain.scope import Scope
+from jitvault.model.scope import Scope
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, env, provisioned
 

@@ -20,11 +20,11 @@ from psycopg import sql
 from rig import PREFIX, Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
-from jitvault.domain.lifecycle import EndReason, State
-from jitvault.domain.signing import payload_of
-from jitvault.services.advance import advance
-from jitvault.services.proof import proof_of
-from jitvault.services.sign import sign_end
+from jitvault.documents.dsse import payload_of
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.record.receipt import proof_of
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import EndReason, State
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]

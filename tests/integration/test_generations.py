@@ -16,12 +16,12 @@ from commands import Result
 from rig import Rig
 from worker_process import WorkerProcess
 
-from jitvault.domain.generation import GENERATION
+from jitvault.model.generation import GENERATION
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 _PROGRAM = (
-    "import sys; from jitvault.domain import generation; generation.GENERATION += int(sys.argv.pop(1)); "
+    "import sys; from jitvault.model import generation; generation.GENERATION += int(sys.argv.pop(1)); "
     "from jitvault.cli.app import main; main()"
 )
 

@@ -19,14 +19,17 @@ from mortal import Mortal, new_rig, points_of, time_passes, until_done
 from rig import Held, Rig
 from test_order import not_revocable
 
-from jitvault.domain.lifecycle import PROVEN, EndReason
-from jitvault.domain.revision import Revision, in_plain_words
-from jitvault.domain.signing import payload_of
+from jitvault.documents.dsse import payload_of
 from jitvault.errors import JitvaultError
+from jitvault.lifecycle import advance
+from jitvault.lifecycle import ending as finish
+from jitvault.lifecycle.issuance import issue
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.lifecycle.revocation import cascade as family
+from jitvault.lifecycle.revocation.without_ledger import Taken, take_back
+from jitvault.model.revision import Revision, in_plain_words
+from jitvault.model.states import PROVEN, EndReason
 from jitvault.sandbox.world import World, env
-from jitvault.services import advance, family, finish, issue
-from jitvault.services.emergency import Taken, take_back
-from jitvault.services.sign import sign_end
 
 Spec = Callable[..., Path]
 

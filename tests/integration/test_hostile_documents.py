@@ -10,10 +10,10 @@ import pytest
 import requests
 from rig import Rig
 
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.spec import parse_spec
-from jitvault.services.sign import sign_end, sign_submission
-from jitvault.vault.kv import MOST_READ, Documents
+from jitvault.lifecycle.requests.sign import sign_end, sign_submission
+from jitvault.model.spec import parse_spec
+from jitvault.model.states import EndReason
+from jitvault.vault.documents import MOST_READ, Documents
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

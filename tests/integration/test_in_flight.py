@@ -20,9 +20,9 @@ import pytest
 import requests
 from rig import PREFIX, Rig
 
-from jitvault import shipped
-from jitvault.domain.observation import Kind
-from jitvault.services.revoke import DEAD
+from jitvault import resources as shipped
+from jitvault.audit.observation import Kind
+from jitvault.lifecycle.revocation.revoke import DEAD
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

@@ -16,16 +16,17 @@ from commands import EXAMPLE
 from go_between import Fate, GoBetween, Moment
 from rig import Rig, own_rig
 
-from jitvault.domain.lifecycle import PROVEN
-from jitvault.domain.revision import Revision
 from jitvault.errors import AuditUntrusted
-from jitvault.ports.ledger import OpState
+from jitvault.ledger.model import OpState
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.renewal.schedule import is_due_now
+from jitvault.lifecycle.requests import reader as papers
+from jitvault.lifecycle.requests.sign import sign_decision
+from jitvault.model.revision import Revision
+from jitvault.model.states import PROVEN
 from jitvault.sandbox.world import World, env
-from jitvault.services import observe, papers
-from jitvault.services.advance import advance
-from jitvault.services.due import is_due_now
-from jitvault.services.sign import sign_decision
 from jitvault.settings import load
+from jitvault.stream import reading as observe
 from jitvault.wiring import Wiring
 from jitvault.worker.process import hiring
 

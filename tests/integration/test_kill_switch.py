@@ -20,15 +20,15 @@ from invariants import check, check_over, files
 from rig import Held, Rig
 from test_two_at_once import at_once
 
-from jitvault.cli import killswitch
-from jitvault.domain.lifecycle import EndReason, State, Verdict
+from jitvault.cli.commands import kill_switch as killswitch
+from jitvault.kill_switch import ended_before as earlier
+from jitvault.kill_switch import kill as phases
+from jitvault.kill_switch.pool import Hand
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change, OpState
-from jitvault.services import earlier
-from jitvault.services import killswitch as phases
-from jitvault.services.acts import DONE, intended, left
-from jitvault.services.crew import Hand
-from jitvault.services.revoke import Doomed
+from jitvault.ledger.model import Change, OpState
+from jitvault.lifecycle.revocation.revoke import Doomed
+from jitvault.model.states import EndReason, State, Verdict
+from jitvault.operations import DONE, intended, left
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

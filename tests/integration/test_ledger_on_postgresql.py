@@ -18,7 +18,7 @@ from rig import Rig, own_rig
 from test_crash import test_a_grant_that_dies_anywhere_ends_in_one_token  # noqa: F401 - run here once more
 from test_two_at_once import test_four_processes_grant_ten_tasks_on_one_ledger  # noqa: F401
 
-from jitvault.domain.chain import breaks
+from jitvault.model.event_chain import breaks
 from jitvault.sandbox.world import World, env
 
 TWO_WORKERS = Path(__file__).parent / "due_worker.py"

@@ -16,8 +16,8 @@ from hands import THIEF
 from rig import Rig
 from test_attacks import anybody
 
+from jitvault.context import new_id
 from jitvault.ledger import noise
-from jitvault.services.context import new_id
 
 Spec = Callable[..., Path]
 TIMES = 150

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from jitvault.audit.file import FileSource
-from jitvault.domain.observation import Kind, Observation
-from jitvault.ports.audit import Position
+from jitvault.audit.files.file_source import FileSource
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.source import Position
 from jitvault.sandbox.vault_server import VaultServer
 
 REQUESTS = 10_000
@@ -252,8 +252,8 @@ def test_copies_before_a_truncation_are_told_and_nothing_is_read_twice(bao: Vaul
 READING = """\
 import sys
 from pathlib import Path
-from jitvault.audit.file import FileSource
-from jitvault.ports.audit import Position
+from jitvault.audit.files.file_source import FileSource
+from jitvault.audit.source import Position
 
 path, state, seen = map(Path, sys.argv[1:])
 identity, offset, epoch = state.read_text().splitlines()

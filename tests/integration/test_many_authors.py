@@ -17,13 +17,14 @@ from floods import JUNK
 from hands import audit_lines
 from rig import Rig
 
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.scope import Scope
-from jitvault.ports.vault import Stored
-from jitvault.services import ends, listing, pending
-from jitvault.services.pending import Word
-from jitvault.services.sign import sign_end, sign_freeze
-from jitvault.vault.kv import Documents
+from jitvault.lifecycle.requests import end_documents as ends
+from jitvault.lifecycle.requests import listing, pending
+from jitvault.lifecycle.requests.pending import Word
+from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
+from jitvault.model.scope import Scope
+from jitvault.model.states import EndReason
+from jitvault.vault.documents import Documents
+from jitvault.vault.interface import Stored
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]

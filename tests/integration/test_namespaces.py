@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from jitvault.audit.file import FileSource
-from jitvault.domain.observation import Kind
-from jitvault.domain.secret import Secret
-from jitvault.ports.audit import Position
+from jitvault.audit.files.file_source import FileSource
+from jitvault.audit.observation import Kind
+from jitvault.audit.source import Position
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.vault_server import VaultServer
-from jitvault.vault.audithash import AuditHash
+from jitvault.vault.audit_hash import AuditHash
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.tokens import Tokens
 from jitvault.vault.wrapping import Wrapping

@@ -16,7 +16,7 @@ from commands import PEOPLE, Cli, Result
 from forked import run_forked
 from psycopg.conninfo import conninfo_to_dict
 
-from jitvault.domain.secret import Secret
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 

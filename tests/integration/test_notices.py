@@ -23,9 +23,9 @@ from attended import Attended
 from psycopg import sql
 from rig import Rig
 
-from jitvault.notification import NOTICE_ID, SIGNATURE
-from jitvault.ports.notices import Messenger
-from jitvault.services.notify import Teller
+from jitvault.notices.channels import NOTICE_ID, SIGNATURE
+from jitvault.notices.interface import Messenger
+from jitvault.notices.notifier import Teller
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 

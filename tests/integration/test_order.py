@@ -18,8 +18,8 @@ import pytest
 from go_between import GoBetween
 from rig import PREFIX, Held, Rig
 
-from jitvault.domain.observation import Kind
-from jitvault.services.evidence import tokens_of
+from jitvault.audit.observation import Kind
+from jitvault.lifecycle.confirmation.evidence import tokens_of
 
 pytestmark = pytest.mark.usefixtures("hurried")
 Spec = Callable[..., Path]

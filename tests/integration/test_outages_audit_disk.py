@@ -17,7 +17,7 @@ from invariants import check, check_over, live_tokens, reasons, verdicts
 from rig import Held, Rig
 from stage import ALL, Stage, hasty, sealed, staged, until_done
 
-from jitvault.domain.lifecycle import PROVEN, State
+from jitvault.model.states import PROVEN, State
 from jitvault.sandbox.vault_server import VaultServer
 
 Spec = Callable[..., Path]

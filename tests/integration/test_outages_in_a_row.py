@@ -21,8 +21,8 @@ from invariants import check, check_over, files, reasons
 from rig import Rig
 from stage import Stage, claims_run_out, hasty, until_done
 
-from jitvault.domain.lifecycle import State
 from jitvault.engines import postgresql
+from jitvault.model.states import State
 
 Spec = Callable[..., Path]
 SEEDS = int(os.environ.get("JITVAULT_TEST_SEEDS", "1"))

@@ -16,7 +16,7 @@ from invariants import at_target, check, check_over, reasons, verdicts
 from rig import PREFIX, Held, Rig
 from stage import ALL, Stage, hasty, staged, thaw, until_done
 
-from jitvault.cli import auditor
+from jitvault.cli.commands import show as auditor
 from jitvault.engines import postgresql
 from jitvault.sandbox.vault_server import VaultServer
 

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
 from rig import Held, Rig, own_rig
 
-from jitvault import shipped
-from jitvault.domain.template import load_templates
-from jitvault.engines import revocation
-from jitvault.engines.revocation import spelled
+from jitvault import resources as shipped
+from jitvault.engines import x509_revocation as revocation
+from jitvault.engines.x509_revocation import spelled
+from jitvault.model.template import load_templates
 from jitvault.provision import init
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import TASKS_PER_SECOND, env, provisioned, shipped_want

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jitvault.domain.access import CAPS, access_policy, role_name
-from jitvault.domain.secret import Secret
-from jitvault.domain.signing import RECEIPT_KEY, signer_key
-from jitvault.domain.template import AccessTemplate
+from jitvault.documents.dsse import RECEIPT_KEY, signer_key
 from jitvault.errors import InvalidInput, VaultRefused, WrongState
+from jitvault.formats.secret import Secret
+from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import CAPS, access_policy, role_name
 from jitvault.provision import init
 from jitvault.provision.apply import carry_out
 from jitvault.provision.desired import GROUPS, MARKER, MARKER_LINE, checked_access_path

@@ -21,9 +21,9 @@ from ledgers import address, new_place
 from mortal import ALL, Mortal
 from rig import PREFIX, ROLE, Held, Rig, own_rig
 
-from jitvault.domain.chain import breaks
-from jitvault.domain.published import packed
-from jitvault.domain.signing import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.published_task import packed
+from jitvault.model.event_chain import breaks
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import env, provisioned
 from jitvault.vault.transit import Transit
@@ -364,7 +364,7 @@ def test_a_recovery_that_dies_goes_on(rig: Rig, spec: Spec, mortal: Mortal, poin
     rig("operator", "submit", waiting, code=4)
     rig("approver-1", "approve", waiting.stem, "--yes")
     lose(rig)
-    within = "jitvault.services.rebuild:rebuild"
+    within = "jitvault.recovery.recover:rebuild"
     arguments = ("ledger", "recover", "--wait", "20")
     died = mortal(rig, *arguments, point=point, within=within)
     assert died["signal"] == signal.SIGKILL, died

@@ -14,13 +14,13 @@ from commands import Quick
 from floods import write_all
 from rig import Rig
 
-from jitvault.domain import tidy as rules
-from jitvault.domain.spec import parse_spec
+from jitvault.documents import tidy as rules
 from jitvault.errors import InvalidInput, NotFound
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.requests.pending import Backlog
+from jitvault.lifecycle.requests.sign import sign_submission
+from jitvault.model.spec import parse_spec
 from jitvault.provision.tidy import remove, survey
-from jitvault.services.advance import advance
-from jitvault.services.pending import Backlog
-from jitvault.services.sign import sign_submission
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -89,7 +89,7 @@ def test_the_command_shows_what_it_would_remove_and_asks(rig: Rig) -> None:
     write_all(rig, "agent", [path := f"requests/{rig.entity('research-agent')}/asked-{rig.cli.home.name[-8:]}/end"])
     task = path.split("/")[2]
     time.sleep(2.1)
-    with a_month_later(), mock.patch("jitvault.domain.intake.REQUEST_LIFE", NO_TIME):
+    with a_month_later(), mock.patch("jitvault.documents.paths.REQUEST_LIFE", NO_TIME):
         options = ("tidy", "--older-than", "1s")
         assert task in here("admin", *options, "--plan").stdout
         said = here("admin", *options, code=2, given="n\n").stderr

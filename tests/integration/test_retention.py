@@ -16,16 +16,16 @@ from attended import Attended, wait_for
 from commands import Quick
 from rig import Held, Rig
 
-from jitvault.domain import intake
-from jitvault.domain.kinds import OperationKind
+from jitvault.context import Worker
+from jitvault.documents import paths as intake
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding, VaultNotServing
-from jitvault.ports.ledger import OpState
-from jitvault.services import retention
-from jitvault.services.advance import advance
-from jitvault.services.context import Worker
-from jitvault.services.pending import Backlog
-from jitvault.services.retention import Removals, removable, remove
-from jitvault.vault.kv import Documents
+from jitvault.ledger.model import OpState
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.requests import retention
+from jitvault.lifecycle.requests.pending import Backlog
+from jitvault.lifecycle.requests.retention import Removals, removable, remove
+from jitvault.model.kinds import OperationKind
+from jitvault.vault.documents import Documents
 from jitvault.wiring import SystemClock
 from jitvault.worker import loops
 

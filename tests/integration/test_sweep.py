@@ -21,9 +21,9 @@ from rig import PREFIX, ROLE, Rig
 from test_freeze import create
 from test_two_at_once import at_once
 
-from jitvault.domain.access import access_policy
+from jitvault.model.vault_access import access_policy
 from jitvault.sandbox.binary import find_binary
-from jitvault.services import inventory
+from jitvault.sweep import inventory
 
 pytestmark = pytest.mark.usefixtures("lab", "soon")
 Spec = Callable[..., Path]

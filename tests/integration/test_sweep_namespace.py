@@ -15,8 +15,8 @@ from commands import EXAMPLE, Cli
 from psycopg.conninfo import conninfo_to_dict
 from rig import Rig
 
-from jitvault.domain.access import access_policy
-from jitvault.domain.secret import Secret
+from jitvault.formats.secret import Secret
+from jitvault.model.vault_access import access_policy
 from jitvault.provision import init
 from jitvault.sandbox import target
 from jitvault.sandbox.servers import running_servers

@@ -21,11 +21,12 @@ import requests
 from commands import Result
 from rig import ENGINE_ROLE, PREFIX, Rig, role_with
 
-from jitvault import shipped
-from jitvault.domain.read_limit import name_of
+from jitvault import resources as shipped
 from jitvault.engines.database import DatabaseEngine
 from jitvault.errors import WrongState
-from jitvault.provision import selftest, template_check
+from jitvault.model.read_limit import name_of
+from jitvault.provision.template_check import record as template_check
+from jitvault.provision.template_check import trial as selftest
 from jitvault.sandbox.target import REVOCATION
 from jitvault.sandbox.world import shipped_want
 from jitvault.vault.client import Vault

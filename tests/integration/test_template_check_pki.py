@@ -18,8 +18,8 @@ from cryptography import x509
 from rig import Rig
 
 from jitvault.engines.pki import PkiEngine
-from jitvault.engines.revocation import spelled
-from jitvault.provision import selftest
+from jitvault.engines.x509_revocation import spelled
+from jitvault.provision.template_check import trial as selftest
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried", "checked")
 Spec = Callable[..., Path]

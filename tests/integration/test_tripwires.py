@@ -19,9 +19,9 @@ import pytest
 from hands import AGENT, THIEF, ask, audit_lines
 from rig import PREFIX, Rig
 
-from jitvault import shipped
-from jitvault.domain.chain import breaks
-from jitvault.domain.signing import payload_of
+from jitvault import resources as shipped
+from jitvault.documents.dsse import payload_of
+from jitvault.model.event_chain import breaks
 from jitvault.provision import init
 from jitvault.sandbox.world import NETWORKS, World, shipped_want
 

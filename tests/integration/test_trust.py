@@ -20,18 +20,18 @@ from hands import Mirror, audit_lines
 from rig import PREFIX, Held, Rig, own_rig
 
 from jitvault.agent.unwrap import read_all
-from jitvault.audit import decoding
-from jitvault.audit.file import FileSource
-from jitvault.domain import classify
-from jitvault.domain.entry import Entry
-from jitvault.domain.observation import Observation, Place
-from jitvault.domain.product import Product
-from jitvault.domain.secret import Secret
+from jitvault.audit import classify
+from jitvault.audit.decoding import decoder as decoding
+from jitvault.audit.entry import Entry
+from jitvault.audit.files.file_source import FileSource
+from jitvault.audit.observation import Observation, Place
+from jitvault.context import new_id
+from jitvault.formats.product import Product
+from jitvault.formats.secret import Secret
 from jitvault.sandbox.servers import VaultServer, running_servers
 from jitvault.sandbox.vault_configuration import AuditDevice
 from jitvault.sandbox.world import World, env, provisioned
-from jitvault.services import observe
-from jitvault.services.context import new_id
+from jitvault.stream import reading as observe
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import SystemClock
 
@@ -170,7 +170,7 @@ def test_a_shipper_that_is_late_is_lagging_until_it_has_caught_up(rig: Rig, spec
         return hash_(worker, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jitvault.services.trust.canary", with_older_lines)
+        patch.setattr("jitvault.stream.status.canary", with_older_lines)
         found = examined(rig, code=7)
     assert mirror.path.stat().st_size > late
     assert found["state"] == "lagging", found

@@ -16,12 +16,13 @@ from mortal import time_passes
 from rig import Rig
 
 from jitvault.cli import session
-from jitvault.domain.chain import breaks
-from jitvault.domain.spec import parse_spec
 from jitvault.errors import JitvaultError
-from jitvault.services import advance, issue
-from jitvault.services.sign import sign_grant_wish
-from jitvault.vault.kv import Documents
+from jitvault.lifecycle import advance
+from jitvault.lifecycle.issuance import issue
+from jitvault.lifecycle.requests.sign import sign_grant_wish
+from jitvault.model.event_chain import breaks
+from jitvault.model.spec import parse_spec
+from jitvault.vault.documents import Documents
 
 Spec = Callable[..., Path]
 

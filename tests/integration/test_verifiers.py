@@ -20,12 +20,12 @@ from commands import Quick, Result
 from rig import Rig
 from tls_servers import Kind, TlsServer
 
-from jitvault import shipped
-from jitvault.domain.template import load_templates
-from jitvault.domain.verifiers import Verifiers
+from jitvault import resources as shipped
 from jitvault.engines import pki_verifiers
 from jitvault.engines.pki_verifiers import AtVerifiers
 from jitvault.errors import NotConfirmed
+from jitvault.model.template import load_templates
+from jitvault.model.verifiers import Verifiers
 from jitvault.provision import init
 from jitvault.sandbox.world import shipped_want
 

@@ -10,13 +10,13 @@ from attended import Attended, wait_for
 from floods import write_all
 from rig import Rig
 
-from jitvault.domain.extension import MOST_ASKED
-from jitvault.domain.kinds import EventKind
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.revision import Revision
-from jitvault.domain.signing import signer_key
+from jitvault.documents.dsse import signer_key
 from jitvault.ledger import findings, writes
-from jitvault.services.sign import sign_end, sign_extension
+from jitvault.lifecycle.requests.sign import sign_end, sign_extension
+from jitvault.model.extension import MOST_ASKED
+from jitvault.model.kinds import EventKind
+from jitvault.model.revision import Revision
+from jitvault.model.states import EndReason
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]

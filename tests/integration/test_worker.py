@@ -23,13 +23,13 @@ from rig import Rig
 from stage import Stage, thaw
 from worker_process import WorkerProcess
 
-from jitvault.domain.spec import parse_spec
+from jitvault.context import Worker
 from jitvault.errors import LedgerUnavailable
-from jitvault.ports.ledger import TaskFile
+from jitvault.ledger.model import TaskFile
+from jitvault.lifecycle import advance as story
+from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
+from jitvault.model.spec import parse_spec
 from jitvault.sandbox.processes import free_port
-from jitvault.services import advance as story
-from jitvault.services.context import Worker
-from jitvault.services.sign import sign_grant_wish, sign_submission
 from jitvault.worker import pool
 from jitvault.worker.process import hiring
 

@@ -20,13 +20,13 @@ from crowd import Someone
 from rig import Rig
 from stage import Stage
 
-from jitvault.domain.lifecycle import EndReason
-from jitvault.domain.spec import parse_spec
-from jitvault.services.context import Person
-from jitvault.services.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.context import Person
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
+from jitvault.model.spec import parse_spec
+from jitvault.model.states import EndReason
 from jitvault.settings import load
 from jitvault.wiring import Wiring
-from jitvault.worker.agenda import Agenda
+from jitvault.worker.task_queue import Agenda
 
 Spec = Callable[..., Path]
 CREATE = "auth/token/create/jitvault-15m"

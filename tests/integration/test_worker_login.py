@@ -18,20 +18,20 @@ from keys import Authority, Issuer, Pair
 from rig import Rig, own_rig
 from stage import staged
 
-from jitvault.domain.lifecycle import State
-from jitvault.domain.secret import Secret
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRefused, VaultUnavailable
+from jitvault.formats.secret import Secret
+from jitvault.lifecycle.advance import advance
+from jitvault.model.states import State
 from jitvault.sandbox.processes import free_port
 from jitvault.sandbox.vault_server import VaultServer
 from jitvault.sandbox.world import World, env
-from jitvault.services.advance import advance
 from jitvault.settings import load
 from jitvault.vault import login as logins
-from jitvault.vault.audithash import AuditHash
+from jitvault.vault.active_node import ActiveNode
+from jitvault.vault.audit_hash import AuditHash
+from jitvault.vault.auth_methods import AppRole, FromFile, Given, Jwt, TokenFile
 from jitvault.vault.client import Connection, Vault
-from jitvault.vault.cluster import ActiveNode
 from jitvault.vault.login import Login
-from jitvault.vault.methods import AppRole, FromFile, Given, Jwt, TokenFile
 from jitvault.wiring import Wiring
 
 Spec = Callable[..., Path]

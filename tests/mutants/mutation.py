@@ -24,11 +24,6 @@ class Mutation:
     new: str
     tests: tuple[str, ...]
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether pure tests alone notice it."""
-        return all(test.startswith("tests/unit/domain/") for test in self.tests)
-
     def why_stale(self, root: Path) -> str:
         """Why it cannot be applied to the checkout at `root`; empty where it can."""
         found = (root / self.file).read_text().count(self.old)

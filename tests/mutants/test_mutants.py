@@ -13,7 +13,7 @@ from mutants.mutation import ROOT, Mutation, mutations
 from mutants.trial import Copy
 
 ALL = mutations()
-WHOLE = "tests/unit/domain/test_confirmation.py"
+WHOLE = "tests/unit/lifecycle/confirmation/test_checks.py"
 NARROW = f"{WHOLE}::test_tidying_tokens_is_a_hazard_to_a_token"
 
 

@@ -43,7 +43,10 @@ TAILS = ("", "\x00", "!", "\n!")
 # the resolvers of YAML call them so
 CALLED = {"_INT": "match", "_FLOAT": "match"}
 # what is put together where it is used
-LOCAL = {("jitvault.audit.survey", "match"): r"[-._]\d{4}|[.]\d+\.log", ("jitvault.domain.fields", "fullmatch"): ""}
+LOCAL = {
+    ("jitvault.audit.files.log_directory", "match"): r"[-._]\d{4}|[.]\d+\.log",
+    ("jitvault.formats.fields", "fullmatch"): "",
+}
 
 
 @dataclass(frozen=True)
@@ -289,8 +292,8 @@ def test_a_bad_expression_is_found(pattern: str) -> None:
 def test_they_are_all_found() -> None:
     there = {e.where.partition(":")[0] for e in expressions()}
     assert {
-        "jitvault.domain.classify",
-        "jitvault.audit.tokens",
-        "jitvault.domain.fields",
+        "jitvault.audit.classify",
+        "jitvault.audit.decoding.json_tokens",
+        "jitvault.formats.fields",
         "jitvault.vault.wire",
     } <= there

@@ -9,10 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from jitvault import schemas
-from jitvault.domain.document import parse_document
-from jitvault.domain.spec import TaskSpec, parse_spec
-from jitvault.domain.template import AccessTemplate, parse_template
 from jitvault.errors import InvalidInput
+from jitvault.formats.strict_yaml import parse_document
+from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.template import AccessTemplate, parse_template
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / "templates").glob("*.yaml"))

@@ -15,17 +15,24 @@ import pytest
 import yaml
 
 from jitvault import errors
-from jitvault.domain import lifecycle, notice, observation, policy, product, question, sweep, trip
-from jitvault.domain.checkup import check
-from jitvault.domain.ghost import How
-from jitvault.domain.intake import Kept
-from jitvault.domain.kinds import EventKind, OperationKind
-from jitvault.domain.recovery import Fate
+from jitvault.audit import observation
+from jitvault.audit.tripwires import trip
+from jitvault.doctor import check
+from jitvault.documents.paths import Kept
+from jitvault.formats import product
 from jitvault.ledger import schema
-from jitvault.ports.documents import Standing
-from jitvault.ports.intake import Judgement
-from jitvault.ports.ledger import OpState
-from jitvault.services.trust import Trust
+from jitvault.ledger.document_index import Standing
+from jitvault.ledger.judgements import Judgement
+from jitvault.ledger.model import OpState
+from jitvault.model import notice
+from jitvault.model import states as lifecycle
+from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.policy import decision as policy
+from jitvault.policy import question
+from jitvault.recovery.outcomes import Fate
+from jitvault.stream.status import Trust
+from jitvault.sweep import compare as sweep
+from jitvault.sweep.missing import How
 
 STORED: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent.parent / "data" / "stored-words.yaml").read_text())
 ENUMS: Mapping[str, type[Enum]] = {

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import IO
 
-from jitvault.audit.receivers.line_writer import LineWriter
+from jitvault.audit.files.spool import Spool
+from jitvault.audit.files.spool_file import LineWriter
 from jitvault.audit.receivers.peers import Guest, Peer, first_to_go
 from jitvault.audit.receivers.receiver import DISK_FULL, Notices
-from jitvault.audit.spool import Spool
 
 
 class TooManySenders(Exception):

@@ -1,6 +1,6 @@
 """Name who is at the other end of a connection, and choose who has to go when there are too many.
 
-An address says nothing about whether somebody is Vault: only a canary does (`jitvault.audit.untrusted`). Addresses are
+An address says nothing about whether somebody is Vault: only a canary does (`audit/files/untrusted.py`). Addresses are
 used for two things alone: connections of one address share the places that strangers have, so that many of them cannot
 push out one of another address; and an address that a canary vouched for before goes last.
 """

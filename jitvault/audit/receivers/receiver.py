@@ -15,7 +15,7 @@ from datetime import timedelta
 from threading import Event, Lock, Thread
 from typing import Protocol
 
-from jitvault.audit.spool import Spool
+from jitvault.audit.files.spool import Spool
 from jitvault.errors import UsageError
 
 POLL_S = 0.25

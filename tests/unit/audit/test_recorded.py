@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jitvault.domain.classify import observe
-from jitvault.domain.entry import Entry
-from jitvault.domain.linking import aliases, owner, with_subjects
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.audit.classify import observe
+from jitvault.audit.entry import Entry
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.token_links import aliases, owner, with_subjects
 
 HERE = Path(__file__).parent / "recorded"
 SERVERS = ("openbao-2.7.2", "vault-1.14.9")

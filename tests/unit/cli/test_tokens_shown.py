@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from jitvault.agent.unwrap import TaskToken
-from jitvault.cli import output, render
-from jitvault.domain.secret import Secret
+from jitvault.cli.views import output
+from jitvault.cli.views import task as render
+from jitvault.formats.secret import Secret
 
 # of 95 characters, some of which a folding terminal may break at
 TOKEN = "hvs.CAES-_" + secrets.token_urlsafe(96)[:85]

@@ -13,13 +13,13 @@ from authority import DER, HOUR, SERIAL, Authority
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from jitvault.domain.entry import TARGET_NAMES
-from jitvault.domain.template import TemplateBody
+from jitvault.audit.entry import TARGET_NAMES
 from jitvault.engines.database import DatabaseEngine
+from jitvault.engines.interface import Upkeep
 from jitvault.engines.pki import PkiEngine
-from jitvault.engines.revocation import spelled
+from jitvault.engines.x509_revocation import spelled
 from jitvault.errors import InvalidInput, NotConfirmed, VaultRejected
-from jitvault.ports.engine import Upkeep
+from jitvault.model.template import TemplateBody
 
 CA = Authority.new()
 PKI = PkiEngine()

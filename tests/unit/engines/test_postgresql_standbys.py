@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.domain.confirmation import Probed
+from jitvault.engines.interface import Probed
 from jitvault.engines.postgresql_servers import MAX_REPLICAS, address_of, merged, servers_of
 from jitvault.engines.postgresql_standbys import Sender, Server, judge
 from jitvault.errors import NotConfirmed

@@ -11,13 +11,13 @@ from typing import Any
 
 from ledgers import LedgerPlace, ask
 
-from jitvault.domain.chain import breaks
-from jitvault.domain.evidence import Canary
-from jitvault.domain.lifecycle import OVER, State, Verdict
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.source import Batch, Position
+from jitvault.audit.trail import Canary
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.audit import Batch, Position
-from jitvault.ports.ledger import Change, GrantRow, OperationRow, OpState, RevisionRow, TaskFile, TaskRow
+from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, RevisionRow, TaskFile, TaskRow
+from jitvault.model.event_chain import breaks
+from jitvault.model.states import OVER, State, Verdict
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 TOKEN, OTHER_TOKEN, WORKER = "hmac-token", "hmac-other-token", "hmac-worker"

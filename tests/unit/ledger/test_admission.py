@@ -9,11 +9,11 @@ import pytest
 from builders import NOW, as_is, change, file_of, revision, task
 from ledgers import LedgerPlace
 
-from jitvault.domain.lifecycle import State
-from jitvault.domain.question import Load
-from jitvault.domain.trip import FREEZING, OF_AGENT
+from jitvault.audit.tripwires.trip import FREEZING, OF_AGENT
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import AccessRow, Change
+from jitvault.ledger.model import AccessRow, Change
+from jitvault.model.states import State
+from jitvault.policy.question import Load
 
 DAY = timedelta(days=1)
 HELD = {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}

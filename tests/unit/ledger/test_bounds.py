@@ -10,12 +10,12 @@ from builders import NOW, file_of, make, read, seen
 from ledgers import LedgerPlace
 from test_judged import JUNK, SECOND, judged, written
 
-from jitvault.domain.finding import MOST, WINDOW
-from jitvault.domain.notice import Kind as Notified
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.ledger import writes
+from jitvault.ledger.judgements import Unsettled
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.intake import Unsettled
+from jitvault.model.finding import MOST, WINDOW
+from jitvault.model.notice import Kind as Notified
 from jitvault.ports.record import Written
 
 FORGED = "forged_document"

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from builders import NOW, change, make, read, seen
 
-from jitvault.domain.intake import Kept, kept_path, path_of
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
+from jitvault.documents.paths import Kept, kept_path, path_of
+from jitvault.ledger.document_index import Indexed, Standing
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.documents import Indexed, Standing
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
+from jitvault.model.states import State
 
 END = path_of(Kept.END, "e-1", "t-1")
 

@@ -7,13 +7,13 @@ from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
 from ledgers import LedgerPlace, address
 from together import child, run_together
 
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
+from jitvault.model.states import State
 from jitvault.ports.turns import Turn
 
 

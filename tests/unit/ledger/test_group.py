@@ -17,10 +17,10 @@ from sqlalchemy import Connection, event, text
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import sqlite
 from jitvault.ledger.database import Database, opened
-from jitvault.ledger.group import _AT_ONCE, _Turn
+from jitvault.ledger.group_commit import _AT_ONCE, _Turn
 from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.model import Change
 from jitvault.ledger.sqlite import SqliteStore
-from jitvault.ports.ledger import Change
 
 Unit = Callable[[Connection], object]
 

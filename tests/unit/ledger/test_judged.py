@@ -7,12 +7,12 @@ from datetime import timedelta
 
 from builders import NOW, change, make, read, seen
 
-from jitvault.domain.intake import Parts, submission_path
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
+from jitvault.documents.paths import Parts, submission_path
+from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.intake import Judged, Judgement, OverQuota, Unsettled
-from jitvault.ports.ledger import AccessRow, Change, DecisionRow
+from jitvault.ledger.model import AccessRow, Change, DecisionRow
+from jitvault.model.states import State
 
 SECOND = timedelta(seconds=1)
 JUNK = submission_path("e-1", "junk")

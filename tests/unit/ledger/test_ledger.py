@@ -42,21 +42,21 @@ from ledgers import LedgerPlace, Shelf, address
 from sqlalchemy import text
 from together import child, run_together
 
-from jitvault.domain.chain import GENESIS
-from jitvault.domain.lifecycle import EndReason, State, Verdict
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
 from jitvault.ledger import claims, schema
 from jitvault.ledger.database import HEAD, Database, opened, raw, upgrade
 from jitvault.ledger.dialect import guards, triggers
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import (
+from jitvault.ledger.model import (
     Change,
     CheckRow,
     DecisionRow,
     LeaseRow,
     OpState,
 )
+from jitvault.model.event_chain import GENESIS
+from jitvault.model.states import EndReason, State, Verdict
 
 REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError, psycopg.errors.DatatypeMismatch)
 

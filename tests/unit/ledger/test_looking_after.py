@@ -26,15 +26,15 @@ from builders import (
 from ledgers import LedgerPlace, Shelf, address
 from sqlalchemy import Connection, select
 
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, SecurityFinding, WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.chains import lacking, look
-from jitvault.ledger.copy import copy
 from jitvault.ledger.database import HEAD, Database, is_known, opened, raw, upgrade
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.migrations import config_for
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
+from jitvault.ledger.transfer import copy
 
 NUL = "a\0b"
 

@@ -20,12 +20,12 @@ from sqlalchemy.engine import make_url
 from together import child, run_together
 from wire import Cut, wired
 
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import postgres
 from jitvault.ledger.database import HEAD, Database, opened, raw
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
 
 LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
 

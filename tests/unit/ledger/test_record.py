@@ -29,14 +29,14 @@ from builders import (
 )
 from ledgers import LedgerPlace, address
 
-from jitvault.domain.evidence import Canary
-from jitvault.domain.observation import Kind, Observation, Place
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.source import Position
+from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.audit import Position
-from jitvault.ports.ledger import Change, OpState
+from jitvault.ledger.model import Change, OpState
 from jitvault.ports.record import Freeze, Gap, Reading
 
 SECOND = timedelta(seconds=1)

@@ -23,13 +23,13 @@ from builders import (
 )
 from builders import revision as revision_row
 
-from jitvault.domain.kinds import EventKind
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
+from jitvault.audit.source import Position
 from jitvault.errors import Frozen
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.audit import Position
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
+from jitvault.model.kinds import EventKind
+from jitvault.model.states import State
 from jitvault.ports.recovery import PAST, REBUILT
 
 SECOND = timedelta(seconds=1)

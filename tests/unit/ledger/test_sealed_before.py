@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from builders import NOW, change, make, operation
 
-from jitvault.domain.lifecycle import State
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change, OpState
+from jitvault.ledger.model import Change, OpState
+from jitvault.model.states import State
 
 SECOND = timedelta(seconds=1)
 TO_SEALED = (State.ISSUING, State.ENDING, State.CONFIRMED, State.SEALED)

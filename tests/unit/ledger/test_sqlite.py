@@ -15,12 +15,12 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from together import child, run_together
 
-from jitvault.domain.observation import Kind
+from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database, opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change
+from jitvault.ledger.model import Change
 
 
 @pytest.fixture

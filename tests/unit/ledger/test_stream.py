@@ -38,15 +38,15 @@ from hypothesis import strategies as st
 from ledgers import LedgerPlace, address
 from sqlalchemy import select
 
-from jitvault.domain.chain import breaks
-from jitvault.domain.lifecycle import State, Verdict
-from jitvault.domain.observation import Kind, Observation
-from jitvault.domain.shorten import shorten
+from jitvault.audit.observation import Kind, Observation
 from jitvault.errors import LedgerUnavailable
+from jitvault.formats.shorten import shorten
 from jitvault.ledger import noise, schema
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import ENDED_UNSEEN, Change, LeaseRow, OpState
+from jitvault.ledger.model import ENDED_UNSEEN, Change, LeaseRow, OpState
+from jitvault.model.event_chain import breaks
+from jitvault.model.states import State, Verdict
 
 # -- lines and tasks --------------------------------------------------------------------------------------
 

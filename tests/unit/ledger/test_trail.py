@@ -28,13 +28,13 @@ from builders import (
 )
 from sqlalchemy import insert
 
-from jitvault.domain.evidence import canary_after, canary_before
-from jitvault.domain.kinds import OperationKind
-from jitvault.domain.observation import Kind, Observation
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.trail import canary_after, canary_before
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change, OpState
+from jitvault.ledger.model import Change, OpState
+from jitvault.model.kinds import OperationKind
 
 # -- lines ------------------------------------------------------------------------------------------------
 

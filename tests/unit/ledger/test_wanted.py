@@ -8,12 +8,12 @@ from typing import cast
 
 from builders import NOW, change, make, read, seen
 
-from jitvault.domain.lifecycle import State
-from jitvault.domain.observation import Kind, Place
+from jitvault.audit.observation import Kind, Place
+from jitvault.context import Worker
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ports.ledger import Change
-from jitvault.services.context import Worker
-from jitvault.services.pending import Word
+from jitvault.ledger.model import Change
+from jitvault.lifecycle.requests.pending import Word
+from jitvault.model.states import State
 
 SECOND = timedelta(seconds=1)
 

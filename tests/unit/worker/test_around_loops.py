@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jitvault.domain.secret import Secret
 from jitvault.errors import AuditMissing, JitvaultError, UsageError
+from jitvault.formats.secret import Secret
 from jitvault.worker import health as health_module
 from jitvault.worker.health import Health, serve, served
 from jitvault.worker.logs import log_to_stderr

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.worker.agenda import Job, Urgency
 from jitvault.worker.gate import AT_ONCE, KEPT, Gate
+from jitvault.worker.task_queue import Job, Urgency
 
 
 def job(task_id: str, author: str = "mallory", **how: object) -> Job:

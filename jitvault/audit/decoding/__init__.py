@@ -1,0 +1,1 @@
+"""From the bytes of an audit line to its entry."""

@@ -1,0 +1,229 @@
+"""From the bytes of audit lines to observations.
+
+Of most lines only a few keys are looked at: those that say whether the line can matter. Only the others are decoded
+in full. That is one rule, which `decode` shows; `scan` follows it for many lines at once, and `decode_skimmed` for
+one that is too large to be held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from jitvault.audit.classify import READING, may_matter, may_matter_by_token, observe
+from jitvault.audit.decoding.json_tokens import Undecodable, prefix_length
+from jitvault.audit.decoding.oversized import Skimmed, skim
+from jitvault.audit.entry import Entry
+from jitvault.audit.observation import Observation, Place
+
+__all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
+
+
+# no part of them can be part of a cycle, so the garbage collector need not look at one per line
+class _Headers(msgspec.Struct, frozen=True, gc=False):
+    op: tuple[str, ...] | None = msgspec.field(default=None, name="x-jitvault-op")
+
+
+class _PeekRequest(msgspec.Struct, frozen=True, gc=False):
+    path: str = ""
+    operation: str = ""
+    headers: _Headers | None = None
+
+
+class _PeekAuth(msgspec.Struct, frozen=True, gc=False):
+    policies: tuple[str, ...] | None = None
+    accessor: str = ""
+
+
+class _Peek(msgspec.Struct, frozen=True, gc=False):
+    """What says whether a line can matter, and what every line has."""
+
+    time: str
+    type: Literal["request", "response"]
+    request: _PeekRequest = _PeekRequest()
+    auth: _PeekAuth | None = None
+    error: str = ""
+
+
+_entry = msgspec.json.Decoder(Entry).decode
+_peek = msgspec.json.Decoder(_Peek).decode
+_peek_lines = msgspec.json.Decoder(_Peek).decode_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a chunk of whole lines holds, up to its end or to the first line that is not an audit entry.
+
+    `consumed` is in bytes and includes that line; `bad` says what is wrong with it. The lines after it belong to
+    another stretch, so the caller goes on there.
+    """
+
+    observations: list[Observation]
+    lines: int
+    consumed: int
+    bad: str | None
+
+
+def scan(chunk: bytes, place: Place, *, namespace: str = "") -> Scanned:
+    """The observations in `chunk`, whole lines whose first byte stands at `place`.
+
+    What the device's `prefix` option put before the first entry has to stand before each of them.
+    """
+    if not chunk:
+        return Scanned([], 0, 0, None)
+    try:
+        prefix = chunk[: prefix_length(chunk[: chunk.find(b"\n") + 1] or chunk)]
+    except Undecodable as error:
+        return Scanned([], 0, chunk.find(b"\n") + 1 or len(chunk), str(error))
+    try:
+        return _scan_at_once(chunk, prefix, place, namespace)
+    except (Undecodable, _Unusual, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # which line it was, and whether it is bad at all, shows only one at a time
+        return _scan_by_line(chunk, prefix, place, namespace)
+
+
+def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | None:
+    """The observation in one line, None where it is nothing of ours.
+
+    Raises Undecodable for whatever is not an audit entry. That is: a JSON object with a time and a type, whose path,
+    policies, accessor, operation, error and header are what they should be; and where these say that the line can
+    matter, with a time and all the rest that `Entry` names, too.
+    """
+    body = raw[prefix_length(raw) :]
+    try:
+        entry = _entry(body) if _matters(_peek(body)) else None
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        # perhaps only in a part that nobody needs: a client can send numbers beyond all bounds, and any depth
+        return decode_skimmed(skim(iter([raw])), place, namespace=namespace)
+    except msgspec.MsgspecError as error:
+        raise Undecodable(type(error).__name__) from None
+    return _observed(entry, hashlib.sha256(raw).hexdigest(), place, namespace) if entry else None
+
+
+def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Observation | None:
+    """What `decode` gives for the line that was skimmed. Raises Undecodable."""
+    try:
+        entry = _entry(skimmed.reduced) if _matters(_peek(skimmed.reduced)) else None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Undecodable(type(error).__name__) from None
+    return _observed(entry, skimmed.sha256, place, namespace) if entry else None
+
+
+class _Unusual(Exception):
+    """A chunk that is no plain sequence of one entry per line."""
+
+
+def _scan_by_line(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> Scanned:
+    found: list[Observation] = []
+    offset = lines = 0
+    while offset < len(chunk):
+        end = chunk.find(b"\n", offset) + 1 or len(chunk)
+        raw = chunk[offset:end]
+        if not raw.startswith(prefix + b"{"):
+            return Scanned(found, lines, end, "another prefix, or none")
+        try:
+            observation = decode(raw, Place(place.source, place.epoch, place.offset + offset), namespace=namespace)
+        except Undecodable as error:
+            return Scanned(found, lines, end, str(error))
+        if observation:
+            found.append(observation)
+        offset = end
+        lines += 1
+    return Scanned(found, lines, offset, None)
+
+
+def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> Scanned:
+    """As line by line. Raises one of many errors where there is anything about the chunk that is not usual."""
+    ends = _line_ends(chunk)
+    entries = chunk[len(prefix) :].replace(b"\n" + prefix + b"{", b"\n{") if prefix else chunk
+    peeks = _peek_lines(entries)
+    if len(peeks) != len(ends) or not _is_one_per_line(chunk, ends, prefix):
+        raise _Unusual
+    found: list[Observation] = []
+    for n in _candidates(peeks):
+        if not _matters(peeks[n]):
+            continue
+        begin = ends[n - 1] if n else 0
+        raw = chunk[begin : ends[n]]
+        entry = _entry(raw[len(prefix) :])
+        at = Place(place.source, place.epoch, place.offset + begin)
+        if observation := _observed(entry, hashlib.sha256(raw).hexdigest(), at, namespace):
+            found.append(observation)
+    return Scanned(found, len(ends), len(chunk), None)
+
+
+def _line_ends(chunk: bytes) -> list[int]:
+    """The offset after each newline."""
+    ends: list[int] = []
+    end, find = 0, chunk.find
+    while end := find(b"\n", end) + 1:
+        ends.append(end)
+    return ends
+
+
+def _is_one_per_line(chunk: bytes, ends: list[int], prefix: bytes) -> bool:
+    """Whether as many entries as there are lines stand one in each.
+
+    A line break between } and { is never inside of an entry. So where all of them are, no entry has a line break in
+    it, no line is empty, and none holds two.
+    """
+    border = b"}\n" + prefix + b"{"
+    after = len(border) - 2
+    return ends[-1] == len(chunk) and {chunk[end - 2 : end + after] for end in ends} <= {border, b"}\n"}
+
+
+class _Answers(dict[Any, bool]):
+    """The answers to a question that is asked about few different things many times."""
+
+    def __init__(self, ask: Callable[[Any], bool], *, most: int) -> None:
+        self._ask, self._most = ask, most
+
+    def __missing__(self, about: Any) -> bool:
+        answer = self._ask(about)
+        if len(self) >= self._most:
+            self.clear()
+        if len(about or ()) < 300:
+            self[about] = answer
+        return answer
+
+
+_by_path = _Answers(may_matter, most=20_000)
+_by_path_read = _Answers(lambda path: may_matter(path, "read"), most=5_000)
+_by_policies = _Answers(lambda names: may_matter_by_token(names or ()), most=5_000)
+
+
+def _matters(peek: _Peek) -> bool:
+    """Whether the line can be an observation."""
+    auth, headers = peek.auth, peek.request.headers
+    by_path = _by_path_read if peek.request.operation in READING else _by_path
+    return (
+        by_path[peek.request.path]
+        or (auth is not None and _by_policies[auth.policies])
+        or (headers is not None and bool(headers.op))
+        # Vault refused a token that it does not know
+        or (bool(peek.error) and not (auth and auth.accessor))
+    )
+
+
+def _candidates(peeks: list[_Peek]) -> list[int]:
+    """The numbers of the lines that may matter: `_matters` without its finer points, for it is asked of every line."""
+    path, policies = _by_path, _by_policies
+    return [
+        n
+        for n, peek in enumerate(peeks)
+        if path[peek.request.path]
+        or ((auth := peek.auth) is not None and policies[auth.policies])
+        or peek.error
+        or peek.request.headers
+    ]
+
+
+def _observed(entry: Entry, line: str, place: Place, namespace: str) -> Observation | None:
+    try:
+        return observe(entry, line=line, place=place, namespace=namespace)
+    except OverflowError as error:
+        raise Undecodable(type(error).__name__) from None

@@ -1,0 +1,183 @@
+"""The files that together are one audit log: the present one, and its predecessors under other names.
+
+A log is rotated by rename (Vault goes on in the old file until SIGHUP) or is copied and truncated. Rotation deletes
+the oldest file first. So while the file that a reader stopped in is there, all younger ones are, and reading them
+one after the other misses nothing. What follows a copy that was made before a truncation is not complete: lines
+written between the two are lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from jitvault.audit.files.bookmark import Cursor, Mark, digest
+from jitvault.audit.files.first_entry import began
+from jitvault.audit.files.log_directory import Member, Moved, Survey, member_of, open_member, open_present, survey
+from jitvault.audit.files.log_file import LogFile
+from jitvault.errors import AuditMissing, AuditUntrusted
+
+_TRIES = 50
+_PAUSE_S = 0.01
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Stand:
+    """Where to read on: in `file`, after what `cursor` passed over.
+
+    `gap` says what is missing before it. `lossy` means that the file is a copy that was made before a truncation,
+    and `key` is the truncated file's then, for it tells a later reader the same. `torn` is the reader's: the file
+    ended within a line.
+    """
+
+    file: LogFile
+    cursor: Cursor
+    key: str
+    since: int
+    gap: str = ""
+    lossy: bool = False
+    torn: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def mark(self) -> Mark:
+        # by the bytes that were read: the file itself may be truncated by now
+        return self.cursor.mark(self.key, began(self.cursor.head) or self.since)
+
+
+class Rotation:
+    """The log whose present file is at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def locate(self, mark: Mark) -> Stand | None:
+        """Where to read on from `mark`; None where there is no file and never was. Raises AuditUntrusted."""
+        return self._steadily(lambda: self._locate(mark))
+
+    def after(self, stand: Stand) -> Stand | None:
+        """The beginning of the file that follows; None where that one is the last or nothing is in the next yet.
+
+        Vault opens the next file when it has closed the last one. So once this gives a file, what can be read of
+        the last one is all there will ever be.
+        """
+        return None if stand.file.is_at(self._path) else self._steadily(lambda: self._after(stand))
+
+    def end(self) -> Mark:
+        """The end of the last whole line that is there now. Raises AuditUntrusted."""
+        return self._steadily(self._end)
+
+    def _locate(self, mark: Mark) -> Stand | None:
+        if mark.offset and (present := open_present(self._path)):
+            if present.key == mark.key and (stand := _found(present, mark)):
+                return stand
+            present.close()
+        there = survey(self._path)
+        if not mark.offset:
+            return self._from_the_first(there, mark)
+        same = there.known_as(mark.key)
+        if same and (stand := _found(open_member(self._path, same), mark)):
+            return stand
+        # It is not under any name what it was. It was truncated, or else replaced by a compressed one.
+        for member in there.distinct():
+            if _begins_as(member, mark) and (stand := _found(open_member(self._path, member), mark)):
+                stand.lossy = same is not None
+                stand.key = mark.key if same else member.key
+                return stand
+        return self._anew(there, mark, truncated=same is not None)
+
+    def _from_the_first(self, there: Survey, mark: Mark) -> Stand | None:
+        """Nothing was read before: what follows are the files that are younger than what was there."""
+        younger = [member for member in there.distinct() if member.began >= mark.since]
+        first = younger[0] if younger else there.present
+        if first is None:
+            return None
+        lossy = first is not there.present and there.present is not None and there.present.key == mark.key
+        key = mark.key if lossy else first.key
+        return Stand(open_member(self._path, first), Cursor(), key, first.began or mark.since, lossy=lossy)
+
+    def _anew(self, there: Survey, mark: Mark, *, truncated: bool) -> Stand:
+        """The file that was read is not there: the rest is another stretch."""
+        rest = [member for member in there.distinct() if member.began >= mark.since]
+        # what began with the file of the mark is a copy of it: more was read of the file than had been copied of it
+        unread = [member for member in rest if not (truncated and member.began == mark.since)]
+        first = unread[0] if unread else there.present
+        if first is None or (there.present is None and not truncated):
+            raise AuditMissing(f"the audit file {self._path} cannot be read: No such file or directory")
+        if unread != rest:
+            gap = self._lost_by_truncation()
+        elif truncated:
+            gap = f"{self._path.name} was truncated or written anew, and no copy of what was read of it is there"
+        else:
+            gap = f"{self._path.name} is another file, and the one that was read up to byte {mark.offset} is gone"
+        lossy = truncated and first is not there.present
+        key = mark.key if lossy else first.key
+        since = first.began or mark.since + 1
+        return Stand(open_member(self._path, first), Cursor(), key, since, gap=gap, lossy=lossy)
+
+    def _after(self, stand: Stand) -> Stand | None:
+        there = survey(self._path)
+        own = member_of(stand.file)
+        since = own.began + 1 if own.began else stand.since
+        younger = [member for member in there.distinct() if member.began >= since]
+        present = there.present
+        if younger:
+            following, lossy = younger[0], stand.lossy
+        elif present and (present.size or stand.lossy):
+            following, lossy = present, False
+        else:
+            return None
+        gap = self._lost_by_truncation() if stand.lossy else ""
+        key = stand.key if lossy else following.key
+        return Stand(open_member(self._path, following), Cursor(), key, following.began or since, gap=gap, lossy=lossy)
+
+    def _end(self) -> Mark:
+        present = open_present(self._path)
+        if present:
+            with present:
+                if offset := present.last_line_end():
+                    since = present.began or 0
+                    return present.cursor_at(offset).mark(present.key, since)
+        # Between the rename and its SIGHUP, Vault writes to the file that has another name already.
+        there = survey(self._path)
+        last = there.rotated[-1] if there.rotated else None
+        if last and not last.compressed:
+            with open_member(self._path, last) as file:
+                return file.cursor_at(file.last_line_end()).mark(last.key, last.began)
+        return Mark(there.present.key if there.present else "", since=last.began + 1 if last else 0)
+
+    def _lost_by_truncation(self) -> str:
+        return f"{self._path.name} was copied and truncated: lines that were written in between are lost"
+
+    def _steadily(self, look: Callable[[], _T]) -> _T:
+        """What is seen while no file is renamed."""
+        for _ in range(_TRIES):
+            with suppress(Moved, FileNotFoundError):
+                return look()
+            time.sleep(_PAUSE_S)
+        raise AuditUntrusted(f"the files beside {self._path} are renamed all the time")
+
+
+def _begins_as(member: Member, mark: Mark) -> bool:
+    """Whether it can be the file of the mark, or a copy of it, by its first bytes."""
+    return digest(member.head[: mark.offset]) == mark.head
+
+
+def _found(file: LogFile, mark: Mark) -> Stand | None:
+    """Stand at the mark, or close the file."""
+    cursor = None
+    try:
+        cursor = file.find(mark)
+    finally:
+        if cursor is None:
+            file.close()
+    return Stand(file, cursor, mark.key, mark.since) if cursor else None

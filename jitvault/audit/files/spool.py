@@ -1,0 +1,261 @@
+"""The spool: what push-type audit devices send becomes files, which the file reader follows as it follows Vault's own.
+
+    <utc time>-<random>-<sender>.log      what one sender sent, byte for byte; its writer holds a lock on it
+    <the same>.log.1, .2, …               its earlier segments, the highest number the oldest
+    <the same>.log.trusted                empty: the reader found a canary in it (`jitvault.audit.files.untrusted`)
+
+Bytes of two senders are never in one file: whose lines count is decided by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import IO, cast
+
+from jitvault.audit.files.bookmark import Mark
+from jitvault.audit.files.file_source import FileSource
+from jitvault.audit.files.spool_file import LineWriter
+from jitvault.audit.files.untrusted import (
+    DEFAULT_QUOTA,
+    NAME,
+    Untrusted,
+    labels_trusted,
+    mark_trusted,
+    remove_stale_marks,
+)
+from jitvault.audit.source import Position, Source
+from jitvault.errors import AuditUntrusted, UsageError
+
+MAX_SOURCE_NAME = 255  # jitvault.audit.source.Source
+_ROOM = 1024 * 1024
+_KNOWN_S = 1.0
+# of what follows a position so much is looked through for the end of a line
+_WHOLE_LINE = 64 * 1024
+
+
+class Spool:
+    """A directory of such files. Several receivers may fill one, and any process may read it."""
+
+    def __init__(self, directory: Path, *, quota: int = DEFAULT_QUOTA) -> None:
+        """Make the directory, for its owner alone. Raises UsageError where it cannot be written, or others may.
+
+        `quota` is how many bytes all senders together may take that no canary vouched for.
+        """
+        self.directory = directory
+        self._writers: set[LineWriter] = set()
+        self._lock = Lock()
+        self._known: frozenset[str] = frozenset()
+        self._known_at = float("-inf")
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = directory.stat()
+            self._try(1)
+            self.untrusted = Untrusted(directory, quota)
+        except OSError as error:
+            raise UsageError(
+                f"the spool {directory} cannot be written: {error.strerror}",
+                hint="--into names a directory, which is made if it is not there.",
+            ) from None
+        if status.st_uid != os.geteuid():
+            raise UsageError(
+                f"the spool {directory} belongs to another user: what they put there would count as Vault's",
+                hint="Run the receiver as the user whom the spool belongs to, which is the worker's.",
+            )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise UsageError(
+                f"others may write into the spool {directory}: what they put there would count as Vault's",
+                hint=f"chmod 700 {directory}",
+            )
+
+    def writer(self, label: str, *, group: str = "", vouched: bool = False) -> LineWriter:
+        """A new file for the sender that `label` describes. Raises OSError.
+
+        One that is `vouched` for in another way (by a bearer, or by who started us) takes nothing of the quota.
+        """
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}-{_described(label)}.log"
+        writer = LineWriter(self.directory / name, untrusted=None if vouched else self.untrusted, group=group)
+        if vouched:
+            # a later run has to know as well whose it was
+            mark_trusted(writer.path)
+        with self._lock:
+            self._writers.add(writer)
+        return writer
+
+    def release(self, writer: LineWriter) -> None:
+        """Close the file of a sender that is gone. Raises OSError where its end may not be on the disk."""
+        with self._lock:
+            self._writers.discard(writer)
+        if not writer.trusted:
+            self.untrusted.left_behind()
+        writer.close()
+
+    def knows(self, name: str) -> bool:
+        """Whether a canary vouched for this peer before, in this run or an earlier one."""
+        if time.monotonic() - self._known_at > _KNOWN_S:
+            labels = labels_trusted(self.directory)
+            # what tells one connection of a peer from another is not the peer's
+            self._known = labels | {re.sub(r"-(pid)?[0-9]+$", "", label) for label in labels}
+            self._known_at = time.monotonic()
+        return _described(name) in self._known
+
+    def too_much(self) -> LineWriter | None:
+        """Keep untrusted senders within their quota; the one whose connection has to end for that, if one has to.
+
+        It is the longest file of the group that has most, so that many senders of one address share one room.
+        Raises OSError.
+        """
+        if not self.untrusted.is_over:
+            return None
+        self.untrusted.relieve()
+        if not self.untrusted.is_over:
+            return None
+        with self._lock:
+            strangers = [writer for writer in self._writers if not writer.trusted]
+        totals: Counter[str] = Counter()
+        for writer in strangers:
+            totals[writer.group] += writer.size
+        return max(strangers, key=lambda writer: (totals[writer.group], writer.size), default=None)
+
+    def flush(self) -> None:
+        """Make durable what all senders sent. Raises the last OSError, after all were tried."""
+        with self._lock:
+            pending = [writer for writer in self._writers if writer.pending]
+        # what strangers sent does not keep Vault's lines from the disk
+        pending.sort(key=lambda writer: not writer.trusted)
+        failed: OSError | None = None
+        for writer in pending:
+            try:
+                writer.flush()
+            except OSError as error:
+                failed = error
+        if failed:
+            raise failed
+
+    def temporary(self, *, in_memory: int) -> IO[bytes]:
+        """A file without a name, which goes to the spool's disk when it is longer than `in_memory` bytes."""
+        return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=in_memory, dir=str(self.directory)))
+
+    def has_room(self) -> bool:
+        """Whether the disk takes anything at present."""
+        try:
+            self._try(_ROOM)
+        except OSError:
+            return False
+        return True
+
+    def _try(self, length: int) -> None:
+        with tempfile.TemporaryFile(dir=self.directory) as file:
+            file.write(bytes(length))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove_old(self, keep: timedelta) -> int:
+        """Remove what ended, and was not written, `keep` ago or longer; gives how many files that were."""
+        # the oldest first: a sender's file never goes before its segments
+        found = sorted(self.directory.iterdir(), key=_segment_number, reverse=True)
+        # with a dot before it where its writer was killed while it began it
+        ours = (path for path in found if NAME.fullmatch(path.name.removeprefix(".")))
+        removed = sum(_remove_if_ended(path, keep) for path in ours)
+        remove_stale_marks(self.directory)
+        return removed
+
+
+class SpoolSources:
+    """`jitvault.audit.source.Sources` on a spool: one source for each sender's file with its segments."""
+
+    def __init__(self, directory: Path, *, name: str, namespace: str = "") -> None:
+        self._directory = directory
+        self._name = name
+        self._namespace = namespace
+
+    def present(self) -> Sequence[Source]:
+        """The senders' files, in the order in which they were begun. Raises AuditUntrusted."""
+        try:
+            with os.scandir(self._directory) as entries:
+                found = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except OSError as error:
+            raise AuditUntrusted(f"the spool {self._directory} cannot be read: {error.strerror}") from None
+        return [self._source(name) for name in sorted(found) if _is_sender(name)]
+
+    def _source(self, name: str) -> Source:
+        # of a name that is too long its end is kept: it is what tells two senders apart
+        called = f"{self._name}/{name}"[-MAX_SOURCE_NAME:]
+        return _Sender(self._directory / name, name=called, namespace=self._namespace)
+
+
+class _Sender(FileSource):
+    """One sender's file. It counts from its first byte, also where nobody looked before it was rotated."""
+
+    passing = True
+
+    def __init__(self, path: Path, *, name: str, namespace: str = "") -> None:
+        super().__init__(path, name=name, namespace=namespace)
+        self._path = path
+
+    def start(self) -> Position:
+        return self.beginning()
+
+    def vouch(self) -> None:
+        mark_trusted(self._path)
+
+    def end(self) -> Position:
+        return super().end() if self.has_more(self.beginning()) else self.beginning()
+
+    def has_more(self, position: Position) -> bool:
+        """One look at the file, where it can say it: strangers may leave many, and each would list the directory."""
+        mark = Mark.parse(position.identity)
+        try:
+            with self._path.open("rb") as file:
+                if mark.offset and mark.key.partition(".")[0] != str(os.fstat(file.fileno()).st_ino):
+                    return super().has_more(position)
+                file.seek(mark.offset)
+                following = file.read(_WHOLE_LINE)
+        except OSError:
+            return super().has_more(position)
+        if b"\n" in following or len(following) == _WHOLE_LINE:
+            return True
+        return not mark.offset and self._path.with_name(f"{self._path.name}.1").exists()
+
+
+def _described(label: str) -> str:
+    """A label as it stands in a file's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")[:80]
+
+
+def _is_sender(name: str) -> bool:
+    found = NAME.fullmatch(name)
+    return found is not None and found["segment"] is None
+
+
+def _segment_number(path: Path) -> int:
+    found = NAME.fullmatch(path.name)
+    return int(found["segment"] or 0) if found else -1
+
+
+def _remove_if_ended(path: Path, keep: timedelta) -> bool:
+    """Remove a file that nobody writes and that is old enough. Files that are gone or not ours stay out of it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.time() - os.fstat(descriptor).st_mtime < keep.total_seconds():
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

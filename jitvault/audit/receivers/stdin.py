@@ -1,0 +1,124 @@
+"""Audit lines from standard input: `kubectl logs -f`, journald, or whatever else prints what Vault prints."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from threading import Event
+
+from jitvault.audit.files.spool import Spool
+from jitvault.audit.files.spool_file import LineWriter
+from jitvault.audit.receivers.receiver import DRAIN_S, POLL_S, Notices
+from jitvault.errors import AuditUntrusted, UsageError
+
+_CHUNK = 256 * 1024
+
+
+class StreamReceiver:
+    """`jitvault.audit.receivers.receiver.Receiver` of one stream. It ends with the stream."""
+
+    listening = "standard input"
+
+    def __init__(self, spool: Spool, notices: Notices, *, descriptor: int = 0, prefix: str = "") -> None:
+        """Only lines that begin with `prefix` and a brace are taken, without the prefix. Raises UsageError."""
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            raise UsageError("there is no standard input", hint="Pipe the audit lines into this command.") from None
+        if "\n" in prefix:
+            raise UsageError("--prefix is the beginning of a line, so it has no line feed in it")
+        self._spool = spool
+        self._notices = notices
+        self._descriptor = descriptor
+        self._stop_at: float | None = None
+        self._pick = Picked(prefix.encode()) if prefix else None
+
+    def run(self, stopping: Event) -> None:
+        """Raises AuditUntrusted when it has to stop while the disk does not take what was read."""
+        writer = self._writer(stopping)
+        try:
+            while data := self._next(stopping):
+                self._write(writer, self._pick.feed(data) if self._pick else data, stopping)
+        finally:
+            self._spool.release(writer)
+
+    def _writer(self, stopping: Event) -> LineWriter:
+        while True:
+            try:
+                return self._spool.writer("stdin", vouched=True)
+            except OSError as error:
+                self._full(error, stopping)
+
+    def _next(self, stopping: Event) -> bytes:
+        """What comes next; nothing at the end of the stream, or when it is time to stop and nothing is left."""
+        while True:
+            if stopping.is_set() and self._stop_at is None:
+                self._stop_at = time.monotonic() + DRAIN_S
+            if self._stop_at is not None and time.monotonic() > self._stop_at:
+                return b""
+            ready, _, _ = select.select([self._descriptor], [], [], POLL_S if self._stop_at is None else 0)
+            if ready:
+                return os.read(self._descriptor, _CHUNK)
+            if self._stop_at is not None:
+                return b""
+
+    def _write(self, writer: LineWriter, data: bytes, stopping: Event) -> None:
+        """Until the disk takes it nothing more is read: whoever writes to us waits then."""
+        while data:
+            try:
+                data = data[writer.write(data) :]
+            except OSError as error:
+                if writer.broken:
+                    raise AuditUntrusted(f"{writer.path} is lost to its disk: {error.strerror}") from None
+                self._full(error, stopping)
+
+    def _full(self, error: OSError, stopping: Event) -> None:
+        self._notices.say("the spool takes nothing, so nothing is read", str(error.strerror))
+        if stopping.wait(1):
+            raise AuditUntrusted(
+                f"the spool {self._spool.directory} did not take what was read last: {error.strerror}",
+                hint="Make room on its disk. The lines that are missing are in Vault's own log.",
+            )
+
+
+class Picked:
+    """Of a stream that is mixed with other lines, those that begin with a prefix and a brace, without the prefix.
+
+    No line is held: of its first bytes only as many as are needed to decide.
+    """
+
+    def __init__(self, prefix: bytes) -> None:
+        self._wanted = prefix + b"{"
+        self._head = b""
+        self._taking: bool | None = None  # of the line that we are in; None while that is open
+
+    def feed(self, data: bytes) -> bytes:
+        """What is taken of the next bytes of the stream."""
+        taken: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if self._taking is None:
+                at = self._decide(data, at, taken)
+                continue
+            end = data.find(b"\n", at) + 1 or len(data)
+            if self._taking:
+                taken.append(data[at:end])
+            if data[end - 1 : end] == b"\n":
+                self._taking = None
+            at = end
+        return b"".join(taken)
+
+    def _decide(self, data: bytes, at: int, taken: list[bytes]) -> int:
+        end = at + len(self._wanted) - len(self._head)
+        head = self._head + data[at:end]
+        if head == self._wanted:
+            taken.append(b"{")
+            self._head, self._taking = b"", True
+            return end
+        if self._wanted.startswith(head):
+            self._head = head
+            return len(data)
+        # the line may have ended within these bytes, so they are looked at again
+        self._head, self._taking = b"", False
+        return at

@@ -1,0 +1,96 @@
+"""What a proof rests on: the audit lines of a task in their order, and the canaries between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from jitvault.audit.audit_form import ELIDED
+from jitvault.audit.observation import Observation, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A line of ours that matched its own HMAC: where it stands in the stream, and Vault's time of it."""
+
+    place: Place
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The audit stream as it was read, in its own order, with the canaries in it."""
+
+    observations: Sequence[Observation]
+    canaries: Sequence[Canary]
+    worker_accessors: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A moment of the stream: ordered by place within a stretch, by Vault's time across stretches."""
+
+    place: Place
+    at: datetime
+
+    @classmethod
+    def of(cls, line: Observation | None) -> Point | None:
+        return cls(line.place, line.at) if line else None
+
+    def before(self, other: Point) -> bool:
+        if (self.place.source, self.place.epoch) == (other.place.source, other.place.epoch):
+            return self.place.offset < other.place.offset
+        return self.at < other.at
+
+
+def follows(line: Observation, other: Observation | None) -> bool:
+    return other is None or Point(other.place, other.at).before(Point(line.place, line.at))
+
+
+def shown(line: Observation | None, missing: str) -> str:
+    return f"line {line.line[:16]} {line.path} at {line.at.isoformat()}" if line else missing
+
+
+def done(line: Observation) -> bool:
+    return line.closing and not line.failed
+
+
+def listed(trail: Trail, ops: frozenset[str], *, in_stretch_of: Place) -> Observation | None:
+    """The worker's last listing of the task's prefixes in a stretch, with a canary after it.
+
+    One of which the line does not show what was listed is none: nobody could hold the proof against it.
+    """
+    return next(
+        (
+            o
+            for o in reversed(trail.observations)
+            if o.op in ops
+            and done(o)
+            and "elided" not in o.detail
+            and o.actor in trail.worker_accessors
+            and stretch(o.place) == stretch(in_stretch_of)
+            and canary_after(trail, o.place) is not None
+        ),
+        None,
+    )
+
+
+def unshown(trail: Trail) -> str:
+    """What to say beside a missing listing where the worker made one of which the device shows only its length."""
+    made = any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
+    return f"; of the listing that was made, {ELIDED}" if made else ""
+
+
+def stretch(place: Place) -> tuple[str, int]:
+    return place.source, place.epoch
+
+
+def canary_before(trail: Trail, place: Place) -> int | None:
+    here = (c.place.offset for c in trail.canaries if stretch(c.place) == stretch(place))
+    return max((offset for offset in here if offset < place.offset), default=None)
+
+
+def canary_after(trail: Trail, place: Place) -> int | None:
+    here = (c.place.offset for c in trail.canaries if stretch(c.place) == stretch(place))
+    return min((offset for offset in here if offset >= place.offset), default=None)

@@ -1,0 +1,1 @@
+"""The rules by which a line shows what must not happen."""

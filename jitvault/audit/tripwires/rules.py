@@ -1,0 +1,451 @@
+"""What an audit line must not say. Each rule is one function; `RULES` and `FLEET_RULES` name them all.
+
+On one task's lines (`of_task`):
+
+- `unwrap_outside_network`: the task's token was unwrapped from outside the task's networks;
+- `unwrap_refused`: somebody's unwrap failed because somebody else was first, or a wrapping was used up by a request
+  that it is not for;
+- `rewrapped`: a wrapping of the task was moved into another one;
+- `wrapping_read`: a wrapping of the task was read by the old way, which takes the secret and shows no lease;
+- `denied`: Vault refused the token as many requests as the limit says;
+- `outside_template`: the token did something on a path that its templates do not have;
+- `before_window`: the token was used before the task's window opened;
+- `after_end`: the token was used after its revocation, by somebody who knew or had the time to learn;
+- `over_budget`: the token got more leases than its templates allow;
+- `wrapped_lease`: the token had a credential wrapped, so that no line shows which one it got;
+- `renewed_by_others`: the token or a lease was renewed, and not by the worker, which looks at everything before.
+
+On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
+
+- `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
+  our worker;
+- `unknown_renewal`: the worker's token renewed something without an intent of ours;
+- `unknown_publication`: the worker's token wrote or removed what is published of a task without an intent of ours, or
+  of another one than that says;
+- `unknown_signature`: the worker's token signed with the key of receipts without an intent of ours, or something else
+  than that says;
+- `unwrap_by_worker`: something was unwrapped from the worker's address.
+
+The worker's token is one that our worker logged in with, or any other one with its policy.
+
+What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from jitvault.audit.intent import Intent, mismatch
+from jitvault.audit.observation import PLAIN, Kind, Observation
+from jitvault.audit.token_links import owner
+from jitvault.audit.tripwires.trip import (
+    Bounds,
+    Hit,
+    Rule,
+    Trip,
+    ago,
+    by_request,
+    clock,
+    counted,
+    done,
+    in_order,
+    order,
+    origin,
+    path_of,
+    precedes,
+    trips,
+)
+from jitvault.formats.clocks import MAX_SKEW
+from jitvault.formats.networks import is_one_of, is_within
+
+# What a token may ask about itself, keep for itself and give back, how it opens what it read in a wrapping, and the
+# preflight of the KV commands, which says how a path of its own is mounted. None of it is anybody else's.
+_HARMLESS = frozenset(
+    {
+        "auth/token/lookup-self",
+        "auth/token/renew-self",
+        "auth/token/revoke-self",
+        "sys/capabilities-self",
+        "sys/internal/ui/resultant-acl",
+        "sys/wrapping/lookup",
+        "sys/wrapping/unwrap",
+    }
+)
+_HARMLESS_BELOW = ("cubbyhole/", "sys/internal/ui/mounts/")
+_GIVING_BACK = "auth/token/revoke-self"
+
+_OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
+# A standby tries what it then forwards, and fails (docs/vault-facts.md, "Several nodes"). Its clock may be ahead, and
+# then this stands after the unwrap that the active node did.
+_FORWARDED = ("cannot write to readonly storage", "please forward to the active node")
+
+
+def of_task(bounds: Bounds, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[Trip]:
+    """Every trip in `lines`, by time; at most one of a rule for a request. Lines of other tasks change nothing.
+
+    `denied` trips once, and `over_budget` once for each token, at the request that reaches the limit.
+    """
+    case = _Case(bounds, in_order(lines), aliases)
+    return trips((rule, hit) for rule, judge in RULES for hit in judge(case))
+
+
+def of_fleet(
+    lines: Sequence[Observation],
+    *,
+    sessions: frozenset[str],
+    intents: Mapping[str, Intent],
+    renewals: Mapping[str, str],
+    publications: Mapping[str, str],
+    signatures: Mapping[str, str],
+    used_again: frozenset[str],
+    worker_addresses: frozenset[str],
+    shared: Sequence[str],
+) -> list[Trip]:
+    """Every trip that freezes everything, by time; at most one of a rule for a request.
+
+    `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
+    `renewals` what it meant to renew by operation id, `publications` the path that it meant to write or to remove by
+    operation id, `signatures` the HMAC of what it meant to sign, `used_again` the ids of more than one act, `shared`
+    the CIDRs that the worker's hosts share with agents.
+    """
+    meant = (intents, renewals, publications, signatures, used_again)
+    fleet = _Fleet(in_order(lines), sessions, *meant, worker_addresses, tuple(shared))
+    return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
+
+
+# not slots: what is worked out once is kept
+@dataclass(frozen=True)
+class _Case:
+    """One task's lines in order, and the questions that several rules ask of them."""
+
+    bounds: Bounds
+    lines: Sequence[Observation]
+    aliases: Mapping[str, str]
+
+    @cached_property
+    def acts(self) -> list[Observation]:
+        """The lines of what the task's tokens did themselves."""
+        return [o for o in self.lines if o.actor in self.bounds.tokens]
+
+    def owns(self, o: Observation) -> bool:
+        return owner(o, self.aliases) in self.bounds.tokens
+
+    def stands_for_ours(self, o: Observation) -> bool:
+        """Whether the line names a token that stands for one of the task's."""
+        return self.aliases.get(o.token) in self.bounds.tokens
+
+    def is_own_cubbyhole(self, o: Observation) -> bool:
+        """Whether the task token reads its own cubbyhole, where no wrapping is."""
+        return o.kind is Kind.CUBBYHOLE_READ and o.actor in self.bounds.tokens
+
+    @cached_property
+    def opened(self) -> dict[str, list[Observation]]:
+        """The lines that used a wrapping up, by the HMAC of its token."""
+        found: dict[str, list[Observation]] = {}
+        for o in self.lines:
+            if o.kind in _OPENED and done(o) and not self.is_own_cubbyhole(o):
+                found.setdefault(o.token, []).append(o)
+        return found
+
+    @cached_property
+    def wrapped(self) -> list[Observation]:
+        """The first line of each request by which a token of the task had a credential wrapped."""
+        reads = [o for o in self.acts if o.kind is Kind.USED and o.path in self.bounds.paths]
+        return by_request(o for o in reads if "wrapped" in o.detail or o.wrapping)
+
+    @cached_property
+    def _request_lines(self) -> dict[str, Observation]:
+        return {o.request_id: o for o in reversed(self.lines) if not o.closing and o.request_id}
+
+    def begun(self, o: Observation) -> datetime:
+        """When the request of a line began: by its request line, else by the line itself."""
+        return self._request_lines.get(o.request_id, o).at
+
+    def late(self, o: Observation) -> timedelta:
+        """By how much the request of a line began after the end of the token, for sure.
+
+        Vault's clock may have been set in between, and another node has another one. In one stretch the place says what
+        came first, and across two no more than the clocks may differ.
+        """
+        begun, ended = self._request_lines.get(o.request_id, o).place, self.bounds.ended_in
+        late = self.begun(o) - (self.bounds.ended_at or self.begun(o))
+        if ended is None or (begun.source, begun.epoch) != (ended.source, ended.epoch):
+            return late if late > MAX_SKEW else timedelta(0)
+        return late if begun.offset > ended.offset else timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    lines: Sequence[Observation]
+    sessions: frozenset[str]
+    intents: Mapping[str, Intent]
+    renewals: Mapping[str, str]
+    publications: Mapping[str, str]
+    signatures: Mapping[str, str]
+    used_again: frozenset[str]
+    worker_addresses: frozenset[str]
+    shared: tuple[str, ...]
+
+    def is_workers(self, o: Observation) -> bool:
+        """Whether the worker's identity acted: a session of ours, or another login that has its policy."""
+        return o.actor in self.sessions or "worker" in o.detail
+
+
+# -- one task ---------------------------------------------------------------------------------------------
+
+
+def _unwrap_outside_network(case: _Case) -> Iterator[Hit]:
+    networks = case.bounds.networks
+    for o in case.lines:
+        outside = networks and not is_within(o.remote, networks)
+        if o.kind is Kind.UNWRAPPED and done(o) and case.owns(o) and outside:
+            yield o, f"The task's token was unwrapped from {origin(o)}, outside its network {', '.join(networks)}."
+
+
+def _unwrap_refused(case: _Case) -> Iterator[Hit]:
+    bounds = case.bounds
+    for o in case.lines:
+        if o.kind is not Kind.UNWRAP_REFUSED or not case.stands_for_ours(o):
+            continue
+        if any(words in o.error for words in _FORWARDED):
+            continue
+        if bounds.told and bounds.ended_at is not None and o.at > bounds.ended_at:
+            continue
+        if "spent" in o.detail:
+            yield (
+                o,
+                f"A request for {path_of(o)} from {origin(o)} had the task's wrapping token as its token, and was "
+                "refused: that used the wrapping up, and nobody can open it.",
+            )
+            continue
+        first = next((other for other in case.opened.get(o.token, ()) if precedes(other, o)), None)
+        if first is not None:
+            yield (
+                o,
+                f"An unwrap from {origin(o)} was refused, because the wrapping had been used from {origin(first)} "
+                f"at {clock(first.at)}.",
+            )
+
+
+def _rewrapped(case: _Case) -> Iterator[Hit]:
+    for o in case.lines:
+        if o.kind is Kind.REWRAPPED and done(o) and (case.owns(o) or case.stands_for_ours(o)):
+            yield o, f"A wrapping of the task was moved into a new one from {origin(o)}: only that one opens it now."
+
+
+def _wrapping_read(case: _Case) -> Iterator[Hit]:
+    for o in case.lines:
+        ours = o.kind is Kind.CUBBYHOLE_READ and case.stands_for_ours(o) and not case.is_own_cubbyhole(o)
+        if ours and done(o):
+            yield (
+                o,
+                f"A wrapping of the task was read through the cubbyhole from {origin(o)} instead of unwrapped.",
+            )
+
+
+def _denied(case: _Case) -> Iterator[Hit]:
+    """Once for the task. What Vault refuses after the end is `after_end`'s."""
+    ended_at = case.bounds.ended_at
+    refused = [o for o in case.acts if o.kind is Kind.DENIED or "denied" in o.detail]
+    those = [o for o in by_request(refused) if ended_at is None or case.begun(o) <= ended_at]
+    limit = max(case.bounds.denied_limit, 1)
+    if len(those) >= limit:
+        last = those[-1]
+        yield (
+            those[limit - 1],
+            f"Vault denied {counted(len(those), 'request')} of the task's token, the last for {path_of(last)} "
+            f"from {origin(last)}.",
+        )
+
+
+def _outside_template(case: _Case) -> Iterator[Hit]:
+    """Whatever kind of act it was: that the token can make tokens or change a mount is worse than a read."""
+    for o in case.acts:
+        allowed = o.path in case.bounds.paths or o.path in _HARMLESS or o.path.startswith(_HARMLESS_BELOW)
+        if done(o) and not allowed:
+            yield o, f"The task's token was used for {path_of(o)} from {origin(o)}, which its templates do not have."
+
+
+def _before_window(case: _Case) -> Iterator[Hit]:
+    opens_at = case.bounds.opens_at
+    for o in case.acts:
+        if opens_at is not None and o.at < opens_at:
+            early = ago(opens_at - o.at)
+            yield (
+                o,
+                f"The task's token was used for {path_of(o)} from {origin(o)} {early} before the task's window opened.",
+            )
+
+
+def _after_end(case: _Case) -> Iterator[Hit]:
+    """What began before the end was in flight and is no trip; nor is giving back a token that is gone."""
+    bounds = case.bounds
+    for o in case.lines:
+        used = o.actor in bounds.tokens or (o.kind is Kind.REFUSED and case.stands_for_ours(o))
+        late = case.late(o)
+        if used and o.path != _GIVING_BACK and late > (timedelta(0) if bounds.told else bounds.grace):
+            yield (
+                o,
+                f"The task's token was used for {path_of(o)} from {origin(o)} {ago(late)} after it was revoked"
+                f"{'' if bounds.told else ', and the agent had the time to learn of that'}.",
+            )
+
+
+def _over_budget(case: _Case) -> Iterator[Hit]:
+    """Once for each token: what one had is dead before another one takes its place.
+
+    A read in a wrapping counts when it is asked for; the lease that shows when it is opened is not another one.
+    """
+    wrappings = {o.wrapping for o in case.acts if o.wrapping and o.path in case.bounds.paths}
+    issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
+    budget = max(case.bounds.lease_budget, 0)
+    for token in sorted(case.bounds.tokens):
+        shown = (o for o in reversed(issued) if owner(o, case.aliases) == token and o.token not in wrappings)
+        first_lines = {o.subject: o for o in shown}
+        leases = sorted([*first_lines.values(), *(o for o in case.wrapped if o.actor == token)], key=order)
+        if len(leases) <= budget:
+            continue
+        yield (
+            leases[budget],
+            f"The task's token got {counted(len(leases), 'lease')}, the last from {origin(leases[-1])}; its templates "
+            f"allow {budget}.",
+        )
+
+
+def _wrapped_lease(case: _Case) -> Iterator[Hit]:
+    for o in case.wrapped:
+        yield (
+            o,
+            f"The task's token had what it read from {path_of(o)} wrapped, from {origin(o)}: no line shows which "
+            "credential that is, so its end may stay unproven. Agents read task credentials without -wrap-ttl.",
+        )
+
+
+def _renewed_by_others(case: _Case) -> Iterator[Hit]:
+    """What the token does itself is another rule's, and it cannot renew itself."""
+    ours = case.bounds.workers | case.bounds.tokens
+    for o in case.lines:
+        if o.kind is not Kind.RENEWED or not done(o) or o.actor in ours:
+            continue
+        lease = o.subject in case.bounds.leases
+        if lease or case.owns(o):
+            what = "A lease of the task" if lease else "The task's token"
+            yield o, f"{what} was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
+
+
+RULES: tuple[tuple[Rule, Callable[[_Case], Iterator[Hit]]], ...] = (
+    (Rule.UNWRAP_OUTSIDE_NETWORK, _unwrap_outside_network),
+    (Rule.UNWRAP_REFUSED, _unwrap_refused),
+    (Rule.REWRAPPED, _rewrapped),
+    (Rule.WRAPPING_READ, _wrapping_read),
+    (Rule.DENIED, _denied),
+    (Rule.OUTSIDE_TEMPLATE, _outside_template),
+    (Rule.BEFORE_WINDOW, _before_window),
+    (Rule.AFTER_END, _after_end),
+    (Rule.OVER_BUDGET, _over_budget),
+    (Rule.WRAPPED_LEASE, _wrapped_lease),
+    (Rule.RENEWED_BY_OTHERS, _renewed_by_others),
+)
+
+
+# -- all of them ------------------------------------------------------------------------------------------
+
+
+_NO_INTENT = "without an intent in the ledger"
+
+
+def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        if o.kind is Kind.TOKEN_CREATED and done(o) and (wrong := _not_meant(fleet, o)):
+            yield o, f"A token was created at {path_of(o)} from {origin(o)}, {wrong}."
+
+
+def _not_meant(fleet: _Fleet, o: Observation) -> str:
+    """Return why nobody meant to create a token, as the end of a sentence; "" where the worker did."""
+    if o.actor not in fleet.sessions and _is_shown_as_ours(fleet, o):
+        return "as a second audit device shows it that writes into the same log: each device needs a file of its own"
+    if o.actor not in fleet.sessions:
+        return "and not by a session of the worker"
+    intent = fleet.intents.get(o.op)
+    if intent is None:
+        return _NO_INTENT
+    if o.op in fleet.used_again:
+        return "under an intent that another token was made for"
+    return mismatch(intent, o)
+
+
+def _is_shown_as_ours(fleet: _Fleet, o: Observation) -> bool:
+    """Whether another line of the same request names a session of the worker: Vault makes the ids of requests."""
+    same = (other for other in fleet.lines if other.request_id and other.request_id == o.request_id)
+    return any(other.kind is o.kind and other.actor in fleet.sessions for other in same)
+
+
+def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        if o.kind is not Kind.RENEWED or not done(o) or not fleet.is_workers(o):
+            continue
+        if not _is_meant(o, fleet.renewals.get(o.op)) or o.op in fleet.used_again:
+            yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
+
+
+def _is_meant(o: Observation, subject: str | None) -> bool:
+    """Whether a renewal is the one whose intent names `subject`: the accessor's HMAC, or the lease id."""
+    if subject is None:
+        return False
+    # the answer of a lease's renewal has its id, unless Vault gave no lease: then its HMAC is all that there is
+    unknown = not subject or (o.path.startswith("sys/") and "/" not in o.subject)
+    return unknown or o.subject == subject
+
+
+def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        if not is_publication(o) or not done(o) or not fleet.is_workers(o):
+            continue
+        if fleet.publications.get(o.op) != o.path or o.op in fleet.used_again:
+            yield o, f"The worker's token wrote or removed {path_of(o)} from {origin(o)} {_NO_INTENT}."
+
+
+def is_publication(o: Observation) -> bool:
+    """Whether a line is about what the worker tells everybody about a task."""
+    return o.kind is Kind.OWN and o.subject.startswith("tasks/")
+
+
+def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
+    """The same thing signed twice under one intent is the same receipt: an Ed25519 signature has nothing random."""
+    for o in fleet.lines:
+        if not is_signature(o) or not done(o) or not fleet.is_workers(o):
+            continue
+        meant = fleet.signatures.get(o.op)
+        if meant is None:
+            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
+        elif o.detail["signed"] not in (PLAIN, meant):
+            yield o, f"The worker's token signed at {path_of(o)} from {origin(o)} what its intent does not say."
+
+
+def is_signature(o: Observation) -> bool:
+    """Whether a line is about a signature with the worker's own key."""
+    return o.kind is Kind.OWN and "signed" in o.detail
+
+
+_UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
+
+
+def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
+    for o in fleet.lines:
+        # a lease shows a wrapping only where it was unwrapped
+        unwrap = o.kind in _UNWRAPS or (o.kind is Kind.LEASE_ISSUED and o.token)
+        own = is_one_of(o.remote, fleet.worker_addresses) and not is_within(o.remote, fleet.shared)
+        if unwrap and own and done(o):
+            yield o, f"Something was unwrapped at {path_of(o)} from {origin(o)}, an address of the worker."
+
+
+FLEET_RULES: tuple[tuple[Rule, Callable[[_Fleet], Iterator[Hit]]], ...] = (
+    (Rule.UNKNOWN_TOKEN, _unknown_token),
+    (Rule.UNKNOWN_RENEWAL, _unknown_renewal),
+    (Rule.UNKNOWN_PUBLICATION, _unknown_publication),
+    (Rule.UNKNOWN_SIGNATURE, _unknown_signature),
+    (Rule.UNWRAP_BY_WORKER, _unwrap_by_worker),
+)

@@ -1,0 +1,250 @@
+"""What approvers do: read exactly what would be granted, sign yes or no, and take a yes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, Yes
+
+if TYPE_CHECKING:
+    from jitvault.cli.session import Published
+    from jitvault.lifecycle.decision.pending_approvals import Matter
+    from jitvault.model.revision import Revision
+    from jitvault.wiring import Wiring
+
+Digest = Annotated[
+    str | None,
+    typer.Option("--digest", help="Decide only if this is the digest (sha256:…) that is published."),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="GROUP", help="Decide in the name of this group alone; may be given again."),
+]
+
+
+def approve(
+    task: Task,
+    digest: Digest = None,
+    group: Groups = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show in plain words what the task would be granted, and sign its digest."""
+    _decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
+
+
+def deny(
+    task: Task,
+    digest: Digest = None,
+    group: Groups = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Refuse a task: a denial wins over any number of approvals."""
+    _decide(task, "deny", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
+
+
+def withdraw(
+    task: Task,
+    reason: Reason = "",
+    yes: Yes = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take your approval back: the task waits for another one, or ends where it was granted by it."""
+    from jitvault.cli import session
+    from jitvault.cli.views import task as render
+    from jitvault.errors import WrongState
+    from jitvault.lifecycle.requests.sign import sign_withdrawal
+
+    wiring = session.wired()
+    document = session.known(wiring, task)
+    if document["state"] not in session.BEFORE | session.GRANTED:
+        raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
+    revision = render.revision_of(document)
+    with session.signing(f"withdraw from task {task}", _approvers()):
+        carries = _carries(wiring, document, revision)
+        if not yes:
+            session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
+        sign_withdrawal(wiring.person, revision, reason=reason)
+    me, held = wiring.person.entity, document["state"] in session.GRANTED
+
+    def counted(d: session.Published) -> bool:
+        if held:
+            return d["state"] in session.DONE or not (carries or _approved_more(d, me))
+        return {"entity": me, "decision": "approve", "digest": revision.digest} not in d["decisions"]
+
+    document = session.settle(wiring, task, counted, wait)
+    render.voted(document, "withdraw", revision.digest, None, as_json=json_)
+
+
+def approvals(json_: Json = False, debug: Debug = False) -> None:
+    """Show every task that waits for your approval: what it would be granted, and what changed."""
+    from jitvault.cli import session
+    from jitvault.cli.views import tables as listings
+    from jitvault.lifecycle.decision.pending_approvals import waiting
+
+    wiring = session.wired()
+    with session.allowed("see what waits for approval", _approvers()):
+        found = waiting(wiring.person)
+    listings.waiting(found, as_json=json_)
+
+
+def _decide(
+    task: str,
+    decision: str,
+    *,
+    digest: str | None,
+    groups: Sequence[str] | None,
+    reason: str,
+    yes: bool,
+    wait: float,
+    as_json: bool,
+) -> None:
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.cli.views import task as render
+    from jitvault.errors import Denied, WrongState
+    from jitvault.lifecycle.decision.pending_approvals import changes, matter_of, may_decide
+    from jitvault.lifecycle.requests.sign import sign_decision
+
+    wiring = session.wired()
+    document = session.known(wiring, task)
+    matter = matter_of(document)
+    if matter is None:
+        raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
+    if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
+        raise WrongState(
+            f"task {task} is denied: {document['why_denied']}",
+            hint="Of this revision that is final: whoever asked for it changes the spec and submits it with --revise.",
+        )
+    if digest is not None and digest != matter.digest:
+        raise WrongState(
+            f"task {task} has the digest {matter.digest}, not {digest}",
+            hint="It was revised since you looked. Read it again before you decide.",
+        )
+    part = may_decide(matter.revision, wiring.person.entity, matter.obligations)
+    if part is not None and decision == "approve":
+        raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
+    if document["state"] == "denied":
+        denied = f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}"
+        typer.echo(output.for_terminal(denied, sys.stderr), err=True)
+    with session.signing(f"decide about task {task}", _approvers()):
+        names = _groups(wiring, task, matter.obligations.deciders, groups)
+    differs = changes(document, matter.revision) if matter.extension is None else None
+    render.proposal(matter.digest, matter.words, matter.decision, differs)
+    if not yes:
+        what = f"more time for {task}" if matter.extension else task
+        session.ask(f"{decision.capitalize()} {what}?", done="nothing was signed")
+    with session.signing(f"decide about task {task}", _approvers()):
+        expires = sign_decision(
+            wiring.person,
+            matter.revision,
+            decision=decision,
+            groups=names,
+            reason=reason,
+            extension=matter.extension,
+        )
+    _tell(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+
+
+def _tell(
+    wiring: Wiring, task: str, matter: Matter, decision: str, expires: str, *, wait: float, as_json: bool
+) -> None:
+    """Wait until the decision was counted, and say what came of it. Raises Denied where it does not count."""
+    from jitvault.cli import session
+    from jitvault.cli.views import task as render
+    from jitvault.errors import Denied
+    from jitvault.lifecycle.decision.pending_approvals import matter_of
+    from jitvault.model.extension import decision_path
+
+    me, name = wiring.person.entity, wiring.person.me.display_name
+    below = decision_path(matter.digest) if matter.extension else ""
+    written_at = session.written_at(wiring, f"decisions/{me}/{task}{below}")
+
+    def counted(d: session.Published) -> bool:
+        now = matter_of(d)
+        if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
+            return True
+        # one that was published before is about an earlier decision of theirs
+        return bool(_refusal(now.said, me)) and (written_at is None or d["published_at"] >= written_at)
+
+    document = session.settle(wiring, task, counted, wait)
+    said = document["extension"] if matter.extension else document
+    if why := _refusal(said, me):
+        raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
+    shown = {**document, "missing": said["missing"]}
+    render.voted(shown, decision, matter.digest, expires, as_json=as_json)
+
+
+def _approvers() -> str:
+    from jitvault.policy.decision import APPROVERS, SECURITY
+
+    return f"members of {APPROVERS} or {SECURITY}"
+
+
+def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[str] | None) -> list[str]:
+    """In whose name the caller decides: the groups that the task needs and they are registered for. Raises Denied."""
+    from jitvault.errors import Denied
+    from jitvault.lifecycle.decision.pending_approvals import registration
+
+    mine = registration(wiring.person).registration.groups
+    found = [group for group in deciders if group in mine and (not named or group in named)]
+    if not found or (named and {*named} - {*found}):
+        raise Denied(
+            f"task {task} is decided by {' and '.join(deciders)}; you are registered for {' and '.join(mine)}",
+            hint="Leave --group out, or ask somebody of the other group.",
+        )
+    return found
+
+
+def _carries(wiring: Wiring, document: Published, revision: Revision) -> bool:
+    """Whether an approval of the caller's carries what is decided; False where more time alone still waits by it.
+
+    Raises WrongState when they have approved neither this revision nor more time for it.
+    """
+    from jitvault.documents.dsse import payload_of
+    from jitvault.errors import WrongState
+
+    me, task = wiring.person.entity, document["task_id"]
+    if any(one["entity"] == me and one["withdrawn"] for one in document["refused"]):
+        raise WrongState(f"you have withdrawn your approval of task {task} already")
+    own = wiring.person.documents.get(f"decisions/{me}/{task}")
+    said: Mapping[str, Any] = payload_of(own) if own else {}
+    if (said.get("decision"), said.get("digest")) == ("approve", revision.digest):
+        return True
+    if not _approved_more(document, me):
+        raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")
+    return _carried_more(document, me)
+
+
+def _approved_more(document: Published, entity: str) -> bool:
+    """Whether the entity's approval of more time counts."""
+    return _carried_more(document, entity) or _is_among(document["extension"], entity)
+
+
+def _carried_more(document: Published, entity: str) -> bool:
+    """Whether it is by the entity's approval that the task was extended, lately or before.
+
+    A worker of an earlier version publishes no `extensions`.
+    """
+    return any(_is_among(one, entity) for one in document.get("extensions", ()))
+
+
+def _is_among(extension: Mapping[str, Any] | None, entity: str) -> bool:
+    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
+
+
+def _refusal(document: Published, entity: str) -> str | None:
+    return next((r["why"] for r in document["refused"] if r["entity"] == entity), None)

@@ -1,0 +1,156 @@
+"""What belongs to the audit stream: receiving it where Vault pushes it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug
+
+if TYPE_CHECKING:
+    from jitvault.audit.files.spool import Spool
+    from jitvault.audit.receivers.receiver import Notices, Receiver
+
+audit_app = typer.Typer(help="The audit stream.", no_args_is_help=True)
+
+
+@audit_app.command("receive")
+def receive(
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool: a directory of our own.")],
+    socket: Annotated[
+        str | None,
+        typer.Option("--socket", metavar="URL", help="Listen for a socket device: tcp://HOST:PORT, unix:///PATH."),
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option("--http", metavar="URL", help="Listen for OpenBao's http device: http(s)://HOST:PORT/PATH."),
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Take the lines of standard input, up to its end.")] = False,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="TEXT", help="With --stdin: only lines that begin with this and {.")
+    ] = "",
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="With https: the certificate and its chain, PEM.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="With https: the certificate's key, PEM.")
+    ] = None,
+    bearer_file: Annotated[
+        Path | None,
+        typer.Option("--bearer-file", metavar="FILE", help="With --http: the secret that senders have to know."),
+    ] = None,
+    no_bearer: Annotated[
+        bool, typer.Option("--no-bearer", help="With --http: let whoever reaches the port add lines.")
+    ] = False,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
+    ] = 64,
+    untrusted: Annotated[
+        str,
+        typer.Option("--untrusted", metavar="SIZE", help="How much of the disk those may take that may be strangers."),
+    ] = "256MiB",
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="DURATION", help="How long files of senders that are gone stay.")
+    ] = "7d",
+    json_: Annotated[bool, typer.Option("--json", help="Say as JSON where it listens.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Receive what Vault's audit devices push, and keep it in files that jitvault reads like Vault's own.
+
+    Runs until SIGTERM or Ctrl-C; with --stdin until the end of standard input.
+    """
+    from jitvault.audit.files.spool import Spool
+    from jitvault.audit.files.untrusted import parse_quota
+    from jitvault.audit.receivers import receiver as receiving
+    from jitvault.errors import InvalidInput, UsageError
+    from jitvault.formats.time_window import parse_duration
+
+    if [socket is not None, http is not None, stdin].count(True) != 1:
+        raise UsageError("name one way in: --socket, --http or --stdin")
+    if prefix and not stdin:
+        raise UsageError("--prefix goes with --stdin")
+    if http is None and (tls_cert or tls_key or bearer_file or no_bearer):
+        raise UsageError("--tls-cert, --tls-key, --bearer-file and --no-bearer go with --http")
+    if http is not None and (bearer_file is None) != no_bearer:
+        # the connections of an http device are anybody's: nothing else tells whose a line is
+        raise UsageError("--http needs either --bearer-file or --no-bearer")
+    try:
+        kept = parse_duration(keep)
+    except InvalidInput as error:
+        raise UsageError(f"--keep: {error}") from None
+    receiving.allow_open_files(max_connections)
+    notices = receiving.Notices(lambda text: typer.echo(text, err=True))
+    spool = Spool(into, quota=parse_quota(untrusted))
+    receiver: Receiver
+    if http is not None:
+        receiver = _http(http, spool, notices, max_connections, tls_cert, tls_key, bearer_file)
+    elif socket is not None:
+        receiver = _socket(socket, spool, notices, max_connections)
+    else:
+        receiver = _stream(prefix, spool, notices)
+    with _until_told() as stopping:
+        _announce(receiver.listening, into, as_json=json_)
+        receiving.receive(receiver, spool, keep=kept, stopping=stopping, notices=notices)
+
+
+def _http(
+    url: str,
+    spool: Spool,
+    notices: Notices,
+    max_connections: int,
+    certificate: Path | None,
+    key: Path | None,
+    bearer_file: Path | None,
+) -> Receiver:
+    from jitvault.audit.receivers.http_device import HttpReceiver
+    from jitvault.audit.receivers.http_endpoint import Endpoint
+
+    endpoint = Endpoint.parse(url, certificate=certificate, key=key, bearer_file=bearer_file)
+    return HttpReceiver(endpoint, spool, notices, max_connections=max_connections)
+
+
+def _socket(url: str, spool: Spool, notices: Notices, max_connections: int) -> Receiver:
+    from jitvault.audit.receivers.socket_device import Address, SocketReceiver
+
+    return SocketReceiver(Address.parse(url), spool, notices, max_connections=max_connections)
+
+
+def _stream(prefix: str, spool: Spool, notices: Notices) -> Receiver:
+    from jitvault.audit.receivers.stdin import StreamReceiver
+
+    return StreamReceiver(spool, notices, prefix=prefix)
+
+
+def _announce(listening: str, into: Path, *, as_json: bool) -> None:
+    if as_json:
+        # on one line: whoever started us waits for it while we run on
+        sys.stdout.write(json.dumps({"listening": listening, "into": str(into)}, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    else:
+        typer.echo(f"Receiving from {listening} into {into}", err=True)
+
+
+@contextmanager
+def _until_told() -> Iterator[Event]:
+    """An event that SIGTERM, SIGINT and SIGHUP set."""
+    stopping = Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,190 @@
+"""Whether the audit stream can be trusted, and what is frozen because of what it showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jitvault.context import Worker
+
+_COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
+
+
+def audit_status(json_: Json = False, debug: Debug = False) -> None:
+    """Send a canary through the audit stream and show what each source says.
+
+    Exits with 7 when the stream is not trusted: nothing is granted or confirmed then. Without the worker's identity
+    it shows what the ledger remembers.
+    """
+    from jitvault.cli import session
+    from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
+    from jitvault.stream.status import Trust, examine, recall
+
+    wiring = session.wired()
+    found = examine(wiring.worker) if wiring.has_worker else recall(wiring.ledger)
+    _show(found.as_json(), as_json=json_)
+    if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
+        kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
+        raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
+    if found.freeze is not None:
+        raise Frozen(f"everything is frozen: {found.freeze.reason}")
+
+
+def audit_accept(
+    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not be again.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take lost lines of our own acts for a gap, after whatever lost them was mended."""
+    from jitvault.cli.views import output
+    from jitvault.errors import WrongState
+
+    worker, why = _worker_with(reason)
+    missing = worker.ledger.unseen_operations(worker.now())
+    if not missing:
+        raise WrongState("no line of ours is missing", hint="`jitvault audit status` shows what is wrong.")
+    sources = worker.ledger.break_stretches(
+        f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now()
+    )
+    if json_:
+        typer.echo(output.to_json({"sources": sources, "reason": why}))
+    else:
+        typer.echo(f"a gap in {sources} source(s): over it nothing is confirmed without look-ups and a listing")
+
+
+def lift_tripwires(reason: str, *, as_json: bool) -> None:
+    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
+    from jitvault.cli.views import output
+
+    worker, why = _worker_with(reason)
+    lifted = _lift(worker, why)
+    said = {"lifted": lifted, "reason": why}
+    typer.echo(output.to_json(said) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+
+
+def close_findings(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let policy count an agent's open findings no more. They stay to be seen, with the reason."""
+    from jitvault.cli.views import output
+
+    worker, why = _worker_with(reason)
+    closed = _close_findings(worker, agent, why)
+    said = {"agent": agent, "closed": closed, "reason": why}
+    typer.echo(output.to_json(said) if json_ else f"closed {closed} finding(s) of {agent}")
+
+
+def _lift(worker: Worker, why: str) -> int:
+    """Raises WrongState while something is still held, and where nothing is frozen."""
+    from jitvault.errors import WrongState
+    from jitvault.kill_switch.triggers import end_all, tripped
+
+    if worker.ledger.freeze() is not None:
+        end_all(worker, tripped(worker, {}), lambda words: typer.echo(words, err=True))
+        if held := worker.ledger.held():
+            raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
+    lifted = worker.ledger.lift_freezes(why, worker.now())
+    if not lifted:
+        raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
+    return lifted
+
+
+def _close_findings(worker: Worker, agent: str, why: str) -> int:
+    """Raises NotFound for an agent that Vault does not know, and WrongState where nothing of it is open."""
+    from jitvault.errors import NotFound, WrongState
+
+    entity = worker.identity.by_name(agent)
+    if entity is None:
+        raise NotFound(f"there is no Vault entity named {agent!r:.80}", hint="`bao list identity/entity/name`.")
+    closed = worker.ledger.close_findings(entity.id, why, worker.now())
+    if not closed:
+        raise WrongState(f"{agent} has no open finding", hint="`jitvault policy explain SPEC` says what keeps it out.")
+    return closed
+
+
+def _worker_with(reason: str) -> tuple[Worker, str]:
+    """The worker, whom Vault has to know, and a reason that says something. Raises InvalidInput."""
+    from jitvault.cli import session
+    from jitvault.documents.signed import check_note
+    from jitvault.errors import InvalidInput
+
+    why = check_note(reason)
+    if not why:
+        raise InvalidInput("--reason: expected a reason", hint="It is all that is left of this decision.")
+    return session.wired().worker, why
+
+
+def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    from jitvault.cli.views import output
+
+    if as_json:
+        typer.echo(output.to_json(found))
+        return
+    console = output.console()
+    state = found["state"]
+    console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
+    facts = {}
+    if found["lag_ms"] is not None:
+        facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
+        facts["clock"] = _clock(found["skew_ms"])
+    if found["why"]:
+        facts["because"] = found["why"]
+    if found["frozen"]:
+        facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
+    if found["not_kept"]:
+        facts["not kept"] = _not_kept(found["not_kept"])
+    if facts:
+        output.print_facts(console, facts)
+    for source in found["sources"]:
+        _show_source(console, source)
+
+
+def _not_kept(kinds: Sequence[Mapping[str, Any]]) -> str:
+    """Lines that anybody can have Vault write, and that belong to no task or say nothing new."""
+    from jitvault.cli.views import output
+
+    last = max(kinds, key=lambda one: str(one["last_at"]))
+    named = ", ".join(f"{one['lines']:,} {one['kind'].replace('_', ' ')}" for one in kinds)
+    return f"{named}: only counted, the last {output.readable(last['last_at'])} from {last['last_from'] or 'nowhere'}"
+
+
+def _show_source(console: Console, source: Mapping[str, Any]) -> None:
+    from jitvault.cli.views import output
+
+    console.print(source["name"], soft_wrap=True)
+    facts = {
+        "counts": "yes" if source["counts"] else _why_not(source),
+        "read": _read(source) if source["read_at"] else "nothing yet",
+        "canary": output.readable(source["last_canary"]) if source["last_canary"] else "none",
+    }
+    if source["gaps"]:
+        newest = source["gaps"][0]
+        facts["gaps"] = f"{len(source['gaps'])}, the last {output.readable(newest['at'])}: {newest['what']}"
+    output.print_facts(console, facts)
+
+
+def _why_not(source: Mapping[str, Any]) -> str:
+    return "not yet: no canary was found in it" if source["there"] else "not yet: the file is not there"
+
+
+def _read(source: Mapping[str, Any]) -> str:
+    from jitvault.cli.views import output
+
+    return f"{source['offset']:,} bytes of stretch {source['stretch']}, {output.readable(source['read_at'])}"
+
+
+def _clock(skew_ms: int) -> str:
+    """How Vault's clock differs; a few milliseconds are only the way of the request."""
+    if abs(skew_ms) < 1000:
+        return "Vault's and ours agree"
+    return f"Vault's is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} ours"

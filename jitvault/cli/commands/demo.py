@@ -1,0 +1,171 @@
+"""`jitvault demo`: the whole story on real servers, told by the commands that people type.
+
+Each step is a child process with one person's environment, so what is shown is what the product does. The
+wrapping token and the database login go through 0600 files, never over the screen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from jitvault.cli.commands.dev import SPEC, sandbox
+from jitvault.cli.views import output
+from jitvault.cli.views.output import to_json
+from jitvault.errors import JitvaultError
+from jitvault.sandbox.binary import find_binary
+
+if TYPE_CHECKING:
+    import psycopg
+    from rich.console import Console
+
+    from jitvault.sandbox.world import World
+
+TASK = "count-orders"
+_PEOPLE = {
+    "admin": "JITVAULT_ADMIN_TOKEN",
+    "operator": "JITVAULT_OPERATOR_TOKEN",
+    "approver-1": "JITVAULT_APPROVER_1_TOKEN",
+    "research-agent": "JITVAULT_AGENT_TOKEN",
+    "auditor": "JITVAULT_AUDITOR_TOKEN",
+}
+# who runs beside the worker, so that their commands do the acts; the others only write and sign
+_BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
+
+
+def run(server: str | None, *, as_json: bool) -> None:
+    """Tell it on the server program that is asked for. Raises JitvaultError at the first step that goes wrong."""
+    started = time.monotonic()
+    console = output.console(quiet=as_json)
+    binary = find_binary(server)
+    console.print(f"Starting {binary.release} and PostgreSQL, provisioned as an administrator would …")
+    with sandbox(binary) as (world, variables):
+        story = _Story(world, variables, console, as_json=as_json)
+        result = story.tell()
+    result["seconds"] = round(time.monotonic() - started, 1)
+    if as_json:
+        sys.stdout.write(to_json(result) + "\n")
+    console.print(f"\nReport   {result['report']}\nReceipt  {result['receipt']}", soft_wrap=True)
+    console.print(f"Done in {result['seconds']} s; both servers are gone.")
+
+
+class _Story:
+    def __init__(self, world: World, variables: dict[str, str], console: Console, *, as_json: bool) -> None:
+        self.world, self.variables, self.console, self.as_json = world, variables, console, as_json
+        self.files = world.servers.directory
+        self.steps: list[dict[str, Any]] = []
+
+    def tell(self) -> dict[str, Any]:
+        wrapped, secrets = self.files / "wrapped.json", self.files / "secrets.json"
+        spec = self.files / f"{TASK}.yaml"
+        intent = "Count the orders for the weekly report."
+        spec.write_text(SPEC.format(id=TASK, intent=intent, criticality="medium"))
+        self.step("Vault is provisioned", "admin", "init", "--plan", "--network", "loopback=127.0.0.0/8")
+        self.step("Medium risk: one approval is missing", "operator", "grant", str(spec), code=4)
+        self.step("An approver reads what it grants, and signs", "approver-1", "approve", TASK, "--yes")
+        self.step("Granted: a token in a wrapping", "operator", "grant", TASK, "--out", str(wrapped))
+        self.step(
+            "The agent unwraps it and reads its own database login",
+            *("research-agent", "unwrap", str(wrapped), "--read", "--out", str(secrets)),
+        )
+        login = json.loads(secrets.read_text())["secrets"][0]["fields"]
+        connection = self.use(login)
+        proof = self.step("Done: revoke, look up, probe, prove", "operator", "complete", TASK)
+        self.refused(login, connection)
+        settle_s = int(self.variables["JITVAULT_SETTLE_WINDOW"].rstrip("s"))
+        self.tell_note(f"The settle window, {settle_s} s: a late lease would appear now")
+        time.sleep(settle_s)
+        sealed = self.step("Sealed: nothing of it can come back", "operator", "status", TASK)
+        return {
+            "task_id": TASK,
+            "state": self.state(sealed),
+            "steps": self.steps,
+            "proof": proof,
+            **self.papers(),
+        }
+
+    def use(self, login: dict[str, str]) -> psycopg.Connection[Any]:
+        connection = self.connect(login)
+        row = connection.execute("SELECT count(*) FROM orders").fetchone()
+        self.tell_note(f"The agent's query finds {row[0] if row else 0} orders; its connection stays open")
+        return connection
+
+    def refused(self, login: dict[str, str], connection: psycopg.Connection[Any]) -> None:
+        """Try what an agent would try that kept its login and its connection."""
+        import psycopg
+
+        tries: dict[str, Callable[[], object]] = {
+            "The open connection": lambda: connection.execute("SELECT 1"),
+            "The kept login": lambda: self.connect(login),
+        }
+        for what, attempt in tries.items():
+            try:
+                attempt()
+            except psycopg.OperationalError as error:
+                reason = str(error).strip().splitlines()[0].rpartition("FATAL: ")[2].strip()
+                self.tell_note(f"{what} is refused: {reason}")
+            else:
+                raise JitvaultError(f"{what.lower()} still works after the task was confirmed")
+
+    def connect(self, login: dict[str, str]) -> psycopg.Connection[Any]:
+        import psycopg
+
+        dsn = self.world.servers.postgres.dsn("app", user=login["username"], password=login["password"])
+        return psycopg.connect(dsn, autocommit=True)
+
+    def papers(self) -> dict[str, str]:
+        """Write report and receipt to where they stay when the sandbox is gone."""
+        directory = Path(tempfile.mkdtemp(prefix="jitvault-demo-"))
+        report, receipt = directory / "report.json", directory / "receipt.json"
+        self.step(
+            "For the auditor: one row a lease, and the signed receipt",
+            *("auditor", "report", TASK, "--out", str(report), "--receipt", str(receipt)),
+        )
+        return {"report": str(report), "receipt": str(receipt)}
+
+    def state(self, shown: dict[str, Any]) -> str:
+        if self.as_json:
+            return str(shown["state"])
+        return str(self.run("operator", "status", TASK, "--json")[0]["state"])
+
+    def step(self, title: str, who: str, *command: str, code: int = 0) -> dict[str, Any]:
+        """Run one command as one person and show what it prints; its answer where the demo is JSON."""
+        typed = " ".join(Path(word).name if word.startswith("/") else word for word in command)
+        self.console.print(f"\n{len(self.steps) + 1}. {title}", style="bold cyan")
+        self.console.print(f"{who}$ jitvault {typed}", style="dim")
+        wants_json = self.as_json and "--out" not in command
+        answer, shown = self.run(who, *command, *(["--json"] if wants_json else []), code=code)
+        # in the colours that the command chose itself
+        self.console.print(Text.from_ansi(shown.rstrip()), soft_wrap=True)
+        self.steps.append({"title": title, "who": who, "command": typed, "exit_code": code, "answer": answer})
+        return answer
+
+    def run(self, who: str, *command: str, code: int = 0) -> tuple[dict[str, Any], str]:
+        environment = {**os.environ, **self.variables, "VAULT_TOKEN": self.variables[_PEOPLE[who]]}
+        for name in (*_PEOPLE.values(), *(() if who in _BESIDE_THE_WORKER else ("JITVAULT_WORKER_TOKEN",))):
+            environment.pop(name, None)
+        environment["COLUMNS"] = str(self.console.width)
+        if self.console.is_terminal:
+            environment["FORCE_COLOR"] = "1"
+        argv = [sys.executable, "-m", "jitvault", *command]
+        # one stream, so that what a person sees comes in the order in which they see it
+        errors = subprocess.PIPE if "--json" in command else subprocess.STDOUT
+        done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)  # noqa: S603
+        if done.returncode != code:
+            said = (done.stderr or done.stdout).strip()
+            raise JitvaultError(f"`jitvault {command[0]}` ended with {done.returncode}: {said}")
+        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
+        return answer, done.stdout
+
+    def tell_note(self, text: str) -> None:
+        self.console.print(f"\n{len(self.steps) + 1}. {text}", style="bold cyan")
+        self.steps.append({"title": text, "who": "", "command": "", "exit_code": 0, "answer": {}})

@@ -1,0 +1,94 @@
+"""`jitvault doctor`: can access be granted, revoked and proven here, and what is to be mended?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.doctor.check import Ability, Check
+
+_MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "skipped": ("-", "dim")}
+_CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
+
+
+def doctor(json_: Json = False, debug: Debug = False) -> None:
+    """Look whether access can be granted, revoked and proven here, with whatever identities there are.
+
+    Changes nothing. Exits with 0 when all three can be done, with the code of the first check that failed, and with 2
+    when one could not be made for want of an identity.
+    """
+    from jitvault.cli import session
+    from jitvault.doctor.check import can, first_failure
+    from jitvault.doctor.run import all_checks
+    from jitvault.errors import UsageError
+
+    wiring = session.wired()
+    at = wiring.clock.now()
+    checks = list(all_checks(wiring))
+    able = can(checks)
+    if json_:
+        _print_json({"at": at.isoformat(), "vault": wiring.settings.vault_addr}, checks, able)
+    else:
+        _print(checks, able)
+    failed = first_failure(checks)
+    if failed is not None:
+        raise failed.about.error(f"{failed.about.area}, {failed.about.name}: {failed.seen}", hint=failed.mend)
+    unknown = [ability.value for ability, answer in able.items() if answer is None]
+    if unknown:
+        raise UsageError(
+            f"nothing failed, and whether it can {', '.join(unknown)} is not known: checks were skipped",
+            hint="Each says what it takes; the worker's identity, JITVAULT_AUDIT_FILE and JITVAULT_LEDGER do for most.",
+        )
+
+
+def _print_json(head: Mapping[str, Any], checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
+    from jitvault.cli.views import output
+    from jitvault.doctor.check import counts
+
+    body = {
+        **head,
+        "can": {ability.value: answer for ability, answer in able.items()},
+        "counts": counts(checks),
+        "checks": [check.as_json() for check in checks],
+    }
+    typer.echo(output.to_json(body))
+
+
+def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
+    """Each check in its area; what is to be done below it, and last what the whole of it says.
+
+    What was skipped for the same reason is told once.
+    """
+    from itertools import groupby
+
+    from rich.text import Text
+
+    from jitvault.cli.views import output
+    from jitvault.doctor.check import counts
+
+    console = output.console()
+    for area, group in groupby(checks, key=lambda check: check.about.area):
+        console.print(area, style="bold")
+        for (status, seen, mend), names in _folded(group).items():
+            said = output.indented(f"{', '.join(names)}: {seen}", console.width - 4).strip()
+            console.print(Text.assemble("  ", _MARKS[status], " ", said), soft_wrap=True)
+            if mend:
+                line = output.indented(f"→ {mend}", console.width - 4)
+                console.print(f"  {line}", style="dim", soft_wrap=True)
+    told = ", ".join(f"{count} {status}" for status, count in counts(checks).items() if count)
+    console.print(f"{len(checks)} checks: {told}")
+    answers = Text(", ").join(Text.assemble(f"{ability}: ", _CAN[answer]) for ability, answer in able.items())
+    console.print("Can it", answers)
+
+
+def _folded(checks: Iterable[Check]) -> dict[tuple[str, str, str], list[str]]:
+    """The names of the checks that say the same, in the order of the first of each."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for check in checks:
+        found.setdefault((check.status.value, check.seen, check.mend), []).append(check.about.name)
+    return found

@@ -1,0 +1,243 @@
+"""What operators do: ask for access, have it granted, end it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, speak_of
+
+if TYPE_CHECKING:
+    from jitvault.cli.session import Published
+    from jitvault.model.spec import TaskSpec
+    from jitvault.wiring import Wiring
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
+Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec by this one, as a new revision.")]
+
+
+def submit(
+    context: typer.Context,
+    spec: SpecFile,
+    revise: Revise = False,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Sign a task spec and have it decided about; nothing is granted yet."""
+    from jitvault.cli import session
+    from jitvault.cli.views import task as render
+    from jitvault.lifecycle.requests.sign import sign_submission
+
+    wiring = session.wired()
+    read = _read_spec(wiring, spec)
+    speak_of(context, read.id)
+    _check_free(wiring, read, revise=revise)
+    with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
+        sign_submission(wiring.person, read, revise=revise)
+    signed = session.Signed(*2 * [session.written_at(wiring, _own(wiring, read.id, "submit"))])
+    document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait, signed)
+    render.decided(document, as_json=json_)
+    _raise_for(document)
+
+
+def grant(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="SPEC|TASK", help="A task spec, or the id of a submitted task.")],
+    revise: Revise = False,
+    out: Out = None,
+    wait: Wait = DEFAULT_WAIT,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Have access issued, and print the wrapping token that the agent unwraps (once)."""
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.cli.views import task as render
+    from jitvault.errors import WrongState
+    from jitvault.lifecycle.requests.sign import sign_grant_wish
+
+    wiring = session.wired()
+    with output.new_file(out) as file:
+        read = _asked_for(wiring, what, revise=revise)
+        speak_of(context, read.id)
+        sign_grant_wish(wiring.person, read)
+        signed = session.Signed(
+            at=session.written_at(wiring, _own(wiring, read.id, "grant")),
+            submitted=session.written_at(wiring, _own(wiring, read.id, "submit")),
+        )
+        document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
+        _raise_for(document, as_json=json_)
+        message = session.inbox(wiring, document)
+        if message is not None:
+            # whoever was stopped since may hold what others have ended
+            document = session.known(wiring, read.id)
+            _raise_for(document, as_json=json_)
+        if message is None and file is not None:
+            raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
+        render.granted(document, message, out=file, as_json=json_)
+        if message is not None:
+            # only now: a token that could not be printed has to stay where it is
+            wiring.person.documents.destroy(session.inbox_path(wiring, document))
+    session.check_findings(document)
+
+
+def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
+    """The spec that `grant` is about: a file, which is submitted first, or what was submitted under that id."""
+    from jitvault.cli import session
+    from jitvault.errors import NotFound
+    from jitvault.lifecycle.requests.sign import sign_submission
+
+    if _is_file(what):
+        read = _read_spec(wiring, Path(what))
+        _check_free(wiring, read, revise=revise)
+        with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
+            sign_submission(wiring.person, read, revise=revise)
+        return read
+    mine = _own_spec(wiring, what)
+    if mine is None:
+        raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
+    return mine
+
+
+def cancel(
+    task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
+) -> None:
+    """Withdraw a task that has not been granted."""
+    from jitvault.cli import session
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import task as render
+    from jitvault.lifecycle.requests.sign import sign_end
+
+    wiring = session.wired()
+    document = session.published(wiring, task)
+    # a request that no worker has taken in would be granted by the first one that does
+    if document is not None or fallback.asked_at(wiring, task) is None:
+        document = session.known(wiring, task)
+        _check_withdrawable(document)
+    if document is None or document["state"] != "cancelled":
+        with session.signing(f"cancel task {task}", "operators and the task's agent"):
+            sign_end(wiring.person, task, reason=None, note=reason)
+        document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
+    render.decided(document, as_json=json_)
+
+
+def _check_withdrawable(document: Published) -> None:
+    """Raise WrongState for what is granted or over."""
+    from jitvault.cli import session
+    from jitvault.errors import WrongState
+
+    task, state = document["task_id"], document["state"]
+    if state in ("denied", "lapsed"):
+        hint = "It can be granted only as a new revision, which --revise submits."
+        raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
+    if state not in {"cancelled", *session.BEFORE}:
+        raise WrongState(f"task {task} is {state}", hint=f"End it with `jitvault revoke {task}`.")
+
+
+def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
+    """The spec in a file, checked against everything that can be known before it is written anywhere."""
+    from jitvault.cli.commands.templates import load_spec
+    from jitvault.errors import InvalidInput
+    from jitvault.model.vault_access import role_name
+
+    read = load_spec(wiring, path)
+    network = read.spec.network
+    if network is not None and wiring.token_role(role_name("15m", network)) is None:
+        raise InvalidInput(
+            f"{path}: spec.network: network {network} is not provisioned",
+            hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
+        )
+    return read
+
+
+def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
+    """Refuse, before anything is written, an id that is taken by somebody else or by another spec."""
+    from jitvault.cli import session
+    from jitvault.cli.views import task as render
+    from jitvault.errors import WrongState
+    from jitvault.model.revision import difference_of_specs
+
+    document = session.published(wiring, spec.id)
+    if document is None or document["state"] == "refused":
+        return
+    if document["requester"] != wiring.person.entity:
+        owner = render.revision_of(document).content["requester"]["name"]
+        raise WrongState(f"task {spec.id} was submitted by {owner}", hint="Choose another id.")
+    changed = difference_of_specs(_spec_of(document), spec.canonical())
+    if not changed:
+        return
+    if document["state"] not in session.BEFORE:
+        raise WrongState(
+            f"task {spec.id} is {document['state']} with another spec: {'; '.join(changed[:5])}",
+            hint="Choose another id: what was granted is not changed afterwards.",
+        )
+    if not revise:
+        raise WrongState(
+            f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
+            hint="Use --revise to replace it by a new revision, or another id for another task.",
+        )
+
+
+def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
+    """The spec that the caller submitted for a task, from their own signed request."""
+    import json
+
+    from jitvault.documents.dsse import payload_of
+    from jitvault.model.spec import parse_spec
+
+    if not is_task_id(task_id):
+        return None
+    person = wiring.person
+    document = person.documents.get(_own(wiring, task_id, "submit"))
+    return parse_spec(json.dumps(payload_of(document)["spec"]).encode(), task_id) if document else None
+
+
+def _own(wiring: Wiring, task_id: str, kind: str) -> str:
+    """Where the caller's request of that kind lies."""
+    return f"requests/{wiring.person.entity}/{task_id}/{kind}"
+
+
+def _is_file(what: str) -> bool:
+    return is_file(what) or what.endswith((".yaml", ".yml", ".json")) or "/" in what
+
+
+def _spec_of(document: Published) -> dict[str, Any]:
+    from jitvault.cli.views.task import revision_of
+
+    spec: dict[str, Any] = revision_of(document).content["spec"]
+    return spec
+
+
+def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
+    return document["requester"] == wiring.person.entity and _spec_of(document) == spec.canonical()
+
+
+def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
+    """Whether no worker will do more now: approved it stays only before its window."""
+    waits = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
+    return waits and _is_about(document, spec, wiring)
+
+
+def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
+    """The exit code of a task that was not granted; `as_json` None: its standing was printed already."""
+    from jitvault.cli.views import task as render
+    from jitvault.errors import ApprovalMissing, Denied, WrongState
+
+    state, task = document["state"], document["task_id"]
+    if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
+        return
+    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
+        render.decided(document, as_json=as_json)
+    if state == "pending_approval":
+        missing = ", ".join(f"{m['count']} of {m['group']}" for m in document["missing"])
+        raise ApprovalMissing(f"task {task} needs approval: {missing}")
+    if state == "denied":
+        by_a_person = any(vote["decision"] == "deny" for vote in document["decisions"])
+        hint = "Change the spec and submit it with --revise: of this revision the no is final." if by_a_person else None
+        raise Denied(f"task {task} is denied: {document['why_denied']}", hint=hint)
+    if state == "approved":
+        raise WrongState(f"task {task} is approved and its window has not begun", hint="Grant it again then.")
+    raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")

@@ -1,0 +1,112 @@
+"""Looking after the ledger itself: its schema, whether it is whole, and moving it to another database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.commands.ledger_recover import ledger_recover
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from jitvault.ledger.database import Database
+    from jitvault.wiring import Wiring
+
+ledger_app = typer.Typer(help="Make, upgrade, check, move and recover the ledger.", no_args_is_help=True)
+ledger_app.command("recover")(ledger_recover)
+
+
+@ledger_app.command("upgrade")
+def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
+    """Make the ledger's tables, or bring them to the present; workers may go on running."""
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.database import raw, upgrade
+
+    before, after = upgrade(raw(_address(session.wired()), create=True))
+    what = "made" if before is None else "left as it is" if before == after else f"brought from version {before}"
+    typer.echo(to_json({"before": before, "after": after}) if json_ else f"The ledger was {what}: version {after}.")
+
+
+@ledger_app.command("check")
+def ledger_check(json_: Json = False, debug: Debug = False) -> None:
+    """Check schema, triggers and the chain of every task, and that it holds what Vault says it held.
+
+    Exit 11 for a schema that is not ours, 12 for anything that somebody must have changed.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.errors import SecurityFinding
+    from jitvault.ledger.chains import look
+    from jitvault.ledger.database import opened, version
+
+    wiring = session.wired()
+    database = opened(_address(wiring), create=False)
+    found, heads = look(database), _heads(wiring, database)
+    problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
+    problems += [f"{name}: Vault says that it held more" for name in heads["missing"]]
+    problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
+    body = {
+        "version": version(database),
+        "counts": dict(found.counts),
+        "broken": [{"task_id": name, "problems": what} for name, what in found.broken.items()],
+        "unguarded": list(found.unguarded),
+        "heads": heads,
+        "ok": not problems,
+    }
+    if json_:
+        typer.echo(to_json(body))
+    else:
+        whole = found.counts["tasks"] - len(found.broken)
+        typer.echo(f"Version {body['version']}, {found.counts['tasks']} tasks, {found.counts['events']} events.")
+        typer.echo(f"{whole} chains are whole. {heads['said']}")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise SecurityFinding("the ledger was edited: " + ". ".join(problems[:3]) + more)
+
+
+@ledger_app.command("copy")
+def ledger_copy(
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="An empty database, or a path; made where needed.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy the ledger, whole and verified, into an empty one. Stop the workers first, and start them on the new one."""
+    from jitvault.cli import session
+    from jitvault.cli.views.output import to_json
+    from jitvault.ledger.database import opened, raw, upgrade
+    from jitvault.ledger.transfer import copy
+
+    source = opened(_address(session.wired()), create=False)
+    target = raw(to, create=True)
+    upgrade(target)
+    counts = copy(source, target)
+    said = f"Copied {counts['tasks']} tasks with {counts['events']} events; every chain is whole."
+    typer.echo(to_json({"counts": counts}) if json_ else f"{said} Name it in JITVAULT_LEDGER and put the old one away.")
+
+
+def _address(wiring: Wiring) -> str:
+    return wiring.settings.ledger.get_secret_value()
+
+
+def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
+    """How the ledger compares with what Vault has, where there is somebody who can ask it."""
+    from jitvault.errors import VaultRefused, VaultUnavailable
+    from jitvault.ledger.chains import lacking
+    from jitvault.services.heads import published_heads
+    from jitvault.vault.documents import Documents
+
+    token = wiring.login_if_any or wiring.settings.person
+    if token is None:
+        return {"compared": None, "missing": [], "said": "Not compared with Vault: there is no token."}
+    try:
+        heads = published_heads(Documents(wiring.vault(token)))
+    except (VaultRefused, VaultUnavailable) as error:
+        return {"compared": None, "missing": [], "said": f"Not compared with Vault: {error}"}
+    missing = lacking(database, heads)
+    return {
+        "compared": len(heads),
+        "missing": missing,
+        "said": f"Of {len(heads)} tasks that Vault knows {len(heads) - len(missing)} are as far as it says.",
+    }

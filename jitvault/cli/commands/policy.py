@@ -1,0 +1,211 @@
+"""`jitvault policy`: whether a policy set is sound, whether it decides as expected, and why it decides what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jitvault.lifecycle.decision.questions import Asked
+    from jitvault.model.spec import TaskSpec
+    from jitvault.policy.cases import Outcome
+    from jitvault.policy.decision import Obligations
+    from jitvault.wiring import Wiring
+
+policy_app = typer.Typer(help="The policies by which access is granted.", no_args_is_help=True)
+
+# what only the worker knows
+_UNKNOWN = (
+    "the agent is in jitvault-agents and in no other group, the owner in none",
+    "no other task holds a lease",
+    "the agent has no open finding",
+    "nothing is frozen",
+    "the worker has these policies",
+)
+_ABOUT_PARENT = "its parent has this access, you may hand it on, and nobody handed it to the parent"
+
+
+@policy_app.command("check")
+def policy_check(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Policies and their schema; those in use if left out.")
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a policy set against its schema, and find rules that can never decide anything.
+
+    It warns of what could be granted by the templates and would not be permitted to go on.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.errors import InvalidInput
+    from jitvault.lifecycle.decision.explain import not_renewed
+
+    wiring = session.wired()
+    found = wiring.policies(directory or wiring.settings.policies)
+    rules = list(found.rules.values())
+    warnings = not_renewed(found, wiring.templates.values())
+    shown = {
+        "ok": not found.idle,
+        "policies": found.digest,
+        "rules": [rule.id for rule in rules],
+        "groups": sorted(found.groups),
+        "idle": [{"rule": rule, "why": why} for rule, why in found.idle.items()],
+        "warnings": warnings,
+    }
+    if json_:
+        typer.echo(output.to_json(shown))
+    else:
+        permits = sum(rule.permits for rule in rules)
+        facts = {
+            "rules": f"{permits} permit, {len(rules) - permits} forbid",
+            "groups": ", ".join(sorted(found.groups)) or "none",
+            "policies": found.digest,
+            **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
+            **({"warning": "; ".join(warnings)} if warnings else {}),
+        }
+        console = output.console()
+        console.print("The policy set is valid")
+        output.print_facts(console, facts)
+    if found.idle:
+        raise InvalidInput(
+            f"{len(found.idle)} rule(s) decide nothing: {', '.join(found.idle)}",
+            hint="Remove them, or correct what covers them. The set is used all the same.",
+        )
+
+
+@policy_app.command("test")
+def policy_test(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Cases, YAML or JSON.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the policies in use what each case asks, and compare what they decide with what it expects."""
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.errors import InvalidInput
+    from jitvault.policy.cases import Outcome, parse_cases
+
+    authorizer = session.wired().authorizer
+    outcomes = []
+    for case in parse_cases(_read(file), str(file)):
+        decision = authorizer.decide([case.request.question()])
+        outcomes.append(Outcome(case.name, decision, tuple(case.expect.differences(decision))))
+    failed = [outcome for outcome in outcomes if outcome.differences]
+    if json_:
+        cases = [outcome.as_json() for outcome in outcomes]
+        typer.echo(output.to_json({"ok": not failed, "policies": authorizer.digest, "cases": cases}))
+    else:
+        _show_outcomes(outcomes)
+    if failed:
+        raise InvalidInput(
+            f"{len(failed)} of {len(outcomes)} cases are decided otherwise: {failed[0].name}",
+            hint="Correct the policies or the case.",
+        )
+
+
+@policy_app.command("explain")
+def policy_explain(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what would be decided about a spec now, by which rules and why, and what it would take. Nothing is asked for.
+
+    With the worker's identity it counts what is held and sees what is frozen; without, it says what it assumed.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.commands.templates import load_spec
+    from jitvault.cli.views import output
+    from jitvault.cli.views.policy import obliged
+    from jitvault.lifecycle.decision.explain import explain
+    from jitvault.lifecycle.requests.freezes import frozen_over
+
+    wiring = session.wired()
+    read = load_spec(wiring, spec)
+    asked, assumed = _asked(wiring, read)
+    found = explain(wiring.authorizer, asked)
+    frozen = frozen_over(wiring.nameless_worker, asked) if wiring.has_worker else []
+    decision, obligations = found.decision, found.decision.obligations
+    if json_:
+        told = {"decision": decision.as_json(), "instead": list(found.instead), "frozen": frozen, "assumed": assumed}
+        typer.echo(output.to_json({"task_id": read.id, **told}))
+        return
+    facts = {"by": ", ".join(decision.rules) or "no rule"}
+    if decision.reasons:
+        facts["because"] = "; ".join(decision.reasons)
+    facts |= obliged(obligations.as_json()) if decision.permitted else {}
+    if not decision.permitted:
+        facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
+    if frozen:
+        facts["frozen"] = "; ".join(one["reason"] for one in frozen) + " (`jitvault freezes`)"
+    facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
+    console = output.console()
+    word = _word(decision.permitted, obligations)
+    console.print(f"Task {read.id} would be {word}{', and it is frozen' if frozen else ''}")
+    output.print_facts(console, facts)
+
+
+def _word(permitted: bool, obligations: Obligations) -> str:
+    if not permitted:
+        return "denied"
+    return "pending_approval" if obligations.approvals else "approved at once"
+
+
+def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    from jitvault.cli.views import output
+
+    console = output.console()
+    for outcome in outcomes:
+        mark = output.coloured("✗", "red") if outcome.differences else output.coloured("✓", "green")
+        console.print(mark, outcome.name)
+        for difference in outcome.differences:
+            console.print(f"    {difference}")
+
+
+def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
+    """What policy is asked about a spec that nobody has submitted, and what of it is assumed."""
+    from jitvault.lifecycle.decision.evaluate import enabled
+    from jitvault.lifecycle.decision.explain import access_of
+    from jitvault.lifecycle.decision.questions import Asked, asked_about, principal_of
+    from jitvault.policy.decision import AGENTS, OPERATORS
+    from jitvault.policy.question import Principal
+
+    access = [access_of(wiring.templates[entry.template]) for entry in spec.spec.access]
+    you, assumed = Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
+    depth = 1 if spec.spec.parent else 0
+    about_parent = [_ABOUT_PARENT] if depth else []
+    if not wiring.has_worker:
+        agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
+        owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
+        at, delegator = wiring.clock.agreed(), you if depth else None
+        found = Asked(spec, access, you, agent, owner, {}, depth, at, delegator)
+        return found, [*assumed, *about_parent, *_UNKNOWN]
+    worker = wiring.nameless_worker
+    if wiring.settings.person and (me := worker.identity.by_id(wiring.person.entity)):
+        you, assumed = principal_of(worker, "Operator", me), []
+    agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
+    owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
+    found = asked_about(
+        worker, spec, access, requester=you, agent=agent, owner=owner, depth=depth, delegator=you if depth else None
+    )
+    return found, [*assumed, *about_parent]
+
+
+def _read(path: Path) -> bytes:
+    """The file, and at most one byte more than may be in it. Raises InvalidInput."""
+    from jitvault.errors import InvalidInput
+    from jitvault.formats.strict_yaml import MAX_BYTES, place
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"{place(str(path))} cannot be read: {error.strerror}") from None

@@ -1,0 +1,177 @@
+"""What auditors and everybody else look at: where a task is, and what became of every lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json, Out, Task, task_id
+
+if TYPE_CHECKING:
+    from jitvault.wiring import Wiring
+
+# how long `status` goes on with what is due before it shows it
+_PATIENCE_S = 10.0
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
+    """Show a task with its revision, decisions, grant, leases and timeline.
+
+    With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds. Without a
+    ledger it shows what a worker last published in Vault, and how old that is.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import status as overview
+    from jitvault.errors import (
+        AuditUntrusted,
+        Frozen,
+        JitvaultError,
+        NotConfirmed,
+        NotFound,
+        SecurityFinding,
+        VaultRefused,
+        VaultUnavailable,
+        WaitTimedOut,
+        readable,
+    )
+    from jitvault.lifecycle.advance import advance
+    from jitvault.lifecycle.record.report import status_of
+    from jitvault.lifecycle.requests.freezes import rebuilding
+
+    wiring = session.wired()
+    failure: JitvaultError | None = None
+    if wiring.has_worker:
+        try:
+            file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
+        except (AuditUntrusted, Frozen, NotConfirmed, VaultRefused, VaultUnavailable, WaitTimedOut) as error:
+            # what is known is wanted most when something is wrong
+            known = wiring.ledger.file(task)
+            if known is None:
+                raise
+            file, failure = known, error
+    elif fallback.has_ledger(wiring):
+        with readable(task):
+            known_file = wiring.ledger.file(task)
+        if known_file is None:
+            raise NotFound(f"there is no task {task}")
+        file = known_file
+    else:
+        session.known(wiring, task)
+        found = fallback.vouched(wiring, task)
+        shown = fallback.told(wiring, session.with_ends_asked_for(wiring, found.document), found)
+        overview.published(shown, wiring.clock.agreed(), as_json=json_)
+        if found.problem:
+            hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
+            raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
+        session.check_findings(found.document)
+        return
+    freeze, children = wiring.ledger.freeze(), wiring.ledger.children(task)
+    held_up = freeze or rebuilding(wiring.ledger)
+    with readable(task):
+        shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
+    overview.status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
+    if failure is not None:
+        raise failure
+    frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
+    session.check_findings({"task_id": task, "findings": [*frozen, *(f["message"] for f in shown["findings"])]})
+
+
+def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Whose approval a task waits for, as the worker published it; nothing where Vault cannot be asked."""
+    from jitvault.cli import session
+    from jitvault.errors import JitvaultError
+
+    if shown["state"] != "pending_approval":
+        return []
+    with suppress(JitvaultError):
+        return list((session.published(wiring, shown["task_id"]) or {}).get("missing") or ())
+    return []
+
+
+def list_(
+    open_: Annotated[bool, typer.Option("--open", help="Only what waits, holds access, or is not sealed yet.")] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List all tasks with their states, and how many findings each has.
+
+    Without a ledger: those of which something is published in Vault, and how old that is.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import published as fallback
+    from jitvault.cli.views import tables as listings
+    from jitvault.lifecycle.record.report import summary_of
+    from jitvault.model.states import OVER, State
+
+    wiring = session.wired()
+    # what a document says is anybody's word: a state that there is not is shown
+    left_out = tuple(OVER) if open_ else ()
+    if has_ledger := fallback.has_ledger(wiring):
+        findings = wiring.ledger.finding_counts()
+        found = wiring.ledger.tasks(frozenset(State).difference(left_out))
+        tasks = [{**summary_of(task), "findings": findings.get(task.task_id, 0)} for task in found]
+    else:
+        with session.allowed("list the tasks", "operators, approvers and auditors"):
+            names = wiring.person.documents.names("tasks/")
+        tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
+    listings.tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
+
+
+def report(
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task only.", callback=task_id)] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.JSON,
+    out: Out = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK."),
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Export one row for each lease, and the signed receipt of a sealed task."""
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState, readable
+    from jitvault.lifecycle.record.csv_export import as_csv
+    from jitvault.lifecycle.record.report import REPORT_COLUMNS, report_rows
+
+    wiring = session.wired()
+    ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
+    rows: list[dict[str, Any]] = []
+    left_out: list[Unreadable] = []
+    for name in ids:
+        try:
+            with readable(name):
+                file = wiring.ledger.file(name)
+                rows += report_rows(file) if file else []
+        except Unreadable as error:
+            left_out.append(error)
+    if task and not rows and not left_out:
+        raise NotFound(f"there is no task {task}")
+    as_table = format_ is Format.CSV and not json_
+    text = as_csv(rows, REPORT_COLUMNS) if as_table else output.to_json({"leases": rows}) + "\n"
+    if receipt is not None and task is None:
+        raise UsageError("--receipt needs a TASK")
+    with output.new_file(out) as report_file, output.new_file(receipt) as receipt_file:
+        if receipt_file is not None:
+            row = wiring.ledger.task(ids[0])
+            if row is None or row.receipt is None:
+                state = row.state if row else "gone"
+                raise WrongState(f"task {task} is {state}: its receipt is written when it is sealed")
+            signed = row.receipt
+            receipt_file.write(output.to_json(dict(signed)) + "\n")
+        output.text(text, out=report_file)
+    if left_out:
+        # what can be read of the others is worth having all the same
+        raise SecurityFinding(f"{len(left_out)} task(s) are not in the report: {left_out[0]}", hint=left_out[0].hint)

@@ -1,0 +1,127 @@
+"""What stands in Vault and belongs to no task, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jitvault.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def sweep(
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="End orphans among our roles' tokens, and what tasks hold that Vault has no more."),
+    ] = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare Vault's tokens and leases with the ledger and the audit stream, in both directions.
+
+    What is younger than the settle window, or has an open act, is only listed. Needs the worker's identity. Exits with
+    12 when something remains that no task explains, with 6 when something is gone without proof.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import output
+    from jitvault.sweep.report import as_json, outcome
+    from jitvault.sweep.sweep import sweep as run
+
+    wiring = session.wired()
+    swept = run(wiring.worker, fix=fix)
+    found = as_json(swept, wiring.vault_command)
+    if json_:
+        typer.echo(output.to_json(found))
+    else:
+        _show(output.console(), found)
+    failure = outcome(swept)
+    if failure is not None:
+        raise failure
+
+
+def _show(console: Console, found: Mapping[str, Any]) -> None:
+    from jitvault.cli.views import output
+
+    looked = found["looked_at"]
+    said = f"{looked['tokens']} tokens and {looked['leases']} leases below {len(looked['paths'])} paths"
+    console.print(f"Looked at {said}, {output.readable(found['at'])}", soft_wrap=True)
+    if found["frozen"]:
+        output.print_facts(console, {"frozen": found["frozen"]["why"]})
+    _part(console, "Orphans: in Vault, and no task explains them", found["orphans"], _orphan)
+    _part(console, "Unlinked: made without a task, and not in Vault any more", found["unlinked"], _unlinked)
+    _part(console, "Ghosts: alive in the ledger, and gone in Vault", found["ghosts"], _ghost(found["advanced"]))
+    _part(
+        console, "Irrevocable: of a task, and Vault has given up or goes on trying", found["irrevocable"], _irrevocable
+    )
+    _part(console, "Closed without proof: nothing more is done about these", found["closed"], _closed)
+    _part(console, "Not judged: too young, an act is open, or its record cannot be read", found["waiting"], _waiting)
+    notes = {f"may not list {path}": "what is there was not looked at" for path in found["unread"]}
+    if looked["not_judged"]:
+        notes["too many"] = f"{looked['not_judged']} were listed and not looked up"
+    if notes:
+        output.print_facts(console, notes)
+    if not any(found[part] for part in ("orphans", "unlinked", "ghosts", "irrevocable")) and not notes:
+        console.print("Everything in Vault belongs to a task, and the other way round")
+
+
+def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], facts: Any) -> None:
+    from jitvault.cli.views import output
+
+    if not items:
+        return
+    console.print(f"{title} ({len(items)})", soft_wrap=True)
+    for item in items:
+        name = item.get("lease_id") or item.get("subject") or item.get("path") or item["task_id"]
+        console.print(f"  {item.get('kind', 'task')} {name}", soft_wrap=True)
+        output.print_facts(console, {f"  {key}": value for key, value in facts(item).items() if value})
+        if item.get("command"):
+            # on one line, so that it can be copied
+            console.print(f"    {item['command']}", soft_wrap=True)
+
+
+def _orphan(item: Mapping[str, Any]) -> dict[str, str]:
+    from jitvault.cli.views import output
+
+    checks = " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in item["checks"])
+    return {
+        "state": f"{item['verdict']}   {checks}".rstrip(),
+        "why": item["why"],
+        "issued": output.readable(item["issued_at"]) + (f" from {item['remote']}" if item["remote"] else ""),
+        "line": f"{item['line'][:16]}, request {item['request_id']}" if item["line"] else "",
+        "reason": item["revoke_error"] or "",
+    }
+
+
+def _unlinked(item: Mapping[str, Any]) -> dict[str, str]:
+    from jitvault.cli.views import output
+
+    made = f"{output.readable(item['at'])} at {item['path']} from {item['remote']}"
+    return {"made": made, "line": f"{item['line'][:16]}, request {item['request_id']}"}
+
+
+def _ghost(advanced: Mapping[str, str]) -> Any:
+    def facts(item: Mapping[str, Any]) -> dict[str, str]:
+        became = advanced.get(item["task_id"])
+        return {
+            "task": item["task_id"] + (f", now {became}" if became else ""),
+            "how": f"{item['how']}: {item['why']}",
+            "line": (item["line"] or "")[:16],
+        }
+
+    return facts
+
+
+def _irrevocable(item: Mapping[str, Any]) -> dict[str, str]:
+    return {"task": item["task_id"], "reason": item["revoke_error"] or item["why"]}
+
+
+def _waiting(item: Mapping[str, Any]) -> dict[str, str]:
+    return {"task": item["task_id"] or "", "why": item["why"]}
+
+
+def _closed(item: Mapping[str, Any]) -> dict[str, str]:
+    return {"by": f"{item['by']}: {item['reason']}", "unproven": ", ".join(item["unproven"])}

@@ -1,0 +1,51 @@
+"""`jitvault tidy`: an administrator removes from Vault what is left of requests and tasks that are over."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jitvault.cli.options import Debug, Json, Yes
+
+
+def tidy(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="DURATION", help="What is younger stays; at least 7d.")
+    ] = "30d",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
+    yes: Yes = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove old requests that began no task, and what is published of tasks that were never granted.
+
+    Also the requests of tasks of which nothing is published any more. Nothing is granted by that, and nothing that is
+    open ends: a request that is as old begins nothing. The ledger keeps all of it.
+    """
+    from jitvault.cli import session
+    from jitvault.cli.views import tables as listings
+    from jitvault.documents.paths import REQUEST_LIFE
+    from jitvault.errors import JitvaultError, UsageError
+    from jitvault.formats.time_window import parse_duration
+    from jitvault.provision import tidy as provision
+
+    try:
+        age = parse_duration(older_than)
+    except JitvaultError as error:
+        raise UsageError(f"--older-than: {error}") from None
+    if age < REQUEST_LIFE:
+        raise UsageError(f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can begin a task")
+    wiring = session.wired()
+    token = wiring.settings.admin
+    if token is None:
+        raise UsageError("tidy needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+    vault = wiring.vault(token)
+    found = provision.survey(vault, older_than=age)
+    removed = 0
+    if found and not plan:
+        if not yes:
+            listings.remains(found, removed=None, as_json=False)
+            session.ask(f"Remove what is left of {len(found)} tasks from Vault?", done="nothing was removed")
+        removed = provision.remove(vault, found)
+    listings.remains(found, removed=removed, as_json=json_)

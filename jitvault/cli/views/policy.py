@@ -1,0 +1,31 @@
+"""A policy decision in words, for `policy explain`, approvers and `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+
+def obliged(obligations: Mapping[str, Any]) -> dict[str, str]:
+    """What a decision obliges to, as facts to print; empty where it obliges to nothing."""
+    from jitvault.formats.time_window import format_duration
+
+    needed = [f"{each['count']} approval(s) by {each['group']}" for each in obligations["approvals"]]
+    facts = {"needs": " and ".join(needed)}
+    for name, key in (("token", "max_ttl_s"), ("window", "max_window_s")):
+        if obligations[key] is not None:
+            facts[name] = f"{format_duration(timedelta(seconds=obligations[key]))} at most"
+    if obligations["confirm"]:
+        facts["proof"] = "by the target" if obligations["confirm"] == "target" else "by the audit stream"
+    facts["told"] = ", ".join(obligations["notify"])
+    return {name: value for name, value in facts.items() if value}
+
+
+def told(decision: Mapping[str, Any]) -> str:
+    """All of it in one line: the rules, why, and what they oblige to."""
+    parts = ["; ".join(decision["reasons"])]
+    parts += [f"{name} {what}" for name, what in obliged(decision["obligations"]).items()]
+    said = "; ".join(part for part in parts if part)
+    rules = ", ".join(decision["rules"]) or "no rule permits it"
+    return f"{rules}: {said}" if said else rules

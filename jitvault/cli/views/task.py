@@ -1,0 +1,267 @@
+"""What commands print about one task; nothing here adds a secret."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jitvault.cli.views import output
+from jitvault.cli.views.output import NewFile, text, to_json
+from jitvault.cli.views.policy import told
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jitvault.agent.unwrap import TaskToken
+    from jitvault.model.revision import Revision
+
+Published = Mapping[str, Any]
+NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
+"""The states of a task that is over and never held access."""
+
+
+def revision_of(document: Published) -> Revision:
+    """The revision in a published document; its digest is taken over the bytes, never believed."""
+    from jitvault.model.revision import Revision
+
+    return Revision.of(base64.b64decode(document["body"]))
+
+
+def decided(document: Published, *, as_json: bool) -> None:
+    """A task that was decided about: its state, and who is missing."""
+    task, state = document["task_id"], document["state"]
+    steps = {
+        "pending_approval": f"jitvault approve {task}",
+        "approved": f"jitvault grant {task}",
+        "denied": "change the spec and submit it with --revise",
+    }
+    shown = {
+        "task_id": task,
+        "state": state,
+        "digest": document["digest"],
+        "missing": document["missing"],
+        "next": steps.get(state, f"jitvault status {task}"),
+    }
+    if as_json:
+        typer.echo(to_json(shown))
+        return
+    console = output.console()
+    console.print(f"Task {task} is", output.coloured(state))
+    output.print_facts(console, {"digest": document["digest"]}, least=len("missing"))
+    missing = [{"missing": f"{each['count']} approval(s) by {each['group']}"} for each in document["missing"]]
+    absent = [{"refused": one} for one in uncounted(document)]
+    because = [{"because": document["why_denied"]}] if document["why_denied"] else []
+    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
+        output.print_facts(console, fact, least=len("missing"))
+
+
+def granted(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
+    """The grant; the wrapping token is in it once, for whoever took it out of their inbox."""
+    shown = {
+        "task_id": document["task_id"],
+        "grant_id": document["grant_id"],
+        "state": document["state"],
+        "digest": document["digest"],
+        "expires_at": document["expires_at"],
+        "ends_at": document["ends_at"],
+        "ttl": document["ttl"],
+        "wrapping": list(message["wrapping"]) if message else [],
+    }
+    if out is not None:
+        out.write(to_json(shown) + "\n")
+        shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
+    if message is None:
+        typer.echo(why_no_token(document), err=True)
+    if as_json:
+        text(to_json(shown) + "\n", out=None)
+        return
+    console = output.console()
+    console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
+    console.print(f"  expires  {output.readable(shown['ends_at'])}")
+    print_wrappings(console, shown["wrapping"], out)
+
+
+def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
+    """What each wrapping token gives, and how it is opened."""
+    for wrapping in wrappings:
+        for path in wrapping["reads"]:
+            console.print(f"  reads    {path}")
+            if body := (wrapping.get("sends") or {}).get(path):
+                console.print(f"  sends    {output.pairs(body)}")
+        what = out.path if out else wrapping["token"]
+        console.print(f"  unwrap   within {wrapping['ttl']} s, once:")
+        console.print(f"           jitvault unwrap {what}", soft_wrap=True)
+
+
+def why_no_token(document: Published) -> str:
+    revision = revision_of(document)
+    if revision.spec.spec.deliver == "agent":
+        agent = revision.content["agent"]["name"]
+        return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
+    return (
+        "The wrapping token was printed before, or nobody took it within ten minutes. It is never made twice: "
+        f"if it is lost, `jitvault revoke {revision.spec.id}` and use another id."
+    )
+
+
+def ended(document: Published, *, as_json: bool) -> None:
+    """The proof of a task's end."""
+    proof = document["proof"]
+    if as_json:
+        typer.echo(to_json(proof))
+        return
+    console = output.console()
+    console.print(f"Task {proof['task_id']} is", output.coloured(proof["state"]), f"({proof['end_reason']})")
+    print_proof(console, proof, not_proven(document))
+
+
+def not_proven(document: Published) -> Sequence[str]:
+    """What no check of a proof looks at. An older worker's document does not say it itself."""
+    from jitvault.errors import UNREADABLE
+    from jitvault.model.verifiers import unproven
+
+    proof = document["proof"]
+    try:
+        if proof is None:
+            return unproven(revision_of(document).access) if document["state"] not in NEVER_HELD else ()
+        if "not_proven" in proof:
+            return [str(said) for said in proof["not_proven"]]
+        given = dict.fromkeys(str(lease["template"]) for lease in proof["leases"])
+        return unproven(revision_of(document).access, given, is_whole=proof["confirmed"])
+    except UNREADABLE:
+        # whoever stole a worker's token can write anything there, and must not stop a command by it
+        return ("what its certificates may still do: what is published of them cannot be read",)
+
+
+def proposal(
+    digest: str, lines: Sequence[str], decision: Mapping[str, Any], changes: Sequence[str] | None = None
+) -> None:
+    """What an approver is about to sign, what policy said of it, and what changed since it was approved, on stderr."""
+    console = output.console(stderr=True)
+    for line in (*lines, f"By policy: {told(decision)}.", *changed(changes)):
+        console.print(output.folded(line, console.width), soft_wrap=True)
+    console.print(f"Digest: {digest}", soft_wrap=True)
+
+
+def changed(changes: Sequence[str] | None) -> list[str]:
+    """The differences against the last approved revision, to be printed; nothing where none was approved."""
+    return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
+
+
+def voted(document: Published, decision: str, digest: str, expires: str | None, *, as_json: bool) -> None:
+    shown = {
+        "task_id": document["task_id"],
+        "decision": decision,
+        "digest": digest,
+        "expires_at": expires,
+        "state": document["state"],
+        "missing": document["missing"],
+    }
+    if as_json:
+        typer.echo(to_json(shown))
+        return
+    console = output.console()
+    past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
+    taken = document["state"] in ("ending", "confirmed", "sealed", "unverified")
+    what = "its access is taken back, and the task is" if taken else "it is"
+    console.print(f"You {past} {shown['task_id']}; {what}", output.coloured(shown["state"]))
+    for missing in document["missing"]:
+        console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
+
+
+def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
+    from jitvault.model.vault_access import sent
+
+    bodies = sent(held.reads)
+    shown = {
+        "task_id": held.task_id,
+        "token": held.token.reveal(),
+        "expires_at": held.expires_at.isoformat(timespec="seconds"),
+        "reads": [fetch.path for fetch in held.reads],
+        "sends": bodies,
+    }
+    if as_json or out:
+        text(to_json(shown) + "\n", out=out)
+        return
+    console = output.console()
+    until = output.readable(held.expires_at.isoformat())
+    console.print(
+        f"Task {held.task_id}: this token lives until {until}, and longer where it is kept",
+    )
+    for path in shown["reads"]:
+        console.print(f"  reads  {path}")
+        if body := bodies.get(path):
+            console.print(f"  sends  {output.pairs(body)}")
+    console.print(f"  token  {shown['token']}", soft_wrap=True)
+
+
+def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
+    if as_json or out:
+        text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
+        return
+    console = output.console()
+    for secret in found:
+        console.print(secret["path"], soft_wrap=True)
+        console.print(f"  lease  {secret['lease_id'] or 'none'}", soft_wrap=True)
+        for name, value in secret["fields"].items():
+            text_of = "\n".join(map(str, value)) if isinstance(value, list) else value
+            console.print(f"  {name}  {text_of}", soft_wrap=True)
+
+
+def uncounted(shown: Mapping[str, Any]) -> list[str]:
+    """The decisions that do not count, each with the reason."""
+    return [f"{one['name']} {one['why']}" for one in shown["refused"]]
+
+
+def _took(proof: Mapping[str, Any]) -> str:
+    """How long the end took, by the clocks of whoever worked on it."""
+    dead, proven = proof["dead_ms"], proof["confirmed_ms"]
+    if dead is None or proven is None:
+        return "dead and proven; a clock was wrong, so how long it took is not known"
+    return f"dead after {dead} ms, proven after {proven} ms"
+
+
+def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[str]) -> None:
+    """Print each credential with its checks, why the task is still open, and what no check looks at (`unproven`)."""
+    if proof["confirmed"]:
+        console.print(f"  every credential {_took(proof)}")
+    _print_verdict(console, "task token", proof["token"], "")
+    for token in proof["earlier_tokens"]:
+        _print_verdict(console, "its earlier", token, "")
+    for lease in proof["leases"]:
+        _print_verdict(console, "lease", lease, lease["lease_id"])
+    owners = (proof["token"], *proof["earlier_tokens"], *proof["leases"])
+    failed = [c for owner in owners for c in owner["checks"] if not c["ok"]]
+    lines = [f"check {check['n']} ({check['name']}): {check['evidence']}" for check in failed]
+    if why := _what_else(proof, failed):
+        lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
+    if times := proof.get("reopened"):
+        lines.append(f"its end was called proven, or found undone, {times} times before, and it began to end again")
+    for line in lines:
+        console.print(output.indented(line, console.width), style="red", soft_wrap=True)
+    for line in unproven:
+        console.print(output.indented(f"not proven: {line}", console.width), style="yellow", soft_wrap=True)
+
+
+def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:
+    """Return why a task is open, where no error or failed check says it."""
+    said = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
+    why = str(proof.get("unproven_because") or "")
+    return "" if any(why.endswith(one) for one in said) else why
+
+
+def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
+    """One credential; its id has a line of its own and is never folded, so that it can be copied."""
+    line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
+    console.print(line)
+    if name:
+        console.print(f"    {name}", soft_wrap=True)
+    if owner.get("error"):
+        console.print(f"    {owner['error']}", style="red", soft_wrap=True)
+
+
+def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in checks)

@@ -1,0 +1,121 @@
+"""The history of a task in a few lines: what was tried again and again is one line, with how often and until when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jitvault.model.kinds import EventKind
+
+# what every try of an end and every renewal writes; anything else that happens begins a new stretch of them
+_RENEWED = {EventKind.RENEW_INTENDED, EventKind.RENEWED, EventKind.KEPT}
+_LOOKED = {EventKind.JUDGED, EventKind.OBSERVED, EventKind.LISTING_INTENDED, EventKind.LISTED}
+_TRIED = frozenset(
+    {EventKind.REVOKE_INTENDED, EventKind.REVOKED, EventKind.QUEUE_INTENDED, EventKind.QUEUED, *_LOOKED, *_RENEWED}
+)
+
+
+@dataclass
+class Line:
+    """One thing that happened `count` times from `first` to `last`, both RFC 3339."""
+
+    event: str
+    first: str
+    last: str
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.bodies)
+
+
+def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
+    """The events in their order, each where it happened first; the same outcome of a later try is counted there."""
+    lines: list[Line] = []
+    tries: dict[tuple[object, ...], Line] = {}
+    for event in timeline:
+        kind, at, body = event["event"], event["at"], event["body"]
+        if kind not in _TRIED:
+            tries = {}
+        key = (kind, _told(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
+        line = tries.get(key)
+        if line is None:
+            line = Line(kind, at, at)
+            lines.append(line)
+            if kind in _TRIED:
+                tries[key] = line
+        line.last = at
+        line.bodies.append(body)
+    return lines
+
+
+def rows(timeline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """When, and what happened; the whole of it is in --json."""
+    found = []
+    for line in folded(timeline):
+        words = _told(line.event, line.bodies)
+        if line.count > 1:
+            same_day = line.first[:10] == line.last[:10]
+            words += f" ({line.count} times, last at {_when(line.last)[11 if same_day else 0 : 19]})"
+        found.append((_when(line.first), words))
+    return found
+
+
+def _when(at: str) -> str:
+    return at[:23].replace("T", " ")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
+    body, words = bodies[0], event.replace("_", " ")
+    match event:
+        case EventKind.OBSERVED:
+            lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
+            return f"observed {_counted(lines, 'audit line')}" + (
+                f", {_counted(leases, 'new lease')}" if leases else ""
+            )
+        case EventKind.HANDED_ON:
+            return f"handed on to {body['to']}"
+        case EventKind.RECOVERED:
+            told = body["from"]
+            return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"
+        case EventKind.SUBMITTED | EventKind.REVISED | EventKind.DECIDED:
+            why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
+            return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
+        case EventKind.ENDING:
+            by = f", asked for{_by(body)}" if _by(body) else ""
+            return f"ending: {body['reason']}{by}" + _because(body.get("note"))
+        case EventKind.CANCELLED | EventKind.NOTED | EventKind.UNPROVEN | EventKind.LATE_LEASE | EventKind.SEAL_PUT_OFF:
+            return words + _by(body) + _because(body.get("note") or body.get("why"))
+        case EventKind.FORCE_INTENDED | EventKind.UNVERIFIED:
+            done = "closed without proof" if event == EventKind.UNVERIFIED else words
+            return done + _by(body) + _because(body["note"])
+        case EventKind.EXTENDED:
+            return f"extended until {_when(body['ends_at'])[:19]}: {body['extension']['reason']}"
+        case EventKind.EXTENSION_REFUSED:
+            return f"more time refused: {body['error']['message']}"
+        case EventKind.REVOKED:
+            return f"revoked: {_outcome(body)}"
+        case EventKind.LISTED:
+            left = len(body["suspects"])
+            return f"listed: {body['answer']}" + (f", {left} of nobody" if left else "")
+        case _:
+            return words
+
+
+def _outcome(body: Mapping[str, Any]) -> str:
+    counts = Counter(body["verdicts"].values())
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+
+
+def _by(body: Mapping[str, Any]) -> str:
+    return f" by {body['name']}" if body.get("name") else ""
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""

@@ -1,0 +1,1 @@
+"""`jitvault doctor`: the facts, and what each of them means."""

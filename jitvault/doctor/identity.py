@@ -1,0 +1,122 @@
+"""Who asks: the person, and above all the worker, whose token may have its one policy and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from jitvault.doctor.check import EVERYTHING, About, Check, Known, Unknown, listed
+from jitvault.errors import VaultRefused
+from jitvault.formats.time_window import format_duration
+from jitvault.model.vault_access import WORKER_POLICY
+
+SOON = timedelta(hours=1)
+
+PERSON = About("identity", "person", VaultRefused)
+PEOPLE = About("identity", "people", VaultRefused)
+TOKEN = About("identity", "worker token", VaultRefused, EVERYTHING)
+POLICIES = About("identity", "worker policies", VaultRefused, EVERYTHING)
+ENTITY = About("identity", "worker entity", VaultRefused)
+
+NO_WORKER = Unknown(
+    "the worker's identity is not here",
+    "Run it where the worker runs, or set JITVAULT_WORKER_TOKEN or JITVAULT_WORKER_LOGIN.",
+)
+
+
+LOG_IN = "Log in as the worker again: its token has expired, was revoked, or its entity is disabled."
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Vault does not know the token any more, or refuses it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What Vault says of a token: `ttl` None for one without end; `enabled` None where that could not be read."""
+
+    name: str
+    entity_id: str
+    policies: frozenset[str]
+    ttl: timedelta | None
+    renewable: bool
+    enabled: bool | None
+
+
+def judge_person(person: Known[Holder | Refused]) -> Check:
+    if isinstance(person, Unknown):
+        return PERSON.skipped(person)
+    if isinstance(person, Refused):
+        return PERSON.fail(person.why, "Log in again: `bao login`.")
+    if not person.entity_id:
+        return PERSON.warn(
+            f"{person.name} belongs to no entity: it can look, and sign nothing", "`bao login -method=…`"
+        )
+    return PERSON.ok(f"{person.name}, {_left(person)}")
+
+
+def judge_people(person_key: str) -> Check:
+    """Say how people are told apart: nothing in Vault shows that two entities are one person."""
+    if person_key:
+        return PEOPLE.ok(f"told apart by their entities' metadata {person_key}")
+    return PEOPLE.ok("told apart by entity alone: who has two can approve their own request (JITVAULT_PERSON_KEY)")
+
+
+def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
+    if isinstance(worker, Unknown):
+        yield from (about.skipped(worker) for about in (TOKEN, POLICIES, ENTITY))
+        return
+    if isinstance(worker, Refused):
+        yield TOKEN.fail(worker.why, LOG_IN)
+        refused = Unknown("Vault refuses the worker's token", "Mend `worker token` first.")
+        yield from (about.skipped(refused) for about in (POLICIES, ENTITY))
+        return
+    yield _token(worker)
+    yield _policies(worker.policies)
+    yield _entity(worker)
+
+
+def _token(worker: Holder) -> Check:
+    if worker.ttl is not None and worker.ttl < SOON:
+        return TOKEN.warn(f"{_left(worker)}", "Renew it (`bao token renew`), or log in as the worker again.")
+    return TOKEN.ok(_left(worker))
+
+
+def _policies(found: frozenset[str]) -> Check:
+    more, lacking = sorted(found - {WORKER_POLICY}), WORKER_POLICY not in found
+    if lacking:
+        return POLICIES.fail(
+            f"it has {listed(sorted(found)) or 'none'}, and not {WORKER_POLICY}",
+            f"Give the worker's login the policy {WORKER_POLICY} and no other, and log in again.",
+        )
+    if more:
+        return POLICIES.fail(
+            f"it has more than {WORKER_POLICY}: {listed(more)}",
+            f"A stolen worker may do all of that. Leave its login {WORKER_POLICY} alone (and no default policy).",
+        )
+    return POLICIES.ok(f"{WORKER_POLICY} and nothing more")
+
+
+def _entity(worker: Holder) -> Check:
+    if not worker.entity_id:
+        return ENTITY.warn(
+            "its token belongs to no entity", "Let it log in with an auth method, so it can be disabled."
+        )
+    if worker.enabled is None:
+        return ENTITY.skipped(Unknown("its entity could not be read", "`jitvault init` gives the worker its policy."))
+    if not worker.enabled:
+        return ENTITY.fail(
+            "its entity is disabled", "Whoever disabled it had a reason: read docs/operations/break-glass.md."
+        )
+    return ENTITY.ok(f"{worker.name}, enabled")
+
+
+def _left(holder: Holder) -> str:
+    if holder.ttl is None:
+        return "a token without end"
+    renewed = "can be renewed" if holder.renewable else "cannot be renewed"
+    return f"{format_duration(holder.ttl)} left, {renewed}"

@@ -1,0 +1,158 @@
+"""What decides about a grant and is no server: the policy set, the templates with their checks, the probes' logins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.errors import InvalidInput, NotConfirmed
+from jitvault.model.ledger_facts import LastDecision
+
+_GRANT = frozenset({Ability.GRANT})
+OLD_CHECK, OLD_CREDENTIAL = timedelta(days=90), timedelta(days=90)
+
+POLICIES = About("policies", "set", InvalidInput, _GRANT)
+RUNNING = About("policies", "in use", InvalidInput)
+TEMPLATES = About("templates", "granted", InvalidInput, _GRANT)
+TEMPLATE = About("templates", "", InvalidInput)
+PROBE = About("probes", "", NotConfirmed, frozenset({Ability.PROVE}))
+
+_ASK_AS_WORKER = "Run it where the worker's identity is set, or set JITVAULT_ADMIN_TOKEN."
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """The set on this disk: its digest, and the rules that decide nothing. `why` says why it does not validate."""
+
+    digest: str = ""
+    rules: int = 0
+    idle: Sequence[str] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateState:
+    """Why a template is not granted, None where it is; `checked_at` is the oldest of its paths' results.
+
+    `exempt` ones have no check; `seen` says that the engine's role and the probe were compared as well. `mend` is what
+    has to be done before a check, where one would end with the same, and `told` what its check told.
+    """
+
+    name: str
+    why_not: str | None
+    failed: bool
+    exempt: bool
+    checked_at: datetime | None
+    seen: bool
+    mend: str = ""
+    told: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A probe's own login: what it may do at its target, beyond that what no probe needs, and what it lacks."""
+
+    name: str
+    mounts: Sequence[str]
+    role: str
+    rights: Sequence[str]
+    excess: Sequence[str]
+    lacking: Sequence[str]
+    written_at: datetime
+
+
+def judge_policies(found: PolicySet, last: Known[LastDecision | None]) -> Iterator[Check]:
+    if found.why:
+        yield POLICIES.fail(found.why, "Correct it (`jitvault policy check`), then SIGHUP. Nothing else loads it.")
+    elif found.idle:
+        yield POLICIES.warn(f"{found.digest}: {listed(found.idle)} decide nothing", "`jitvault policy check` says why.")
+    else:
+        yield POLICIES.ok(f"{found.digest}, {found.rules} rules")
+    if isinstance(last, Unknown):
+        yield RUNNING.skipped(last)
+    elif last is None:
+        yield RUNNING.skipped(
+            Unknown("no task was decided about yet", "Submit one, or `jitvault policy explain SPEC`.")
+        )
+    elif last.digest == found.digest:
+        yield RUNNING.ok(f"the newest decision ({last.task_id}) was made by this set")
+    else:
+        yield RUNNING.warn(
+            f"the newest decision ({last.task_id}, {_when(last.at)}) was made by another set, {last.digest}",
+            "A process that runs keeps the last good set until SIGHUP. Send it, once the set on disk is what you want.",
+        )
+
+
+def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Iterator[Check]:
+    """One check for each, and whether anything can be granted by any of them."""
+    if isinstance(found, Unknown):
+        yield TEMPLATES.skipped(found)
+        return
+    granted = [one for one in found if one.why_not is None]
+    if any(one.seen for one in granted):
+        yield TEMPLATES.ok(f"{len(granted)} of {len(found)} are granted")
+    elif granted:
+        yield TEMPLATES.skipped(Unknown("their checks were not compared with the engines", _ASK_AS_WORKER))
+    else:
+        yield TEMPLATES.fail("nothing is granted by any template", "`jitvault templates check NAME`")
+    for one in found:
+        yield _template(one, now)
+
+
+def _template(one: TemplateState, now: datetime) -> Check:
+    about = TEMPLATE.named(one.name)
+    if one.failed:
+        mend = one.mend or f"`jitvault templates check {one.name}` says what to mend."
+        return about.fail(f"not granted: {one.why_not}", mend)
+    if one.why_not:
+        mend = one.mend or f"An administrator runs `jitvault templates check {one.name}`."
+        return about.warn(f"not granted: {one.why_not}", mend)
+    if one.exempt:
+        return about.ok("granted; it says itself why its end is not proven by the target")
+    told = "; ".join((f"its check passed {_ago(now, one.checked_at)}", *one.told))
+    if not one.seen:
+        why = f"{told} by its record; whether the engine's role is still that one was not looked at"
+        return about.skipped(Unknown(why, _ASK_AS_WORKER))
+    if one.checked_at and now - one.checked_at > OLD_CHECK:
+        return about.warn(told, f"The target may have changed since: `jitvault templates check {one.name}`.")
+    return about.ok(told)
+
+
+def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datetime) -> Iterator[Check]:
+    """One check for each standing credential: the only ones that jitvault has."""
+    if isinstance(found, Unknown):
+        yield PROBE.named("all").skipped(found)
+        return
+    for name, standing in found:
+        about = PROBE.named(name)
+        # the reason is one of ours, and the probe's document is never in it
+        yield about.fail(standing.why, standing.mend) if isinstance(standing, Unknown) else _probe(about, standing, now)
+    if not found:
+        yield PROBE.named("all").ok("no template has one")
+
+
+def _probe(about: About, one: Standing, now: datetime) -> Check:
+    rights = listed(one.rights, 6) or "nothing but to log in"
+    seen = f"for {listed(one.mounts)}: {one.role}, may {rights}; written {_ago(now, one.written_at)}"
+    if one.lacking:
+        return about.fail(
+            f"{seen}; it lacks {listed(one.lacking)}", "Without it nothing is proven by the target: grant it."
+        )
+    if one.excess:
+        return about.warn(f"{seen}; no probe needs {listed(one.excess, 6)}", "Take it back at the target.")
+    if now - one.written_at > OLD_CREDENTIAL:
+        return about.warn(seen, f"Rotate it, and write it anew to jitvault/probes/{one.name}.")
+    return about.ok(seen)
+
+
+def _when(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _ago(now: datetime, at: datetime | None) -> str:
+    if at is None:
+        return "at an unknown time"
+    days = (now - at) // timedelta(days=1)
+    return f"{days} days ago" if days > 1 else _when(at)

@@ -1,0 +1,109 @@
+"""What `jitvault init` provisioned, against what is wanted, and the audit devices, which it does not make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
+from jitvault.errors import AuditUntrusted, SecurityFinding, WrongState
+
+_GRANT, _PROVE = frozenset({Ability.GRANT}), frozenset({Ability.PROVE})
+AREA = "provisioned"
+KINDS: Mapping[str, About] = {
+    about.name: about
+    for about in (
+        About(AREA, "mount", WrongState, EVERYTHING, only_admins=True),
+        About(AREA, "document", WrongState, EVERYTHING),
+        About(AREA, "audited header", WrongState, _GRANT | _PROVE, only_admins=True),
+        About(AREA, "access policy", WrongState, _GRANT, only_admins=True),
+        About(AREA, "policy", WrongState, EVERYTHING, only_admins=True),
+        About(AREA, "token role", WrongState, _GRANT),
+        About(AREA, "group", WrongState, _GRANT, only_admins=True),
+        About(AREA, "signing key", WrongState, _PROVE),
+        About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
+        # templates of other mounts are granted all the same, and each template's own check says what it is
+        About(AREA, "engine configuration", WrongState, only_admins=True),
+        About(AREA, "read limit", WrongState, only_admins=True),
+    )
+}
+PLAN = About(AREA, "as a whole", WrongState, EVERYTHING, only_admins=True)
+DEVICES = About("audit", "devices", AuditUntrusted, EVERYTHING, only_admins=True)
+RAW = About("audit", "secrets in the log", SecurityFinding, only_admins=True)
+
+NO_ADMIN = Unknown("only an administrator can look", "Set JITVAULT_ADMIN_TOKEN.")
+_INIT = (
+    "`jitvault init --plan` shows the difference, `jitvault init` makes it so. Where you changed no template and no "
+    "setting, somebody changed it in Vault: the audit log has who."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that is wanted. `action` is what `init` would do (keep, create, update), `detail` what differs."""
+
+    kind: str
+    name: str
+    action: str
+    detail: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An audit device. `raw` says that it writes secrets in plain."""
+
+    name: str
+    type: str
+    raw: bool
+
+
+def judge(parts: Mapping[str, Known[Sequence[Part]]], notes: Known[Sequence[str]]) -> Iterator[Check]:
+    """One check for each kind of thing; `notes` are what is missing or left over and that `init` does not make."""
+    for kind, about in KINDS.items():
+        found = parts.get(kind, ())
+        yield about.skipped(found) if isinstance(found, Unknown) else _kind(about, found)
+    if isinstance(notes, Unknown):
+        yield PLAN.skipped(notes)
+    elif notes:
+        yield PLAN.warn("; ".join(notes), "Read each: some of it is made by other means than `jitvault init`.")
+    else:
+        yield PLAN.ok("nothing is missing, nothing is left over")
+
+
+def _kind(about: About, parts: Sequence[Part]) -> Check:
+    off = [part for part in parts if part.action != "keep"]
+    if off:
+        return about.fail(listed(map(_told, off)), _INIT)
+    return about.ok(f"{len(parts)} as wanted")
+
+
+def _told(part: Part) -> str:
+    if part.action == "create":
+        return f"{part.name} is missing"
+    return f"{part.name} is another ({listed([' '.join(line.split()) for line in part.detail], 4)})"
+
+
+def judge_devices(devices: Known[Sequence[Device]], ours: str) -> Iterator[Check]:
+    """`ours` is the device whose lines are read."""
+    if isinstance(devices, Unknown):
+        yield DEVICES.skipped(devices)
+        yield RAW.skipped(devices)
+        return
+    names = listed([f"{device.name} ({device.type})" for device in devices]) or "none"
+    if ours not in {device.name for device in devices}:
+        yield DEVICES.fail(
+            f"there is no audit device {ours}; there is {names}",
+            "Set it up before anything else: docs/operations/audit-sources.md.",
+        )
+    elif len(devices) == 1:
+        mend = "Declare a second one: Vault answers 500 to everything when no device takes its line."
+        yield DEVICES.warn(f"{names} alone", mend)
+    else:
+        yield DEVICES.ok(names)
+    raw = [device.name for device in devices if device.raw]
+    if raw:
+        yield RAW.fail(
+            f"log_raw is on for {listed(raw)}: every token and secret is there in plain", "Remove that device."
+        )
+    else:
+        yield RAW.ok("every device keeps only HMACs of them")

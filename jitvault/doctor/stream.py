@@ -1,0 +1,116 @@
+"""The audit stream: can its files be read, is it trusted, how far behind is it; and what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.errors import AuditUntrusted, Denied, Frozen
+from jitvault.model.scope import Word
+
+_PROOF = frozenset({Ability.GRANT, Ability.PROVE})
+FILES = About("audit", "files", AuditUntrusted)
+TRUST = About("audit", "trust", AuditUntrusted, _PROOF)
+LAG = About("audit", "lag", AuditUntrusted)
+SALT = About("audit", "salt", AuditUntrusted)
+TRIPWIRE = About("freezes", "by a tripwire", Frozen, frozenset({Ability.GRANT}))
+BY_OPERATORS = About("freezes", "by operators", Denied, frozenset({Ability.GRANT}))
+
+NAME_FILE = "Name the file that Vault's audit device writes."
+NOTABLE_LAG = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read.
+
+    `wrong_form` says why nothing is proven by the lines that its device writes. `unmarked` is a receiver's directory
+    that we cannot write: the receiver is not told which sender is Vault.
+    """
+
+    path: str
+    why: str
+    wrong_form: str = ""
+    unmarked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What became of a canary: `why` it is not trusted, None where it is. `anew` is when the device was made anew."""
+
+    why: str | None
+    mend: str
+    lag: timedelta | None
+    gaps: int
+    anew: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """Why and since when a tripwire froze everything."""
+
+    why: str
+    at: datetime
+
+
+def judge_files(files: Sequence[File]) -> Check:
+    if not files:
+        return FILES.skipped(Unknown("JITVAULT_AUDIT_FILE is not set", NAME_FILE))
+    unreadable = [f"{file.path}: {file.why}" for file in files if file.why]
+    if unreadable:
+        return FILES.fail("; ".join(unreadable), "Only who may read it can prove anything: mend the path or its mode.")
+    useless = [f"{file.path}: {file.wrong_form}" for file in files if file.wrong_form]
+    if useless:
+        return FILES.fail("; ".join(useless), "Set the device up without it: docs/operations/audit-sources.md.")
+    unmarked = [file.path for file in files if file.unmarked]
+    if unmarked:
+        return FILES.warn(
+            f"{listed(unmarked)} can be read, but not written: its receiver takes Vault for a stranger",
+            "Run the receiver as the user that reads its directory.",
+        )
+    return FILES.ok(f"{listed([file.path for file in files])} can be read")
+
+
+def judge_stream(stream: Known[Stream]) -> Iterator[Check]:
+    if isinstance(stream, Unknown):
+        yield from (about.skipped(stream) for about in (TRUST, LAG, SALT))
+        return
+    if stream.why is not None or stream.lag is None:
+        yield TRUST.fail(stream.why or "no canary came", stream.mend)
+        yield LAG.skipped(Unknown("no canary came through", "Mend `trust` first."))
+    else:
+        gaps = f"; {stream.gaps} gaps are behind it" if stream.gaps else ""
+        yield TRUST.ok(f"a canary came through{gaps}")
+        ms = stream.lag // timedelta(milliseconds=1)
+        late = stream.lag > NOTABLE_LAG
+        seen = f"{ms} ms from a request to its line here"
+        yield LAG.warn(seen, "Look at what brings the lines here, and at the load.") if late else LAG.ok(seen)
+    yield _salt(stream)
+
+
+def _salt(stream: Stream) -> Check:
+    if stream.anew is None:
+        return SALT.ok("the device has been the same since the ledger knows it")
+    mend = "Find out who made it anew: nothing from before is confirmed without look-ups and a listing."
+    return SALT.warn(f"the device was made anew {stream.anew:%Y-%m-%d %H:%M:%S} UTC", mend)
+
+
+def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[Word]]) -> Iterator[Check]:
+    """`tripped` is the tripwires' freeze, None without one; `words` are the operators' in force."""
+    if isinstance(tripped, Unknown):
+        yield TRIPWIRE.skipped(tripped)
+    elif tripped is None:
+        yield TRIPWIRE.ok("none is in force")
+    else:
+        yield TRIPWIRE.fail(f"everything, since {tripped.at:%Y-%m-%d %H:%M:%S} UTC: {tripped.why}", Frozen.default_hint)
+    if isinstance(words, Unknown):
+        yield BY_OPERATORS.skipped(words)
+        return
+    told = listed([f"{w.scope} by {w.by} since {w.at:%Y-%m-%d %H:%M:%S} UTC ({w.reason})" for w in words], 5)
+    mend = "`jitvault unfreeze` with the same scope lifts it."
+    if any(word.scope.is_all for word in words):
+        yield BY_OPERATORS.fail(told, mend)
+    else:
+        yield BY_OPERATORS.warn(told, mend) if words else BY_OPERATORS.ok("none is in force")

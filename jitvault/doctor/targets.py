@@ -1,0 +1,105 @@
+"""What lets a credential escape its end: at the targets of templates, and in what agents' own tokens may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.errors import NotConfirmed, VaultRefused
+
+TARGET = About("targets", "", NotConfirmed, frozenset({Ability.PROVE}))
+WARNED = About("targets", "", NotConfirmed)
+AGENTS = About("identity", "agents' tokens", VaultRefused, only_admins=True)
+LOGINS = About("targets", "logins by certificate", VaultRefused, only_admins=True)
+_CA_ALONE = (
+    "A token of such a login outlives the certificate and its task. Issue agents' certificates from a CA that nothing "
+    "else trusts, or take the entry away; `jitvault templates check` says whether it takes them by their names."
+)
+_DEFAULT = (
+    "Log agents in without Vault's `default` policy (token_no_default_policy=true): it lets its holder look up every "
+    "lease and, but for what jitvault-agent denies, renew it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """One thing at a target that lets a credential escape its end; one that is not `certain` may be meant."""
+
+    about: str
+    seen: str
+    mend: str
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was found at the target of some templates, which share a connection and a probe."""
+
+    templates: Sequence[str]
+    hazards: Known[Sequence[Hazard]]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLogins:
+    """By whom agents log in: `given` are the logins that give the `default` policy, `seen` how many were looked at.
+
+    `unread` are auth methods that no one but their own administrator can read, or of a kind that is not known here.
+    """
+
+    given: Sequence[str]
+    seen: int
+    unread: Sequence[str]
+
+
+def judge_targets(found: Known[Sequence[Target]]) -> Iterator[Check]:
+    """One check for each hazard, and one for each target without any."""
+    if isinstance(found, Unknown):
+        yield TARGET.named("all").skipped(found)
+        return
+    for target in found:
+        yield from _target(target)
+    if not found:
+        yield TARGET.named("all").ok("no template has one that an agent could stand up to")
+
+
+def _target(target: Target) -> Iterator[Check]:
+    name = listed(target.templates)
+    if isinstance(target.hazards, Unknown):
+        # that a probe cannot ask is told where the probes are looked at
+        yield TARGET.named(name).skipped(target.hazards)
+        return
+    for hazard in target.hazards:
+        called = f"{name}: {hazard.about}"
+        if hazard.certain:
+            yield TARGET.named(called).fail(hazard.seen, hazard.mend)
+        else:
+            yield WARNED.named(called).warn(hazard.seen, hazard.mend)
+    if not target.hazards:
+        yield TARGET.named(name).ok(
+            "every standby is named, waits are bounded, and no stronger login runs what a task's could write"
+        )
+
+
+def judge_agents(found: Known[AgentLogins]) -> Check:
+    """Whether agents' own tokens get Vault's `default` policy, as far as the auth methods say."""
+    if isinstance(found, Unknown):
+        return AGENTS.skipped(found)
+    if found.given:
+        return AGENTS.warn(f"logins that give `default`: {listed(found.given)}", _DEFAULT)
+    if found.unread:
+        return AGENTS.warn(
+            f"whether tokens from {listed(found.unread)} have `default` could not be read",
+            f"See for yourself. {_DEFAULT}",
+        )
+    return AGENTS.ok(f"none of {found.seen} logins gives `default`")
+
+
+def judge_logins(found: Known[Mapping[str, Sequence[str]]]) -> Check:
+    """Whether Vault may take certificates as a login; `found` has the templates by the entry that trusts their CA."""
+    if isinstance(found, Unknown):
+        return LOGINS.skipped(found)
+    if found:
+        said = (f"{entry} trusts the CA of {listed(templates)}" for entry, templates in sorted(found.items()))
+        return LOGINS.warn("; ".join(said), _CA_ALONE)
+    return LOGINS.ok("no cert auth method of this namespace trusts the CA of a template")

@@ -1,0 +1,195 @@
+"""What a check-up reads in Vault with somebody's identity: who they are, what `init` made, templates, probes. It writes
+nothing.
+
+Each kind of fact is known to whom Vault shows it; for everybody else it is `Unknown`, with what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from jitvault.doctor.check import Known, Unknown
+from jitvault.doctor.identity import Holder, Refused
+from jitvault.doctor.policies import Standing, TemplateState
+from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
+from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.template_check import as_recorded, read_record, told_by
+from jitvault.engines.interface import Engine
+from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
+from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import ROLE_PREFIX
+from jitvault.provision.desired import INSTALLATION, TRANSIT_MOUNT, TokenRole, token_roles
+from jitvault.provision.init import Plan, Want, plan
+from jitvault.provision.live import Live, normal_role
+from jitvault.provision.plan import changed, role_body
+from jitvault.provision.template_check.record import Unchecked, recorded, why_unchecked
+from jitvault.vault.client import Vault
+from jitvault.vault.documents import Documents
+
+T = TypeVar("T")
+
+
+def holder(vault: Vault) -> Holder | Refused:
+    """Whose token this is. Raises VaultUnavailable."""
+    try:
+        data = (vault.read("auth/token/lookup-self") or {}).get("data") or {}
+    except VaultRejected:
+        raise
+    except VaultRefused as error:
+        return Refused(str(error))
+    entity = str(data.get("entity_id") or "")
+    return Holder(
+        name=str(data.get("display_name") or "a token without a name"),
+        entity_id=entity,
+        policies=frozenset({*(data.get("policies") or ()), *(data.get("identity_policies") or ())}),
+        ttl=timedelta(seconds=int(data.get("ttl") or 0)) if data.get("expire_time") else None,
+        renewable=bool(data.get("renewable")),
+        enabled=_enabled(vault, entity) if entity else None,
+    )
+
+
+def _enabled(vault: Vault, entity: str) -> bool | None:
+    try:
+        answer = vault.read(f"identity/entity/id/{entity}")
+    except VaultRefused:
+        return None
+    return not answer["data"].get("disabled") if answer else None
+
+
+def drift(vault: Vault, want: Want) -> Plan:
+    """What `jitvault init` would do, with today's networks. Raises VaultRefused, WrongState, InvalidInput."""
+    return plan(vault, replace(want, networks=_networks(Live(vault))))
+
+
+def _networks(live: Live) -> dict[str, Sequence[str]]:
+    """The named networks that token roles exist for, each with the addresses of its first role: the others have to
+    agree with it.
+    """
+    found: dict[str, Sequence[str]] = {}
+    for name in sorted(live.token_roles):
+        _, _, network = name.removeprefix(ROLE_PREFIX).partition("-")
+        if name.startswith(ROLE_PREFIX) and network and network not in found:
+            found[network] = normal_role(live.role(name) or {})["token_bound_cidrs"]
+    return {network: cidrs for network, cidrs in found.items() if cidrs}
+
+
+def parts_of(found: Plan) -> dict[str, Known[Sequence[Part]]]:
+    """The steps of a plan by kind."""
+    parts = [Part(step.kind, step.name, step.action, step.detail) for step in found.steps]
+    return {kind: [part for part in parts if part.kind == kind] for kind in KINDS}
+
+
+def parts_seen_by(vault: Vault) -> dict[str, Known[Sequence[Part]]]:
+    """The kinds that others than administrators may see, as far as this identity may."""
+    unknown: dict[str, Known[Sequence[Part]]] = dict.fromkeys(KINDS, NO_ADMIN)
+    return unknown | {
+        "document": known(lambda: _there(vault, "document", INSTALLATION)),
+        "token role": known(lambda: _roles(vault)),
+        "signing key": known(lambda: _there(vault, "signing key", f"{TRANSIT_MOUNT}/keys/{RECEIPT_KEY}")),
+    }
+
+
+def _there(vault: Vault, kind: str, path: str) -> list[Part]:
+    return [Part(kind, path, "keep" if vault.read(path) else "create")]
+
+
+def _roles(vault: Vault) -> list[Part]:
+    wanted = token_roles({})
+    found = {role.name: vault.read(f"auth/token/roles/{role.name}") for role in wanted}
+    return [_role(role, found[role.name]) for role in wanted]
+
+
+def _role(wanted: TokenRole, answer: Mapping[str, Any] | None) -> Part:
+    if answer is None:
+        return Part("token role", wanted.name, "create")
+    other = tuple(changed(normal_role(dict(answer["data"])), normal_role(role_body(wanted))))
+    return Part("token role", wanted.name, "update" if other else "keep", other)
+
+
+def devices(vault: Vault) -> list[Device]:
+    """The audit devices. Raises VaultRefused for whoever may not look."""
+    return [
+        Device(name, str(table.get("type")), str((table.get("options") or {}).get("log_raw")).lower() == "true")
+        for name, table in sorted(Live(vault).audit_devices.items())
+    ]
+
+
+def template_states(
+    vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine], *, whole: bool
+) -> list[TemplateState]:
+    """Where each template stands. `whole` says that this identity may see what a check rests on; without it only the
+    record is looked at. Raises VaultRefused.
+    """
+    return [_state(vault, template, engines, whole=whole) for _, template in sorted(templates.items())]
+
+
+def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine], *, whole: bool) -> TemplateState:
+    document = recorded(vault, template.name)
+    said, record = as_recorded(document, template), read_record(document)
+    exempt = said == "exempt"
+    if exempt:
+        why = None
+    elif whole:
+        why = why_unchecked(vault, engines, template)
+    else:
+        why = None if said == "passed" else Unchecked(f"its check is {said}")
+    return TemplateState(
+        name=template.name,
+        why_not=why.said if why else None,
+        mend=why.mend if why else "",
+        told=told_by(document),
+        failed=said == "failed",
+        exempt=exempt,
+        checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,
+        seen=whole or exempt,
+    )
+
+
+def probes(
+    vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
+) -> list[tuple[str, Known[Standing]]]:
+    """The standing credential of each probe that templates name; a probe without one is left out.
+
+    Raises VaultRefused for whoever may not read the probes.
+    """
+    users: dict[tuple[str, str], list[str]] = {}
+    for _, template in sorted(templates.items()):
+        if template.spec.probe:
+            mounts = users.setdefault((template.spec.probe, template.spec.engine), [])
+            mounts += [template.spec.mount] if template.spec.mount not in mounts else []
+    return list(_standing(vault, engines, users))
+
+
+def _standing(
+    vault: Vault, engines: Mapping[str, Engine], users: Mapping[tuple[str, str], Sequence[str]]
+) -> Iterator[tuple[str, Known[Standing]]]:
+    for (name, engine), mounts in users.items():
+        stored = Documents(vault).read(f"probes/{name}")
+        if stored is None or engine not in engines:
+            yield name, Unknown("there is no such probe", f"Write jitvault/probes/{name}: docs/reference.md.")
+            continue
+        try:
+            login = engines[engine].standing(stored.document)
+            lacking = engines[engine].missing_rights(stored.document)
+        except JitvaultError as error:
+            yield name, Unknown(f"the target could not be asked: {error}", "Mend the probe's document or its target.")
+        except (KeyError, ValueError, TypeError) as error:
+            # never its text: it may hold a part of the document
+            yield name, Unknown(f"its document is none ({type(error).__name__})", f"Write jitvault/probes/{name} anew.")
+        else:
+            if login is not None:
+                seen = (login.role, login.rights, login.excess, lacking)
+                yield name, Standing(name, mounts, *seen, written_at=stored.written_at)
+
+
+def known(look: Callable[[], T]) -> Known[T]:
+    """What `look` gives, or why it cannot."""
+    try:
+        return look()
+    except VaultRefused as error:
+        return Unknown(f"Vault does not let this identity look ({error})", NO_ADMIN.mend)
+    except JitvaultError as error:
+        return Unknown(str(error), error.hint)

@@ -1,0 +1,72 @@
+"""What Vault says of itself to anybody: health, version, time, and which node is active."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from jitvault.doctor.check import Known, Unknown
+from jitvault.doctor.server import MOST_REQUEST, Server
+from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
+from jitvault.formats.product import product_of
+from jitvault.ports.clock import Clock
+from jitvault.vault.client import Connection, Vault
+from jitvault.vault.release import seal_status_of
+
+
+def server_at(connection: Connection, clock: Clock) -> Known[Server]:
+    """What the node at `connection` says of itself; nothing is asked with anybody's token."""
+    nobody = Vault(connection, None).at_root()
+    try:
+        return _said(nobody, connection.address, clock)
+    except (JitvaultError, KeyError, TypeError, ValueError) as error:
+        # what is no Vault may answer anything
+        found = error if isinstance(error, JitvaultError) else VaultUnavailable(f"{connection.address} is not Vault")
+        return Unknown(str(found), found.hint)
+    finally:
+        nobody.close()
+
+
+def takes_large(connection: Connection) -> Known[bool]:
+    """Whether the listener at `connection` takes a request of more than MOST_REQUEST.
+
+    It is sent one, without a token, which looks up a wrapping that does not exist: nothing changes by it, and where it
+    is taken a short line in the audit log is all that it leaves.
+    """
+    nobody = Vault(connection, None).at_root()
+    try:
+        nobody.write("sys/wrapping/lookup", {"padding": "x" * MOST_REQUEST})
+    except VaultRejected as error:
+        # older ones say 400, in these words
+        too_large = any("request body too large" in reason for reason in error.reasons)
+        return error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not too_large
+    except VaultRefused:
+        return True
+    except JitvaultError as error:
+        return Unknown(str(error), error.hint)
+    finally:
+        nobody.close()
+    return True
+
+
+def _said(vault: Vault, address: str, clock: Clock) -> Server:
+    before = clock.now()
+    health = vault.health()
+    ours = before + (clock.now() - before) / 2
+    theirs = datetime.fromtimestamp(int(health["server_time_utc"]), UTC)
+    serves = bool(health["initialized"]) and not health["sealed"]
+    # a sealed node names no leader
+    leader = vault.leader() if serves else {}
+    return Server(
+        address=address,
+        initialised=bool(health["initialized"]),
+        sealed=bool(health["sealed"]),
+        product=product_of(health, seal_status_of(vault)),
+        # Vault says it since 1.17, and always in the version of its paid edition
+        enterprise=bool(health.get("enterprise")) or "+ent" in str(health.get("version") or ""),
+        version=str(health.get("version") or ""),
+        skew=theirs - ours,
+        clustered=bool(leader.get("ha_enabled")),
+        is_active=not health.get("standby") and not health.get("performance_standby"),
+        leader=str(leader["leader_address"]) if leader.get("leader_address") else None,
+    )

@@ -1,0 +1,56 @@
+"""What a check-up sees with the worker's identity: a canary through the audit stream, leases that live too long.
+
+Reading the stream enters it into the ledger, as every command of the worker's does. Nothing else is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import islice
+
+from jitvault.context import Worker
+from jitvault.doctor.ledger import Outliving
+from jitvault.doctor.stream import Stream
+from jitvault.ledger.model import LeaseRow, TaskFile
+from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.stream.status import Trust, examine
+
+MOST_LEASES, MOST_TASKS = 100, 500
+_ANEW = "the audit device was made anew"
+# a renewal reaches a little over the deadline at most
+_TOLERANCE = timedelta(seconds=30)
+
+
+def stream_of(worker: Worker) -> Stream:
+    """What became of a canary that was sent now."""
+    found = examine(worker)
+    gaps = [gap for source in found.sources for gap in source.gaps]
+    return Stream(
+        why=None if found.trust is Trust.TRUSTED else found.why or "it is not trusted",
+        mend=found.hint or "`jitvault audit status` says more.",
+        lag=found.lag,
+        gaps=len(gaps),
+        anew=max((gap.at for gap in gaps if gap.what.startswith(_ANEW)), default=None),
+    )
+
+
+def outliving(worker: Worker) -> tuple[int, tuple[Outliving, ...]]:
+    """How many leases of tasks that hold access Vault was asked about, and those that it keeps past their task's end.
+
+    At most so many are asked about: a check-up may not take longer than whoever runs it waits.
+    """
+    looked_at, found = 0, []
+    for file, lease in islice(_live(worker), MOST_LEASES):
+        looked_at += 1
+        record, ends_at = worker.leases.lookup(lease.lease_id), file.task.ends_at
+        if record and record.expires_at and ends_at and record.expires_at > ends_at + _TOLERANCE:
+            found.append(Outliving(lease.lease_id, file.task.task_id, record.expires_at, ends_at))
+    return looked_at, tuple(found)
+
+
+def _live(worker: Worker) -> Iterator[tuple[TaskFile, LeaseRow]]:
+    for task_id in islice(worker.ledger.held(), MOST_TASKS):
+        file = worker.ledger.file(task_id)
+        if file is not None:
+            yield from ((file, lease) for lease in file.leases if lease.verdict not in DEAD)

@@ -1,0 +1,150 @@
+"""What the check of a template found, as it lies in Vault, and whether it still speaks for what would be granted.
+
+An administrator makes the check (`provision/template_check/trial.py`), because the worker never reads a secret. The
+record is at `jitvault/checks/<template>`, where only administrators write and the worker reads. A result speaks for a
+path as long as everything that it rested on is the same: the template's part in it, the engine's configuration, the
+probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from jitvault.documents.signed import Digest
+from jitvault.formats.canonical_json import canonical_bytes, digest_of
+from jitvault.formats.fields import Strict, TemplateName
+from jitvault.model.template import AccessTemplate
+
+FOLDER = "checks"
+MAX_FAILURES = 20
+MAX_ENDED = 256
+STEPS = 20
+"""How many steps a check has. A result of one that had fewer says nothing about those that came since."""
+_FIRST_STEPS = 11
+# What says nothing about how a credential is made and ended. A field that is new is looked at until it is named here.
+_UNREGARDED = frozenset({"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget"})
+
+Failure = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a result rests on: a digest of the template's part, one of the engine's snapshot, and when the probe's
+    document was written, by Vault's clock.
+    """
+
+    template: str
+    engine: str
+    probe_written_at: datetime | None
+
+
+class Result(Strict):
+    """What one check of one Vault path found. `failed` says what, in the order of the `steps`; `told` is what people
+    have to read although it is no failure.
+    """
+
+    template: Digest
+    engine: Digest
+    probe_written_at: AwareDatetime | None
+    passed: bool
+    at: AwareDatetime
+    failed: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)]
+    steps: Annotated[int, Field(ge=1, le=1000)] = _FIRST_STEPS
+    told: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
+
+    @property
+    def basis(self) -> Basis:
+        return Basis(self.template, self.engine, self.probe_written_at)
+
+
+class Record(Strict):
+    """All results of one template by path, the leases that a check which runs now has made, and the last ones that
+    checks made and saw dead.
+    """
+
+    kind: Literal["TemplateCheck"]
+    installation: Annotated[str, Field(max_length=64)]
+    template: TemplateName
+    paths: Mapping[str, Result]
+    running: Annotated[tuple[str, ...], Field(max_length=256)]
+    ended: Annotated[tuple[str, ...], Field(max_length=MAX_ENDED)] = ()
+
+
+def template_digest(template: AccessTemplate) -> str:
+    """The digest of what in a template decides how its credentials are made, used and ended.
+
+    Who edits a description or a budget does not have to check the revocation again.
+    """
+    body = template.canonical()["spec"]
+    return digest_of({name: value for name, value in body.items() if name not in _UNREGARDED})
+
+
+def read_record(document: Mapping[str, Any] | None) -> Record | None:
+    """`document` as a record, None where there is none or it is not exactly one."""
+    if document is None:
+        return None
+    try:
+        return Record.model_validate_json(canonical_bytes(document))
+    except (ValidationError, ValueError):
+        return None
+
+
+def why_not(
+    document: Mapping[str, Any] | None, *, installation: str, template: str, path: str, basis: Basis
+) -> str | None:
+    """Why what lies in Vault does not say that `path` can be revoked as it is now; None where it does."""
+    if document is None:
+        return "it was never checked that its revocation works"
+    record = read_record(document)
+    if record is None or record.template != template:
+        return f"the result of its check in jitvault/{FOLDER}/{template} is not one of this template"
+    if record.installation != installation:
+        return "its check was made by another installation"
+    result = record.paths.get(path)
+    if result is None:
+        return f"it was never checked that the revocation of {path} works"
+    if result.steps < STEPS:
+        return f"the check of {path} is of an older version and tried less ({result.steps} of {STEPS} steps)"
+    if changed := _changed(result.basis, basis):
+        return f"{changed} changed since {path} was checked"
+    if not result.passed or result.failed:
+        return f"the check of {path} failed: {result.failed[0] if result.failed else 'no reason given'}"
+    return None
+
+
+def _changed(then: Basis, now: Basis) -> str:
+    if then.template != now.template:
+        return "the template was"
+    if then.engine != now.engine:
+        return "the engine's role or connection was"
+    return "the probe was" if then.probe_written_at != now.probe_written_at else ""
+
+
+def told_by(document: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What the checks of a template told that is no failure, each sentence once."""
+    record = read_record(document)
+    return tuple(dict.fromkeys(said for one in record.paths.values() for said in one.told)) if record else ()
+
+
+def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) -> str:
+    """`exempt`, `needed`, `failed` or `passed`, by the record and the template alone.
+
+    Whether the engine and the probe are still the same is not looked at: whoever lists templates may not see them.
+    """
+    if template.spec.confirm != "target":
+        return "exempt"
+    record = read_record(document)
+    paths = [template.resolve(choices) for choices in template.all_choices()]
+    if record is None or record.template != template.name:
+        return "needed"
+    results = [record.paths.get(path) for path in paths]
+    digest = template_digest(template)
+    found = [one for one in results if one is not None and one.template == digest and one.steps >= STEPS]
+    if any(not result.passed for result in found):
+        return "failed"
+    return "passed" if len(found) == len(paths) else "needed"

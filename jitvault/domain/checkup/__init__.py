@@ -1,1 +1,0 @@
-"""What `jitvault doctor` looks at: each module judges the facts of one area, and knows no client."""

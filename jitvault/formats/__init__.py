@@ -1,0 +1,1 @@
+"""Values that know nothing of tasks: canonical JSON, strict YAML, secrets, times, networks."""

@@ -1,0 +1,280 @@
+"""What the models of spec and template are made of: strict fields, and one way to report a wrong one.
+
+Each field type carries its rule, its words and its JSON Schema together, so that the parser, the
+message and the published schema cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+
+from jitvault.errors import InvalidInput
+from jitvault.formats.strict_yaml import Document, Path, place, shown
+from jitvault.formats.time_window import DURATION_PATTERN, INSTANT_PATTERN, parse_duration, parse_instant
+
+API_VERSION = "jitvault.dev/v1"
+MAX_PROBLEMS = 10
+
+# Not format characters (category Cf) to Unicode, yet nothing that a reader sees: fillers, joiners,
+# variation selectors and the block of tags. Text can be hidden in them, or made to look the same.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U000e0000-\U000e0fff]"
+)
+# Controls, format characters (bidi overrides, zero-width), surrogates, private use, line and
+# paragraph separators. Unassigned ones are allowed: which those are changes with Python's version.
+_UNREADABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+# runs of blanks, and blanks other than the plain space
+_BLANKS = re.compile("  +|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# marks that are drawn above and below the letter before them
+_STACK = re.compile(
+    "[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5}"
+)
+_MARKS = {"Mn", "Me"}
+
+M = TypeVar("M", bound="Strict")
+T = TypeVar("T")
+
+
+class Strict(BaseModel):
+    """The base of all models: no unknown field, no coercion, no change after reading."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def problem(message: str, *, complete: bool = False) -> PydanticCustomError:
+    """The error that a validator raises; `message` says what was expected.
+
+    Unless it is `complete`, the report adds what was there instead.
+    """
+    return PydanticCustomError("complete" if complete else "expected", "{message}", {"message": message})
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Text that matches `pattern` wholly; `expected` says so in words."""
+
+    pattern: str
+    expected: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _checked(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise problem(f"expected {self.expected}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """One paragraph of 1 to `limit` characters, of which a reader sees every one.
+
+    An approver decides by this text. A bidi override shows it in another order than it has, a
+    zero-width or filler character hides a difference, a control character drives the terminal it is
+    printed on, and a run of blanks moves what follows to where a line of jitvault's own would begin: each
+    would let somebody sign what they did not read. So there is one plain space between words, and no other
+    kind of space. Marks that stand on a letter are few, since a heap of them reaches into other lines.
+    """
+
+    limit: int
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "minLength": 1, "maxLength": self.limit}
+
+    def _checked(self, text: str) -> str:
+        if not 1 <= len(text) <= self.limit or text != text.strip():
+            raise problem(f"expected 1 to {self.limit} characters without space at either end (in YAML, fold with >-)")
+        if blank := _BLANKS.search(text):
+            found = f"{_named(blank[0])} after {blank.start()} characters"
+            raise problem(f"expected words with one space between them, found {found}", complete=True)
+        if _STACK.search(text) or unicodedata.category(text[0]) in _MARKS:
+            raise problem("expected letters with at most 4 marks each, found more", complete=True)
+        for character in text:
+            if unicodedata.category(character) in _UNREADABLE or _INVISIBLE.match(character):
+                raise problem(
+                    f"expected one paragraph that a reader sees as it is, found U+{ord(character):04X}",
+                    complete=True,
+                )
+        return text
+
+
+def _named(blank: str) -> str:
+    return f"{len(blank)} spaces" if len(blank) > 1 else f"U+{ord(blank):04X}"
+
+
+def sorted_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names` in order, because their order means nothing. Refuses one that comes twice."""
+    refuse_twice(names)
+    return tuple(sorted(names))
+
+
+def refuse_twice(items: Iterable[str]) -> None:
+    """Refuse when one of `items` comes twice."""
+    seen: set[str] = set()
+    for item in items:
+        if item in seen:
+            raise problem(f"expected each entry once, found {shown(item)} twice", complete=True)
+        seen.add(item)
+
+
+def _reading(read: Callable[[str], T], kind: str) -> Callable[[object], T]:
+    def validator(value: object) -> T:
+        if not isinstance(value, str):
+            raise problem(f"expected {kind} as text")
+        try:
+            return read(value)
+        except InvalidInput as error:
+            raise problem(str(error), complete=True) from None
+
+    return validator
+
+
+Identifier = Annotated[
+    str,
+    Name(
+        r"^(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}$",
+        "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`",
+    ),
+]
+EntityName = Annotated[
+    str,
+    Name(
+        r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$",
+        "the name of a Vault entity: 1 to 63 of A-Z a-z 0-9 . _ @ - beginning with a letter or digit, without `..`",
+    ),
+]
+TemplateName = Annotated[
+    str, Name(r"^[a-z0-9][a-z0-9-]{0,62}$", "1 to 63 of a-z 0-9 - beginning with a letter or digit")
+]
+ShortName = Annotated[str, Name(r"^[a-z0-9-]{1,32}$", "1 to 32 of a-z 0-9 -")]
+ParameterName = Annotated[
+    str, Name(r"^[a-z][a-z0-9_]{0,31}$", "a parameter's name: 1 to 32 of a-z 0-9 _ beginning with a letter")
+]
+# A list of what is allowed, not of what is not: the value reaches a Vault path and the text of a
+# policy, where `%`, `?`, `#`, `"`, `{{` and look-alike letters do harm as well as `/`, `*` and `+`.
+ParameterValue = Annotated[
+    str,
+    Name(
+        r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._@:-]{0,127}$",
+        "1 to 128 of A-Z a-z 0-9 . _ @ : - beginning with a letter, digit or _, without `..` "
+        "(it becomes part of a Vault path: no space, /, *, +)",
+    ),
+]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_reading(parse_duration, "a duration such as 15m or 1h30m")),
+    WithJsonSchema({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN, "examples": ["15m", "1h30m"]}),
+]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_reading(parse_instant, "a date and time such as 2030-01-31T09:00:00Z")),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": INSTANT_PATTERN}),
+]
+Text500 = Annotated[str, Prose(500)]
+Level = Literal["low", "medium", "high", "critical"]
+SortedNames = AfterValidator(sorted_names)
+
+
+def validated(model: type[M], document: Document) -> M:
+    """`document` as a `model`. Raises one InvalidInput that lists the first ten problems, each with
+    source, line, field and what was expected.
+    """
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        found = _told_once(error.errors(include_url=False))
+    lines = [_reported(model, document, one) for one in found[:MAX_PROBLEMS]]
+    if len(found) > MAX_PROBLEMS:
+        lines.append(f"+{len(found) - MAX_PROBLEMS} more")
+    raise InvalidInput("\n".join(lines))
+
+
+def _told_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    # Pydantic counts only the valid entries of a list: one wrong entry is also reported as a short list.
+    below = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in below]
+
+
+def _reported(model: type[BaseModel], document: Document, error: ErrorDetails) -> str:
+    # A wrong key of a mapping is reported by pydantic below the key, as the step "[key]".
+    path: Path = tuple(step for step in error["loc"] if step != "[key]")
+    where = place(document.source, document.line_of(path))
+    return f"{where}: {_field_name(path)}: {_expectation(model, error, path)}"
+
+
+def _field_name(path: Path) -> str:
+    name = ""
+    for step in path:
+        if isinstance(step, int):
+            name += f"[{step}]"
+        else:
+            text = step if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", step) else shown(step, 40)
+            name += f".{text}" if name else text
+    return name or "the document"
+
+
+_EXPECTATIONS = {
+    "literal_error": "expected {expected}",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list",
+    "mapping_type": "expected a mapping",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "too_long": "expected {max_length} or fewer entries",
+    "too_short": "expected {min_length} or more entries",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than_equal": "expected {le} or less",
+    "expected": "{message}",
+    "complete": "{message}",
+}
+
+
+def _expectation(model: type[BaseModel], error: ErrorDetails, path: Path) -> str:
+    kind, value = error["type"], error["input"]
+    if kind == "missing":
+        return "a value is required"
+    if kind == "extra_forbidden":
+        return f"unknown field; expected one of {', '.join(_known_fields(model, path[:-1]))}"
+    message = _EXPECTATIONS.get(kind, error["msg"].lower()).format(**error.get("ctx", {}))
+    if kind == "complete":
+        return message
+    if kind in ("too_long", "too_short"):
+        return f"{message}, got {len(value)}"
+    unquoted = " (put text in quotes)" if kind == "string_type" and isinstance(value, int | float | None) else ""
+    return f"{message}, got {shown(value)}{unquoted}"
+
+
+def _known_fields(model: type[BaseModel], path: Path) -> list[str]:
+    here = model
+    for step in path:
+        for name, info in here.model_fields.items():
+            if step == (info.alias or name):
+                here = _model_in(info.annotation) or here
+                break
+    return [info.alias or name for name, info in here.model_fields.items()]
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

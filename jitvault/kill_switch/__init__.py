@@ -1,0 +1,1 @@
+"""Revoke many tasks at once, tokens before leases."""

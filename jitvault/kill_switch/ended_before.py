@@ -1,0 +1,57 @@
+"""Find the tasks that had ended before a kill switch began, and whose end is not proven.
+
+What a kill switch answers for is what it was to end. A task that ended long ago, of which neither Vault nor its target
+shows anything, holds no access: no run of the kill switch changes that, so none fails because of it. It is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from jitvault.context import Worker
+from jitvault.errors import UNREADABLE, JitvaultError
+from jitvault.ledger.model import TaskFile
+from jitvault.lifecycle.record.receipt import proof_of, resists
+from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.model.states import State, Verdict
+
+EARLIER = timedelta(hours=1)
+"""What ended more recently belongs to the incident that the operator is working on."""
+_GONE = DEAD | {Verdict.GONE}
+_NOTHING_IN_BETWEEN, _TARGET_REFUSES = 4, 6
+
+
+def ended_earlier(worker: Worker, tasks: Iterable[str]) -> frozenset[str]:
+    """Return those of `tasks` that ended an hour ago or more, and hold no access that anything shows."""
+    before = worker.now() - EARLIER
+    found = set()
+    for task_id in tasks:
+        # a record that nobody can read is no reason to expect less of its task
+        with suppress(JitvaultError, *UNREADABLE):
+            file = worker.ledger.file(task_id)
+            if file is not None and file.task.ending_at and file.task.ending_at <= before and shows_no_access(file):
+                found.add(task_id)
+    return frozenset(found)
+
+
+def shows_no_access(file: TaskFile) -> bool:
+    """Return whether a task is ending without proof, but neither Vault nor its target has any of its credentials."""
+    if file.task.state is not State.ENDING or resists(file) is None:
+        return False
+    verdicts = {grant.verdict for grant in file.grants} | {lease.verdict for lease in file.leases}
+    if not verdicts <= _GONE:
+        return False
+    proof = proof_of(file)
+    return proof is not None and all(_is_refused(lease) for lease in proof["leases"])
+
+
+def _is_refused(lease: Mapping[str, Any]) -> bool:
+    """Return whether the target refuses a credential, as far as it is asked.
+
+    Where it is not asked, Vault's look-up is all that there is, and it counts only if no act can have faked it.
+    """
+    ok = {check["n"]: check["ok"] for check in lease["checks"]}
+    return bool(ok.get(_TARGET_REFUSES, ok.get(_NOTHING_IN_BETWEEN, False)))

@@ -1,0 +1,75 @@
+"""A few threads that do one thing to many tasks, each with its own way to Vault."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from jitvault.context import Person, Worker
+from jitvault.errors import UNREADABLE, JitvaultError, SecurityFinding
+
+CONCURRENCY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
+
+    worker: Worker
+    person: Person
+
+
+class Tell(Protocol):
+    """Hears how far it is."""
+
+    def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
+        """`what` came true for `done` of `of` tasks; `final`: for no more of them."""
+        ...
+
+
+def tell_nobody(what: str, done: int, of: int, *, final: bool = False) -> None:
+    """For what nobody waits for."""
+
+
+class Crew:
+    """Does one thing to many tasks, a few at a time."""
+
+    def __init__(self, hire: Callable[[], Hand], tell: Tell) -> None:
+        self._hire, self._tell = hire, tell
+        self._own = threading.local()
+
+    def each(
+        self, what: str, act: Callable[[Hand, str, str], bool], tasks: Sequence[str], note: str
+    ) -> dict[str, JitvaultError]:
+        """What kept a task from it, by task."""
+        failed: dict[str, JitvaultError] = {}
+        counted, lock = 0, threading.Lock()
+
+        def one(task_id: str) -> None:
+            nonlocal counted
+            came_true = False
+            try:
+                came_true = act(self._hand(), task_id, note)
+            except JitvaultError as error:
+                failed[task_id] = error
+            except UNREADABLE as error:
+                # a row that cannot be read must not stop the others
+                failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
+            with lock:
+                counted += came_true
+                self._tell(what, counted, len(tasks))
+
+        self._tell(what, 0, len(tasks))
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            list(pool.map(one, tasks))
+        self._tell(what, counted, len(tasks), final=True)
+        return failed
+
+    def _hand(self) -> Hand:
+        hand: Hand | None = getattr(self._own, "hand", None)
+        if hand is None:
+            hand = self._own.hand = self._hire()
+        return hand

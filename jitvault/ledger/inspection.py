@@ -1,0 +1,133 @@
+"""What a check-up reads of the ledger: whether its chains are whole, how much room it has, what is left undone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from jitvault.errors import LedgerUnavailable
+from jitvault.ledger import schema
+from jitvault.ledger.database import HEAD, file_of, opened
+from jitvault.ledger.recovery import open_since
+from jitvault.ledger.rows import last_product
+from jitvault.model.event_chain import Event, breaks
+from jitvault.model.kinds import EventKind
+from jitvault.model.ledger_facts import Finding, LastDecision, Record, Room
+from jitvault.model.states import HOLDING, OVER, State, Verdict
+
+# of the tasks that are not over so many chains are read at most, and of the others: the newest
+LIVING, FINISHED = 1_000, 200
+_LATEST = 20
+_LATELY = timedelta(minutes=10)
+_OVER = [state.value for state in OVER]
+
+
+def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
+    """What stands in the ledger at `url`, and the newest decision among its newest tasks. Writes nothing.
+
+    Raises LedgerUnavailable.
+    """
+    with opened(url, create=False).read() as connection:
+        newest = _newest(connection, over=False, most=LIVING) + _newest(connection, over=True, most=FINISHED)
+        record = Record(
+            schema=HEAD,
+            installation=connection.execute(select(schema.installation.c.id)).scalar(),
+            tasks=connection.execute(select(func.count()).select_from(schema.tasks)).scalar_one(),
+            looked_at=len(newest),
+            broken=tuple(_broken(connection, newest)),
+            room=room_for(url),
+            findings=_findings(connection),
+            overdue=_overdue(connection, now),
+            ending=_ending(connection),
+            stuck=_stuck(connection),
+            recovering=open_since(connection),
+            rules=connection.execute(select(schema.installation.c.generation)).scalar() or 0,
+            product=last_product(connection),
+            over_quota=_over_quota(connection, now),
+        )
+        return record, _last_decision(connection)
+
+
+def _newest(connection: Connection, *, over: bool, most: int) -> list[tuple[str, str]]:
+    """Task and head of its chain."""
+    task = schema.tasks.c
+    which = task.state.in_(_OVER) if over else task.state.not_in(_OVER)
+    query = select(task.task_id, task.head).where(which).order_by(task.created_at.desc()).limit(most)
+    return [(row.task_id, row.head) for row in connection.execute(query)]
+
+
+def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[str]:
+    event = schema.events
+    for task_id, head in tasks:
+        try:
+            query = select(event).where(event.c.task_id == task_id).order_by(event.c.seq)
+            whole = not breaks([Event(**row) for row in connection.execute(query).mappings()], head=head)
+        except (TypeError, ValueError):
+            # what was edited by hand need not even be JSON
+            whole = False
+        if not whole:
+            yield task_id
+
+
+def _over_quota(connection: Connection, now: datetime) -> tuple[tuple[str, int, datetime], ...]:
+    """Those of whom a worker has said so lately: one that was killed takes nothing back."""
+    over = schema.over_quota.c
+    query = select(over.author, over.waiting, over.since).where(over.at > now - _LATELY).order_by(over.since)
+    return tuple((row.author, row.waiting, row.since) for row in connection.execute(query))
+
+
+def _findings(connection: Connection) -> tuple[Finding, ...]:
+    found = schema.findings.c
+    query = select(found.task_id, found.rule, found.at).where(found.closed_at.is_(None)).order_by(found.at.desc())
+    return tuple(Finding(*row) for row in connection.execute(query))
+
+
+def _overdue(connection: Connection, now: datetime) -> tuple[tuple[str, datetime], ...]:
+    """Those that hold access and that nobody looked at since their time came."""
+    task = schema.tasks.c
+    holding = task.state.in_([state.value for state in HOLDING])
+    query = select(task.task_id, task.due_at).where(holding, task.due_at <= now).order_by(task.due_at)
+    return tuple((row.task_id, row.due_at) for row in connection.execute(query))
+
+
+def _ending(connection: Connection) -> tuple[tuple[str, datetime], ...]:
+    task = schema.tasks.c
+    ending = (task.state == State.ENDING.value, task.ending_at.is_not(None))
+    query = select(task.task_id, task.ending_at).where(*ending).order_by(task.ending_at)
+    return tuple((row.task_id, row.ending_at) for row in connection.execute(query))
+
+
+def _stuck(connection: Connection) -> tuple[tuple[str, str], ...]:
+    task, lease = schema.tasks.c, schema.leases.c
+    resists = lease.verdict.in_([Verdict.IRREVOCABLE.value, Verdict.REVOKE_FAILED.value])
+    query = select(lease.lease_id, lease.task_id).join(schema.tasks, task.task_id == lease.task_id)
+    found = connection.execute(query.where(task.state.not_in(_OVER), resists).order_by(lease.lease_id))
+    return tuple((row.lease_id, row.task_id) for row in found)
+
+
+def _last_decision(connection: Connection) -> LastDecision | None:
+    task, event = schema.tasks.c, schema.events.c
+    latest = select(task.task_id).order_by(task.created_at.desc()).limit(_LATEST)
+    decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
+    query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
+    for row in connection.execute(query.order_by(event.at.desc())):
+        if "policy" in row.body:
+            return LastDecision(str(row.body["policy"]), row.task_id, datetime.fromisoformat(row.at))
+    return None
+
+
+def room_for(url: str) -> Room | None:
+    """The room for a ledger that is there, or may be made; None where it is no file of this machine's."""
+    named = file_of(url)
+    if named is None:
+        return None
+    file = named.absolute()
+    log = file.with_name(f"{file.name}-wal")
+    try:
+        disk = os.statvfs(next(place for place in (file, *file.parents) if place.exists()))
+        return Room(disk.f_bavail * disk.f_frsize, log.stat().st_size if log.exists() else 0)
+    except OSError as error:
+        raise LedgerUnavailable(f"the ledger {file} cannot be looked at: {error.strerror}") from None

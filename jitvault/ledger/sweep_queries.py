@@ -1,0 +1,258 @@
+"""What belongs to no task, on a database: orphans with the acts on them, and what has to be known to find them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy.engine import RowMapping
+
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.trail import Canary, Trail
+from jitvault.errors import UNREADABLE, WrongState
+from jitvault.ledger import schema
+from jitvault.ledger.change import settle_seen
+from jitvault.ledger.claims import extend, held
+from jitvault.ledger.database import Database
+from jitvault.ledger.dialect import batches, upsert
+from jitvault.ledger.findings import put_finding
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
+from jitvault.ledger.rows import get, get_observation, put
+from jitvault.ledger.trail import can_touch, in_order
+from jitvault.model.states import ENDED, HOLDING, State, Verdict
+from jitvault.ports.orphans import FindingRow, Made, OrphanRow
+
+_SKEW = timedelta(seconds=30)
+# where the request line of an issue was lost
+_A_REQUEST = timedelta(seconds=1)
+_DEAD = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED)
+_UNDER_WAY = (*HOLDING, State.ENDING)
+_NOT_OVER = (*HOLDING, *(state for state in ENDED if state is not State.SEALED))
+
+
+class SqlOrphans:
+    """`jitvault.ports.orphans.Orphans` with SQLAlchemy Core."""
+
+    _db: Database
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def claim_sweep(self) -> Iterator[int]:
+        with held(self._db, schema.installation.c.one, 1, "what belongs to no task") as epoch:
+            yield epoch
+
+    def extend_sweep(self, claim: int) -> None:
+        if not extend(self._db, schema.installation.c.one, 1, claim):
+            raise _taken_over()
+
+    def keep(
+        self,
+        *,
+        orphans: Sequence[OrphanRow] = (),
+        operations: Sequence[OperationRow] = (),
+        findings: Sequence[FindingRow] = (),
+        at: datetime,
+        claim: int | None = None,
+    ) -> None:
+        def unit(connection: Connection) -> None:
+            mine = select(schema.installation.c.one).where(schema.installation.c.claim_epoch == claim)
+            if claim is not None and connection.execute(mine).first() is None:
+                raise _taken_over()
+            for orphan in orphans:
+                _put(connection, orphan)
+            put(connection, operations)
+            settle_seen(connection, operations)
+            for found in findings:
+                line, request_id = found.line or None, found.request_id or None
+                put_finding(connection, found.task_id, found.rule, found.message, at, line=line, request_id=request_id)
+
+        self._db.write(unit, alone=True)
+
+    # -- what was found before -------------------------------------------------------------------------
+
+    def orphans(self) -> list[OrphanRow]:
+        query = select(schema.orphans).order_by(schema.orphans.c.first_seen_at, schema.orphans.c.lease_id)
+        with self._db.read() as connection:
+            return [_orphan(row) for row in connection.execute(query).mappings()]
+
+    def operations_on(self, lease_ids: Sequence[str]) -> list[OperationRow]:
+        op = schema.operations.c
+        with self._db.read() as connection:
+            found = [
+                get(row, OperationRow)
+                for wanted in batches(lease_ids)
+                for row in connection.execute(
+                    select(schema.operations).where(op.task_id.is_(None), op.subject.in_(wanted))
+                ).mappings()
+            ]
+        return sorted(found, key=lambda one: (one.sent_at, one.op_id))
+
+    def trail_of(self, lease_ids: Sequence[str]) -> Trail:
+        op, line = schema.operations.c, schema.observations.c
+        acts, lines, begun = set[str](), dict[str, Observation](), list[datetime]()
+        with self._db.read() as connection:
+            for wanted in batches(lease_ids):
+                query = select(op.op_id, op.sent_at).where(op.task_id.is_(None), op.subject.in_(wanted))
+                ops = connection.execute(query).all()
+                acts |= {row.op_id for row in ops}
+                begun += [row.sent_at for row in ops]
+                _add(connection, lines, and_(line.kind == Kind.LEASE_REVOKED, line.subject.in_(wanted)))
+            for some in batches(sorted(acts)):
+                _add(connection, lines, line.op.in_(some))
+            since = min(begun, default=None)
+            if since is not None:
+                # a revocation that names its lease in the body shows an HMAC that the ledger does not know
+                unnamed = and_(line.kind == Kind.LEASE_REVOKED, line.subject.startswith("hmac-"))
+                hazards = and_(line.kind == Kind.HAZARD, can_touch(lease_ids))
+                _add(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
+            ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
+            return Trail(ordered, _canaries(connection, ordered), _sessions(connection))
+
+    def told_lines(self, rules: Sequence[str]) -> frozenset[str]:
+        found = schema.findings.c
+        query = select(found.line).where(found.rule.in_(rules), found.line.is_not(None))
+        with self._db.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    # -- what belongs to tasks -------------------------------------------------------------------------
+
+    def grants_since(self, at: datetime) -> list[GrantRow]:
+        grant = schema.grants.c
+        recent = or_(grant.issued_at >= at, grant.issued_at.is_(None), ~grant.settled)
+        query = select(schema.grants).where(recent).order_by(grant.issued_at, grant.grant_id)
+        with self._db.read() as connection:
+            return [get(row, GrantRow) for row in connection.execute(query).mappings()]
+
+    def leases_among(self, lease_ids: Sequence[str]) -> list[LeaseRow]:
+        lease = schema.leases.c
+        with self._db.read() as connection:
+            return [
+                get(row, LeaseRow)
+                for wanted in batches(lease_ids)
+                for row in connection.execute(select(schema.leases).where(lease.lease_id.in_(wanted))).mappings()
+            ]
+
+    def leases_not_dead(self) -> list[LeaseRow]:
+        lease = schema.leases.c
+        # what was closed without proof was told then, and stays so
+        over = [*_DEAD, Verdict.UNVERIFIABLE]
+        query = select(schema.leases).where(lease.verdict.not_in(over)).order_by(lease.issued_at, lease.lease_id)
+        with self._db.read() as connection:
+            return [get(row, LeaseRow) for row in connection.execute(query).mappings()]
+
+    def access_paths(self) -> dict[str, bool]:
+        task, revision = schema.tasks.c, schema.revisions.c
+        joined = schema.revisions.join(schema.tasks, task.task_id == revision.task_id)
+        query = select(revision.body, task.state).select_from(joined)
+        found: dict[str, bool] = {}
+        with self._db.read() as connection:
+            # not all of them at once: there may be millions
+            for body, state in connection.execution_options(yield_per=500).execute(query):
+                for path in _paths(body):
+                    found[path] = found.get(path, False) or state in _NOT_OVER
+        return found
+
+    def unfinished_operations(self) -> list[OperationRow]:
+        op, task = schema.operations.c, schema.tasks.c
+        joined = schema.operations.join(schema.tasks, task.task_id == op.task_id)
+        open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(_UNDER_WAY))
+        query = select(schema.operations).select_from(joined).where(open_).order_by(op.sent_at, op.op_id)
+        with self._db.read() as connection:
+            return [get(row, OperationRow) for row in connection.execute(query).mappings()]
+
+    # -- what the stream shows -------------------------------------------------------------------------
+
+    def made_for_nobody(self) -> list[Made]:
+        line, grant = schema.observations.c, schema.grants.c
+        known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
+        # the answer of a create that is open was lost, or is still on its way: its grant finds it
+        meant = select(grant.create_op).where(grant.accessor_hmac.is_(None), ~grant.settled)
+        ours = and_(line.op.in_(meant), line.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
+        token = and_(line.kind == Kind.TOKEN_CREATED, line.subject.not_in(known), ~ours)
+        lease = and_(line.kind == Kind.LEASE_ISSUED, line.subject.not_in(select(schema.leases.c.lease_id)))
+        return self._made(or_(token, lease))
+
+    def wrapped_reads(self) -> list[Made]:
+        line, grant, task = schema.observations.c, schema.grants.c, schema.tasks.c
+        other = schema.observations.alias()
+        opened = select(other.c.token).where(other.c.kind == Kind.LEASE_ISSUED, other.c.token != "")
+        held_by = schema.grants.join(schema.tasks, task.task_id == grant.task_id)
+        tokens = select(grant.accessor_hmac).select_from(held_by)
+        tokens = tokens.where(grant.accessor_hmac.is_not(None), task.state.in_(_NOT_OVER))
+        used = and_(line.kind == Kind.USED, line.alias != "", line.alias.not_in(opened), line.actor.in_(tokens))
+        return self._made(used)
+
+    def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
+        line = schema.observations.c
+        reads = and_(line.kind == Kind.USED, line.path.in_(paths))
+        opened = and_(line.kind.in_((Kind.LEASE_ISSUED, Kind.REWRAPPED)), schema.is_given(line.token))
+        query = select(schema.observations).where(or_(reads, opened), line.at >= since)
+        with self._db.read() as connection:
+            found = [get_observation(row) for row in connection.execute(query).mappings()]
+        return sorted(found, key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
+
+    def worker_accessors(self) -> frozenset[str]:
+        with self._db.read() as connection:
+            return _sessions(connection)
+
+    def _made(self, which: ColumnElement[bool]) -> list[Made]:
+        line = schema.observations.c
+        done = select(schema.observations).where(which, line.closing, ~line.failed)
+        with self._db.read() as connection:
+            lines = [get_observation(row) for row in connection.execute(done.order_by(line.at, line.line)).mappings()]
+            begun: dict[str, datetime] = {}
+            for wanted in batches(sorted({o.request_id for o in lines if o.request_id})):
+                first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
+                begun |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
+        return [Made(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
+
+
+def _paths(body: bytes) -> list[str]:
+    """Where an approved request has its access. Of one that nobody can read, what templates have is known."""
+    try:
+        return [str(entry["path"]) for entry in json.loads(body)["access"]]
+    except UNREADABLE:
+        return []
+
+
+def _taken_over() -> WrongState:
+    return WrongState("another process took over what belongs to no task", hint="Run the command again.")
+
+
+def _put(connection: Connection, orphan: OrphanRow) -> None:
+    values = {**asdict(orphan), "checks": [dict(check) for check in orphan.checks]}
+    changed = {name: value for name, value in values.items() if name not in ("lease_id", "first_seen_at")}
+    statement = upsert(connection, schema.orphans).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["lease_id"], set_=changed))
+
+
+def _orphan(row: RowMapping) -> OrphanRow:
+    values: dict[str, Any] = {column.name: row[column.name] for column in fields(OrphanRow)}
+    return OrphanRow(**{**values, "verdict": Verdict(values["verdict"])})
+
+
+def _add(connection: Connection, lines: dict[str, Observation], which: ColumnElement[bool]) -> None:
+    rows = connection.execute(select(schema.observations).where(which)).mappings()
+    lines |= {row["line"]: get_observation(row) for row in rows}
+
+
+def _sessions(connection: Connection) -> frozenset[str]:
+    return frozenset(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
+
+
+def _canaries(connection: Connection, lines: Sequence[Observation]) -> tuple[Canary, ...]:
+    """From the last canary of each source before the first line on."""
+    if not lines:
+        return ()
+    canary, other = schema.canaries.c, schema.canaries.alias()
+    first = min(o.at for o in lines)
+    before = select(func.max(other.c.at)).where(other.c.source == canary.source, other.c.at < first).scalar_subquery()
+    query = select(schema.canaries).where(canary.at >= func.coalesce(before, first))
+    rows = connection.execute(query.order_by(canary.source, canary.epoch, canary.offset))
+    return tuple(Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows)

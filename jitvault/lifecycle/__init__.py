@@ -1,0 +1,1 @@
+"""A task's way from request to receipt. Start in `advance.py`."""

@@ -1,0 +1,1 @@
+"""Prove that what was revoked is gone."""

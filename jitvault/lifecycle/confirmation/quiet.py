@@ -1,0 +1,174 @@
+"""Check 7: whether a task as a whole is quiet, and what its lines alone leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.token_links import aliases
+from jitvault.audit.trail import Canary, Trail, done, follows, listed, stretch, unshown
+from jitvault.engines.interface import Probed
+from jitvault.lifecycle.confirmation.wrapped_reads import (
+    WrappedRead,
+    unanswered_reads,
+    unproven_read,
+    unseen_reads,
+    wrapped_reads,
+)
+from jitvault.model.proof_check import Check
+
+QUIET = timedelta(seconds=1)
+# what a token asks about itself makes no lease, also in a wrapping
+_LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Why the lines alone do not say which leases a task had. `pending` are requests that have no answer yet.
+
+    `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
+    them. `elsewhere` is something hidden below a path that is none of the task's: nobody lists it for us.
+    `unleased` is a credential without a lease: Vault cannot end it, and no listing shows it. `wrapped` are the
+    reads that a listing alone does not settle: the target has to be asked what they gave.
+    """
+
+    gap: str
+    hidden: str
+    elsewhere: str
+    unanswered: str
+    pending: tuple[str, ...]
+    unleased: str = ""
+    wrapped: tuple[WrappedRead, ...] = ()
+
+    @property
+    def why_list(self) -> str:
+        return self.gap or self.hidden or self.unanswered
+
+
+def doubts(
+    tokens: frozenset[str],
+    trail: Trail,
+    *,
+    leased: frozenset[str],
+    settle: timedelta,
+    newest: Canary,
+    interrupted: bool = False,
+    told: frozenset[str] = frozenset(),
+    by_target: frozenset[str] = frozenset(),
+) -> Doubts:
+    """What the lines of a task's tokens up to a canary leave open.
+
+    `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
+    server's longest request, never gets one. `interrupted` says that a gap is known which none of these lines shows.
+    `told` are the paths of which the target can say what it still has, also where no line shows it; `by_target` those
+    whose credentials are proven by their target.
+    """
+    acts = _acts(tokens, trail)
+    names = aliases(trail.observations)
+    opened_for = [o for o in trail.observations if o.kind is Kind.LEASE_ISSUED and names.get(o.token) in tokens]
+    own = acts + opened_for + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    stretches = {stretch(o.place) for o in own} | ({stretch(newest.place)} if own else set())
+    answered = {o.request_id for o in acts if o.closing}
+    opened = [o for o in acts if not o.closing and o.request_id not in answered]
+    never = [o for o in opened if newest.at - o.at > settle]
+    opened_by = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
+    closed = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
+    unknown = [o for o in closed if o.alias not in opened_by and not o.path.startswith(_LEASELESS)]
+    hidden = [o for o in unknown if o.path in leased]
+    unleased = [o for o in hidden if not o.alias]
+    elsewhere = [o for o in unknown if o.path not in leased]
+    gap = len(stretches) > 1 or interrupted
+    made = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
+    # a token reads nothing before it is made; where that line is lost its own end is not proven
+    begun = min(made, default=newest.at)
+    return Doubts(
+        gap="the stream was interrupted after the token was made" if gap else "",
+        hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
+        if hidden
+        else "",
+        elsewhere=f"something was read from {elsewhere[0].path} in a wrapping, and that path is none of the task's"
+        if elsewhere
+        else "",
+        unanswered=f"{len(never)} requests never got an answer" if never else "",
+        pending=tuple(sorted({o.request_id for o in opened} - {o.request_id for o in never})),
+        unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
+        if unleased
+        else "",
+        wrapped=(
+            *wrapped_reads(tokens, trail, leased=leased, settle=settle),
+            *unanswered_reads((o for o in never if o.kind is Kind.USED and o.path in by_target), settle),
+            *(unseen_reads(told, begun, newest.at) if gap else ()),
+        ),
+    )
+
+
+def is_quiet(
+    tokens: frozenset[str],
+    trail: Trail,
+    *,
+    leases_dead: bool,
+    now_canary: datetime | None,
+    open_doubts: Doubts,
+    settled: bool,
+    asked: Mapping[str, Probed] = MappingProxyType({}),
+) -> Check:
+    """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one.
+
+    `settled` says that a listing of the task's prefixes after its last line left nothing unaccounted for. `asked` is
+    what the targets say of the wrapped reads, by the digest of each read's line.
+    """
+    acts = _acts(tokens, trail)
+    if not leases_dead:
+        return Check(7, ok=False, evidence="a lease of the task is not proven dead")
+    if open_doubts.pending:
+        waiting = open_doubts.pending
+        return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
+    if never := open_doubts.elsewhere or open_doubts.unleased:
+        return Check(7, ok=False, evidence=never)
+    if open_doubts.why_list and not settled:
+        return Check(7, ok=False, evidence=f"{open_doubts.why_list}{unshown(trail)}")
+    if unproven := unproven_read(open_doubts.wrapped, asked):
+        return Check(7, ok=False, evidence=unproven)
+    if not tokens and now_canary is not None:
+        return Check(7, ok=True, evidence="no token was ever created")
+    ended = [o for o in trail.observations if _begins_or_ends(o, tokens) and done(o)]
+    last = max((o.at for o in ended + acts), default=None)
+    if now_canary is None or last is None:
+        return Check(7, ok=False, evidence="no canary after the last line of the token")
+    if now_canary - last < QUIET:
+        return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
+    quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
+    how = f"nothing newer in {quiet_ms} ms up to a matching canary"
+    return Check(7, ok=True, evidence=f"{how}; {open_doubts.why_list}: listed" if open_doubts.why_list else how)
+
+
+def settles(tokens: frozenset[str], trail: Trail, ops: frozenset[str], *, at: Place) -> bool:
+    """Whether one of the listings `ops` stands after everything that the task's tokens did, in the stretch of `at`.
+
+    What was listed before an act does not know what that act made.
+    """
+    listing = listed(trail, ops, in_stretch_of=at)
+    lines = _acts(tokens, trail) + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    return listing is not None and all(follows(listing, o) for o in lines)
+
+
+def settles_at(tokens: frozenset[str], trail: Trail, window: timedelta) -> datetime | None:
+    """Vault's time after which no request of the tokens can still be in flight; `window`: its longest request."""
+    about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
+    # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
+    acts = [o.at for o in about if o.kind not in (Kind.TOKEN_LOOKUP, Kind.CANARY)]
+    return max(acts) + window if acts else None
+
+
+def _acts(tokens: frozenset[str], trail: Trail) -> list[Observation]:
+    return [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
+
+
+def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:
+    """Whether a line creates or revokes one of the tokens, also by the lease path that stands for it."""
+    if line.kind in (Kind.TOKEN_CREATED, Kind.TOKEN_REVOKED):
+        return line.subject in tokens
+    return line.kind is Kind.LEASE_REVOKED and line.subject.startswith("auth/token/create/")

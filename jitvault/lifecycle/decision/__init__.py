@@ -1,0 +1,1 @@
+"""Decide about requests, and whether a decision still holds."""

@@ -1,0 +1,262 @@
+"""From a request to a decision: resolve it against what Vault really has, ask policy, count approvals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal
+
+from jitvault.context import Worker
+from jitvault.engines.interface import Engine
+from jitvault.errors import InvalidInput, Overtaken, VaultRejected
+from jitvault.lifecycle.decision.ancestors import bounded, check_above, check_window, parent_of
+from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, Asked, asked, who_extends
+from jitvault.lifecycle.decision.template_gate import check_selftested
+from jitvault.lifecycle.requests.reader import Submission, persons, votes
+from jitvault.model.approval import Tally, Vote, count
+from jitvault.model.delegation import handed_on, over_budget, widened
+from jitvault.model.extension import Extension, decision_path
+from jitvault.model.revision import Party, Resolved, Revision, build, terms
+from jitvault.model.spec import AccessEntry, TaskSpec
+from jitvault.model.states import State
+from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap
+from jitvault.policy.decision import Decision, Obligations
+from jitvault.policy.question import Action, Load, Principal
+from jitvault.ports.admission import Admit
+from jitvault.vault.interface import Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a revision stands now, by documents and policy read this moment.
+
+    `agent_groups` are those of the agent's groups that policies speak of.
+    """
+
+    decision: Decision
+    tally: Tally
+    agent_groups: tuple[str, ...]
+    asked: Asked
+
+    @property
+    def state(self) -> State:
+        if not self.decision.permitted or self.tally.denied_by:
+            return State.DENIED
+        return State.PENDING_APPROVAL if self.tally.missing else State.APPROVED
+
+    @property
+    def why_denied(self) -> str:
+        if self.tally.denied_by:
+            vote = self.tally.denied_by
+            return f"{vote.name} denied it: {vote.reason or 'no reason given'}"
+        return self.decision.why_denied
+
+
+def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
+    """Revision `number` of what was submitted, with every name resolved against Vault as it is now.
+
+    Raises InvalidInput for anything that does not exist or is not provisioned.
+    """
+    spec = submitted.spec
+    body = spec.spec
+    parent = parent_of(worker, spec)
+    revision = build(
+        installation=worker.installation,
+        number=number,
+        spec=spec,
+        requester=_party(submitted.requester),
+        agent=_party(enabled(worker, spec, "agent")),
+        owner=_party(enabled(worker, spec, "owner")),
+        access=[_resolved(worker, entry) for entry in body.access],
+        cidrs=_cidrs(worker, spec),
+        delegation=handed_on(parent) if parent else (),
+    )
+    if parent and (problems := widened(revision, parent)):
+        raise InvalidInput(f"task {spec.id}: spec.{problems[0]}", hint="A task hands on at most what it has itself.")
+    return revision
+
+
+def check_grantable(worker: Worker, revision: Revision) -> None:
+    """Raise InvalidInput when the window does not fit the templates or the clock, its role is missing, or a template
+    has not passed its check.
+    """
+    spec = revision.spec
+    longest = timedelta(seconds=min(entry["max_window_s"] for entry in revision.access))
+    problems = spec.window.problems(worker.now(), longest)
+    if problems:
+        raise InvalidInput(f"task {spec.id}: {problems[0]}")
+    check_above(worker, revision)
+    check_window(worker, revision)
+    start = max(filter(None, (worker.now(), spec.window.not_before)))
+    found = terms(revision, start, bounded(worker, revision, start))
+    network = spec.spec.network
+    role = role_name(smallest_cap(timedelta(seconds=found.window_s)), network)
+    if worker.tokens.role(role) is None:
+        raise InvalidInput(
+            f"task {spec.id}: token role {role} is missing",
+            hint="An administrator provisions it with `jitvault init`.",
+        )
+    check_selftested(worker, revision)
+
+
+def stand(worker: Worker, revision: Revision) -> Standing:
+    """Ask policy and count the approvals of `revision`, all read now."""
+    found = asked(worker, revision)
+    decision = worker.authorizer.decide(found.to_issue())
+    if revision.delegation and found.delegator is None:
+        decision = _not_theirs(decision, revision)
+    return _counted(worker, revision, found, decision)
+
+
+def stand_extended(worker: Worker, revision: Revision, extension: Extension, by: Entity) -> Standing:
+    """The same for an extension that `by` asks for: it is permitted to them, and to whoever answers for the task."""
+    found = replace(asked(worker, revision), window_s=extension.window_s)
+    people = dict.fromkeys((found.requester, who_extends(worker, revision, by)))
+    questions = [question for person in people for question in found.questions((Action.EXTEND,), person)]
+    return _counted(worker, revision, found, worker.authorizer.decide(questions), extension)
+
+
+def _counted(
+    worker: Worker, revision: Revision, found: Asked, decision: Decision, extension: Extension | None = None
+) -> Standing:
+    _check_groups(worker, decision)
+    below = decision_path(extension.digest) if extension else ""
+    cast = votes(worker, revision.spec.id, decision.obligations.deciders, below=below)
+    counted = count(
+        revision,
+        cast,
+        decision.obligations,
+        forbidden=_not_permitted(worker, found, cast),
+        now=worker.now(),
+        extension=extension,
+        persons=persons(worker, revision),
+    )
+    return Standing(decision, counted, found.agent.groups, found)
+
+
+def admission(worker: Worker, revision: Revision, standing: Standing) -> Admit:
+    """What the decision to issue rests on in the ledger: it is judged once more in the transaction that begins it, so
+    that of two that would be too much together the first one is issued, and the other one is decided anew.
+    """
+    found, parent = standing.asked, parent_of(worker, revision.spec)
+
+    def judge(loads: Mapping[str, Load], siblings: Sequence[bytes]) -> None:
+        now = standing.decision
+        if loads != found.loads:
+            now = worker.authorizer.decide(replace(found, loads=loads).to_issue())
+        same = now.permitted and now.obligations == standing.decision.obligations
+        others = [Revision.of(body) for body in siblings]
+        if not same or (parent is not None and over_budget(revision, parent, others)):
+            raise Overtaken(f"task {revision.spec.id}: another task took what it was to have")
+
+    return Admit(
+        task_id=revision.spec.id,
+        agent=found.agent.entity,
+        owner=found.owner.entity,
+        templates=sorted(found.loads),
+        since=found.at - FINDINGS_COUNT_FOR,
+        parent=revision.spec.spec.parent,
+        judge=judge,
+    )
+
+
+def why_not_renewed(worker: Worker, revision: Revision, window_s: int | None) -> str | None:
+    """Why policy does not permit that what was granted goes on; None while it does. `window_s` is that of a task that
+    was extended.
+    """
+    found = replace(asked(worker, revision), window_s=window_s)
+    decision = worker.authorizer.decide(found.questions((Action.RENEW,)))
+    return None if decision.permitted else decision.why_denied
+
+
+def _not_theirs(decision: Decision, revision: Revision) -> Decision:
+    """The denial for whoever has no part in the parent that could be handed on."""
+    parent = revision.delegation[-1]
+    why = f"only {parent['requester']['name']} and {parent['agent']['name']} can hand task {parent['task']} on"
+    return Decision(False, Obligations(), (), decision.policy_digest, (why,))
+
+
+def _check_groups(worker: Worker, decision: Decision) -> None:
+    """Raise InvalidInput for a group of approvers that nobody can be in: the task would wait for ever."""
+    for needed in decision.obligations.approvals:
+        if not worker.identity.has_group(needed.group):
+            raise InvalidInput(
+                f"policy {', '.join(decision.rules)}: there is no Vault group {needed.group} to approve it",
+                hint="An administrator makes the group, or corrects @approver_group in the policies.",
+            )
+
+
+def _not_permitted(worker: Worker, found: Asked, cast: Sequence[Vote]) -> dict[str, str]:
+    """The approvers whom policy does not let approve this, with the reason."""
+    barred = {}
+    for vote in cast:
+        if vote.decision == "approve":
+            approver = Principal("Operator", vote.entity_id, vote.name, vote.groups)
+            decision = worker.authorizer.decide(found.questions((Action.APPROVE,), approver))
+            if not decision.permitted:
+                barred[vote.entity_id] = f"may not approve this by policy: {decision.why_denied}"
+    return barred
+
+
+def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
+    template = worker.templates.get(entry.template)
+    if template is None:
+        known = ", ".join(sorted(worker.templates)) or "none"
+        raise InvalidInput(f"unknown template {entry.template}; the templates are: {known}")
+    engine = worker.engines.get(template.spec.engine)
+    if engine is None:
+        raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")
+    path = template.resolve(entry.with_)
+    try:
+        policy = access_policy(path, engine.capability, template.spec.fill_data(entry.with_))
+    except InvalidInput as error:
+        raise InvalidInput(f"template {template.name}: {error}") from None
+    found = worker.reader.read(f"sys/policies/acl/{policy.name}")
+    if found is None or found["data"]["policy"] != policy.text:
+        raise InvalidInput(
+            f"template {template.name}: the ACL policy {policy.name} for {path} is not provisioned",
+            hint="An administrator runs `jitvault init` after a template is added or changed.",
+        )
+    try:
+        snapshot = _snapshot(worker, engine, template, path)
+    except VaultRejected as error:
+        raise InvalidInput(f"template {template.name}: {error}", hint="Is its engine mounted?") from None
+    return Resolved(template, entry.with_, path, policy, snapshot, engine.capability)
+
+
+def _snapshot(worker: Worker, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
+    found = engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
+    engine.check_template(template.spec, found)
+    return found
+
+
+def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:
+    """The addresses of the spec's network, as its token roles have them: they are part of what is approved."""
+    network = spec.spec.network
+    if network is None:
+        return []
+    bound = {
+        tuple(sorted((worker.tokens.role(role_name(cap, network)) or {}).get("token_bound_cidrs") or ()))
+        for cap in CAPS
+    }
+    if len(bound) != 1 or not (found := bound.pop()):
+        raise InvalidInput(
+            f"task {spec.id}: spec.network: network {network} is not provisioned",
+            hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
+        )
+    return list(found)
+
+
+def enabled(worker: Worker, spec: TaskSpec, part: Literal["agent", "owner"]) -> Entity:
+    """The entity that the spec names. Raises InvalidInput when there is none, or it is disabled."""
+    name = spec.spec.agent if part == "agent" else spec.spec.owner
+    entity = worker.identity.by_name(name)
+    if entity is None or entity.disabled:
+        raise InvalidInput(f"task {spec.id}: spec.{part}: there is no enabled Vault entity named {name}")
+    return entity
+
+
+def _party(entity: Entity) -> Party:
+    return Party(entity.id, entity.name)

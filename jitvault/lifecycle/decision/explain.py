@@ -1,0 +1,148 @@
+"""Why policy decides what it does, and what would have to be otherwise: policy itself is asked, nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+from jitvault.formats.time_window import format_duration, format_instant
+from jitvault.lifecycle.decision.questions import Asked
+from jitvault.model.spec import TaskSpec
+from jitvault.model.template import AccessTemplate
+from jitvault.policy.cases import CaseTemplate, Request, Who
+from jitvault.policy.decision import OPERATORS, Decision, Level, highest
+from jitvault.policy.interface import Authorizer
+from jitvault.policy.question import Action, Load
+
+_WEEK_H = 7 * 24
+_SHORT = timedelta(minutes=1)
+_KEPT = (Action.GRANT, Action.RENEW)
+_WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 30, 15))
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision; `instead` are single changes with each of which a denial would be none, in words."""
+
+    decision: Decision
+    instead: tuple[str, ...]
+
+
+def explain(authorizer: Authorizer, asked: Asked) -> Explanation:
+    """What would be decided now, and what it would take where it is denied."""
+    decision = _decide(authorizer, asked)
+    if decision.permitted:
+        return Explanation(decision, ())
+    return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked) if other))
+
+
+def not_renewed(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
+    """What can be granted to an operator's task and is not permitted to go on, by template and criticality, in words.
+
+    Each is asked on a working day at noon, for the template's whole window and for a minute of it, without labels, as a
+    member of the operators alone and of every group that the policies speak of.
+    """
+    found = []
+    for template in templates:
+        levels = [level.value for level in Level if _ends_at_once(authorizer, template, level.value)]
+        if levels:
+            found.append(
+                f"{template.name} can be granted and not renewed (criticality {', '.join(levels)}): "
+                "such a task ends as policy at its next look"
+            )
+    return found
+
+
+def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) -> bool:
+    """Whether something is granted by the template, and not permitted to live on."""
+    body, groups = template.spec, {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
+    asked_for = CaseTemplate(
+        name=template.name,
+        tier=body.tier,
+        data_domains=body.data_domains,
+        owner=template.metadata.owner,
+        lease_budget=body.lease_budget,
+    )
+    for one, window in product(sorted(groups), (body.max_window, _SHORT)):
+        who = Who(name="operator", groups=one)
+        asked = Request(principal=who, template=asked_for).question()
+        asked = replace(
+            asked, criticality=level, risk=highest([body.tier, level]).value, window_s=window // timedelta(seconds=1)
+        )
+        permitted = [authorizer.decide([replace(asked, action=action)]).permitted for action in _KEPT]
+        if permitted == [True, False]:
+            return True
+    return False
+
+
+def access_of(template: AccessTemplate) -> Mapping[str, Any]:
+    """What policy looks at of a template, as an entry of a revision has it."""
+    body = template.spec
+    return {
+        "template": template.name,
+        "template_owner": template.metadata.owner,
+        "tier": body.tier,
+        "data_domains": list(body.data_domains),
+        "lease_budget": body.lease_budget,
+    }
+
+
+def _decide(authorizer: Authorizer, asked: Asked) -> Decision:
+    return authorizer.decide(asked.to_issue())
+
+
+def _changes(authorizer: Authorizer, asked: Asked) -> Iterator[tuple[str, bool]]:
+    """Each change in words, and whether it would do."""
+    for words, other in _others(asked):
+        yield words, _decide(authorizer, other).permitted
+    if (at := _next_time(authorizer, asked)) is not None:
+        yield f"to ask again at {at}", True
+    windows = (length for length in _WINDOWS if asked.spec.spec.window.for_ and length < asked.spec.spec.window.for_)
+    for length in windows:
+        if _decide(authorizer, replace(asked, spec=_with(asked.spec, window=length))).permitted:
+            yield f"a window of {format_duration(length)}", True
+            break
+
+
+def _others(asked: Asked) -> Iterator[tuple[str, Asked]]:
+    def loads(**changes: int) -> Mapping[str, Load]:
+        return {name: replace(load, **changes) for name, load in asked.loads.items()}
+
+    if any(load.findings for load in asked.loads.values()):
+        words = f"no open finding: `jitvault close-findings {asked.agent.name} --reason WHY` once it was looked into"
+        yield words, replace(asked, loads=loads(findings=0))
+    if any(load.agent_leases or load.owner_leases or load.template_leases for load in asked.loads.values()):
+        nothing = loads(agent_leases=0, owner_leases=0, template_leases=0)
+        yield "other tasks to end first, which hold leases", replace(asked, loads=nothing)
+    if OPERATORS not in asked.requester.groups:
+        groups = (*asked.requester.groups, OPERATORS)
+        yield f"a requester in {OPERATORS}", replace(asked, requester=replace(asked.requester, groups=groups))
+    levels = tuple(level.value for level in Level)
+    for level in reversed(levels[: levels.index(asked.spec.spec.criticality)]):
+        yield f"criticality {level}", replace(asked, spec=_with(asked.spec, criticality=level))
+    for name in asked.spec.metadata.labels:
+        labels = {key: value for key, value in asked.spec.metadata.labels.items() if key != name}
+        metadata = asked.spec.metadata.model_copy(update={"labels": labels})
+        yield f"no label {name}", replace(asked, spec=asked.spec.model_copy(update={"metadata": metadata}))
+
+
+def _next_time(authorizer: Authorizer, asked: Asked) -> str | None:
+    """The next full hour at which it would be permitted, within a week."""
+    hour = asked.at.replace(minute=0, second=0, microsecond=0)
+    for n in range(1, _WEEK_H + 1):
+        later = replace(asked, at=hour + timedelta(hours=n))
+        if _decide(authorizer, later).permitted:
+            return format_instant(later.at)
+    return None
+
+
+def _with(spec: TaskSpec, *, criticality: str | None = None, window: timedelta | None = None) -> TaskSpec:
+    body = spec.spec
+    if criticality is not None:
+        body = body.model_copy(update={"criticality": criticality})
+    if window is not None:
+        body = body.model_copy(update={"window": body.window.model_copy(update={"for_": window})})
+    return spec.model_copy(update={"spec": body})

@@ -1,0 +1,89 @@
+"""What the worker makes of a template's check: nothing is granted whose revocation was not seen to work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from jitvault.context import Worker
+from jitvault.documents.template_check import FOLDER, Basis, Record, read_record, template_digest, why_not
+from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
+from jitvault.model.revision import Revision
+from jitvault.policy.decision import Rung, needed_rung
+
+
+def check_selftested(worker: Worker, revision: Revision, obliged: Rung | None = None) -> None:
+    """Raise InvalidInput when an access whose end the target is to prove has not passed its check as it is now.
+
+    `obliged` is what policy asks of all of them. `revision` was resolved just now, so its digests are of what Vault
+    has. The message names the command that helps.
+    """
+    for entry in revision.access:
+        if needed_rung(entry["confirm"], obliged) != Rung.TARGET:
+            continue
+        name = entry["template"]
+        if entry["probe"] is None:
+            raise InvalidInput(
+                f"template {name} is not granted: policy wants its end proven by the target, and it names no probe",
+                hint="Give the template a probe, or ask for access by another one.",
+            )
+        if why := _why_not(worker, entry):
+            raise InvalidInput(
+                f"template {name} is not granted: {why}; an administrator runs `jitvault templates check {name}`",
+                hint="Run the same command again when the check has passed. A worker that runs reads edited templates "
+                "again at a SIGHUP: without one it still has the template of before.",
+            )
+
+
+def under_check(worker: Worker) -> set[str]:
+    """The leases that checks of templates have made and that are being taken back now, by the administrators' word.
+
+    None where the worker may not read it: to end a task must not depend on that.
+    """
+    return {lease for record in _records(worker) for lease in record.running}
+
+
+def ended_by_checks(worker: Worker) -> frozenset[str]:
+    """The leases that checks of templates have made and taken back, by the administrators' word: the last ones."""
+    return frozenset(lease for record in _records(worker) for lease in record.ended)
+
+
+def _records(worker: Worker) -> list[Record]:
+    """What administrators wrote of checks; nothing where the worker may not read it."""
+    with suppress(VaultRefused, InvalidInput):
+        found = [read_record(_document(worker, name)) for name in worker.templates]
+        return [record for record in found if record is not None and record.installation == worker.installation]
+    return []
+
+
+def _why_not(worker: Worker, entry: Mapping[str, Any]) -> str | None:
+    name = entry["template"]
+    template = worker.templates.get(name)
+    if template is None or f"sha256:{template.digest()}" != entry["template_digest"]:
+        return "the worker has another template of that name"
+    return why_not(
+        _document(worker, name),
+        installation=worker.installation,
+        template=name,
+        path=entry["path"],
+        basis=Basis(template_digest(template), entry["engine_config"], _probe_written_at(worker, entry["probe"])),
+    )
+
+
+def _probe_written_at(worker: Worker, probe: str) -> datetime | None:
+    stored = worker.documents.read(f"probes/{probe}")
+    return stored.written_at if stored else None
+
+
+def _document(worker: Worker, name: str) -> dict[str, Any] | None:
+    try:
+        return worker.documents.get(f"{FOLDER}/{name}")
+    except VaultRejected:
+        raise
+    except VaultRefused:
+        raise InvalidInput(
+            f"the worker may not read jitvault/{FOLDER}/: an administrator runs `jitvault init`",
+            hint="Its policy is of an earlier version.",
+        ) from None

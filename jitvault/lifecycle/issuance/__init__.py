@@ -1,0 +1,1 @@
+"""Issue a token for an approved task."""

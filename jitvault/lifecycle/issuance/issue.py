@@ -1,0 +1,253 @@
+"""Give an approved task its one token: intent, wrapped create, look-up, delivery.
+
+The token is only ever seen inside its wrapping, and the wrapping token only until it lies in the inbox. An
+attempt that may have made a token and did not surely deliver it is ended and proven before the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitvault.audit.intent import ttl_word
+from jitvault.context import Worker, new_id
+from jitvault.errors import JitvaultError, SecurityFinding, WrongState
+from jitvault.formats.canonical_json import sha256_hex
+from jitvault.ledger.model import Change, GrantRow, TaskFile
+from jitvault.lifecycle.decision.ancestors import bounded, check_above, check_room
+from jitvault.lifecycle.decision.template_gate import check_selftested
+from jitvault.lifecycle.renewal.schedule import claim_by
+from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.revision import Revision, Terms, terms
+from jitvault.model.states import State, Verdict
+from jitvault.model.ttl import least, next_look, renew_at, rolls
+from jitvault.model.vault_access import cap_of, role_name, sent, smallest_cap
+from jitvault.operations import act
+from jitvault.policy.decision import Obligations
+from jitvault.ports.admission import Admit
+from jitvault.vault.interface import TokenFacts, WrappedToken
+
+MAX_ATTEMPTS = 3
+
+
+def issue(
+    worker: Worker, file: TaskFile, claim: int, obligations: Obligations, *, admission: Admit | None = None
+) -> None:
+    """Create, check and deliver the task's token; the task is `issued` afterwards.
+
+    `obligations` are those of the decision that permits it, `admission` what it was decided on, for a task that held
+    nothing before. Raises, before anything is done, InvalidInput when a template has not passed its check, policy's
+    caps leave too little time, or what its parent has does not, and Overtaken when others were first.
+    """
+    revision = Revision.of(file.revision.body)
+    check_selftested(worker, revision, obligations.confirm)
+    check_room(worker, revision)
+    now = worker.now()
+    granted = terms(revision, now, bounded(worker, revision, now, obligations), until=file.task.ends_at)
+    grant = _intended(worker, file, revision, granted, now)
+    wrapped, operation = act(
+        worker,
+        file.task.task_id,
+        claim,
+        OperationKind.CREATE_TOKEN,
+        grant.grant_id,
+        lambda op: _create(worker, revision, grant, op),
+        op_id=grant.create_op,
+        rows=(grant,),
+        admission=admission,
+        state=State.ISSUING,
+        # should this process end here, the next one comes as soon as its claim is over
+        due_at=now,
+    )
+    known = replace(
+        grant,
+        wrapped_accessor=wrapped.wrapped_accessor,
+        accessor_hmac=worker.hasher.hash(wrapped.wrapped_accessor),
+        wrapping_hmac=worker.hasher.hash(wrapped.wrapping_token.reveal()),
+        creation_path=wrapped.creation_path,
+        verdict=Verdict.LIVE,
+    )
+    created = Change(
+        EventKind.TOKEN_CREATED,
+        {
+            "grant": grant.grant_id,
+            "op": operation.op_id,
+            "accessor": known.accessor_hmac,
+            "accessor_sha256": sha256_hex(wrapped.wrapped_accessor.encode()),
+        },
+        rows=(known, operation),
+    )
+    try:
+        worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
+    except WrongState:
+        _end_unwanted(worker, wrapped)
+        raise
+    facts = _checked(worker, revision, known)
+    dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
+    _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
+
+
+def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
+    if any(not grant.settled for grant in file.grants):
+        raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
+    cap = smallest_cap(timedelta(seconds=granted.window_s))
+    step_s = least(granted.ttl_s, worker.rolling_step // timedelta(seconds=1))
+    return GrantRow(
+        grant_id=new_id(),
+        task_id=file.task.task_id,
+        attempt=len(file.grants) + 1,
+        digest=revision.digest,
+        role=role_name(cap, revision.spec.spec.network),
+        create_op=new_id(),
+        wrapped_accessor=None,
+        accessor_hmac=None,
+        token_lease=None,
+        creation_path=None,
+        requested_ttl_s=granted.requested_ttl_s,
+        ttl_s=granted.ttl_s,
+        step_s=step_s,
+        wrap_ttl_s=granted.wrap_ttl_s,
+        issued_at=None,
+        expires_at=None,
+        rolling=rolls(now, granted.ends_at, step_s),
+        renew_at=renew_at(now, step_s, granted.ends_at),
+        delivered=False,
+        settled=False,
+        verdict=Verdict.NEVER_ISSUED,
+        dead_at=None,
+        asked=_words(worker, revision, step_s),
+    )
+
+
+def _words(worker: Worker, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
+    """Return each word of the request that Vault goes by, with its HMAC: its line is held against them."""
+    policies, ttl = sorted({entry["policy"] for entry in revision.access}), ttl_word(step_s)
+    hashed = worker.hasher.hash
+    return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
+
+
+def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
+    content = revision.content
+    # once more, now that the intent can be seen: whoever ends a parent looks after their own commit, so that of two
+    # who meet at least one sees the other
+    check_above(worker, revision)
+    return worker.tokens.create_wrapped(
+        grant.role,
+        policies=sorted({entry["policy"] for entry in revision.access}),
+        meta={
+            "jitvault_installation": worker.installation,
+            "jitvault_task": grant.task_id,
+            "jitvault_grant": grant.grant_id,
+            "jitvault_digest": revision.digest,
+            "jitvault_agent": content["agent"]["entity"],
+            **_above(revision),
+            # so that the agent knows what to read and what to send, with nothing but its token: template=path …
+            "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
+        },
+        ttl_s=grant.step_s,
+        wrap_ttl_s=grant.wrap_ttl_s,
+        op=op,
+    )
+
+
+def _end_unwanted(worker: Worker, wrapped: WrappedToken) -> None:
+    """End a token that was made after others had taken the task over.
+
+    Whoever was stopped for longer than a claim lives may send its create when the task is over and proven: what was not
+    sent cannot be seen. Nobody was given that token, and only this process knows its accessor.
+    """
+    with suppress(JitvaultError):
+        worker.tokens.revoke_accessor(wrapped.wrapped_accessor, op=new_id())
+
+
+def _above(revision: Revision) -> dict[str, str]:
+    tasks = [link["task"] for link in revision.delegation]
+    return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
+
+
+def _checked(worker: Worker, revision: Revision, grant: GrantRow) -> TokenFacts:
+    """What Vault made has to be what was asked: under wrapping its warnings are hidden, so it is looked up."""
+    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
+    if facts is None:
+        raise SecurityFinding(f"task {grant.task_id}: the token that was just created is not there")
+    wrong = []
+    if sorted(facts.policies) != sorted({entry["policy"] for entry in revision.access}):
+        wrong.append("its policies")
+    # the cap is the role's: a token does not show it, and on renewal only the role's counts
+    role = worker.tokens.role(grant.role) or {}
+    capped = 0 < int(role.get("token_explicit_max_ttl") or 0) <= cap_of(grant.role).total_seconds()
+    if not capped or not 0 < facts.ttl_s <= grant.step_s:
+        wrong.append("its TTL")
+    if not facts.orphan or facts.path != f"auth/token/create/{grant.role}":
+        wrong.append("its role")
+    if wrong:
+        raise SecurityFinding(
+            f"task {grant.task_id}: Vault made another token than was asked: {', '.join(wrong)} differ",
+            hint="Run `jitvault init --plan` to see what was changed, then grant again.",
+        )
+    return facts
+
+
+def _deliver(
+    worker: Worker, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
+) -> None:
+    task_id, content = grant.task_id, revision.content
+    to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
+    message = {
+        "task_id": task_id,
+        "grant_id": grant.grant_id,
+        "digest": revision.digest,
+        "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+        "ends_at": ends_at.isoformat(),
+        "wrapping": [
+            {
+                "token": wrapped.wrapping_token.reveal(),
+                "ttl": wrapped.wrap_ttl_s,
+                "creation_path": wrapped.creation_path,
+                "template": ",".join(sorted({entry["template"] for entry in revision.access})),
+                "reads": sorted(entry["path"] for entry in revision.access),
+                "sends": sent(revision.fetches),
+            }
+        ],
+    }
+    inbox = f"inbox/{to}/{task_id}"
+    _, operation = act(
+        worker,
+        task_id,
+        claim,
+        OperationKind.DELIVER,
+        grant.grant_id,
+        lambda op: _put(worker, task_id, claim, inbox, message, op),
+        rows=(grant,),
+    )
+    delivered = replace(grant, delivered=True)
+    change = Change(
+        EventKind.DELIVERED,
+        {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
+        state=State.ISSUED,
+        fields={"due_at": next_look(ends_at, grant.expires_at, grant.renew_at, claim_by(grant)), "ends_at": ends_at},
+        rows=(delivered, operation),
+    )
+    try:
+        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    except WrongState:
+        _empty(worker, inbox, message)
+        raise
+
+
+def _put(worker: Worker, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
+    """Deliver, where nobody has taken the task over since its intent: that may have hung for longer than a claim."""
+    worker.ledger.extend(task_id, claim)
+    worker.documents.deliver(inbox, message, op=op)
+
+
+def _empty(worker: Worker, inbox: str, message: Mapping[str, Any]) -> None:
+    """Take the wrapping out of an inbox again that was put there after others had taken the task over.
+
+    The worker may write there and not remove. Of a document there one version is kept.
+    """
+    with suppress(JitvaultError):
+        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=new_id())

@@ -1,0 +1,1 @@
+"""What is recorded of a task: its history, receipt and report."""

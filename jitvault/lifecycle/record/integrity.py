@@ -1,0 +1,244 @@
+"""Whether the ledger's rows still say what its chain says. The ledger is a cache and a record, never an authority.
+
+Somebody who can write the database can change both; what they cannot change is what Vault holds: the signed
+documents that every decision is made from, the worker's own published state with the head of the chain as it
+was then, and the signed receipt. What was not published yet is held by the audit stream alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from jitvault.audit.issued_lease import issued
+from jitvault.audit.token_links import aliases, linked
+from jitvault.audit.trail import Trail
+from jitvault.context import Worker
+from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
+from jitvault.documents.published_task import unpacked
+from jitvault.errors import UNREADABLE, SecurityFinding
+from jitvault.formats.canonical_json import sha256_hex
+from jitvault.ledger.model import GrantRow, TaskFile
+from jitvault.lifecycle.record.receipt import last_said, votes_digest
+from jitvault.model.event_chain import Event, breaks
+from jitvault.model.kinds import EventKind
+from jitvault.model.revision import Revision
+from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
+
+Published = Mapping[str, Any]
+
+_NOT_THE_SAME = (
+    "The ledger was edited or restored, or somebody with the worker's token wrote that. Nothing is granted or proven "
+    "from this ledger; what it knows of the task is revoked where the task has to end."
+)
+MENDED = "Where it was restored, `jitvault ledger recover` brings it to the present."
+_BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
+
+
+def published(worker: Worker, task_id: str) -> Published:
+    """What the worker last said of the task to everybody; empty for a task that was not published yet."""
+    found = worker.documents.get(f"tasks/{task_id}")
+    return unpacked(task_id, found) if found is not None else {}
+
+
+def check_anchor(worker: Worker, file: TaskFile, said: Published, claim: int | None = None) -> None:
+    """Raise SecurityFinding when the ledger lacks what was published of the task: it was restored or rewritten.
+
+    `said` was read before `file`, so an honest ledger holds at least as much. Raises WrongState where `claim` is lost.
+    """
+    chain = said.get("chain") or {}
+    held = {event.seq: event.hash for event in file.events}
+    known = not chain or held.get(chain["seq"]) == chain["head"]
+    # nothing that was granted or cancelled is ever before its grant again
+    back = bool(chain) and file.task.state in BEFORE_GRANT and said.get("state") not in _BEFORE_GRANT
+    if back or not known:
+        message = f"Vault says that task {file.task.task_id} is {said.get('state')}, which the ledger does not hold"
+        if claim is not None:
+            worker.ledger.extend(file.task.task_id, claim)
+        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
+        raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
+
+
+def check_integrity(worker: Worker, file: TaskFile) -> None:
+    """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain.
+
+    The rows of decisions are only recorded: nothing is decided by them, and they are written anew from Vault.
+    """
+    if problems := problems_of(worker, file):
+        raise _edited(worker, file, "; ".join(problems))
+    said = last_said(file).get("votes")
+    if said is not None and said != votes_digest(file.decisions):
+        _edited(worker, file, "the decisions are not the ones that were counted")
+
+
+def is_edited(worker: Worker, file: TaskFile) -> bool:
+    """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
+    if problems := problems_of(worker, file):
+        _edited(worker, file, "; ".join(problems))
+        return True
+    return False
+
+
+def problems_of(worker: Worker, file: TaskFile) -> list[str]:
+    """Where the task's rows do not agree with its chain."""
+    try:
+        return _problems(worker, file)
+    except UNREADABLE as error:
+        # what was written by hand need not even be JSON
+        return [f"its rows cannot be read ({type(error).__name__})"]
+
+
+def _problems(worker: Worker, file: TaskFile) -> list[str]:
+    problems = [
+        *breaks(file.events, head=file.task.head),
+        *_states(file),
+        *_deadline(file),
+        *_revision(file),
+        *_grants(file),
+        *_receipt(worker, file),
+    ]
+    seen = {
+        lease for e in file.events if e.kind in (EventKind.OBSERVED, EventKind.RECOVERED) for lease in e.body["leases"]
+    }
+    if seen != {lease.lease_id for lease in file.leases}:
+        problems.append("the task's leases are not the ones that were observed")
+    return problems
+
+
+def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
+    """Whether `file` has every lease that `trail` shows; another process may have read the stream in between.
+
+    Raises SecurityFinding when the ledger itself does not have them: they are kept line by line, too.
+    """
+    tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
+    lines = linked(trail.observations, tokens, aliases(trail.observations))
+    leases = [lease for _, line in lines if (lease := issued(line))]
+    shown = {(lease.lease_id, lease.path, lease.target_name) for lease in leases}
+    if shown == _named(file):
+        return True
+    # read after the trail, so an honest ledger holds at least as much
+    newest = worker.ledger.file(file.task.task_id)
+    if newest is None or not shown <= _named(newest) or not _named(file) <= shown:
+        raise _edited(worker, file, "the task's leases are not the ones that the audit stream showed")
+    return False
+
+
+def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
+    return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
+
+
+def check_issuable(worker: Worker, file: TaskFile, said: Published, claim: int) -> None:
+    """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it.
+
+    Raises WrongState where the claim is lost: whoever took the task over may have issued it since `file` was read.
+    """
+    state = said.get("state")
+    if state not in _BEFORE_GRANT | {State.ISSUING.value}:
+        worker.ledger.extend(file.task.task_id, claim)
+        message = f"Vault says that task {file.task.task_id} is {state}, the ledger says {file.task.state}"
+        worker.ledger.finding(file.task.task_id, "ledger_rolled_back", message, worker.now())
+        raise SecurityFinding(message, hint=f"The ledger was edited or restored: nothing is issued from it. {MENDED}")
+    if said.get("digest") != file.task.digest:
+        worker.ledger.extend(file.task.task_id, claim)
+        raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
+
+
+def _states(file: TaskFile) -> list[str]:
+    """The state is the one of the last event, each follows from the one before it, and nobody but us moved it."""
+    states = [e.body.get("state") for e in file.events]
+    told = list(zip(file.events[1:], states, states[1:], strict=False))
+    jumped = any(before != after and not _moves(e, before, after) for e, before, after in told)
+    if states and (jumped or states[-1] != file.task.state.value):
+        return [f"the task's state was set to {file.task.state} by hand"]
+    return []
+
+
+def _deadline(file: TaskFile) -> list[str]:
+    told = [datetime.fromisoformat(e.body["ends_at"]) for e in file.events if e.body.get("ends_at")]
+    return [] if file.task.ends_at == (told[-1] if told else None) else ["the task's deadline was set by hand"]
+
+
+def _moves(event: Event, before: object, after: object) -> bool:
+    """Whether an event can have moved its task so: what was observed moves nothing."""
+    if event.kind == EventKind.OBSERVED or not isinstance(before, str) or before not in EDGES:
+        return False
+    return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
+
+
+def _revision(file: TaskFile) -> list[str]:
+    task, revision, problems = file.task, file.revision, []
+    if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
+        problems.append("the revision's bytes do not have its digest")
+    elif Revision.of(revision.body).content["requester"]["entity"] != task.requester:
+        problems.append("the task's requester is not the one of its revision")
+    elif Revision.of(revision.body).content["spec"]["spec"].get("parent") != task.parent:
+        problems.append("the task's parent is not the one of its revision")
+    decided = [
+        e.body["digest"] for e in file.events if e.kind in (EventKind.SUBMITTED, EventKind.REVISED, EventKind.RECOVERED)
+    ]
+    if decided and decided[-1] != task.digest:
+        problems.append("the task's digest is not the one that was decided about")
+    if not _is_the_one_decided(revision.decision, last_said(file)):
+        problems.append("the decision is not the one that was made")
+    return problems
+
+
+def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    named = {"policy": "policy_digest", "rules": "rules", "permitted": "permitted", "obligations": "obligations"}
+    return all(decision.get(name) == said[key] for key, name in named.items() if key in said)
+
+
+def _grants(file: TaskFile) -> list[str]:
+    created = {e.body["grant"]: e.body for e in file.events if e.kind == EventKind.TOKEN_CREATED}
+    recovered = [e.body for e in file.events if e.kind == EventKind.RECOVERED]
+    created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
+    known = {grant.grant_id: grant for grant in file.grants}
+    problems = [] if created.keys() <= known.keys() else ["a grant of the task is missing"]
+    settled = {e.body["grant"] for e in file.events if e.kind == EventKind.ATTEMPT_SETTLED}
+    settled |= {grant for body in recovered for grant in body["settled"]}
+    everything = any(e.kind in (EventKind.CONFIRMED, EventKind.UNVERIFIED) for e in file.events)
+    for grant in file.grants:
+        if grant.settled and not everything and grant.grant_id not in settled:
+            problems.append(f"attempt {grant.attempt} was set to settled by hand")
+        if not _is_the_one_created(file, grant, created.get(grant.grant_id)):
+            problems.append(f"the token of attempt {grant.attempt} is not the one that was created")
+    return problems
+
+
+def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:
+    if body is None:
+        return grant.accessor_hmac is None
+    if grant.accessor_hmac != body["accessor"]:
+        return False
+    own = (e.body for e in file.events if e.body.get("grant") == grant.grant_id)
+    dated = [datetime.fromisoformat(told["expires_at"]) for told in own if told.get("expires_at")]
+    if dated and grant.expires_at != dated[-1]:
+        return False
+    if "line" not in body:
+        # not by its HMAC: that changes with an audit device that is made anew
+        return sha256_hex((grant.wrapped_accessor or "").encode()) == str(body["accessor_sha256"])
+    # its accessor was lost with the answer: it is known by its lease, if at all
+    ended = {subject for e in file.events if e.kind == EventKind.REVOKE_INTENDED for subject in e.body["subjects"]}
+    return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
+
+
+def _receipt(worker: Worker, file: TaskFile) -> list[str]:
+    """Only Vault's own key makes a task sealed, or closes it without proof."""
+    if file.task.state not in (State.SEALED, State.UNVERIFIED):
+        return []
+    keys = worker.signer.public_keys(RECEIPT_KEY)
+    try:
+        receipt = opened(file.task.receipt, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)
+    except SecurityFinding:
+        return ["the task was never sealed: its receipt is not signed"]
+    heads = {e.body["head"] for e in file.events if e.kind in (EventKind.SEALED, EventKind.UNVERIFIED)}
+    heads |= {e.body["sealed_head"] for e in file.events if e.kind == EventKind.RECOVERED}
+    if receipt.get("task") != file.task.task_id or (receipt.get("chain") or {}).get("head") not in heads:
+        return ["the task's receipt is another one's"]
+    return []
+
+
+def _edited(worker: Worker, file: TaskFile, what: str) -> SecurityFinding:
+    worker.ledger.finding(file.task.task_id, "ledger_edited", what, worker.now())
+    return SecurityFinding(f"the ledger's record of task {file.task.task_id} was changed: {what}")

@@ -1,0 +1,283 @@
+"""The proof of a task's end as everybody sees it: `complete`, `revoke`, the report and the receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jitvault.formats.canonical_json import digest_of
+from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.lifecycle.confirmation.rounds import reopened, why_listed_in_vain, why_put_off
+from jitvault.lifecycle.record.history import forced_of
+from jitvault.model.extension import extended, said_of
+from jitvault.model.kinds import EventKind, OperationKind
+from jitvault.model.proof_check import LASTING, NAMES, QUIET_N, TARGET_N
+from jitvault.model.revision import Revision
+from jitvault.model.states import ENDED, PROVEN, State, Verdict
+from jitvault.model.verifiers import unproven
+from jitvault.policy.decision import Rung, needed_rung, obliged_rung
+
+_DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
+
+
+def proof_of(file: TaskFile) -> dict[str, Any] | None:
+    """The proof as docs/reference.md has it for `jitvault complete`; None before the end."""
+    task = file.task
+    if task.state not in ENDED:
+        return None
+    revision = Revision.of(file.revision.body)
+    token = file.grants[-1] if file.grants else None
+    proof = {
+        "task_id": task.task_id,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "confirmed": task.state in PROVEN,
+        "reopened": reopened(file.events),
+        "forced": forced_of(file),
+        "dead_ms": task.dead_ms,
+        "confirmed_ms": task.confirmed_ms,
+        "leases": [
+            {
+                "lease_id": lease.lease_id,
+                "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
+                "verdict": lease.verdict.value,
+                "error": _error(file, lease),
+                "checks": checks_of(file, lease.lease_id),
+            }
+            for lease in file.leases
+        ],
+        "token": {
+            "verdict": token.verdict.value if token else "never_issued",
+            "checks": [
+                *(checks_of(file, token.accessor_hmac or token.grant_id) if token else ()),
+                *checks_of(file, task.task_id),
+            ],
+        },
+        # the ones before it: an extension replaced them, or they were never delivered
+        "earlier_tokens": [
+            {"verdict": grant.verdict.value, "checks": checks_of(file, grant.accessor_hmac)}
+            for grant in file.grants[:-1]
+            if grant.accessor_hmac
+        ],
+    }
+    return {**proof, "unproven_because": _why_open(file, proof), "not_proven": _not_proven(file, revision)}
+
+
+def _not_proven(file: TaskFile, revision: Revision) -> list[str]:
+    """What no check looks at, whatever the proof says. A lease of a proven task that nobody saw there is not."""
+    given: dict[str, list[datetime | None]] = {}
+    for lease in file.leases:
+        if entry := revision.template_of(lease.path):
+            given.setdefault(entry["template"], []).append(lease.dead_at)
+    ended = {name: None if None in times else max(filter(None, times)) for name, times in given.items()}
+    return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
+
+
+def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
+    """Return why a task is not proven, or not sealed; never None while ending."""
+    match file.task.state:
+        case State.ENDING:
+            why = _first_failure(proof) or _unanswered(file) or _unjudged(file)
+            left = why_listed_in_vain(file.events)
+            return f"{why}; {left}" if left else why
+        case State.CONFIRMED:
+            return why_put_off(file.events)
+        case _:
+            return None
+
+
+def _unanswered(file: TaskFile) -> str | None:
+    """Describe the first act about the task that has no answer."""
+    lost = (op for op in file.operations if op.state in (OpState.INTENDED, OpState.UNKNOWN))
+    op = next(lost, None)
+    return f"{op.kind} of {op.subject} has no answer: {op.answer or 'none came yet'}" if op else None
+
+
+def _unjudged(file: TaskFile) -> str:
+    """Say what is known of a task that nobody judged since it began to end.
+
+    The process that was to judge it may have died.
+    """
+    token = file.grants[-1].verdict.value if file.grants else Verdict.NEVER_ISSUED.value
+    leases = ", ".join(f"{lease.lease_id} is {lease.verdict.value}" for lease in file.leases)
+    last = file.events[-1]
+    known = f"its token is {token}" + (f", {leases}" if leases else "")
+    return f"it was not judged since {last.kind} at {last.at}: {known}"
+
+
+def last_said(file: TaskFile) -> Mapping[str, Any]:
+    """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
+    kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
+    said = [e.body for e in file.events if e.kind in kinds and "policy" in e.body]
+    return said[-1] if said else {}
+
+
+def votes_digest(rows: Iterable[DecisionRow]) -> str:
+    """What the chain keeps of the rows of decisions, so that one that is edited is found."""
+    told = [
+        [row.entity_id, row.name, row.decision, row.digest, row.expires_at.isoformat(), row.reason]
+        for row in sorted(rows, key=lambda row: row.entity_id)
+    ]
+    return digest_of({"votes": told})
+
+
+def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
+    """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
+    rung = str(entry.get("confirm") or Rung.TARGET)
+    for said in (last_said(file), *(event.body for event in extended(file.events))):
+        rung = needed_rung(rung, obliged_rung(said))
+    return rung
+
+
+def _error(file: TaskFile, lease: LeaseRow) -> str | None:
+    """What Vault said when it was to revoke the lease and could not."""
+    if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
+        return None
+    asked = [op for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.subject == lease.lease_id]
+    return next((op.answer for op in reversed(asked) if op.state in (OpState.ABANDONED, OpState.UNKNOWN)), None)
+
+
+def unproven_because(proof: Mapping[str, Any]) -> str | None:
+    """What keeps the end of a task (`proof_of`) from being proven, the first of it; None where nothing does.
+
+    What an older worker published does not say it itself.
+    """
+    said = proof.get("unproven_because")
+    return str(said) if said else _first_failure(proof)
+
+
+def _target_says(lease: Mapping[str, Any]) -> str:
+    """What the target said of a lease that Vault could not end: it may be that it cannot be used any more."""
+    said = next((check for check in lease["checks"] if check["n"] == TARGET_N and not check["ok"]), None)
+    return f" (the target: {said['evidence']})" if said else ""
+
+
+def _first_failure(proof: Mapping[str, Any]) -> str | None:
+    """What Vault could not end, or the first check that does not hold."""
+    for lease in proof["leases"]:
+        if lease["error"]:
+            return f"Vault could not end {lease['lease_id']}: {lease['error']}{_target_says(lease)}"
+    failed = next((check for check in _checks_in(proof) if not check["ok"]), None)
+    return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
+
+
+def resists(file: TaskFile) -> str | None:
+    """Why an end that was begun is not proven, where it is more than that its quiet time is not over yet."""
+    proof = proof_of(file) if file.task.state is State.ENDING else None
+    if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
+        return None
+    return unproven_because(proof)
+
+
+def is_past_proof(proof: Mapping[str, Any]) -> bool:
+    """Whether a check failed that no further try can make hold."""
+    return any(not check["ok"] and check["evidence"].endswith(LASTING) for check in _checks_in(proof))
+
+
+def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for part in (*proof["leases"], proof["token"], *proof["earlier_tokens"]):
+        yield from part["checks"]
+
+
+def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:
+    """The numbered checks of one credential, or (for the task's id) of the task."""
+    return [_as_json(row) for row in file.checks if row.subject == subject]
+
+
+def _as_json(row: CheckRow) -> dict[str, Any]:
+    return {"n": row.n, "name": NAMES[row.n], "ok": row.ok, "evidence": row.evidence}
+
+
+def lifetime_of(grant: GrantRow) -> dict[str, int]:
+    """For how long its credentials may live without a renewal: as asked for, in effect, and as given at a time."""
+    return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
+
+
+def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
+    """Each extension that came about: what was signed, by whom, and the grant whose token it replaced, if any."""
+    return [
+        {
+            **{key: event.body["extension"][key] for key in ("by", "reason", "since", "seconds", "until", "window_s")},
+            **{key: event.body[key] for key in ("digest", "approved_by", "rules", "policy_digest", "replaces")},
+            "at": event.at,
+        }
+        for event in extended(file.events)
+    ]
+
+
+def last_asked(file: TaskFile) -> dict[str, Any] | None:
+    """What was asked last of more time, and what came of it; None where nobody asked."""
+    said = said_of(file.events)
+    if not said:
+        return None
+    state, body = said[-1].kind.removeprefix("extension_"), said[-1].body
+    return {
+        "state": state,
+        "request": body["request"],
+        "digest": body["digest"],
+        "content": dict(body["extension"]),
+        "replaces": bool(body.get("replaces")),
+        "decision": {key: body[key] for key in _DECIDED} if "obligations" in body else None,
+        "approved_by": list(body.get("approved_by", ())),
+        **{key: list(body.get(key, ())) for key in ("missing", "open_to", "refused")},
+        "error": body.get("error"),
+    }
+
+
+def receipt_of(
+    installation: str, file: TaskFile, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the receipt says: who asked, who approved, what was given, how each credential ended, and where what was
+    handed on is now (`children`).
+    """
+    task, content = file.task, Revision.of(file.revision.body).content
+    return {
+        "kind": "Receipt",
+        "installation": installation,
+        "task": task.task_id,
+        "revision": task.revision,
+        "digest": task.digest,
+        "requester": content["requester"],
+        "agent": content["agent"],
+        "owner": content["owner"],
+        "delegation": content.get("delegation", []),
+        "children": list(children),
+        "intent": content["spec"]["spec"]["intent"],
+        # as the chain has them: the rows are a cache
+        "approved_by": list(last_said(file).get("approved_by", ())),
+        "policy": dict(file.revision.decision),
+        "grants": [
+            {
+                "grant": grant.grant_id,
+                "attempt": grant.attempt,
+                "role": grant.role,
+                "accessor_hmac": grant.accessor_hmac,
+                **lifetime_of(grant),
+                "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+                "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+                "verdict": grant.verdict.value,
+            }
+            for grant in file.grants
+        ],
+        "extensions": extensions_of(file),
+        "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in file.findings],
+        "proof": _settled_proof(file),
+        "chain": {"events": task.seq, "head": task.head},
+        "recovered": recovered_of(file),
+        "sealed_at": sealed_at.isoformat(),
+    }
+
+
+def _settled_proof(file: TaskFile) -> dict[str, Any]:
+    """The proof as a receipt has it: what kept it open until then is over."""
+    return {key: value for key, value in (proof_of(file) or {}).items() if key != "unproven_because"}
+
+
+def recovered_of(file: TaskFile) -> list[dict[str, Any]]:
+    """Each time that the record was made anew or corrected: when, from what was published, by what signatures."""
+    return [
+        {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}
+        for event in file.events
+        if event.kind == EventKind.RECOVERED
+    ]

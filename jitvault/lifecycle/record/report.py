@@ -1,0 +1,233 @@
+"""What `status`, `list` and `report` show of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jitvault.audit.observation import Kind
+from jitvault.audit.token_links import aliases, linked
+from jitvault.audit.trail import Trail
+from jitvault.ledger.model import LeaseRow, TaskFile, TaskRow
+from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
+from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_asked, lifetime_of, proof_of
+from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.model.delegation import above_of
+from jitvault.model.finding import told
+from jitvault.model.revision import Revision
+from jitvault.model.states import Verdict
+from jitvault.ports.record import Freeze
+
+_REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
+_USES = _REFUSALS | {
+    Kind.UNWRAPPED,
+    Kind.REWRAPPED,
+    Kind.CUBBYHOLE_READ,
+    Kind.LEASE_ISSUED,
+    Kind.USED,
+    Kind.RENEWED,
+}
+
+REPORT_COLUMNS = (
+    "task_id",
+    "revision",
+    "digest",
+    "state",
+    "end_reason",
+    "requester",
+    "agent",
+    "owner",
+    "parent",
+    "delegation",
+    "approved_by",
+    "withdrawn_by",
+    "ended_by",
+    "end_note",
+    "forced_by",
+    "forced_reason",
+    "template",
+    "path",
+    "lease_id",
+    "issued_at",
+    "dead_at",
+    "requested_ttl_s",
+    "ttl_s",
+    "ends_at",
+    "extended_s",
+    "verdict",
+    "checks",
+    "token_verdict",
+    "findings",
+    "not_proven",
+)
+
+
+def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Sequence[str] = ()) -> dict[str, Any]:
+    """The task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline."""
+    task, revision = file.task, Revision.of(file.revision.body)
+    content = revision.content
+    grant = file.grants[-1] if file.grants else None
+    uncounted = uncounted_of(file)
+    return {
+        **summary_of(task),
+        "delegation": above_of(content),
+        "children": list(children),
+        "revision": {"number": task.revision, "digest": task.digest, "content": content},
+        "decision": dict(file.revision.decision),
+        "decisions": [
+            {
+                "entity": d.entity_id,
+                "name": d.name,
+                "decision": d.decision,
+                "digest": d.digest,
+                "reason": d.reason,
+            }
+            for d in file.decisions
+            if d.entity_id not in {one["entity"] for one in uncounted}
+        ],
+        "refused": uncounted,
+        "ended": ended_of(file),
+        "grant": grant
+        and {
+            "grant_id": grant.grant_id,
+            "attempt": grant.attempt,
+            "role": grant.role,
+            **lifetime_of(grant),
+            "wrap_ttl_s": grant.wrap_ttl_s,
+            "issued_at": grant.issued_at.isoformat() if grant.issued_at else None,
+            "expires_at": grant.expires_at.isoformat() if grant.expires_at else None,
+            "verdict": grant.verdict.value,
+        },
+        "leases": [
+            {
+                "lease_id": lease.lease_id,
+                "template": (revision.template_of(lease.path) or {}).get("template", lease.path),
+                "issued_at": lease.issued_at.isoformat(),
+                "dead_at": _dead_at(lease),
+                "verdict": lease.verdict.value,
+                "checks": checks_of(file, lease.lease_id),
+            }
+            for lease in file.leases
+        ],
+        "extension": last_asked(file),
+        "extensions": extensions_of(file),
+        "proof": proof_of(file),
+        "uses": uses_of(file, trail),
+        "findings": [_finding(found) for found in file.findings],
+        "frozen": freeze and {"why": freeze.reason, "at": freeze.at.isoformat(), "line": freeze.line},
+        "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
+    }
+
+
+def uses_of(file: TaskFile, trail: Trail) -> list[dict[str, Any]]:
+    """What the task's tokens did by the audit stream: one entry for each kind of act and path."""
+    tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for _, line in linked(trail.observations, tokens, aliases(trail.observations)):
+        # a refusal has no response line
+        if line.kind not in _USES or not (line.closing or line.kind in _REFUSALS):
+            continue
+        if line.kind is Kind.RENEWED and line.actor in trail.worker_accessors:
+            # what keeps it alive is our own doing
+            continue
+        entry = found.setdefault(
+            (line.kind.value, line.path),
+            {"act": line.kind.value, "path": line.path, "requests": set(), "addresses": set(), "last_at": line.at},
+        )
+        entry["requests"].add(line.request_id)
+        entry["addresses"].add(line.remote)
+        entry["last_at"] = max(entry["last_at"], line.at)
+    return [
+        {
+            "act": entry["act"],
+            "path": entry["path"],
+            "count": len(entry["requests"]),
+            "addresses": sorted(entry["addresses"]),
+            "last_at": entry["last_at"].isoformat(),
+        }
+        for entry in found.values()
+    ]
+
+
+def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = {"line": found["line"], "request_id": found["request_id"]}
+    said = {"rule": found["rule"], "message": told(found), "more": found["more"], "at": found["at"].isoformat()}
+    return {**said, **evidence}
+
+
+def summary_of(task: TaskRow) -> dict[str, Any]:
+    """One task in a list."""
+    return {
+        "task_id": task.task_id,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "digest": task.digest,
+        "requester": task.requester,
+        "agent": task.agent,
+        "parent": task.parent,
+        "created_at": task.created_at.isoformat(),
+        "due_at": task.due_at.isoformat() if task.due_at else None,
+        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+    }
+
+
+def _ended(file: TaskFile) -> dict[str, Any]:
+    """Who ended the task, and who had it closed without proof, in the columns of a report."""
+    ended, forced = ended_of(file) or {}, forced_of(file) or {}
+    return {
+        "ended_by": ended.get("name"),
+        "end_note": ended.get("note") or None,
+        "forced_by": forced.get("name"),
+        "forced_reason": forced.get("reason"),
+    }
+
+
+def _dead_at(lease: LeaseRow) -> str | None:
+    """When it was found gone; that Vault was made to forget it is nobody's death."""
+    gone = lease.verdict in DEAD or lease.verdict is Verdict.GONE
+    return lease.dead_at.isoformat() if lease.dead_at and gone else None
+
+
+def report_rows(file: TaskFile) -> list[dict[str, Any]]:
+    """One row a lease; a task whose agent read nothing has one row without a lease."""
+    task, revision = file.task, Revision.of(file.revision.body)
+    content = revision.content
+    token = file.grants[-1] if file.grants else None
+    proof = proof_of(file)
+    common = {
+        "task_id": task.task_id,
+        "revision": task.revision,
+        "digest": task.digest,
+        "state": task.state.value,
+        "end_reason": task.end_reason.value if task.end_reason else None,
+        "requester": content["requester"]["name"],
+        "agent": content["agent"]["name"],
+        "owner": content["owner"]["name"],
+        "parent": task.parent,
+        "delegation": above_of(content),
+        "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
+        "withdrawn_by": withdrawn_by(file),
+        **_ended(file),
+        "token_verdict": token.verdict.value if token else None,
+        "requested_ttl_s": token.requested_ttl_s if token else None,
+        "ttl_s": token.ttl_s if token else None,
+        "ends_at": task.ends_at.isoformat() if task.ends_at else None,
+        "extended_s": sum(one["seconds"] for one in extensions_of(file)),
+        "findings": [found["rule"] for found in file.findings],
+        "not_proven": proof["not_proven"] if proof else [],
+    }
+    none = dict.fromkeys(("template", "path", "lease_id", "issued_at", "dead_at", "verdict"))
+    leases = [
+        {
+            "template": (revision.template_of(lease.path) or {}).get("template"),
+            "path": lease.path,
+            "lease_id": lease.lease_id,
+            "issued_at": lease.issued_at.isoformat(),
+            "dead_at": _dead_at(lease),
+            "verdict": lease.verdict.value,
+            "checks": [{"n": c["n"], "ok": c["ok"]} for c in checks_of(file, lease.lease_id)],
+        }
+        for lease in file.leases
+    ]
+    rows = [{**common, **lease} for lease in leases or [{**none, "checks": []}]]
+    return [{name: row[name] for name in REPORT_COLUMNS} for row in rows]

@@ -1,0 +1,81 @@
+"""Who vouches for what is published of a task, for whoever has no ledger.
+
+A published document is the word of whoever had the worker's token. That of a closed task has a receipt, which Vault's
+own key signed. Whoever writes over it leaves the version with the receipt behind: Vault keeps the last ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.published_task import unpacked, unpacked_receipt
+from jitvault.documents.receipt import CLOSED, verified
+from jitvault.errors import VaultRefused, VaultRejected
+from jitvault.vault.interface import Documents, Signer, Stored
+
+_VERSIONS = 10
+"""So many versions of a document Vault keeps, unless an administrator says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What is to be shown of a task. `by` is `receipt` or `nobody`, `why` is for a person.
+
+    `problem` says that what is published cannot be the worker's; empty where nothing speaks against it.
+    """
+
+    document: Mapping[str, Any]
+    by: str
+    why: str
+    problem: str = ""
+
+
+def vouched(documents: Documents, signer: Signer, task_id: str, newest: Stored) -> Vouched:
+    """Look for the receipt in the newest version and, where that has none, in those before it."""
+    shown = _as_published(task_id, newest)
+    try:
+        keys = signer.public_keys(RECEIPT_KEY)
+    except VaultRejected:
+        raise
+    except VaultRefused:
+        why = "nobody checked its receipt: Vault does not let you read the key of receipts; `jitvault init` allows that"
+        return Vouched(shown, "nobody", why)
+    if (told := _receipt(newest, keys, task_id)) is not None:
+        return Vouched(shown, "receipt", _signed(told))
+    for version in range(newest.version - 1, max(newest.version - _VERSIONS, 0), -1):
+        before = documents.earlier(f"tasks/{task_id}", version)
+        told = _receipt(before, keys, task_id) if before else None
+        if before is not None and told is not None:
+            problem = (
+                f"what is published now says that it is {shown.get('state')}, and version {version} has a receipt: "
+                "somebody else wrote over it"
+            )
+            return Vouched(_as_published(task_id, before), "receipt", _signed(told), problem)
+    if shown.get("state") in CLOSED:
+        problem = f"it is published as {shown['state']} without a receipt that Vault's key signed about it"
+        return Vouched(shown, "nobody", "whoever has a worker's token can write this", problem)
+    return Vouched(shown, "nobody", "whoever has a worker's token can write this; a receipt comes with the seal")
+
+
+def _as_published(task_id: str, stored: Stored) -> dict[str, Any]:
+    return {**unpacked(task_id, stored.document), "published_at": stored.written_at}
+
+
+def _receipt(stored: Stored, keys: Mapping[int, str], task_id: str) -> dict[str, Any] | None:
+    """The key is of one Vault, and so of one installation."""
+    said = stored.document
+    return verified(
+        unpacked_receipt(said),
+        keys,
+        task_id=task_id,
+        digest=said.get("digest"),
+        installation=str(said.get("installation")),
+        state=said.get("state"),
+    )
+
+
+def _signed(told: Mapping[str, Any]) -> str:
+    return f"a receipt that Vault's key signed, sealed at {told.get('sealed_at')}"

@@ -1,0 +1,1 @@
+"""Keep what is held alive until its task ends."""

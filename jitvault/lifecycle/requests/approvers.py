@@ -1,0 +1,23 @@
+"""Who is registered as an approver, as the worker reads it: only administrators write there."""
+
+from __future__ import annotations
+
+from jitvault.context import Worker
+from jitvault.documents.approvers import Registered, Registry, registered
+from jitvault.errors import SecurityFinding
+
+FOLDER = "approvers/"
+
+
+def registry(worker: Worker) -> Registry:
+    """All registrations in Vault now. One that is no registration is a finding, and counts as absent."""
+    found: list[Registered] = []
+    for entity in worker.documents.names(FOLDER):
+        stored = worker.documents.read(f"{FOLDER}{entity}")
+        if stored is None:
+            continue
+        try:
+            found.append(registered(stored.document, entity=entity, since=stored.written_at))
+        except SecurityFinding as error:
+            worker.ledger.finding(None, "forged_document", str(error), worker.now())
+    return Registry(tuple(found))

@@ -1,0 +1,262 @@
+"""The signed documents in Vault, as the worker reads them: verified, and absent where they do not hold.
+
+A document counts if it lies under its author's own path, is signed by that author's key, and says that it is about
+this task, of this kind, by this entity: one that is copied to another place says so itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from jitvault.context import Worker
+from jitvault.documents.approvers import Registry, is_withdrawn, void
+from jitvault.documents.dsse import DOCUMENT_TYPE, opened, signer_key
+from jitvault.documents.paths import submission_path
+from jitvault.documents.signed import (
+    DecisionPaper,
+    ExtendPaper,
+    GrantPaper,
+    Paper,
+    SubmitPaper,
+    WithdrawPaper,
+    accepted,
+)
+from jitvault.errors import InvalidInput, SecurityFinding
+from jitvault.formats.canonical_json import canonical_bytes, digest_of
+from jitvault.lifecycle.record.receipt import last_said
+from jitvault.lifecycle.requests.approvers import registry
+from jitvault.model.approval import Vote
+from jitvault.model.extension import said_of
+from jitvault.model.revision import Revision
+from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.vault.interface import Entity, Stored
+
+APPROVAL_LIFE = timedelta(minutes=30)
+P = TypeVar("P", bound=Paper)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A verified request for access. `written_at` is Vault's time of it."""
+
+    requester: Entity
+    spec: TaskSpec
+    revise: bool
+    nonce: str
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionRequest:
+    """A verified wish for more time. `written_at` is Vault's time of it, `nonce` tells it from one that is repeated."""
+
+    by: Entity
+    seconds: int
+    reason: str
+    nonce: str
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[P]):
+    """A verified document, and Vault's time of it."""
+
+    paper: P
+    written_at: datetime
+
+
+def submission(worker: Worker, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
+    """The verified request of `requester` for `task_id`, or None where there is none; `stored` where it was just read.
+
+    Raises InvalidInput when its spec is not valid or the requester is disabled.
+    """
+    path = submission_path(requester, task_id)
+    stored = stored or worker.documents.read(path)
+    found = verified(worker, stored, SubmitPaper, path, requester, task_id) if stored else None
+    if found is None:
+        return None
+    spec = parse_spec(canonical_bytes(found.paper.spec), f"the request for {task_id}")
+    if spec.id != task_id:
+        raise SecurityFinding(f"the request for {task_id} holds the spec of {spec.id}")
+    entity = worker.identity.by_id(requester)
+    if entity is None or entity.disabled:
+        raise InvalidInput(f"task {task_id}: the requester's Vault entity does not exist or is disabled")
+    return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at)
+
+
+def find_request(worker: Worker, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
+    """The request for a task that the ledger does not know, and the entity that asks: `hint` first, then everyone."""
+    if hint and (stored := worker.documents.read(submission_path(hint, task_id))) is not None:
+        return hint, stored
+    for entity in _authors(worker, "requests/"):
+        stored = worker.documents.read(submission_path(entity, task_id)) if entity != hint else None
+        if stored is not None:
+            return entity, stored
+    return None
+
+
+def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]) -> bool:
+    """Whether the requester signed that exactly this spec shall be issued now.
+
+    A wrapping token lives for minutes: one that goes to the requester's inbox is only made when they asked
+    after the last approval and once its window was open, by Vault's clock, and so are there to take it. An
+    agent's inbox is watched.
+    """
+    entity, spec = submitted.requester.id, submitted.spec
+    found = read_paper(worker, GrantPaper, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
+    if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
+        return False
+    asked_last = all(vote.written_at < found.written_at for vote in approvals)
+    return spec.spec.deliver == "agent" or (asked_last and spec.window.opens(found.written_at))
+
+
+def extension_requests(
+    worker: Worker, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
+) -> list[ExtensionRequest]:
+    """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
+    found = []
+    for entity_id in dict.fromkeys(entities):
+        stored = read_paper(worker, ExtendPaper, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
+        # one about another deadline was granted before, or is put back
+        if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
+            continue
+        entity = worker.identity.by_id(entity_id)
+        if entity is not None and not entity.disabled:
+            paper = stored.paper
+            found.append(ExtensionRequest(entity, paper.seconds, paper.reason, paper.nonce, stored.written_at))
+    return found
+
+
+def votes(worker: Worker, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
+    """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
+    author is in, is registered for and signed for; `below` its path those about something else of the task.
+
+    Its author may let an approval expire early, never later than its life after Vault wrote it.
+    """
+    found = []
+    for entity_id in _authors(worker, "decisions/"):
+        stored = read_paper(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
+        entity = worker.identity.by_id(entity_id) if stored else None
+        if stored is not None and entity is not None:
+            found.append((entity, stored))
+    # most tasks need nobody's approval, and then nobody's registration is read
+    approvers = registry(worker) if found else Registry()
+    return [_vote(worker, task_id, groups, approvers, entity, stored) for entity, stored in found]
+
+
+def _vote(
+    worker: Worker,
+    task_id: str,
+    groups: Sequence[str],
+    approvers: Registry,
+    entity: Entity,
+    stored: Read[DecisionPaper],
+) -> Vote:
+    paper, written_at = stored.paper, stored.written_at
+    path = f"decisions/{entity.id}/{task_id}/withdraw"
+    there = worker.documents.read(path)
+    taken_back = verified(worker, there, WithdrawPaper, path, entity.id, task_id) if there else None
+    # only they can write there: what cannot be read may have been their no, and gives nothing back
+    withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
+    if there and there.unread:
+        # nobody knows from when it is
+        withdrawals = [(paper.at, written_at)]
+    withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
+    if withdrawn and taken_back and taken_back.paper.reason:
+        why_void = f"{why_void}: {taken_back.paper.reason}"
+    counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
+    registered = approvers.of(entity.id)
+    member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
+    return Vote(
+        entity_id=entity.id,
+        name=entity.name,
+        decision=paper.decision,
+        digest=paper.digest,
+        expires_at=min(paper.expires_at, written_at + APPROVAL_LIFE),
+        reason=paper.reason,
+        # policy may speak of groups that approve nothing: those are as Vault has them
+        groups=tuple(group for group in member_of if group not in groups or group in counted),
+        written_at=written_at,
+        revision=paper.revision,
+        requester=paper.requester,
+        void=why_void,
+        barred=approvers.why_not(entity.id, written_at),
+        withdrawn=withdrawn,
+        person=entity.person,
+        persons=frozenset({entity.person, registered.person.lower() if registered else ""} - {""}),
+    )
+
+
+def persons(worker: Worker, revision: Revision) -> Mapping[str, str] | None:
+    """Who those with a part in a revision are, by entity; None where entities do not say so."""
+    if not worker.tells_persons:
+        return None
+    found = {entity: worker.identity.by_id(entity) for entity in revision.involved()}
+    return {entity: known.person for entity, known in found.items() if known is not None}
+
+
+def _authors(worker: Worker, folder: str) -> list[str]:
+    return sorted(name.rstrip("/") for name in worker.documents.names(folder))
+
+
+def read_paper(worker: Worker, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
+    """The paper at `path`, if `entity` signed it for exactly this task and kind.
+
+    A document that does not hold is a finding: it is recorded, and counts as absent.
+    """
+    stored = worker.documents.read(path)
+    return verified(worker, stored, model, path, entity, task_id) if stored else None
+
+
+def verified(worker: Worker, stored: Stored, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
+    """The same of what was read already."""
+    key = signer_key(entity)
+    public_keys = worker.signer.public_keys(key)
+    try:
+        payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
+        paper = accepted(model, payload, task=task_id, entity=entity)
+    except SecurityFinding as error:
+        why = stored.unread or str(error)
+        folder = path.partition("/")[0]
+        if _concerns_task(worker, folder, task_id, entity):
+            worker.ledger.finding(task_id, "forged_document", f"{path}: {why}", worker.now(), author=entity)
+        else:
+            what = stored.unread or "its author did not sign as it stands"
+            find_about_author(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
+        return None
+    return Read(paper, stored.written_at)
+
+
+def _concerns_task(worker: Worker, folder: str, task_id: str, entity: str) -> bool:
+    """Return whether what an entity wrote below its own path about a task says anything about that task.
+
+    A request does of the task's requester and agent, a decision of whoever is asked for one or has made one. A freeze
+    is about no task.
+    """
+    task = worker.ledger.task(task_id) if folder in ("requests", "decisions") else None
+    if task is None:
+        return False
+    return entity in (task.requester, task.agent) if folder == "requests" else _decides(worker, task_id, entity)
+
+
+def _decides(worker: Worker, task_id: str, entity: str) -> bool:
+    """Return whether an entity has decided about a task, or is registered for a group that has to."""
+    file = worker.file(task_id)
+    if any(decision.entity_id == entity for decision in file.decisions):
+        return True
+    said = (last_said(file), *(event.body for event in said_of(file.events)))
+    needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
+    return bool(needed & {*registry(worker).groups_of(entity)})
+
+
+def find_about_author(worker: Worker, entity: str, rule: str, message: str) -> None:
+    """Keep a finding about an entity and about no task.
+
+    Anybody can name the task of somebody else below their own path. Of one entity each rule is one finding, however
+    many documents it leaves.
+    """
+    worker.ledger.finding(None, rule, f"entity {entity}: {message}", worker.now(), author=entity)

@@ -1,0 +1,126 @@
+"""What a person signs and leaves in Vault for the worker: requests, wishes and decisions.
+
+    requests/<entity id>/<task>/submit   the spec
+    requests/<entity id>/<task>/grant    issue it now
+    requests/<entity id>/<task>/extend   move its deadline
+    requests/<entity id>/<task>/end      end it: completed, cancelled or revoked
+    decisions/<entity id>/<task>         approve or deny one digest
+    decisions/<entity id>/<task>/extend/<digest>  the same of an extension
+    decisions/<entity id>/<task>/withdraw  the approvals given until then count no more
+    freezes/<entity id>/<scope>          grant nothing more of a scope, or lift that
+
+Vault lets only the entity in the path write there, and only that entity use its signing key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from jitvault.context import Person, new_id
+from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
+from jitvault.documents.signed import check_called, check_note
+from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import digest_of
+from jitvault.lifecycle.requests.reader import APPROVAL_LIFE
+from jitvault.model.extension import Extension, decision_path
+from jitvault.model.revision import Revision
+from jitvault.model.scope import Scope
+from jitvault.model.spec import TaskSpec
+from jitvault.model.states import EndReason
+
+
+def sign_submission(person: Person, spec: TaskSpec, *, revise: bool) -> None:
+    _sign(person, f"requests/{person.entity}/{spec.id}/submit", "submit", spec.id, spec=spec.canonical(), revise=revise)
+
+
+def sign_grant_wish(person: Person, spec: TaskSpec) -> None:
+    wanted = digest_of(spec.canonical())
+    _sign(person, f"requests/{person.entity}/{spec.id}/grant", "grant", spec.id, spec_digest=wanted)
+
+
+def sign_extension(person: Person, revision: Revision, *, ends_at: datetime, seconds: int, reason: str) -> str:
+    """Ask that the deadline `ends_at` of a granted revision is moved by `seconds`; gives the request's nonce.
+
+    Raises InvalidInput.
+    """
+    if not check_note(reason):
+        raise InvalidInput("--reason: expected a reason", hint="It is what approvers read.")
+    task_id = revision.spec.id
+    fields = {"digest": revision.digest, "ends_at": ends_at.isoformat(), "seconds": seconds, "reason": reason}
+    return _sign(person, f"requests/{person.entity}/{task_id}/extend", "extend", task_id, **fields)
+
+
+def sign_end(person: Person, task_id: str, *, reason: EndReason | None, note: str, force: bool = False) -> None:
+    """Ask for the end of a task; `reason` None is a cancellation before it is granted. Raises InvalidInput.
+
+    `force` asks to close it even where its end cannot be proven, which only operators can.
+    """
+    said = "forced" if force else reason.value if reason else "cancelled"
+    _sign(person, f"requests/{person.entity}/{task_id}/end", "end", task_id, reason=said, note=check_note(note))
+
+
+def sign_decision(
+    person: Person,
+    revision: Revision,
+    *,
+    decision: str,
+    groups: Sequence[str],
+    reason: str,
+    extension: Extension | None = None,
+) -> datetime:
+    """Sign `approve` or `deny` for one revision, or an extension of it, in the name of `groups`; gives the time until
+    which an approval can be used. Raises InvalidInput.
+    """
+    expires, task_id = person.clock.agreed() + APPROVAL_LIFE, revision.spec.id
+    extends = {"digest": extension.digest, "requester": extension.by.entity} if extension else {}
+    below = decision_path(extension.digest) if extension else ""
+    fields = {
+        **_about(revision),
+        **extends,
+        "decision": decision,
+        "groups": sorted(groups),
+        "reason": check_note(reason),
+        "expires_at": expires.isoformat(),
+    }
+    _sign(person, f"decisions/{person.entity}/{task_id}{below}", "decision", task_id, **fields)
+    return expires
+
+
+def sign_withdrawal(person: Person, revision: Revision, *, reason: str) -> None:
+    """Take back every approval that was given until now. Raises InvalidInput."""
+    task_id = revision.spec.id
+    path = f"decisions/{person.entity}/{task_id}/withdraw"
+    _sign(person, path, "withdraw", task_id, **_about(revision), reason=check_note(reason))
+
+
+def _about(revision: Revision) -> dict[str, object]:
+    content = revision.content
+    return {
+        "digest": revision.digest,
+        "revision": content["revision"],
+        "requester": content["requester"]["entity"],
+    }
+
+
+def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> None:
+    """Freeze a scope, or lift that. Raises InvalidInput."""
+    named = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
+    fields = {part: check_called(name) for part, name in named.items()}
+    path = f"freezes/{person.entity}/{scope.key}"
+    _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
+
+
+def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) -> str:
+    """Sign and write it; gives its nonce."""
+    nonce = new_id()
+    payload = {
+        "kind": kind,
+        "task": task_id,
+        "entity": person.entity,
+        "nonce": nonce,
+        "at": person.clock.agreed().isoformat(),
+        **fields,
+    }
+    person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))
+    return nonce

@@ -1,0 +1,1 @@
+"""Revoke tokens and leases, also of what a task handed on."""

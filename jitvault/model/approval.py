@@ -1,0 +1,232 @@
+"""Who has to approve, who did, and who cannot.
+
+Everything here is decided over signed documents that were just read from Vault; ledger rows are a cache
+that no decision looks at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from jitvault.model.extension import Extension
+from jitvault.model.revision import Revision
+from jitvault.policy.decision import Obligations, Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One approver's verified document about revision `revision` of what `requester` asks for.
+
+    `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
+    registered and signed. `person` says who they are by their entity's metadata, `persons` by their registration as
+    well. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
+    whatever it says (`withdrawn`: because its author took it back), and `barred` why nothing of this author counts.
+    """
+
+    entity_id: str
+    name: str
+    decision: str
+    digest: str
+    expires_at: datetime
+    reason: str
+    groups: tuple[str, ...]
+    written_at: datetime
+    revision: int
+    requester: str
+    void: str | None = None
+    barred: str | None = None
+    withdrawn: bool = False
+    person: str = ""
+    persons: frozenset[str] = frozenset()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "entity": self.entity_id,
+            "name": self.name,
+            "decision": self.decision,
+            "digest": self.digest,
+            "expires_at": self.expires_at.isoformat(),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A decision that does not count, and why; `withdrawn` where its author took it back."""
+
+    entity_id: str
+    name: str
+    why: str
+    withdrawn: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {"entity": self.entity_id, "name": self.name, "why": self.why, "withdrawn": self.withdrawn}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The outcome: `denied_by` is set when somebody said no, `missing` are the approvals still to come.
+
+    Where somebody could approve for one group or for another, `missing` names one of the ways to complete it.
+    """
+
+    approved_by: tuple[Vote, ...]
+    denied_by: Vote | None
+    missing: tuple[Requirement, ...]
+    refused: tuple[Refusal, ...]
+
+    def open_to(self, needed: Sequence[Requirement]) -> tuple[str, ...]:
+        """The groups of whose members one more approval would bring it further."""
+        cast = _by_person(self.approved_by)
+        short = sum(each.count for each in self.missing)
+        more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
+        return tuple(sorted(group for group, left in more.items() if sum(each.count for each in left) < short))
+
+    def missing_json(self) -> list[dict[str, Any]]:
+        return [needed.as_json() for needed in self.missing]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is decided about."""
+
+    digest: str
+    revision: int
+    requester: str
+
+
+def tally(
+    votes: Iterable[Vote],
+    obligations: Obligations,
+    *,
+    subject: Subject,
+    barred: Mapping[str, str],
+    now: datetime | None,
+) -> Tally:
+    """Count the votes on `subject`. `barred` maps the entities that cannot approve to the reason.
+
+    A denial by a member of one of the groups wins over any number of approvals. A vote for another digest, by
+    somebody barred, from outside the groups, withdrawn or past its expiry does not count; `refused` says why. Expiry
+    bounds the first issue: without `now` it is not looked at.
+    """
+    approved: dict[str, Vote] = {}
+    denied: Vote | None = None
+    refused: list[Refusal] = []
+    for vote in sorted(votes, key=lambda v: v.entity_id):
+        why = _why_not(vote, obligations, subject=subject, barred=barred, now=now)
+        if why:
+            refused.append(Refusal(vote.entity_id, vote.name, why, withdrawn=vote.withdrawn and why == vote.void))
+        elif vote.decision == "deny":
+            denied = denied or vote
+        elif vote.decision == "approve":
+            approved[vote.entity_id] = vote
+    return Tally(
+        approved_by=tuple(approved.values()),
+        denied_by=denied,
+        missing=unmet(obligations.approvals, _by_person(approved.values())),
+        refused=tuple(refused),
+    )
+
+
+def count(
+    revision: Revision,
+    votes: Iterable[Vote],
+    obligations: Obligations,
+    *,
+    forbidden: Mapping[str, str],
+    now: datetime | None,
+    extension: Extension | None = None,
+    persons: Mapping[str, str] | None = None,
+) -> Tally:
+    """`tally` for a revision, or an extension of it: whoever has a part in it cannot approve it, nor can the
+    `forbidden`, with their reasons.
+
+    The owner of the data counts in the groups in which policy lets them. `persons` says by entity who those with a part
+    in it are; then no other entity of theirs approves it either. It is None where entities do not say who they are.
+    """
+    content = revision.content
+    subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
+    if extension is not None:
+        subject = Subject(extension.digest, extension.revision, extension.by.entity)
+    parts = revision.involved()
+    owners = {entity for entity, part in parts.items() if part == "owner"} if obligations.owner_may_approve else set()
+    barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}
+    cast = [_as_owner(vote, obligations) if vote.entity_id in owners else vote for vote in votes]
+    if persons is not None:
+        told = {part: persons.get(entity, "") for entity, part in parts.items() if entity not in owners}
+        nobodys = {vote.entity_id: why for vote in cast if (why := _why_same_person(vote, told))}
+        barred = {**nobodys, **barred}
+    return tally(cast, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
+
+
+def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
+    """Return why an approver is, or may be, a person who has a part in it; `persons` are those, by their part."""
+    if not vote.person:
+        return "cannot be told from others: the metadata of its entity do not say which person it is"
+    if not persons["requester"]:
+        return "cannot be told from the requester, whose entity's metadata do not say which person it is"
+    same = next((part for part, person in persons.items() if person in vote.persons), None)
+    return f"is the same person as the {same} and cannot approve" if same else None
+
+
+def _by_person(votes: Iterable[Vote]) -> dict[str, tuple[str, ...]]:
+    """Return the groups of each person who approved: two entities of one person are one approver."""
+    found: dict[str, tuple[str, ...]] = {}
+    for vote in votes:
+        person = vote.person or vote.entity_id
+        found[person] = (*found.get(person, ()), *vote.groups)
+    return found
+
+
+def _as_owner(vote: Vote, obligations: Obligations) -> Vote:
+    if vote.decision != "approve":
+        return vote
+    return replace(vote, groups=tuple(group for group in vote.groups if group in obligations.owner_may_approve))
+
+
+def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
+    """What `approvers` (entity to its groups) leave open of `needed`, when each of them counts for one group only.
+
+    As few as possible are left open: a maximum matching of approvers to the places that there are in each group
+    (Kuhn's algorithm). Among several such ways the groups that come first are filled first.
+    """
+    places = [(each.group, n) for each in needed for n in range(each.count)]
+    taken: dict[str, tuple[str, int]] = {}
+
+    def fill(place: tuple[str, int], tried: set[str]) -> bool:
+        """Give the place to an approver, moving others to another place where that helps."""
+        for entity in sorted(approvers):
+            if place[0] not in approvers[entity] or entity in tried:
+                continue
+            tried.add(entity)
+            if entity not in taken or fill(taken[entity], tried):
+                taken[entity] = place
+                return True
+        return False
+
+    open_ = Counter(place[0] for place in places if not fill(place, set()))
+    return tuple(Requirement(group, count) for group, count in sorted(open_.items()))
+
+
+def _why_not(
+    vote: Vote, obligations: Obligations, *, subject: Subject, barred: Mapping[str, str], now: datetime | None
+) -> str | None:
+    if vote.digest != subject.digest:
+        return "decided about another digest"
+    if (vote.revision, vote.requester) != (subject.revision, subject.requester):
+        return "decided about another revision or requester"
+    if vote.barred:
+        return vote.barred
+    if not set(obligations.deciders) & set(vote.groups):
+        return f"is not in {' or '.join(obligations.deciders)}"
+    if vote.decision == "approve" and vote.entity_id in barred:
+        return barred[vote.entity_id]
+    if vote.decision == "approve" and vote.void:
+        return vote.void
+    if vote.decision == "approve" and now is not None and vote.expires_at <= now:
+        return "the approval has expired"
+    return None

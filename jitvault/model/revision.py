@@ -1,0 +1,335 @@
+"""A revision: everything that is decided about, in one canonical document with one digest.
+
+Approvers sign the digest, so whatever changes what would be granted has to be in here: the spec, the
+templates, the resolved paths, the ACL policies and the engine's configuration. Times that depend on when
+it is granted are not: the same spec gives the same digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any
+
+import msgspec
+
+from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import canonical_bytes, digest_of, sha256_hex
+from jitvault.formats.time_window import Window, format_duration
+from jitvault.model.spec import TaskSpec, parse_spec
+from jitvault.model.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
+from jitvault.model.ttl import least, requested_ttl
+from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
+from jitvault.model.verifiers import accepted_told, sessions_told
+from jitvault.policy.decision import NO_OBLIGATIONS, Obligations, highest
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A Vault entity with a part in the task."""
+
+    entity: str
+    name: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"entity": self.entity, "name": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One access of the spec, resolved against what Vault really has. `engine` is the engine's snapshot, and
+    `capability` what its paths take.
+    """
+
+    template: AccessTemplate
+    with_: Mapping[str, str]
+    path: str
+    policy: AccessPolicy
+    engine: Mapping[str, Any]
+    capability: Capability = "read"
+
+    def as_json(self) -> dict[str, Any]:
+        body = self.template.spec
+        found: dict[str, Any] = {
+            "template": self.template.name,
+            "template_digest": f"sha256:{self.template.digest()}",
+            "description": self.template.metadata.description,
+            "with": dict(self.with_),
+            "engine": body.engine,
+            "mount": body.mount,
+            "path": self.path,
+            "capability": self.capability,
+            "data": body.fill_data(self.with_),
+            "template_owner": self.template.metadata.owner,
+            "tier": body.tier,
+            "data_domains": list(body.data_domains),
+            "ttl_s": body.ttl // timedelta(seconds=1),
+            "max_window_s": body.max_window // timedelta(seconds=1),
+            "wrap_ttl_s": body.wrap_ttl // timedelta(seconds=1),
+            "lease_budget": body.lease_budget,
+            "confirm": body.confirm,
+            "probe": body.probe,
+            "confirm_why": body.confirm_why,
+            "policy": self.policy.name,
+            "policy_sha256": self.policy.sha256,
+            "engine_config": digest_of(self.engine),
+            # a revision of a template without any is what it was before there were verifiers
+            **({"verifiers": list(body.verifiers)} if body.verifiers else {}),
+        }
+        if body.accepted_after_end is not None:
+            found["accepted_after_end_s"] = body.accepted_after_end // timedelta(seconds=1)
+        return found
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision as bytes, and the same read back, once. The digest is over the bytes and nothing else."""
+
+    body: bytes
+    digest: str
+
+    @staticmethod
+    def of(body: bytes) -> Revision:
+        """The revision with these bytes; what is read of it is not to be changed."""
+        return _revision_of(body)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(self.body)
+        return found
+
+    @cached_property
+    def spec(self) -> TaskSpec:
+        return parse_spec(canonical_bytes(self.content["spec"]), "the approved spec")
+
+    @property
+    def access(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.content["access"]
+        return found
+
+    @property
+    def fetches(self) -> list[Fetch]:
+        """The requests by which the agent gets its credentials."""
+        return [Fetch(e["template"], e["path"], e["capability"], e["data"]) for e in self.access]
+
+    @property
+    def window(self) -> Window:
+        return self.spec.window
+
+    @property
+    def requested_ttl_s(self) -> int:
+        """How long a credential shall live without a renewal, as asked for or by criticality, in seconds."""
+        body = self.spec.spec
+        return requested_ttl(body.window.ttl, body.criticality) // timedelta(seconds=1)
+
+    @property
+    def delegation(self) -> list[dict[str, Any]]:
+        """The tasks that handed its access on, from the first one to its parent; empty for what nobody delegated."""
+        found: list[dict[str, Any]] = self.content.get("delegation", [])
+        return found
+
+    def involved(self) -> dict[str, str]:
+        """The entities that cannot approve it, with their part in it or in a task that handed it on."""
+        parts = ("owner", "agent", "requester")
+        above = {link[part]["entity"]: f"{part} of {link['task']}" for link in self.delegation for part in parts}
+        return above | {self.content[part]["entity"]: part for part in parts}
+
+    def template_of(self, path: str) -> dict[str, Any] | None:
+        return next((entry for entry in self.access if entry["path"] == path), None)
+
+
+@lru_cache(maxsize=256)
+def _revision_of(body: bytes) -> Revision:
+    # each look at a task asks many times for what stands in the same bytes
+    return Revision(body, "sha256:" + sha256_hex(body))
+
+
+def build(
+    *,
+    installation: str,
+    number: int,
+    spec: TaskSpec,
+    requester: Party,
+    agent: Party,
+    owner: Party,
+    access: Sequence[Resolved],
+    cidrs: Sequence[str],
+    delegation: Sequence[Mapping[str, Any]] = (),
+) -> Revision:
+    """Revision `number` of a task. The same arguments always give the same bytes.
+
+    `delegation` is as `Revision.delegation`.
+
+    Raises InvalidInput when two of its accesses would send different data to one path.
+    """
+    _refuse_mixed(access)
+    tiers = [entry.template.spec.tier for entry in access]
+    content = {
+        "apiVersion": "jitvault.dev/v1",
+        "kind": "Revision",
+        "installation": installation,
+        "task": spec.id,
+        "revision": number,
+        "requester": requester.as_json(),
+        "agent": agent.as_json(),
+        "owner": owner.as_json(),
+        "risk": highest([*tiers, spec.spec.criticality]).value,
+        "spec": spec.canonical(),
+        "access": [entry.as_json() for entry in access],
+        "cidrs": sorted(cidrs),
+    }
+    if delegation:
+        content["delegation"] = [dict(link) for link in delegation]
+    return Revision.of(canonical_bytes(content))
+
+
+def _refuse_mixed(access: Sequence[Resolved]) -> None:
+    """Vault adds the policies of a token up: of two on one path it could take a name from one and a TTL from the other.
+
+    Besides, a lease would not say which of them it belongs to.
+    """
+    policies: dict[str, str] = {}
+    for entry in access:
+        if policies.setdefault(entry.path, entry.policy.name) != entry.policy.name:
+            raise InvalidInput(
+                f"spec.access: two entries send different data to {entry.path}; a task can have one of them",
+                hint="Make a task of its own for each.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long: of the window, a credential without a renewal and the wrapping, in whole seconds from the issue.
+
+    `requested_ttl_s` is what was asked for, `ttl_s` what it can have. `ends_at` is the deadline: the window's end.
+    """
+
+    window_s: int
+    requested_ttl_s: int
+    ttl_s: int
+    wrap_ttl_s: int
+    ends_at: datetime
+
+
+def terms(
+    revision: Revision,
+    start: datetime,
+    obligations: Obligations = NO_OBLIGATIONS,
+    *,
+    until: datetime | None = None,
+) -> Terms:
+    """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, the remaining
+    window, and the caps of both that policy or a parent task set (`jitvault.model.delegation.within`). `until` is the
+    deadline of a task that has one already.
+
+    Raises InvalidInput when too little is left for the agent to unwrap and work.
+    """
+    second, requested_s = timedelta(seconds=1), revision.requested_ttl_s
+    capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
+    closes = min(filter(None, (until or revision.window.closes_at(start), capped)))
+    left_s = (closes - start) // second
+    ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
+    shortest_s, work_s = WRAP_TTLS[0] // second, WORK_AFTER_UNWRAP // second
+    wrap_s = least(ttl_s - work_s, *(entry["wrap_ttl_s"] for entry in revision.access))
+    if wrap_s < shortest_s:
+        name = "window" if left_s == ttl_s else "window.ttl"
+        raise InvalidInput(
+            f"task {revision.spec.id}: {name}: expected at least {shortest_s + work_s}s, so that the agent can unwrap "
+            f"and work; {max(ttl_s, 0)}s are left"
+        )
+    return Terms(left_s, requested_s, ttl_s, wrap_s, closes)
+
+
+def in_plain_words(revision: Revision) -> list[str]:
+    """What the signed bytes grant, one sentence a line, for whoever approves it."""
+    content, spec = revision.content, revision.spec
+    body = spec.spec
+    window = revision.window
+    ttl = least(revision.requested_ttl_s, *(entry["ttl_s"] for entry in revision.access))
+    lines = [
+        f"{content['requester']['name']} asks for access for the agent {content['agent']['name']}; "
+        f"{content['owner']['name']} owns the data.",
+        f"Intent: {body.intent}",
+        f"Risk {content['risk']}: criticality {body.criticality}, "
+        f"tier {', '.join(sorted({e['tier'] for e in revision.access}))}.",
+    ]
+    if revision.delegation:
+        handed = " → ".join(f"{link['task']} (agent {link['agent']['name']})" for link in revision.delegation)
+        lines.append(f"Handed on by: {handed}; it ends with each of them.")
+    for entry in revision.access:
+        choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
+        lines.append(f"Access: {entry['template']}{' with ' + choices if choices else ''}: {entry['description']}")
+        lines.append(f"  by a credential from {entry['path']} (tier {entry['tier']}), {_budget(entry['lease_budget'])}")
+        if entry["capability"] == "update":
+            sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
+            lines.append(f"  asked for with exactly {sent or 'nothing'}")
+        if (after_s := entry.get("accepted_after_end_s")) is not None:
+            lines.append(f"  {accepted_told(after_s)}")
+    lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
+    if window.for_ is not None:
+        length = f"for {format_duration(window.for_)} from the moment it is granted"
+    else:
+        length = f"until {window.until:%Y-%m-%d %H:%M:%S} UTC"
+    if window.not_before is not None:
+        length += f", not before {window.not_before:%Y-%m-%d %H:%M:%S} UTC"
+    lived = format_duration(timedelta(seconds=ttl))
+    lines.append(f"Window: {length}; a credential lives at most {lived} without a renewal.")
+    if body.window.heartbeat is not None:
+        silent = format_duration(body.window.heartbeat)
+        lines.append(f"Heartbeat: it ends when its token does nothing for {silent}.")
+    where = f"network {body.network} ({', '.join(content['cidrs'])})" if body.network else "any network"
+    lines.append(f"From: {where}.")
+    lines.append(f"Delivered to: the {body.deliver}, in a wrapping that works once.")
+    if body.tools:
+        lines.append(f"Tools: {', '.join(body.tools)}.")
+    proofs = sorted({entry["confirm"] for entry in revision.access})
+    lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
+    lines += [f"Not by the target for {said}" for said in unasked(revision.access)]
+    lines += [f"Not proven for {said}." for said in sessions_told(revision.access)]
+    return lines
+
+
+def unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The templates whose end the target does not prove, each with the reason that it gives."""
+    alone = (entry for entry in access if entry["confirm"] != "target")
+    return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
+
+
+def _budget(leases: int) -> str:
+    return "one lease at most" if leases == 1 else f"at most {leases} leases"
+
+
+def difference_of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed between two canonical specs, one `path: old → new` a line."""
+    return _changes(dict(old), dict(new))
+
+
+def difference(old: Revision, new: Revision) -> list[str]:
+    """What changed between two revisions, one `path: old → new` a line."""
+    return _changes(old.content, new.content)
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    before, after = _flat(old), _flat(new)
+    lines = []
+    for path in sorted(before.keys() | after.keys()):
+        if path == "revision" or before.get(path) == after.get(path):
+            continue
+        lines.append(f"{path}: {_shown(before.get(path))} → {_shown(after.get(path))}")
+    return lines
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{path}[{n}]", item) for n, item in enumerate(value)]
+    else:
+        return {path: value}
+    return {k: v for key, item in items for k, v in _flat(item, key).items()}
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f"{value!r:.60}"

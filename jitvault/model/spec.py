@@ -1,0 +1,225 @@
+"""The task spec: what an operator asks for, for which agent, for how long and why.
+
+A spec is read once, strictly, and from then on is its canonical form: the same request gives the same
+bytes however its keys were ordered, its durations spelt or its file formatted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from jitvault.errors import InvalidInput
+from jitvault.formats.fields import (
+    API_VERSION,
+    Duration,
+    EntityName,
+    Identifier,
+    Instant,
+    Level,
+    Name,
+    ParameterName,
+    ParameterValue,
+    Prose,
+    ShortName,
+    SortedNames,
+    Strict,
+    TemplateName,
+    Text500,
+    problem,
+    validated,
+)
+from jitvault.formats.strict_yaml import read_document
+from jitvault.formats.time_window import Window, format_duration, format_instant
+
+ToolName = Annotated[
+    str,
+    Name(
+        r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$",
+        "a tool's name: 1 to 63 of A-Z a-z 0-9 . _ : - beginning with a letter or digit, without `..`",
+    ),
+]
+LabelValue = Annotated[str, Prose(63)]
+Labels = Annotated[
+    Mapping[Identifier, LabelValue],
+    Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+]
+
+
+class AccessEntry(Strict):
+    """One access that the task needs: a template, and a choice for each of its parameters."""
+
+    template: TemplateName = Field(description="The name of the access template.")
+    with_: Annotated[
+        Mapping[ParameterName, ParameterValue],
+        Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+    ] = Field(
+        default_factory=dict,
+        alias="with",
+        description="The choice for each parameter of the template: name to text.",
+    )
+    reason: Text500 | None = Field(default=None, description="Why the task needs it, in the operator's words.")
+
+    def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What makes two entries the same access, and gives them their order."""
+        return self.template, tuple(sorted(self.with_.items()))
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain JSON data; `reason` is left out when there is none."""
+        found: dict[str, Any] = {"template": self.template, "with": dict(sorted(self.with_.items()))}
+        return found if self.reason is None else {**found, "reason": self.reason}
+
+
+def _sorted_access(entries: tuple[AccessEntry, ...]) -> tuple[AccessEntry, ...]:
+    """By template and choices, because their order means nothing. Refuses the same access twice."""
+    seen: dict[Any, int] = {}
+    for number, entry in enumerate(entries):
+        first = seen.setdefault(entry.key(), number)
+        if first != number:
+            raise problem(
+                f"expected each access once, entries {first} and {number} both ask for {entry.template} "
+                "with the same choices",
+                complete=True,
+            )
+    return tuple(sorted(entries, key=AccessEntry.key))
+
+
+class WindowFields(Strict):
+    """When access may be held: exactly one of `for` and `until`. How long a credential lives without a renewal."""
+
+    for_: Duration | None = Field(
+        default=None,
+        alias="for",
+        description="How long, counted from the issue: whole d, h, m, s; at most 30d.",
+    )
+    until: Instant | None = Field(default=None, description="The end: RFC 3339 with Z or an offset, in whole seconds.")
+    not_before: Instant | None = Field(
+        default=None, description="Nothing is issued earlier: RFC 3339 with Z or an offset, in whole seconds."
+    )
+    ttl: Duration | None = Field(
+        default=None,
+        description="How long a credential lives unless it is renewed, at least 10s; by criticality if absent.",
+    )
+    heartbeat: Duration | None = Field(
+        default=None, description="The task ends when its token, once unwrapped, does nothing for so long."
+    )
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        try:
+            self.value()
+        except InvalidInput as error:
+            raise problem(str(error), complete=True) from None
+        return self
+
+    def value(self) -> Window:
+        """The same window for those who reckon with it."""
+        return Window(for_=self.for_, until=self.until, not_before=self.not_before)
+
+    def canonical(self) -> dict[str, str]:
+        """Plain JSON data in one spelling: `900s` is `15m`, every instant is in UTC."""
+        found = {}
+        if self.for_ is not None:
+            found["for"] = format_duration(self.for_)
+        if self.until is not None:
+            found["until"] = format_instant(self.until)
+        if self.not_before is not None:
+            found["not_before"] = format_instant(self.not_before)
+        if self.ttl is not None:
+            found["ttl"] = format_duration(self.ttl)
+        if self.heartbeat is not None:
+            found["heartbeat"] = format_duration(self.heartbeat)
+        return found
+
+
+class TaskMetadata(Strict):
+    """What the task is called."""
+
+    id: Identifier = Field(description="The task's id, unique in this installation.")
+    labels: Labels = Field(default_factory=dict, description="Free names and values, at most 16, for reports.")
+
+
+class TaskBody(Strict):
+    """What is asked for."""
+
+    agent: EntityName = Field(description="The Vault entity that uses the access.")
+    owner: EntityName = Field(description="The Vault entity that answers for the data.")
+    intent: Text500 = Field(description="What the agent will do and why, in one paragraph that approvers read.")
+    criticality: Level = Field(description="How much harm the task could do; raises the templates' tier.")
+    tools: Annotated[
+        tuple[ToolName, ...],
+        Field(strict=False, max_length=32, json_schema_extra={"uniqueItems": True}),
+        SortedNames,
+    ] = Field(default=(), description="The names of the tools that the agent will use; policy may look at them.")
+    access: Annotated[
+        tuple[AccessEntry, ...],
+        Field(strict=False, min_length=1, max_length=16),
+        AfterValidator(_sorted_access),
+    ] = Field(description="What the task needs, 1 to 16 entries, each access once.")
+    window: WindowFields = Field(description="When the access may be held.")
+    network: ShortName | None = Field(
+        default=None, description="The provisioned network from which the task's token works; any if absent."
+    )
+    parent: Identifier | None = Field(
+        default=None, description="The task that hands a part of its access on to this one, which ends with it."
+    )
+    deliver: Literal["requester", "agent"] = Field(
+        default="requester", description="Whose inbox gets the wrapping token."
+    )
+
+
+class TaskSpec(Strict):
+    """A request for access that lives as long as one task."""
+
+    api_version: Literal["jitvault.dev/v1"] = Field(alias="apiVersion", description="The version of this format.")
+    kind: Literal["Task"] = Field(description="What this document is.")
+    metadata: TaskMetadata = Field(description="The task's id and labels.")
+    spec: TaskBody = Field(description="Who asks for which access, why and for how long.")
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.metadata.id
+
+    @property
+    def window(self) -> Window:
+        """When the access may be held."""
+        return self.spec.window.value()
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain JSON data, equal for equal requests: what digests are taken over.
+
+        Defaults are written out, absent optional fields left out, everything whose order means nothing
+        is sorted. `parse_spec` of its JSON gives this spec again.
+        """
+        body = self.spec
+        found: dict[str, Any] = {
+            "agent": body.agent,
+            "owner": body.owner,
+            "intent": body.intent,
+            "criticality": body.criticality,
+            "tools": list(body.tools),
+            "access": [entry.canonical() for entry in body.access],
+            "window": body.window.canonical(),
+            "deliver": body.deliver,
+        }
+        if body.network is not None:
+            found["network"] = body.network
+        if body.parent is not None:
+            found["parent"] = body.parent
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "Task",
+            "metadata": {"id": self.metadata.id, "labels": dict(sorted(self.metadata.labels.items()))},
+            "spec": found,
+        }
+
+
+def parse_spec(data: bytes, source: str = "spec") -> TaskSpec:
+    """The task spec in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field.
+
+    What depends on the time, on templates or on what is provisioned is not looked at here.
+    """
+    return validated(TaskSpec, read_document(data, source=source))

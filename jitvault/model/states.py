@@ -1,0 +1,133 @@
+"""The states of a task, the verdicts of a credential, and the moves between them.
+
+    pending_approval → approved → issuing → issued → active → ending → confirmed → sealed
+    beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
+    (an operator closed what could not be proven)
+
+`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease or a proof that does not
+hold any more; `confirmed → unverified` is an operator's word about a task that cannot be sealed; `issued → issuing` and
+`active → issuing` are an extension past what the token can live: it is ended, and another one takes its place.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+
+from jitvault.errors import WrongState
+from jitvault.model.kinds import EventKind
+
+
+class State(StrEnum):
+    PENDING_APPROVAL = "pending_approval"
+    APPROVED = "approved"
+    ISSUING = "issuing"
+    ISSUED = "issued"
+    ACTIVE = "active"
+    ENDING = "ending"
+    CONFIRMED = "confirmed"
+    SEALED = "sealed"
+    UNVERIFIED = "unverified"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    LAPSED = "lapsed"
+
+
+class EndReason(StrEnum):
+    """Why a task ended. All of them need the same proof."""
+
+    COMPLETED = "completed"
+    DEADLINE = "deadline"
+    EXPIRED = "expired"
+    UNCLAIMED = "unclaimed"
+    INTERCEPTED = "intercepted"
+    ISSUE_FAILED = "issue_failed"
+    POLICY = "policy"
+    HEARTBEAT = "heartbeat"
+    FROZEN = "frozen"
+    TRIPWIRE = "tripwire"
+    OPERATOR = "operator"
+    PARENT = "parent"
+    DRIFT = "drift"
+
+
+class Verdict(StrEnum):
+    """What is known about one lease or token. The first six are a ladder, the others stand beside it."""
+
+    LIVE = "live"
+    REVOKE_REQUESTED = "revoke_requested"
+    ACKNOWLEDGED = "acknowledged"
+    GONE = "gone"
+    AUDIT_CONFIRMED = "audit_confirmed"
+    TARGET_CONFIRMED = "target_confirmed"
+    REVOKE_FAILED = "revoke_failed"
+    IRREVOCABLE = "irrevocable"
+    EXPIRED = "expired"
+    NEVER_ISSUED = "never_issued"
+    UNVERIFIABLE = "unverifiable"
+
+
+LADDER = (
+    Verdict.LIVE,
+    Verdict.REVOKE_REQUESTED,
+    Verdict.ACKNOWLEDGED,
+    Verdict.GONE,
+    Verdict.AUDIT_CONFIRMED,
+    Verdict.TARGET_CONFIRMED,
+)
+
+START: frozenset[State] = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED})
+"""A task begins where the first decision puts it."""
+
+EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
+    {
+        State.PENDING_APPROVAL: frozenset({State.APPROVED, State.DENIED, State.CANCELLED, State.LAPSED}),
+        # back to pending: a new revision, an approval that expired or was withdrawn
+        State.APPROVED: frozenset({State.ISSUING, State.PENDING_APPROVAL, State.DENIED, State.CANCELLED, State.LAPSED}),
+        State.ISSUING: frozenset({State.ISSUED, State.ENDING}),
+        State.ISSUED: frozenset({State.ACTIVE, State.ENDING, State.ISSUING}),
+        State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
+        State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
+        State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
+        # a denied or lapsed task may be revised; what was cancelled or sealed is over
+        State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
+        State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
+        State.CANCELLED: frozenset(),
+        State.SEALED: frozenset(),
+        State.UNVERIFIED: frozenset(),
+    }
+)
+
+BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
+HOLDING = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
+"""States in which a live credential may exist and nobody has asked for its end."""
+HELD = frozenset({State.ISSUED, State.ACTIVE})
+"""Those of them in which its token was delivered, and everything that may end it is looked for."""
+PROVEN = frozenset({State.CONFIRMED, State.SEALED})
+ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
+_FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
+OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
+
+
+BEGUN_AGAIN = frozenset({EventKind.UNPROVEN, EventKind.LATE_LEASE})
+"""The events with which all of a task is looked up and ended anew."""
+RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})
+
+
+def check_move(task_id: str, before: State | None, after: State, event: str = "") -> None:
+    """Refuse a move that the table does not have. Staying in place is no move and is allowed.
+
+    Raises WrongState.
+    """
+    if before == after:
+        return
+    allowed = START if before is None else EDGES[before]
+    if event == EventKind.RECOVERED:
+        allowed = RECOVERED_TO if before not in _FINAL else frozenset()
+    if after not in allowed:
+        raise WrongState(f"task {task_id} cannot go from {before or 'nothing'} to {after}")
+
+
+def reaches(verdict: Verdict, rung: Verdict) -> bool:
+    """Whether `verdict` stands on the ladder at `rung` or above it."""
+    return verdict in LADDER and LADDER.index(verdict) >= LADDER.index(rung)

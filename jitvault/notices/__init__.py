@@ -1,0 +1,1 @@
+"""Tell people outside what happened."""

@@ -1,0 +1,216 @@
+"""The ways out for notices: a command that gets the JSON on its standard input, and a webhook.
+
+Both get no token of ours, and neither the URL nor what was answered is ever told: both can hold a secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from jitvault.errors import UsageError
+from jitvault.formats.secret import Secret
+
+SIGNATURE, NOTICE_ID = "X-Jitvault-Signature", "X-Jitvault-Notice"
+_KEPT = ("PATH", "HOME", "LANG", "TZ")
+_LEAST_KEY = 16
+# what a process starts while others are ended
+_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`jitvault.notices.interface.Messenger` by a program; it took the notice when it ends with 0 in time."""
+
+    argv: Sequence[str]
+
+    def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the administrator's own command
+                [*self.argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment | {"JITVAULT_NOTICE": notice_id},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"the command does not start: {error.strerror}"
+        try:
+            process.communicate(body, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            _end_all(process, notice_id)
+            return f"the command did not end within {timeout_s:g} s"
+        return f"the command ended with {process.returncode}" if process.returncode else None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """`jitvault.notices.interface.Messenger` by HTTP POST; any 2xx is a yes, and nothing is followed elsewhere."""
+
+    url: str = field(repr=False)
+    key: Secret
+
+    def send(self, notice_id: str, body: bytes, timeout_s: float) -> str | None:
+        headers = {
+            "Content-Type": "application/json",
+            NOTICE_ID: notice_id,
+            SIGNATURE: signature(self.key, body),
+        }
+        with requests.Session() as session, Deadline(timeout_s) as deadline:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(deadline))
+            # neither a proxy nor a password from this person's files
+            session.trust_env = False
+            try:
+                answer = session.post(
+                    self.url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
+                )
+            except requests.RequestException as error:
+                if not deadline.over:
+                    return f"the webhook does not answer: {type(error).__name__}"
+            # what was cut off can look like an answer
+            if deadline.over:
+                return f"the webhook does not answer within {timeout_s:g} s"
+            return None if 200 <= answer.status_code < 300 else f"the webhook answered {answer.status_code}"
+
+
+class Deadline:
+    """Ends the connections that are open when the time is over, however slowly they go on.
+
+    The time-out of a socket begins anew with each byte.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for one in self._open:
+                one.close()
+            self._open.clear()
+
+    def watch(self, connection: socket.socket) -> None:
+        # TLS takes the descriptor of the socket away; what is done to a copy is done to the connection
+        copy = connection.dup()
+        with self._lock:
+            self._open.append(copy)
+            if self.over:
+                _shut(copy)
+
+    def _end(self) -> None:
+        with self._lock:
+            self.over = True
+            for one in self._open:
+                _shut(one)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """Has every connection watched by a deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more)
+        watch = self._deadline.watch
+
+        class Plain(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                made = super()._new_conn()
+                watch(made)
+                return made
+
+        class Secured(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                made = super()._new_conn()
+                watch(made)
+                return made
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecuredPool(HTTPSConnectionPool):
+            ConnectionCls = Secured
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecuredPool}
+
+
+def _end_all(process: subprocess.Popen[bytes], notice_id: str) -> None:
+    """End a command with whatever it started, also what has made a session of its own.
+
+    Every process that comes of the command has the notice's id in its environment, unless it takes that away.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    for _ in range(_ROUNDS):
+        found = [pid for pid in _processes() if _has_notice(pid, notice_id)]
+        if not found:
+            return
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> list[int]:
+    try:
+        return [int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()]
+    except OSError:
+        return []
+
+
+def _has_notice(pid: int, notice_id: str) -> bool:
+    with suppress(OSError):
+        return f"JITVAULT_NOTICE={notice_id}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return False
+
+
+def signature(key: Secret, body: bytes) -> str:
+    """HMAC-SHA256 over the exact bytes of the body, in hex."""
+    return "sha256=" + hmac.new(key.reveal().encode(), body, hashlib.sha256).hexdigest()
+
+
+def shared_key(path: Path) -> Secret:
+    """The key in a file that nobody else can read. Raises UsageError."""
+    try:
+        with path.open() as file:
+            mode, text = os.fstat(file.fileno()).st_mode, file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: {path} cannot be read") from None
+    if mode & 0o077:
+        raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: others can read {path}", hint="Make it 0600.")
+    if len(text) < _LEAST_KEY:
+        raise UsageError(f"JITVAULT_NOTIFY_KEY_FILE: expected at least {_LEAST_KEY} characters in {path}")
+    return Secret(text)

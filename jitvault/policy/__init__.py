@@ -1,0 +1,1 @@
+"""From a question to a decision: Cedar behind `interface.py`, and rules that can never apply."""

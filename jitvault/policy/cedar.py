@@ -1,0 +1,121 @@
+"""Policy decisions by Cedar: https://docs.cedarpolicy.com
+
+The policy set and the schema are parsed and validated once; a set that does not validate is never used.
+Annotations of permits are obligations. Cedar names its reasons by position (`policy0`), so they are mapped
+to each policy's `@id`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import cedarpy
+
+from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import sha256_hex
+from jitvault.policy.cedar_request import Named, entities_of, request_of
+from jitvault.policy.cedar_slices import Slice, Slices
+from jitvault.policy.decision import Decision, Obligations, combine, strictest
+from jitvault.policy.question import Question
+from jitvault.policy.rule import Rule, read_rule
+from jitvault.policy.unreachable_rules import idle_rules
+
+_POSITION = re.compile(r"\bpolicy\d+\b")
+
+
+class CedarAuthorizer:
+    """`jitvault.policy.interface.Authorizer` over `.cedar` files and one `.cedarschema`."""
+
+    def __init__(self, policies: Mapping[str, str], schema: str) -> None:
+        """`policies` maps file names to their text. Raises InvalidInput when the set does not validate."""
+        text = "\n".join(policies[name] for name in sorted(policies))
+        self.digest = "sha256:" + sha256_hex((text + "\0" + schema).encode())
+        try:
+            handle = cedarpy.PolicySet.from_str(text)
+            self._schema = cedarpy.Schema.from_str(schema)
+            result = cedarpy.validate_policies(text, self._schema)
+            parsed = json.loads(cedarpy.policies_to_json_str(text))
+        except ValueError as error:
+            raise InvalidInput(f"the policy set does not parse: {_where(policies)}{_line(error)}") from None
+        if parsed["templates"]:
+            raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
+        self.rules = {name: read_rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
+        if not result.validation_passed:
+            problems = "; ".join(self._named(problem.error) for problem in result.errors)
+            raise InvalidInput(f"the policy set does not validate: {problems:.300}")
+        ids = [rule.id for rule in self.rules.values()]
+        if twice := sorted({one for one in ids if ids.count(one) > 1}):
+            raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
+        self._slices = Slices(Slice(handle, self.rules), parsed["staticPolicies"])
+        self._fitting: set[tuple[str, ...]] = set()
+        permits = (rule for rule in self.rules.values() if rule.permits)
+        needed = {needed.group for rule in permits for needed in rule.obligations.approvals}
+        self.groups = frozenset(needed).union(*(rule.groups for rule in self.rules.values()))
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """The rules that decide nothing, by their `@id`, each with the reason."""
+        return idle_rules(list(self.rules.values()))
+
+    def decide(self, questions: Sequence[Question]) -> Decision:
+        """`jitvault.policy.interface.Authorizer.decide`, in one call to Cedar.
+
+        It gets only what the questions speak of: rules, people and templates.
+        """
+        if not questions:
+            return combine([])
+        entities = _entities(tuple(dict.fromkeys(Named.by(question) for question in questions)))
+        requests, part = [request_of(question) for question in questions], self._slices.of(questions)
+        shapes = {_shape(question) for question in questions}
+        schema = None if shapes <= self._fitting else self._schema
+        results = cedarpy.is_authorized_batch(requests, part.handle, entities, schema)
+        if not any(result.diagnostics.errors for result in results):
+            self._fitting |= shapes
+        return combine([self._decision(result, part.rules) for result in results])
+
+    def _decision(self, result: cedarpy.AuthzResult, rules_of: Mapping[str, Rule]) -> Decision:
+        deciding = [rules_of[reason] for reason in result.diagnostics.reasons]
+        if result.diagnostics.errors:
+            # Cedar skips a policy that errs; a forbid that is skipped would let everything through
+            erred = sorted({rules_of[name].id for e in result.diagnostics.errors for name in _POSITION.findall(e)})
+            why = f"{', '.join(erred) or 'the question'} could not be evaluated"
+            return Decision(False, Obligations(), tuple(erred), self.digest, (why,))
+        permitted = bool(result.allowed) and bool(deciding)
+        obligations = Obligations()
+        for rule in deciding if permitted else ():
+            obligations = strictest(obligations, rule.obligations)
+        rules = tuple(sorted(rule.id for rule in deciding))
+        reasons = tuple(sorted({rule.reason for rule in deciding if rule.reason}))
+        return Decision(permitted, obligations, rules, self.digest, reasons)
+
+    def _named(self, text: str) -> str:
+        """`text` with each position replaced by the `@id` that its author knows."""
+        return _POSITION.sub(lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], text)
+
+
+@lru_cache(maxsize=1024)
+def _entities(named: tuple[Named, ...]) -> cedarpy.Entities:
+    """Who is named as Cedar takes them. A task is asked about again and again, and mostly nothing of it changed."""
+    return cedarpy.Entities.from_json_str(json.dumps(entities_of(named)))
+
+
+def _shape(question: Question) -> tuple[str, ...]:
+    """All of a question by which the schema may refuse it: everything else has one type, whatever its value."""
+    return question.action.value, question.principal.kind, question.agent.kind, question.owner.kind
+
+
+def _where(policies: Mapping[str, str]) -> str:
+    """The file that does not parse by itself, where one can be named."""
+    for name in sorted(policies):
+        try:
+            cedarpy.PolicySet.from_str(policies[name])
+        except ValueError:
+            return f"{name}: "
+    return ""
+
+
+def _line(error: ValueError) -> str:
+    return " ".join(str(error).split())[:300]

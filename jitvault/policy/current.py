@@ -1,0 +1,25 @@
+"""The policy set that is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jitvault.formats.reloadable import Current
+from jitvault.policy.cedar import CedarAuthorizer
+from jitvault.policy.decision import Decision
+from jitvault.policy.question import Question
+
+
+class CurrentPolicies(Current[CedarAuthorizer]):
+    """`jitvault.policy.interface.Authorizer` with the last set that was good."""
+
+    @property
+    def digest(self) -> str:
+        return self.value.digest
+
+    @property
+    def groups(self) -> frozenset[str]:
+        return self.value.groups
+
+    def decide(self, questions: Sequence[Question]) -> Decision:
+        return self.value.decide(questions)

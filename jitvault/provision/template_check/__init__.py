@@ -1,0 +1,1 @@
+"""Try on a real role whether a template's access can be revoked."""

@@ -1,0 +1,74 @@
+"""Look whether certificates of a template are a login to Vault itself, by a cert auth method that trusts their issuer.
+
+The token of such a login outlives the certificate, and no end of the task reaches it. An administrator looks: the
+worker sees no auth method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.engines.pki_logins import takes, trusts
+from jitvault.errors import JitvaultError, NotConfirmed
+from jitvault.provision.template_check.inspection import Inspected
+from jitvault.vault.client import Vault
+
+MOST_ENTRIES = 1_000
+_MEND = "Issue agents' certificates from a CA that nothing else trusts for a login, or take that entry away."
+_NEEDS = "The administrator's token has to read sys/auth and what is below auth/<method>/certs/ of cert auth methods."
+
+
+@dataclass(frozen=True, slots=True)
+class CertLogin:
+    """An entry of a cert auth method that trusts an issuer; `path` is where it is in Vault."""
+
+    path: str
+    entry: Mapping[str, Any]
+
+    def takes(self, certificate: str) -> bool:
+        """Whether it takes this certificate (PEM), by its names."""
+        return takes(self.entry, certificate)
+
+
+def cert_logins(vault: Vault, snapshot: Mapping[str, Any]) -> list[CertLogin]:
+    """The entries that trust the issuer in an engine's `snapshot`. Other namespaces are not looked at.
+
+    Raises VaultRefused for whoever may not look, NotConfirmed where there is more than can be looked at or the issuer
+    does not show.
+    """
+    issuer = snapshot.get("issuer") or {}
+    chain = [str(pem) for pem in (issuer.get("certificate"), *(issuer.get("ca_chain") or ())) if pem]
+    if not chain:
+        raise NotConfirmed("Vault does not show the issuer's certificate")
+    return [login for login in _entries(vault) if trusts(login.entry, chain)]
+
+
+def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certificate: object) -> Inspected:
+    """Whether Vault takes a certificate (PEM) as a login; `snapshot` gives the engine's configuration."""
+    if not isinstance(certificate, str):
+        return Inspected(True, "what comes is no certificate that Vault could take as a login")
+    try:
+        found = cert_logins(vault, snapshot())
+    except JitvaultError as error:
+        return Inspected(False, str(error), _NEEDS)
+    if taken := [login.path for login in found if login.takes(certificate)]:
+        said = f"{', '.join(taken)} takes it as a login to Vault, whose token outlives the certificate"
+        return Inspected(False, said, _MEND)
+    if found:
+        said = f"{', '.join(login.path for login in found)} trusts its CA, and takes certificates of other names"
+        return Inspected(True, said, told=True)
+    return Inspected(True, "no cert auth method of this namespace trusts its CA")
+
+
+def _entries(vault: Vault) -> Iterator[CertLogin]:
+    methods: Mapping[str, Mapping[str, Any]] = (vault.read("sys/auth") or {}).get("data") or {}
+    seen = 0
+    for method in sorted(path.rstrip("/") for path, table in methods.items() if table.get("type") == "cert"):
+        for name in vault.list(f"auth/{method}/certs"):
+            seen += 1
+            if seen > MOST_ENTRIES:
+                raise NotConfirmed(f"Vault's cert auth methods have more than {MOST_ENTRIES} entries")
+            path = f"auth/{method}/certs/{name}"
+            yield CertLogin(path, (vault.read(path) or {}).get("data") or {})

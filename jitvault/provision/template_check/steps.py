@@ -1,0 +1,87 @@
+"""What the check of a template found: its steps by number and name, and what they say of one path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jitvault.documents.template_check import Basis
+
+STEPS = {
+    1: "name_shown",
+    2: "leased",
+    3: "ttl_within",
+    4: "probe_rights",
+    5: "used",
+    6: "probe_sees_it",
+    7: "revoked",
+    8: "session_ended",
+    9: "login_refused",
+    10: "probe_sees_end",
+    11: "unchanged",
+    12: "no_foreign_code",
+    13: "bounded",
+    14: "servers_named",
+    15: "sleeper_ended",
+    16: "lock_outlasted",
+    17: "owner_dropped",
+    18: "many_ended",
+    19: "as_asked",
+    20: "no_vault_login",
+}
+INSPECTED = range(12, 15)
+"""The steps that look at what a target and Vault's connection let happen."""
+RESISTED = range(15, 19)
+"""The steps in which a credential resists its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One numbered step. `evidence` says what was seen; `mend` what to do about it where it is not ok.
+
+    What is `told` an administrator has to read, although it is ok.
+    """
+
+    n: int
+    ok: bool
+    evidence: str
+    mend: str
+    told: bool = False
+
+    @property
+    def name(self) -> str:
+        return STEPS[self.n]
+
+    def as_json(self) -> dict[str, Any]:
+        said = {"evidence": self.evidence, "mend": self.mend, "told": self.told}
+        return {"n": self.n, "name": self.name, "ok": self.ok, **said}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the check of one path found. `left_behind` names what could not be taken back: people have to end it.
+
+    `ended` are the leases that it made and took back.
+    """
+
+    path: str
+    with_: Mapping[str, str]
+    basis: Basis
+    steps: tuple[Step, ...]
+    left_behind: tuple[str, ...]
+    ms: int
+    ended: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return [step.n for step in self.steps if step.ok] == sorted(STEPS) and not self.left_behind
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        return tuple(f"{s.name}: {s.evidence}" for s in self.steps if s.ok and s.told)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        missing = () if {step.n for step in self.steps} == set(STEPS) else ("it did not come to its end",)
+        return (*(f"{s.name}: {s.evidence}" for s in self.steps if not s.ok), *missing)

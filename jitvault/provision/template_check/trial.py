@@ -1,0 +1,433 @@
+"""The check of a template: make a credential, use it, take it back while it is used, and see whether it is dead.
+
+An administrator runs it, because the worker never reads a secret. Everything that a proof rests on later is tried once
+here, where nobody depends on it. The steps, by number:
+
+1. the mount is tuned so that the audit stream names the credential at its target;
+2. a credential with a lease comes from the path, read by a token that may do only what a task's token may;
+3. the lease lives no longer than the template says;
+4. the probe's own identity has the rights that it needs;
+5. the credential works at the target; a certificate at the servers that the template names;
+6. the probe sees it there, with its session where it sees any: what never sees it alive cannot say that it is dead;
+7. Vault revokes the lease, and waits for the target, while the session is open;
+8. the session is over; at the servers that a certificate was shown to, within the bound that the template states;
+9. the target, and those servers, do not let the credential in again;
+10. the probe says the same;
+11. the engine's configuration was the same all the time;
+12. nothing that an agent can write is run by Vault's login at the target, or by the probe's;
+13. what the credential may do is bounded, and so is how long a revocation waits for anybody;
+14. the probe's document names every server that lets the credential in;
+15. a connection that sleeps before it has a user is ended as well;
+16. so is a credential that holds a lock on itself,
+17. one that owns something,
+18. and one with as many sessions as it may have;
+19. what came is no more than what the template asks for;
+20. a certificate is no login to Vault.
+
+The steps 12 to 14 look while the credential of the steps before is alive. For each of the steps 15 to 18 a credential
+of its own is made, once the simple end was seen to work: `provision.resistance`. Step 19 looks at the first credential
+before it is used.
+
+Whatever happens, the credential is revoked at the end. Its token lives for a minute, and its lease no longer than that,
+should this process be killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from jitvault.documents.template_check import Basis, template_digest
+from jitvault.engines.interface import After, Engine, Used
+from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
+from jitvault.formats.canonical_json import digest_of
+from jitvault.formats.secret import Secret
+from jitvault.model.template import AccessTemplate
+from jitvault.model.vault_access import AccessPolicy, access_policy
+from jitvault.model.verifiers import Verifiers
+from jitvault.provision.live import Live
+from jitvault.provision.template_check.cert_logins import vault_logins
+from jitvault.provision.template_check.inspection import inspected
+from jitvault.provision.template_check.resistance import Resistance
+from jitvault.provision.template_check.steps import RESISTED, STEPS, Outcome, Step
+from jitvault.vault.client import Vault
+from jitvault.vault.documents import Documents
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For how long a check waits for servers at most, and whom it tells meanwhile what it waits for."""
+
+    patience: timedelta
+    say: Callable[[str], None]
+
+
+DEFAULT_WAITING = Waiting(timedelta(seconds=60), lambda _: None)
+ISSUER_TTL_S = 60
+PAUSES_S = (0.0, 0.1, 0.4, 1.5)
+# a third of the shortest life that a template gives to what an engine publishes
+_KEEP_UP_S = 3.0
+# with the step's name before it, it has to fit in the record
+_MOST = 400
+_REMEDIES = {
+    "name_shown": "`jitvault init` tunes the mount.",
+    "leased": "The path has to give a credential with a lease: one without cannot be taken back.",
+    "ttl_within": "Set the role's default_ttl and max_ttl to the template's ttl at most, or raise that. Whoever may "
+    "renew a lease keeps the credential until max_ttl.",
+    "unchanged": "Run the check again when nobody changes the role.",
+}
+
+
+def basis_of(vault: Vault, engine: Engine, template: AccessTemplate, path: str) -> Basis:
+    """What a result for `path` rests on now. Raises InvalidInput, VaultRejected where the engine has no such role, or
+    gives more by it than the template says.
+    """
+    mount = template.spec.mount
+    snapshot = engine.snapshot(vault.read, mount, path.removeprefix(f"{mount}/"))
+    engine.check_template(template.spec, snapshot)
+    probe = Documents(vault).read(f"probes/{template.spec.probe}")
+    return Basis(template_digest(template), digest_of(snapshot), probe.written_at if probe else None)
+
+
+def tried(
+    vault: Vault,
+    engine: Engine,
+    template: AccessTemplate,
+    with_: Mapping[str, str],
+    announce: Callable[[tuple[str, ...]], None],
+    waiting: Waiting = DEFAULT_WAITING,
+) -> Outcome:
+    """Try what `template` gives for one combination of choices, with the administrator's identity in `vault`.
+
+    `announce` is told the lease as soon as it is known, before it is used. Raises WrongState when the path is not
+    provisioned or has no probe, and NotConfirmed when it was interrupted and something stays behind.
+    """
+    path = template.resolve(with_)
+    policy = access_policy(path, engine.capability, template.spec.fill_data(with_))
+    _check_provisioned(vault, template, policy)
+    where = _where(vault, template)
+    begun = time.monotonic()
+    _keep_up(vault, engine, template)
+    basis = basis_of(vault, engine, template, path)
+    trial = _Trial(vault, engine, template, with_, where, announce, waiting)
+    trial.run()
+    try:
+        now = basis_of(vault, engine, template, path)
+    except JitvaultError as error:
+        trial.note(11, ok=False, evidence=str(error))
+    else:
+        same = now == basis
+        said = "role, connection and probe are the same" if same else "role, connection or probe changed meanwhile"
+        trial.note(11, ok=same, evidence=said)
+    ms = round((time.monotonic() - begun) * 1000)
+    steps = tuple(sorted(trial.steps, key=lambda step: step.n))
+    return Outcome(path, dict(with_), basis, steps, tuple(trial.left_behind), ms, trial.ended)
+
+
+def _check_provisioned(vault: Vault, template: AccessTemplate, policy: AccessPolicy) -> None:
+    found = vault.read(f"sys/policies/acl/{policy.name}")
+    if found is None or found["data"]["policy"] != policy.text:
+        raise WrongState(
+            f"template {template.name}: the ACL policy {policy.name} is not provisioned",
+            hint="Run `jitvault init` first.",
+        )
+
+
+def _where(vault: Vault, template: AccessTemplate) -> Mapping[str, Any]:
+    """How the target is reached. It is the probe's document, so that what is tried is what is looked at."""
+    probe = template.spec.probe
+    document = Documents(vault).get(f"probes/{probe}") if probe else None
+    if document is None or not isinstance(document.get("dsn"), str):
+        which = f"there is no probe {probe} in jitvault/probes/" if probe else "it names no probe"
+        raise WrongState(
+            f"template {template.name}: {which}, so its target cannot be asked",
+            hint=f"Write its dsn: `bao kv put jitvault/probes/{probe or 'NAME'} dsn=-`.",
+        )
+    return document
+
+
+def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
+    """Do once what a worker does all the time: where none runs, what the engine publishes is out of date."""
+    if (wanted := engine.upkeep(vault.read, template.spec.mount)) is not None:
+        vault.read(wanted.path)
+
+
+class _Trial:
+    """All steps but 11 on one path, and the end of what they made."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        engine: Engine,
+        template: AccessTemplate,
+        with_: Mapping[str, str],
+        where: Mapping[str, Any],
+        announce: Callable[[tuple[str, ...]], None],
+        waiting: Waiting,
+    ) -> None:
+        self.steps: list[Step] = []
+        self.left_behind: list[str] = []
+        self._vault, self._engine, self._template, self._where = vault, engine, template, where
+        self._path, self._data = template.resolve(with_), template.spec.fill_data(with_)
+        self._announce, self._waiting, self._kept_up_at = announce, waiting, time.monotonic()
+        self._issuer: Vault | None = None
+        self._resistance: Resistance | None = None
+        self._lease_id = ""
+        self._name = ""
+        self._revoked = self._dead = self._let_in = False
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """The leases that were made, if they were taken back and nothing of them stays behind."""
+        if not self._revoked or self.left_behind:
+            return ()
+        return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
+
+    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", told: bool = False) -> bool:
+        """Record a step; `mend` is for what no remedy of the step alone would help with."""
+        name = STEPS[n]
+        mend = "" if ok else mend or self._engine.remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
+        self.steps.append(Step(n, ok, evidence[:_MOST], mend, told))
+        return ok
+
+    def run(self) -> None:
+        """Raises NotConfirmed when it was interrupted by anything and could not end what it had made."""
+        whole = False
+        try:
+            self._try()
+            whole = True
+        finally:
+            self._clean_up()
+            if not whole and self.left_behind:
+                raise NotConfirmed(
+                    f"the check of {self._path} was interrupted and LEFT BEHIND: {', '.join(self.left_behind)}",
+                    hint="End it by hand, at the target too.",
+                )
+
+    def _try(self) -> None:
+        key = self._engine.non_hmac_response_keys[0]
+        # 1
+        plain = key in Live(self._vault).plain_response_keys(self._template.spec.mount)
+        shows = "shows" if plain else "hides"
+        self.note(1, ok=plain, evidence=f"the audit stream {shows} `{key}` of {self._template.spec.mount}/")
+        # 2, 3, 19, 20
+        issued = self._leased()
+        if issued is None:
+            return
+        self._name = str(issued.get(key) or "")
+        # 4
+        self._rights()
+        with ExitStack() as stack:
+            # 5
+            try:
+                used = stack.enter_context(self._engine.use(self._where, issued, self._verifiers()))
+            except NotConfirmed as error:
+                self.note(5, ok=False, evidence=str(error))
+                return
+            self.note(5, ok=True, evidence=used.seen)
+            # 6
+            self._probe(6, alive=True, sessions=used.sessions)
+            # 12, 13, 14
+            if self._all_ok(4, 6):
+                self._inspect()
+            # 7
+            if self._revoke():
+                self._see_it_dead(used)
+        # 15, 16, 17, 18: what does not even end like this would only leave more behind
+        if self._all_ok(4, 5, 6, 7, 8, 9, 10):
+            self._resist()
+
+    def _all_ok(self, *wanted: int) -> bool:
+        return set(wanted) <= {step.n for step in self.steps if step.ok}
+
+    def _leased(self) -> Mapping[str, Any] | None:
+        """The data of a fresh credential whose lease is known and announced; None where there is none."""
+        try:
+            self._issuer = self._make_issuer()
+            answer = self._credential(self._issuer)
+        except VaultUnavailable as error:
+            lost = f"{error}. If a credential was made, it ends with its token, within {ISSUER_TTL_S} s"
+            self.note(2, ok=False, evidence=lost)
+            return None
+        except JitvaultError as error:
+            self.note(2, ok=False, evidence=str(error))
+            return None
+        self._lease_id = str(answer.get("lease_id") or "")
+        if not self._lease_id:
+            self.note(2, ok=False, evidence=f"{self._path} gives no lease")
+            if answer:
+                self.left_behind.append(f"what {self._path} gave, which has no lease")
+            return None
+        self._announce((self._lease_id,))
+        self.note(2, ok=True, evidence=f"lease {self._lease_id}")
+        self._lifetime(int(answer.get("lease_duration") or 0), renewable=bool(answer.get("renewable")))
+        data: Mapping[str, Any] = answer.get("data") or {}
+        self._compare(data)
+        self._look_for_logins(data)
+        return data
+
+    def _compare(self, issued: Mapping[str, Any]) -> None:
+        try:
+            said = self._engine.check_issued(self._template.spec, self._data, self._snapshot(), issued)
+        except JitvaultError as error:
+            self.note(19, ok=False, evidence=str(error))
+        else:
+            self.note(19, ok=True, evidence=said)
+
+    def _look_for_logins(self, issued: Mapping[str, Any]) -> None:
+        found = vault_logins(self._vault, self._snapshot, issued.get("certificate"))
+        self.note(20, ok=found.ok, evidence=found.evidence, mend=found.mend, told=found.told)
+
+    def _lifetime(self, ttl_s: int, *, renewable: bool) -> None:
+        longest_s = int(self._template.spec.ttl.total_seconds())
+        ok, said = 0 < ttl_s <= longest_s, f"the lease lives {ttl_s} s"
+        if renewable:
+            role: Mapping[str, Any] = self._snapshot().get("role") or {}
+            most_s = int(role.get("max_ttl") or 0)
+            ok = ok and 0 < most_s <= longest_s
+            said += f", renewed {most_s} s" if most_s else ", renewed as long as Vault lets any lease live"
+        self.note(3, ok=ok, evidence=f"{said}; the template says {longest_s} s")
+
+    def _snapshot(self) -> Mapping[str, Any]:
+        mount = self._template.spec.mount
+        return self._engine.snapshot(self._vault.read, mount, self._path.removeprefix(f"{mount}/"))
+
+    def _credential(self, issuer: Vault) -> Mapping[str, Any]:
+        if self._engine.capability == "read":
+            return issuer.read(self._path) or {}
+        return issuer.write(self._path, self._data)
+
+    def _make_issuer(self) -> Vault:
+        """Whoever reads here may do what a task's token may, for a minute: then Vault ends what it left."""
+        body = {
+            "policies": [access_policy(self._path, self._engine.capability, self._data).name],
+            "ttl": f"{ISSUER_TTL_S}s",
+            "explicit_max_ttl": f"{ISSUER_TTL_S}s",
+            "renewable": False,
+            "no_default_policy": True,
+            "display_name": "jitvault-check",
+        }
+        return self._vault.with_token(Secret(self._vault.write("auth/token/create", body)["auth"]["client_token"]))
+
+    def _inspect(self) -> None:
+        for n, found in inspected(self._engine, self._where, self._snapshot, self._name).items():
+            self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend)
+
+    def _resist(self) -> None:
+        for n in RESISTED:
+            if STEPS[n] not in self._engine.resistances:
+                self.note(n, ok=True, evidence=f"a credential of {self._engine.name} cannot do that")
+        steps = {STEPS[n]: n for n in RESISTED if STEPS[n] in self._engine.resistances}
+        if not steps or self._issuer is None:
+            return
+        issuer, before = self._issuer, (self._lease_id,)
+        self._resistance = Resistance(
+            self._vault,
+            self._engine,
+            self._where,
+            issue=lambda: self._credential(issuer),
+            announce=lambda leases: self._announce((*before, *leases)),
+        )
+        for step, result in self._resistance.run(list(steps)).items():
+            self.note(steps[step], ok=result.ok, evidence=result.evidence, mend=result.mend)
+
+    def _rights(self) -> None:
+        try:
+            missing = self._engine.missing_rights(self._where)
+        except JitvaultError as error:
+            self.note(4, ok=False, evidence=str(error))
+            return
+        said = f"it lacks {', '.join(missing)}" if missing else "it may do what a probe has to"
+        self.note(4, ok=not missing, evidence=f"the probe {self._template.spec.probe}: {said}")
+
+    def _verifiers(self) -> Verifiers:
+        spec = self._template.spec
+        bound = spec.accepted_after_end or timedelta(0)
+        return Verifiers(spec.verifiers, bound, self._waiting.patience, self._while_waiting)
+
+    def _while_waiting(self, said: str) -> None:
+        """Tell what is waited for, and do what a worker does all the time: that may last longer than a list holds."""
+        self._waiting.say(said)
+        if time.monotonic() - self._kept_up_at >= _KEEP_UP_S:
+            with suppress(JitvaultError):
+                _keep_up(self._vault, self._engine, self._template)
+            self._kept_up_at = time.monotonic()
+
+    def _probe(self, n: int, *, alive: bool, sessions: int | None = None) -> None:
+        """Whether the probe sees the credential as it has to be: dead, or alive with its sessions where it sees any."""
+        try:
+            found = self._engine.probe(self._where, [self._name], look_only=alive)[self._name]
+        except JitvaultError as error:
+            self.note(n, ok=False, evidence=str(error))
+            return
+        seen = found.seen and not found.refused and (found.open_sessions or 0) >= (sessions or 0)
+        self._dead = found.is_over
+        self.note(n, ok=seen if alive else found.is_over, evidence=found.evidence)
+
+    def _revoke(self) -> bool:
+        try:
+            self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+        except JitvaultError as error:
+            return self.note(7, ok=False, evidence=f"Vault could not revoke the lease: {error}")
+        self._revoked = True
+        return self.note(7, ok=True, evidence="Vault says that the lease is revoked")
+
+    def _see_it_dead(self, used: Used) -> None:
+        # 8: before the probe looks, which ends the sessions of roles that are gone
+        self._after(8, used.still_works)
+        # 9
+        self._let_in = self._after(9, used.works_anew)
+        # 10
+        self._probe(10, alive=False)
+
+    def _after(self, n: int, look: Callable[[], After]) -> bool:
+        """Note what is left of the credential's use; whether it works still, and people have to end that."""
+        try:
+            after = look()
+        except NotConfirmed as error:
+            self.note(n, ok=False, evidence=str(error))
+            return False
+        self.note(n, ok=not after.works, evidence=after.seen, mend=after.mend, told=after.told)
+        return after.works and after.stays
+
+    def _clean_up(self) -> None:
+        """End what was made; `left_behind` says what could not be."""
+        if self._lease_id and not self._revoked and not self._take_back():
+            self.left_behind.append(f"lease {self._lease_id}")
+        if self._resistance is not None:
+            self.left_behind += self._resistance.clean_up(PAUSES_S)
+        if self._name and (self._let_in or self._is_there()):
+            self.left_behind.append(f"{self._name} at the target")
+        if self._issuer is not None:
+            # where even that fails it ends by itself in a moment
+            with suppress(JitvaultError):
+                self._issuer.write("auth/token/revoke-self")
+            self._issuer.close()
+
+    def _take_back(self) -> bool:
+        """Whether Vault revoked the lease. A session closed just now may still be open at the target for a moment."""
+        for pause_s in PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                self._vault.write(f"sys/leases/revoke/{self._lease_id}", {"sync": True})
+            except VaultUnavailable:
+                return False
+            except JitvaultError:
+                continue
+            self._revoked = True
+            return True
+        return False
+
+    def _is_there(self) -> bool:
+        """Whether the probe still finds the credential; False where it cannot be asked, which a step says."""
+        if self._dead:
+            return False
+        try:
+            found = self._engine.probe(self._where, [self._name], look_only=True)[self._name]
+        except JitvaultError:
+            return False
+        return found.seen and not found.refused

@@ -1,0 +1,1 @@
+"""Make a lost ledger anew from Vault and the audit log."""

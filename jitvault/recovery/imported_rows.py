@@ -1,0 +1,197 @@
+"""What a task had, as far as lines or a signed receipt still tell: the rows of its tokens, leases and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitvault.context import Worker, new_id
+from jitvault.documents.published_task import Said
+from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskFile
+from jitvault.model.revision import Revision
+from jitvault.model.states import HELD, Verdict
+from jitvault.model.vault_access import CAPS, cap_of
+from jitvault.recovery.issued_tokens import Made
+from jitvault.recovery.outcomes import Fate
+from jitvault.recovery.survey import Case
+
+_WRAP_TTL_S = 300
+
+
+def chain_in(case: Case) -> Mapping[str, Any]:
+    """The chain that a verified receipt names; empty without one."""
+    chain = (case.receipt or {}).get("chain")
+    return chain if isinstance(chain, Mapping) else {}
+
+
+def proof_in(case: Case) -> Mapping[str, Any]:
+    """The proof in a verified receipt; empty without one."""
+    proof = (case.receipt or {}).get("proof")
+    return proof if isinstance(proof, Mapping) else {}
+
+
+def grants_of(worker: Worker, case: Case, known: Sequence[GrantRow]) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
+    """The tokens that it had besides the `known` ones, and which of them others replaced.
+
+    A task that was granted and of whose token no line tells has one all the same, of which nobody can say anything.
+    """
+    if case.fate is Fate.CANCELLED:
+        return (), ()
+    if case.receipt is not None:
+        found = tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
+        return found, tuple(grant.grant_id for grant in found)
+    accessors, ids = {grant.accessor_hmac for grant in known}, {grant.grant_id for grant in known}
+    lost = [one for one in case.made if one.accessor not in accessors]
+    named = _named(worker, case.said, lost, ids)
+    begun = len(known)
+    found = tuple(_of_line(case, one, named[n], begun + n + 1) for n, one in enumerate(lost))
+    if not found and (not known or case.said.grant_id not in {None, *ids}):
+        found = (_of_nothing(case, begun + 1),)
+    # at most one is not settled, and that is the newest
+    found = tuple(replace(grant, settled=n < len(found)) for n, grant in enumerate(found, 1))
+    return found, tuple(grant.grant_id for grant in found if grant.settled)
+
+
+def _named(worker: Worker, said: Said, lost: Sequence[Made], known: set[str]) -> list[str]:
+    """The id of each grant: the published one where the line says that it is that, else a new one."""
+    if said.grant_id is None or said.grant_id in known:
+        return [new_id() for _ in lost]
+    published = worker.hasher.hash(said.grant_id) if lost else ""
+    return [said.grant_id if one.grant == published else new_id() for one in lost]
+
+
+def _of_line(case: Case, one: Made, grant_id: str, attempt: int) -> GrantRow:
+    issued_at = one.issued_at or one.at
+    return replace(
+        _blank(case, grant_id, attempt),
+        role=one.role,
+        create_op=one.op if len(one.op) == len(grant_id) else new_id(),
+        accessor_hmac=one.accessor,
+        token_lease=one.lease,
+        issued_at=issued_at,
+        # no token outlives its role's cap, whatever was published
+        expires_at=issued_at + _cap(one.role),
+        verdict=Verdict.LIVE if one.lease else Verdict.UNVERIFIABLE if one.unclear else Verdict.GONE,
+    )
+
+
+def _of_nothing(case: Case, attempt: int) -> GrantRow:
+    return replace(_blank(case, new_id(), attempt), verdict=Verdict.UNVERIFIABLE)
+
+
+def _blank(case: Case, grant_id: str, attempt: int) -> GrantRow:
+    ttl = case.said.ttl
+    waits = [entry.get("wrap_ttl_s") for entry in Revision.of(case.said.body).access]
+    return GrantRow(
+        grant_id=grant_id,
+        task_id=case.said.task_id,
+        attempt=attempt,
+        digest=case.said.digest,
+        role="",
+        create_op=new_id(),
+        wrapped_accessor=None,
+        accessor_hmac=None,
+        token_lease=None,
+        creation_path=None,
+        requested_ttl_s=_seconds(ttl, "requested_ttl_s"),
+        ttl_s=_seconds(ttl, "ttl_s"),
+        step_s=_seconds(ttl, "step_s"),
+        wrap_ttl_s=max([_WRAP_TTL_S, *(one for one in waits if isinstance(one, int))]),
+        issued_at=None,
+        expires_at=None,
+        rolling=False,
+        renew_at=None,
+        delivered=True,
+        settled=False,
+        verdict=Verdict.UNVERIFIABLE,
+        dead_at=None,
+    )
+
+
+def _seconds(told: Mapping[str, Any], name: str) -> int:
+    value = told.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _cap(role: str) -> timedelta:
+    try:
+        return cap_of(role)
+    except KeyError:
+        return max(CAPS.values())
+
+
+def renewed(worker: Worker, file: TaskFile) -> tuple[GrantRow, ...]:
+    """The token of a task that goes on, with the end of its life as Vault has it: it was renewed since."""
+    grant = file.grants[-1] if file.grants else None
+    if grant is None or grant.wrapped_accessor is None or file.task.state not in HELD:
+        return ()
+    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor)
+    if facts is None:
+        return ()
+    return (replace(grant, expires_at=facts.expires_at, renew_at=worker.now() if grant.rolling else grant.renew_at),)
+
+
+def _told(receipt: Mapping[str, object], name: str) -> list[Mapping[str, Any]]:
+    found = receipt.get(name)
+    return list(found) if isinstance(found, list) else []
+
+
+def _of_receipt(case: Case, told: Mapping[str, Any]) -> GrantRow:
+    def when(name: str) -> datetime | None:
+        return datetime.fromisoformat(told[name]) if told.get(name) else None
+
+    return replace(
+        _blank(case, str(told["grant"]), int(told["attempt"])),
+        role=str(told["role"]),
+        accessor_hmac=told["accessor_hmac"],
+        issued_at=when("issued_at"),
+        expires_at=when("expires_at"),
+        settled=True,
+        verdict=Verdict(told["verdict"]),
+        requested_ttl_s=_seconds(told, "requested_ttl_s"),
+        ttl_s=_seconds(told, "ttl_s"),
+        step_s=_seconds(told, "step_s"),
+    )
+
+
+def leases_of(case: Case, grants: Sequence[GrantRow]) -> tuple[list[LeaseRow], list[CheckRow]]:
+    """The leases and checks of a closed task as its receipt has them. Which of its tokens read what it does not say."""
+    if case.receipt is None or not grants:
+        return [], []
+    task_id, at = case.said.task_id, max((grant.issued_at for grant in grants if grant.issued_at), default=None)
+    leases = [
+        LeaseRow(
+            lease_id=str(told["lease_id"]),
+            task_id=task_id,
+            grant_id=grants[-1].grant_id,
+            path=str(told["lease_id"]).rpartition("/")[0],
+            target_name=None,
+            issued_at=at or case.said.written_at,
+            verdict=Verdict(told["verdict"]),
+            dead_at=None,
+        )
+        for told in _told(proof_in(case), "leases")
+    ]
+    return leases, _checks_of(case, grants[-1])
+
+
+def _checks_of(case: Case, token: GrantRow) -> list[CheckRow]:
+    proof, task_id = proof_in(case), case.said.task_id
+    told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
+    subject = token.accessor_hmac or token.grant_id
+    # the check of quiet is the task's
+    own = [(task_id if check["n"] == 7 else subject, check) for check in _told(proof.get("token") or {}, "checks")]
+    return [CheckRow(task_id, whose, int(c["n"]), bool(c["ok"]), str(c["evidence"])) for whose, c in (*told, *own)]
+
+
+def verdicts_of(case: Case, file: TaskFile) -> list[Row]:
+    """What the ledger has of a closed task, with the verdicts of its receipt."""
+    grants = {str(told["grant"]): Verdict(told["verdict"]) for told in _told(case.receipt or {}, "grants")}
+    leases = {str(told["lease_id"]): Verdict(told["verdict"]) for told in _told(proof_in(case), "leases")}
+    rows: list[Row] = [
+        replace(grant, settled=True, verdict=grants.get(grant.grant_id, Verdict.UNVERIFIABLE)) for grant in file.grants
+    ]
+    rows += [replace(lease, verdict=leases.get(lease.lease_id, Verdict.UNVERIFIABLE)) for lease in file.leases]
+    return rows

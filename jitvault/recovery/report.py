@@ -1,0 +1,82 @@
+"""What a recovery says: as data, and as the error that its command ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, WaitTimedOut, error_like
+from jitvault.recovery.recover import Rebuilt
+from jitvault.recovery.survey import Case, Files
+from jitvault.sweep import report as swept
+
+AGAIN = "Nothing is granted until it has finished: run the same command again."
+
+
+def as_json(found: Rebuilt, vault_command: str) -> dict[str, Any]:
+    """The documented shape of `jitvault ledger recover --json`."""
+    return {
+        "finished": found.finished,
+        "since": found.since.isoformat() if found.since else None,
+        "files": _files(found.stock.files),
+        "tasks": [_task(case, found) for case in found.stock.cases],
+        "left": dict(sorted(found.left.items())),
+        "failed": {task_id: str(error) for task_id, error in sorted(found.failed.items())},
+        "unproven": found.unproven,
+        "waiting": found.waiting,
+        "sweep": swept.as_json(found.swept, vault_command) if found.swept else None,
+    }
+
+
+def outcome(found: Rebuilt) -> JitvaultError | None:
+    """What the command ends with; None where everything is known and ended, and for a plan that shows no more."""
+    if found.contradictions:
+        names = [case.said.task_id for case in found.contradictions]
+        return SecurityFinding(
+            f"the ledger and Vault contradict each other about {_named(names)}",
+            hint="Nothing is granted. Put this ledger away and run it on an empty one, which goes by Vault alone.",
+        )
+    if found.failed:
+        task_id, error = next(iter(sorted(found.failed.items())))
+        return error_like(error, f"task {task_id}: {error}", hint=AGAIN)
+    if found.swept is None:
+        return None
+    if found.waiting:
+        return WaitTimedOut(f"{found.waiting} credentials are too young to be judged", hint=f"{AGAIN} Or use --wait.")
+    if (left := swept.outcome(found.swept)) is not None and not isinstance(left, NotConfirmed):
+        return left
+    if found.unproven:
+        return NotConfirmed(
+            f"the end of {_named(found.unproven)} is not proven",
+            hint="`jitvault status TASK` says what is missing; `jitvault revoke TASK --force --reason WHY` closes it "
+            "without proof.",
+        )
+    return left
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _files(files: Files) -> dict[str, Any]:
+    return {
+        "sources": list(files.sources),
+        "since": files.since.isoformat() if files.since else None,
+        "lines": files.lines,
+        "tokens": len(files.made),
+        "gaps": list(files.gaps),
+        "unread": list(files.unread),
+    }
+
+
+def _task(case: Case, found: Rebuilt) -> Mapping[str, Any]:
+    said, state = case.said, found.states.get(case.said.task_id)
+    return {
+        "task_id": said.task_id,
+        "published": said.state.value,
+        "fate": case.fate.value,
+        "state": state.value if state else None,
+        "verified_by": list(case.verified_by),
+        "tokens": [{"accessor_hmac": one.accessor, "line": one.line, "alive": bool(one.lease)} for one in case.made],
+        "why": case.why,
+    }

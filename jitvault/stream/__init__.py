@@ -1,0 +1,1 @@
+"""Read the audit stream, and know whether it can be trusted."""

@@ -1,0 +1,70 @@
+"""Hold what a task's tokens did against what they may do, and keep what must not have happened as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from jitvault.audit.observation import Kind
+from jitvault.audit.token_links import aliases
+from jitvault.audit.trail import Trail, done
+from jitvault.audit.tripwires.rules import of_task
+from jitvault.audit.tripwires.trip import Bounds, Rule, Trip
+from jitvault.context import Worker
+from jitvault.ledger.model import TaskFile
+from jitvault.model.finding import MOST
+from jitvault.model.revision import Revision
+from jitvault.model.states import EndReason
+
+
+def watch(worker: Worker, file: TaskFile) -> list[Trip]:
+    """Every tripwire that the task's lines touched so far; those that are new are findings now."""
+    if not file.grants:
+        return []
+    trail = worker.ledger.acts(file)
+    trips = of_task(_bounds(worker, file, trail), trail.observations, aliases(trail.observations))
+    for rule, same in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
+        _keep(worker, file, rule, list(same))
+    return trips
+
+
+def _keep(worker: Worker, file: TaskFile, rule: Rule, trips: Sequence[Trip]) -> None:
+    """Keep the first trips of a rule as findings, and how many more there are."""
+    mine = [finding for finding in file.findings if finding["rule"] == rule.value]
+    known = {finding["request_id"] or "" for finding in mine}
+    first, others = trips[:MOST], trips[MOST:]
+    for trip in (trip for trip in first if trip.request_id not in known):
+        _find(worker, file, trip)
+    if others and len(others) not in {finding["more"] for finding in mine}:
+        _find(worker, file, others[0], more=len(others))
+
+
+def _find(worker: Worker, file: TaskFile, trip: Trip, *, more: int = 0) -> None:
+    task_id, line, request_id = file.task.task_id, trip.line, trip.request_id
+    worker.ledger.finding(task_id, trip.rule, trip.message, worker.now(), line=line, request_id=request_id, more=more)
+
+
+def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
+    revision = Revision.of(file.revision.body)
+    tokens = frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
+    # of several attempts only the last one was ever delivered
+    last = file.grants[-1].accessor_hmac
+    created = [o.at for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject == last and done(o)]
+    ends = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
+    end = min(ends, key=attrgetter("at"), default=None)
+    return Bounds(
+        tokens=tokens,
+        leases=frozenset(lease.lease_id for lease in file.leases),
+        networks=tuple(revision.content["cidrs"]),
+        paths=frozenset(entry["path"] for entry in revision.access),
+        # by Vault's clock: the token is not made before the window opens, whatever the clocks' difference
+        opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
+        ended_at=end.at if end else None,
+        ended_in=end.place if end else None,
+        told=file.task.end_reason is EndReason.COMPLETED,
+        grace=worker.settle_window,
+        lease_budget=sum(entry["lease_budget"] for entry in revision.access),
+        denied_limit=worker.denied_limit,
+        workers=trail.worker_accessors,
+    )

@@ -1,0 +1,1 @@
+"""Compare ledger, Vault and audit stream, and end what belongs to no task."""

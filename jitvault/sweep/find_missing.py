@@ -1,0 +1,120 @@
+"""Credentials that the ledger believes to be alive and that Vault does not have any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from jitvault.context import Worker
+from jitvault.errors import UNREADABLE, JitvaultError, Unreadable
+from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.lifecycle.confirmation.lookups import is_there
+from jitvault.model.revision import Revision
+from jitvault.model.states import State, Verdict
+from jitvault.sweep.compare import Class, Found, Owned
+from jitvault.sweep.inventory import Inventory, is_older, owned_lease, owned_token
+from jitvault.sweep.missing import Ghost, explain
+
+# of what was closed without proof nobody believes anything: a sweep names it and goes on
+_BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
+
+
+def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[Found]]:
+    """The ghosts with how they came to be, and those of which nobody can say yet whether they are some."""
+    ghosts: list[Ghost] = []
+    waiting: list[Found] = []
+    files: dict[str, TaskFile] = {}
+    for row in _gone(worker, inventory):
+        owned = owned_lease(row) if isinstance(row, LeaseRow) else owned_token(row)
+        if row.task_id not in files:
+            # after the look-up: what was ended in the meantime is none
+            try:
+                again = worker.ledger.file(row.task_id)
+            except Unreadable as error:
+                waiting.append(_waiting(owned, str(error)))
+                continue
+            if again is None:
+                continue
+            files[row.task_id] = again
+        file = files[row.task_id]
+        present = _again(file, row)
+        if present is None or present.verdict not in _BELIEVED:
+            continue
+        if not is_older(row.issued_at, inventory, worker.settle_window):
+            waiting.append(_waiting(owned, "too young to judge"))
+        elif _is_open(file, owned):
+            waiting.append(_waiting(owned, f"an act on it of task {row.task_id} is open"))
+        else:
+            ghosts.append(_explained(worker, inventory, file, present, owned))
+    young = [g for g in ghosts if g.at is not None and not is_older(g.at, inventory, worker.settle_window)]
+    waiting += [_waiting(ghost.owned, f"too young to judge: {ghost.why}") for ghost in young]
+    return [ghost for ghost in ghosts if ghost not in young], waiting
+
+
+def _gone(worker: Worker, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]:
+    """What is believed to be alive and is not there. A task that is being issued has an open act by itself."""
+    for grant in inventory.grants:
+        task = inventory.tasks.get(grant.task_id)
+        accessor = grant.wrapped_accessor
+        if task is None or task.state is State.ISSUING or accessor is None or grant.verdict not in _BELIEVED:
+            continue
+        if worker.tokens.lookup_accessor(accessor) is None:
+            yield grant
+    for lease in inventory.leases:
+        listed = lease.lease_id in inventory.ids
+        if lease.verdict in _BELIEVED and not listed and worker.leases.lookup(lease.lease_id) is None:
+            yield lease
+
+
+def _again(file: TaskFile, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow | None:
+    if isinstance(row, LeaseRow):
+        return next((lease for lease in file.leases if lease.lease_id == row.lease_id), None)
+    return next((grant for grant in file.grants if grant.grant_id == row.grant_id), None)
+
+
+def _is_open(file: TaskFile, owned: Owned) -> bool:
+    states = (OpState.INTENDED, OpState.UNKNOWN)
+    return any(op.state in states and op.subject == owned.subject for op in file.operations)
+
+
+def _waiting(owned: Owned, why: str) -> Found:
+    return Found(owned.kind, Class.WAITING, owned.path, owned.issued_at, why, task_id=owned.task_id)
+
+
+def _explained(worker: Worker, inventory: Inventory, file: TaskFile, row: GrantRow | LeaseRow, owned: Owned) -> Ghost:
+    trail = worker.ledger.trail(file)
+    names = {owned.subject}
+    if isinstance(row, LeaseRow):
+        expires_at = _expiry(worker, file, row)
+        names.add(worker.hasher.hash(row.lease_id))
+        grant = next((g for g in file.grants if g.grant_id == row.grant_id), None)
+        token_is_gone = grant is None or not is_there(worker, [grant])
+    else:
+        expires_at, token_is_gone = row.expires_at, False
+    return explain(
+        owned,
+        frozenset(names),
+        trail.observations,
+        sessions=trail.worker_accessors,
+        expires_at=expires_at,
+        now=inventory.canary.at,
+        token_is_gone=token_is_gone,
+    )
+
+
+def _expiry(worker: Worker, file: TaskFile, lease: LeaseRow) -> datetime | None:
+    """When the lease's time was over at the latest, by its role as it is configured; None where that does not say."""
+    try:
+        entry = Revision.of(file.revision.body).template_of(lease.path)
+    except UNREADABLE:
+        return None
+    if entry is None or entry["engine"] not in worker.engines:
+        return None
+    engine, inside = worker.engines[entry["engine"]], entry["path"].removeprefix(f"{entry['mount']}/")
+    try:
+        role: Mapping[str, Any] = engine.snapshot(worker.reader.read, entry["mount"], inside).get("role") or {}
+    except JitvaultError:
+        return None
+    ttl = role.get("default_ttl") or role.get("ttl")
+    return lease.issued_at + timedelta(seconds=ttl) if isinstance(ttl, int) and ttl > 0 else None

@@ -1,0 +1,209 @@
+"""What Vault has below our roles and our templates' paths, and what the ledger and the audit stream know of it.
+
+The order counts. First everything is listed, then the stream is read up to a canary, then the ledger: so what is listed
+was meant and issued before the ledger is asked, and its row is there if it has one. The look-ups come last: what the
+ledger calls dead and Vault still has then is really there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from jitvault.audit.issued_lease import is_token_lease, issued
+from jitvault.audit.observation import Kind
+from jitvault.audit.trail import Canary
+from jitvault.context import Worker
+from jitvault.errors import VaultRefused
+from jitvault.formats.clocks import MAX_SKEW
+from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
+from jitvault.lifecycle.decision.template_gate import ended_by_checks
+from jitvault.lifecycle.revocation.revoke import DEAD
+from jitvault.model.states import OVER, State, Verdict
+from jitvault.model.vault_access import CAPS, ROLE_PREFIX
+from jitvault.ports.orphans import Made
+from jitvault.stream.reading import canary
+from jitvault.sweep.compare import Books, Issue, Listed, Open, Owned
+
+MOST = 10_000
+"""So many look-ups one sweep makes; what is beyond is counted and not judged."""
+RULES = ("orphan_token", "orphan_lease", "unlinked_token", "unlinked_lease")
+
+TOKENS = "auth/token/create/"
+# what was closed without proof was looked up then and was gone: Vault must not have it any more either
+_OVER = DEAD | {Verdict.UNVERIFIABLE}
+# what is over is asked for only where it had something lately: there may be millions of them
+_JUDGED = (frozenset(State) - OVER) | {State.UNVERIFIED}
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """`unread` are paths that Vault did not let us list though something can be there; `past` those that only tasks
+    had which are over, and that nobody provisions for the worker any more. `skipped` were listed and not looked up.
+    """
+
+    canary: Canary
+    paths: tuple[str, ...]
+    unread: tuple[str, ...]
+    past: tuple[str, ...]
+    ids: frozenset[str]
+    listed: tuple[Listed, ...]
+    skipped: int
+    books: Books
+    grants: tuple[GrantRow, ...]
+    leases: tuple[LeaseRow, ...]
+    tasks: Mapping[str, TaskRow]
+
+
+def take(worker: Worker) -> Inventory:
+    """Everything as it is now. Raises AuditUntrusted: without the stream nobody can say whose something is."""
+    wanted = _paths(worker)
+    ids: dict[str, str] = {}
+    refused = set()
+    for path in wanted:
+        try:
+            found = worker.leases.list(path)
+        except VaultRefused:
+            refused.add(path)
+            continue
+        # a wrapping token below a template's path dies with its TTL; what is in it has a lease of its own
+        ids |= {i: path for i in found if not i.endswith("/") and (path.startswith(TOKENS) or not is_token_lease(i))}
+    newest = canary(worker)
+    tasks = {task.task_id: task for task in worker.ledger.tasks(_JUDGED)}
+    grants = worker.ledger.grants_since(newest.at - max(CAPS.values()) - MAX_SKEW)
+    others = {grant.task_id for grant in grants} - tasks.keys()
+    tasks |= {task.task_id: task for task in worker.ledger.named(others)}
+    leases = worker.ledger.leases_not_dead()
+    books = _books(worker, grants, ids, wanted)
+    owned = {one.subject for one in books.owned}
+    # those that nobody knows first: there may be more than we look at
+    order = sorted(ids, key=lambda i: (not ids[i].startswith(TOKENS), i in owned, i))
+    return Inventory(
+        canary=newest,
+        paths=tuple(sorted(wanted.keys() - refused)),
+        unread=tuple(sorted(path for path in refused if wanted[path])),
+        past=tuple(sorted(path for path in refused if not wanted[path])),
+        ids=frozenset(ids),
+        listed=_with_reasons(worker, [one for i in order[:MOST] if (one := _looked_up(worker, i, ids[i]))], newest.at),
+        skipped=max(0, len(ids) - MOST),
+        books=books,
+        grants=tuple(grants),
+        leases=tuple(leases),
+        tasks=tasks,
+    )
+
+
+def _paths(worker: Worker) -> dict[str, bool]:
+    """Where something of ours can be, and whether it has to be readable."""
+    roles = {role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)}
+    templates = {t.resolve(choice) for t in worker.templates.values() for choice in t.all_choices()}
+    wanted = worker.ledger.access_paths()
+    return wanted | dict.fromkeys(templates, True) | {TOKENS + role: True for role in roles}
+
+
+def _looked_up(worker: Worker, lease_id: str, path: str) -> Listed | None:
+    """The credential as Vault has it now, None for one that has ended since it was listed."""
+    record = worker.leases.lookup(lease_id)
+    if record is None:
+        return None
+    return Listed(
+        lease_id=lease_id,
+        kind="token" if path.startswith(TOKENS) else "lease",
+        path=path,
+        issued_at=record.issued_at,
+        expires_at=record.expires_at,
+        # what a lease says of that means nothing here
+        renewable=record.renewable or not path.startswith(TOKENS),
+        revoke_error=record.revoke_error,
+    )
+
+
+def _with_reasons(worker: Worker, listed: Sequence[Listed], now: datetime) -> tuple[Listed, ...]:
+    """The same, with Vault's reason where Vault has given up on one and says so elsewhere."""
+    if all(one.revoke_error or one.expires_at is None or one.expires_at > now for one in listed):
+        return tuple(listed)
+    reasons = worker.leases.given_up()
+    return tuple(replace(one, revoke_error=one.revoke_error or reasons.get(one.lease_id)) for one in listed)
+
+
+def _books(worker: Worker, grants: Sequence[GrantRow], ids: Mapping[str, str], wanted: Mapping[str, bool]) -> Books:
+    leases = worker.ledger.leases_among(sorted(ids))
+    return Books(
+        owned=[*(owned_token(grant) for grant in grants if grant.issued_at), *map(owned_lease, leases)],
+        opened=[*_open_creates(worker, grants), *_wrapped_reads(worker, grants)],
+        issues=[issue for made in worker.ledger.made_for_nobody() if (issue := _issue(made)).path in wanted],
+        told=worker.ledger.told_lines(RULES),
+        checked=ended_by_checks(worker),
+    )
+
+
+def owned_token(grant: GrantRow) -> Owned:
+    return Owned(
+        subject=grant.accessor_hmac or grant.grant_id,
+        kind="token",
+        path=TOKENS + grant.role,
+        task_id=grant.task_id,
+        issued_at=grant.issued_at,
+        dead=grant.verdict in _OVER,
+        token_lease=grant.token_lease,
+        wrap_ttl=timedelta(seconds=grant.wrap_ttl_s),
+    )
+
+
+def owned_lease(lease: LeaseRow) -> Owned:
+    dead = lease.verdict in _OVER
+    return Owned(lease.lease_id, "lease", lease.path, lease.task_id, lease.issued_at, dead=dead)
+
+
+def _open_creates(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
+    """What was meant, and may have been made: by the lines of its own operation where there are any, else at any time
+    that a request can have reached Vault and ended there.
+    """
+    found = []
+    for grant in grants:
+        file = worker.legible(grant.task_id) if grant.issued_at is None and not grant.settled else None
+        if file is None:
+            continue
+        trail = worker.ledger.trail(file)
+        lines = [
+            o
+            for o in trail.observations
+            if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and o.actor in trail.worker_accessors
+        ]
+        sent_at = next((op.sent_at for op in file.operations if op.op_id == grant.create_op), file.task.created_at)
+        since, until = sent_at - MAX_SKEW, sent_at + worker.settle_window + MAX_SKEW
+        if any(o.closing for o in lines):
+            since, until = min(o.at for o in lines), max(o.at for o in lines if o.closing)
+        found.append(Open("token", TOKENS + grant.role, grant.task_id, since, until, "the issue"))
+    return found
+
+
+def _wrapped_reads(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
+    """What a task's token read in a wrapping that nobody has opened yet has a lease that no line shows."""
+    tasks = {grant.accessor_hmac: grant.task_id for grant in grants}
+    return [
+        Open("lease", made.line.path, tasks[made.line.actor], made.since, made.line.at, "a wrapped read")
+        for made in worker.ledger.wrapped_reads()
+        if made.line.actor in tasks
+    ]
+
+
+def _issue(made: Made) -> Issue:
+    line, lease = made.line, issued(made.line)
+    return Issue(
+        kind="lease" if lease else "token",
+        subject=line.subject,
+        path=lease.path if lease else line.path,
+        since=made.since,
+        at=line.at,
+        line=line.line,
+        request_id=line.request_id,
+        by=line.actor,
+        remote=line.remote,
+    )
+
+
+def is_older(at: datetime | None, inventory: Inventory, settle: timedelta) -> bool:
+    """Whether something of that time is older than the settle window, by Vault's clock."""
+    return at is not None and inventory.canary.at - at >= settle

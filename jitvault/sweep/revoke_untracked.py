@@ -1,0 +1,134 @@
+"""End what belongs to no task, and prove it. Each act has an operation in the ledger first, as a task's acts have.
+
+A token is ended by its own lease, which the listing of its role shows: its accessor nobody knows. That it was there
+before, that it was revoked and that it is gone then, all three have to stand in the audit stream. A crash in between
+leaves an orphan that is being revoked, which the next sweep ends and proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jitvault.context import Worker
+from jitvault.errors import OutcomeUnknown, VaultRejected
+from jitvault.ledger.model import OperationRow, OpState
+from jitvault.lifecycle.confirmation.confirm import INVALID_LEASE
+from jitvault.lifecycle.revocation.credential import claimed
+from jitvault.model.kinds import OperationKind
+from jitvault.model.states import Verdict
+from jitvault.operations import DONE, intended, left
+from jitvault.ports.orphans import OrphanRow
+from jitvault.stream.reading import canary
+from jitvault.sweep.untracked_proof import Orphan, judge
+from jitvault.vault.interface import LeaseRecord
+
+_AT_ONCE = 20
+_EXTEND_AFTER_S = 5.0
+
+
+def end(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Revoke each of them and look it up; gives them with what Vault says, which is no proof."""
+    ended: list[OrphanRow] = []
+    for n in range(0, len(orphans), _AT_ONCE):
+        worker.ledger.extend_sweep(claim)
+        ended += _end_some(worker, claim, orphans[n : n + _AT_ONCE])
+    return ended
+
+
+def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Those of them that we revoked, with the verdict that the audit stream carries. Raises AuditUntrusted."""
+    if not orphans:
+        return []
+    newest = canary(worker)
+    worker.ledger.extend_sweep(claim)
+    ids = [orphan.lease_id for orphan in orphans]
+    trail, errors = worker.ledger.trail_of(ids), frozenset({INVALID_LEASE, worker.hasher.hash(INVALID_LEASE)})
+    ops: dict[str, list[OperationRow]] = {lease_id: [] for lease_id in ids}
+    for op in worker.ledger.operations_on(ids):
+        ops[op.subject].append(op)
+    proven = []
+    for orphan in orphans:
+        own = ops[orphan.lease_id]
+        case = Orphan(
+            lease_id=orphan.lease_id,
+            kind=orphan.kind,
+            mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
+            hashed=worker.hasher.hash(orphan.lease_id),
+            live_ops=frozenset(
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "live"
+            ),
+            revoke_ops=frozenset(op.op_id for op in own if op.kind == OperationKind.REVOKE_UNTRACKED),
+            gone_ops=frozenset(
+                op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == "gone"
+            ),
+            gone_errors=errors,
+            expires_at=orphan.expires_at,
+            claimed=orphan.verdict,
+        )
+        verdict, checks = judge(case, trail, newest)
+        proven.append(replace(orphan, verdict=verdict, checks=tuple(check.as_json() for check in checks)))
+    worker.ledger.keep(orphans=proven, at=worker.now(), claim=claim)
+    return proven
+
+
+def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Look each up, and revoke those that are there: once more where Vault says that it did, and has it still.
+
+    Its own queue may be about to take that away without a line (docs/vault-facts.md, "Revocation"), and what was found
+    alive last has to be revoked after that to be proven dead.
+    """
+    looked = [(orphan, *look_up(worker, orphan.lease_id)) for orphan in orphans]
+    there = [
+        replace(orphan, revoking=True, verdict=Verdict.REVOKE_REQUESTED, expires_at=record.expires_at)
+        for orphan, _, record in looked
+        if record is not None
+    ]
+    away = [replace(orphan, verdict=Verdict.GONE) for orphan, _, record in looked if record is None]
+    worker.ledger.keep(orphans=away, operations=[op for _, op, _ in looked], at=worker.now(), claim=claim)
+    ended = {orphan.lease_id: orphan for orphan in _revoke_all(worker, claim, there)}
+    found = [orphan for orphan in ended.values() if orphan.verdict is Verdict.ACKNOWLEDGED]
+    ended |= {orphan.lease_id: orphan for orphan in _revoke_all(worker, claim, found)}
+    return [*ended.values(), *away]
+
+
+def _revoke_all(worker: Worker, claim: int, there: Sequence[OrphanRow]) -> list[OrphanRow]:
+    """Commit all intents, act, commit what came of it."""
+    if not there:
+        return []
+    intents = [intended(worker, OperationKind.REVOKE_UNTRACKED, orphan.lease_id) for orphan in there]
+    worker.ledger.keep(orphans=there, operations=intents, at=worker.now(), claim=claim)
+    ended: list[OrphanRow] = []
+    answers: list[OperationRow] = []
+    held_since = worker.clock.monotonic()
+    try:
+        for orphan, op in zip(there, intents, strict=True):
+            if worker.clock.monotonic() - held_since > _EXTEND_AFTER_S:
+                worker.ledger.extend_sweep(claim)
+                held_since = worker.clock.monotonic()
+            answered = _revoke(worker, orphan, op)
+            answers.append(answered)
+            looked_up, record = look_up(worker, orphan.lease_id)
+            answers.append(looked_up)
+            ended.append(replace(orphan, verdict=claimed(record, answered)))
+    finally:
+        worker.ledger.keep(orphans=ended, operations=answers, at=worker.now(), claim=claim)
+    return ended
+
+
+def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow:
+    """Revoke it by its path and give the operation with the answer; a 204 is only `ok`."""
+    try:
+        worker.leases.revoke(orphan.lease_id, op=op.op_id)
+    except OutcomeUnknown as error:
+        return left(worker, op, OpState.UNKNOWN, error)
+    except VaultRejected as error:
+        return left(worker, op, OpState.ABANDONED, error)
+    return left(worker, op, OpState.ANSWERED, DONE)
+
+
+def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
+    """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
+    op = intended(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
+    record = worker.leases.lookup(lease_id, op=op.op_id)
+    return left(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

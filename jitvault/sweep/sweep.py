@@ -1,0 +1,281 @@
+"""Compare Vault with the ledger and the audit stream, in both directions, and end what belongs to no task.
+
+The story: take stock, compare, keep what was found; with `fix`, end the orphans among our roles' tokens with the leases
+that the stream says are theirs, prove that, and let the state machine decide about tasks whose access is gone. Other
+orphans are listed: below a template's path others may have leases of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jitvault.context import Worker
+from jitvault.errors import AuditUntrusted, JitvaultError
+from jitvault.ledger.model import OperationRow
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.record.history import forced_of
+from jitvault.model.states import OVER, State, Verdict
+from jitvault.ports.orphans import FindingRow, OrphanRow
+from jitvault.ports.record import Freeze
+from jitvault.sweep.compare import Class, Found, compare
+from jitvault.sweep.find_missing import ghosts_of
+from jitvault.sweep.inventory import Inventory, take
+from jitvault.sweep.missing import Ghost, How
+from jitvault.sweep.revoke_untracked import end, look_up, prove
+
+PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED})
+# Vault ends the leases of a token that was revoked within a moment (docs/vault-facts.md, "Revocation")
+_QUEUE_S, _QUEUE_LOOKS, _QUEUE_MOST = 0.3, 5, 100
+# for one task: with an act that is under way then, within the claim's 30 s
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A task that somebody had closed without proof: `by` (a name) and why.
+
+    `unproven` are the ids of its leases and the HMACs of its tokens' accessors that nobody has proven dead.
+    """
+
+    task_id: str
+    by: str
+    reason: str
+    unproven: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What was found, and what became of it. `orphans` are those in Vault and those whose end is not proven, or was
+    proven by this sweep; `advanced` has the state of each task that was advanced, or why that failed. `failure` is why
+    the stream could not be read to the end.
+    """
+
+    inventory: Inventory
+    fix: bool
+    orphans: tuple[OrphanRow, ...]
+    why: Mapping[str, Found]
+    ghosts: tuple[Ghost, ...]
+    unlinked: tuple[Found, ...]
+    irrevocable: tuple[Found, ...]
+    waiting: tuple[Found, ...]
+    closed: tuple[Closed, ...]
+    advanced: Mapping[str, str]
+    failure: AuditUntrusted | None
+    freeze: Freeze | None
+
+    @property
+    def remaining(self) -> list[OrphanRow]:
+        """Orphans that Vault still has."""
+        return [o for o in self.orphans if o.verdict not in PROVEN and o.verdict is not Verdict.GONE]
+
+    @property
+    def unproven(self) -> list[OrphanRow]:
+        """Orphans that are gone by Vault's word alone."""
+        return [o for o in self.orphans if o.verdict is Verdict.GONE]
+
+    @property
+    def unexplained(self) -> list[Ghost]:
+        return [ghost for ghost in self.ghosts if ghost.how is How.UNEXPLAINED]
+
+
+def sweep(worker: Worker, *, fix: bool = False) -> Swept:
+    """One sweep. Raises AuditUntrusted where the stream cannot be trusted, before anything is done."""
+    if not fix:
+        return _look(worker, None)
+    with worker.ledger.claim_sweep() as claim:
+        return _fix(worker, claim, _look(worker, claim))
+
+
+def _look(worker: Worker, claim: int | None) -> Swept:
+    inventory = take(worker)
+    if claim is not None:
+        worker.ledger.extend_sweep(claim)
+    found = compare(inventory.listed, inventory.books, now=inventory.canary.at, settle=worker.settle_window)
+    ghosts, more_waiting = ghosts_of(worker, inventory)
+    by_class: dict[Class, list[Found]] = {of: [one for one in found if one.of is of] for of in Class}
+    known = {row.lease_id: row for row in worker.ledger.orphans()}
+    rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
+    left = _left_over(inventory, known, {row.lease_id for row in rows})
+    # what was made before the ledger was lost, and is over, nobody can explain any more
+    recovered = worker.ledger.recovered_at()
+    unlinked = [one for one in by_class[Class.UNLINKED] if not (recovered and one.issue and one.issue.at < recovered)]
+    new = [one for one in by_class[Class.ORPHAN] if one.listed and one.listed.lease_id not in known]
+    findings = [*map(_finding, new), *map(_finding, unlinked), *_ghost_findings(ghosts)]
+    worker.ledger.keep(orphans=[*rows, *left], findings=findings, at=worker.now(), claim=claim)
+    return Swept(
+        inventory=inventory,
+        fix=False,
+        orphans=(*rows, *(row for row in left if row.revoking)),
+        why={one.listed.lease_id: one for one in by_class[Class.ORPHAN] if one.listed},
+        ghosts=tuple(ghosts),
+        unlinked=tuple(unlinked),
+        irrevocable=tuple(by_class[Class.IRREVOCABLE]),
+        waiting=(*by_class[Class.WAITING], *more_waiting),
+        closed=tuple(_closed(worker, inventory)),
+        advanced={},
+        failure=None,
+        freeze=worker.ledger.freeze(),
+    )
+
+
+def _closed(worker: Worker, inventory: Inventory) -> Iterator[Closed]:
+    """What was closed without proof stays to be seen, and is nobody's to end: what Vault has of it is an orphan."""
+    for task in inventory.tasks.values():
+        file = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
+        forced = forced_of(file) if file else None
+        if file and forced:
+            tokens = [g.accessor_hmac or g.grant_id for g in file.grants if g.verdict is Verdict.UNVERIFIABLE]
+            leases = [lease.lease_id for lease in file.leases if lease.verdict is Verdict.UNVERIFIABLE]
+            yield Closed(task.task_id, forced["name"], forced["reason"], (*tokens, *leases))
+
+
+def _row(worker: Worker, one: Found, known: Mapping[str, OrphanRow]) -> OrphanRow:
+    """The orphan as the ledger keeps it. One that was gone and is there again has everything before it."""
+    listed = one.listed
+    if listed is None:
+        raise ValueError("an orphan is something that Vault has")
+    before = known.get(listed.lease_id)
+    under_way = before is not None and before.revoking and before.verdict not in PROVEN
+    verdict = before.verdict if before and under_way and before.verdict is not Verdict.GONE else Verdict.LIVE
+    return OrphanRow(
+        lease_id=listed.lease_id,
+        kind=one.kind,
+        path=one.path,
+        task_id=one.task_id,
+        issued_at=listed.issued_at,
+        expires_at=listed.expires_at,
+        line=one.issue.line if one.issue else (before.line if before else ""),
+        request_id=one.issue.request_id if one.issue else (before.request_id if before else ""),
+        first_seen_at=before.first_seen_at if before else worker.now(),
+        verdict=Verdict.IRREVOCABLE if listed.revoke_error else verdict,
+        revoking=under_way,
+        checks=before.checks if before and under_way else (),
+    )
+
+
+def _left_over(inventory: Inventory, known: Mapping[str, OrphanRow], found: Iterable[str]) -> list[OrphanRow]:
+    """Orphans of earlier sweeps that Vault does not list any more, and that are not known to have ended."""
+    there = inventory.ids | set(found)
+    return [
+        replace(row, verdict=Verdict.GONE)
+        for row in known.values()
+        if row.lease_id not in there
+        and row.path in inventory.paths
+        and row.verdict not in PROVEN
+        and (row.revoking or row.verdict is not Verdict.GONE)
+    ]
+
+
+def _finding(one: Found) -> FindingRow:
+    issue, kind = one.issue, one.kind
+    made = f"issued {one.issued_at:%Y-%m-%d %H:%M:%S} UTC" if one.issued_at else "issued nobody knows when"
+    by = f" from {issue.remote}" if issue and issue.remote else ""
+    what = one.listed.lease_id if one.listed else one.path
+    return FindingRow(
+        one.task_id,
+        f"{one.of.value}_{kind}",
+        f"A {kind} that no task explains: {what}, {made}{by}. {one.why.capitalize()}.",
+        issue.line if issue else "",
+        issue.request_id if issue else "",
+    )
+
+
+def _ghost_findings(ghosts: Sequence[Ghost]) -> list[FindingRow]:
+    return [
+        FindingRow(
+            ghost.owned.task_id,
+            "ghost",
+            f"A {ghost.owned.kind} of the task is gone and nobody ended it: {ghost.owned.subject}. {ghost.why}.",
+            ghost.line,
+        )
+        for ghost in ghosts
+        if ghost.how is How.UNEXPLAINED
+    ]
+
+
+def _fix(worker: Worker, claim: int, found: Swept) -> Swept:
+    doomed = _doomed(found)
+    ended = end(worker, claim, doomed)
+    failure: AuditUntrusted | None = None
+    try:
+        proven = prove(worker, claim, [row for row in ended if row.revoking])
+    except AuditUntrusted as error:
+        # what was done is told; the next sweep proves it
+        proven, failure = [], error
+    after = {row.lease_id: row for row in (*ended, *proven)}
+    advanced = _advance(worker, claim, found)
+    others = [row for row in found.orphans if row.lease_id not in after]
+    after |= {row.lease_id: row for row in _looked_up_again(worker, claim, others, patient=bool(ended or advanced))}
+    return replace(
+        found,
+        fix=True,
+        orphans=tuple(after.get(row.lease_id, row) for row in found.orphans),
+        advanced=advanced,
+        failure=failure,
+        freeze=worker.ledger.freeze(),
+    )
+
+
+def _doomed(found: Swept) -> list[OrphanRow]:
+    """Tokens first, so that their doors close at once, then the leases that the stream says they got.
+
+    What its task calls dead is the task's to end, as long as that is not over.
+    """
+    tokens = [row for row in found.orphans if row.kind == "token" and not _is_its_tasks(found, row)]
+    issues = {lease_id: one.issue for lease_id, one in found.why.items() if one.issue}
+    accessors = {issues[row.lease_id].subject for row in tokens if row.lease_id in issues} - {""}
+    leases = [row for row in found.orphans if row.kind == "lease"]
+    theirs = [row for row in leases if row.lease_id in issues and issues[row.lease_id].by in accessors]
+    # what a task had that is over by now was its token's as well
+    theirs += [row for row in leases if row not in theirs and row.task_id and not _is_its_tasks(found, row)]
+    # what an earlier sweep began is finished, also where its token is gone by now
+    return [*tokens, *theirs, *(row for row in leases if row.revoking and row not in theirs)]
+
+
+def _is_its_tasks(found: Swept, row: OrphanRow) -> bool:
+    task = found.inventory.tasks.get(row.task_id or "")
+    return task is not None and task.state not in OVER
+
+
+def _looked_up_again(worker: Worker, claim: int, orphans: Sequence[OrphanRow], *, patient: bool) -> list[OrphanRow]:
+    """Those that are not ours to revoke and that ended with a token of ours, or by somebody's hand."""
+    left, gone = list(orphans), list[OrphanRow]()
+    operations: list[OperationRow] = []
+    for n in range(_QUEUE_LOOKS if patient and len(left) <= _QUEUE_MOST else 1):
+        if n and left:
+            worker.clock.sleep(_QUEUE_S)
+        looked = [(row, *look_up(worker, row.lease_id)) for row in left]
+        operations += [op for _, op, _ in looked]
+        gone += [replace(row, verdict=Verdict.GONE) for row, _, record in looked if record is None]
+        left = [row for row, _, record in looked if record is not None]
+    worker.ledger.keep(orphans=gone, operations=operations, at=worker.now(), claim=claim)
+    return gone
+
+
+def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
+    """Do what is due for each task whose access is gone, or there again. What follows is the state machine's to say."""
+    wanted = {ghost.owned.task_id for ghost in found.ghosts}
+    wanted |= {row.task_id for row in found.orphans if row.task_id}
+    late = _late(found.inventory)
+    told: dict[str, str] = {}
+    for task_id in sorted(wanted | late):
+        task = found.inventory.tasks.get(task_id)
+        if task_id not in late and (task is None or task.state in OVER):
+            continue
+        worker.ledger.extend_sweep(claim)
+        try:
+            deadline = worker.clock.monotonic() + _PATIENCE_S
+            told[task_id] = advance(worker, task_id, deadline=deadline).task.state.value
+        except JitvaultError as error:
+            told[task_id] = f"failed: {error}"
+    return told
+
+
+def _late(inventory: Inventory) -> set[str]:
+    """Return the tasks that are over and got a lease afterwards.
+
+    No worker looks at them by itself.
+    """
+    tasks = {lease.task_id: inventory.tasks.get(lease.task_id) for lease in inventory.leases}
+    return {task_id for task_id, task in tasks.items() if task is None or task.state in OVER}

@@ -1,0 +1,129 @@
+"""Whether an orphan is proven dead. It has no task and often no issue line: that it was there, we saw ourselves.
+
+The checks, by the numbers of `jitvault.lifecycle.confirmation.checks`:
+
+1. a look-up of ours found it alive, and that look-up is itself in the audit stream;
+2. after it a response line of its revocation, without an error;
+3. after that a look-up of ours that says that it does not exist, and that look-up is itself in the stream;
+4. nothing in between can make a revocation look done;
+5. all of these stand in one stretch that was read contiguously, between canaries.
+
+A token has no backend that could fail; once Vault says that it is gone and its time is over, it is dead in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.trail import Canary, Trail, canary_after, canary_before, done, follows, shown, stretch
+from jitvault.lifecycle.confirmation.hazards import may_have_been_done, touches
+from jitvault.model.proof_check import Check
+from jitvault.model.states import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """What is to be proven dead. `hashed` is the HMAC of its lease id, which is how a look-up line names it.
+
+    `live_ops` and `gone_ops` are the look-ups that found it and that did not, `revoke_ops` its revocations by us;
+    `gone_errors` are the ways in which "there is no such thing" reads in the stream. `claimed` is what Vault says.
+    """
+
+    lease_id: str
+    kind: str
+    mount: str
+    hashed: str
+    live_ops: frozenset[str]
+    revoke_ops: frozenset[str]
+    gone_ops: frozenset[str]
+    gone_errors: frozenset[str]
+    expires_at: datetime | None
+    claimed: Verdict
+
+
+def judge(orphan: Orphan, trail: Trail, newest: Canary) -> tuple[Verdict, tuple[Check, ...]]:
+    """The verdict that the evidence carries, and the checks. `newest` is the last canary."""
+    lines = [o for o in trail.observations if o.closing]
+    seen = _last(o for o in lines if _is_look_up(orphan, o, trail) and o.op in orphan.live_ops and done(o))
+    end = _revocation(orphan, lines, trail, after=seen)
+    gone = _last(
+        o
+        for o in lines
+        if _is_look_up(orphan, o, trail) and o.op in orphan.gone_ops and o.failed and _says_gone(orphan, o)
+    )
+    after = gone is not None and end is not None and follows(gone, end)
+    checks = (
+        # 1
+        Check(1, seen is not None, shown(seen, "no look-up line that found it was seen")),
+        # 2
+        Check(2, end is not None, shown(end, "no revocation line without error was seen")),
+        # 3
+        Check(3, after, shown(gone if after else None, "no later look-up line that says it is gone was seen")),
+        # 4
+        _nothing_between(orphan, trail, seen, gone),
+        # 5
+        _in_one_stretch(trail, seen, end, gone),
+    )
+    if all(check.ok for check in checks):
+        return Verdict.AUDIT_CONFIRMED, checks
+    over = orphan.expires_at is not None and newest.at >= orphan.expires_at
+    if orphan.kind == "token" and gone is not None and over and orphan.claimed is Verdict.GONE:
+        return Verdict.EXPIRED, checks
+    return orphan.claimed, checks
+
+
+def _last(lines: Iterable[Observation]) -> Observation | None:
+    return max(lines, key=lambda o: (o.at, o.place.offset), default=None)
+
+
+def _is_look_up(orphan: Orphan, o: Observation, trail: Trail) -> bool:
+    return o.kind is Kind.LEASE_LOOKUP and o.subject == orphan.hashed and o.actor in trail.worker_accessors
+
+
+def _says_gone(orphan: Orphan, o: Observation) -> bool:
+    return any(error in o.error for error in orphan.gone_errors)
+
+
+def _revocation(
+    orphan: Orphan, lines: Iterable[Observation], trail: Trail, *, after: Observation | None
+) -> Observation | None:
+    """The line that ended it. What somebody else did first to a lease is not ours: whether it reached the backend is
+    not known, and ours found nothing to do. A token has no backend, and whoever revoked it did.
+    """
+    if after is None:
+        return None
+    for o in lines:
+        if o.kind is not Kind.LEASE_REVOKED or o.subject not in (orphan.lease_id, orphan.hashed):
+            continue
+        if not follows(o, after) or "denied" in o.detail:
+            continue
+        ours = o.op in orphan.revoke_ops and o.actor in trail.worker_accessors
+        if not ours and orphan.kind != "token":
+            return None
+        if not o.failed:
+            return o
+    return None
+
+
+def _nothing_between(orphan: Orphan, trail: Trail, seen: Observation | None, gone: Observation | None) -> Check:
+    if seen is None or gone is None:
+        return Check(4, ok=False, evidence="the interval from look-up to look-up is not known")
+    for hazard in may_have_been_done(trail.observations):
+        between = follows(hazard, seen) and follows(gone, hazard)
+        if between and touches(hazard.path, orphan.mount, orphan.lease_id, token=orphan.kind == "token"):
+            return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")
+    return Check(4, ok=True, evidence=f"none from {seen.at.isoformat()} to {gone.at.isoformat()}")
+
+
+def _in_one_stretch(trail: Trail, seen: Observation | None, end: Observation | None, gone: Observation | None) -> Check:
+    if seen is None or end is None or gone is None:
+        return Check(5, ok=False, evidence="the interval from look-up to look-up is not known")
+    before, after = canary_before(trail, seen.place), canary_after(trail, gone.place)
+    if before is None or after is None:
+        return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
+    if len({stretch(o.place) for o in (seen, end, gone)}) > 1:
+        return Check(5, ok=False, evidence="the stream was interrupted between the look-ups")
+    return Check(5, ok=True, evidence=f"{seen.place.source} bytes {before} to {after} read contiguously")

@@ -1,0 +1,257 @@
+"""The ways in which the worker proves to Vault who it is: each gives a token when it is asked for one.
+
+    AppRole       role id and secret id; the secret id can come wrapped, and is unwrapped once
+    Jwt           a token in a file that somebody rotates: of a Kubernetes service account, of SPIFFE
+    Certificate   the client certificate of the connection
+    TokenFile     what a Vault agent, or somebody, leaves in a file
+    GivenToken    a token, and nothing to get another one with
+
+docs/operations/worker-identity.md says how each is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    SecurityFinding,
+    UsageError,
+    VaultRefused,
+    VaultRejected,
+    VaultUnavailable,
+)
+from jitvault.formats.secret import Secret
+from jitvault.vault.client import Vault
+from jitvault.vault.wrapping import Wrapping
+
+_MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A token as Vault described it when it was given. `ttl_s` is 0 for one without end."""
+
+    token: Secret
+    ttl_s: int
+    renewable: bool
+
+
+class Method(Protocol):
+    """`name` is what people read; `is_login` is whether its tokens are ours: made for this process, ended by it."""
+
+    name: ClassVar[str]
+    is_login: ClassVar[bool]
+
+    def open(self, nobody: Vault) -> Session:
+        """A token. Raises VaultRefused where Vault does not give one, SecurityFinding, UsageError, VaultUnavailable."""
+
+    def has_news(self) -> bool:
+        """Whether there is another token now than the last `open` gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """A value that is read again each time, since somebody may have replaced it. `variable` names the file."""
+
+    path: Path
+    variable: str
+
+    def read(self) -> Secret:
+        """Raises UsageError, without what is in the file."""
+        try:
+            with self.path.open() as file:
+                found = file.read(_MAX_BYTES + 1).strip()
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(f"{self.variable}: {self.path} cannot be read", hint="Check the file.") from None
+        if not found or len(found) > _MAX_BYTES:
+            raise UsageError(f"{self.variable}: {self.path} is empty or too long", hint="Check the file.")
+        return Secret(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value of the environment."""
+
+    value: Secret
+
+    def read(self) -> Secret:
+        return self.value
+
+
+class _LogsIn:
+    """What the three logins have in common: a path, a body, and what a refusal means."""
+
+    name: ClassVar[str]
+    is_login: ClassVar[bool] = True
+
+    def __init__(self, mount: str) -> None:
+        self.mount = mount
+
+    def has_news(self) -> bool:
+        return False
+
+    def _log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> Session:
+        try:
+            auth = nobody.write(f"auth/{self.mount}/login", body, method="post").get("auth") or {}
+        except OutcomeUnknown as error:
+            # a token that nobody has ends by itself, and nothing else can have been done
+            raise VaultUnavailable(f"the worker's login was not answered ({error})") from None
+        except VaultRefused as error:
+            raise VaultRefused(f"the worker's login by {self.name} was refused ({error})", hint=hint) from None
+        if not auth.get("client_token"):
+            raise VaultRefused(f"the worker's login by {self.name} gave no token: Vault wants more than that")
+        return Session(Secret(auth["client_token"]), int(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
+
+
+class AppRole(_LogsIn):
+    """`wrapped_from`: the path that the wrapping of the secret id has to come from; None where it is not wrapped."""
+
+    name: ClassVar[str] = "AppRole"
+
+    def __init__(
+        self, mount: str, role_id: FromFile | Given, secret_id: FromFile | Given, wrapped_from: str | None
+    ) -> None:
+        super().__init__(mount)
+        self._role_id, self._secret_id, self._wrapped_from = role_id, secret_id, wrapped_from
+        self._unwrapped: Secret | None = None
+
+    def open(self, nobody: Vault) -> Session:
+        secret_id = self._unwrapped or self._secret_id.read()
+        if self._wrapped_from is not None and self._unwrapped is None:
+            secret_id = self._unwrapped = self._taken_out(nobody, secret_id, self._wrapped_from)
+        body = {"role_id": self._role_id.read().reveal(), "secret_id": secret_id.reveal()}
+        return self._log_in(
+            nobody,
+            body,
+            "Its secret id is spent, expired or destroyed, its address is not one of the role's, or its entity is "
+            "disabled: see docs/operations/worker-identity.md, and give it another secret id.",
+        )
+
+    def _taken_out(self, nobody: Vault, token: Secret, expected: str) -> Secret:
+        """The secret id out of its wrapping, which has to be ours and whole. Raises SecurityFinding."""
+        wrapping = Wrapping(nobody)
+        found = wrapping.creation_path(token)
+        if found is not None and found != expected:
+            raise SecurityFinding(
+                f"the wrapped secret id of the worker was made at {found}, not at {expected}: somebody replaced it",
+                hint="Nothing was unwrapped. Treat it as an incident: whoever delivered it may have kept the true one.",
+            )
+        answer = wrapping.unwrap_data(token) if found else None
+        if answer is None:
+            raise SecurityFinding(
+                "the wrapped secret id of the worker was unwrapped before, or its time is over: somebody may have it",
+                hint="Look in the audit log for the unwrap. If that was not this worker's earlier start, destroy the "
+                "secret id by its accessor. Then give this one another wrapping.",
+            )
+        if not isinstance(answer.get("secret_id"), str):
+            raise SecurityFinding("what was wrapped for the worker is no secret id")
+        return Secret(answer["secret_id"])
+
+
+class Jwt(_LogsIn):
+    """A JWT for the JWT/OIDC or the Kubernetes method, read anew for each login."""
+
+    name: ClassVar[str] = "JWT"
+
+    def __init__(self, mount: str, role: str, jwt: FromFile) -> None:
+        super().__init__(mount)
+        self._role, self._jwt = role, jwt
+
+    def open(self, nobody: Vault) -> Session:
+        body = {"role": self._role, "jwt": self._jwt.read().reveal()}
+        hint = "Is the JWT in its file a fresh one, and do its issuer, audience and subject fit the role?"
+        return self._log_in(nobody, body, hint)
+
+
+class Certificate(_LogsIn):
+    """The TLS client certificate with which we speak to Vault anyway; `role` is one of the certificate method."""
+
+    name: ClassVar[str] = "TLS certificate"
+
+    def __init__(self, mount: str, role: str | None) -> None:
+        super().__init__(mount)
+        self._role = role
+
+    def open(self, nobody: Vault) -> Session:
+        hint = "Is the certificate of VAULT_CLIENT_CERT one that the role believes, and not expired?"
+        return self._log_in(nobody, {"name": self._role} if self._role else {}, hint)
+
+
+class GivenToken:
+    """JITVAULT_WORKER_TOKEN. It is renewed, and never ended: it is whoever's who gave it."""
+
+    name: ClassVar[str] = "token"
+    is_login: ClassVar[bool] = False
+
+    def __init__(self, token: Secret) -> None:
+        self._token = token
+
+    def open(self, nobody: Vault) -> Session:
+        return described(nobody, self._token, "JITVAULT_WORKER_TOKEN")
+
+    def has_news(self) -> bool:
+        return False
+
+
+class TokenFile:
+    """JITVAULT_WORKER_TOKEN_FILE: read again when the file is another one."""
+
+    name: ClassVar[str] = "token file"
+    is_login: ClassVar[bool] = False
+
+    def __init__(self, file: FromFile) -> None:
+        self._file = file
+        self._seen: tuple[int, ...] | None = None
+
+    def open(self, nobody: Vault) -> Session:
+        # what replaces it meanwhile is news
+        stamp = self._stamp()
+        session = described(nobody, self._file.read(), self._file.variable)
+        self._seen = stamp
+        return session
+
+    def has_news(self) -> bool:
+        stamp = self._stamp()
+        return stamp is not None and stamp != self._seen
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            found = self._file.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def described(vault: Vault, token: Secret, variable: str) -> Session:
+    """A token that somebody gave us, as Vault knows it. Raises VaultRefused that names where it came from."""
+    try:
+        with closing(vault.with_token(token)) as own:
+            answer = own.read("auth/token/lookup-self") or {}
+    except VaultRejected:
+        raise
+    except VaultRefused as error:
+        raise VaultRefused(
+            f"the worker's token in {variable} was refused ({error})",
+            hint="Log in as the worker again: it has expired, was revoked, or its entity is disabled. Without "
+            f"{variable} (`unset` it) a command signs its request and leaves it to a worker.",
+        ) from None
+    data = answer["data"]
+    return Session(token, int(data.get("ttl") or 0), bool(data.get("renewable")))
+
+
+def is_over(vault: Vault, token: Secret) -> bool:
+    """Whether Vault does not know the token any more. For a dead token and a forbidden path it has the same words."""
+    with closing(vault.with_token(token)) as own:
+        try:
+            own.read("auth/token/lookup-self")
+        except VaultRefused:
+            return True
+        except JitvaultError:
+            return False
+    return False

@@ -1,0 +1,107 @@
+"""What a person reads is what was written: no text from outside colours, hides or links anything."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from jitvault.cli.views import output
+
+# a colour, a line that is written over, CSI as one character, and text that runs the other way
+OBEYED = "a\x1b[31mb\rc\x9b2Kd\u202ee\x7ff"
+MARKUP = "[red]x[/red] [/] [link=https://example.org]y[/link] :warning: 1234"
+
+
+def as_line(console: Console, text: str) -> None:
+    console.print(text)
+
+
+def as_fact(console: Console, text: str) -> None:
+    output.print_facts(console, {"name": text})
+
+
+def as_cell(console: Console, text: str) -> None:
+    table = output.new_table("name")
+    table.add_row(text)
+    console.print(table)
+
+
+def as_state(console: Console, text: str) -> None:
+    console.print("Task a is", output.coloured(text))
+
+
+@pytest.mark.parametrize("show", [as_line, as_fact, as_cell, as_state])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_markup_is_shown_as_it_was_written(
+    show: Callable[[Console, str], None],
+    terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1") if not terminal else monkeypatch.setenv("FORCE_COLOR", "1")
+    show(output.console(), MARKUP)
+    assert MARKUP in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("show", [as_line, as_fact, as_cell, as_state])
+def test_no_control_character_reaches_the_terminal(
+    show: Callable[[Console, str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    show(output.console(), OBEYED)
+    said = capsys.readouterr().out
+    assert r"a\x1b[31mb" in said
+    assert r"\x9b2Kd\u202ee\x7ff" in said
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.text(min_size=1))
+def test_a_line_is_what_was_written_with_control_characters_escaped(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    capsys.readouterr()
+    output.console().print(text, soft_wrap=True)
+    said = capsys.readouterr().out
+    assert said == output.printable(text) + "\n"
+    assert not [c for c in said if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")]
+
+
+@given(
+    st.recursive(st.text() | st.integers() | st.none(), lambda some: st.lists(some) | st.dictionaries(st.text(), some))
+)
+def test_json_means_the_same_and_holds_no_control_character(value: object) -> None:
+    said = output.to_json(value)
+    assert json.loads(said) == value
+    assert not [c for c in said if c != "\n" and not c.isprintable()]
+
+
+def test_json_shows_every_script() -> None:
+    assert output.to_json({"ä": "日本"}) == '{\n  "ä": "日本"\n}'
+
+
+FORGED = "Risk low: criticality low, tier low."
+
+
+WORDS = st.lists(st.text("ab\uff32\u4e2d\u0301", min_size=1, max_size=150), max_size=30)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@given(words=WORDS)
+def test_words_of_others_begin_no_line(width: int, words: list[str]) -> None:
+    text = f"Intent: {' '.join(words)} {FORGED}"
+    first, *others = output.folded(text, width).split("\n")
+    assert first.startswith("Intent:")
+    assert all(line.startswith(output.CONTINUED) for line in others)
+    # no terminal folds it once more, but for what is to be copied
+    for line in (first, *others):
+        assert cell_len(line) <= width or any(word.isascii() and len(word) > width - 12 for word in line.split())
+    kept = "".join([first, *(line.removeprefix(output.CONTINUED) for line in others)])
+    assert "".join(kept.split()) == "".join(text.split())

@@ -1,0 +1,95 @@
+"""Which task a document is about; nothing that cannot be a task's gets any further."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.documents.paths import REQUEST_LIFE, Heed, Parts, Wanted, heed, is_stale, wanted
+from jitvault.model.states import State
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("requests/e-1/t-1/submit", Wanted("t-1", "e-1", requests=True, submits=True, grants=True)),
+        ("requests/e-1/t-1/grant", Wanted("t-1", "e-1", requests=True, grants=True)),
+        ("requests/e-1/t-1/end", Wanted("t-1", "e-1", requests=True, ends=True)),
+        ("decisions/e-2/t-1", Wanted("t-1", "e-2")),
+        ("decisions/e-2/t-1/extend/" + "0a" * 16, Wanted("t-1", "e-2")),
+        ("decisions/e-2/t-1/extend/" + "0a" * 17, None),
+        ("requests/e-1/t-1/extend", Wanted("t-1", "e-1", requests=True)),
+        ("decisions/e-2/t-1/withdraw", Wanted("t-1", "e-2", ends=True)),
+        ("freezes/e-1/all", Wanted(freezes=True)),
+        ("requests/e-1/t-1", None),
+        ("requests/e-1/../submit", None),
+        ("requests/e-1/T 1/submit", None),
+        ("requests/e-1/" + "t" * 64 + "/submit", None),
+        ("tasks/t-1", None),
+        ("", None),
+    ],
+)
+def test_what_a_document_asks_for(path: str, expected: Wanted | None) -> None:
+    assert wanted(path) == expected
+
+
+@given(st.text(max_size=80))
+def test_a_task_id_that_comes_out_is_one_part_of_a_path(path: str) -> None:
+    for prefix in ("requests/e/", "decisions/e/", ""):
+        found = wanted(prefix + path)
+        assert found is None or (not set(found.task_id) & set("/\\ \n%?#") and ".." not in found.task_id)
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=4000)), st.timedeltas(timedelta(0), timedelta(days=4000)))
+def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: timedelta) -> None:
+    written = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+    assert is_stale(written, written + age) == (age >= REQUEST_LIFE)
+    assert is_stale(written, written + age + more) or not is_stale(written, written + age)
+
+
+def how(path: str, state: State | None, *, is_operator: bool = False) -> Heed:
+    """What follows from a document of one of the requester, an approver, and somebody else."""
+    asks = wanted(path)
+    assert asks
+    task = Parts(state, may_end={"requester", "agent"}, approved_by={"approver"}) if state else None
+    return heed(asks, task, is_operator=is_operator)
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "expected"),
+    [
+        ("requests/agent/t-1/end", State.ACTIVE, Heed.END),
+        ("requests/agent/t-1/end", State.PENDING_APPROVAL, Heed.LOOK),
+        # each further one would bring it back before its pause is over
+        ("requests/agent/t-1/end", State.ENDING, Heed.LOOK),
+        ("requests/else/t-1/end", State.ACTIVE, Heed.LOOK),
+        ("requests/else/t-1/end", State.SEALED, Heed.NOTHING),
+        ("requests/requester/t-1/grant", State.SEALED, Heed.LOOK),
+        ("requests/else/t-1/end", None, Heed.NOTHING),
+        ("requests/else/t-1/grant", None, Heed.NOTHING),
+        ("requests/else/t-1/submit", None, Heed.LOOK),
+        ("decisions/approver/t-1/withdraw", State.ACTIVE, Heed.END),
+        ("decisions/requester/t-1/withdraw", State.ACTIVE, Heed.LOOK),
+        ("decisions/approver/t-1", State.PENDING_APPROVAL, Heed.LOOK),
+        ("decisions/approver/t-1", None, Heed.NOTHING),
+    ],
+)
+def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | None, expected: Heed) -> None:
+    assert how(path, state) == expected
+
+
+def test_what_a_later_claim_has_done_is_not_looked_at_again() -> None:
+    asks = Wanted("t-1", "requester", requests=True, ends=True, since=3)
+    for done, expected in ((None, Heed.END), (3, Heed.END), (4, Heed.NOTHING)):
+        assert heed(asks, Parts(State.ACTIVE, {"requester"}, (), done), is_operator=False) is expected
+
+
+@pytest.mark.parametrize("state", [None, *State])
+def test_an_operators_end_comes_first_wherever_access_may_be_left(state: State | None) -> None:
+    first = state in {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
+    assert (how("requests/olga/t-1/end", state, is_operator=True) is Heed.REVOKE) == first
+    assert how("requests/olga/t-1/end", None, is_operator=True) is Heed.LOOK, "a ledger that lost it is told of"
+    assert how("requests/olga/t-1/extend", state, is_operator=True) is not Heed.REVOKE

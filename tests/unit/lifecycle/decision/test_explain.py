@@ -1,0 +1,142 @@
+"""What it would take is asked of policy itself: each way that is told really does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jitvault import resources as shipped
+from jitvault.lifecycle.decision.explain import explain, not_renewed
+from jitvault.lifecycle.decision.questions import Asked
+from jitvault.model.spec import parse_spec
+from jitvault.model.template import load_templates
+from jitvault.policy.cedar import CedarAuthorizer
+from jitvault.policy.question import Action, Load, Principal
+
+SHIPPED = Path(__file__).parents[4] / "policies" / "cedar"
+POLICIES = CedarAuthorizer(
+    {path.name: path.read_text() for path in SHIPPED.glob("*.cedar")}, (SHIPPED / "jitvault.cedarschema").read_text()
+)
+FRIDAY = datetime(2030, 2, 1, 9, 30, tzinfo=UTC)
+OPERATOR = Principal("Operator", "o", "olga", ("jitvault-operators",))
+
+
+def asked(
+    *, tier: str = "low", criticality: str = "low", labels: dict[str, str] | None = None, **changes: Any
+) -> Asked:
+    spec = {
+        "apiVersion": "jitvault.dev/v1",
+        "kind": "Task",
+        "metadata": {"id": "t-1", "labels": labels or {}},
+        "spec": {
+            **{"agent": "research-agent", "owner": "data-owner", "intent": "Count.", "criticality": criticality},
+            **{"access": [{"template": "pg"}], "window": {"for": "2h"}},
+        },
+    }
+    entry = {"template": "pg", "template_owner": "otto", "tier": tier, "data_domains": [], "lease_budget": 5}
+    made = {
+        "spec": parse_spec(json.dumps(spec).encode()),
+        "access": [entry],
+        "requester": OPERATOR,
+        "agent": Principal("Agent", "a", "research-agent", ("jitvault-agents",)),
+        "owner": Principal("Operator", "d", "data-owner"),
+        "loads": {"pg": Load()},
+        "depth": 0,
+        "at": FRIDAY,
+    }
+    return Asked(**{**made, **changes})
+
+
+def test_what_is_permitted_needs_nothing_else() -> None:
+    found = explain(POLICIES, asked())
+    assert found.decision.permitted and found.instead == ()
+
+
+def test_an_open_finding_is_named_with_what_closes_it() -> None:
+    found = explain(POLICIES, asked(loads={"pg": Load(findings=2)}))
+    assert found.decision.rules == ("no-access-with-an-open-finding",)
+    assert found.instead == (
+        "no open finding: `jitvault close-findings research-agent --reason WHY` once it was looked into",
+    )
+
+
+def test_what_is_held_is_named() -> None:
+    assert explain(POLICIES, asked(loads={"pg": Load(template_leases=999)})).instead == (
+        "other tasks to end first, which hold leases",
+    )
+
+
+@pytest.mark.parametrize("held", [None, {"pg": Load(agent_leases=3, owner_leases=2, template_leases=1)}])
+def test_several_accesses_of_a_task_are_counted_together(held: dict[str, Load] | None) -> None:
+    """Each by itself would fit: what is issued is all of it."""
+    one = asked(loads=held or {})
+    access = [{**one.access[0], "lease_budget": 100}] * 2 + [{**one.access[0], "template": "other", "lease_budget": 7}]
+    wide = replace(one, access=access)
+    load = (held or {}).get("pg", Load())
+    pg, _, other = [question.load for question in wide.questions([Action.GRANT])]
+    assert pg == replace(
+        load,
+        agent_leases=load.agent_leases + 107,
+        owner_leases=load.owner_leases + 107,
+        template_leases=load.template_leases + 100,
+    )
+    assert other == Load(agent_leases=200, owner_leases=200)
+    found = explain(POLICIES, wide)
+    assert found.decision.rules == ("lease-budget-of-an-agent",)
+    assert found.instead == ()
+    assert explain(POLICIES, replace(wide, access=access[:1])).decision.permitted
+
+
+def test_outside_the_change_window_every_way_in_is_named() -> None:
+    found = explain(POLICIES, asked(tier="medium", criticality="high", labels={"change-window": "yes"}))
+    assert found.decision.rules == ("change-window",)
+    assert found.instead == (
+        *("criticality medium", "criticality low", "no label change-window"),
+        "to ask again at 2030-02-04T08:00:00Z",
+    )
+
+
+def test_who_is_no_operator_is_told_so() -> None:
+    found = explain(POLICIES, asked(requester=Principal("Operator", "x", "nobody")))
+    assert (found.decision.rules, found.instead) == ((), ("a requester in jitvault-operators",))
+
+
+def test_a_shorter_window_is_named_where_that_does() -> None:
+    text = (
+        '@id("s") permit (principal, action == Action::"submit", resource);'
+        '@id("p") permit (principal, action == Action::"grant", resource) when { context.window_s <= 3600 };'
+    )
+    own = CedarAuthorizer({"a": text}, (SHIPPED / "jitvault.cedarschema").read_text())
+    assert explain(own, asked()).instead == ("a window of 1h",)
+
+
+def test_where_no_single_change_does_none_is_told() -> None:
+    held = {"pg": Load(agent_leases=200, findings=1)}
+    assert explain(POLICIES, asked(loads=held)).instead == ()
+
+
+TEMPLATES = load_templates(shipped.files(shipped.templates_dir(), ".yaml"))
+GRANT = '@id("g") permit (principal, action == Action::"grant", resource);'
+RENEW = '@id("r") permit (principal, action == Action::"renew", resource) when {{ {} }};'
+
+
+@pytest.mark.parametrize(
+    ("renew", "warned"),
+    [
+        ("true", []),
+        ("", ["pki-service", "postgres-readonly", "postgres-readwrite"]),
+        ('resource.tier == "low"', ["pki-service", "postgres-readwrite"]),
+        ("context.window_s < 3600", ["pki-service", "postgres-readonly", "postgres-readwrite"]),
+        ('principal in Group::"jitvault-operators"', []),
+    ],
+)
+def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: list[str]) -> None:
+    schema = (SHIPPED / "jitvault.cedarschema").read_text()
+    own = CedarAuthorizer({"a.cedar": GRANT + (RENEW.format(renew) if renew else "")}, schema)
+    assert [words.split()[0] for words in not_renewed(own, TEMPLATES.values())] == warned
+    assert not_renewed(POLICIES, TEMPLATES.values()) == []

@@ -1,0 +1,116 @@
+"""What is signed of more time: all of it is in the digest, and a deadline only moves on."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.model.event_chain import GENESIS, Event, link
+from jitvault.model.extension import (
+    MOST_ASKED,
+    Extension,
+    began_at,
+    decision_path,
+    in_words,
+    is_too_often,
+    whole_window_s,
+)
+from jitvault.model.kinds import EventKind
+from jitvault.model.revision import Party
+
+NOW = datetime(2030, 1, 31, 9, tzinfo=UTC)
+PLAIN = Extension(
+    installation="i",
+    task="t-1",
+    revision=1,
+    revision_digest="sha256:" + "0" * 64,
+    by=Party("e-1", "operator"),
+    reason="slow",
+    since=NOW,
+    seconds=600,
+    window_s=1500,
+)
+OTHER: dict[str, Any] = {
+    "installation": "j",
+    "task": "t-2",
+    "revision": 2,
+    "revision_digest": "sha256:" + "1" * 64,
+    "by": Party("e-2", "operator"),
+    "reason": "slower",
+    "since": NOW + timedelta(microseconds=1),
+    "seconds": 601,
+    "window_s": 1501,
+}
+times = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+seconds = st.integers(1, 30 * 86_400)
+
+
+def test_whatever_is_asked_for_is_another_digest_and_another_place() -> None:
+    assert {field.name for field in fields(Extension)} == OTHER.keys()
+    changed = [replace(PLAIN, **{name: value}) for name, value in OTHER.items()]
+    assert len({one.digest for one in (PLAIN, *changed)}) == len(OTHER) + 1
+    assert len({decision_path(one.digest) for one in (PLAIN, *changed)}) == len(OTHER) + 1
+
+
+@given(times, seconds, st.integers(1, 10**7))
+def test_what_is_published_of_it_is_the_same_extension(since: datetime, more: int, window_s: int) -> None:
+    one = replace(PLAIN, since=since, seconds=more, window_s=window_s)
+    assert Extension.of(one.content) == one
+    assert one.until > one.since
+
+
+@given(times, st.integers(1, 10**9), seconds)
+def test_the_whole_window_is_never_told_shorter_than_it_is(began: datetime, micros: int, more: int) -> None:
+    until = began + timedelta(microseconds=micros, seconds=more)
+    whole = timedelta(seconds=whole_window_s(began, until))
+    assert timedelta(0) <= whole - (until - began) < timedelta(seconds=1)
+
+
+def test_an_approver_reads_from_when_to_when_and_what_becomes_of_the_token() -> None:
+    asked, why = in_words(PLAIN, replaces=False)
+    assert asked == (
+        "operator asks for 10m more for task t-1: until 2030-01-31 09:10:00 UTC instead of 2030-01-31 09:00:00 UTC, "
+        "25m in all."
+    )
+    assert why == "Reason for more time: slow"
+    assert "a new one is delivered" in in_words(PLAIN, replaces=True)[-1]
+
+
+def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> None:
+    def at(minute: int) -> str:
+        return (NOW + timedelta(minutes=minute)).isoformat()
+
+    told = [
+        ("create_token_intended", at(0), {"subject": "lost"}),
+        ("create_token_intended", at(1), {"subject": "first"}),
+        ("delivered", at(2), {"grant": "first"}),
+        ("create_token_intended", at(3), {"subject": "next"}),
+        ("delivered", at(4), {"grant": "next"}),
+    ]
+    events: list[Event] = []
+    for kind, when, body in told:
+        events.append(link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, body))
+    assert began_at(events) == NOW + timedelta(minutes=1)
+    assert began_at(events[:2]) is None
+
+
+def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_not_another_one() -> None:
+    hour = timedelta(hours=1)
+
+    def said(n: int, by: str = "e-1", kind: str = EventKind.EXTENSION_REFUSED) -> Event:
+        content = {**PLAIN.content, "by": {"entity": by, "name": by}}
+        body = {"request": f"{by}-{n}", "extension": content, "state": "active"}
+        return link("t-1", n + 1, GENESIS, kind, (NOW + n * timedelta(seconds=1)).isoformat(), body)
+
+    events = [said(n) for n in range(MOST_ASKED)]
+    at = NOW + timedelta(minutes=1)
+    assert not is_too_often(events[1:], "e-1", "new", at)
+    assert is_too_often(events, "e-1", "new", at)
+    # others are answered, and so is what was answered before: it may wait for an approval
+    assert not is_too_often(events, "e-2", "new", at)
+    assert not is_too_often([*events, said(50, kind=EventKind.EXTENSION_PENDING)], "e-1", "e-1-50", at)
+    assert not is_too_often(events, "e-1", "new", NOW + hour)

@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
+from jitvault.model.delegation import MARGIN, within
+from jitvault.model.revision import Party, Resolved, Revision, build, difference, in_plain_words, terms
+from jitvault.model.spec import parse_spec
+from jitvault.model.template import parse_template
+from jitvault.model.vault_access import Fetch, access_policy
+from jitvault.policy.decision import Obligations
+
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+
+SPEC: dict[str, Any] = {
+    "apiVersion": "jitvault.dev/v1",
+    "kind": "Task",
+    "metadata": {"id": "t-1", "labels": {"team": "data"}},
+    "spec": {
+        "agent": "research-agent",
+        "owner": "data-owner",
+        "intent": "Count the orders of last week.",
+        "criticality": "medium",
+        "tools": ["psql", "pandas"],
+        "access": [{"template": "pg-read", "with": {"database": "app"}, "reason": "orders are there"}],
+        "window": {"for": "15m"},
+        "network": "office",
+        "deliver": "agent",
+    },
+}
+TEMPLATE: dict[str, Any] = {
+    "apiVersion": "jitvault.dev/v1",
+    "kind": "AccessTemplate",
+    "metadata": {"name": "pg-read", "description": "Read every table.", "owner": "data-owner"},
+    "spec": {
+        "engine": "database",
+        "mount": "database",
+        "path": "creds/{database}-ro",
+        "parameters": {"database": {"choices": ["app", "crm"]}},
+        "tier": "low",
+        "data_domains": ["orders"],
+        "ttl": "10m",
+        "max_window": "1h",
+        "wrap_ttl": "2m",
+        "lease_budget": 5,
+        "confirm": "target",
+        "probe": "postgres",
+    },
+}
+ENGINE = {"role": {"db_name": "app", "revocation_statements": ["DROP ROLE"]}}
+
+
+def set_in(document: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """`document` with the value at the dotted path set, or removed for `...`."""
+    changed = copy.deepcopy(document)
+    part: Any = changed
+    *way, last = path.split(".")
+    for key in way:
+        part = part[int(key)] if key.isdigit() else part[key]
+    if value is ...:
+        del part[last]
+    else:
+        part[last] = value
+    return changed
+
+
+def resolved(template: dict[str, Any] = TEMPLATE, engine: dict[str, Any] = ENGINE, database: str = "app") -> Resolved:
+    parsed = parse_template(json.dumps(template).encode())
+    path = parsed.resolve({"database": database})
+    return Resolved(parsed, {"database": database}, path, access_policy(path), engine)
+
+
+def revision(spec: dict[str, Any] = SPEC, **changes: Any) -> Revision:
+    arguments: dict[str, Any] = {
+        "installation": "i-1",
+        "number": 1,
+        "spec": parse_spec(json.dumps(spec).encode()),
+        "requester": Party("e-req", "olga"),
+        "agent": Party("e-agent", "research-agent"),
+        "owner": Party("e-owner", "data-owner"),
+        "access": [resolved()],
+        "cidrs": ["10.0.0.0/8"],
+    }
+    return build(**arguments | changes)
+
+
+def turned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: turned(item) for key, item in reversed(value.items())}
+    return [turned(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_digest_is_over_the_bytes() -> None:
+    found = revision()
+    assert found.digest == "sha256:" + sha256_hex(found.body)
+    assert found.body == canonical_bytes(found.content)
+    assert Revision.of(found.body) == found
+
+
+def test_the_same_request_has_the_same_digest_however_it_is_written() -> None:
+    same = revision()
+    assert revision().digest == same.digest
+    assert revision(turned(SPEC)).digest == same.digest
+    assert revision(access=[resolved(turned(TEMPLATE), turned(ENGINE))]).digest == same.digest
+    assert revision(set_in(SPEC, "spec.window.for", "900s")).digest == same.digest
+    assert revision(set_in(SPEC, "spec.tools", ["pandas", "psql"])).digest == same.digest
+    two = ["192.168.0.0/16", "10.0.0.0/8"]
+    assert revision(cidrs=two).digest == revision(cidrs=two[::-1]).digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"installation": "i-2"},
+        {"number": 2},
+        {"requester": Party("e-req-2", "olga")},
+        {"requester": Party("e-req", "otto")},
+        {"agent": Party("e-agent-2", "research-agent")},
+        {"owner": Party("e-owner-2", "data-owner")},
+        {"cidrs": ["10.0.0.0/9"]},
+        {"cidrs": []},
+        {"access": [resolved(database="crm")]},
+        {"access": [resolved(), resolved(database="crm")]},
+        {"access": [resolved(engine={"role": {"db_name": "app", "revocation_statements": ["SELECT 1"]}})]},
+        {"access": [resolved(engine={**ENGINE, "more": True})]},
+    ],
+    ids=str,
+)
+def test_every_other_input_gives_another_digest(changes: dict[str, Any]) -> None:
+    assert revision(**changes).digest != revision().digest
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("metadata.id", "t-2"),
+        ("metadata.labels", {"team": "ops"}),
+        ("spec.agent", "other-agent"),
+        ("spec.owner", "other-owner"),
+        ("spec.intent", "Count the orders of last month."),
+        ("spec.criticality", "high"),
+        ("spec.tools", ["psql"]),
+        ("spec.access.0.with", {"database": "crm"}),
+        ("spec.access.0.reason", "another reason"),
+        ("spec.window", {"for": "14m59s"}),
+        ("spec.window", {"until": "2030-01-31T09:15:00Z"}),
+        ("spec.window.not_before", "2030-01-31T09:00:00Z"),
+        ("spec.network", "home"),
+        ("spec.network", ...),
+        ("spec.deliver", "requester"),
+    ],
+)
+def test_every_field_of_the_spec_changes_the_digest(path: str, value: object) -> None:
+    assert revision(set_in(SPEC, path, value)).digest != revision().digest
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("metadata.description", "Read every table, slowly."),
+        ("metadata.owner", "other-owner"),
+        ("spec.path", "creds/{database}-rw"),
+        ("spec.mount", "database2"),
+        ("spec.parameters.database.choices", ["app", "crm", "erp"]),
+        ("spec.tier", "high"),
+        ("spec.data_domains", []),
+        ("spec.ttl", "11m"),
+        ("spec.max_window", "2h"),
+        ("spec.wrap_ttl", "1m"),
+        ("spec.lease_budget", 6),
+        ("spec.probe", "postgres-2"),
+    ],
+)
+def test_every_field_of_a_template_changes_the_digest(path: str, value: object) -> None:
+    assert revision(access=[resolved(set_in(TEMPLATE, path, value))]).digest != revision().digest
+
+
+def by_audit(why: str) -> Revision:
+    template = set_in(set_in(TEMPLATE, "spec.confirm", "audit"), "spec.confirm_why", why)
+    return revision(access=[resolved(template)])
+
+
+def test_approvers_read_and_sign_why_the_target_is_not_asked() -> None:
+    first, second = by_audit("It has no door."), by_audit("It is away.")
+    assert len({revision().digest, first.digest, second.digest}) == 3
+    assert "Not by the target for pg-read: It has no door." in in_plain_words(first)
+    assert not [line for line in in_plain_words(revision()) if line.startswith("Not by the target")]
+
+
+def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> None:
+    certificate = set_in(TEMPLATE, "spec.engine", "pki")
+    asked = set_in(certificate, "spec.verifiers", ["a.example.org:443"])
+    none, one = revision(access=[resolved(certificate)]), revision(access=[resolved(asked)])
+    assert one.digest != none.digest
+    assert one.access[0]["verifiers"] == ["a.example.org:443"]
+    over = "that TLS sessions opened with its certificate are over"
+    assert f"Not proven for pg-read: {over}; no server that takes it was ever asked." in in_plain_words(none)
+    asked_one = "a.example.org:443 was shown another certificate, by the template's check"
+    assert f"Not proven for pg-read: {over}; {asked_one}." in in_plain_words(one)
+    # of what names none the digest is what it was before there were verifiers
+    assert "verifiers" not in none.access[0] and "verifiers" not in revision().access[0]
+    assert not [line for line in in_plain_words(revision()) if "TLS" in line]
+
+
+@pytest.mark.parametrize(
+    ("criticality", "tiers", "risk"),
+    [
+        ("low", ["low"], "low"),
+        ("high", ["low"], "high"),
+        ("low", ["medium", "low"], "medium"),
+        ("medium", ["low", "critical"], "critical"),
+    ],
+)
+def test_the_risk_is_the_highest_of_criticality_and_tiers(criticality: str, tiers: list[str], risk: str) -> None:
+    access = [resolved(set_in(TEMPLATE, "spec.tier", tier)) for tier in tiers]
+    found = revision(set_in(SPEC, "spec.criticality", criticality), access=access)
+    assert found.content["risk"] == risk
+
+
+def test_what_is_read_back_is_what_was_put_in() -> None:
+    found = revision()
+    assert found.spec == parse_spec(json.dumps(SPEC).encode())
+    assert found.window == found.spec.window
+    assert found.involved() == {"e-req": "requester", "e-agent": "agent", "e-owner": "owner"}
+    # whoever handed a task on has a part in it as well, and a part of one's own goes before that
+    parts = {"requester": "e-first", "agent": "e-agent", "owner": "e-owner"}
+    link = {"task": "t-0", **{part: {"entity": entity, "name": entity} for part, entity in parts.items()}}
+    handed_on = Revision.of(canonical_bytes({**found.content, "delegation": [link]}))
+    assert handed_on.involved() == {**found.involved(), "e-first": "requester of t-0"}
+    assert found.template_of("database/creds/app-ro")["template"] == "pg-read"
+    assert found.template_of("database/creds/crm-ro") is None
+
+
+def test_who_has_two_parts_is_involved_all_the_same() -> None:
+    found = revision(owner=Party("e-req", "olga"))
+    assert set(found.involved()) == {"e-req", "e-agent"}
+
+
+def test_the_engines_configuration_is_in_it_only_as_a_digest() -> None:
+    assert b"DROP ROLE" not in revision().body
+
+
+# -- terms ------------------------------------------------------------------------------------------------
+
+
+def with_ttls(ttl: int, wrap: int) -> Resolved:
+    changed = set_in(set_in(TEMPLATE, "spec.ttl", f"{ttl}s"), "spec.wrap_ttl", f"{wrap}s")
+    return resolved(set_in(changed, "spec.max_window", "8h"))
+
+
+def bounds_of(cap: int | None, start: datetime, parent_ends: datetime | None) -> Obligations:
+    own = Obligations(max_ttl_s=cap)
+    return within(own, start, parent_ends) if parent_ends else own
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> tuple[int, int]:
+    """A template's TTL and wrap TTL, in seconds."""
+    wrap = draw(st.integers(5, 600))
+    return draw(st.integers(wrap + 5, 8 * 3600)), wrap
+
+
+@given(
+    st.integers(1, 8 * 3600),
+    st.lists(lives(), min_size=1, max_size=3),
+    st.integers(0, 999_999),
+    st.booleans(),
+    st.data(),
+)
+def test_no_ttl_exceeds_any_bound(
+    window: int, templates: list[tuple[int, int]], micros: int, fixed: bool, data: st.DataObject
+) -> None:
+    start = NOW + timedelta(microseconds=micros)
+    end = {"until": f"{NOW + timedelta(seconds=window):%Y-%m-%dT%H:%M:%SZ}"} if fixed else {"for": f"{window}s"}
+    closes = NOW + timedelta(seconds=window) if fixed else start + timedelta(seconds=window)
+    asked = data.draw(st.none() | st.integers(1, 8 * 3600), label="asked")
+    cap = data.draw(st.none() | st.integers(1, 8 * 3600), label="policy's cap")
+    parent = data.draw(st.none() | st.integers(1, 8 * 3600), label="what is left of the parent")
+    level = data.draw(st.sampled_from(["low", "medium", "high", "critical"]))
+    more = data.draw(st.none() | st.integers(0, 3600), label="extended by")
+    until = closes + timedelta(seconds=more) if more is not None else None
+    closes = until or closes
+    spec = set_in(
+        set_in(SPEC, "spec.window", {**end, **({"ttl": f"{asked}s"} if asked else {})}), "spec.criticality", level
+    )
+    found = revision(spec, access=[with_ttls(*lives) for lives in templates])
+    parent_ends = start + timedelta(seconds=parent) if parent else None
+    # with a margin: what is above is over by Vault's clock later
+    left = max(0, parent - MARGIN // timedelta(seconds=1)) if parent else None
+    closes = min([closes, *([start + timedelta(seconds=left)] if left is not None else [])])
+    requested = asked or {"low": 900, "medium": 600, "high": 300, "critical": 120}[level]
+    bounds = [
+        requested,
+        (closes - start) // timedelta(seconds=1),
+        *(ttl for ttl, _ in templates),
+        *([cap] if cap else []),
+    ]
+    try:
+        given_ = terms(found, start, bounds_of(cap, start, parent_ends), until=until)
+    except InvalidInput:
+        # too little is left to unwrap for 5 s and then work for 5 s
+        assert min(bounds) < 10
+        return
+    assert given_.ttl_s == min(bounds)
+    assert given_.requested_ttl_s == requested
+    assert all(given_.wrap_ttl_s <= wrap for _, wrap in templates)
+    assert 5 <= given_.wrap_ttl_s <= given_.ttl_s - 5
+    assert given_.ends_at == closes
+
+
+@pytest.mark.parametrize(("seconds", "wrap"), [(10, 5), (11, 6), (124, 119), (125, 120), (126, 120), (600, 120)])
+def test_the_wrapping_token_leaves_time_to_work(seconds: int, wrap: int) -> None:
+    found = terms(revision(set_in(SPEC, "spec.window", {"for": f"{seconds}s"})), NOW)
+    assert (found.ttl_s, found.wrap_ttl_s) == (seconds, wrap)
+
+
+def test_terms_refuse_what_is_too_short_or_over() -> None:
+    with pytest.raises(InvalidInput, match=r"task t-1: window: expected at least 10s.*; 9s are left"):
+        terms(revision(set_in(SPEC, "spec.window", {"for": "9s"})), NOW)
+    over = revision(set_in(SPEC, "spec.window", {"until": "2030-01-31T08:00:00Z"}))
+    with pytest.raises(InvalidInput, match="; 0s are left"):
+        terms(over, NOW)
+
+
+@given(st.none() | st.integers(10, 9 * 3600), st.none() | st.integers(10, 9 * 3600), st.integers(10, 8 * 3600))
+def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | None, window: int) -> None:
+    found = revision(set_in(SPEC, "spec.window", {"for": f"{window}s"}), access=[with_ttls(8 * 3600, 5)])
+    free, bound = terms(found, NOW), terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
+    assert bound.window_s == min([free.window_s, *filter(None, [longest])])
+    assert bound.ttl_s == min([bound.window_s, free.ttl_s, *filter(None, [ttl])])
+    assert bound.ends_at == NOW + timedelta(seconds=bound.window_s)
+    assert bound.wrap_ttl_s <= bound.ttl_s - 5
+
+
+def test_a_cap_that_leaves_no_time_to_work_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="; 9s are left"):
+        terms(revision(SPEC), NOW, Obligations(max_ttl_s=9))
+
+
+# -- words ------------------------------------------------------------------------------------------------
+
+
+def test_plain_words_say_what_is_granted_to_whom_and_for_how_long() -> None:
+    words = "\n".join(in_plain_words(revision()))
+    for said in [
+        "olga asks for access for the agent research-agent",
+        "data-owner owns the data",
+        "Count the orders of last week.",
+        "Risk medium: criticality medium, tier low",
+        "database/creds/app-ro",
+        "pg-read",
+        "database=app",
+        "5",
+        "Read every table.",
+        "for 15m from the moment it is granted",
+        "at most 10m",
+        "network office (10.0.0.0/8)",
+        "pandas, psql",
+        "target",
+    ]:
+        assert said in words
+
+
+def test_plain_words_name_every_path() -> None:
+    words = "\n".join(in_plain_words(revision(access=[resolved(), resolved(database="crm")])))
+    assert "database/creds/app-ro" in words
+    assert "database/creds/crm-ro" in words
+
+
+def test_plain_words_of_other_windows_and_of_any_network() -> None:
+    window = {"until": "2030-01-31T10:00:00Z", "not_before": "2030-01-31T09:30:00Z"}
+    spec = set_in(set_in(SPEC, "spec.window", window), "spec.network", ...)
+    words = "\n".join(in_plain_words(revision(spec, cidrs=[])))
+    assert "until 2030-01-31 10:00:00 UTC, not before 2030-01-31 09:30:00 UTC" in words
+    assert "From: any network." in words
+
+
+def test_each_of_the_words_is_one_line() -> None:
+    assert all(line.isprintable() for line in in_plain_words(revision()))
+
+
+def test_a_difference_names_what_changed() -> None:
+    old = revision()
+    assert difference(old, revision()) == []
+    assert difference(old, revision(number=2)) == []
+    intent = difference(old, revision(set_in(SPEC, "spec.intent", "Drop the orders.")))
+    assert intent == ["spec.spec.intent: 'Count the orders of last week.' → 'Drop the orders.'"]
+    assert difference(old, revision(set_in(SPEC, "spec.network", ...))) == ["spec.spec.network: 'office' → nothing"]
+    more = difference(old, revision(cidrs=["10.0.0.0/8", "172.16.0.0/12"]))
+    assert more == ["cidrs[1]: nothing → '172.16.0.0/12'"]
+
+
+def test_a_difference_is_never_silent_about_another_digest() -> None:
+    engine = {"role": {"db_name": "elsewhere"}}
+    changed = difference(revision(), revision(access=[resolved(engine=engine)]))
+    assert len(changed) == 1
+    assert changed[0].startswith("access[0].engine_config: 'sha256:")
+
+
+def certified(**data: str) -> Resolved:
+    """An access that sends `data` to one path."""
+    document = {**TEMPLATE, "metadata": {**TEMPLATE["metadata"], "name": "pki-web"}}
+    spec = {**TEMPLATE["spec"], "engine": "pki", "mount": "pki", "path": "issue/web", "parameters": {}, "data": data}
+    parsed = parse_template(json.dumps({**document, "spec": spec}).encode())
+    return Resolved(parsed, {}, "pki/issue/web", access_policy("pki/issue/web", "update", data), ENGINE, "update")
+
+
+def test_what_is_sent_is_approved_with_the_rest() -> None:
+    found = revision(access=[certified(common_name="a.svc", ttl="5m")])
+    assert found.fetches == [Fetch("pki-web", "pki/issue/web", "update", {"common_name": "a.svc", "ttl": "5m"})]
+    assert "  asked for with exactly common_name=a.svc, ttl=5m" in in_plain_words(found)
+    assert found.digest != revision(access=[certified(common_name="a.svc", ttl="6m")]).digest
+    assert "asked for" not in "".join(in_plain_words(revision()))
+    assert revision().fetches == [Fetch("pg-read", "database/creds/app-ro")]
+
+
+def test_how_long_others_may_go_on_accepting_it_is_approved_and_read() -> None:
+    bounded = certified(ttl="5m")
+    body = {**bounded.template.canonical()["spec"], "accepted_after_end": "5m"}
+    template = parse_template(json.dumps({**bounded.template.canonical(), "spec": body}).encode())
+    found = revision(access=[replace(bounded, template=template)])
+    assert found.access[0]["accepted_after_end_s"] == 300
+    assert any("others may go on accepting it for 5m after its end" in line for line in in_plain_words(found))
+    # of what has no such bound nothing is said, and its digest is what it was
+    assert "accepted_after_end_s" not in revision(access=[bounded]).access[0]
+    assert "go on accepting" not in "".join(in_plain_words(revision()))
+
+
+def test_two_accesses_that_send_different_data_to_one_path_are_refused() -> None:
+    """Vault adds policies up: the name of one with the life of the other would be allowed."""
+    with pytest.raises(InvalidInput, match="two entries send different data to pki/issue/web"):
+        revision(access=[certified(ttl="5m", cn="a"), certified(ttl="6m", cn="b")])
+    assert revision(access=[certified(ttl="5m"), certified(ttl="5m"), resolved()])

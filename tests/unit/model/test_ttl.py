@@ -1,0 +1,98 @@
+"""How long a credential lives: no renewal exceeds any bound, and nothing is renewed that need not be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from credential_story import STRANGER, TOKEN, WORKER, Story
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.audit.observation import Kind
+from jitvault.lifecycle.renewal.schedule import beat_by
+from jitvault.model.ttl import increment, next_look, renew_at, requested_ttl, rolls
+
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("criticality", "minutes"), [("low", 15), ("medium", 10), ("high", 5), ("critical", 2)])
+def test_who_asks_for_no_ttl_gets_one_by_criticality(criticality: str, minutes: int) -> None:
+    assert requested_ttl(None, criticality) == minutes * MINUTE
+    assert requested_ttl(7 * MINUTE, criticality) == 7 * MINUTE
+
+
+@given(
+    window=st.integers(1, 8 * 3600),
+    ttl_s=st.integers(1, 8 * 3600),
+    step_s=st.integers(1, 8 * 3600),
+    late=st.lists(st.floats(0, 300), min_size=200, max_size=200),
+    given_less=st.lists(st.integers(0, 5), min_size=200, max_size=200),
+)
+def test_no_renewal_exceeds_any_bound_and_every_life_is_renewed_up_to_the_deadline(
+    window: int, ttl_s: int, step_s: int, late: list[float], given_less: list[int]
+) -> None:
+    ends_at, span = after(window), min(ttl_s, step_s)
+    sent, given_s = NOW, span
+    for more, less in zip(late, given_less, strict=True):
+        due = renew_at(sent, given_s, ends_at)
+        if due is None:
+            assert sent + timedelta(seconds=given_s) > ends_at - timedelta(seconds=1)
+            return
+        # there is time for it: at half of its life or soon after, but for what is too short for that
+        half = max(timedelta(seconds=given_s) / 2, timedelta(seconds=1))
+        assert sent + half <= due < sent + half + half / 30
+        sent = due + timedelta(seconds=more)
+        seconds = increment(sent, ends_at, span)
+        assert 0 <= seconds <= min(ttl_s, step_s)
+        assert seconds == 0 or sent + timedelta(seconds=seconds) <= ends_at
+        if not seconds:
+            assert sent > ends_at - timedelta(seconds=1)
+            return
+        given_s = max(1, seconds - less)
+
+
+def test_a_renewal_gives_the_step_and_never_more_than_is_left() -> None:
+    assert increment(NOW, after(600), 120) == 120
+    assert increment(NOW, after(119.9), 120) == 119
+    assert increment(NOW, after(0.9), 120) == increment(NOW, NOW, 120) == increment(after(9), NOW, 120) == 0
+
+
+def test_what_reaches_the_deadline_is_not_renewed() -> None:
+    assert rolls(NOW, after(121), 120) and not rolls(NOW, after(120.9), 120)
+    assert renew_at(NOW, 120, after(600)) == after(60)
+    assert renew_at(NOW, 120, after(120)) is None
+    # however little it gets, Vault is not asked more than once a second
+    seldom = renew_at(NOW, 1, after(600))
+    assert seldom == renew_at(NOW, 0, after(600)) and seldom is not None and after(1) <= seldom < after(1.04)
+
+
+@given(st.floats(0, 300), st.floats(0, 300))
+def test_what_is_renewed_within_the_same_sixtieth_of_a_life_is_renewed_together(one: float, other: float) -> None:
+    due = [renew_at(after(sent), 120, after(3600)) for sent in (one, other)]
+    seconds = [at.timestamp() for at in due if at is not None]
+    assert [second % 2 for second in seconds] == [0, 0]
+    assert abs(seconds[0] - seconds[1]) < abs(one - other) + 2
+
+
+def test_every_line_of_the_token_is_a_beat_and_the_worker_gives_none() -> None:
+    story = Story().created()
+    assert beat_by(TOKEN, story.lines, MINUTE) is None
+    story.wait(1).add(Kind.UNWRAPPED, TOKEN, actor=STRANGER)
+    first = story.lines[-1].at
+    assert beat_by(TOKEN, story.lines, MINUTE) == first + MINUTE
+    story.wait(1).add(Kind.RENEWED, TOKEN, actor=WORKER).token_alive()
+    assert beat_by(TOKEN, story.lines, MINUTE) == first + MINUTE
+    story.wait(1).add(Kind.DENIED, TOKEN, actor=TOKEN)
+    assert beat_by(TOKEN, story.lines, MINUTE) == story.lines[-1].at + MINUTE
+    assert beat_by(TOKEN, story.lines, None) is beat_by("", story.lines, MINUTE) is None
+
+
+def test_the_next_look_is_the_first_of_all() -> None:
+    assert next_look(after(3), None, after(2)) == after(2)
+    assert next_look(None) is next_look() is None

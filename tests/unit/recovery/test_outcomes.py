@@ -1,0 +1,322 @@
+"""What becomes of a published task when the ledger is made anew: laws, and each way out of them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from credential_story import Story
+from hypothesis import given
+from hypothesis import strategies as st
+from test_revision import revision as a_revision
+
+from jitvault.audit.observation import Kind
+from jitvault.documents.published_task import Said, packed, said_of, unpacked_receipt
+from jitvault.errors import InvalidInput, WrongState
+from jitvault.model.kinds import EventKind
+from jitvault.model.states import BEFORE_GRANT, HOLDING, OVER, State, check_move
+from jitvault.recovery.issued_tokens import Alive, Made, made_of, sessions_of, with_leases
+from jitvault.recovery.outcomes import Evidence, Fate, Here, fate, in_order
+
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+FINAL = OVER - BEFORE_GRANT
+ROLE = "jitvault-15m"
+NOTHING = Evidence(requested=True, tokens=False, alive=False, receipt=False, covered=True)
+evidence = st.builds(
+    Evidence,
+    requested=st.booleans(),
+    tokens=st.booleans(),
+    alive=st.booleans(),
+    receipt=st.booleans(),
+    covered=st.booleans(),
+)
+states = st.sampled_from(State)
+
+
+def said(state: State = State.ACTIVE, **changes: Any) -> Said:
+    found = Said(
+        task_id="t-1",
+        state=state,
+        revision=1,
+        body=b"{}",
+        requester="e-1",
+        agent="e-2",
+        parent=None,
+        seq=7,
+        head="h7",
+        end_reason=None,
+        grant_id="a" * 32,
+        ends_at=None,
+        decision={},
+        ttl={},
+        receipt=None,
+        written_at=NOW,
+    )
+    return replace(found, **changes)
+
+
+def here(state: State, **changes: Any) -> Here:
+    found = Here(state, "e-1", said().digest, "a" * 32, holds=False, told=False)
+    return replace(found, **changes)
+
+
+# -- laws -----------------------------------------------------------------------------------------------------
+
+
+@given(state=states, found=evidence)
+def test_what_may_have_been_granted_is_never_before_its_grant_again(state: State, found: Evidence) -> None:
+    if state in HOLDING or found.tokens or (state is State.APPROVED and not found.covered):
+        assert fate(said(state), None, found) is not Fate.ANEW
+
+
+@given(state=states, found=evidence, own=st.none() | st.builds(here, states))
+def test_nothing_is_closed_without_a_receipt_that_was_verified(state: State, found: Evidence, own: Here | None) -> None:
+    if fate(said(state), own, found) is Fate.CLOSED:
+        assert found.receipt and state in (State.SEALED, State.UNVERIFIED)
+
+
+@given(state=states, found=evidence, own=states)
+def test_nothing_that_is_final_here_is_opened(state: State, found: Evidence, own: State) -> None:
+    if own in FINAL:
+        became = fate(said(state), here(own), found)
+        assert became in (Fate.CONTRADICTS, Fate.GOES_ON, Fate.LEFT) or (became is Fate.CLOSED and state is own)
+
+
+@given(state=states, found=evidence, own=st.none() | st.builds(here, states))
+def test_every_move_that_follows_is_one_that_the_table_has(state: State, found: Evidence, own: Here | None) -> None:
+    became = fate(said(state), own, found)
+    after = {Fate.ENDING: State.ENDING, Fate.CLOSED: state, Fate.CANCELLED: State.CANCELLED}.get(became)
+    if after is not None:
+        check_move("t-1", own.state if own else None, after, EventKind.RECOVERED)
+
+
+@given(found=evidence, state=states)
+def test_what_nobody_asked_for_is_not_taken_in(found: Evidence, state: State) -> None:
+    assert fate(said(state), None, replace(found, requested=False)) is Fate.LEFT
+
+
+def test_only_a_recovery_passes_over_states() -> None:
+    check_move("t-1", State.APPROVED, State.ENDING, EventKind.RECOVERED)
+    for before in (State.APPROVED, None):
+        with pytest.raises(WrongState):
+            check_move("t-1", before, State.ENDING, "decided")
+    for before in FINAL:
+        with pytest.raises(WrongState):
+            check_move("t-1", before, State.ENDING, EventKind.RECOVERED)
+
+
+# -- a ledger that was lost -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "expected"),
+    [
+        (State.PENDING_APPROVAL, {"covered": False}, Fate.ANEW),
+        (State.PENDING_APPROVAL, {"tokens": True}, Fate.ENDING),
+        (State.APPROVED, {}, Fate.ANEW),
+        (State.APPROVED, {"covered": False}, Fate.ENDING),
+        (State.DENIED, {}, Fate.ANEW),
+        (State.CANCELLED, {}, Fate.CANCELLED),
+        (State.CANCELLED, {"tokens": True}, Fate.ENDING),
+        (State.ISSUING, {}, Fate.ENDING),
+        (State.ACTIVE, {"tokens": True, "alive": True}, Fate.ENDING),
+        (State.CONFIRMED, {"receipt": True}, Fate.ENDING),
+        (State.SEALED, {"receipt": True}, Fate.CLOSED),
+        (State.SEALED, {"tokens": True}, Fate.LEFT),
+        (State.SEALED, {"tokens": True, "alive": True}, Fate.ENDING),
+        (State.UNVERIFIED, {"receipt": True}, Fate.CLOSED),
+    ],
+)
+def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected: Fate) -> None:
+    assert fate(said(state), None, replace(NOTHING, **found)) is expected
+
+
+# -- a ledger that is older -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "state", "found", "expected"),
+    [
+        (State.APPROVED, State.ACTIVE, {"tokens": True}, Fate.ENDING),
+        (State.APPROVED, State.CANCELLED, {}, Fate.CANCELLED),
+        (State.PENDING_APPROVAL, State.APPROVED, {}, Fate.GOES_ON),
+        (State.ISSUED, State.ACTIVE, {"tokens": True, "alive": True}, Fate.GOES_ON),
+        (State.ACTIVE, State.ISSUING, {"tokens": True}, Fate.ENDING),
+        (State.ACTIVE, State.SEALED, {"receipt": True}, Fate.CLOSED),
+        (State.ACTIVE, State.SEALED, {}, Fate.ENDING),
+        (State.CONFIRMED, State.ENDING, {}, Fate.ENDING),
+        (State.SEALED, State.SEALED, {}, Fate.GOES_ON),
+        (State.SEALED, State.ACTIVE, {"tokens": True}, Fate.CONTRADICTS),
+        (State.ENDING, State.ACTIVE, {}, Fate.CONTRADICTS),
+        (State.ISSUED, State.CANCELLED, {}, Fate.CONTRADICTS),
+        (State.CANCELLED, State.ACTIVE, {}, Fate.CONTRADICTS),
+        (State.SEALED, State.UNVERIFIED, {"receipt": True}, Fate.CONTRADICTS),
+    ],
+)
+def test_what_a_task_becomes_that_the_ledger_has(
+    own: State, state: State, found: dict[str, bool], expected: Fate
+) -> None:
+    assert fate(said(state), here(own), replace(NOTHING, **found)) is expected
+
+
+def test_a_ledger_that_holds_what_was_published_is_left_alone() -> None:
+    for own in State:
+        assert fate(said(), here(own, holds=True), NOTHING) is Fate.KEPT
+        assert fate(said(), here(own, told=True), NOTHING) is Fate.TOLD
+
+
+def test_another_token_or_another_revision_does_not_go_on() -> None:
+    alive = replace(NOTHING, tokens=True, alive=True)
+    for other in ({"grant_id": "b" * 32}, {"digest": "sha256:other"}, {"grant_id": None}):
+        assert fate(said(), here(State.ACTIVE, **other), alive) is Fate.ENDING
+    assert fate(said(grant_id=None), here(State.ACTIVE, grant_id=None), alive) is Fate.ENDING
+
+
+def test_another_requester_is_a_contradiction() -> None:
+    assert fate(said(), here(State.APPROVED, requester="e-9"), NOTHING) is Fate.CONTRADICTS
+
+
+# -- tokens ---------------------------------------------------------------------------------------------------
+
+
+def made(n: int, since: float, until: float, role: str = ROLE) -> Made:
+    since_, at = (NOW + timedelta(seconds=s) for s in (since, until))
+    return Made(f"acc-{n}", role, f"op-{n}", since_, at, f"line-{n}", "audit", f"task-{n}", f"grant-{n}")
+
+
+def alive(n: int, at: float, role: str = ROLE) -> Alive:
+    return Alive(f"auth/token/create/{role}/h{n}", role, NOW + timedelta(seconds=at), None)
+
+
+def test_a_token_is_known_by_the_time_of_its_issue() -> None:
+    found = with_leases([made(1, 0, 1), made(2, 2, 3), made(3, 4, 5)], [alive(2, 2.5), alive(1, 0.5), alive(9, 9)])
+    assert [one.lease and one.lease[-2:] for one in found] == ["h1", "h2", None]
+    assert not any(one.unclear for one in found)
+
+
+def test_a_token_of_another_role_is_none_of_it() -> None:
+    (found,) = with_leases([made(1, 0, 1)], [alive(1, 0.5, "jitvault-8h")])
+    assert (found.lease, found.unclear) == (None, False)
+
+
+def test_where_two_can_be_meant_none_is() -> None:
+    both = with_leases([made(1, 0, 2), made(2, 1, 3)], [alive(1, 1.5)])
+    assert [(one.lease, one.unclear) for one in both] == [(None, True), (None, True)]
+    one = with_leases([made(1, 0, 2)], [alive(1, 0.5), alive(2, 1.5)])
+    assert [(each.lease, each.unclear) for each in one] == [(None, True)]
+
+
+times = st.integers(0, 6)
+
+
+@given(
+    spans=st.lists(st.tuples(times, times).map(sorted), max_size=5), at=st.lists(times, max_size=5), seed=st.randoms()
+)
+def test_a_lease_is_of_one_token_and_a_token_has_one(spans: list[list[int]], at: list[int], seed: Any) -> None:
+    creates = [made(n, *span) for n, span in enumerate(spans)]
+    tokens = [alive(n, moment) for n, moment in enumerate(at)]
+    found = with_leases(creates, tokens)
+    for one in found:
+        fits = [token for token in tokens if one.since <= token.issued_at <= one.at]
+        assert one.lease is None or [token.lease for token in fits] == [one.lease]
+        assert one.unclear == (one.lease is None and bool(fits))
+    leases = [one.lease for one in found if one.lease]
+    assert len(leases) == len({*leases})
+    # the order in which Vault lists them says nothing
+    assert with_leases(creates, seed.sample(tokens, len(tokens))) == found
+
+
+def test_only_a_holder_of_the_workers_policy_made_a_task_token() -> None:
+    story = Story()
+    for n, detail in enumerate(({"worker": True, "task": "hmac-t", "grant": "hmac-g"}, {"task": "hmac-t"})):
+        how = {"path": f"auth/token/create/{ROLE}", "request_id": f"r{n}", "detail": detail, "actor": f"actor-{n}"}
+        story.add(Kind.TOKEN_CREATED, closing=False, **how)
+        story.add(Kind.TOKEN_CREATED, f"acc-{n}", **how)
+    (one,) = made_of(story.lines)
+    assert (one.accessor, one.task, one.grant, one.role) == ("acc-0", "hmac-t", "hmac-g", ROLE)
+    assert one.since < one.at
+    assert sessions_of(story.lines).keys() == {"actor-0"}
+    story.add(Kind.TOKEN_CREATED, "acc-9", path=f"auth/token/create/{ROLE}", failed=True, detail={"worker": True})
+    assert len(made_of(story.lines)) == 1
+
+
+# -- what was published ---------------------------------------------------------------------------------------
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    revision = a_revision()
+    return {
+        "installation": revision.content["installation"],
+        "state": "active",
+        "end_reason": None,
+        "revision": revision.content["revision"],
+        "digest": revision.digest,
+        "chain": {"seq": 3, "head": "h3"},
+        "body": base64.b64encode(revision.body).decode(),
+        "grant_id": "a" * 32,
+        "ends_at": "2030-01-31T09:15:00+00:00",
+        "decision": {"obligations": {}},
+        "ttl": {"ttl_s": 60},
+        "receipt": packed({"payload": "x"}),
+    } | changes
+
+
+def read(**changes: Any) -> Said:
+    shown = document(**changes)
+    return said_of(a_revision().content["task"], shown, document()["installation"], NOW)
+
+
+def test_a_published_document_is_read() -> None:
+    found = read()
+    assert (found.state, found.seq, found.head, found.digest) == (State.ACTIVE, 3, "h3", a_revision().digest)
+    assert found.receipt == {"payload": "x"}
+    assert found.chain == {"seq": 3, "head": "h3", "state": "active"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"installation": "another"},
+        {"state": "granted"},
+        {"digest": "sha256:" + "0" * 64},
+        {"body": "no base64"},
+        {"body": base64.b64encode(b"[]").decode()},
+        {"body": base64.b64encode(b"{}").decode()},
+        {"revision": 2},
+        {"revision": "one"},
+        {"chain": None},
+        {"end_reason": "for no reason"},
+        {"ends_at": "tomorrow"},
+        {"decision": None},
+    ],
+)
+def test_what_is_no_document_of_the_workers_is_none(forged: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        read(**forged)
+
+
+def test_the_document_of_another_task_is_none() -> None:
+    with pytest.raises(InvalidInput):
+        said_of("t-other", document(), document()["installation"], NOW)
+
+
+@pytest.mark.parametrize("packed", [None, 7, "no", base64.b64encode(b"no").decode()])
+def test_what_is_no_receipt_is_none(packed: object) -> None:
+    assert unpacked_receipt({"receipt": packed}) is None
+
+
+def test_an_id_that_is_none_is_not_kept() -> None:
+    assert read(grant_id="x" * 500).grant_id is None
+
+
+def test_each_comes_after_the_one_that_handed_on_to_it() -> None:
+    def task(name: str, parent: str | None) -> Said:
+        return said(task_id=name, parent=parent)
+
+    names = [one.task_id for one in in_order([task("a", "c"), task("b", None), task("c", "b"), task("d", "gone")])]
+    assert names == ["b", "c", "a", "d"]
+    # what somebody made up may go in a circle
+    assert {one.task_id for one in in_order([task("a", "b"), task("b", "a")])} == {"a", "b"}

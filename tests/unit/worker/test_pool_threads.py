@@ -1,0 +1,77 @@
+"""By what a hand looks at a task: one that is merely due may go by answers of this second, news never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from jitvault.ports.turns import Turn
+from jitvault.services.recent import Recent
+from jitvault.worker import pool as pool_module
+from jitvault.worker.health import Health
+from jitvault.worker.pool import Pool, _Hand
+from jitvault.worker.supervisor import Supervisor
+from jitvault.worker.task_queue import Agenda, Job, Urgency
+
+
+@dataclass(frozen=True)
+class Looker:
+    """As much of a Worker as a hand touches."""
+
+    shared: Recent | None
+
+    @property
+    def ledger(self) -> Any:
+        return self
+
+    @property
+    def clock(self) -> Any:
+        return self
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def now(self) -> datetime:
+        return datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+
+    def task(self, _task_id: str) -> None:
+        return None
+
+    def take(self, _task_id: str, *, since: int | None) -> Turn:
+        return Turn.OURS
+
+
+class Looked(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("if_due", "shares"), [(True, True), (False, False)])
+def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
+    monkeypatch: pytest.MonkeyPatch, *, if_due: bool, shares: bool
+) -> None:
+    seen: list[Looker] = []
+
+    def advance(worker: Looker, *_: object, **__: object) -> None:
+        seen.append(worker)
+        raise Looked
+
+    monkeypatch.setattr(pool_module, "advance", advance)
+    supervisor = Supervisor()
+    pool = Pool(supervisor, cast(Any, lambda: Looker(Recent())), Agenda(1, 1), Health(supervisor), cast(Any, None))
+    hand = _Hand(pool, "advance-1")
+    for _ in range(2):
+        with pytest.raises(Looked):
+            hand._look_after(Job("t-1", Urgency.HELD, if_due=if_due))
+    assert [one.shared is not None for one in seen] == [shares] * 2
+    # the next one that is due goes by them again
+    with pytest.raises(Looked):
+        hand._look_after(Job("t-2", Urgency.HELD, if_due=True))
+    assert seen[-1].shared is not None
+
+
+def test_what_is_due_and_of_which_there_is_news_is_news() -> None:
+    due, news = Job("t-1", Urgency.HELD, if_due=True), Job("t-1", Urgency.END)
+    assert not due.and_also(news).if_due and not news.and_also(due).if_due
