@@ -9,7 +9,7 @@ from benchmarks.measure import Figure, ratio
 from benchmarks.meter import Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.quiet import QUIET
 from jitvault.model.states import State
 
@@ -53,7 +53,7 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
     ], meters[-1]
 
 
-def _dead_at(file: TaskFile) -> datetime:
+def _dead_at(file: TaskRecord) -> datetime:
     found = [grant.dead_at for grant in file.grants] + [lease.dead_at for lease in file.leases]
     times = [at for at in found if at]
     if len(file.leases) != 1 or len(times) != len(found):
@@ -61,5 +61,5 @@ def _dead_at(file: TaskFile) -> datetime:
     return max(times)
 
 
-def _confirmed_at(file: TaskFile) -> datetime:
+def _confirmed_at(file: TaskRecord) -> datetime:
     return next(datetime.fromisoformat(event.at) for event in reversed(file.events) if event.kind == "confirmed")

@@ -10,7 +10,7 @@ from statistics import median
 from benchmarks.measure import Figure
 from benchmarks.scene import Scene
 from jitvault.kill_switch.kill import in_scope, kill
-from jitvault.kill_switch.pool import CONCURRENCY, Hand
+from jitvault.kill_switch.pool import CONCURRENCY, ThreadContext
 from jitvault.model.scope import Scope
 from jitvault.stream.reading import observe
 
@@ -56,9 +56,9 @@ def _kill_ms(scene: Scene) -> tuple[float, float, float]:
         if final:
             done_at[what] = (time.perf_counter() - started) * 1000
 
-    def hire() -> Hand:
+    def hire() -> ThreadContext:
         wiring = scene.wiring.for_thread()
-        return Hand(wiring.worker, wiring.person)
+        return ThreadContext(wiring.worker, wiring.person)
 
     started = time.perf_counter()
     results = kill(hire, tasks, note="a benchmark", wait=60, tell=tell)

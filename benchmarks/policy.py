@@ -15,7 +15,7 @@ from benchmarks.measure import Figure, alternate, milliseconds, ratio
 from jitvault import resources as shipped
 from jitvault.policy.cedar import CedarAuthorizer
 from jitvault.policy.cedar_request import Named, entities_of, request_of
-from jitvault.policy.question import Action, Load, Moment, Principal, Question
+from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question
 
 RULES, ENTITIES = 100, 1_001
 TIMES, CALLS = 40, 100
@@ -104,7 +104,7 @@ def _questions() -> list[Question]:
             labels=("team", "team=data"),
             depth=0,
             moment=Moment(12, 3),
-            load=Load(5, 5, 5, 0),
+            load=HeldLeases(5, 5, 5, 0),
         )
         for n in range(number)
     ]

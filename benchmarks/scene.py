@@ -14,7 +14,7 @@ from benchmarks.bare import Bare
 from jitvault import resources as shipped
 from jitvault.agent.unwrap import read_all, unwrap
 from jitvault.formats.secret import Secret
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.sign import sign_end, sign_grant_wish, sign_submission
 from jitvault.model.spec import TaskSpec, parse_spec
@@ -90,7 +90,7 @@ class Scene:
             read_all(self._agent, task)
         return spec
 
-    def advance(self, spec: TaskSpec, to: State) -> TaskFile:
+    def advance(self, spec: TaskSpec, to: State) -> TaskRecord:
         """Advance the task; raises RuntimeError when that does not bring it where it must."""
         file = advance(self.worker, spec.id, hint=self.operator.entity)
         if file.task.state is not to:

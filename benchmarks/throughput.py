@@ -19,7 +19,7 @@ from jitvault.worker.health import Health
 from jitvault.worker.pool import Pool
 from jitvault.worker.process import hiring
 from jitvault.worker.supervisor import Supervisor
-from jitvault.worker.task_queue import Agenda, Job, Urgency
+from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 TASKS, ROUNDS = 48, 5
 BARS = {1: 0.6, 4: 0.7, 16: 0.7}
@@ -69,7 +69,7 @@ def _at(world: Scene, hands: int, bar: float) -> list[Figure]:
 def _working(world: Scene, hands: int) -> Iterator[Callable[[], float]]:
     """A worker's hands; gives how long they need for TASKS that are approved and asked for, in seconds."""
     supervisor = Supervisor()
-    pool = Pool(supervisor, hiring(world.wiring), Agenda(hands, 1), Health(supervisor), _Silent())
+    pool = Pool(supervisor, hiring(world.wiring), TaskQueue(hands, 1), Health(supervisor), _Silent())
     pool.start()
     # a hand connects with its first task
     _issue(world, supervisor, pool, [world.asked() for _ in range(2 * hands)])

@@ -14,11 +14,11 @@ from jitvault.formats.product import Release, late_lines
 if TYPE_CHECKING:
     from jitvault.audit.source import Sources
     from jitvault.engines.interface import Engine
-    from jitvault.ledger.model import Ledger, TaskFile
+    from jitvault.ledger.model import Ledger, TaskRecord
     from jitvault.model.template import AccessTemplate
     from jitvault.policy.interface import Authorizer
     from jitvault.ports.clock import Clock
-    from jitvault.services.recent import Recent
+    from jitvault.services.recent import ReadCache
     from jitvault.vault.interface import (
         Documents,
         Hasher,
@@ -36,7 +36,7 @@ def never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class WorkerContext:
     """Everything under the worker's identity. Only this decides, issues, revokes and proves."""
 
     ledger: Ledger
@@ -72,7 +72,7 @@ class Worker:
     """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
     reads_on: bool = False
     """Whether loops of this process read the stream all the time."""
-    shared: Recent | None = None
+    shared: ReadCache | None = None
     """What a look at a held task that is due may go by: `services.glance`. Without it each look reads everything."""
     glances: bool = False
     """Whether this one goes by it."""
@@ -90,7 +90,7 @@ class Worker:
         """The time to go by: Vault's, where this host's clock disagrees with it."""
         return self.clock.agreed()
 
-    def file(self, task_id: str) -> TaskFile:
+    def file(self, task_id: str) -> TaskRecord:
         """All that the ledger has of a task that it knows. Raises JitvaultError where it is gone."""
         try:
             file = self.ledger.file(task_id)
@@ -101,7 +101,7 @@ class Worker:
             raise JitvaultError(f"task {task_id} vanished from the ledger")
         return file
 
-    def legible(self, task_id: str) -> TaskFile | None:
+    def legible(self, task_id: str) -> TaskRecord | None:
         """The same for who looks at many: None for one that is gone, or that was edited so that nobody can read it.
 
         Whoever looks after that one tells it.

@@ -98,7 +98,7 @@ class NotConfirmed(JitvaultError):
     default_hint = "Run `jitvault status TASK` for the check that failed; the same command tries again."
 
 
-class StillTaken(NotConfirmed):
+class StillAccepted(NotConfirmed):
     """The target itself says that it takes the credential. Every other NotConfirmed says that nothing is known."""
 
 
@@ -129,7 +129,7 @@ class NotFound(WrongState):
     default_hint = "Run `jitvault list` to see the tasks there are."
 
 
-class Overtaken(WrongState):
+class DecisionStale(WrongState):
     """Nothing was done: somebody else was first. It is decided anew."""
 
     default_hint = "Others were granted at the same moment. Run the same command again."
@@ -154,7 +154,7 @@ class LedgerUnavailable(JitvaultError):
     default_hint = "Check JITVAULT_LEDGER, the file's permissions and the free space on its disk."
 
 
-class LedgerAway(LedgerUnavailable):
+class LedgerUnreachable(LedgerUnavailable):
     """Nobody can say what is in it; who has Vault alone does without."""
 
 
@@ -201,7 +201,7 @@ def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultErro
     return kind(message, hint=hint)
 
 
-UNREADABLE = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+CORRUPT_RECORD_ERRORS = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What comes of a row or a document that somebody edited: it need not even be JSON."""
 
 
@@ -212,6 +212,6 @@ def readable(task_id: str) -> Iterator[None]:
         yield
     except Unreadable:
         raise
-    except UNREADABLE as error:
+    except CORRUPT_RECORD_ERRORS as error:
         said = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
         raise Unreadable(said) from None

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from jitvault.errors import UsageError
 from jitvault.formats.secret import Secret
 from jitvault.settings import Settings
-from jitvault.vault.auth_methods import AppRole, Certificate, FromFile, Given, GivenToken, Jwt, Method, TokenFile
+from jitvault.vault.auth_methods import AppRole, Certificate, FromFile, GivenToken, Jwt, Method, StaticValue, TokenFile
 
 
 def method_of(s: Settings) -> Method:
@@ -44,11 +44,11 @@ def method_of(s: Settings) -> Method:
     )
 
 
-def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | Given:
+def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | StaticValue:
     """A value from the environment or from a file. Raises UsageError for none and for both."""
     if (value is None) == (path is None):
         raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
     if path is not None:
         return FromFile(path, f"{variable}_FILE")
     assert value is not None  # noqa: S101 (for the type checker)
-    return Given(Secret(value.get_secret_value()))
+    return StaticValue(Secret(value.get_secret_value()))

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jitvault.context import Worker, new_id
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import Change, OperationRow, OpState, Row
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
-from jitvault.ports.admission import Admit
+from jitvault.ports.admission import GrantAdmission
 
 DONE = "ok"
 """The answer of an act that Vault says it did."""
@@ -23,14 +23,14 @@ DONE = "ok"
 T = TypeVar("T")
 
 
-def intended(
-    worker: Worker, kind: OperationKind, subject: str, *, task_id: str | None = None, op_id: str | None = None
+def new_operation(
+    worker: WorkerContext, kind: OperationKind, subject: str, *, task_id: str | None = None, op_id: str | None = None
 ) -> OperationRow:
     """An act that is going to be done; whoever does it commits this first."""
     return OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
 
 
-def left(worker: Worker, op: OperationRow, state: OpState, answer: object) -> OperationRow:
+def record_answer(worker: WorkerContext, op: OperationRow, state: OpState, answer: object) -> OperationRow:
     """The operation with what came of it, not yet committed. `answer`: a word, or the error that came instead."""
     if isinstance(answer, VaultRejected):
         # the backend's own words: what an operator has to mend
@@ -38,8 +38,8 @@ def left(worker: Worker, op: OperationRow, state: OpState, answer: object) -> Op
     return replace(op, state=state, answer=str(answer)[:255], answered_at=worker.now())
 
 
-def act(
-    worker: Worker,
+def perform(
+    worker: WorkerContext,
     task_id: str,
     claim: int,
     kind: OperationKind,
@@ -48,7 +48,7 @@ def act(
     *,
     rows: Sequence[Row] = (),
     op_id: str | None = None,
-    admission: Admit | None = None,
+    admission: GrantAdmission | None = None,
     **task: Any,
 ) -> tuple[T, OperationRow]:
     """Do one act: `call(op id)`. Gives its answer, and the operation, answered but not yet committed as such.
@@ -56,7 +56,7 @@ def act(
     The caller commits the operation together with what the answer means. `rows` and `task` (state and
     columns of the task) are committed with the intent, where `admission` lets them.
     """
-    op = intended(worker, kind, subject, task_id=task_id, op_id=op_id)
+    op = new_operation(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     body = {"op": op.op_id, "subject": subject}
     intent = Change(EventKind.of(kind, OpState.INTENDED), body, state=state, fields=task, rows=(*rows, op))
@@ -69,12 +69,14 @@ def act(
     except JitvaultError as error:
         _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
-    return answer, left(worker, op, OpState.ANSWERED, DONE)
+    return answer, record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def _leave(worker: Worker, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError) -> None:
+def _leave(
+    worker: WorkerContext, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError
+) -> None:
     """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
-    answered = left(worker, op, state, error)
+    answered = record_answer(worker, op, state, error)
     event = EventKind.of(OperationKind(op.kind), state)
     change = Change(event, {"op": op.op_id, "answer": answered.answer}, rows=(answered,))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

@@ -29,13 +29,13 @@ from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
 
 if TYPE_CHECKING:
-    from jitvault.context import Person, Worker
+    from jitvault.context import Person, WorkerContext
     from jitvault.engines.interface import Engine
     from jitvault.formats.reloadable import CurrentMapping
     from jitvault.ledger.ledger import SqlLedger
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
-    from jitvault.notices.notifier import Teller
+    from jitvault.notices.notifier import Notifier
     from jitvault.policy.cedar import CedarAuthorizer
     from jitvault.policy.current import CurrentPolicies
     from jitvault.settings import Settings
@@ -195,25 +195,25 @@ class Wiring:
         return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=create))
 
     @cached_property
-    def worker(self) -> Worker:
+    def worker(self) -> WorkerContext:
         """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
-        from jitvault.stream.reading import identify
+        from jitvault.stream.reading import register_session
         from jitvault.vault.audit_hash import AuditHash
 
         nameless = self.nameless_worker
         nameless.ledger.follow(generation.GENERATION)
         self.login.introduce(
-            lambda vault: identify(
+            lambda vault: register_session(
                 replace(nameless, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))
             )
         )
         return nameless
 
     @cached_property
-    def nameless_worker(self) -> Worker:
+    def nameless_worker(self) -> WorkerContext:
         """The same without a word in a ledger that is there, for when that takes none."""
         from jitvault.audit.files.configured import ConfiguredSources
-        from jitvault.context import Worker, never
+        from jitvault.context import WorkerContext, never
         from jitvault.vault.audit_hash import AuditHash
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
@@ -227,7 +227,7 @@ class Wiring:
         if "ledger" not in self.__dict__:
             # only the worker makes one: it is the only writer
             self.ledger = self._opened(create=True)
-        return Worker(
+        return WorkerContext(
             ledger=self.ledger,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
             authorizer=self.authorizer,
@@ -253,10 +253,10 @@ class Wiring:
         )
 
     @cached_property
-    def teller(self) -> Teller:
+    def teller(self) -> Notifier:
         """Who tells people outside what happened. Raises UsageError where that is not set up as a whole."""
         from jitvault.notices.channels import Command, Webhook, shared_key
-        from jitvault.notices.notifier import Teller
+        from jitvault.notices.notifier import Notifier
 
         s = self.settings
         messengers: list[Messenger] = [Command(s.notify_command)] if s.notify_command else []
@@ -267,7 +267,7 @@ class Wiring:
             if s.notify_key_file is None:
                 raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: what is told is signed")
             messengers.append(Webhook(url, shared_key(s.notify_key_file)))
-        return Teller(self.nameless_worker.ledger, self.clock, messengers, s.notify_timeout)
+        return Notifier(self.nameless_worker.ledger, self.clock, messengers, s.notify_timeout)
 
     @cached_property
     def authorizer(self) -> CurrentPolicies:

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.trail import Canary, Trail
-from jitvault.engines.interface import Probed
+from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.model.states import Verdict
 
@@ -20,7 +20,7 @@ LEASE = "database/creds/app-ro/afiJklUfE3Mdm2cqvTtmwdss"
 LEASE_HMAC, ALIAS, ALIAS_HMAC = "hmac-lease", "auth/token/create/jitvault-15m/h123", "hmac-alias"
 INVALID, INVALID_HMAC = "invalid lease", "hmac-invalid-lease"
 LOOKUP_OP, LIVE_OP, LIST_OP = "op-lookup", "op-live", "op-list"
-DEAD_TARGET = Probed(refused=True, open_sessions=0, evidence="refused")
+DEAD_TARGET = ProbeResult(refused=True, open_sessions=0, evidence="refused")
 
 
 @dataclass
@@ -127,8 +127,8 @@ class Story:
     def used(self, **how: Any) -> Story:
         return self.add(Kind.USED, TOKEN, **{"actor": TOKEN, **how})
 
-    def trail(self) -> Trail:
-        return Trail(tuple(self.lines), tuple(self.canaries), self.workers)
+    def trail(self) -> AuditTrail:
+        return AuditTrail(tuple(self.lines), tuple(self.canaries), self.workers)
 
 
 def lease(**changes: Any) -> Credential:

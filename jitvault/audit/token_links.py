@@ -35,7 +35,7 @@ _ABOUT_A_TOKEN = frozenset(
 )
 
 
-def aliases(lines: Iterable[Observation], given: Mapping[str, str] | None = None) -> dict[str, str]:
+def derived_tokens(lines: Iterable[Observation], given: Mapping[str, str] | None = None) -> dict[str, str]:
     """The HMAC of each token that stands for a task token, and the HMAC of that one's accessor.
 
     `given` has those that are known without a line.
@@ -65,7 +65,7 @@ def aliases(lines: Iterable[Observation], given: Mapping[str, str] | None = None
     return found
 
 
-def owner(line: Observation, aliases: Mapping[str, str]) -> str:
+def owning_token(line: Observation, derived_tokens: Mapping[str, str]) -> str:
     """The HMAC of the accessor of the token that a line is about: it says so, a wrapping of it does, or who acted.
 
     Who acted comes last: an agent that holds another token sends that one in the header and the wrapping token in the
@@ -74,8 +74,8 @@ def owner(line: Observation, aliases: Mapping[str, str]) -> str:
     named = line.subject if line.kind in _ABOUT_A_TOKEN else ""
     if line.kind is Kind.LEASE_ISSUED and line.token:
         # opened by anybody: it belongs to whoever had it wrapped, or to nobody that is known yet
-        return aliases.get(line.token, "")
-    return named or aliases.get(line.token, "") or line.actor
+        return derived_tokens.get(line.token, "")
+    return named or derived_tokens.get(line.token, "") or line.actor
 
 
 def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
@@ -93,7 +93,7 @@ def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
 
 
 def linked(
-    lines: Iterable[Observation], tokens: Mapping[str, T], aliases: Mapping[str, str]
+    lines: Iterable[Observation], tokens: Mapping[str, T], derived_tokens: Mapping[str, str]
 ) -> Iterator[tuple[T, Observation]]:
     """Each line with what `tokens` has for the accessor HMAC that it is about; lines about none are left out.
 
@@ -101,7 +101,11 @@ def linked(
     befalls. A lease has one owner.
     """
     for line in lines:
-        names = (owner(line, aliases),) if line.kind is Kind.LEASE_ISSUED else (owner(line, aliases), line.actor)
+        names = (
+            (owning_token(line, derived_tokens),)
+            if line.kind is Kind.LEASE_ISSUED
+            else (owning_token(line, derived_tokens), line.actor)
+        )
         found: list[T] = []
         for name in names:
             if name in tokens and name and tokens[name] not in found:

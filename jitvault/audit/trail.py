@@ -19,7 +19,7 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class AuditTrail:
     """The audit stream as it was read, in its own order, with the canaries in it."""
 
     observations: Sequence[Observation]
@@ -56,7 +56,7 @@ def done(line: Observation) -> bool:
     return line.closing and not line.failed
 
 
-def listed(trail: Trail, ops: frozenset[str], *, in_stretch_of: Place) -> Observation | None:
+def listed(trail: AuditTrail, ops: frozenset[str], *, in_stretch_of: Place) -> Observation | None:
     """The worker's last listing of the task's prefixes in a stretch, with a canary after it.
 
     One of which the line does not show what was listed is none: nobody could hold the proof against it.
@@ -69,28 +69,28 @@ def listed(trail: Trail, ops: frozenset[str], *, in_stretch_of: Place) -> Observ
             and done(o)
             and "elided" not in o.detail
             and o.actor in trail.worker_accessors
-            and stretch(o.place) == stretch(in_stretch_of)
+            and segment(o.place) == segment(in_stretch_of)
             and canary_after(trail, o.place) is not None
         ),
         None,
     )
 
 
-def unshown(trail: Trail) -> str:
+def unshown(trail: AuditTrail) -> str:
     """What to say beside a missing listing where the worker made one of which the device shows only its length."""
     made = any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
     return f"; of the listing that was made, {ELIDED}" if made else ""
 
 
-def stretch(place: Place) -> tuple[str, int]:
+def segment(place: Place) -> tuple[str, int]:
     return place.source, place.epoch
 
 
-def canary_before(trail: Trail, place: Place) -> int | None:
-    here = (c.place.offset for c in trail.canaries if stretch(c.place) == stretch(place))
+def canary_before(trail: AuditTrail, place: Place) -> int | None:
+    here = (c.place.offset for c in trail.canaries if segment(c.place) == segment(place))
     return max((offset for offset in here if offset < place.offset), default=None)
 
 
-def canary_after(trail: Trail, place: Place) -> int | None:
-    here = (c.place.offset for c in trail.canaries if stretch(c.place) == stretch(place))
+def canary_after(trail: AuditTrail, place: Place) -> int | None:
+    here = (c.place.offset for c in trail.canaries if segment(c.place) == segment(place))
     return min((offset for offset in here if offset >= place.offset), default=None)

@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from jitvault import __version__
-from jitvault.cli.closing import at_end
+from jitvault.cli.closing import on_exit
 from jitvault.cli.commands import approve as approver
 from jitvault.cli.commands import approvers, doctor, extend, freeze, ledger, policy, sweep, tidy, worker
 from jitvault.cli.commands import audit_receive as audit
@@ -113,7 +113,7 @@ _in_paragraphs(app)
 
 def main() -> None:
     """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
-    with at_end:
+    with on_exit:
         _run()
 
 

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-at_end = ExitStack()
+on_exit = ExitStack()
 """`main` closes it; it is empty then, and can be filled again."""

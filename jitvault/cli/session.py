@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from jitvault.cli.closing import at_end
+from jitvault.cli.closing import on_exit
 from jitvault.cli.views import published as fallback
 from jitvault.cli.views.task import revision_of
 from jitvault.documents.published_task import ILLEGIBLE, unpacked
@@ -30,7 +30,7 @@ from jitvault.errors import (
     VaultRejected,
     WaitTimedOut,
 )
-from jitvault.model.states import BEFORE_GRANT, HOLDING, State
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -40,15 +40,15 @@ _FIRST_POLL_S, _POLL_S = 0.02, 0.2
 # denied (a freeze), invalid (a template lost its check), a security finding: somebody has to do something first
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
 _TELL_S = 1.0
-BEFORE, GRANTED = BEFORE_GRANT, HOLDING
+BEFORE, GRANTED = BEFORE_GRANT, LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
 ENDING = frozenset({State.ENDING})
 
 
-def wired() -> Wiring:
+def open_session() -> Wiring:
     """What this command can reach, until it ends."""
     wiring = Wiring(load())
-    at_end.callback(wiring.close)
+    on_exit.callback(wiring.close)
     return wiring
 
 
@@ -232,11 +232,11 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
     return {**shown, "end_requested": asked}
 
 
-def taken_back_all_the_same(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
+def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
     """End in Vault what can be ended although the ledger failed; gives the error that says so."""
-    from jitvault.lifecycle.revocation.without_ledger import Taken, take_back
+    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, take_back
 
-    taken = Taken()
+    taken = RevocationCount()
     with suppress(JitvaultError):
         # where it cannot even be read, nobody knows what there is
         asked_by = wiring.person.entity if wiring.settings.person else None

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from jitvault import resources as shipped
 from jitvault.audit.files.configured import form_problem, is_unmarked, last_lines, why_unreadable
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.doctor import identity, server, stream, targets
 from jitvault.doctor import ledger as record
 from jitvault.doctor import policies as rules
@@ -304,7 +304,7 @@ def _templates(look: _Look) -> Iterable[Check]:
 
 
 @contextmanager
-def _acting(look: _Look) -> Iterator[Known[Worker]]:
+def _acting(look: _Look) -> Iterator[Known[WorkerContext]]:
     """The worker; where its ledger, policies or templates cannot be used, with others that stand in for this look.
 
     Nothing is decided here, and the audit stream can be judged without what was read of it before.
@@ -324,5 +324,5 @@ def _acting(look: _Look) -> Iterator[Known[Worker]]:
         yield known(lambda: wiring.worker)
 
 
-def _by(worker: Known[Worker], look: Callable[[Worker], T]) -> Known[T]:
+def _by(worker: Known[WorkerContext], look: Callable[[WorkerContext], T]) -> Known[T]:
     return worker if isinstance(worker, Unknown) else known(lambda: look(worker))

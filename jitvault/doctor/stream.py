@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import AuditUntrusted, Denied, Frozen
-from jitvault.model.scope import Word
+from jitvault.model.scope import FreezeStatement
 
 _PROOF = frozenset({Ability.GRANT, Ability.PROVE})
 FILES = About("audit", "files", AuditUntrusted)
@@ -97,7 +97,7 @@ def _salt(stream: Stream) -> Check:
     return SALT.warn(f"the device was made anew {stream.anew:%Y-%m-%d %H:%M:%S} UTC", mend)
 
 
-def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[Word]]) -> Iterator[Check]:
+def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeStatement]]) -> Iterator[Check]:
     """`tripped` is the tripwires' freeze, None without one; `words` are the operators' in force."""
     if isinstance(tripped, Unknown):
         yield TRIPWIRE.skipped(tripped)

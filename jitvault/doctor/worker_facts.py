@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.doctor.ledger import Outliving
 from jitvault.doctor.stream import Stream
-from jitvault.ledger.model import LeaseRow, TaskFile
+from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.stream.status import Trust, examine
 
@@ -22,7 +22,7 @@ _ANEW = "the audit device was made anew"
 _TOLERANCE = timedelta(seconds=30)
 
 
-def stream_of(worker: Worker) -> Stream:
+def stream_of(worker: WorkerContext) -> Stream:
     """What became of a canary that was sent now."""
     found = examine(worker)
     gaps = [gap for source in found.sources for gap in source.gaps]
@@ -35,7 +35,7 @@ def stream_of(worker: Worker) -> Stream:
     )
 
 
-def outliving(worker: Worker) -> tuple[int, tuple[Outliving, ...]]:
+def outliving(worker: WorkerContext) -> tuple[int, tuple[Outliving, ...]]:
     """How many leases of tasks that hold access Vault was asked about, and those that it keeps past their task's end.
 
     At most so many are asked about: a check-up may not take longer than whoever runs it waits.
@@ -49,7 +49,7 @@ def outliving(worker: Worker) -> tuple[int, tuple[Outliving, ...]]:
     return looked_at, tuple(found)
 
 
-def _live(worker: Worker) -> Iterator[tuple[TaskFile, LeaseRow]]:
+def _live(worker: WorkerContext) -> Iterator[tuple[TaskRecord, LeaseRow]]:
     for task_id in islice(worker.ledger.held(), MOST_TASKS):
         file = worker.ledger.file(task_id)
         if file is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 
-from jitvault.model.states import BEFORE_GRANT, HOLDING, OVER, State
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State
 
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
@@ -32,7 +32,7 @@ def is_stale(written_at: datetime, now: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WorkItem:
     """What follows from one document: its task is looked after, or everything that a freeze covers.
 
     `ends` says that it may take access away, `grants` that it means nothing to a task that was granted, `submits` that
@@ -86,16 +86,16 @@ def author_of(path: str) -> str:
     return path.split("/")[1]
 
 
-def wanted(path: str) -> Wanted | None:
+def work_item_for(path: str) -> WorkItem | None:
     """What the document at `path`, below the mount, asks for; None where no task can be meant."""
     if path.startswith("freezes/"):
-        return Wanted(freezes=True)
+        return WorkItem(freezes=True)
     request = _REQUEST.fullmatch(path)
     found = request or _DECISION.fullmatch(path)
     if found is None:
         return None
     kind = found["kind"]
-    return Wanted(
+    return WorkItem(
         found["task"],
         found["entity"],
         requests=request is not None,
@@ -131,7 +131,7 @@ class Heed(Enum):
     NOTHING = auto()
 
 
-def heed(asks: Wanted, task: Parts | None, *, is_operator: bool) -> Heed:
+def heed(asks: WorkItem, task: Parts | None, *, is_operator: bool) -> Heed:
     """How urgent a document is, given what the ledger knows of its task.
 
     Where there is no task, only a request can begin something. No other document is missed by that: a task is entered
@@ -144,9 +144,9 @@ def heed(asks: Wanted, task: Parts | None, *, is_operator: bool) -> Heed:
         # whoever had that claim has read the document: after a start the lines of the last minute come once more
         return Heed.NOTHING
     has_part = asks.author in (task.may_end if asks.requests else task.approved_by)
-    if asks.ends and is_operator and task.state in HOLDING | {State.ENDING}:
+    if asks.ends and is_operator and task.state in LIVE_STATES | {State.ENDING}:
         return Heed.REVOKE
-    if asks.ends and has_part and task.state in HOLDING:
+    if asks.ends and has_part and task.state in LIVE_STATES:
         return Heed.END
     # of what is over for good, those with a part in it are told again how it ended
     return Heed.LOOK if has_part or task.state not in OVER - BEFORE_GRANT else Heed.NOTHING

@@ -101,7 +101,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PublishedTask:
     """What the worker last published of a task, and when by Vault's clock. `seq` and `head` are its chain's last."""
 
     task_id: str
@@ -131,14 +131,16 @@ class Said:
         return {"seq": self.seq, "head": self.head, "state": self.state.value}
 
 
-def said_of(task_id: str, document: Mapping[str, Any], installation: str, written_at: datetime) -> Said:
+def published_task_of(
+    task_id: str, document: Mapping[str, Any], installation: str, written_at: datetime
+) -> PublishedTask:
     """A published document as a value. Raises InvalidInput for one that this installation's worker did not write."""
     if document.get("installation") != installation:
         raise InvalidInput("it belongs to another installation")
     try:
         body = base64.b64decode(document["body"], validate=True)
         content, chain = Revision.of(body).content, document["chain"]
-        found = Said(
+        found = PublishedTask(
             task_id=task_id,
             state=State(document["state"]),
             revision=int(document["revision"]),

@@ -26,7 +26,7 @@ _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 _CALLED: TypeAdapter[str] = TypeAdapter(Called)
 
 
-class Paper(Strict):
+class SignedDocument(Strict):
     """What every signed document says: what it is, about which task, by whom, when; and a nonce."""
 
     kind: str
@@ -36,7 +36,7 @@ class Paper(Strict):
     at: AwareDatetime
 
 
-class SubmitPaper(Paper):
+class SubmitPaper(SignedDocument):
     """A spec. `revise` replaces an earlier one."""
 
     kind: Literal["submit"]
@@ -44,14 +44,14 @@ class SubmitPaper(Paper):
     revise: bool
 
 
-class GrantPaper(Paper):
+class GrantPaper(SignedDocument):
     """Issue exactly this spec now."""
 
     kind: Literal["grant"]
     spec_digest: Digest
 
 
-class EndPaper(Paper):
+class EndPaper(SignedDocument):
     """End the task. `cancelled` withdraws it before it is granted; `forced` closes it even if that cannot be proven."""
 
     kind: Literal["end"]
@@ -59,7 +59,7 @@ class EndPaper(Paper):
     note: Note
 
 
-class ExtendPaper(Paper):
+class ExtendPaper(SignedDocument):
     """Move the deadline `ends_at` of the granted revision `digest` by so many seconds, and no other deadline."""
 
     kind: Literal["extend"]
@@ -69,7 +69,7 @@ class ExtendPaper(Paper):
     reason: Annotated[str, Prose(500)]
 
 
-class DecisionPaper(Paper):
+class DecisionPaper(SignedDocument):
     """Yes or no about one digest, of a revision or of an extension, in the name of `groups`.
 
     Revision and requester are in what the digest is of as well: they stand here so that the signature says them.
@@ -85,7 +85,7 @@ class DecisionPaper(Paper):
     expires_at: AwareDatetime
 
 
-class WithdrawPaper(Paper):
+class WithdrawPaper(SignedDocument):
     """An approval that was given earlier counts no more, whichever of this task it was."""
 
     kind: Literal["withdraw"]
@@ -95,7 +95,7 @@ class WithdrawPaper(Paper):
     reason: Note
 
 
-class FreezePaper(Paper):
+class FreezePaper(SignedDocument):
     """Grant nothing more of a scope and end what is held of it, or lift that. `task` is the scope's key."""
 
     kind: Literal["freeze"]
@@ -106,10 +106,10 @@ class FreezePaper(Paper):
     reason: Note
 
 
-P = TypeVar("P", bound=Paper)
+P = TypeVar("P", bound=SignedDocument)
 
 
-def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: str) -> P:
+def parse_signed(model: type[P], payload: Mapping[str, Any], *, task: str, entity: str) -> P:
     """`payload` as a paper of `entity` about `task`. Raises SecurityFinding for anything else."""
     try:
         paper = model.model_validate_json(canonical_bytes(payload))
@@ -120,7 +120,7 @@ def accepted(model: type[P], payload: Mapping[str, Any], *, task: str, entity: s
     return paper
 
 
-def check_called(name: str) -> str:
+def check_name(name: str) -> str:
     """`name`, if it can be one: a freeze of another would count for nothing. Raises InvalidInput."""
     try:
         return _CALLED.validate_python(name)

@@ -20,7 +20,7 @@ from jitvault.engines import (
     postgresql_resistance,
     postgresql_standbys,
 )
-from jitvault.engines.interface import Limits, Login, Probed, Read, TargetFinding, Upkeep
+from jitvault.engines.interface import Limits, Login, ProbeResult, Read, TargetFinding, Upkeep
 from jitvault.engines.postgresql import probing
 from jitvault.engines.postgresql_inspection import read_facts
 from jitvault.engines.postgresql_servers import (
@@ -120,12 +120,14 @@ class DatabaseEngine:
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return (f"{mount}/roles/{path.partition('/')[2]}", f"{mount}/config/*")
 
-    def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
+    def probe(
+        self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
+    ) -> Mapping[str, ProbeResult]:
         primary, *replicas = servers_of(where)
         answers = [(address_of(primary), self._probe_server(primary, names, look_only=look_only))]
         position = written_until(primary) if replicas else ""
 
-        def ask(replica: str) -> tuple[str, Mapping[str, Probed]]:
+        def ask(replica: str) -> tuple[str, Mapping[str, ProbeResult]]:
             caught_up = has_replayed(replica, position)
             # what is open there is ended in any case
             said = self._probe_server(replica, names, look_only=look_only)
@@ -138,7 +140,7 @@ class DatabaseEngine:
             answers += pool.map(ask, replicas)
         return merged(answers)
 
-    def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, Probed]:
+    def _probe_server(self, dsn: str, names: Sequence[str], *, look_only: bool) -> Mapping[str, ProbeResult]:
         try:
             with probing(dsn) as target:
                 return postgresql_probe.probe(target, dsn, names, self._known, end=not look_only)

@@ -88,7 +88,7 @@ class After:
     stays: bool = True
 
 
-class Used(Protocol):
+class CredentialInUse(Protocol):
     """A credential in use at its target, while a template is checked. Each method raises NotConfirmed where the target
     does not say, and may do so where the sentence tells more than that it still works.
     """
@@ -160,7 +160,9 @@ class Engine(Protocol):
         """The paths that `snapshot` and `upkeep` read."""
         ...
 
-    def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
+    def probe(
+        self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
+    ) -> Mapping[str, ProbeResult]:
         """Ask the target about each credential, by the name that it knows it by, ending what is still open.
 
         Of a name that the target does not know, whatever is open and belongs to nobody who is known may be its own.
@@ -228,7 +230,7 @@ class Engine(Protocol):
 
     def use(
         self, where: Mapping[str, Any], issued: Mapping[str, Any], verifiers: Verifiers = NO_VERIFIERS
-    ) -> AbstractContextManager[Used]:
+    ) -> AbstractContextManager[CredentialInUse]:
         """Use a credential where the probe looks, and show it to the servers that the template names besides.
 
         `issued` is the data of Vault's answer, with the secret in it.
@@ -239,7 +241,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeResult:
     """What the target itself said: is the credential refused, how many of its sessions were still open.
 
     `open_sessions` is None where nobody looked for any: then nothing is known of them. `seen` is False where the target

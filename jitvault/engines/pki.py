@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import pki_config
 from jitvault.engines.fetch import Web
-from jitvault.engines.interface import After, Limits, Login, Probed, Read, Resisting, TargetFinding, Upkeep
-from jitvault.errors import NotConfirmed, StillTaken
+from jitvault.engines.interface import After, Limits, Login, ProbeResult, Read, Resisting, TargetFinding, Upkeep
+from jitvault.errors import NotConfirmed, StillAccepted
 from jitvault.model.template import TemplateBody
 from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
@@ -85,7 +85,9 @@ class PkiEngine:
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return pki_config.worker_paths(mount, path)
 
-    def probe(self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False) -> Mapping[str, Probed]:
+    def probe(
+        self, where: Mapping[str, Any], names: Sequence[str], *, look_only: bool = False
+    ) -> Mapping[str, ProbeResult]:
         """`where` has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for a private HTTPS
         certificate its CA (`ca`, PEM), and for an issuer that is not the mount's default the URL of its CRL (`crl`).
         """
@@ -218,7 +220,7 @@ class _Asked:
     why: str
 
 
-def _look(asked: _Asked, name: str) -> Probed:
+def _look(asked: _Asked, name: str) -> ProbeResult:
     """What CRL and OCSP say of one certificate; it is refused only where both say so, or where its time is over."""
     if not _SERIAL.fullmatch(name):
         return _probed(f"{name!r:.80} is no serial number", seen=False)
@@ -229,7 +231,7 @@ def _look(asked: _Asked, name: str) -> Probed:
         over = _expired(asked, name, serial)
         if over:
             return _probed(f"{over}; {_UNSEEN}", refused=True)
-        return _probed(str(why), seen=isinstance(why, StillTaken))
+        return _probed(str(why), seen=isinstance(why, StillAccepted))
 
 
 def _revoked(asked: _Asked, serial: int) -> str:
@@ -275,6 +277,6 @@ def _number(name: str) -> int:
     return int(name.replace(":", ""), 16)
 
 
-def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> Probed:
+def _probed(evidence: str, *, refused: bool = False, seen: bool = True) -> ProbeResult:
     # CRL and OCSP know of no session: those are at servers that nobody asks
-    return Probed(refused=refused, open_sessions=None, evidence=evidence, seen=seen)
+    return ProbeResult(refused=refused, open_sessions=None, evidence=evidence, seen=seen)

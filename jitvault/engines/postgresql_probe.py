@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines import postgresql
-from jitvault.engines.interface import Probed
+from jitvault.engines.interface import ProbeResult
 
 if TYPE_CHECKING:
     import psycopg
@@ -117,7 +117,7 @@ class _Found:
 
 def probe(
     target: psycopg.Connection[Any], server: str, names: Sequence[str], known: KnownLogins, *, end: bool
-) -> dict[str, Probed]:
+) -> dict[str, ProbeResult]:
     """Say of each login whether it is refused and has no session, ending what is left of it where `end` says so.
 
     `server` is what `known` knows this server by. Raises psycopg.Error.
@@ -200,7 +200,7 @@ def _is_of(session: _Open, name: str, oid: int | None) -> bool:
     return oid is None or oid == session.oid
 
 
-def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> Probed:
+def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> ProbeResult:
     sessions = [session for session in found.sessions if _is_of(session, name, oid)]
     own = sum(session.name is not None or oid is not None for session in sessions)
     said = [f"role {name} {_standing(name, roles)}", f"{own} of its sessions open"]
@@ -210,7 +210,7 @@ def _judged(name: str, roles: _Roles, oid: int | None, found: _Found) -> Probed:
         said.append(f"{len(found.nameless)} connections that have no user yet do not end and may be its own")
     if found.told:
         said.append(f"{len(found.told)} sessions were ended")
-    return Probed(
+    return ProbeResult(
         refused=name not in roles.living,
         open_sessions=len(sessions) + len(found.nameless),
         evidence="; ".join(said),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from jitvault.engines import postgresql
-from jitvault.engines.interface import After, Probed
+from jitvault.engines.interface import After, ProbeResult
 from jitvault.engines.postgresql_login import LoginInUse
 from jitvault.errors import NotConfirmed
 
@@ -89,7 +89,7 @@ def is_behind(replica: str) -> NotConfirmed:
     )
 
 
-def merged(answers: Sequence[tuple[str, Mapping[str, Probed]]]) -> dict[str, Probed]:
+def merged(answers: Sequence[tuple[str, Mapping[str, ProbeResult]]]) -> dict[str, ProbeResult]:
     """Combine what each server said; a credential is refused only where all of them refuse it.
 
     `answers` are the servers' addresses with what they said, the primary's first.

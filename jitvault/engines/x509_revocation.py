@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from jitvault.errors import NotConfirmed, StillTaken
+from jitvault.errors import NotConfirmed, StillAccepted
 
 # how far two clocks may be apart
 SKEW = timedelta(seconds=60)
@@ -78,7 +78,7 @@ def on_crl(crl: x509.CertificateRevocationList, serial: int, now: datetime) -> s
     with reading("the CRL"):
         entry = crl.get_revoked_certificate_by_serial_number(serial)
         if entry is None:
-            raise StillTaken(f"serial {spelled(serial)} is not on the CRL of {dated}")
+            raise StillAccepted(f"serial {spelled(serial)} is not on the CRL of {dated}")
         if _reason(entry) in _NOT_FOR_GOOD or entry.revocation_date_utc > now + SKEW:
             raise NotConfirmed(f"serial {spelled(serial)} is on the CRL of {dated}, but not for good")
     return f"serial {spelled(serial)} is on the CRL of {dated}"
@@ -95,7 +95,7 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
     """That a current OCSP response of the issuer calls `serial` revoked, for good. Raises NotConfirmed."""
     single = _single(der, serial, issuer, now)
     if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
-        raise StillTaken(f"OCSP calls serial {spelled(serial)} good")
+        raise StillAccepted(f"OCSP calls serial {spelled(serial)} good")
     if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
         raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {single.certificate_status.name.lower()}")
     if single.revocation_reason in _NOT_FOR_GOOD:

@@ -10,7 +10,7 @@ from jitvault.errors import InvalidInput
 T = TypeVar("T")
 
 
-class Current(Generic[T]):
+class Reloadable(Generic[T]):
     """The last value that was good. `refused` says why the one that lies there now is not, and is empty otherwise."""
 
     def __init__(self, load: Callable[[], T]) -> None:
@@ -39,7 +39,7 @@ class CurrentMapping(Mapping[K, V]):
 
     def __init__(self, load: Callable[[], Mapping[K, V]]) -> None:
         """Raises InvalidInput like `load`."""
-        self.current = Current(load)
+        self.current = Reloadable(load)
 
     def __getitem__(self, key: K) -> V:
         return self.current.value[key]

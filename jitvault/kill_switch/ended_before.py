@@ -11,10 +11,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from jitvault.context import Worker
-from jitvault.errors import UNREADABLE, JitvaultError
-from jitvault.ledger.model import TaskFile
-from jitvault.lifecycle.record.receipt import proof_of, resists
+from jitvault.context import WorkerContext
+from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.record.receipt import proof_of, unproven_reason
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import State, Verdict
 
@@ -24,22 +24,22 @@ _GONE = DEAD | {Verdict.GONE}
 _NOTHING_IN_BETWEEN, _TARGET_REFUSES = 4, 6
 
 
-def ended_earlier(worker: Worker, tasks: Iterable[str]) -> frozenset[str]:
+def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]:
     """Return those of `tasks` that ended an hour ago or more, and hold no access that anything shows."""
     before = worker.now() - EARLIER
     found = set()
     for task_id in tasks:
         # a record that nobody can read is no reason to expect less of its task
-        with suppress(JitvaultError, *UNREADABLE):
+        with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
             file = worker.ledger.file(task_id)
             if file is not None and file.task.ending_at and file.task.ending_at <= before and shows_no_access(file):
                 found.add(task_id)
     return frozenset(found)
 
 
-def shows_no_access(file: TaskFile) -> bool:
+def shows_no_access(file: TaskRecord) -> bool:
     """Return whether a task is ending without proof, but neither Vault nor its target has any of its credentials."""
-    if file.task.state is not State.ENDING or resists(file) is None:
+    if file.task.state is not State.ENDING or unproven_reason(file) is None:
         return False
     verdicts = {grant.verdict for grant in file.grants} | {lease.verdict for lease in file.leases}
     if not verdicts <= _GONE:

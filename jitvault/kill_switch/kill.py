@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from jitvault.context import Person, Worker
+from jitvault.context import Person, WorkerContext
 from jitvault.errors import (
-    UNREADABLE,
+    CORRUPT_RECORD_ERRORS,
     Denied,
     JitvaultError,
     LedgerUnavailable,
@@ -25,28 +25,28 @@ from jitvault.errors import (
     SecurityFinding,
 )
 from jitvault.kill_switch.ended_before import shows_no_access
-from jitvault.kill_switch.pool import Crew, Hand, Tell
-from jitvault.ledger.model import OpState, TaskFile, TaskRow
+from jitvault.kill_switch.pool import TaskPool, Tell, ThreadContext
+from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.receipt import proof_of, rung_of, unproven_because
 from jitvault.lifecycle.requests.renamed import covers_any, scopes_of
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.lifecycle.revocation.cascade import alive, on_its_claim
+from jitvault.lifecycle.revocation.cascade import alive, with_task_claim
 from jitvault.lifecycle.revocation.results import Verdicts
 from jitvault.lifecycle.revocation.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended
 from jitvault.lifecycle.revocation.without_ledger import take_back
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
-from jitvault.model.states import HELD, PROVEN, EndReason, State, Verdict
-from jitvault.policy.decision import OPERATORS, Rung
+from jitvault.model.states import DELIVERED_STATES, PROVEN, EndReason, State, Verdict
+from jitvault.policy.decision import OPERATORS, ProofLevel
 
 _PAUSE_S = 2.0
 # for one task, with what it has to wait for
 _PATIENCE_S = 10.0
 _GONE = frozenset({Verdict.GONE})
 _ANSWERED = _GONE | {Verdict.ACKNOWLEDGED}
-_STILL_THERE = HELD | {State.ISSUING, State.ENDING}
+_STILL_THERE = DELIVERED_STATES | {State.ISSUING, State.ENDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Result:
 
 
 @dataclass
-class _Hanging:
+class _SlowTasks:
     """The tasks whose leases hang, and until when they are waited for, by `time.monotonic()`."""
 
     until: float
     tasks: set[str] = field(default_factory=set)
 
-    def bounded(self, worker: Worker) -> Worker:
+    def bounded(self, worker: WorkerContext) -> WorkerContext:
         """The same worker; once something hangs one that begins nothing when the time is over."""
         return replace(worker, deadline=self.until) if self.tasks else worker
 
@@ -84,7 +84,7 @@ class _Hanging:
         return min(_PATIENCE_S, left_s) if task_id in self.tasks else _PATIENCE_S
 
 
-def in_scope(worker: Worker, scope: Scope) -> list[str]:
+def in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
     """The tasks of a scope that hold access, or whose end is not proven yet."""
     held, scopes = worker.ledger.tasks(_STILL_THERE), scopes_of(worker, scope)
     tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
@@ -92,29 +92,29 @@ def in_scope(worker: Worker, scope: Scope) -> list[str]:
     return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
 
 
-def _is_covered(worker: Worker, scopes: Sequence[Scope], task: TaskRow) -> bool:
+def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -> bool:
     """Whether a task is in one of the scopes; one whose row cannot be read is not left out because of that."""
     try:
         file = worker.ledger.file(task.task_id)
         return file is not None and covers_any(scopes, file.revision.body)
-    except (JitvaultError, *UNREADABLE):
+    except (JitvaultError, *CORRUPT_RECORD_ERRORS):
         return True
 
 
-def was_known(worker: Worker, scope: Scope) -> bool:
+def was_known(worker: WorkerContext, scope: Scope) -> bool:
     """Whether any task was ever in the scope. With a million of them that takes seconds."""
     # what only Vault knows is told in the end: a ledger that lost it must not make it a wrong name
-    if any(one.state for one in unheard_of(worker, scope, ())):
+    if any(one.state for one in published_but_unknown(worker, scope, ())):
         return True
     scopes = scopes_of(worker, scope)
     for body in worker.ledger.bodies():
-        with suppress(JitvaultError, *UNREADABLE):
+        with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
             if covers_any(scopes, body):
                 return True
     return False
 
 
-def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[Result]:
+def published_but_unknown(worker: WorkerContext, scope: Scope, results: Sequence[Result]) -> list[Result]:
     """The tasks of a scope that are held by what was published in Vault, and not ended here: granted meanwhile, or a
     ledger that was restored or edited does not know them or says that they are over. What cannot be read may be one of
     them, and has no state.
@@ -127,7 +127,7 @@ def unheard_of(worker: Worker, scope: Scope, results: Sequence[Result]) -> list[
             if task_id in known or said.get("state") not in _STILL_THERE or "body" not in said:
                 continue
             covered = covers_any(scopes, base64.b64decode(said["body"]))
-        except UNREADABLE:
+        except CORRUPT_RECORD_ERRORS:
             found.append(unreadable(task_id))
             continue
         if covered:
@@ -154,7 +154,7 @@ def check_known(scope: Scope, covers_any: bool) -> None:
         raise NotFound(f"no task ever had {named!r:.80}: nothing was revoked")
 
 
-def check_operator(worker: Worker, person: Person) -> None:
+def check_operator(worker: WorkerContext, person: Person) -> None:
     """Raise Denied for whoever may end their own tasks only."""
     entity = worker.identity.by_id(person.entity)
     if entity is None or entity.disabled or not worker.identity.groups_of(entity, (OPERATORS,)):
@@ -162,7 +162,7 @@ def check_operator(worker: Worker, person: Person) -> None:
 
 
 def kill(
-    hire: Callable[[], Hand],
+    hire: Callable[[], ThreadContext],
     tasks: Sequence[str],
     *,
     note: str,
@@ -178,19 +178,19 @@ def kill(
     target, and then Vault takes some 10 s until it tries again (docs/vault-facts.md, "Revocation"). Where Vault gives
     no answer nothing is begun later than `wait` seconds from now; that there is much to do cuts nothing off.
     """
-    crew = Crew(hire, tell)
+    crew = TaskPool(hire, tell)
     failed: dict[str, JitvaultError] = {}
     behind: dict[str, Doomed] = {}
-    hanging = _Hanging(time.monotonic() + wait)
+    hanging = _SlowTasks(time.monotonic() + wait)
     end = partial(_end_leases, behind=behind, hanging=hanging)
     close = partial(_close_door, behind=behind)
     for what, act in (("doors closed", close), ("leases revoked", end), ("seen gone", _look_up)):
         failed |= crew.each(what, act, [task for task in tasks if task not in failed], note)
     # the quiet second of each passes while the others are worked on
     crew.each("credentials proven dead", _prove_credentials, tasks, note)
-    proofs: dict[str, TaskFile] = {}
+    proofs: dict[str, TaskRecord] = {}
 
-    def prove(hand: Hand, task_id: str, note: str) -> bool:
+    def prove(hand: ThreadContext, task_id: str, note: str) -> bool:
         proofs[task_id] = _prove(hand, task_id, note, patience_s=hanging.patience_s(task_id))
         return _is_proven(proofs[task_id])
 
@@ -206,11 +206,11 @@ def kill(
     return [_result(task, proofs.get(task), failed.get(task), ended_earlier=task in earlier) for task in tasks]
 
 
-def _is_proven(file: TaskFile | None) -> bool:
+def _is_proven(file: TaskRecord | None) -> bool:
     return file is not None and file.task.state in PROVEN
 
 
-def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
+def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
     """How a task came out, with what kept it from being proven; what came right later is forgotten.
 
     A finding counts in every run, also of a task that ended earlier.
@@ -227,14 +227,16 @@ def _result(task_id: str, file: TaskFile | None, error: JitvaultError | None, *,
     return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
-def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
+def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
     """End the task's token: what it has, kept in `behind`, can be taken away one by one then. Gives whether Vault says
     that it ended it.
     """
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
-    def close(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
-        verdicts, behind[task_id] = close_door_first(worker, file, claim, why=why if file.task.state in HELD else None)
+    def close(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+        verdicts, behind[task_id] = close_door_first(
+            worker, file, claim, why=why if file.task.state in DELIVERED_STATES else None
+        )
         return verdicts
 
     try:
@@ -246,7 +248,9 @@ def _close_door(hand: Hand, task_id: str, note: str, *, behind: dict[str, Doomed
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
-def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doomed], hanging: _Hanging) -> bool:
+def _end_leases(
+    hand: ThreadContext, task_id: str, _note: str, *, behind: dict[str, Doomed], hanging: _SlowTasks
+) -> bool:
     """Gives whether Vault says of every lease that it ended it."""
     worker, begun, done = hanging.bounded(hand.worker), hand.worker.now(), False
     try:
@@ -257,7 +261,7 @@ def _end_leases(hand: Hand, task_id: str, _note: str, *, behind: dict[str, Doome
     return done
 
 
-def _end_behind(hand: Hand, task_id: str, doomed: Doomed | None) -> bool:
+def _end_behind(hand: ThreadContext, task_id: str, doomed: Doomed | None) -> bool:
     worker = hand.worker
     if doomed is not None:
         with worker.ledger.claim(task_id, partly=True) as claim:
@@ -268,27 +272,29 @@ def _end_behind(hand: Hand, task_id: str, doomed: Doomed | None) -> bool:
     return _take(hand, task_id, end_leases, _ANSWERED)
 
 
-def _is_unanswered(worker: Worker, task_id: str, since: datetime) -> bool:
+def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool:
     """Whether Vault gave no answer to the end of one of its leases: what hangs is behind it."""
     file = worker.ledger.file(task_id)
     lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
     return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)
 
 
-def _look_up(hand: Hand, task_id: str, _note: str) -> bool:
+def _look_up(hand: ThreadContext, task_id: str, _note: str) -> bool:
     """Gives whether Vault says of every credential that there is no such thing."""
     return _take(hand, task_id, look_up_ended, _GONE)
 
 
-def _take(hand: Hand, task_id: str, act: Callable[[Worker, TaskFile, int], Verdicts], good: Verdicts) -> bool:
+def _take(
+    hand: ThreadContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts], good: Verdicts
+) -> bool:
     """Do `act` to a task; gives whether all that came of it is `good`. One that is being issued may have a token that
     nobody knows yet: it is left to the story.
     """
-    found = on_its_claim(hand.worker, task_id, act)
+    found = with_task_claim(hand.worker, task_id, act)
     return found is not None and found <= good
 
 
-def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:
+def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
     """Gives whether each credential is proven dead by what its template asks for; only time is missing then. Whatever
     fails here is done again.
     """
@@ -299,12 +305,12 @@ def _prove_credentials(hand: Hand, task_id: str, note: str) -> bool:
     access = Revision.of(file.revision.body)
     return all(grant.verdict in DEAD for grant in file.grants) and all(
         lease.verdict is Verdict.TARGET_CONFIRMED
-        or (lease.verdict in DEAD and rung_of(file, access.template_of(lease.path) or {}) != Rung.TARGET)
+        or (lease.verdict in DEAD and rung_of(file, access.template_of(lease.path) or {}) != ProofLevel.TARGET)
         for lease in file.leases
     )
 
 
-def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFile:
+def _prove(hand: ThreadContext, task_id: str, note: str, *, patience_s: float) -> TaskRecord:
     """Sign what was done, so that everybody can see whose will it was, and go on with the story of the task."""
     worker = hand.worker
     file = worker.ledger.file(task_id)
@@ -313,7 +319,7 @@ def _prove(hand: Hand, task_id: str, note: str, *, patience_s: float) -> TaskFil
     return advance(worker, task_id, hint=hand.person.entity, deadline=worker.clock.monotonic() + patience_s)
 
 
-def _signed(hand: Hand, file: TaskFile) -> bool:
+def _signed(hand: ThreadContext, file: TaskRecord) -> bool:
     """Whether it had ended before, by somebody's will that is on record."""
     by = [e.body.get("by") for e in file.events if e.kind == EventKind.ENDING]
     return bool(by) and by[-1] != hand.person.entity

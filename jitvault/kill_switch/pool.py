@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from jitvault.context import Person, Worker
-from jitvault.errors import UNREADABLE, JitvaultError, SecurityFinding
+from jitvault.context import Person, WorkerContext
+from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, SecurityFinding
 
 CONCURRENCY = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class ThreadContext:
     """One thread's own way to Vault and ledger: an adapter is not shared between threads."""
 
-    worker: Worker
+    worker: WorkerContext
     person: Person
 
 
@@ -34,15 +34,15 @@ def tell_nobody(what: str, done: int, of: int, *, final: bool = False) -> None:
     """For what nobody waits for."""
 
 
-class Crew:
+class TaskPool:
     """Does one thing to many tasks, a few at a time."""
 
-    def __init__(self, hire: Callable[[], Hand], tell: Tell) -> None:
+    def __init__(self, hire: Callable[[], ThreadContext], tell: Tell) -> None:
         self._hire, self._tell = hire, tell
         self._own = threading.local()
 
     def each(
-        self, what: str, act: Callable[[Hand, str, str], bool], tasks: Sequence[str], note: str
+        self, what: str, act: Callable[[ThreadContext, str, str], bool], tasks: Sequence[str], note: str
     ) -> dict[str, JitvaultError]:
         """What kept a task from it, by task."""
         failed: dict[str, JitvaultError] = {}
@@ -55,7 +55,7 @@ class Crew:
                 came_true = act(self._hand(), task_id, note)
             except JitvaultError as error:
                 failed[task_id] = error
-            except UNREADABLE as error:
+            except CORRUPT_RECORD_ERRORS as error:
                 # a row that cannot be read must not stop the others
                 failed[task_id] = SecurityFinding(f"task {task_id}: its row cannot be read ({type(error).__name__})")
             with lock:
@@ -68,8 +68,8 @@ class Crew:
         self._tell(what, counted, len(tasks), final=True)
         return failed
 
-    def _hand(self) -> Hand:
-        hand: Hand | None = getattr(self._own, "hand", None)
+    def _hand(self) -> ThreadContext:
+        hand: ThreadContext | None = getattr(self._own, "hand", None)
         if hand is None:
             hand = self._own.hand = self._hire()
         return hand

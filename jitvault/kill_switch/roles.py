@@ -6,26 +6,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
-from jitvault.kill_switch.pool import Crew, Hand, tell_nobody
+from jitvault.kill_switch.pool import TaskPool, ThreadContext, tell_nobody
 from jitvault.ledger.model import OpState
-from jitvault.lifecycle.revocation.cascade import on_its_claim
-from jitvault.lifecycle.revocation.revoke import see_alive
+from jitvault.lifecycle.revocation.cascade import with_task_claim
+from jitvault.lifecycle.revocation.revoke import confirm_still_live
 from jitvault.model.kinds import OperationKind
 from jitvault.model.vault_access import ROLE_PREFIX
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 
 _LOOK_FIRST_S = 5.0
 
 
-def revoke_roles(worker: Worker) -> int:
+def revoke_roles(worker: WorkerContext) -> int:
     """Have Vault end every token that was made through our roles, known or not; how many roles there are.
 
     Their leases are queued in Vault. Raises JitvaultError for the first role that could not be done, after all.
     """
     roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
-    ops = [intended(worker, OperationKind.REVOKE_ROLE, f"auth/token/create/{role}") for role in roles]
+    ops = [new_operation(worker, OperationKind.REVOKE_ROLE, f"auth/token/create/{role}") for role in roles]
     failures: list[JitvaultError] = []
     try:
         worker.ledger.keep(operations=ops, at=worker.now())
@@ -35,10 +35,10 @@ def revoke_roles(worker: Worker) -> int:
     for op in ops:
         try:
             worker.leases.revoke_prefix(op.subject, op=op.op_id)
-            answered = left(worker, op, OpState.ANSWERED, DONE)
+            answered = record_answer(worker, op, OpState.ANSWERED, DONE)
         except JitvaultError as error:
             failures.append(error)
-            answered = left(worker, op, OpState.UNKNOWN, error)
+            answered = record_answer(worker, op, OpState.UNKNOWN, error)
         with suppress(LedgerUnavailable):
             worker.ledger.keep(operations=[answered], at=worker.now())
     if failures:
@@ -46,17 +46,17 @@ def revoke_roles(worker: Worker) -> int:
     return len(roles)
 
 
-def look_first(hire: Callable[[], Hand], tasks: Sequence[str]) -> None:
+def look_first(hire: Callable[[], ThreadContext], tasks: Sequence[str]) -> None:
     """See alive what has to be, before `revoke_roles` ends everything at once: afterwards nobody could prove it.
 
     That is where lines may be missing. It keeps nothing alive for long, whatever fails or hangs.
     """
     deadline: float | None = None
 
-    def see(hand: Hand, task_id: str, _note: str) -> bool:
+    def see(hand: ThreadContext, task_id: str, _note: str) -> bool:
         nonlocal deadline
         deadline = deadline or hand.worker.clock.monotonic() + _LOOK_FIRST_S
-        on_its_claim(replace(hand.worker, deadline=deadline), task_id, see_alive)
+        with_task_claim(replace(hand.worker, deadline=deadline), task_id, confirm_still_live)
         return True
 
-    Crew(hire, tell_nobody).each("seen alive", see, tasks, "")
+    TaskPool(hire, tell_nobody).each("seen alive", see, tasks, "")

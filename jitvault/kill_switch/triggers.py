@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept
-from jitvault.errors import UNREADABLE, JitvaultError
+from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.lifecycle.requests.listing import list_all
 from jitvault.model.revision import Revision
-from jitvault.model.scope import Word
+from jitvault.model.scope import FreezeStatement
 from jitvault.model.states import State
 from jitvault.stream.tripwires import watch
 
@@ -22,7 +22,7 @@ Reasons = Mapping[str, str]
 """Tasks, each with why it has to end."""
 
 
-def tripped(worker: Worker, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
+def tripped(worker: WorkerContext, seen: dict[str, int], go_on: Callable[[], bool] = lambda: True) -> Reasons:
     """The held tasks that touched a tripwire, and all of them while everything is frozen.
 
     `seen` remembers how far each task had come, so that only those with news are looked at, and those first that were
@@ -42,14 +42,14 @@ def tripped(worker: Worker, seen: dict[str, int], go_on: Callable[[], bool] = la
         seen.pop(task_id, None)
         seen[task_id] = held[task_id]
         # a row that nobody can read stops this for no other; whoever looks after it, as it is due, tells that
-        with suppress(*UNREADABLE):
+        with suppress(*CORRUPT_RECORD_ERRORS):
             file = worker.ledger.file(task_id)
             if file and (trips := watch(worker, file)):
                 found[task_id] = trips[0].message
     return found
 
 
-def covered(worker: Worker, *, list_again: bool = False) -> Reasons:
+def covered(worker: WorkerContext, *, list_again: bool = False) -> Reasons:
     """The held tasks that are frozen by operators. `list_again`: look for freezes that no line has shown."""
     if list_again:
         list_all(worker, Kept.FREEZE, again=worker.is_blind)
@@ -60,16 +60,16 @@ def covered(worker: Worker, *, list_again: bool = False) -> Reasons:
     return found
 
 
-def _covers(worker: Worker, word: Word, task_id: str) -> bool:
+def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
     """Whether a freeze covers a task; one that nobody can read is by any."""
     try:
         file = worker.ledger.file(task_id)
         return file is not None and word.covers(Revision.of(file.revision.body).content)
-    except UNREADABLE:
+    except CORRUPT_RECORD_ERRORS:
         return True
 
 
-def end_all(worker: Worker, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:
+def end_all(worker: WorkerContext, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:
     """End them, all doors first; `tell` hears what became of each. Gives the states of those that could be ended."""
     ended: dict[str, State] = {}
     for task_id in reasons:

@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, s
 from jitvault.audit.tripwires.trip import OF_AGENT
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
-from jitvault.model.states import HOLDING, State
-from jitvault.policy.question import Load
-from jitvault.ports.admission import Admit
+from jitvault.model.states import LIVE_STATES, State
+from jitvault.policy.question import HeldLeases
+from jitvault.ports.admission import GrantAdmission
 
 # until all of it is proven dead a task may hold what it had
-_COUNTS = tuple(state.value for state in (*HOLDING, State.ENDING))
+_COUNTS = tuple(state.value for state in (*LIVE_STATES, State.ENDING))
 
 
 class SqlAdmission:
@@ -25,7 +25,7 @@ class SqlAdmission:
 
     def load(
         self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
-    ) -> Mapping[str, Load]:
+    ) -> Mapping[str, HeldLeases]:
         with self._db.read() as connection:
             return _load(connection, agent, owner, templates, besides=besides, since=since)
 
@@ -36,7 +36,7 @@ class SqlAdmission:
         return self._db.write(lambda c: c.execute(close).rowcount)
 
 
-def admit(connection: Connection, asked: Admit) -> None:
+def admit(connection: Connection, asked: GrantAdmission) -> None:
     """Have `asked` judged on what is held now, in a transaction that runs alone: who is judged after this one sees it.
 
     Raises what its judge raises.
@@ -59,14 +59,14 @@ def _living_children(connection: Connection, parent: str, *, besides: str) -> li
 
 def _load(
     connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
-) -> Mapping[str, Load]:
+) -> Mapping[str, HeldLeases]:
     asked = {"agent": agent, "owner": owner, "besides": besides, "since": since}
     of_agent, of_owner, budgets = 0, 0, dict[str, int]()
     for row in connection.execute(_HELD, asked):
         budgets[row.template] = row.budget
         of_agent, of_owner = of_agent + row.of_agent, of_owner + row.of_owner
     findings = connection.execute(_FINDINGS, asked).scalar_one()
-    return {name: Load(of_agent, of_owner, budgets.get(name, 0), findings) for name in templates}
+    return {name: HeldLeases(of_agent, of_owner, budgets.get(name, 0), findings) for name in templates}
 
 
 def _is_open() -> ColumnElement[bool]:

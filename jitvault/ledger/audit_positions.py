@@ -124,7 +124,7 @@ class SqlRecord:
             _move_on(connection, source, after, batch.position, at)
             if batch.gaps:
                 _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
-            stream.enter(connection, batch.observations, at, shared)
+            stream.ingest_batch(connection, batch.observations, at, shared)
             found = canaries.keep_seen(connection, source, batch.observations, expected)
             return found or (canaries.keep(connection, source, expected) if expected else None)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from jitvault.errors import UNREADABLE
+from jitvault.errors import CORRUPT_RECORD_ERRORS
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import guards, triggers
-from jitvault.model.event_chain import Event, breaks
+from jitvault.model.event_chain import Event, chain_problems
 
 _AT_ONCE = 1_000
 
@@ -49,12 +49,12 @@ def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
     task, event = schema.tasks.c, schema.events.c
     try:
         yield from list(_broken(connection))
-    except UNREADABLE:
+    except CORRUPT_RECORD_ERRORS:
         # each by itself says which it is
         for task_id in list(connection.execute(select(task.task_id).order_by(task.task_id)).scalars()):
             try:
                 yield from list(_broken(connection, event.task_id == task_id))
-            except UNREADABLE as error:
+            except CORRUPT_RECORD_ERRORS as error:
                 yield task_id, [f"its events cannot be read ({type(error).__name__})"]
     bare = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
     for task_id in connection.execute(bare).scalars():
@@ -74,7 +74,7 @@ def _broken(connection: Connection, *which: ColumnElement[bool]) -> Iterator[tup
     rows = connection.execution_options(yield_per=_AT_ONCE).execute(query)
     for task_id, of_task in groupby(rows, key=attrgetter("task_id")):
         told = list(of_task)
-        problems = breaks([Event(*row[: len(columns)]) for row in told], head=told[0].head)
+        problems = chain_problems([Event(*row[: len(columns)]) for row in told], head=told[0].head)
         if told[-1].seq != told[0].last:
             problems.append(f"the task says that it has {told[0].last} events")
         problems += _set_by_hand(told)

@@ -10,9 +10,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, or_, select
 
 from jitvault.audit.issued_lease import Issued, issued
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.token_links import aliases, linked
+from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import done
-from jitvault.documents.paths import wanted
+from jitvault.documents.paths import work_item_for
 from jitvault.ledger import alarms, documents, noise, schema, writes
 from jitvault.ledger.change import write_change
 from jitvault.ledger.findings import put_finding
@@ -22,7 +22,7 @@ from jitvault.ledger.trail import tokens_for
 from jitvault.ledger.writes import CLAIM
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
-from jitvault.model.states import HELD, State, Verdict
+from jitvault.model.states import DELIVERED_STATES, State, Verdict
 
 _ANYBODYS = frozenset({Kind.LEASE_ISSUED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
@@ -56,7 +56,7 @@ _LEASES = select(schema.leases.c.lease_id, schema.grants).join_from(
 _OF_LEASES = _LEASES.where(schema.leases.c.lease_id.in_(bindparam("leases", expanding=True)))
 
 
-def enter(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
+def ingest_batch(connection: Connection, seen: Sequence[Observation], at: datetime, shared: Sequence[str]) -> None:
     """Write the lines of a batch that are not known yet, and everything that they mean."""
     new = _unknown(connection, seen)
     # before any of it is left out: however often somebody writes, the last time counts
@@ -103,7 +103,9 @@ def _with_claims(connection: Connection, new: list[Observation]) -> list[Observa
     """The same; what people wrote about a task with the newest claim of it. Whoever takes a later one reads it, and no
     other worker has to look.
     """
-    named = {o.line: ask.task_id for o in new if o.kind is Kind.WRITTEN and (ask := wanted(o.subject)) and ask.task_id}
+    named = {
+        o.line: ask.task_id for o in new if o.kind is Kind.WRITTEN and (ask := work_item_for(o.subject)) and ask.task_id
+    }
     if not named:
         return new
     task = schema.tasks.c
@@ -133,7 +135,7 @@ def _aliases(connection: Connection, lines: Sequence[Observation]) -> dict[str, 
         # what was wrapped again stands for what the wrapping before stood for
         rows = connection.execute(_NAMED, {"tokens": list(wanted)}).mappings()
         found += [get_observation(row) for row in rows]
-    return aliases(found, given)
+    return derived_tokens(found, given)
 
 
 def _waiting(connection: Connection, new: Sequence[Observation]) -> list[Observation]:
@@ -184,7 +186,7 @@ def _tell_tasks(
         _tell(connection, task_id, told, at)
 
 
-def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], at: datetime) -> None:
+def replay_known_lines(connection: Connection, task_id: str, accessors: Sequence[str], at: datetime) -> None:
     """Enter what the lines that are known already say of these tokens of a task."""
     line = schema.observations.c
     query = select(schema.grants).where(
@@ -195,7 +197,7 @@ def tell_again(connection: Connection, task_id: str, accessors: Sequence[str], a
     wanted = or_(line.actor.in_(accessors), line.subject.in_(accessors), tokens)
     rows = connection.execute(select(schema.observations).where(wanted)).mappings()
     lines = [get_observation(row) for row in rows]
-    told = list(linked(lines, grants, aliases(lines)))
+    told = list(linked(lines, grants, derived_tokens(lines)))
     if told:
         _tell(connection, task_id, told, at)
 
@@ -226,7 +228,7 @@ def _due(
     # what comes of a token that another one has replaced is to be ended
     replaced = {grant.grant_id for grant, _ in told if grant.settled}
     news = unwrapped or any(row.renew_at is not None or row.grant_id in replaced for row in rows)
-    return {"due_at": at} if news and task.state in HELD else {}
+    return {"due_at": at} if news and task.state in DELIVERED_STATES else {}
 
 
 def _new_leases(

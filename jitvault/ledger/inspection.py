@@ -13,10 +13,10 @@ from jitvault.ledger import schema
 from jitvault.ledger.database import HEAD, file_of, opened
 from jitvault.ledger.recovery import open_since
 from jitvault.ledger.rows import last_product
-from jitvault.model.event_chain import Event, breaks
+from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, Record, Room
-from jitvault.model.states import HOLDING, OVER, State, Verdict
+from jitvault.model.states import LIVE_STATES, OVER, State, Verdict
 
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
 LIVING, FINISHED = 1_000, 200
@@ -64,7 +64,7 @@ def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[st
     for task_id, head in tasks:
         try:
             query = select(event).where(event.c.task_id == task_id).order_by(event.c.seq)
-            whole = not breaks([Event(**row) for row in connection.execute(query).mappings()], head=head)
+            whole = not chain_problems([Event(**row) for row in connection.execute(query).mappings()], head=head)
         except (TypeError, ValueError):
             # what was edited by hand need not even be JSON
             whole = False
@@ -88,7 +88,7 @@ def _findings(connection: Connection) -> tuple[Finding, ...]:
 def _overdue(connection: Connection, now: datetime) -> tuple[tuple[str, datetime], ...]:
     """Those that hold access and that nobody looked at since their time came."""
     task = schema.tasks.c
-    holding = task.state.in_([state.value for state in HOLDING])
+    holding = task.state.in_([state.value for state in LIVE_STATES])
     query = select(task.task_id, task.due_at).where(holding, task.due_at <= now).order_by(task.due_at)
     return tuple((row.task_id, row.due_at) for row in connection.execute(query))
 

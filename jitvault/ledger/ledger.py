@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.trail import Trail
+from jitvault.audit.trail import AuditTrail
 from jitvault.errors import LedgerUnavailable, WrongState, readable
 from jitvault.formats.product import Product
 from jitvault.formats.shorten import one_line
@@ -47,7 +47,7 @@ from jitvault.ledger.model import (
     OperationRow,
     OpState,
     RevisionRow,
-    TaskFile,
+    TaskRecord,
     TaskRow,
 )
 from jitvault.ledger.notices import SqlNotices
@@ -58,8 +58,8 @@ from jitvault.ledger.sweep_queries import SqlOrphans
 from jitvault.ledger.task_claims import SqlTurns
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import HOLDING, OVER, State, check_move
-from jitvault.ports.admission import Admit
+from jitvault.model.states import LIVE_STATES, OVER, State, check_move
+from jitvault.ports.admission import GrantAdmission
 
 _FINDINGS = "has_findings"
 
@@ -156,7 +156,7 @@ class SqlLedger(
         return self._db.write(unit)
 
     def apply(
-        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
     ) -> TaskRow:
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
@@ -205,7 +205,9 @@ class SqlLedger(
 
     def held(self) -> dict[str, int]:
         task = schema.tasks.c
-        query = select(task.task_id, task.seq).where(schema.IS_OPEN, task.state.in_([state.value for state in HOLDING]))
+        query = select(task.task_id, task.seq).where(
+            schema.IS_OPEN, task.state.in_([state.value for state in LIVE_STATES])
+        )
         with self._db.read() as connection:
             return {row.task_id: row.seq for row in connection.execute(query)}
 
@@ -215,11 +217,11 @@ class SqlLedger(
         with self._db.read() as connection:
             return list(connection.execute(select(task.task_id).where(schema.IS_OPEN, task.state.in_(open_))).scalars())
 
-    def file(self, task_id: str) -> TaskFile | None:
+    def file(self, task_id: str) -> TaskRecord | None:
         with self._db.read() as connection, readable(task_id):
             return _file(connection, task_id)
 
-    def file_again(self, file: TaskFile) -> TaskFile:
+    def file_again(self, file: TaskRecord) -> TaskRecord:
         task_id = file.task.task_id
         with self._db.read() as connection, readable(task_id):
             # all that changes a task moves its version, but for what was found about it
@@ -230,11 +232,11 @@ class SqlLedger(
             raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
         return again
 
-    def trail(self, file: TaskFile) -> Trail:
+    def trail(self, file: TaskRecord) -> AuditTrail:
         with self._db.read() as connection:
             return trail.trail(connection, file)
 
-    def acts(self, file: TaskFile) -> Trail:
+    def acts(self, file: TaskRecord) -> AuditTrail:
         with self._db.read() as connection:
             return trail.acts(connection, file)
 
@@ -248,16 +250,16 @@ class SqlLedger(
         with self._db.read() as connection:
             return connection.execute(_UNWRAPPED, {"token": token}).first() is not None
 
-    def is_long(self, file: TaskFile) -> bool:
+    def is_long(self, file: TaskRecord) -> bool:
         tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
         with self._db.read() as connection:
             return connection.execute(_IS_LONG, {"tokens": tokens}).first() is not None
 
-    def interrupted(self, file: TaskFile) -> bool:
+    def interrupted(self, file: TaskRecord) -> bool:
         with self._db.read() as connection:
             return trail.interrupted(connection, file)
 
-    def endangered(self, file: TaskFile) -> bool:
+    def endangered(self, file: TaskRecord) -> bool:
         with self._db.read() as connection:
             return trail.endangered(connection, file)
 
@@ -340,12 +342,12 @@ def _told_again(connection: Connection, task: TaskRow, change: Change, at: datet
     """A task whose tokens were found later: what the lines that are known already say of them is entered now."""
     if change.event != EventKind.RECOVERED or not change.body["grants"]:
         return task
-    stream.tell_again(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
+    stream.replay_known_lines(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
     again = _task(connection, task.task_id)
     return again or task
 
 
-def _hand_on(connection: Connection, admission: Admit, at: datetime) -> None:
+def _hand_on(connection: Connection, admission: GrantAdmission, at: datetime) -> None:
     """Enter in the parent's chain that a part of it is handed on: whoever edits the child's rows does not hide it."""
     parent = _task(connection, admission.parent) if admission.parent else None
     if parent is not None:
@@ -357,7 +359,7 @@ def _task(connection: Connection, task_id: str) -> TaskRow | None:
     return get(row, TaskRow) if row else None
 
 
-def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()) -> TaskFile | None:
+def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()) -> TaskRecord | None:
     """All that there is of a task. Of its events, to which there is only ever added, those after the `known` are read:
     there are thousands once it was held for hours.
     """
@@ -374,7 +376,7 @@ def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()
     current = next((r for r in revisions if r.revision == task.revision), None)
     if current is None:
         raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
-    return TaskFile(
+    return TaskRecord(
         task=task,
         revision=current,
         # those about the present revision: what was said of an earlier one does not count any more

@@ -11,14 +11,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from jitvault.audit.trail import Trail
+from jitvault.audit.trail import AuditTrail
 from jitvault.formats.product import Product
 from jitvault.ledger.document_index import DocumentIndex
 from jitvault.ledger.judgements import Intake
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason, State, Verdict
-from jitvault.ports.admission import Admission, Admit
+from jitvault.ports.admission import Admission, GrantAdmission
 from jitvault.ports.notices import Notices
 from jitvault.ports.orphans import Orphans
 from jitvault.ports.record import Record
@@ -198,7 +198,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFile:
+class TaskRecord:
     """All that the ledger knows of one task, but for renewals that are over: one that is held for hours has hundreds of
     them behind it, and nothing rests on them.
     """
@@ -218,7 +218,7 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
     """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
 
     def apply(
-        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: Admit | None = None
+        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
     ) -> TaskRow:
         """Write `change` and its event at once, if `admission` holds in that transaction.
 
@@ -260,24 +260,24 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         """The tasks that may still be granted, those with an issue that did not finish included."""
         ...
 
-    def file(self, task_id: str) -> TaskFile | None:
+    def file(self, task_id: str) -> TaskRecord | None:
         """All of a task. Raises Unreadable where somebody edited it so that it cannot be read."""
         ...
 
-    def file_again(self, file: TaskFile) -> TaskFile:
+    def file_again(self, file: TaskRecord) -> TaskRecord:
         """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.
 
         Of one that has not, the stream may have settled an operation more. Raises LedgerUnavailable where it is gone.
         """
         ...
 
-    def trail(self, file: TaskFile) -> Trail:
+    def trail(self, file: TaskRecord) -> AuditTrail:
         """The observations that concern a task, what others did that casts doubt on a proof among them, in the order of
         the stream, and the canaries around them.
         """
         ...
 
-    def acts(self, file: TaskFile) -> Trail:
+    def acts(self, file: TaskRecord) -> AuditTrail:
         """What the task's tokens did and what was done to them, in the order of the stream, without canaries.
 
         What a worker does to keep them is left out: of a task that is held for long that is nearly all there is.
@@ -292,15 +292,15 @@ class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, In
         """Whether somebody took a task's token out of its wrapping, or tried to."""
         ...
 
-    def is_long(self, file: TaskFile) -> bool:
+    def is_long(self, file: TaskRecord) -> bool:
         """Whether the task's tokens left so many lines that reading them takes time."""
         ...
 
-    def interrupted(self, file: TaskFile) -> bool:
+    def interrupted(self, file: TaskRecord) -> bool:
         """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
         ...
 
-    def endangered(self, file: TaskFile) -> bool:
+    def endangered(self, file: TaskRecord) -> bool:
         """Whether anybody did, since the task's token was meant, what can take a credential's record away."""
         ...
 

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from jitvault.errors import LedgerAway, LedgerFull, LedgerUnavailable
+from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
 from jitvault.ledger.store import from_json, to_json
 
 # how long a server that went away is waited for, and a lock each time
@@ -175,7 +175,7 @@ class PostgresStore:
         said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
         if self._secret:
             said = said.replace(str(self._secret), "***")
-        kind = LedgerAway if code in _AWAY or _is_lost(error) else LedgerUnavailable
+        kind = LedgerUnreachable if code in _AWAY or _is_lost(error) else LedgerUnavailable
         return kind(
             f"the ledger cannot be used: {said:.200}",
             hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",

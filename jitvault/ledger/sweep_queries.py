@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.trail import Canary, Trail
-from jitvault.errors import UNREADABLE, WrongState
+from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.errors import CORRUPT_RECORD_ERRORS, WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.change import settle_seen
 from jitvault.ledger.claims import extend, held
@@ -24,15 +24,15 @@ from jitvault.ledger.findings import put_finding
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.ledger.rows import get, get_observation, put
 from jitvault.ledger.trail import can_touch, in_order
-from jitvault.model.states import ENDED, HOLDING, State, Verdict
-from jitvault.ports.orphans import FindingRow, Made, OrphanRow
+from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
+from jitvault.ports.orphans import FindingRow, Made, UntrackedCredentialRow
 
 _SKEW = timedelta(seconds=30)
 # where the request line of an issue was lost
 _A_REQUEST = timedelta(seconds=1)
 _DEAD = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED)
-_UNDER_WAY = (*HOLDING, State.ENDING)
-_NOT_OVER = (*HOLDING, *(state for state in ENDED if state is not State.SEALED))
+_UNDER_WAY = (*LIVE_STATES, State.ENDING)
+_NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
 
 
 class SqlOrphans:
@@ -54,7 +54,7 @@ class SqlOrphans:
     def keep(
         self,
         *,
-        orphans: Sequence[OrphanRow] = (),
+        orphans: Sequence[UntrackedCredentialRow] = (),
         operations: Sequence[OperationRow] = (),
         findings: Sequence[FindingRow] = (),
         at: datetime,
@@ -76,7 +76,7 @@ class SqlOrphans:
 
     # -- what was found before -------------------------------------------------------------------------
 
-    def orphans(self) -> list[OrphanRow]:
+    def orphans(self) -> list[UntrackedCredentialRow]:
         query = select(schema.orphans).order_by(schema.orphans.c.first_seen_at, schema.orphans.c.lease_id)
         with self._db.read() as connection:
             return [_orphan(row) for row in connection.execute(query).mappings()]
@@ -93,7 +93,7 @@ class SqlOrphans:
             ]
         return sorted(found, key=lambda one: (one.sent_at, one.op_id))
 
-    def trail_of(self, lease_ids: Sequence[str]) -> Trail:
+    def trail_of(self, lease_ids: Sequence[str]) -> AuditTrail:
         op, line = schema.operations.c, schema.observations.c
         acts, lines, begun = set[str](), dict[str, Observation](), list[datetime]()
         with self._db.read() as connection:
@@ -112,7 +112,7 @@ class SqlOrphans:
                 hazards = and_(line.kind == Kind.HAZARD, can_touch(lease_ids))
                 _add(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
             ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
-            return Trail(ordered, _canaries(connection, ordered), _sessions(connection))
+            return AuditTrail(ordered, _canaries(connection, ordered), _sessions(connection))
 
     def told_lines(self, rules: Sequence[str]) -> frozenset[str]:
         found = schema.findings.c
@@ -217,7 +217,7 @@ def _paths(body: bytes) -> list[str]:
     """Where an approved request has its access. Of one that nobody can read, what templates have is known."""
     try:
         return [str(entry["path"]) for entry in json.loads(body)["access"]]
-    except UNREADABLE:
+    except CORRUPT_RECORD_ERRORS:
         return []
 
 
@@ -225,16 +225,16 @@ def _taken_over() -> WrongState:
     return WrongState("another process took over what belongs to no task", hint="Run the command again.")
 
 
-def _put(connection: Connection, orphan: OrphanRow) -> None:
+def _put(connection: Connection, orphan: UntrackedCredentialRow) -> None:
     values = {**asdict(orphan), "checks": [dict(check) for check in orphan.checks]}
     changed = {name: value for name, value in values.items() if name not in ("lease_id", "first_seen_at")}
     statement = upsert(connection, schema.orphans).values(values)
     connection.execute(statement.on_conflict_do_update(index_elements=["lease_id"], set_=changed))
 
 
-def _orphan(row: RowMapping) -> OrphanRow:
-    values: dict[str, Any] = {column.name: row[column.name] for column in fields(OrphanRow)}
-    return OrphanRow(**{**values, "verdict": Verdict(values["verdict"])})
+def _orphan(row: RowMapping) -> UntrackedCredentialRow:
+    values: dict[str, Any] = {column.name: row[column.name] for column in fields(UntrackedCredentialRow)}
+    return UntrackedCredentialRow(**{**values, "verdict": Verdict(values["verdict"])})
 
 
 def _add(connection: Connection, lines: dict[str, Observation], which: ColumnElement[bool]) -> None:

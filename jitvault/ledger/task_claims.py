@@ -15,7 +15,7 @@ from jitvault.ledger import schema
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches
-from jitvault.model.states import HOLDING, State
+from jitvault.model.states import LIVE_STATES, State
 from jitvault.ports.turns import Turn
 
 _TASK = schema.tasks.c
@@ -88,7 +88,7 @@ class SqlTurns:
         return list(taken)
 
     def due_after(self, at: datetime) -> list[str]:
-        states = [state.value for state in HOLDING | {State.ENDING, State.CONFIRMED}]
+        states = [state.value for state in LIVE_STATES | {State.ENDING, State.CONFIRMED}]
         query = select(_TASK.task_id).where(schema.IS_OPEN, _TASK.state.in_(states), _TASK.due_at > at)
         with self._db.read() as connection:
             return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
@@ -113,6 +113,6 @@ class SqlTurns:
 
 def _due(now: datetime, *, only_held: bool = False) -> Select[str]:
     """Which tasks are due, those that hold access first. What is over is not even looked at: there may be millions."""
-    holding = _TASK.state.in_([state.value for state in HOLDING])
+    holding = _TASK.state.in_([state.value for state in LIVE_STATES])
     query = select(_TASK.task_id).where(schema.IS_OPEN, _TASK.due_at <= now, *([holding] if only_held else []))
     return query.order_by(holding.desc(), _TASK.due_at, _TASK.task_id)

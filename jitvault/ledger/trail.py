@@ -10,11 +10,11 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindpar
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.token_links import with_subjects
-from jitvault.audit.trail import Trail
+from jitvault.audit.trail import AuditTrail
 from jitvault.ledger import schema
 from jitvault.ledger.canaries import around
 from jitvault.ledger.dialect import batches
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.rows import get_observation
 from jitvault.model.vault_access import last_end
 
@@ -74,7 +74,7 @@ _UNNAMED = select(schema.observations).where(
 )
 
 
-def trail(connection: Connection, file: TaskFile) -> Trail:
+def trail(connection: Connection, file: TaskRecord) -> AuditTrail:
     found = _Found(connection)
     tokens, leases = _names(connection, file)
     found.add(_BY_ACTOR, tokens)
@@ -90,7 +90,7 @@ def trail(connection: Connection, file: TaskFile) -> Trail:
     found.take(_UNNAMED, since)
     lines = with_subjects(found.in_order())
     ends = [end for grant in file.grants for end in (grant.expires_at, last_end(grant.role, grant.issued_at))]
-    return Trail(lines, around(connection, lines, ends), _sessions(connection))
+    return AuditTrail(lines, around(connection, lines, ends), _sessions(connection))
 
 
 def can_touch(paths: Iterable[str]) -> ColumnElement[bool]:
@@ -103,16 +103,16 @@ def can_touch(paths: Iterable[str]) -> ColumnElement[bool]:
     return or_(*(_LINE.path.startswith(f"{mount}/", autoescape=True) for mount in mounts))
 
 
-def acts(connection: Connection, file: TaskFile) -> Trail:
+def acts(connection: Connection, file: TaskRecord) -> AuditTrail:
     found = _Found(connection)
     tokens, leases = _names(connection, file)
     found.add(_BY_ACTOR, tokens)
     found.add(_DONE_TO, [*tokens, *leases])
     found.follow(found.named(tokens))
-    return Trail(found.in_order(), (), _sessions(connection))
+    return AuditTrail(found.in_order(), (), _sessions(connection))
 
 
-def _names(connection: Connection, file: TaskFile) -> tuple[set[str], list[str]]:
+def _names(connection: Connection, file: TaskRecord) -> tuple[set[str], list[str]]:
     """What the task's tokens and leases are called in the lines."""
     leases = connection.execute(_LEASES, {"task_id": file.task.task_id}).scalars()
     return {g.accessor_hmac for g in file.grants if g.accessor_hmac}, list(leases)
@@ -161,7 +161,7 @@ class _Found:
         return in_order(by_place)
 
 
-def interrupted(connection: Connection, file: TaskFile) -> bool:
+def interrupted(connection: Connection, file: TaskRecord) -> bool:
     tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
     newest = connection.execute(_NEWEST).first()
     if newest is None or not tokens:
@@ -171,12 +171,12 @@ def interrupted(connection: Connection, file: TaskFile) -> bool:
     return bool(connection.execute(_INTERRUPTED, {**named, **newest._mapping}).scalar())
 
 
-def endangered(connection: Connection, file: TaskFile) -> bool:
+def endangered(connection: Connection, file: TaskRecord) -> bool:
     # Vault's clock and ours differ by no more than what is trusted
     return connection.execute(_HAZARD_SINCE, {"since": _begun(file) - _SKEW}).first() is not None
 
 
-def _begun(file: TaskFile) -> datetime:
+def _begun(file: TaskRecord) -> datetime:
     """When the task's first token was meant, by our clock."""
     creates = {grant.create_op for grant in file.grants}
     return min((op.sent_at for op in file.operations if op.op_id in creates), default=file.task.created_at)

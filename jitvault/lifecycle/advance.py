@@ -10,26 +10,26 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from jitvault.audit.tripwires.trip import Trip
-from jitvault.context import Worker
+from jitvault.audit.tripwires.trip import TripwireHit
+from jitvault.context import WorkerContext
 from jitvault.errors import (
     AuditLagging,
     AuditUntrusted,
+    DecisionStale,
     Frozen,
     InvalidInput,
     JitvaultError,
     LedgerUnavailable,
-    Overtaken,
     SecurityFinding,
     VaultBusy,
     VaultRefused,
     VaultUnavailable,
     WrongState,
 )
-from jitvault.ledger.model import Change, TaskFile
+from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.reopen import check_not_back, end_late
-from jitvault.lifecycle.confirmation.seal import late
-from jitvault.lifecycle.decision.admit import Considered, consider, enter, still_grantable
+from jitvault.lifecycle.confirmation.seal import has_late_lease
+from jitvault.lifecycle.decision.admit import Evaluation, admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import is_replaced
 from jitvault.lifecycle.decision.evaluate import Standing, admission
 from jitvault.lifecycle.end_reasons import (
@@ -45,22 +45,22 @@ from jitvault.lifecycle.end_reasons import (
 from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, end, settle
 from jitvault.lifecycle.issuance.attempts import check_not_in_vain
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
-from jitvault.lifecycle.issuance.unfinished import settle_attempt
+from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, check_issuable, problems_of, published
-from jitvault.lifecycle.renewal.cached_reads import glancing, read_up_to
+from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, is_old_open, put_next_token
-from jitvault.lifecycle.renewal.renew import keep
+from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.renewal.schedule import is_due_now
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import wants_grant
 from jitvault.lifecycle.requests.retention import check_not_removed
-from jitvault.lifecycle.revocation.cascade import take_all_back
-from jitvault.lifecycle.revocation.revoke import Why, end_ownerless
+from jitvault.lifecycle.revocation.cascade import revoke_tree
+from jitvault.lifecycle.revocation.revoke import EndCause, revoke_superseded_leases
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import BEFORE_GRANT, EDGES, HELD, EndReason, State
+from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, EDGES, EndReason, State
 from jitvault.stream.reading import canary, observe
 from jitvault.stream.tripwires import watch
 
@@ -69,7 +69,9 @@ _READ_FIRST_S = 1.0
 """For how long the stream is read before it is asked whether a held task has to end whatever stands in the rest."""
 
 
-def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: float | None = None) -> TaskFile:
+def advance(
+    worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
+) -> TaskRecord:
     """Do everything that is due for the task now and give its file.
 
     `hint` is the entity whose documents are looked for first. After `deadline` (by the worker's `clock.monotonic()`)
@@ -80,7 +82,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         worker = replace(worker, deadline=deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    entered = enter(worker, task_id, hint=hint)
+    entered = admit_request(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         claimed = worker.clock.monotonic()
         said = published(worker, task_id)
@@ -110,7 +112,7 @@ def advance(worker: Worker, task_id: str, *, hint: str | None = None, deadline: 
         return file
 
 
-def _hold(worker: Worker, task_id: str, claim: int, since: float) -> float:
+def _hold(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
     """Keep a claim that was ours at `since`, by the monotonic clock; gives when it was for sure.
 
     Raises WrongState where another process has taken the task over.
@@ -123,8 +125,8 @@ def _hold(worker: Worker, task_id: str, claim: int, since: float) -> float:
 
 
 def _tell(
-    worker: Worker,
-    file: TaskFile,
+    worker: WorkerContext,
+    file: TaskRecord,
     claim: int,
     since: float,
     standing: Standing | None,
@@ -148,7 +150,7 @@ def _tell(
         raise
 
 
-def _end_unanchored(worker: Worker, file: TaskFile, claim: int) -> None:
+def _end_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Revoke what is known of a task that has to end, although Vault's copy of its state is not the ledger's.
 
     Whoever holds the worker's token can overwrite that copy, and must not keep anybody's access alive by it. Nothing is
@@ -156,13 +158,13 @@ def _end_unanchored(worker: Worker, file: TaskFile, claim: int) -> None:
     """
     if problems_of(worker, file):
         return
-    why = why_end_blind(worker, file) if file.task.state in HELD or is_old_open(file) else None
+    why = why_end_blind(worker, file) if file.task.state in DELIVERED_STATES or is_old_open(file) else None
     if why is not None or file.task.state is State.ENDING:
         with contextlib.suppress(VaultUnavailable, VaultRefused):
-            take_all_back(worker, file, claim, why=why)
+            revoke_tree(worker, file, claim, why=why)
 
 
-def _closed(worker: Worker, file: TaskFile, claim: int, *, begun: bool) -> TaskFile:
+def _closed(worker: WorkerContext, file: TaskRecord, claim: int, *, begun: bool) -> TaskRecord:
     """The file as it is left; where the end had `begun` before, with what people have said about it since."""
     file = worker.ledger.file_again(file)
     if begun and file.task.state in (State.ENDING, State.CONFIRMED):
@@ -173,14 +175,14 @@ def _closed(worker: Worker, file: TaskFile, claim: int, *, begun: bool) -> TaskF
     return file
 
 
-def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
+def _patient_turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     """A turn; what Vault does not take now is tried again a few times where access is to be taken away, or it is busy.
 
     Nothing is dropped: what is left over is due again, and the ledger says when.
     """
     try:
         return _turn(worker, task_id, claim, last)
-    except Overtaken:
+    except DecisionStale:
         # nothing was begun: what is to be had now is found out anew
         if (again := again_after_pause(worker, last)) is None:
             raise
@@ -195,19 +197,24 @@ def _patient_turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
         return again
 
 
-def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
+def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     """One look at what is true now, and what follows from it."""
     if worker.reads_on and last.file is not None and last.file.task.state in BEFORE_GRANT:
         # nothing goes by the stream yet, and what is granted then waits for a canary; a worker's loops read it all the
         # time, and where nobody does it has to be begun as early as can be: what came before is never read
         check_integrity(worker, last.file)
         return _before_grant(worker, last.file, claim, last.entered)
-    if worker.reads_on and worker.shared is not None and last.file is not None and last.file.task.state in HELD:
+    if (
+        worker.reads_on
+        and worker.shared is not None
+        and last.file is not None
+        and last.file.task.state in DELIVERED_STATES
+    ):
         # it is looked at because it is due: the look itself sees that the stream was read up to then
         file = last.file
         check_integrity(worker, file)
     else:
-        hurries = last.file is not None and last.file.task.state in HELD
+        hurries = last.file is not None and last.file.task.state in DELIVERED_STATES
         blind = _why_blind(worker, until=worker.clock.monotonic() + _READ_FIRST_S if hurries else None)
         file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
         check_integrity(worker, file)
@@ -217,23 +224,23 @@ def _turn(worker: Worker, task_id: str, claim: int, last: Step) -> Step:
             file = worker.ledger.file_again(file)
         if blind:
             return _blind(worker, file, claim, blind)
-    held = file.task.state in HELD
+    held = file.task.state in DELIVERED_STATES
     if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
         # an agent that made many lines must not keep its access while they are read
-        take_all_back(worker, file, claim, why=ending)
+        revoke_tree(worker, file, claim, why=ending)
         file, held = worker.file(task_id), False
     if held:
         return _holding(worker, file, claim)
     return _next(worker, *_watched(worker, file), claim, last)
 
 
-def _watched(worker: Worker, file: TaskFile) -> tuple[TaskFile, list[Trip]]:
+def _watched(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord, list[TripwireHit]]:
     """The tripwires that the task's lines touched so far, and the file with them."""
     trips = watch(worker, file)
     return (worker.ledger.file_again(file) if trips else file), trips
 
 
-def _why_blind(worker: Worker, *, until: float | None = None) -> AuditUntrusted | None:
+def _why_blind(worker: WorkerContext, *, until: float | None = None) -> AuditUntrusted | None:
     """Enter what the stream says; gives why it cannot be read, AuditLagging where it was not read whole by `until`."""
     try:
         observe(worker, until=until)
@@ -242,27 +249,30 @@ def _why_blind(worker: Worker, *, until: float | None = None) -> AuditUntrusted 
     return None
 
 
-def _end_before_reading(worker: Worker, file: TaskFile, claim: int) -> None:
+def _end_before_reading(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Revoke a held task's access before the rest of the stream is read, where it has to end whatever stands there.
 
     Anybody who may write into Vault can make the stream long, and nobody's revocation is to wait for that.
     """
-    if file.task.state in HELD and (ending := why_end_blind(replace(worker, is_blind=True), file)) is not None:
-        take_all_back(worker, file, claim, why=ending)
+    if file.task.state not in DELIVERED_STATES:
+        return
+    ending = why_end_blind(replace(worker, is_blind=True), file)
+    if ending is not None:
+        revoke_tree(worker, file, claim, why=ending)
 
 
-def _blind(worker: Worker, file: TaskFile, claim: int, why: AuditUntrusted) -> Step:
+def _blind(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrusted) -> Step:
     """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
-    if file.task.state in HELD or is_old_open(file):
+    if file.task.state in DELIVERED_STATES or is_old_open(file):
         ending = why_end_blind(replace(worker, is_blind=True), file)
         if ending is not None:
-            take_all_back(worker, file, claim, why=ending)
+            revoke_tree(worker, file, claim, why=ending)
     elif file.task.state is State.ENDING:
-        take_all_back(worker, file, claim)
+        revoke_tree(worker, file, claim)
     raise why
 
 
-def _next(worker: Worker, file: TaskFile, trips: Sequence[Trip], claim: int, last: Step) -> Step:
+def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit], claim: int, last: Step) -> Step:
     match file.task.state:
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim, last.entered)
@@ -272,20 +282,20 @@ def _next(worker: Worker, file: TaskFile, trips: Sequence[Trip], claim: int, las
             return _ending(worker, file, claim, last)
         case State.CONFIRMED:
             return settle(worker, file, claim, advance)
-        case State.SEALED | State.UNVERIFIED if late(file):
+        case State.SEALED | State.UNVERIFIED if has_late_lease(file):
             end_late(worker, file, claim)
             return Step()
         case _:
             return Step()
 
 
-def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considered | None) -> Step:
+def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: Evaluation | None) -> Step:
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     if ended is not None and State.CANCELLED in EDGES[file.task.state]:
         _apply(worker, file, claim, EventKind.CANCELLED, ended.said(), State.CANCELLED)
         return Step()
     # what was read a moment ago, and nobody has changed since, is not read twice
-    found = entered if entered and file.task.seq == 1 else consider(worker, file, claim)
+    found = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
     if found is None:
         return Step()
     file, submitted, standing = worker.ledger.file_again(file), found.submitted, found.standing
@@ -322,9 +332,9 @@ def _before_grant(worker: Worker, file: TaskFile, claim: int, entered: Considere
     return Step(standing=standing)
 
 
-def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
+def _issuing(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     """A run before this one did not finish: end what it may have made, then try again or give up."""
-    settle_attempt(worker, file, claim)
+    resolve_unfinished_issue(worker, file, claim)
     file = worker.file(file.task.task_id)
     ended = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
@@ -342,19 +352,19 @@ def _issuing(worker: Worker, file: TaskFile, claim: int) -> Step:
     return Step()
 
 
-def _replacing(worker: Worker, file: TaskFile, claim: int, trips: Sequence[Trip]) -> Step:
+def _replacing(worker: WorkerContext, file: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
     """An extension put an end to the task's token: the next one, unless the task ends by something else."""
     if not is_old_open(file):
         # as for any attempt: what was made and nobody knows of has to be found before anything else is said
-        settle_attempt(worker, file, claim)
+        resolve_unfinished_issue(worker, file, claim)
         file = worker.file(file.task.task_id)
     why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
     return Step() if why is None else _ending(worker, worker.file(file.task.task_id), claim, why=why)
 
 
-def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
+def _holding(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     """Keep the task while everything still holds; end it at the first thing that does not."""
-    eyes = glancing(worker)
+    eyes = with_cached_reads(worker)
     if is_due_now(worker, file) and why_end_blind(eyes, file) is None:
         # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
         # now; what ends without evidence waits for no stream
@@ -373,8 +383,8 @@ def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
         file = worker.ledger.file_again(file)
         if is_replaced(file.task):
             return _replacing(worker, file, claim, trips)
-        end_ownerless(worker, file, claim)
-        if (why := keep(worker, file, claim)) is not None:
+        revoke_superseded_leases(worker, file, claim)
+        if (why := renew_due(worker, file, claim)) is not None:
             file = worker.ledger.file_again(file)
     if why is not None:
         # at once: every millisecond from here on is one in which the access is still there
@@ -382,13 +392,15 @@ def _holding(worker: Worker, file: TaskFile, claim: int) -> Step:
     return Step()
 
 
-def _ending(worker: Worker, file: TaskFile, claim: int, last: Step = FIRST, why: Why | None = None) -> Step:
+def _ending(
+    worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None
+) -> Step:
     # what was handed on has the same story: it is gone on with by the same function
     return end(worker, file, claim, last, why, go_on=advance)
 
 
 def _apply(
-    worker: Worker, file: TaskFile, claim: int, event: EventKind, body: Mapping[str, object], state: State
+    worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: Mapping[str, object], state: State
 ) -> None:
     change = Change(event, body, state=state)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

@@ -9,23 +9,23 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from jitvault.context import Worker
-from jitvault.ledger.model import TaskFile
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.before_seal import why_not_proven_still
 from jitvault.lifecycle.confirmation.confirm import confirmed
-from jitvault.lifecycle.confirmation.evidence import gather, tokens_of
+from jitvault.lifecycle.confirmation.evidence import collect_evidence, tokens_of
 from jitvault.lifecycle.confirmation.force import close, force
 from jitvault.lifecycle.confirmation.lookups import is_there, proven_before
 from jitvault.lifecycle.confirmation.quiet import QUIET, settles_at
 from jitvault.lifecycle.confirmation.reconcile import reconciled
-from jitvault.lifecycle.confirmation.reopen import BACK, begin_again, tell_round
+from jitvault.lifecycle.confirmation.reopen import BACK, reopen, tell_round
 from jitvault.lifecycle.confirmation.rounds import why_put_off
-from jitvault.lifecycle.confirmation.seal import late, seal
-from jitvault.lifecycle.decision.admit import Considered
+from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
+from jitvault.lifecycle.decision.admit import Evaluation
 from jitvault.lifecycle.decision.evaluate import Standing
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
-from jitvault.lifecycle.revocation.cascade import GoOn, prove_below, seal_below, take_all_back, unproven
-from jitvault.lifecycle.revocation.revoke import Why
+from jitvault.lifecycle.revocation.cascade import GoOn, prove_below, revoke_tree, seal_below, unproven
+from jitvault.lifecycle.revocation.revoke import EndCause
 from jitvault.lifecycle.revocation.wrappings import end_wrappings
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -43,8 +43,8 @@ class Step:
     """
 
     go_on: bool = False
-    entered: Considered | None = None
-    file: TaskFile | None = None
+    entered: Evaluation | None = None
+    file: TaskRecord | None = None
     standing: Standing | None = None
     tries: int = 0
     waits: int = 0
@@ -54,7 +54,7 @@ class Step:
 FIRST = Step()
 
 
-def again_after_pause(worker: Worker, last: Step) -> Step | None:
+def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     """One try more, after a pause; None where there were enough or the time is over."""
     pause_s = _FIRST_PAUSE_S * 2**last.tries * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
     if last.tries >= _TRIES or worker.is_late(pause_s):
@@ -63,21 +63,21 @@ def again_after_pause(worker: Worker, last: Step) -> Step | None:
     return replace(last, go_on=True, entered=None, file=None, tries=last.tries + 1)
 
 
-def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None, *, go_on: GoOn) -> Step:
+def end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None, *, go_on: GoOn) -> Step:
     """Revoke, look up, prove; wait for the quiet second, and retry what the backend refused a few times."""
     if why is None and not (last.tries or last.waits) and is_there(worker, proven_before(file)):
         # before anything that can fail: a Vault that was restored has given it back
-        begin_again(worker, file, claim, EventKind.UNPROVEN, BACK)
+        reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
         file = worker.file(file.task.task_id)
     tell_round(worker, file)
-    take_all_back(worker, file, claim, why=why)
+    revoke_tree(worker, file, claim, why=why)
     prove_below(worker, file.task.task_id, claim, go_on)
     found = reconciled(worker, file.task.task_id, claim)
     if end_wrappings(worker, found, claim):
-        found = gather(worker, file.task.task_id)
+        found = collect_evidence(worker, file.task.task_id)
     outcome = confirmed(worker, found, claim)
     if outcome.back:
-        begin_again(worker, worker.file(file.task.task_id), claim, EventKind.UNPROVEN, BACK)
+        reopen(worker, worker.file(file.task.task_id), claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
         return Step()
     quiet_s = QUIET.total_seconds()
@@ -91,7 +91,7 @@ def end(worker: Worker, file: TaskFile, claim: int, last: Step, why: Why | None,
     return _not_proven(worker, worker.file(file.task.task_id), claim, last)
 
 
-def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
+def _not_proven(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
     """What was tried is not enough. It is tried again later, unless an operator signed that it is to be closed."""
     worker.ledger.tell_unproven(file.task.task_id, worker.now())
     wish = _force_request(worker, file)
@@ -103,20 +103,20 @@ def _not_proven(worker: Worker, file: TaskFile, claim: int, last: Step) -> Step:
     return Step()
 
 
-def _force_request(worker: Worker, file: TaskFile) -> EndRequest | None:
+def _force_request(worker: WorkerContext, file: TaskRecord) -> EndRequest | None:
     entitled = may_end(Revision.of(file.revision.body).content)
     return force_request(worker, file.task.task_id, entitled=entitled, after=_confirmed_before(file))
 
 
-def _confirmed_before(file: TaskFile) -> datetime | None:
+def _confirmed_before(file: TaskRecord) -> datetime | None:
     """When all of the task was proven last: a wish of before then had nothing to force, and is not kept for later."""
     return max((datetime.fromisoformat(e.at) for e in file.events if e.kind == EventKind.CONFIRMED), default=None)
 
 
-def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
+def settle(worker: WorkerContext, file: TaskRecord, claim: int, go_on: GoOn) -> Step:
     """Seal what was confirmed once its settle window is over and all of it is still so; else it ends anew."""
-    if late(file):
-        begin_again(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
+    if has_late_lease(file):
+        reopen(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
         return Step(go_on=True)
     settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
     if settled and worker.now() + _SKEW < settled:
@@ -125,20 +125,20 @@ def settle(worker: Worker, file: TaskFile, claim: int, go_on: GoOn) -> Step:
     seal_below(worker, file.task.task_id, claim, go_on)
     if open_ := unproven(worker, file.task.task_id):
         why = f"what it handed on to {', '.join(open_)} is not proven any more"
-        begin_again(worker, file, claim, EventKind.UNPROVEN, why)
+        reopen(worker, file, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
     found = reconciled(worker, file.task.task_id, claim)
-    if late(found.file):
+    if has_late_lease(found.file):
         return Step(go_on=True)
     if doubt := why_not_proven_still(worker, found):
-        begin_again(worker, found.file, claim, EventKind.UNPROVEN, doubt)
+        reopen(worker, found.file, claim, EventKind.UNPROVEN, doubt)
         return Step(go_on=True)
     if not seal(worker, found, claim):
         _close_unsealed(worker, worker.file(file.task.task_id), claim)
     return Step()
 
 
-def _close_unsealed(worker: Worker, file: TaskFile, claim: int) -> None:
+def _close_unsealed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Close a task that cannot be sealed, where an operator signed for that."""
     if why_put_off(file.events) is None:
         return

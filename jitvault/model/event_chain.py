@@ -55,7 +55,7 @@ def _hash_of(event: Event) -> str | None:
         return None
 
 
-def breaks(events: Iterable[Event], *, head: str) -> list[str]:
+def chain_problems(events: Iterable[Event], *, head: str) -> list[str]:
     """What is wrong with a task's chain, read in order of `seq`; empty when it is whole and ends in `head`."""
     problems: list[str] = []
     prev, seq = GENESIS, 0

@@ -213,7 +213,7 @@ class Terms:
     ends_at: datetime
 
 
-def terms(
+def grant_terms(
     revision: Revision,
     start: datetime,
     obligations: Obligations = NO_OBLIGATIONS,
@@ -242,7 +242,7 @@ def terms(
     return Terms(left_s, requested_s, ttl_s, wrap_s, closes)
 
 
-def in_plain_words(revision: Revision) -> list[str]:
+def describe(revision: Revision) -> list[str]:
     """What the signed bytes grant, one sentence a line, for whoever approves it."""
     content, spec = revision.content, revision.spec
     body = spec.spec

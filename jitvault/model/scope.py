@@ -67,7 +67,7 @@ def _is_one_of(name: str, names: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class FreezeStatement:
     """What somebody signed last about a scope: freeze it, or lift that. `at` is Vault's time of it.
 
     `entity` is who had the name of the scope's agent or owner when a worker took the document in: an administrator can
@@ -91,7 +91,7 @@ class Word:
         return (self.scope, self.scope.of(self.entity)) if self.entity else (self.scope,)
 
 
-def as_dated(word: Word, now: datetime) -> Word | None:
+def as_dated(word: FreezeStatement, now: datetime) -> FreezeStatement | None:
     """The word as it counts at `now`, by Vault's clock; None where it counts for nothing.
 
     One that is dated later was written before that clock was set back. A freeze then counts from now on. A lift counts
@@ -102,12 +102,12 @@ def as_dated(word: Word, now: datetime) -> Word | None:
     return replace(word, at=now) if word.freezes else None
 
 
-def in_force(words: Iterable[Word]) -> list[Word]:
+def in_force(words: Iterable[FreezeStatement]) -> list[FreezeStatement]:
     """The freezes that nobody lifted afterwards, by name or with all others; the oldest first."""
     words = sorted(words, key=lambda word: word.at)
     lifts = [word for word in words if not word.freezes]
     return [word for word in words if word.freezes and not any(_ends(lift, word) for lift in lifts)]
 
 
-def _ends(lift: Word, word: Word) -> bool:
+def _ends(lift: FreezeStatement, word: FreezeStatement) -> bool:
     return lift.at > word.at and (lift.scope.is_all or lift.scope.is_same(word.scope))

@@ -99,9 +99,9 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
 )
 
 BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
-HOLDING = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
+LIVE_STATES = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
 """States in which a live credential may exist and nobody has asked for its end."""
-HELD = frozenset({State.ISSUED, State.ACTIVE})
+DELIVERED_STATES = frozenset({State.ISSUED, State.ACTIVE})
 """Those of them in which its token was delivered, and everything that may end it is looked for."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
 ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
@@ -109,7 +109,7 @@ _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
 OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED})
 
 
-BEGUN_AGAIN = frozenset({EventKind.UNPROVEN, EventKind.LATE_LEASE})
+REOPENING_EVENTS = frozenset({EventKind.UNPROVEN, EventKind.LATE_LEASE})
 """The events with which all of a task is looked up and ended anew."""
 RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})
 

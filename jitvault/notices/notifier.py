@@ -12,9 +12,9 @@ from contextlib import suppress
 from datetime import timedelta
 from threading import Event, Thread
 
-from jitvault.errors import UNREADABLE, JitvaultError
+from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
 from jitvault.ledger.model import Ledger
-from jitvault.lifecycle.record.receipt import last_said
+from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
 from jitvault.notices.interface import Messenger
@@ -25,7 +25,7 @@ _AT_ONCE = 5
 _MOST = 50
 
 
-class Teller:
+class Notifier:
     """Brings what is due to the messengers. Of one ledger, for any thread."""
 
     def __init__(self, ledger: Ledger, clock: Clock, messengers: Sequence[Messenger], timeout: timedelta) -> None:
@@ -102,7 +102,7 @@ class Teller:
             **notice.body,
         }
         # what happened to a task whose rows nobody can read is told all the same
-        with suppress(*UNREADABLE):
+        with suppress(*CORRUPT_RECORD_ERRORS):
             return {**told, **self._parties(notice.task_id)}
         return told
 
@@ -111,6 +111,6 @@ class Teller:
         if file is None:
             return {}
         content = Revision.of(file.revision.body).content
-        obligations = last_said(file).get("obligations") or {}
+        obligations = last_decision(file).get("obligations") or {}
         parties = {part: content[part]["name"] for part in ("requester", "agent", "owner")}
         return {**parties, "risk": content["risk"], "notify": list(obligations.get("notify", ()))}

@@ -13,7 +13,7 @@ from jitvault.formats.fields import Duration, EntityName, Level, Strict, Templat
 from jitvault.formats.strict_yaml import read_document
 from jitvault.formats.time_window import format_duration
 from jitvault.policy.decision import AGENTS, OPERATORS, Decision, Requirement, highest
-from jitvault.policy.question import Action, Kind, Load, Moment, Principal, Question
+from jitvault.policy.question import Action, HeldLeases, Kind, Moment, Principal, Question
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Names = Annotated[tuple[str, ...], Field(strict=False, max_length=64)]
@@ -87,7 +87,7 @@ class Request(Strict):
             labels=self.labels,
             depth=self.depth,
             moment=Moment(self.hour, self.weekday),
-            load=Load(self.agent_leases, self.owner_leases, self.template_leases, self.findings),
+            load=HeldLeases(self.agent_leases, self.owner_leases, self.template_leases, self.findings),
         )
 
 

@@ -21,7 +21,7 @@ from jitvault.policy.cedar_slices import Slice, Slices
 from jitvault.policy.decision import Decision, Obligations, combine, strictest
 from jitvault.policy.question import Question
 from jitvault.policy.rule import Rule, read_rule
-from jitvault.policy.unreachable_rules import idle_rules
+from jitvault.policy.unreachable_rules import unreachable_rules
 
 _POSITION = re.compile(r"\bpolicy\d+\b")
 
@@ -58,7 +58,7 @@ class CedarAuthorizer:
     @property
     def idle(self) -> Mapping[str, str]:
         """The rules that decide nothing, by their `@id`, each with the reason."""
-        return idle_rules(list(self.rules.values()))
+        return unreachable_rules(list(self.rules.values()))
 
     def decide(self, questions: Sequence[Question]) -> Decision:
         """`jitvault.policy.interface.Authorizer.decide`, in one call to Cedar.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jitvault.formats.reloadable import Current
+from jitvault.formats.reloadable import Reloadable
 from jitvault.policy.cedar import CedarAuthorizer
 from jitvault.policy.decision import Decision
 from jitvault.policy.question import Question
 
 
-class CurrentPolicies(Current[CedarAuthorizer]):
+class CurrentPolicies(Reloadable[CedarAuthorizer]):
     """`jitvault.policy.interface.Authorizer` with the last set that was good."""
 
     @property

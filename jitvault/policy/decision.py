@@ -32,7 +32,7 @@ def highest(levels: Iterable[str]) -> Level:
     return max((Level(level) for level in levels), key=_ORDER.index)
 
 
-class Rung(StrEnum):
+class ProofLevel(StrEnum):
     """By what the end of a task has to be proven; the later is the higher."""
 
     AUDIT = "audit"
@@ -62,7 +62,7 @@ class Obligations:
     approvals: tuple[Requirement, ...] = ()
     max_ttl_s: int | None = None
     max_window_s: int | None = None
-    confirm: Rung | None = None
+    confirm: ProofLevel | None = None
     notify: tuple[str, ...] = ()
     owner_may_approve: tuple[str, ...] = ()
 
@@ -88,7 +88,7 @@ class Obligations:
             approvals=tuple(Requirement(each["group"], each["count"]) for each in said["approvals"]),
             max_ttl_s=said["max_ttl_s"],
             max_window_s=said["max_window_s"],
-            confirm=Rung(said["confirm"]) if said["confirm"] else None,
+            confirm=ProofLevel(said["confirm"]) if said["confirm"] else None,
             notify=tuple(said["notify"]),
             owner_may_approve=tuple(said["owner_may_approve"]),
         )
@@ -138,7 +138,7 @@ def strictest(first: Obligations, second: Obligations) -> Obligations:
         approvals=tuple(Requirement(group, count) for group, count in sorted(counts.items())),
         max_ttl_s=_least(first.max_ttl_s, second.max_ttl_s),
         max_window_s=_least(first.max_window_s, second.max_window_s),
-        confirm=max(rungs, key=tuple(Rung).index) if rungs else None,
+        confirm=max(rungs, key=tuple(ProofLevel).index) if rungs else None,
         notify=tuple(sorted({*first.notify, *second.notify})),
         owner_may_approve=_owner_of_both(first, second),
     )
@@ -177,7 +177,7 @@ def _least(first: int | None, second: int | None) -> int | None:
 
 def needed_rung(asked: str, obliged: str | None) -> str:
     """The higher of what a template asks and what policy does."""
-    return Rung.TARGET.value if Rung.TARGET.value in (asked, obliged) else asked
+    return ProofLevel.TARGET.value if ProofLevel.TARGET.value in (asked, obliged) else asked
 
 
 def obliged_rung(said: Mapping[str, Any] | None) -> str | None:

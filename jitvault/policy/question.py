@@ -32,7 +32,7 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class HeldLeases:
     """What is held besides the access that is asked about: the leases there are or may still be, and what was found.
 
     A task that holds access counts with its whole lease budget until all of it is proven dead: it can take as many
@@ -44,9 +44,9 @@ class Load:
     template_leases: int = 0
     findings: int = 0
 
-    def without(self, leases: int, by_template: int) -> Load:
+    def without(self, leases: int, by_template: int) -> HeldLeases:
         """The same without a task that counts with so many leases, so many of them by the template."""
-        return Load(
+        return HeldLeases(
             max(0, self.agent_leases - leases),
             max(0, self.owner_leases - leases),
             max(0, self.template_leases - by_template),
@@ -93,4 +93,4 @@ class Question:
     labels: tuple[str, ...]
     depth: int
     moment: Moment
-    load: Load
+    load: HeldLeases

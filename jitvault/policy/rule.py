@@ -14,7 +14,7 @@ from typing import Any
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import parse_duration
-from jitvault.policy.decision import APPROVERS, Obligations, Requirement, Rung
+from jitvault.policy.decision import APPROVERS, Obligations, ProofLevel, Requirement
 
 GROUP = r"jitvault-[a-z0-9](?:[a-z0-9-]{0,53}[a-z0-9])?"
 """The names of groups that the worker may look at in Vault."""
@@ -154,11 +154,11 @@ class _Annotations:
         except InvalidInput:
             raise self._wrong(name, "a duration of at most 30d such as 15m") from None
 
-    def _rung(self) -> Rung | None:
+    def _rung(self) -> ProofLevel | None:
         if "confirm" not in self._values:
             return None
         try:
-            return Rung(self._values["confirm"])
+            return ProofLevel(self._values["confirm"])
         except ValueError:
             raise self._wrong("confirm", "audit or target") from None
 

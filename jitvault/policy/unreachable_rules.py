@@ -13,7 +13,7 @@ from jitvault.policy.decision import strictest
 from jitvault.policy.rule import Rule
 
 
-def idle_rules(rules: Sequence[Rule]) -> dict[str, str]:
+def unreachable_rules(rules: Sequence[Rule]) -> dict[str, str]:
     """Rule id → why it decides nothing, in words; each rule once."""
     found: dict[str, str] = {}
     for rule in rules:

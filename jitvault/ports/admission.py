@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from jitvault.policy.question import Load
+from jitvault.policy.question import HeldLeases
 
 
 @dataclass(frozen=True, slots=True)
-class Admit:
+class GrantAdmission:
     """What a grant has been decided on and has to be so still in the very transaction that begins it.
 
     `judge` gets the loads as `Admission.load` gives them and the revisions of those of the parent's children, besides
@@ -24,7 +24,7 @@ class Admit:
     templates: Sequence[str]
     since: datetime
     parent: str | None
-    judge: Callable[[Mapping[str, Load], Sequence[bytes]], None]
+    judge: Callable[[Mapping[str, HeldLeases], Sequence[bytes]], None]
 
 
 class Admission(Protocol):
@@ -32,7 +32,7 @@ class Admission(Protocol):
 
     def load(
         self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
-    ) -> Mapping[str, Load]:
+    ) -> Mapping[str, HeldLeases]:
         """What is held now, for each of `templates`, without the task `besides`.
 
         `agent` and `owner` are entities. Findings are those of `OF_AGENT`, since `since`,

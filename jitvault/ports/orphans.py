@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jitvault.audit.observation import Observation
-from jitvault.audit.trail import Trail
+from jitvault.audit.trail import AuditTrail
 from jitvault.model.states import Verdict
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class OrphanRow:
+class UntrackedCredentialRow:
     """A credential in Vault that no task explains. `task_id` is set where a task calls it dead.
 
     `line` is the audit line that shows how it was made, where there is one. `revoking` says that we have begun to end
@@ -71,7 +71,7 @@ class Orphans(Protocol):
     def keep(
         self,
         *,
-        orphans: Sequence[OrphanRow] = (),
+        orphans: Sequence[UntrackedCredentialRow] = (),
         operations: Sequence[OperationRow] = (),
         findings: Sequence[FindingRow] = (),
         at: datetime,
@@ -80,7 +80,7 @@ class Orphans(Protocol):
         """Write all of it at once. Raises WrongState when `claim` was lost."""
         ...
 
-    def orphans(self) -> list[OrphanRow]:
+    def orphans(self) -> list[UntrackedCredentialRow]:
         """All that were ever found."""
         ...
 
@@ -88,7 +88,7 @@ class Orphans(Protocol):
         """The operations of no task on these, the oldest first."""
         ...
 
-    def trail_of(self, lease_ids: Sequence[str]) -> Trail:
+    def trail_of(self, lease_ids: Sequence[str]) -> AuditTrail:
         """The lines of those operations, what others did to these leases, hazards, and the canaries around them."""
         ...
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from jitvault.context import Worker
-from jitvault.documents.published_task import Said
+from jitvault.context import WorkerContext
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError
-from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskFile, TaskRow
-from jitvault.lifecycle.decision.admit import enter_again
+from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
+from jitvault.lifecycle.decision.admit import readmit_request
 from jitvault.lifecycle.decision.questions import asked
 from jitvault.lifecycle.record.receipt import votes_digest
 from jitvault.lifecycle.requests.publish import publish
@@ -23,16 +23,16 @@ from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import OVER, EndReason, State
-from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations, Rung
+from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations, ProofLevel
 from jitvault.recovery.imported_rows import chain_in, grants_of, leases_of, proof_in, renewed, verdicts_of
-from jitvault.recovery.outcomes import Fate
-from jitvault.recovery.survey import Case
+from jitvault.recovery.outcomes import RecoveryAction
+from jitvault.recovery.survey import RecoveryCase
 
 NOTE = "the ledger was lost or restored; what may hold access then is ended"
-_SILENT = frozenset({Fate.KEPT, Fate.LEFT, Fate.CONTRADICTS})
+_SILENT = frozenset({RecoveryAction.KEPT, RecoveryAction.LEFT, RecoveryAction.CONTRADICTS})
 
 
-def take_in(worker: Worker, case: Case) -> TaskFile | None:
+def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
     """Do what the case says, and publish it: from then on the ledger and Vault agree. None where nothing is done.
 
     Raises InvalidInput for a request that cannot be taken, which is told to whoever asked.
@@ -41,9 +41,9 @@ def take_in(worker: Worker, case: Case) -> TaskFile | None:
     if case.fate in _SILENT:
         return None
     standing = None
-    if case.fate is Fate.ANEW:
-        standing = enter_again(worker, task_id, said=case.said)
-    elif case.fate is not Fate.TOLD:
+    if case.fate is RecoveryAction.ANEW:
+        standing = readmit_request(worker, task_id, said=case.said)
+    elif case.fate is not RecoveryAction.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
             parent = case.said.parent
@@ -58,7 +58,7 @@ def take_in(worker: Worker, case: Case) -> TaskFile | None:
     return file
 
 
-def _create(worker: Worker, case: Case) -> None:
+def _create(worker: WorkerContext, case: RecoveryCase) -> None:
     said, now = case.said, worker.now()
     state, begun = _state(case), min((one.since for one in case.made), default=said.written_at)
     task = TaskRow(
@@ -98,10 +98,10 @@ def _create(worker: Worker, case: Case) -> None:
     worker.ledger.create(task, change, at=now)
 
 
-def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
+def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: int) -> None:
     """Add to the chain of a task that the ledger has in an older state."""
     said, now = case.said, worker.now()
-    if case.fate is Fate.GOES_ON:
+    if case.fate is RecoveryAction.GOES_ON:
         kept = renewed(worker, file)
         # it stands as it was decided here
         body = {**_body(case, (), (), file.task.digest), **_expiry(kept)}
@@ -136,7 +136,7 @@ def _go_on(worker: Worker, file: TaskFile, case: Case, claim: int) -> None:
 # -- what the event says --------------------------------------------------------------------------------------
 
 
-def _body(case: Case, grants: Sequence[GrantRow], settled: Sequence[str], digest: str) -> dict[str, Any]:
+def _body(case: RecoveryCase, grants: Sequence[GrantRow], settled: Sequence[str], digest: str) -> dict[str, Any]:
     """What every such event says; `digest` is the one that the task has from then on."""
     said, lines = case.said, {one.accessor: one.line for one in case.made}
     return {
@@ -161,7 +161,7 @@ def _body(case: Case, grants: Sequence[GrantRow], settled: Sequence[str], digest
     }
 
 
-def _decided(case: Case, decision: Decision) -> dict[str, Any]:
+def _decided(case: RecoveryCase, decision: Decision) -> dict[str, Any]:
     """The decision, where the ledger has none of its own about the revision."""
     return {
         "policy": decision.policy_digest,
@@ -174,11 +174,11 @@ def _decided(case: Case, decision: Decision) -> dict[str, Any]:
     }
 
 
-def _ended(case: Case, state: State) -> dict[str, Any]:
+def _ended(case: RecoveryCase, state: State) -> dict[str, Any]:
     return {"reason": _end_reason(case.said).value, "note": case.why or NOTE} if state is State.ENDING else {}
 
 
-def _decision(worker: Worker, case: Case) -> Decision:
+def _decision(worker: WorkerContext, case: RecoveryCase) -> Decision:
     """The decision that the record keeps. Its rung is never below what policy asks now, and the target's where nothing
     signed carries the revision: what was published decides nothing.
     """
@@ -187,36 +187,36 @@ def _decision(worker: Worker, case: Case) -> Decision:
         obliged = Obligations.of(published["obligations"])
     except (KeyError, TypeError, ValueError):
         obliged = NO_OBLIGATIONS
-    higher = Rung.TARGET in (obliged.confirm, _rung_now(worker, case))
+    higher = ProofLevel.TARGET in (obliged.confirm, _rung_now(worker, case))
     return Decision(
         permitted=True,
-        obligations=replace(obliged, confirm=Rung.TARGET if higher else obliged.confirm),
+        obligations=replace(obliged, confirm=ProofLevel.TARGET if higher else obliged.confirm),
         rules=tuple(str(rule) for rule in published.get("rules") or ()),
         policy_digest=str(published.get("policy_digest") or ""),
     )
 
 
-def _rung_now(worker: Worker, case: Case) -> Rung | None:
+def _rung_now(worker: WorkerContext, case: RecoveryCase) -> ProofLevel | None:
     if not case.verified_by:
-        return Rung.TARGET
+        return ProofLevel.TARGET
     try:
         decision = worker.authorizer.decide(asked(worker, Revision.of(case.said.body)).to_issue())
     except JitvaultError:
-        return Rung.TARGET
-    return decision.obligations.confirm if decision.permitted else Rung.TARGET
+        return ProofLevel.TARGET
+    return decision.obligations.confirm if decision.permitted else ProofLevel.TARGET
 
 
-def _state(case: Case) -> State:
-    if case.fate is Fate.CLOSED:
+def _state(case: RecoveryCase) -> State:
+    if case.fate is RecoveryAction.CLOSED:
         return case.said.state
-    return State.CANCELLED if case.fate is Fate.CANCELLED else State.ENDING
+    return State.CANCELLED if case.fate is RecoveryAction.CANCELLED else State.ENDING
 
 
-def _end_reason(said: Said) -> EndReason:
+def _end_reason(said: PublishedTask) -> EndReason:
     return said.end_reason or EndReason.OPERATOR
 
 
-def _opened(case: Case, decision: Decision) -> tuple[Row, ...]:
+def _opened(case: RecoveryCase, decision: Decision) -> tuple[Row, ...]:
     said, revision = case.said, Revision.of(case.said.body)
     agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
     budgets: Counter[str] = Counter()

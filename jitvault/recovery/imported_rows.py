@@ -7,37 +7,39 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import Worker, new_id
-from jitvault.documents.published_task import Said
-from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskFile
+from jitvault.context import WorkerContext, new_id
+from jitvault.documents.published_task import PublishedTask
+from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, Row, TaskRecord
 from jitvault.model.revision import Revision
-from jitvault.model.states import HELD, Verdict
+from jitvault.model.states import DELIVERED_STATES, Verdict
 from jitvault.model.vault_access import CAPS, cap_of
-from jitvault.recovery.issued_tokens import Made
-from jitvault.recovery.outcomes import Fate
-from jitvault.recovery.survey import Case
+from jitvault.recovery.issued_tokens import IssuedToken
+from jitvault.recovery.outcomes import RecoveryAction
+from jitvault.recovery.survey import RecoveryCase
 
 _WRAP_TTL_S = 300
 
 
-def chain_in(case: Case) -> Mapping[str, Any]:
+def chain_in(case: RecoveryCase) -> Mapping[str, Any]:
     """The chain that a verified receipt names; empty without one."""
     chain = (case.receipt or {}).get("chain")
     return chain if isinstance(chain, Mapping) else {}
 
 
-def proof_in(case: Case) -> Mapping[str, Any]:
+def proof_in(case: RecoveryCase) -> Mapping[str, Any]:
     """The proof in a verified receipt; empty without one."""
     proof = (case.receipt or {}).get("proof")
     return proof if isinstance(proof, Mapping) else {}
 
 
-def grants_of(worker: Worker, case: Case, known: Sequence[GrantRow]) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
+def grants_of(
+    worker: WorkerContext, case: RecoveryCase, known: Sequence[GrantRow]
+) -> tuple[tuple[GrantRow, ...], tuple[str, ...]]:
     """The tokens that it had besides the `known` ones, and which of them others replaced.
 
     A task that was granted and of whose token no line tells has one all the same, of which nobody can say anything.
     """
-    if case.fate is Fate.CANCELLED:
+    if case.fate is RecoveryAction.CANCELLED:
         return (), ()
     if case.receipt is not None:
         found = tuple(_of_receipt(case, told) for told in _told(case.receipt, "grants"))
@@ -54,7 +56,7 @@ def grants_of(worker: Worker, case: Case, known: Sequence[GrantRow]) -> tuple[tu
     return found, tuple(grant.grant_id for grant in found if grant.settled)
 
 
-def _named(worker: Worker, said: Said, lost: Sequence[Made], known: set[str]) -> list[str]:
+def _named(worker: WorkerContext, said: PublishedTask, lost: Sequence[IssuedToken], known: set[str]) -> list[str]:
     """The id of each grant: the published one where the line says that it is that, else a new one."""
     if said.grant_id is None or said.grant_id in known:
         return [new_id() for _ in lost]
@@ -62,7 +64,7 @@ def _named(worker: Worker, said: Said, lost: Sequence[Made], known: set[str]) ->
     return [said.grant_id if one.grant == published else new_id() for one in lost]
 
 
-def _of_line(case: Case, one: Made, grant_id: str, attempt: int) -> GrantRow:
+def _of_line(case: RecoveryCase, one: IssuedToken, grant_id: str, attempt: int) -> GrantRow:
     issued_at = one.issued_at or one.at
     return replace(
         _blank(case, grant_id, attempt),
@@ -77,11 +79,11 @@ def _of_line(case: Case, one: Made, grant_id: str, attempt: int) -> GrantRow:
     )
 
 
-def _of_nothing(case: Case, attempt: int) -> GrantRow:
+def _of_nothing(case: RecoveryCase, attempt: int) -> GrantRow:
     return replace(_blank(case, new_id(), attempt), verdict=Verdict.UNVERIFIABLE)
 
 
-def _blank(case: Case, grant_id: str, attempt: int) -> GrantRow:
+def _blank(case: RecoveryCase, grant_id: str, attempt: int) -> GrantRow:
     ttl = case.said.ttl
     waits = [entry.get("wrap_ttl_s") for entry in Revision.of(case.said.body).access]
     return GrantRow(
@@ -122,10 +124,10 @@ def _cap(role: str) -> timedelta:
         return max(CAPS.values())
 
 
-def renewed(worker: Worker, file: TaskFile) -> tuple[GrantRow, ...]:
+def renewed(worker: WorkerContext, file: TaskRecord) -> tuple[GrantRow, ...]:
     """The token of a task that goes on, with the end of its life as Vault has it: it was renewed since."""
     grant = file.grants[-1] if file.grants else None
-    if grant is None or grant.wrapped_accessor is None or file.task.state not in HELD:
+    if grant is None or grant.wrapped_accessor is None or file.task.state not in DELIVERED_STATES:
         return ()
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor)
     if facts is None:
@@ -138,7 +140,7 @@ def _told(receipt: Mapping[str, object], name: str) -> list[Mapping[str, Any]]:
     return list(found) if isinstance(found, list) else []
 
 
-def _of_receipt(case: Case, told: Mapping[str, Any]) -> GrantRow:
+def _of_receipt(case: RecoveryCase, told: Mapping[str, Any]) -> GrantRow:
     def when(name: str) -> datetime | None:
         return datetime.fromisoformat(told[name]) if told.get(name) else None
 
@@ -156,7 +158,7 @@ def _of_receipt(case: Case, told: Mapping[str, Any]) -> GrantRow:
     )
 
 
-def leases_of(case: Case, grants: Sequence[GrantRow]) -> tuple[list[LeaseRow], list[CheckRow]]:
+def leases_of(case: RecoveryCase, grants: Sequence[GrantRow]) -> tuple[list[LeaseRow], list[CheckRow]]:
     """The leases and checks of a closed task as its receipt has them. Which of its tokens read what it does not say."""
     if case.receipt is None or not grants:
         return [], []
@@ -177,7 +179,7 @@ def leases_of(case: Case, grants: Sequence[GrantRow]) -> tuple[list[LeaseRow], l
     return leases, _checks_of(case, grants[-1])
 
 
-def _checks_of(case: Case, token: GrantRow) -> list[CheckRow]:
+def _checks_of(case: RecoveryCase, token: GrantRow) -> list[CheckRow]:
     proof, task_id = proof_in(case), case.said.task_id
     told = [(str(lease["lease_id"]), check) for lease in _told(proof, "leases") for check in _told(lease, "checks")]
     subject = token.accessor_hmac or token.grant_id
@@ -186,7 +188,7 @@ def _checks_of(case: Case, token: GrantRow) -> list[CheckRow]:
     return [CheckRow(task_id, whose, int(c["n"]), bool(c["ok"]), str(c["evidence"])) for whose, c in (*told, *own)]
 
 
-def verdicts_of(case: Case, file: TaskFile) -> list[Row]:
+def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
     """What the ledger has of a closed task, with the verdicts of its receipt."""
     grants = {str(told["grant"]): Verdict(told["verdict"]) for told in _told(case.receipt or {}, "grants")}
     leases = {str(told["lease_id"]): Verdict(told["verdict"]) for told in _told(proof_in(case), "leases")}

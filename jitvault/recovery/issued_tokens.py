@@ -14,7 +14,7 @@ _CREATE = "auth/token/create/"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class IssuedToken:
     """A task token that the stream shows as made between `since` and `at`.
 
     `accessor` is the HMAC of its accessor, `task` and `grant` those of the ids in its metadata. `lease` is its own
@@ -47,12 +47,12 @@ class Alive:
     expires_at: datetime | None
 
 
-def made_of(lines: Iterable[Observation]) -> list[Made]:
+def made_of(lines: Iterable[Observation]) -> list[IssuedToken]:
     """Every token that was made through our roles by a holder of the worker's policy, in the order of Vault's time."""
     created = [o for o in lines if o.kind is Kind.TOKEN_CREATED]
     begun = {o.request_id: o.at for o in created if not o.closing}
     found = {
-        o.subject: Made(
+        o.subject: IssuedToken(
             accessor=o.subject,
             role=o.path.removeprefix(_CREATE),
             op=o.op,
@@ -81,7 +81,7 @@ def sessions_of(lines: Iterable[Observation]) -> dict[str, datetime]:
     return found
 
 
-def with_leases(made: Sequence[Made], alive: Sequence[Alive]) -> list[Made]:
+def with_leases(made: Sequence[IssuedToken], alive: Sequence[Alive]) -> list[IssuedToken]:
     """Each with its own lease, where exactly one token that Vault has can be it and that one can be no other.
 
     Vault lists tokens without their accessors; the time of issue lies between the request and its answer.

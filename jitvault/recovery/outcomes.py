@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jitvault.documents.published_task import Said
-from jitvault.model.states import BEFORE_GRANT, ENDED, HELD, HOLDING, OVER, State
+from jitvault.documents.published_task import PublishedTask
+from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, ENDED, LIVE_STATES, OVER, State
 
 _CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 
@@ -19,7 +19,7 @@ _CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 # -- what becomes of a task -----------------------------------------------------------------------------------
 
 
-class Fate(StrEnum):
+class RecoveryAction(StrEnum):
     """What is done about one published task.
 
     - `kept`: the ledger has it as Vault says;
@@ -45,7 +45,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LedgerState:
     """What the ledger has of a task. `holds`: it has the published event; `told`: it says that it goes on from it."""
 
     state: State
@@ -57,7 +57,7 @@ class Here:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RecoveryEvidence:
     """What there is besides the published document.
 
     `requested`: a signed request of its requester is there; `tokens`: the stream shows that it got any; `alive`: Vault
@@ -72,40 +72,40 @@ class Evidence:
     covered: bool
 
 
-def fate(said: Said, here: Here | None, evidence: Evidence) -> Fate:
+def fate(said: PublishedTask, here: LedgerState | None, evidence: RecoveryEvidence) -> RecoveryAction:
     """What becomes of a task. Nothing that was granted is before its grant again, and nothing closed is opened."""
     if here is not None and here.holds:
-        return Fate.KEPT
+        return RecoveryAction.KEPT
     if here is not None and here.told:
-        return Fate.TOLD
+        return RecoveryAction.TOLD
     if here is not None and (here.requester != said.requester or _contradict(here.state, said.state)):
-        return Fate.CONTRADICTS
+        return RecoveryAction.CONTRADICTS
     if not evidence.requested:
         # nobody asked for it: whoever can write there made it up
-        return Fate.LEFT
+        return RecoveryAction.LEFT
     if said.state in _CLOSED and evidence.receipt:
-        return Fate.CLOSED
+        return RecoveryAction.CLOSED
     if here is not None and here.state in _CLOSED | {State.CANCELLED}:
-        return Fate.GOES_ON
+        return RecoveryAction.GOES_ON
     if said.state is State.CANCELLED and not evidence.tokens:
-        return Fate.CANCELLED
+        return RecoveryAction.CANCELLED
     if _never_granted(said, evidence):
-        return Fate.ANEW if here is None else Fate.GOES_ON
+        return RecoveryAction.ANEW if here is None else RecoveryAction.GOES_ON
     if here is not None and _is_the_same_grant(said, here):
-        return Fate.GOES_ON
+        return RecoveryAction.GOES_ON
     if here is None and said.state in _CLOSED and not evidence.alive:
-        return Fate.LEFT
-    return Fate.ENDING
+        return RecoveryAction.LEFT
+    return RecoveryAction.ENDING
 
 
-def _never_granted(said: Said, evidence: Evidence) -> bool:
+def _never_granted(said: PublishedTask, evidence: RecoveryEvidence) -> bool:
     """What is granted was published as approved before; whether it was granted then only the stream says."""
     return said.state in BEFORE_GRANT and not evidence.tokens and (said.state is not State.APPROVED or evidence.covered)
 
 
-def _is_the_same_grant(said: Said, here: Here) -> bool:
+def _is_the_same_grant(said: PublishedTask, here: LedgerState) -> bool:
     same = (said.digest, said.grant_id) == (here.digest, here.grant_id)
-    return said.state in HELD and here.state in HELD and said.grant_id is not None and same
+    return said.state in DELIVERED_STATES and here.state in DELIVERED_STATES and said.grant_id is not None and same
 
 
 def _rank(state: State) -> int:
@@ -113,7 +113,7 @@ def _rank(state: State) -> int:
         return 3
     if state in ENDED:
         return 2
-    return 1 if state in HOLDING else 0
+    return 1 if state in LIVE_STATES else 0
 
 
 def _contradict(here: State, there: State) -> bool:
@@ -126,11 +126,11 @@ def _contradict(here: State, there: State) -> bool:
     return _rank(here) > _rank(there)
 
 
-def in_order(said: Collection[Said]) -> list[Said]:
+def in_order(said: Collection[PublishedTask]) -> list[PublishedTask]:
     """Each after the one that handed its access on to it."""
-    by_id, found = {one.task_id: one for one in said}, dict[str, Said]()
+    by_id, found = {one.task_id: one for one in said}, dict[str, PublishedTask]()
 
-    def put(one: Said, below: frozenset[str]) -> None:
+    def put(one: PublishedTask, below: frozenset[str]) -> None:
         if one.parent in by_id and one.parent not in below and one.parent not in found:
             put(by_id[one.parent], below | {one.task_id})
         found.setdefault(one.task_id, one)

@@ -12,20 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.revocation.cascade import on_its_claim
-from jitvault.lifecycle.revocation.revoke import close_door
+from jitvault.lifecycle.revocation.cascade import with_task_claim
+from jitvault.lifecycle.revocation.revoke import revoke_tokens
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 from jitvault.ports.recovery import PAST, REBUILT
-from jitvault.recovery.import_task import take_in
-from jitvault.recovery.outcomes import Fate
-from jitvault.recovery.survey import Case, Files, Stock, take_stock
+from jitvault.recovery.import_task import import_task
+from jitvault.recovery.outcomes import RecoveryAction
+from jitvault.recovery.survey import Files, RecoveryCase, RecoverySurvey, take_stock
 from jitvault.stream.reading import canary, observe
-from jitvault.sweep.sweep import Swept, sweep
+from jitvault.sweep.sweep import SweepResult, sweep
 
 _PAUSE_S = 1.0
 # for one task: what hangs must not keep the doors of others open
@@ -40,17 +40,17 @@ class Rebuilt:
     why; `states` has every task that was taken in and what it is now. `swept` is None where only a plan was wanted.
     """
 
-    stock: Stock
+    stock: RecoverySurvey
     since: datetime | None
     left: Mapping[str, str]
     failed: Mapping[str, JitvaultError]
     states: Mapping[str, State]
-    swept: Swept | None
+    swept: SweepResult | None
     finished: bool
 
     @property
-    def contradictions(self) -> list[Case]:
-        return [case for case in self.stock.cases if case.fate is Fate.CONTRADICTS]
+    def contradictions(self) -> list[RecoveryCase]:
+        return [case for case in self.stock.cases if case.fate is RecoveryAction.CONTRADICTS]
 
     @property
     def unproven(self) -> list[str]:
@@ -63,13 +63,13 @@ class Rebuilt:
         return sum(1 for one in self.swept.waiting if one.task_id is None) if self.swept else 0
 
 
-def plan(worker: Worker) -> Rebuilt:
-    """What `rebuild` would take in, and from where; no task is changed and nothing is ended."""
+def plan(worker: WorkerContext) -> Rebuilt:
+    """What `recover_ledger` would take in, and from where; no task is changed and nothing is ended."""
     stock = take_stock(worker)
     return Rebuilt(stock, worker.ledger.recovering(), _left(stock), {}, {}, None, finished=False)
 
 
-def rebuild(worker: Worker, *, wait_s: float, tell: Tell) -> Rebuilt:
+def recover_ledger(worker: WorkerContext, *, wait_s: float, tell: Tell) -> Rebuilt:
     """Do it; `tell` hears how far it is. What is too young to be judged, or not proven, is tried for `wait_s` seconds.
 
     Raises AuditUntrusted where the stream cannot be trusted, after the tasks were taken in: the mark stays.
@@ -89,7 +89,7 @@ def rebuild(worker: Worker, *, wait_s: float, tell: Tell) -> Rebuilt:
     for task_id in mine:
         # all doors before the rest of each; each is seen alive before, and what fails is done again below
         with suppress(JitvaultError):
-            on_its_claim(replace(worker, deadline=worker.clock.monotonic() + _DOOR_S), task_id, close_door)
+            with_task_claim(replace(worker, deadline=worker.clock.monotonic() + _DOOR_S), task_id, revoke_tokens)
     swept = _sweep(worker, deadline)
     for task_id in mine:
         try:
@@ -102,11 +102,13 @@ def rebuild(worker: Worker, *, wait_s: float, tell: Tell) -> Rebuilt:
     return _finished(worker, found)
 
 
-def _left(stock: Stock) -> dict[str, str]:
-    return dict(stock.unusable) | {case.said.task_id: case.why for case in stock.cases if case.fate is Fate.LEFT}
+def _left(stock: RecoverySurvey) -> dict[str, str]:
+    return dict(stock.unusable) | {
+        case.said.task_id: case.why for case in stock.cases if case.fate is RecoveryAction.LEFT
+    }
 
 
-def _learn_sessions(worker: Worker, files: Files) -> None:
+def _learn_sessions(worker: WorkerContext, files: Files) -> None:
     """Whose acts were the worker's is known by its sessions, and those of before are lost as well."""
     known = worker.ledger.worker_accessors()
     for accessor, at in files.sessions.items():
@@ -114,12 +116,14 @@ def _learn_sessions(worker: Worker, files: Files) -> None:
             worker.ledger.session(accessor, at)
 
 
-def _take_all_in(worker: Worker, claim: int, stock: Stock) -> tuple[dict[str, str], dict[str, JitvaultError]]:
+def _take_all_in(
+    worker: WorkerContext, claim: int, stock: RecoverySurvey
+) -> tuple[dict[str, str], dict[str, JitvaultError]]:
     refused, failed = dict[str, str](), dict[str, JitvaultError]()
     for case in stock.cases:
         worker.ledger.extend_sweep(claim)
         try:
-            take_in(worker, case)
+            import_task(worker, case)
         except (LedgerUnavailable, VaultUnavailable):
             raise
         except (InvalidInput, NotFound) as error:
@@ -129,7 +133,7 @@ def _take_all_in(worker: Worker, claim: int, stock: Stock) -> tuple[dict[str, st
             failed[case.said.task_id] = error
             worker.ledger.finding(case.said.task_id, "not_recovered", str(error), worker.now())
     for case in stock.cases:
-        if case.fate is Fate.CONTRADICTS:
+        if case.fate is RecoveryAction.CONTRADICTS:
             worker.ledger.finding(case.said.task_id, "ledger_contradicts", case.why, worker.now())
     return refused, failed
 
@@ -137,7 +141,7 @@ def _take_all_in(worker: Worker, claim: int, stock: Stock) -> tuple[dict[str, st
 # -- the audit files ------------------------------------------------------------------------------------------
 
 
-def _read(worker: Worker, claim: int, files: Files) -> None:
+def _read(worker: WorkerContext, claim: int, files: Files) -> None:
     """Enter what the files say. What no position was known for is read from its beginning, as a stretch of its own."""
     known = worker.ledger.readings()
     for source in worker.sources.present():
@@ -156,13 +160,13 @@ def _read(worker: Worker, claim: int, files: Files) -> None:
         _read_up_to_now(worker, claim)
 
 
-def _read_up_to_now(worker: Worker, claim: int) -> None:
+def _read_up_to_now(worker: WorkerContext, claim: int) -> None:
     canary(worker)
     observe(worker, look_around=False)
     worker.ledger.extend_sweep(claim)
 
 
-def _missed(worker: Worker, files: Files) -> set[str]:
+def _missed(worker: WorkerContext, files: Files) -> set[str]:
     """The sources that count and whose lines of tokens that were taken in the ledger does not have."""
     source_of = {one.line: one.source for one in files.made}
     lines = {line for task_id in _taken_in(worker) for line in _lines_of(worker.file(task_id))} & source_of.keys()
@@ -170,12 +174,12 @@ def _missed(worker: Worker, files: Files) -> set[str]:
     return {source_of[line] for line in worker.ledger.unknown_lines(lines)} & counting
 
 
-def _lines_of(file: TaskFile) -> set[str]:
+def _lines_of(file: TaskRecord) -> set[str]:
     grants = (grant for event in file.events if event.kind == EventKind.RECOVERED for grant in event.body["grants"])
     return {str(grant["line"]) for grant in grants if grant["line"]}
 
 
-def _read_from_the_past(worker: Worker) -> list[str]:
+def _read_from_the_past(worker: WorkerContext) -> list[str]:
     """The sources that count whose past is still in one stretch with what comes now; also after a run that died."""
     past, rebuilt = dict[str, int](), dict[str, int]()
     for gap in worker.ledger.gaps():
@@ -189,13 +193,13 @@ def _read_from_the_past(worker: Worker) -> list[str]:
 # -- the end --------------------------------------------------------------------------------------------------
 
 
-def _taken_in(worker: Worker) -> list[str]:
+def _taken_in(worker: WorkerContext) -> list[str]:
     """The tasks that end because the ledger was rebuilt; also those of a run that died."""
     ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
     return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.file(name).events)]
 
 
-def _sweep(worker: Worker, deadline: float) -> Swept:
+def _sweep(worker: WorkerContext, deadline: float) -> SweepResult:
     """End what is nobody's; what is too young to be judged is waited for."""
     while True:
         swept = sweep(worker, fix=True)
@@ -205,13 +209,16 @@ def _sweep(worker: Worker, deadline: float) -> Swept:
         worker.clock.sleep(min(_PAUSE_S, left_s))
 
 
-def _states(worker: Worker, stock: Stock, mine: list[str]) -> dict[str, State]:
-    wanted = [*(case.said.task_id for case in stock.cases if case.fate not in (Fate.KEPT, Fate.LEFT)), *mine]
+def _states(worker: WorkerContext, stock: RecoverySurvey, mine: list[str]) -> dict[str, State]:
+    wanted = [
+        *(case.said.task_id for case in stock.cases if case.fate not in (RecoveryAction.KEPT, RecoveryAction.LEFT)),
+        *mine,
+    ]
     rows = (worker.ledger.task(task_id) for task_id in dict.fromkeys(wanted))
     return {row.task_id: row.state for row in rows if row is not None}
 
 
-def _finished(worker: Worker, found: Rebuilt) -> Rebuilt:
+def _finished(worker: WorkerContext, found: Rebuilt) -> Rebuilt:
     """Lift the mark where nothing is left that a grant could add to without anybody knowing."""
     swept = found.swept
     tokens = [row for row in swept.remaining if row.kind == "token"] if swept else []

@@ -7,7 +7,7 @@ from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, WaitTimedOut, error_like
 from jitvault.recovery.recover import Rebuilt
-from jitvault.recovery.survey import Case, Files
+from jitvault.recovery.survey import Files, RecoveryCase
 from jitvault.sweep import report as swept
 
 AGAIN = "Nothing is granted until it has finished: run the same command again."
@@ -69,7 +69,7 @@ def _files(files: Files) -> dict[str, Any]:
     }
 
 
-def _task(case: Case, found: Rebuilt) -> Mapping[str, Any]:
+def _task(case: RecoveryCase, found: Rebuilt) -> Mapping[str, Any]:
     said, state = case.said, found.states.get(case.said.task_id)
     return {
         "task_id": said.task_id,

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY
-from jitvault.documents.published_task import Said, said_of
+from jitvault.documents.published_task import PublishedTask, published_task_of
 from jitvault.documents.receipt import CLOSED, verified
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.decision.evaluate import resolve
 from jitvault.lifecycle.requests.reader import submission, votes
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import BEFORE_GRANT
 from jitvault.model.vault_access import ROLE_PREFIX
-from jitvault.recovery.issued_tokens import Alive, Made, made_of, sessions_of, with_leases
-from jitvault.recovery.outcomes import Evidence, Fate, Here, fate, in_order
+from jitvault.recovery.issued_tokens import Alive, IssuedToken, made_of, sessions_of, with_leases
+from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, fate, in_order
 from jitvault.sweep.inventory import TOKENS
 
 
@@ -33,7 +33,7 @@ class Files:
     source, None where there is none; `gaps` says what is missing in them, `unread` which could not be read and why.
     """
 
-    made: tuple[Made, ...]
+    made: tuple[IssuedToken, ...]
     sessions: Mapping[str, datetime]
     sources: tuple[str, ...]
     since: datetime | None
@@ -47,14 +47,14 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class RecoveryCase:
     """One published task and what becomes of it. `verified_by` is whose signatures carry its revision, in words;
     `receipt` its receipt, once its signature held. `why` says what a person has to know.
     """
 
-    said: Said
-    fate: Fate
-    made: tuple[Made, ...]
+    said: PublishedTask
+    fate: RecoveryAction
+    made: tuple[IssuedToken, ...]
     verified_by: tuple[str, ...]
     receipt: Mapping[str, object] | None
     approved_by: tuple[str, ...]
@@ -62,41 +62,41 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class RecoverySurvey:
     """Everything as it is now. `unusable` are published documents that are none, with why."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[RecoveryCase, ...]
     unusable: Mapping[str, str]
     files: Files
 
 
-def take_stock(worker: Worker) -> Stock:
+def take_stock(worker: WorkerContext) -> RecoverySurvey:
     """Read it all. Where no audit file can be read, what Vault says is all there is."""
     said, unusable = _published(worker)
     files = _read_files(worker)
     made = with_leases(files.made, _alive(worker, {one.role for one in files.made}))
-    of_task: dict[str, list[Made]] = {}
+    of_task: dict[str, list[IssuedToken]] = {}
     for one in made:
         of_task.setdefault(one.task, []).append(one)
     cases = [_case(worker, one, files, of_task) for one in in_order(said)]
-    return Stock(tuple(cases), unusable, files)
+    return RecoverySurvey(tuple(cases), unusable, files)
 
 
-def _published(worker: Worker) -> tuple[list[Said], dict[str, str]]:
-    found, unusable = list[Said](), dict[str, str]()
+def _published(worker: WorkerContext) -> tuple[list[PublishedTask], dict[str, str]]:
+    found, unusable = list[PublishedTask](), dict[str, str]()
     for task_id in worker.documents.names("tasks/"):
         stored = worker.documents.read(f"tasks/{task_id}")
         # what was refused was never a task
         if stored is None or stored.document.get("state") == "refused":
             continue
         try:
-            found.append(said_of(task_id, stored.document, worker.installation, stored.written_at))
+            found.append(published_task_of(task_id, stored.document, worker.installation, stored.written_at))
         except InvalidInput as error:
             unusable[task_id] = str(error)
     return found, unusable
 
 
-def _read_files(worker: Worker) -> Files:
+def _read_files(worker: WorkerContext) -> Files:
     kept, gaps, unread = list[Observation](), list[str](), list[str]()
     sources, begins, lines = list[str](), list[datetime](), 0
     for source in worker.sources.present():
@@ -123,7 +123,7 @@ def _telling(lines: Iterable[Observation]) -> list[Observation]:
     return [*(o for o in lines if o.kind is Kind.TOKEN_CREATED), *canaries.values()]
 
 
-def _alive(worker: Worker, roles: Iterable[str]) -> list[Alive]:
+def _alive(worker: WorkerContext, roles: Iterable[str]) -> list[Alive]:
     """The tokens that Vault has of our roles, without the wrappings: those cannot be renewed."""
     known = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
     found = []
@@ -138,17 +138,19 @@ def _alive(worker: Worker, roles: Iterable[str]) -> list[Alive]:
 # -- one task -------------------------------------------------------------------------------------------------
 
 
-def _case(worker: Worker, said: Said, files: Files, of_task: Mapping[str, Sequence[Made]]) -> Case:
+def _case(
+    worker: WorkerContext, said: PublishedTask, files: Files, of_task: Mapping[str, Sequence[IssuedToken]]
+) -> RecoveryCase:
     file = worker.ledger.file(said.task_id)
     here = _here(file, said) if file else None
     if here is not None and (here.holds or here.told):
-        return Case(said, Fate.KEPT if here.holds else Fate.TOLD, (), (), None, (), "")
+        return RecoveryCase(said, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, (), "")
     # each is a request to Vault: only what can have had a token is looked for among those that have one
     receipt = _receipt(worker, said)
     wanted = bool(of_task) and receipt is None
     made = tuple(of_task.get(worker.hasher.hash(said.task_id), ())) if wanted else ()
     requested, verified, approved = _verified(worker, said)
-    evidence = Evidence(
+    evidence = RecoveryEvidence(
         requested=requested,
         tokens=bool(made),
         alive=any(one.lease or one.unclear for one in made),
@@ -156,13 +158,13 @@ def _case(worker: Worker, said: Said, files: Files, of_task: Mapping[str, Sequen
         covered=files.cover(said.written_at),
     )
     found = fate(said, here, evidence)
-    return Case(said, found, made, verified, receipt, approved, _why(found, said, evidence, made))
+    return RecoveryCase(said, found, made, verified, receipt, approved, _why(found, said, evidence, made))
 
 
-def _here(file: TaskFile, said: Said) -> Here:
+def _here(file: TaskRecord, said: PublishedTask) -> LedgerState:
     events = {event.seq: event.hash for event in file.events}
     told = any(e.body["from"] == said.chain for e in file.events if e.kind == EventKind.RECOVERED)
-    return Here(
+    return LedgerState(
         state=file.task.state,
         requester=file.task.requester,
         digest=file.task.digest,
@@ -172,7 +174,7 @@ def _here(file: TaskFile, said: Said) -> Here:
     )
 
 
-def _receipt(worker: Worker, said: Said) -> Mapping[str, object] | None:
+def _receipt(worker: WorkerContext, said: PublishedTask) -> Mapping[str, object] | None:
     """The receipt of a task that is closed by what was published, if Vault's own key signed it for this one."""
     if said.state not in CLOSED or said.receipt is None:
         return None
@@ -186,7 +188,7 @@ def _receipt(worker: Worker, said: Said) -> Mapping[str, object] | None:
     )
 
 
-def _verified(worker: Worker, said: Said) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
+def _verified(worker: WorkerContext, said: PublishedTask) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
     """Whether its requester signed a request, whose signatures carry its revision in words, and who approved it."""
     try:
         submitted = submission(worker, said.task_id, said.requester)
@@ -212,23 +214,23 @@ def _verified(worker: Worker, said: Said) -> tuple[bool, tuple[str, ...], tuple[
     return True, tuple(carried), tuple(approved)
 
 
-def _groups(said: Said) -> list[str]:
+def _groups(said: PublishedTask) -> list[str]:
     """The groups that had to approve, by what was published; it only says whose groups are asked for."""
     needed = (said.decision.get("obligations") or {}).get("approvals") or ()
     return [str(one["group"]) for one in needed if isinstance(one, Mapping) and "group" in one]
 
 
-def _why(found: Fate, said: Said, evidence: Evidence, made: Sequence[Made]) -> str:
-    if found is Fate.LEFT and not evidence.requested:
+def _why(found: RecoveryAction, said: PublishedTask, evidence: RecoveryEvidence, made: Sequence[IssuedToken]) -> str:
+    if found is RecoveryAction.LEFT and not evidence.requested:
         return "nobody signed a request for it"
-    if found is Fate.LEFT:
+    if found is RecoveryAction.LEFT:
         return f"it is {said.state} by what was published, without a receipt that Vault's key signed, and over"
-    if found is Fate.CONTRADICTS:
+    if found is RecoveryAction.CONTRADICTS:
         return f"Vault says that it is {said.state}; the ledger says more, and lacks that"
-    if found is Fate.ENDING and said.state in BEFORE_GRANT and not made:
+    if found is RecoveryAction.ENDING and said.state in BEFORE_GRANT and not made:
         return "whether it was granted no audit file says that is there"
-    if found is Fate.ENDING and not made:
+    if found is RecoveryAction.ENDING and not made:
         return "no line shows its token: its end cannot be proven"
-    if found is Fate.ENDING and any(one.unclear for one in made):
+    if found is RecoveryAction.ENDING and any(one.unclear for one in made):
         return "which of the tokens in Vault is its own cannot be told: it is ended as nobody's"
     return ""

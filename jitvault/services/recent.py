@@ -12,7 +12,7 @@ RECENT_S = 1.0
 T = TypeVar("T")
 
 
-class Recent:
+class ReadCache:
     """Answers of one process, for all its threads. What failed is no answer, and is asked again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

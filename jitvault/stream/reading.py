@@ -19,7 +19,7 @@ from jitvault.audit.audit_form import ELIDED
 from jitvault.audit.observation import Kind
 from jitvault.audit.source import Batch, Position, Source
 from jitvault.audit.trail import Canary
-from jitvault.context import Worker, new_id
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.product import another_server
@@ -40,7 +40,7 @@ _SET_UP_ANEW = "Set the device up without that option: docs/operations/audit-sou
 _RACES = 100
 
 
-def observe(worker: Worker, *, look_around: bool = True, until: float | None = None) -> bool:
+def observe(worker: WorkerContext, *, look_around: bool = True, until: float | None = None) -> bool:
     """Enter into the ledger everything that the trusted sources say up to their present end; False if that is nothing.
 
     Where one that does not count yet has lines, it is asked whether it is ours, unless `look_around` is False: another
@@ -74,7 +74,7 @@ def observe(worker: Worker, *, look_around: bool = True, until: float | None = N
     return news
 
 
-def read_on(worker: Worker, source: Source) -> bool:
+def read_on(worker: WorkerContext, source: Source) -> bool:
     """Enter what one source says up to its present end, if its lines count; False where that is nothing.
 
     Raises AuditUntrusted where it cannot be read.
@@ -83,7 +83,7 @@ def read_on(worker: Worker, source: Source) -> bool:
     return reading is not None and _counts(source, reading) and _read_on(worker, source, reading)
 
 
-def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
+def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
     """Read the stream up to a fresh canary. Raises AuditUntrusted when it does not show up in time."""
     patience_s = PATIENCE_S if patience_s is None else patience_s
     search = _Search(worker)
@@ -94,7 +94,7 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
     sent_at = worker.now() - timedelta(seconds=worker.clock.monotonic() - sent)
     while True:
         found = search.find(expected)
-        if found is not None and not worker.ledger.is_own(expected) and identify(worker):
+        if found is not None and not worker.ledger.is_own(expected) and register_session(worker):
             # its line does not name us as those before did, and what was owed was owed under the salt before
             return canary(worker, patience_s=patience_s)
         if found is not None:
@@ -108,7 +108,7 @@ def canary(worker: Worker, *, patience_s: float | None = None) -> Canary:
         worker.clock.sleep(_POLL_S)
 
 
-def identify(worker: Worker) -> bool:
+def register_session(worker: WorkerContext) -> bool:
     """Remember this worker's token by its HMAC: operation ids count only in its own lines.
 
     The HMAC of a constant shows whether the device still has the salt that everything before was hashed with. True if
@@ -128,7 +128,7 @@ def identify(worker: Worker) -> bool:
     return is_anew
 
 
-def _know_the_server(worker: Worker, now: datetime) -> None:
+def _know_the_server(worker: WorkerContext, now: datetime) -> None:
     """Break every stretch, with a finding of no task, where the ledger was used with the other product before.
 
     Its storage was moved from one to the other, or another server stands at the same address: the lines have another
@@ -148,7 +148,7 @@ def _know_the_server(worker: Worker, now: datetime) -> None:
 class _Search:
     """Where a canary can show up, from before it was sent."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._readings = worker.ledger.readings()
         self._before = {name: reading.position for name, reading in self._readings.items()}
@@ -260,14 +260,16 @@ def _counts(source: Source, reading: Reading) -> bool:
     return reading.vouched and source.continues(reading.position)
 
 
-def _read_on(worker: Worker, source: Source, reading: Reading, *, until: float | None = None) -> bool:
+def _read_on(worker: WorkerContext, source: Source, reading: Reading, *, until: float | None = None) -> bool:
     if not source.has_more(reading.position):
         return False
     _read(worker, source, until=until)
     return True
 
 
-def _read(worker: Worker, source: Source, expected: str | None = None, *, until: float | None = None) -> Canary | None:
+def _read(
+    worker: WorkerContext, source: Source, expected: str | None = None, *, until: float | None = None
+) -> Canary | None:
     """Read on to the present end; gives the canary `expected`, also if another process read it before.
 
     Several may read the same at once: what one of them enters is refused to the others, who go on from there.
@@ -283,14 +285,14 @@ def _read(worker: Worker, source: Source, expected: str | None = None, *, until:
 
 
 def _read_from(
-    worker: Worker, source: Source, position: Position, expected: str | None, *, until: float | None
+    worker: WorkerContext, source: Source, position: Position, expected: str | None, *, until: float | None
 ) -> Canary | None:
     """The same from where it was read to; raises WrongState where it was read further meanwhile."""
     ledger, found = worker.ledger, None
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
-        if _is_of_a_device(batch) and identify(worker):
+        if _is_of_a_device(batch) and register_session(worker):
             # from here on it is another stretch: what stands under the new salt does not continue the one before
             raise WrongState("the audit device was made anew")
         seen = ledger.observe(
@@ -305,7 +307,7 @@ def _is_of_a_device(batch: Batch) -> bool:
     return any(o.kind is Kind.HAZARD and o.path.startswith("sys/audit/") for o in batch.observations)
 
 
-def _answered_without_lines(worker: Worker) -> set[str]:
+def _answered_without_lines(worker: WorkerContext) -> set[str]:
     """The acts of all workers that were answered a second ago or earlier, and of which no line was read yet.
 
     Whoever answered them may have another clock, so it is what the ledger has before the canary is sent that counts.
@@ -313,7 +315,7 @@ def _answered_without_lines(worker: Worker) -> set[str]:
     return set(worker.ledger.unseen_operations(worker.now() - timedelta(seconds=1)))
 
 
-def _own_lines_are_there(worker: Worker, owed: set[str]) -> None:
+def _own_lines_are_there(worker: WorkerContext, owed: set[str]) -> None:
     """Every act that was answered before the canary was sent has a line before it, or somebody filters them."""
     missing = owed & _answered_without_lines(worker) if owed else owed
     if missing:
@@ -323,7 +325,7 @@ def _own_lines_are_there(worker: Worker, owed: set[str]) -> None:
         )
 
 
-def _clocks_agree(worker: Worker, found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+def _clocks_agree(worker: WorkerContext, found: Canary, sent_at: datetime, seen_at: datetime) -> None:
     """Raise AuditUntrusted, and keep a finding, where this host's clock is not Vault's.
 
     What is ended goes by Vault's clock then. A grant or a proof is one more thing that rests on both clocks: of a host

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ledger.model import Ledger
 from jitvault.ports.record import Freeze, Gap, NotKept
@@ -37,7 +37,7 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class StreamStatus:
     """The stream as a whole. `lag` is how long the canary took, `skew` Vault's clock less ours (positive: ahead)."""
 
     trust: Trust
@@ -76,7 +76,7 @@ class Examined:
         }
 
 
-def examine(worker: Worker) -> Examined:
+def examine(worker: WorkerContext) -> StreamStatus:
     """Send a canary and say what became of it."""
     sent, sent_at = worker.clock.monotonic(), worker.now()
     try:
@@ -90,11 +90,11 @@ def examine(worker: Worker) -> Examined:
     return _examined(worker.ledger, Trust.TRUSTED, lag=lag, skew=skew, names=_configured(worker))
 
 
-def _configured(worker: Worker) -> frozenset[str]:
+def _configured(worker: WorkerContext) -> frozenset[str]:
     return frozenset(source.name for source in worker.sources.present())
 
 
-def recall(ledger: Ledger) -> Examined:
+def stream_status_from_ledger(ledger: Ledger) -> StreamStatus:
     """What the ledger remembers; whether it can be trusted now only the worker's identity can ask."""
     why = "only the worker's identity can ask Vault for a canary"
     return _examined(
@@ -113,9 +113,9 @@ def _examined(
     lag: timedelta | None = None,
     skew: timedelta | None = None,
     names: frozenset[str] | None = None,
-) -> Examined:
+) -> StreamStatus:
     sources = tuple(_sources(ledger, ledger.gaps(), names))
-    return Examined(trust, why, hint, lag, skew, sources, ledger.freeze(), tuple(ledger.not_kept()))
+    return StreamStatus(trust, why, hint, lag, skew, sources, ledger.freeze(), tuple(ledger.not_kept()))
 
 
 def _sources(ledger: Ledger, gaps: Sequence[Gap], names: frozenset[str] | None) -> list[SourceFacts]:

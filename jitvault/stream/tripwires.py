@@ -7,29 +7,29 @@ from itertools import groupby
 from operator import attrgetter
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.token_links import aliases
-from jitvault.audit.trail import Trail, done
+from jitvault.audit.token_links import derived_tokens
+from jitvault.audit.trail import AuditTrail, done
 from jitvault.audit.tripwires.rules import of_task
-from jitvault.audit.tripwires.trip import Bounds, Rule, Trip
-from jitvault.context import Worker
-from jitvault.ledger.model import TaskFile
+from jitvault.audit.tripwires.trip import Rule, TaskLimits, TripwireHit
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import TaskRecord
 from jitvault.model.finding import MOST
 from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason
 
 
-def watch(worker: Worker, file: TaskFile) -> list[Trip]:
+def watch(worker: WorkerContext, file: TaskRecord) -> list[TripwireHit]:
     """Every tripwire that the task's lines touched so far; those that are new are findings now."""
     if not file.grants:
         return []
     trail = worker.ledger.acts(file)
-    trips = of_task(_bounds(worker, file, trail), trail.observations, aliases(trail.observations))
+    trips = of_task(_bounds(worker, file, trail), trail.observations, derived_tokens(trail.observations))
     for rule, same in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
         _keep(worker, file, rule, list(same))
     return trips
 
 
-def _keep(worker: Worker, file: TaskFile, rule: Rule, trips: Sequence[Trip]) -> None:
+def _keep(worker: WorkerContext, file: TaskRecord, rule: Rule, trips: Sequence[TripwireHit]) -> None:
     """Keep the first trips of a rule as findings, and how many more there are."""
     mine = [finding for finding in file.findings if finding["rule"] == rule.value]
     known = {finding["request_id"] or "" for finding in mine}
@@ -40,12 +40,12 @@ def _keep(worker: Worker, file: TaskFile, rule: Rule, trips: Sequence[Trip]) -> 
         _find(worker, file, others[0], more=len(others))
 
 
-def _find(worker: Worker, file: TaskFile, trip: Trip, *, more: int = 0) -> None:
+def _find(worker: WorkerContext, file: TaskRecord, trip: TripwireHit, *, more: int = 0) -> None:
     task_id, line, request_id = file.task.task_id, trip.line, trip.request_id
     worker.ledger.finding(task_id, trip.rule, trip.message, worker.now(), line=line, request_id=request_id, more=more)
 
 
-def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
+def _bounds(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskLimits:
     revision = Revision.of(file.revision.body)
     tokens = frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
     # of several attempts only the last one was ever delivered
@@ -53,7 +53,7 @@ def _bounds(worker: Worker, file: TaskFile, trail: Trail) -> Bounds:
     created = [o.at for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject == last and done(o)]
     ends = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
     end = min(ends, key=attrgetter("at"), default=None)
-    return Bounds(
+    return TaskLimits(
         tokens=tokens,
         leases=frozenset(lease.lease_id for lease in file.leases),
         networks=tuple(revision.content["cidrs"]),

@@ -70,7 +70,7 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class PendingOperation:
     """An act of a task that may have made one credential at `path` (a token: with its wrapping) in that time."""
 
     kind: str
@@ -101,7 +101,7 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Classification:
     """One credential with its class. `issue` is the line that shows how it was made, `why` is for a person."""
 
     kind: str
@@ -115,19 +115,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class KnownState:
     """What the ledger and the audit stream know. `told` are the lines that were findings of an earlier sweep, `checked`
     the leases that checks of templates made and saw dead, by what administrators wrote of them.
     """
 
     owned: Sequence[Owned] = ()
-    opened: Sequence[Open] = ()
+    opened: Sequence[PendingOperation] = ()
     issues: Sequence[Issue] = ()
     told: frozenset[str] = frozenset()
     checked: frozenset[str] = frozenset()
 
 
-def compare(listed: Iterable[Listed], books: Books, *, now: datetime, settle: timedelta) -> list[Found]:
+def compare(listed: Iterable[Listed], books: KnownState, *, now: datetime, settle: timedelta) -> list[Classification]:
     """Each listed credential once, and each line of `books.issues` that belongs to none of them once.
 
     The order of what is given changes nothing. `now` is Vault's time, `settle` its longest request.
@@ -146,7 +146,7 @@ def _by_age(one: Listed) -> tuple[float, str]:
 class _Case:
     """The comparison under way: what explains one credential explains no other."""
 
-    books: Books
+    books: KnownState
     now: datetime
     settle: timedelta
     _by_lease: dict[str, Owned] = field(init=False)
@@ -172,14 +172,14 @@ class _Case:
             else:
                 self._issues[issue.subject].append(issue)
 
-    def token(self, one: Listed) -> Found:
+    def token(self, one: Listed) -> Classification:
         if one.renewable and (owner := self._owner(one)):
             return self._of_task(one, owner)
         if not one.renewable and (owner := self._in_wrapping(one)):
             return _found(one, Class.KNOWN, f"the wrapping of task {owner.task_id}'s token", owner.task_id)
         return self._of_nobody(one, self._issue_of_token(one))
 
-    def lease(self, one: Listed) -> Found:
+    def lease(self, one: Listed) -> Classification:
         owner = self._by_lease.get(one.lease_id)
         if owner is not None:
             return self._of_task(one, owner)
@@ -191,7 +191,7 @@ class _Case:
     def left_over(self) -> list[Issue]:
         return [i for i in sorted(self.books.issues, key=_by_line) if ("issue", i.line) not in self._taken]
 
-    def unlinked(self, issue: Issue) -> Found:
+    def unlinked(self, issue: Issue) -> Classification:
         if issue.subject in self.books.checked:
             of, why = Class.KNOWN, "made by the check of a template, and not in Vault any more"
         elif self.now - issue.at < self.settle:
@@ -200,9 +200,9 @@ class _Case:
             of, why = Class.KNOWN, "told by an earlier sweep, and not in Vault"
         else:
             of, why = Class.UNLINKED, "made without a task, and not in Vault any more"
-        return Found(issue.kind, of, issue.path, issue.at, why, issue=issue)
+        return Classification(issue.kind, of, issue.path, issue.at, why, issue=issue)
 
-    def _of_task(self, one: Listed, owner: Owned) -> Found:
+    def _of_task(self, one: Listed, owner: Owned) -> Classification:
         if owner.dead and not self._is_young(one):
             return _found(one, Class.ORPHAN, f"task {owner.task_id} calls it over, and Vault has it", owner.task_id)
         if one.revoke_error:
@@ -212,7 +212,7 @@ class _Case:
             return _found(one, Class.IRREVOCABLE, why, owner.task_id)
         return _found(one, Class.KNOWN, f"of task {owner.task_id}", owner.task_id)
 
-    def _of_nobody(self, one: Listed, issue: Issue | None) -> Found:
+    def _of_nobody(self, one: Listed, issue: Issue | None) -> Classification:
         if act := self._open_act(one):
             return _found(one, Class.WAITING, f"{act.what} of task {act.task_id} is open", act.task_id, issue)
         if self._is_young(one):
@@ -267,7 +267,7 @@ class _Case:
                 return issue
         return None
 
-    def _open_act(self, one: Listed) -> Open | None:
+    def _open_act(self, one: Listed) -> PendingOperation | None:
         role = one.kind if one.renewable else f"{one.kind} wrapping"
         for n, act in enumerate(sorted(self.books.opened, key=_by_opening)):
             there = act.kind == one.kind and act.path == one.path
@@ -284,8 +284,8 @@ class _Case:
         return True
 
 
-def _found(one: Listed, of: Class, why: str, task_id: str | None, issue: Issue | None = None) -> Found:
-    return Found(one.kind, of, one.path, one.issued_at, why, one, task_id, issue)
+def _found(one: Listed, of: Class, why: str, task_id: str | None, issue: Issue | None = None) -> Classification:
+    return Classification(one.kind, of, one.path, one.issued_at, why, one, task_id, issue)
 
 
 def _ordered(owned: Iterable[Owned]) -> list[Owned]:
@@ -306,5 +306,5 @@ def _by_line(issue: Issue) -> tuple[datetime, str]:
     return issue.at, issue.line
 
 
-def _by_opening(act: Open) -> tuple[datetime, datetime, str, str]:
+def _by_opening(act: PendingOperation) -> tuple[datetime, datetime, str, str]:
     return act.since, act.until, act.task_id, act.what

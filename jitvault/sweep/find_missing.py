@@ -6,25 +6,25 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import Worker
-from jitvault.errors import UNREADABLE, JitvaultError, Unreadable
-from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.context import WorkerContext
+from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, Unreadable
+from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.lookups import is_there
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
-from jitvault.sweep.compare import Class, Found, Owned
+from jitvault.sweep.compare import Class, Classification, Owned
 from jitvault.sweep.inventory import Inventory, is_older, owned_lease, owned_token
-from jitvault.sweep.missing import Ghost, explain
+from jitvault.sweep.missing import MissingCredential, explain
 
 # of what was closed without proof nobody believes anything: a sweep names it and goes on
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
 
 
-def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[Found]]:
+def ghosts_of(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
     """The ghosts with how they came to be, and those of which nobody can say yet whether they are some."""
-    ghosts: list[Ghost] = []
-    waiting: list[Found] = []
-    files: dict[str, TaskFile] = {}
+    ghosts: list[MissingCredential] = []
+    waiting: list[Classification] = []
+    files: dict[str, TaskRecord] = {}
     for row in _gone(worker, inventory):
         owned = owned_lease(row) if isinstance(row, LeaseRow) else owned_token(row)
         if row.task_id not in files:
@@ -52,7 +52,7 @@ def ghosts_of(worker: Worker, inventory: Inventory) -> tuple[list[Ghost], list[F
     return [ghost for ghost in ghosts if ghost not in young], waiting
 
 
-def _gone(worker: Worker, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]:
+def _gone(worker: WorkerContext, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]:
     """What is believed to be alive and is not there. A task that is being issued has an open act by itself."""
     for grant in inventory.grants:
         task = inventory.tasks.get(grant.task_id)
@@ -67,22 +67,24 @@ def _gone(worker: Worker, inventory: Inventory) -> Iterator[GrantRow | LeaseRow]
             yield lease
 
 
-def _again(file: TaskFile, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow | None:
+def _again(file: TaskRecord, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow | None:
     if isinstance(row, LeaseRow):
         return next((lease for lease in file.leases if lease.lease_id == row.lease_id), None)
     return next((grant for grant in file.grants if grant.grant_id == row.grant_id), None)
 
 
-def _is_open(file: TaskFile, owned: Owned) -> bool:
+def _is_open(file: TaskRecord, owned: Owned) -> bool:
     states = (OpState.INTENDED, OpState.UNKNOWN)
     return any(op.state in states and op.subject == owned.subject for op in file.operations)
 
 
-def _waiting(owned: Owned, why: str) -> Found:
-    return Found(owned.kind, Class.WAITING, owned.path, owned.issued_at, why, task_id=owned.task_id)
+def _waiting(owned: Owned, why: str) -> Classification:
+    return Classification(owned.kind, Class.WAITING, owned.path, owned.issued_at, why, task_id=owned.task_id)
 
 
-def _explained(worker: Worker, inventory: Inventory, file: TaskFile, row: GrantRow | LeaseRow, owned: Owned) -> Ghost:
+def _explained(
+    worker: WorkerContext, inventory: Inventory, file: TaskRecord, row: GrantRow | LeaseRow, owned: Owned
+) -> MissingCredential:
     trail = worker.ledger.trail(file)
     names = {owned.subject}
     if isinstance(row, LeaseRow):
@@ -103,11 +105,11 @@ def _explained(worker: Worker, inventory: Inventory, file: TaskFile, row: GrantR
     )
 
 
-def _expiry(worker: Worker, file: TaskFile, lease: LeaseRow) -> datetime | None:
+def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetime | None:
     """When the lease's time was over at the latest, by its role as it is configured; None where that does not say."""
     try:
         entry = Revision.of(file.revision.body).template_of(lease.path)
-    except UNREADABLE:
+    except CORRUPT_RECORD_ERRORS:
         return None
     if entry is None or entry["engine"] not in worker.engines:
         return None

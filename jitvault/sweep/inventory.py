@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from jitvault.audit.issued_lease import is_token_lease, issued
 from jitvault.audit.observation import Kind
 from jitvault.audit.trail import Canary
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
@@ -24,7 +24,7 @@ from jitvault.model.states import OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
 from jitvault.ports.orphans import Made
 from jitvault.stream.reading import canary
-from jitvault.sweep.compare import Books, Issue, Listed, Open, Owned
+from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 
 MOST = 10_000
 """So many look-ups one sweep makes; what is beyond is counted and not judged."""
@@ -50,13 +50,13 @@ class Inventory:
     ids: frozenset[str]
     listed: tuple[Listed, ...]
     skipped: int
-    books: Books
+    books: KnownState
     grants: tuple[GrantRow, ...]
     leases: tuple[LeaseRow, ...]
     tasks: Mapping[str, TaskRow]
 
 
-def take(worker: Worker) -> Inventory:
+def take(worker: WorkerContext) -> Inventory:
     """Everything as it is now. Raises AuditUntrusted: without the stream nobody can say whose something is."""
     wanted = _paths(worker)
     ids: dict[str, str] = {}
@@ -94,7 +94,7 @@ def take(worker: Worker) -> Inventory:
     )
 
 
-def _paths(worker: Worker) -> dict[str, bool]:
+def _paths(worker: WorkerContext) -> dict[str, bool]:
     """Where something of ours can be, and whether it has to be readable."""
     roles = {role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)}
     templates = {t.resolve(choice) for t in worker.templates.values() for choice in t.all_choices()}
@@ -102,7 +102,7 @@ def _paths(worker: Worker) -> dict[str, bool]:
     return wanted | dict.fromkeys(templates, True) | {TOKENS + role: True for role in roles}
 
 
-def _looked_up(worker: Worker, lease_id: str, path: str) -> Listed | None:
+def _looked_up(worker: WorkerContext, lease_id: str, path: str) -> Listed | None:
     """The credential as Vault has it now, None for one that has ended since it was listed."""
     record = worker.leases.lookup(lease_id)
     if record is None:
@@ -119,7 +119,7 @@ def _looked_up(worker: Worker, lease_id: str, path: str) -> Listed | None:
     )
 
 
-def _with_reasons(worker: Worker, listed: Sequence[Listed], now: datetime) -> tuple[Listed, ...]:
+def _with_reasons(worker: WorkerContext, listed: Sequence[Listed], now: datetime) -> tuple[Listed, ...]:
     """The same, with Vault's reason where Vault has given up on one and says so elsewhere."""
     if all(one.revoke_error or one.expires_at is None or one.expires_at > now for one in listed):
         return tuple(listed)
@@ -127,9 +127,11 @@ def _with_reasons(worker: Worker, listed: Sequence[Listed], now: datetime) -> tu
     return tuple(replace(one, revoke_error=one.revoke_error or reasons.get(one.lease_id)) for one in listed)
 
 
-def _books(worker: Worker, grants: Sequence[GrantRow], ids: Mapping[str, str], wanted: Mapping[str, bool]) -> Books:
+def _books(
+    worker: WorkerContext, grants: Sequence[GrantRow], ids: Mapping[str, str], wanted: Mapping[str, bool]
+) -> KnownState:
     leases = worker.ledger.leases_among(sorted(ids))
-    return Books(
+    return KnownState(
         owned=[*(owned_token(grant) for grant in grants if grant.issued_at), *map(owned_lease, leases)],
         opened=[*_open_creates(worker, grants), *_wrapped_reads(worker, grants)],
         issues=[issue for made in worker.ledger.made_for_nobody() if (issue := _issue(made)).path in wanted],
@@ -156,7 +158,7 @@ def owned_lease(lease: LeaseRow) -> Owned:
     return Owned(lease.lease_id, "lease", lease.path, lease.task_id, lease.issued_at, dead=dead)
 
 
-def _open_creates(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
+def _open_creates(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[PendingOperation]:
     """What was meant, and may have been made: by the lines of its own operation where there are any, else at any time
     that a request can have reached Vault and ended there.
     """
@@ -175,15 +177,15 @@ def _open_creates(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
         since, until = sent_at - MAX_SKEW, sent_at + worker.settle_window + MAX_SKEW
         if any(o.closing for o in lines):
             since, until = min(o.at for o in lines), max(o.at for o in lines if o.closing)
-        found.append(Open("token", TOKENS + grant.role, grant.task_id, since, until, "the issue"))
+        found.append(PendingOperation("token", TOKENS + grant.role, grant.task_id, since, until, "the issue"))
     return found
 
 
-def _wrapped_reads(worker: Worker, grants: Sequence[GrantRow]) -> list[Open]:
+def _wrapped_reads(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[PendingOperation]:
     """What a task's token read in a wrapping that nobody has opened yet has a lease that no line shows."""
     tasks = {grant.accessor_hmac: grant.task_id for grant in grants}
     return [
-        Open("lease", made.line.path, tasks[made.line.actor], made.since, made.line.at, "a wrapped read")
+        PendingOperation("lease", made.line.path, tasks[made.line.actor], made.since, made.line.at, "a wrapped read")
         for made in worker.ledger.wrapped_reads()
         if made.line.actor in tasks
     ]

@@ -17,7 +17,7 @@ from jitvault.lifecycle.confirmation.timeline import is_below, prefix_of
 from jitvault.sweep.compare import Owned
 
 
-class How(StrEnum):
+class MissingCause(StrEnum):
     ENDED = "ended"
     EXPIRED = "expired"
     WITH_ITS_TOKEN = "with_its_token"  # noqa: S105 - not a password
@@ -25,11 +25,11 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ghost:
+class MissingCredential:
     """`line` is the audit line that ended it, where one did, and `at` Vault's time of it."""
 
     owned: Owned
-    how: How
+    how: MissingCause
     why: str
     line: str = ""
     at: datetime | None = None
@@ -44,25 +44,27 @@ def explain(
     expires_at: datetime | None,
     now: datetime,
     token_is_gone: bool,
-) -> Ghost:
+) -> MissingCredential:
     """How a credential came to be gone. `names` are the ways in which lines name it, `sessions` the worker's tokens.
 
     An end that took the record away without asking the backend explains nothing: the credential may still work.
     """
     ended = next((o for o in lines if _ends(o, owned, names)), None)
     if ended is not None:
-        return Ghost(owned, How.ENDED, _by_whom(ended, owned, sessions), ended.line, ended.at)
+        return MissingCredential(owned, MissingCause.ENDED, _by_whom(ended, owned, sessions), ended.line, ended.at)
     renewals = [o for o in lines if o.kind is Kind.RENEWED and done(o) and o.subject in names]
     expires_at = _latest_end(expires_at, renewals, sessions)
     if expires_at is not None and now >= expires_at:
-        return Ghost(owned, How.EXPIRED, f"its time was over at {expires_at:%Y-%m-%d %H:%M:%S} UTC, by Vault's clock")
+        return MissingCredential(
+            owned, MissingCause.EXPIRED, f"its time was over at {expires_at:%Y-%m-%d %H:%M:%S} UTC, by Vault's clock"
+        )
     forced = next((o for o in lines if _drops_records(o, owned)), None)
     if forced is not None:
         why = f"{forced.path} by {origin(forced)} at {forced.at:%H:%M:%S} UTC may have dropped its record"
-        return Ghost(owned, How.UNEXPLAINED, why, forced.line, forced.at)
+        return MissingCredential(owned, MissingCause.UNEXPLAINED, why, forced.line, forced.at)
     if owned.kind == "lease" and token_is_gone:
-        return Ghost(owned, How.WITH_ITS_TOKEN, "Vault ends the leases of a token with it")
-    return Ghost(owned, How.UNEXPLAINED, "no line of the audit stream says who ended it")
+        return MissingCredential(owned, MissingCause.WITH_ITS_TOKEN, "Vault ends the leases of a token with it")
+    return MissingCredential(owned, MissingCause.UNEXPLAINED, "no line of the audit stream says who ended it")
 
 
 def _latest_end(

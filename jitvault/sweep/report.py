@@ -8,14 +8,14 @@ from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, VaultRefused
 from jitvault.model.states import PROVEN as PROVEN_STATES
-from jitvault.ports.orphans import OrphanRow
-from jitvault.sweep.compare import Found
-from jitvault.sweep.sweep import Swept
+from jitvault.ports.orphans import UntrackedCredentialRow
+from jitvault.sweep.compare import Classification
+from jitvault.sweep.sweep import SweepResult
 
 _PROVEN = frozenset(state.value for state in PROVEN_STATES)
 
 
-def as_json(swept: Swept, vault_command: str) -> dict[str, Any]:
+def as_json(swept: SweepResult, vault_command: str) -> dict[str, Any]:
     """The documented shape of `jitvault sweep --json`. `vault_command` is `bao` or `vault`: what ends an orphan by hand
     is told as it is typed.
     """
@@ -65,7 +65,7 @@ def as_json(swept: Swept, vault_command: str) -> dict[str, Any]:
     }
 
 
-def outcome(swept: Swept) -> JitvaultError | None:
+def outcome(swept: SweepResult) -> JitvaultError | None:
     """What the command ends with; None where nothing is left that has to be told by an exit code."""
     if swept.failure is not None:
         return swept.failure
@@ -92,19 +92,21 @@ def outcome(swept: Swept) -> JitvaultError | None:
     return None
 
 
-def command(row: OrphanRow | Found, vault_command: str) -> str | None:
+def command(row: UntrackedCredentialRow | Classification, vault_command: str) -> str | None:
     """What an administrator runs to end it."""
-    lease_id = row.lease_id if isinstance(row, OrphanRow) else (row.listed.lease_id if row.listed else None)
+    lease_id = (
+        row.lease_id if isinstance(row, UntrackedCredentialRow) else (row.listed.lease_id if row.listed else None)
+    )
     return f"{vault_command} lease revoke -sync {shlex.quote(lease_id)}" if lease_id else None
 
 
-def _hint(swept: Swept) -> str:
+def _hint(swept: SweepResult) -> str:
     if not swept.fix and any(row.kind == "token" for row in swept.remaining):
         return "Run `jitvault sweep --fix`, which ends the tokens. For leases an administrator runs the commands above."
     return "Find out who made these. An administrator ends what is still there with the commands above."
 
 
-def _hint_of_unproven(swept: Swept) -> str:
+def _hint_of_unproven(swept: SweepResult) -> str:
     if not swept.fix:
         return "Run `jitvault sweep --fix`, which proves what it can."
     tasks = [*(ghost.owned.task_id for ghost in swept.ghosts), *(one.task_id for one in swept.irrevocable)]
@@ -117,11 +119,11 @@ def _hint_of_unproven(swept: Swept) -> str:
     )
 
 
-def _is_done(swept: Swept, task_id: str) -> bool:
+def _is_done(swept: SweepResult, task_id: str) -> bool:
     return swept.advanced.get(task_id) in _PROVEN
 
 
-def _orphan(swept: Swept, row: OrphanRow, vault_command: str) -> Mapping[str, Any]:
+def _orphan(swept: SweepResult, row: UntrackedCredentialRow, vault_command: str) -> Mapping[str, Any]:
     found = swept.why.get(row.lease_id)
     live = row in swept.remaining
     return {
@@ -142,7 +144,7 @@ def _orphan(swept: Swept, row: OrphanRow, vault_command: str) -> Mapping[str, An
     }
 
 
-def _listed(one: Found) -> dict[str, Any]:
+def _listed(one: Classification) -> dict[str, Any]:
     return {
         "kind": one.kind,
         "lease_id": one.listed.lease_id if one.listed else None,

@@ -10,33 +10,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.ledger.model import OperationRow, OpState
 from jitvault.lifecycle.confirmation.confirm import INVALID_LEASE
-from jitvault.lifecycle.revocation.credential import claimed
+from jitvault.lifecycle.revocation.credential import reported_verdict
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import Verdict
-from jitvault.operations import DONE, intended, left
-from jitvault.ports.orphans import OrphanRow
+from jitvault.operations import DONE, new_operation, record_answer
+from jitvault.ports.orphans import UntrackedCredentialRow
 from jitvault.stream.reading import canary
-from jitvault.sweep.untracked_proof import Orphan, judge
+from jitvault.sweep.untracked_proof import UntrackedCredential, judge
 from jitvault.vault.interface import LeaseRecord
 
 _AT_ONCE = 20
 _EXTEND_AFTER_S = 5.0
 
 
-def end(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+def end(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]) -> list[UntrackedCredentialRow]:
     """Revoke each of them and look it up; gives them with what Vault says, which is no proof."""
-    ended: list[OrphanRow] = []
+    ended: list[UntrackedCredentialRow] = []
     for n in range(0, len(orphans), _AT_ONCE):
         worker.ledger.extend_sweep(claim)
         ended += _end_some(worker, claim, orphans[n : n + _AT_ONCE])
     return ended
 
 
-def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+def prove(worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]) -> list[UntrackedCredentialRow]:
     """Those of them that we revoked, with the verdict that the audit stream carries. Raises AuditUntrusted."""
     if not orphans:
         return []
@@ -50,7 +50,7 @@ def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[Orph
     proven = []
     for orphan in orphans:
         own = ops[orphan.lease_id]
-        case = Orphan(
+        case = UntrackedCredential(
             lease_id=orphan.lease_id,
             kind=orphan.kind,
             mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
@@ -72,7 +72,9 @@ def prove(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[Orph
     return proven
 
 
-def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[OrphanRow]:
+def _end_some(
+    worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow]
+) -> list[UntrackedCredentialRow]:
     """Look each up, and revoke those that are there: once more where Vault says that it did, and has it still.
 
     Its own queue may be about to take that away without a line (docs/vault-facts.md, "Revocation"), and what was found
@@ -92,13 +94,15 @@ def _end_some(worker: Worker, claim: int, orphans: Sequence[OrphanRow]) -> list[
     return [*ended.values(), *away]
 
 
-def _revoke_all(worker: Worker, claim: int, there: Sequence[OrphanRow]) -> list[OrphanRow]:
+def _revoke_all(
+    worker: WorkerContext, claim: int, there: Sequence[UntrackedCredentialRow]
+) -> list[UntrackedCredentialRow]:
     """Commit all intents, act, commit what came of it."""
     if not there:
         return []
-    intents = [intended(worker, OperationKind.REVOKE_UNTRACKED, orphan.lease_id) for orphan in there]
+    intents = [new_operation(worker, OperationKind.REVOKE_UNTRACKED, orphan.lease_id) for orphan in there]
     worker.ledger.keep(orphans=there, operations=intents, at=worker.now(), claim=claim)
-    ended: list[OrphanRow] = []
+    ended: list[UntrackedCredentialRow] = []
     answers: list[OperationRow] = []
     held_since = worker.clock.monotonic()
     try:
@@ -110,25 +114,25 @@ def _revoke_all(worker: Worker, claim: int, there: Sequence[OrphanRow]) -> list[
             answers.append(answered)
             looked_up, record = look_up(worker, orphan.lease_id)
             answers.append(looked_up)
-            ended.append(replace(orphan, verdict=claimed(record, answered)))
+            ended.append(replace(orphan, verdict=reported_verdict(record, answered)))
     finally:
         worker.ledger.keep(orphans=ended, operations=answers, at=worker.now(), claim=claim)
     return ended
 
 
-def _revoke(worker: Worker, orphan: OrphanRow, op: OperationRow) -> OperationRow:
+def _revoke(worker: WorkerContext, orphan: UntrackedCredentialRow, op: OperationRow) -> OperationRow:
     """Revoke it by its path and give the operation with the answer; a 204 is only `ok`."""
     try:
         worker.leases.revoke(orphan.lease_id, op=op.op_id)
     except OutcomeUnknown as error:
-        return left(worker, op, OpState.UNKNOWN, error)
+        return record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
-        return left(worker, op, OpState.ABANDONED, error)
-    return left(worker, op, OpState.ANSWERED, DONE)
+        return record_answer(worker, op, OpState.ABANDONED, error)
+    return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def look_up(worker: Worker, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
+def look_up(worker: WorkerContext, lease_id: str) -> tuple[OperationRow, LeaseRecord | None]:
     """Look it up under an operation id; gives the operation, answered and not yet committed, and what Vault says."""
-    op = intended(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
+    op = new_operation(worker, OperationKind.LOOKUP_UNTRACKED, lease_id)
     record = worker.leases.lookup(lease_id, op=op.op_id)
-    return left(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record
+    return record_answer(worker, op, OpState.ANSWERED, "gone" if record is None else "live"), record

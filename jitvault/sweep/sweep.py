@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, JitvaultError
 from jitvault.ledger.model import OperationRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.states import OVER, State, Verdict
-from jitvault.ports.orphans import FindingRow, OrphanRow
+from jitvault.ports.orphans import FindingRow, UntrackedCredentialRow
 from jitvault.ports.record import Freeze
-from jitvault.sweep.compare import Class, Found, compare
+from jitvault.sweep.compare import Class, Classification, compare
 from jitvault.sweep.find_missing import ghosts_of
 from jitvault.sweep.inventory import Inventory, take
-from jitvault.sweep.missing import Ghost, How
+from jitvault.sweep.missing import MissingCause, MissingCredential
 from jitvault.sweep.revoke_untracked import end, look_up, prove
 
 PROVEN = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED})
@@ -45,7 +45,7 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """What was found, and what became of it. `orphans` are those in Vault and those whose end is not proven, or was
     proven by this sweep; `advanced` has the state of each task that was advanced, or why that failed. `failure` is why
     the stream could not be read to the end.
@@ -53,33 +53,33 @@ class Swept:
 
     inventory: Inventory
     fix: bool
-    orphans: tuple[OrphanRow, ...]
-    why: Mapping[str, Found]
-    ghosts: tuple[Ghost, ...]
-    unlinked: tuple[Found, ...]
-    irrevocable: tuple[Found, ...]
-    waiting: tuple[Found, ...]
+    orphans: tuple[UntrackedCredentialRow, ...]
+    why: Mapping[str, Classification]
+    ghosts: tuple[MissingCredential, ...]
+    unlinked: tuple[Classification, ...]
+    irrevocable: tuple[Classification, ...]
+    waiting: tuple[Classification, ...]
     closed: tuple[Closed, ...]
     advanced: Mapping[str, str]
     failure: AuditUntrusted | None
     freeze: Freeze | None
 
     @property
-    def remaining(self) -> list[OrphanRow]:
+    def remaining(self) -> list[UntrackedCredentialRow]:
         """Orphans that Vault still has."""
         return [o for o in self.orphans if o.verdict not in PROVEN and o.verdict is not Verdict.GONE]
 
     @property
-    def unproven(self) -> list[OrphanRow]:
+    def unproven(self) -> list[UntrackedCredentialRow]:
         """Orphans that are gone by Vault's word alone."""
         return [o for o in self.orphans if o.verdict is Verdict.GONE]
 
     @property
-    def unexplained(self) -> list[Ghost]:
-        return [ghost for ghost in self.ghosts if ghost.how is How.UNEXPLAINED]
+    def unexplained(self) -> list[MissingCredential]:
+        return [ghost for ghost in self.ghosts if ghost.how is MissingCause.UNEXPLAINED]
 
 
-def sweep(worker: Worker, *, fix: bool = False) -> Swept:
+def sweep(worker: WorkerContext, *, fix: bool = False) -> SweepResult:
     """One sweep. Raises AuditUntrusted where the stream cannot be trusted, before anything is done."""
     if not fix:
         return _look(worker, None)
@@ -87,13 +87,13 @@ def sweep(worker: Worker, *, fix: bool = False) -> Swept:
         return _fix(worker, claim, _look(worker, claim))
 
 
-def _look(worker: Worker, claim: int | None) -> Swept:
+def _look(worker: WorkerContext, claim: int | None) -> SweepResult:
     inventory = take(worker)
     if claim is not None:
         worker.ledger.extend_sweep(claim)
     found = compare(inventory.listed, inventory.books, now=inventory.canary.at, settle=worker.settle_window)
     ghosts, more_waiting = ghosts_of(worker, inventory)
-    by_class: dict[Class, list[Found]] = {of: [one for one in found if one.of is of] for of in Class}
+    by_class: dict[Class, list[Classification]] = {of: [one for one in found if one.of is of] for of in Class}
     known = {row.lease_id: row for row in worker.ledger.orphans()}
     rows = [_row(worker, one, known) for one in by_class[Class.ORPHAN]]
     left = _left_over(inventory, known, {row.lease_id for row in rows})
@@ -103,7 +103,7 @@ def _look(worker: Worker, claim: int | None) -> Swept:
     new = [one for one in by_class[Class.ORPHAN] if one.listed and one.listed.lease_id not in known]
     findings = [*map(_finding, new), *map(_finding, unlinked), *_ghost_findings(ghosts)]
     worker.ledger.keep(orphans=[*rows, *left], findings=findings, at=worker.now(), claim=claim)
-    return Swept(
+    return SweepResult(
         inventory=inventory,
         fix=False,
         orphans=(*rows, *(row for row in left if row.revoking)),
@@ -119,7 +119,7 @@ def _look(worker: Worker, claim: int | None) -> Swept:
     )
 
 
-def _closed(worker: Worker, inventory: Inventory) -> Iterator[Closed]:
+def _closed(worker: WorkerContext, inventory: Inventory) -> Iterator[Closed]:
     """What was closed without proof stays to be seen, and is nobody's to end: what Vault has of it is an orphan."""
     for task in inventory.tasks.values():
         file = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
@@ -130,7 +130,9 @@ def _closed(worker: Worker, inventory: Inventory) -> Iterator[Closed]:
             yield Closed(task.task_id, forced["name"], forced["reason"], (*tokens, *leases))
 
 
-def _row(worker: Worker, one: Found, known: Mapping[str, OrphanRow]) -> OrphanRow:
+def _row(
+    worker: WorkerContext, one: Classification, known: Mapping[str, UntrackedCredentialRow]
+) -> UntrackedCredentialRow:
     """The orphan as the ledger keeps it. One that was gone and is there again has everything before it."""
     listed = one.listed
     if listed is None:
@@ -138,7 +140,7 @@ def _row(worker: Worker, one: Found, known: Mapping[str, OrphanRow]) -> OrphanRo
     before = known.get(listed.lease_id)
     under_way = before is not None and before.revoking and before.verdict not in PROVEN
     verdict = before.verdict if before and under_way and before.verdict is not Verdict.GONE else Verdict.LIVE
-    return OrphanRow(
+    return UntrackedCredentialRow(
         lease_id=listed.lease_id,
         kind=one.kind,
         path=one.path,
@@ -154,7 +156,9 @@ def _row(worker: Worker, one: Found, known: Mapping[str, OrphanRow]) -> OrphanRo
     )
 
 
-def _left_over(inventory: Inventory, known: Mapping[str, OrphanRow], found: Iterable[str]) -> list[OrphanRow]:
+def _left_over(
+    inventory: Inventory, known: Mapping[str, UntrackedCredentialRow], found: Iterable[str]
+) -> list[UntrackedCredentialRow]:
     """Orphans of earlier sweeps that Vault does not list any more, and that are not known to have ended."""
     there = inventory.ids | set(found)
     return [
@@ -167,7 +171,7 @@ def _left_over(inventory: Inventory, known: Mapping[str, OrphanRow], found: Iter
     ]
 
 
-def _finding(one: Found) -> FindingRow:
+def _finding(one: Classification) -> FindingRow:
     issue, kind = one.issue, one.kind
     made = f"issued {one.issued_at:%Y-%m-%d %H:%M:%S} UTC" if one.issued_at else "issued nobody knows when"
     by = f" from {issue.remote}" if issue and issue.remote else ""
@@ -181,7 +185,7 @@ def _finding(one: Found) -> FindingRow:
     )
 
 
-def _ghost_findings(ghosts: Sequence[Ghost]) -> list[FindingRow]:
+def _ghost_findings(ghosts: Sequence[MissingCredential]) -> list[FindingRow]:
     return [
         FindingRow(
             ghost.owned.task_id,
@@ -190,11 +194,11 @@ def _ghost_findings(ghosts: Sequence[Ghost]) -> list[FindingRow]:
             ghost.line,
         )
         for ghost in ghosts
-        if ghost.how is How.UNEXPLAINED
+        if ghost.how is MissingCause.UNEXPLAINED
     ]
 
 
-def _fix(worker: Worker, claim: int, found: Swept) -> Swept:
+def _fix(worker: WorkerContext, claim: int, found: SweepResult) -> SweepResult:
     doomed = _doomed(found)
     ended = end(worker, claim, doomed)
     failure: AuditUntrusted | None = None
@@ -217,7 +221,7 @@ def _fix(worker: Worker, claim: int, found: Swept) -> Swept:
     )
 
 
-def _doomed(found: Swept) -> list[OrphanRow]:
+def _doomed(found: SweepResult) -> list[UntrackedCredentialRow]:
     """Tokens first, so that their doors close at once, then the leases that the stream says they got.
 
     What its task calls dead is the task's to end, as long as that is not over.
@@ -233,14 +237,16 @@ def _doomed(found: Swept) -> list[OrphanRow]:
     return [*tokens, *theirs, *(row for row in leases if row.revoking and row not in theirs)]
 
 
-def _is_its_tasks(found: Swept, row: OrphanRow) -> bool:
+def _is_its_tasks(found: SweepResult, row: UntrackedCredentialRow) -> bool:
     task = found.inventory.tasks.get(row.task_id or "")
     return task is not None and task.state not in OVER
 
 
-def _looked_up_again(worker: Worker, claim: int, orphans: Sequence[OrphanRow], *, patient: bool) -> list[OrphanRow]:
+def _looked_up_again(
+    worker: WorkerContext, claim: int, orphans: Sequence[UntrackedCredentialRow], *, patient: bool
+) -> list[UntrackedCredentialRow]:
     """Those that are not ours to revoke and that ended with a token of ours, or by somebody's hand."""
-    left, gone = list(orphans), list[OrphanRow]()
+    left, gone = list(orphans), list[UntrackedCredentialRow]()
     operations: list[OperationRow] = []
     for n in range(_QUEUE_LOOKS if patient and len(left) <= _QUEUE_MOST else 1):
         if n and left:
@@ -253,7 +259,7 @@ def _looked_up_again(worker: Worker, claim: int, orphans: Sequence[OrphanRow], *
     return gone
 
 
-def _advance(worker: Worker, claim: int, found: Swept) -> dict[str, str]:
+def _advance(worker: WorkerContext, claim: int, found: SweepResult) -> dict[str, str]:
     """Do what is due for each task whose access is gone, or there again. What follows is the state machine's to say."""
     wanted = {ghost.owned.task_id for ghost in found.ghosts}
     wanted |= {row.task_id for row in found.orphans if row.task_id}

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import Canary, Trail, canary_after, canary_before, done, follows, shown, stretch
+from jitvault.audit.trail import AuditTrail, Canary, canary_after, canary_before, done, follows, segment, shown
 from jitvault.lifecycle.confirmation.hazards import may_have_been_done, touches
 from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
+class UntrackedCredential:
     """What is to be proven dead. `hashed` is the HMAC of its lease id, which is how a look-up line names it.
 
     `live_ops` and `gone_ops` are the look-ups that found it and that did not, `revoke_ops` its revocations by us;
@@ -44,7 +44,7 @@ class Orphan:
     claimed: Verdict
 
 
-def judge(orphan: Orphan, trail: Trail, newest: Canary) -> tuple[Verdict, tuple[Check, ...]]:
+def judge(orphan: UntrackedCredential, trail: AuditTrail, newest: Canary) -> tuple[Verdict, tuple[Check, ...]]:
     """The verdict that the evidence carries, and the checks. `newest` is the last canary."""
     lines = [o for o in trail.observations if o.closing]
     seen = _last(o for o in lines if _is_look_up(orphan, o, trail) and o.op in orphan.live_ops and done(o))
@@ -79,16 +79,16 @@ def _last(lines: Iterable[Observation]) -> Observation | None:
     return max(lines, key=lambda o: (o.at, o.place.offset), default=None)
 
 
-def _is_look_up(orphan: Orphan, o: Observation, trail: Trail) -> bool:
+def _is_look_up(orphan: UntrackedCredential, o: Observation, trail: AuditTrail) -> bool:
     return o.kind is Kind.LEASE_LOOKUP and o.subject == orphan.hashed and o.actor in trail.worker_accessors
 
 
-def _says_gone(orphan: Orphan, o: Observation) -> bool:
+def _says_gone(orphan: UntrackedCredential, o: Observation) -> bool:
     return any(error in o.error for error in orphan.gone_errors)
 
 
 def _revocation(
-    orphan: Orphan, lines: Iterable[Observation], trail: Trail, *, after: Observation | None
+    orphan: UntrackedCredential, lines: Iterable[Observation], trail: AuditTrail, *, after: Observation | None
 ) -> Observation | None:
     """The line that ended it. What somebody else did first to a lease is not ours: whether it reached the backend is
     not known, and ours found nothing to do. A token has no backend, and whoever revoked it did.
@@ -108,7 +108,9 @@ def _revocation(
     return None
 
 
-def _nothing_between(orphan: Orphan, trail: Trail, seen: Observation | None, gone: Observation | None) -> Check:
+def _nothing_between(
+    orphan: UntrackedCredential, trail: AuditTrail, seen: Observation | None, gone: Observation | None
+) -> Check:
     if seen is None or gone is None:
         return Check(4, ok=False, evidence="the interval from look-up to look-up is not known")
     for hazard in may_have_been_done(trail.observations):
@@ -118,12 +120,14 @@ def _nothing_between(orphan: Orphan, trail: Trail, seen: Observation | None, gon
     return Check(4, ok=True, evidence=f"none from {seen.at.isoformat()} to {gone.at.isoformat()}")
 
 
-def _in_one_stretch(trail: Trail, seen: Observation | None, end: Observation | None, gone: Observation | None) -> Check:
+def _in_one_stretch(
+    trail: AuditTrail, seen: Observation | None, end: Observation | None, gone: Observation | None
+) -> Check:
     if seen is None or end is None or gone is None:
         return Check(5, ok=False, evidence="the interval from look-up to look-up is not known")
     before, after = canary_before(trail, seen.place), canary_after(trail, gone.place)
     if before is None or after is None:
         return Check(5, ok=False, evidence=f"no matching canary {'before' if before is None else 'after'} it")
-    if len({stretch(o.place) for o in (seen, end, gone)}) > 1:
+    if len({segment(o.place) for o in (seen, end, gone)}) > 1:
         return Check(5, ok=False, evidence="the stream was interrupted between the look-ups")
     return Check(5, ok=True, evidence=f"{seen.place.source} bytes {before} to {after} read contiguously")

@@ -75,7 +75,7 @@ class FromFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class StaticValue:
     """A value of the environment."""
 
     value: Secret
@@ -115,7 +115,7 @@ class AppRole(_LogsIn):
     name: ClassVar[str] = "AppRole"
 
     def __init__(
-        self, mount: str, role_id: FromFile | Given, secret_id: FromFile | Given, wrapped_from: str | None
+        self, mount: str, role_id: FromFile | StaticValue, secret_id: FromFile | StaticValue, wrapped_from: str | None
     ) -> None:
         super().__init__(mount)
         self._role_id, self._secret_id, self._wrapped_from = role_id, secret_id, wrapped_from

@@ -33,7 +33,7 @@ from jitvault.formats.secret import Secret
 from jitvault.vault.http_transport import Session
 from jitvault.vault.responses import READS, too_long, unanswered, understood
 from jitvault.vault.tls import Tls
-from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
+from jitvault.vault.wire import NotSent, NotTrusted, ResponseLost, TooLong
 
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2
@@ -274,7 +274,7 @@ class Vault:
             if most is not None:
                 raise too_long(path, most) from None
             raise unanswered(address, method, path, error) from None
-        except (NotSent, NotTrusted, Lost, ValueError) as error:
+        except (NotSent, NotTrusted, ResponseLost, ValueError) as error:
             raise unanswered(address, method, path, error) from None
         if self.connection.hears:
             self.connection.hears(answer.date, sent, time.monotonic())

@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from jitvault.vault.wire import MOST, Lost, NotSent, NotTrusted, Place, Wire, connected
+from jitvault.vault.wire import MOST, Connection, NotSent, NotTrusted, Place, ResponseLost, connected
 
 # a standby that forwards nothing sends on to the active node
 _SENT_ON = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
@@ -60,7 +60,7 @@ class Session:
     def __init__(self, *, context: ssl.SSLContext | None = None, server_name: str | None = None) -> None:
         """`context` is how https is spoken; `server_name` whom it is spoken with, where that is not the address."""
         self._context, self._server_name = context, server_name
-        self._wires: dict[str, Wire] = {}
+        self._wires: dict[str, Connection] = {}
 
     def request(
         self,
@@ -89,7 +89,7 @@ class Session:
             if not elsewhere or not allow_redirects:
                 return answer
             if once:
-                raise Lost("a standby says that the active node is elsewhere, and may have done it there")
+                raise ResponseLost("a standby says that the active node is elsewhere, and may have done it there")
             url = _sent_on(url, elsewhere)
         raise NotSent("sent on too often")
 
@@ -115,7 +115,7 @@ class Session:
             wire.close()
         self._wires.clear()
 
-    def _wire(self, url: str, timeout: float, until: float) -> tuple[Wire, str]:
+    def _wire(self, url: str, timeout: float, until: float) -> tuple[Connection, str]:
         """A connection to whom the URL names, and what to ask for there."""
         scheme, _, rest = url.partition("://")
         authority, slash, path = rest.partition("/")

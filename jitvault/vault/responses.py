@@ -20,7 +20,7 @@ from jitvault.errors import (
     VaultUnavailable,
 )
 from jitvault.vault.http_transport import Answer
-from jitvault.vault.wire import Lost, NotSent, NotTrusted, TooLong
+from jitvault.vault.wire import NotSent, NotTrusted, ResponseLost, TooLong
 
 READS = frozenset({"get", "list"})
 """The methods by which nothing is changed, unless a secrets engine makes a lease for one."""
@@ -74,7 +74,7 @@ def unanswered(address: str, method: str, path: str, error: Exception) -> VaultU
     # of a read that was lost nothing can have been done
     lost = VaultUnavailable if method in READS else OutcomeUnknown
     # what else there is can repeat what was to be sent, a token for one
-    why = str(error) if isinstance(error, Lost | TooLong) else type(error).__name__
+    why = str(error) if isinstance(error, ResponseLost | TooLong) else type(error).__name__
     return lost(f"the answer of Vault to {path} was lost ({why})")
 
 

@@ -1,8 +1,8 @@
 """One connection to Vault, over TCP or TLS: a request, and then its answer, as llhttp reads it (the parser of Node.js).
 
 It says in which of three ways there is no answer, since that is what a caller has to know: `NotSent`, `NotTrusted`,
-`Lost`. A connection that an answer was not read from to its end, or that said more than was asked, is never used again:
-the rest of it would be taken for the next answer.
+`ResponseLost`. A connection that an answer was not read from to its end, or that said more than was asked, is never
+used again: the rest of it would be taken for the next answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NotTrusted(Exception):
     """Not sent either: one of the two sides does not believe the other's certificate."""
 
 
-class Lost(Exception):
+class ResponseLost(Exception):
     """It may have been sent, and there is no answer."""
 
 
@@ -81,7 +81,7 @@ class Reply:
             if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
                 raise error.__context__ from None
             if not self.is_whole:
-                raise Lost("what came is no HTTP") from None
+                raise ResponseLost("what came is no HTTP") from None
 
     def end(self) -> None:
         """It is not read any further: the parser, which holds it, lets go of it."""
@@ -114,7 +114,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Wire:
+class Connection:
     """Make it with `connected`. Not shared between threads."""
 
     place: Place
@@ -153,7 +153,7 @@ class Wire:
             refused = isinstance(error, ssl.SSLError) and _CERTIFICATE_REFUSED.search(error.reason or "")
             if may_be_refused and refused and not reply.status:
                 raise NotTrusted(_why(error)) from None
-            raise Lost(_why(error)) from None
+            raise ResponseLost(_why(error)) from None
         finally:
             reply.end()
             if not self.is_open:
@@ -165,7 +165,7 @@ class Wire:
         while not reply.is_whole:
             self._socket.settimeout(_left(until, timeout_s))
             if not (data := self._socket.recv(_AT_ONCE)):
-                raise Lost("it was closed before the answer was whole")
+                raise ResponseLost("it was closed before the answer was whole")
             reply.feed(data)
             if len(reply.body) > most:
                 raise TooLong("the answer is too long")
@@ -181,16 +181,16 @@ class Wire:
         self._socket.close()
 
 
-def connected(place: Place, timeout_s: float, until: float) -> Wire:
+def connected(place: Place, timeout_s: float, until: float) -> Connection:
     """A new connection, `until` then at most. Raises NotSent and NotTrusted."""
     plain = _reached(place, timeout_s, until)
     try:
         plain.settimeout(_left(until, timeout_s))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if place.context is None:
-            return Wire(place, plain, False)
+            return Connection(place, plain, False)
         secured = place.context.wrap_socket(plain, server_hostname=place.certified)
-        return Wire(place, secured, secured.version() == "TLSv1.3")
+        return Connection(place, secured, secured.version() == "TLSv1.3")
     except (OSError, ValueError) as error:
         plain.close()
         raise (NotTrusted if isinstance(error, ssl.SSLError) else NotSent)(_why(error)) from None

@@ -25,18 +25,18 @@ from datetime import timedelta
 from functools import partial
 from threading import Event
 
-from jitvault.context import Worker
-from jitvault.documents.paths import Heed, Wanted
+from jitvault.context import WorkerContext
+from jitvault.documents.paths import Heed, WorkItem
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
 from jitvault.kill_switch.triggers import Reasons, covered, tripped
 from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
 from jitvault.lifecycle.renewal.schedule import due_too_late
 from jitvault.lifecycle.renewal.upkeep import Renewals
-from jitvault.lifecycle.requests.pending import Backlog, Triage, Word
+from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import tell_over_quota
 from jitvault.lifecycle.requests.retention import Removals
-from jitvault.model.states import HOLDING
-from jitvault.notices.notifier import Teller
+from jitvault.model.states import LIVE_STATES
+from jitvault.notices.notifier import Notifier
 from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
 from jitvault.sweep.report import outcome
@@ -93,11 +93,11 @@ class Loops:
     """The loops of one worker. `hire` gives each its own connections; `news` is set whenever a line was read."""
 
     supervisor: Supervisor
-    hire: Callable[[], Worker]
+    hire: Callable[[], WorkerContext]
     pool: Pool
     health: Health
     log: Log
-    teller: Teller
+    teller: Notifier
     pace: Pace = field(default_factory=Pace)
     fix: bool = False
     keep: timedelta | None = None
@@ -117,7 +117,7 @@ class Loops:
 
     # -- the audit stream ------------------------------------------------------------------------------
 
-    def sources(self, worker: Worker) -> None:
+    def sources(self, worker: WorkerContext) -> None:
         known = set[str]()
 
         def look_around() -> None:
@@ -134,7 +134,7 @@ class Loops:
 
         self._every("sources", self.pace.look_around_s, look_around)
 
-    def _read(self, name: str, worker: Worker) -> None:
+    def _read(self, name: str, worker: WorkerContext) -> None:
         def on() -> None:
             begun = time.monotonic()
             there = [one for one in worker.sources.present() if name == (CONNECTIONS if one.passing else one.name)]
@@ -149,7 +149,7 @@ class Loops:
 
         self._every(f"observe {name}", 0, on)
 
-    def canary(self, worker: Worker) -> None:
+    def canary(self, worker: WorkerContext) -> None:
         def look() -> None:
             found = examine(worker)
             trusted = found.trust is Trust.TRUSTED
@@ -168,7 +168,7 @@ class Loops:
 
         self._every("canary", self.pace.canary_s, look, failed=failed)
 
-    def targets(self, worker: Worker) -> None:
+    def targets(self, worker: WorkerContext) -> None:
         """One more loop for each probe: a target that hangs keeps nobody from another one."""
         stand_by, known = StandBy(worker), set[Probe]()
 
@@ -195,7 +195,7 @@ class Loops:
 
         self._every(f"target {probe[1]}", 0, look)
 
-    def upkeep(self, worker: Worker) -> None:
+    def upkeep(self, worker: WorkerContext) -> None:
         renewals = Renewals(worker)
 
         def look() -> None:
@@ -205,10 +205,10 @@ class Loops:
 
     # -- what is wanted --------------------------------------------------------------------------------
 
-    def intake(self, worker: Worker) -> None:
+    def intake(self, worker: WorkerContext) -> None:
         """Woken by what the stream shows, whoever read it; nothing is lost where it is missed, only later."""
         frozen = dict[str, str]()
-        word, triage, listed, quiet, unseen = Word(worker), Triage(worker), -self.pace.list_s, True, False
+        word, triage, listed, quiet, unseen = DocumentWatcher(worker), Triage(worker), -self.pace.list_s, True, False
 
         def look() -> None:
             nonlocal listed, quiet, unseen
@@ -232,7 +232,7 @@ class Loops:
 
         self._every("intake", 0, look)
 
-    def _take_in(self, ask: Wanted, how: Heed) -> None:
+    def _take_in(self, ask: WorkItem, how: Heed) -> None:
         """Have a document's task looked after: at once, or in the turn of its author."""
         now, hint = time.monotonic(), ask.author if ask.requests else None
         job = Job(ask.task_id, Urgency.ASKED, hint=hint, author=ask.author, to_grant=ask.grants, since=ask.since)
@@ -243,7 +243,7 @@ class Loops:
         elif how is not Heed.NOTHING:
             self.gate.keep(job, now)
 
-    def backlog(self, worker: Worker) -> None:
+    def backlog(self, worker: WorkerContext) -> None:
         """What the stream did not show, and what was too much when it did."""
         backlog, triage, listed, next_s, turns = Backlog(worker), Triage(worker), time.monotonic(), 0.0, 0
         waiting, behind = list[str](), set[str]()
@@ -281,7 +281,7 @@ class Loops:
             return min(next_s, self.pace.retry_s)
         return min(next_s, _BEHIND_S) if behind or self.health.why_not_trusted is not None else next_s
 
-    def quota(self, worker: Worker) -> None:
+    def quota(self, worker: WorkerContext) -> None:
         """Tell those whose documents wait since they are too many, and whoever looks at the ledger."""
         told = dict[str, float]()
 
@@ -300,7 +300,7 @@ class Loops:
 
         self._every("quota", self.pace.tell_s, look)
 
-    def due(self, worker: Worker) -> None:
+    def due(self, worker: WorkerContext) -> None:
         looked = -self.pace.list_s
 
         def look() -> None:
@@ -315,7 +315,7 @@ class Loops:
 
         self._every("due", 0, look)
 
-    def tripwires(self, worker: Worker) -> None:
+    def tripwires(self, worker: WorkerContext) -> None:
         """Beside `due`: with thousands of tasks that are held one look takes seconds, and renewals do not wait."""
         seen, known = dict[str, int](), dict[str, str]()
 
@@ -329,7 +329,7 @@ class Loops:
 
         self._every("tripwires", 0, look)
 
-    def _take_due(self, worker: Worker) -> bool:
+    def _take_due(self, worker: WorkerContext) -> bool:
         """Take as much of what is due as the hands are ready for; gives whether there may be more of it."""
         ledger, pool = worker.ledger, self.pool
         # that much else is due must not keep from its renewal what would starve
@@ -340,12 +340,12 @@ class Loops:
         taken = ledger.take_due(worker.now(), room, besides=pool.seen_to(), only_held=only_held)
         for task_id in taken:
             task = ledger.task(task_id)
-            urgency = Urgency.HELD if task is not None and task.state in HOLDING else Urgency.DUE
+            urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
             if not pool.want(Job(task_id, urgency, if_due=True)):
                 ledger.give_back(task_id)
         return only_held or len(taken) == room
 
-    def _want_all(self, worker: Worker, reasons: Reasons, known: dict[str, str]) -> None:
+    def _want_all(self, worker: WorkerContext, reasons: Reasons, known: dict[str, str]) -> None:
         """All doors first, then the rest of each. `known` are the reasons that were found last time."""
         claims = worker.ledger.newest_claims(reasons) if reasons else {}
         for task_id, why in reasons.items():
@@ -358,7 +358,7 @@ class Loops:
 
     # -- the rest --------------------------------------------------------------------------------------
 
-    def sweep(self, worker: Worker) -> None:
+    def sweep(self, worker: WorkerContext) -> None:
         def look() -> None:
             swept = sweep(worker, fix=self.fix)
             self.health.set("sweep_remaining", len(swept.remaining))
@@ -367,7 +367,7 @@ class Loops:
 
         self._every("sweep", self.pace.sweep_s, look, at_once=False)
 
-    def retention(self, worker: Worker) -> None:
+    def retention(self, worker: WorkerContext) -> None:
         removals = Removals(worker, self.keep or timedelta.max)
 
         def look() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from threading import Condition
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import (
     AuditUntrusted,
     JitvaultError,
@@ -20,16 +20,16 @@ from jitvault.errors import (
     VaultUnavailable,
     WaitTimedOut,
 )
-from jitvault.ledger.model import TaskFile, TaskRow
+from jitvault.ledger.model import TaskRecord, TaskRow
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.confirmation.quiet import QUIET
-from jitvault.lifecycle.record.receipt import resists
+from jitvault.lifecycle.record.receipt import unproven_reason
 from jitvault.model.states import BEFORE_GRANT, OVER, State
 from jitvault.ports.turns import Turn
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor
-from jitvault.worker.task_queue import Agenda, Job, Urgency
+from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 PATIENCE_S = 10.0
 """For one task at a time, with an act that is under way then well within the claim's 30 s."""
@@ -47,8 +47,8 @@ class Pool:
     def __init__(
         self,
         supervisor: Supervisor,
-        hire: Callable[[], Worker],
-        agenda: Agenda,
+        hire: Callable[[], WorkerContext],
+        agenda: TaskQueue,
         health: Health,
         log: Log,
         give_back: Callable[[str], None] = lambda _: None,
@@ -84,11 +84,11 @@ class Pool:
     def start(self) -> None:
         for n in range(self._agenda.threads):
             name = f"advance-{n + 1}"
-            self._supervisor.start(name, _Hand(self, name).serve)
+            self._supervisor.start(name, _WorkerThread(self, name).serve)
 
-    def _tell_resisting(self, file: TaskFile) -> None:
+    def _tell_resisting(self, file: TaskRecord) -> None:
         """Tell why an end goes on failing, each reason once; what the next look mends is not told."""
-        task_id, why = file.task.task_id, resists(file)
+        task_id, why = file.task.task_id, unproven_reason(file)
         with self._changed:
             told = self._resisting.pop(task_id, None)
             if why is not None:
@@ -107,12 +107,12 @@ class Pool:
             self._health.set("tasks_at_once", int(self._agenda.limit))
 
 
-class _Hand:
+class _WorkerThread:
     """One thread of the pool."""
 
     def __init__(self, pool: Pool, name: str) -> None:
         self._pool, self._name = pool, name
-        self._worker: Worker | None = None
+        self._worker: WorkerContext | None = None
 
     def serve(self) -> None:
         """Raises LedgerUnavailable: without the ledger nothing is done for anybody."""
@@ -159,7 +159,7 @@ class _Hand:
         pool._tell_resisting(file)
         self._done(job, before, after, worker)
 
-    def _turn(self, job: Job, task: TaskRow, worker: Worker) -> Turn:
+    def _turn(self, job: Job, task: TaskRow, worker: WorkerContext) -> Turn:
         """Whose turn the task is. Another's is not waited for: it may last as long as a target hangs."""
         # the run before saw the wish, while its line was still on its way; or another worker was first
         granted = job.to_grant and task.state not in _UNGRANTED
@@ -179,7 +179,7 @@ class _Hand:
                 pool._agenda.done(job, time.monotonic())
             pool._changed.notify_all()
 
-    def _done(self, job: Job, before: TaskRow | None, after: TaskRow, worker: Worker) -> None:
+    def _done(self, job: Job, before: TaskRow | None, after: TaskRow, worker: WorkerContext) -> None:
         pool, due, soon_s = self._pool, _is_due(after, worker), _soon_s(after, worker)
         pool._health.count("advanced")
         with pool._changed:
@@ -228,17 +228,17 @@ class _Hand:
             pool._log.warning("task could not be looked after", task=job.task_id, error=str(error), then=again)
 
 
-def _is_due(task: TaskRow, worker: Worker) -> bool:
+def _is_due(task: TaskRow, worker: WorkerContext) -> bool:
     return task.due_at is not None and task.due_at <= worker.now() and task.state not in OVER
 
 
-def _soon_s(task: TaskRow, worker: Worker) -> float | None:
+def _soon_s(task: TaskRow, worker: WorkerContext) -> float | None:
     """In how many seconds the task is due, where that is soon."""
     left = task.due_at - worker.now() if task.due_at is not None and task.state not in OVER else None
     return left / timedelta(seconds=1) if left is not None and timedelta(0) < left <= _SOON else None
 
 
-def _longest_s(worker: Worker) -> float:
+def _longest_s(worker: WorkerContext) -> float:
     return max(1.0, min(PATIENCE_S, worker.rolling_step.total_seconds() / _PART_OF_STEP))
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from types import FrameType
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import LedgerUnavailable
-from jitvault.services.recent import Recent
+from jitvault.services.recent import ReadCache
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
 from jitvault.worker.gate import Gate
@@ -26,7 +26,7 @@ from jitvault.worker.logs import Log
 from jitvault.worker.loops import Loops, Pace
 from jitvault.worker.pool import Pool
 from jitvault.worker.supervisor import Supervisor
-from jitvault.worker.task_queue import Agenda, Job, Urgency
+from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 GRACE_S = 6.0
 """How long loops have to end. Whoever hangs longer in a request is left: its act is in the ledger as intended."""
@@ -49,7 +49,7 @@ class Started:
     """A worker whose loops run."""
 
     wiring: Wiring
-    worker: Worker
+    worker: WorkerContext
     pool: Pool
     log: Log
 
@@ -79,7 +79,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     # by name first: whoever is not known to Vault or to the ledger is told so before anything begins
     worker = wiring.worker
     hire = hiring(wiring)
-    pool = Pool(supervisor, hire, Agenda(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
+    pool = Pool(supervisor, hire, TaskQueue(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
     gate = Gate(settings.requests_per_minute)
     loops = Loops(supervisor, hire, pool, health, log, wiring.teller, plan.pace, plan.fix, settings.retention, gate)
     if endpoint is not None:
@@ -109,9 +109,9 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
     log.info("ended")
 
 
-def hiring(wiring: Wiring) -> Callable[[], Worker]:
+def hiring(wiring: Wiring) -> Callable[[], WorkerContext]:
     """Gives a Worker for one thread, with its own connections; login, active node and recent answers are shared."""
-    shared = Recent()
+    shared = ReadCache()
     return lambda: replace(wiring.for_thread().nameless_worker, waits=False, reads_on=True, shared=shared)
 
 

@@ -110,7 +110,7 @@ class _Record:
     until: float = 0.0
 
 
-class Agenda:
+class TaskQueue:
     """`hands` tasks are in hand at once besides `may_hang` that take long, and `RESERVED` that are to be revoked at
     once. `limit` is what Vault takes at the moment.
 

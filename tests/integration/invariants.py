@@ -20,9 +20,9 @@ from commands import Result
 from rig import PREFIX, Rig
 
 from jitvault.errors import VaultRejected
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 
 PREFIXES = (PREFIX, "database/creds/app-readwrite")
@@ -37,7 +37,7 @@ EXITS = frozenset({0, 3, 4, 5, 6, 7, 9, 11, 12, 13})
 class Seen:
     """What the ledger and Vault have at one moment."""
 
-    files: list[TaskFile]
+    files: list[TaskRecord]
     tokens: list[dict[str, Any]]
 
 
@@ -88,7 +88,7 @@ def live_tokens(rig: Rig) -> list[dict[str, Any]]:
     return found
 
 
-def live_leases(rig: Rig, known: Iterable[TaskFile]) -> dict[str, datetime]:
+def live_leases(rig: Rig, known: Iterable[TaskRecord]) -> dict[str, datetime]:
     """Every lease below the templates' paths that was made since the ledger's first task, with its issue time."""
     begun = min((file.task.created_at for file in known), default=None)
     found = {}
@@ -130,14 +130,14 @@ def unknown_leases(rig: Rig) -> list[str]:
     return [f"lease {lease} lives, and the ledger does not know it" for lease in sorted(unknown)]
 
 
-def leases_of(known: Iterable[TaskFile]) -> set[str]:
+def leases_of(known: Iterable[TaskRecord]) -> set[str]:
     return {lease.lease_id for file in known for lease in file.leases}
 
 
 # -- b: nothing is stuck -------------------------------------------------------------------------------------------
 
 
-def reasons(file: TaskFile) -> list[str]:
+def reasons(file: TaskRecord) -> list[str]:
     """Why a task is not proven, as an operator can read it: checks that failed, and answers that did not come."""
     failed = [f"check {check.n} of {check.subject}: {check.evidence}" for check in file.checks if not check.ok]
     unanswered = [
@@ -196,7 +196,7 @@ def lies(rig: Rig, seen: Seen) -> list[str]:
     return wrong
 
 
-def at_target(rig: Rig, file: TaskFile) -> list[str]:
+def at_target(rig: Rig, file: TaskRecord) -> list[str]:
     """The task's logins that still exist at the target, and sessions that are open."""
     names = [lease.target_name for lease in file.leases if lease.target_name]
     if not names:
@@ -218,7 +218,7 @@ def broken_chains(rig: Rig, seen: Seen) -> list[str]:
     """Breaks in the tasks' chains; and what was published of them that the chain does not have."""
     wrong = []
     for file in seen.files:
-        wrong += [f"{file.task.task_id}: {problem}" for problem in breaks(file.events, head=file.task.head)]
+        wrong += [f"{file.task.task_id}: {problem}" for problem in chain_problems(file.events, head=file.task.head)]
         said = _published(rig, file.task.task_id).get("chain")
         if said and {e.seq: e.hash for e in file.events}.get(said["seq"]) != said["head"]:
             wrong.append(f"{file.task.task_id}: the published head is not in its chain")
@@ -290,7 +290,7 @@ def not_understandable(result: Result) -> list[str]:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def files(rig: Rig) -> list[TaskFile]:
+def files(rig: Rig) -> list[TaskRecord]:
     """Every task of the rig's ledger; none while there is no ledger."""
     tasks = _tasks(rig)
     if not tasks:

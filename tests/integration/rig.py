@@ -27,10 +27,10 @@ from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.ledger.dialect import guards
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ledger.model import OperationRow, TaskFile
+from jitvault.ledger.model import OperationRow, TaskRecord
 from jitvault.ledger.rows import of_task
 from jitvault.ledger.schema import APPEND_ONLY
-from jitvault.model.event_chain import Event, breaks, link
+from jitvault.model.event_chain import Event, chain_problems, link
 from jitvault.provision.template_check import record as template_check
 from jitvault.provision.template_check.steps import STEPS, Outcome, Step
 from jitvault.provision.template_check.trial import basis_of
@@ -150,7 +150,7 @@ class Rig:
     def active(self, file: Path) -> Held:
         return self.use(self.granted(file))
 
-    def file(self, task: str) -> TaskFile:
+    def file(self, task: str) -> TaskRecord:
         with self.ledger() as ledger:
             found = ledger.file(task)
         assert found is not None
@@ -235,7 +235,7 @@ class Rig:
         for kind, at, body in said:
             prev = events[-1].hash if events else "0" * 64
             events.append(link(task, len(events) + 1, prev, kind, at, body))
-        assert breaks(events, head=events[-1].hash) == []
+        assert chain_problems(events, head=events[-1].hash) == []
         self.sql("DELETE FROM events WHERE task_id = ?", task)
         for e in events:
             self.sql(
@@ -273,7 +273,7 @@ class Rig:
         """Write, as an administrator who lies, that the shipped templates passed their check as everything is now."""
         want = shipped_want()
         for template in want.templates.values():
-            book = template_check._Book(self.admin, template.name)
+            book = template_check.CheckRecorder(self.admin, template.name)
             for choices in template.all_choices():
                 path = template.resolve(choices)
                 now = replace(basis_of(self.admin, want.engines[template.spec.engine], template, path), **basis)

@@ -15,7 +15,7 @@ import pytest
 from mortal import Mortal, live_wrappings, new_rig, points_of, time_passes, until_done
 from rig import Rig
 
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.sandbox.world import World
 
 SAMPLE = 8
@@ -31,7 +31,7 @@ ACTS = (
 
 def check_ledger(rig: Rig, task: str) -> None:
     file = rig.file(task)
-    assert breaks(file.events, head=file.task.head) == []
+    assert chain_problems(file.events, head=file.task.head) == []
     assert file.findings == ()
 
 

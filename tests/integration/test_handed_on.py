@@ -26,8 +26,8 @@ from jitvault.lifecycle import ending as finish
 from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation import cascade as family
-from jitvault.lifecycle.revocation.without_ledger import Taken, take_back
-from jitvault.model.revision import Revision, in_plain_words
+from jitvault.lifecycle.revocation.without_ledger import RevocationCount, take_back
+from jitvault.model.revision import Revision, describe
 from jitvault.model.states import PROVEN, EndReason
 from jitvault.sandbox.world import World, env
 
@@ -604,7 +604,7 @@ def test_a_child_gets_at_most_what_is_left_of_its_parent_when_it_is_issued(rig: 
     assert below.ttl_s < 17
     assert below.expires_at < above.expires_at
     assert f"Handed on by: {top.stem} (agent research-agent)" in "\n".join(
-        in_plain_words(Revision.of(rig.file(low.stem).revision.body))
+        describe(Revision.of(rig.file(low.stem).revision.body))
     )
 
 
@@ -612,5 +612,5 @@ def test_a_ledger_that_takes_no_writes_keeps_nothing_of_the_tree_alive(rig: Rig,
     names, held = tree(rig, spec, child)
     wiring = rig.wiring()
     sign_end(wiring.person, names[0], reason=EndReason.OPERATOR, note="")
-    assert take_back(wiring.worker, names[0]) == Taken(ended=6, known=6)
+    assert take_back(wiring.worker, names[0]) == RevocationCount(ended=6, known=6)
     assert not any(rig.is_live(one.token) or rig.lease_is_live(one.lease_id) for one in held)

@@ -23,12 +23,12 @@ from test_two_at_once import at_once
 from jitvault.cli.commands import kill_switch as killswitch
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
-from jitvault.kill_switch.pool import Hand
+from jitvault.kill_switch.pool import ThreadContext
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.model import Change, OpState
 from jitvault.lifecycle.revocation.revoke import Doomed
 from jitvault.model.states import EndReason, State, Verdict
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -375,10 +375,10 @@ def test_all_without_the_workers_identity_says_that_the_roles_were_not_revoked(r
     assert "where the worker's identity is set" in told.stderr
 
 
-def _closed(rig: Rig, task: str) -> tuple[Hand, dict[str, Doomed]]:
+def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, Doomed]]:
     """The first phase of the kill switch is over for a task."""
     wiring = rig.wiring()
-    hand, behind = Hand(wiring.worker, wiring.person), dict[str, Doomed]()
+    hand, behind = ThreadContext(wiring.worker, wiring.person), dict[str, Doomed]()
     assert phases._close_door(hand, task, "it was stolen", behind=behind)
     return hand, behind
 
@@ -389,7 +389,7 @@ def test_what_somebody_else_proved_between_two_phases_is_not_written_over(rig: R
     hand, behind = _closed(rig, file.stem)
     assert rig("operator", "complete", file.stem).json["confirmed"]
     proven = rig.file(file.stem)
-    assert not phases._end_leases(hand, file.stem, "it was stolen", behind=behind, hanging=phases._Hanging(0))
+    assert not phases._end_leases(hand, file.stem, "it was stolen", behind=behind, hanging=phases._SlowTasks(0))
     assert rig.file(file.stem) == proven
 
 
@@ -411,7 +411,9 @@ def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: 
     worker = rig.wiring().worker
     (lease,), now = rig.file(file.stem).leases, worker.now()
     with worker.ledger.claim(file.stem) as claim:
-        op = left(worker, intended(worker, "revoke_lease", lease.lease_id, task_id=file.stem), OpState.ANSWERED, DONE)
+        op = record_answer(
+            worker, new_operation(worker, "revoke_lease", lease.lease_id, task_id=file.stem), OpState.ANSWERED, DONE
+        )
         fields = {"end_reason": EndReason.OPERATOR, "ending_at": now, "due_at": now}
         rows = (replace(lease, verdict=Verdict.GONE), op)
         worker.ledger.apply(

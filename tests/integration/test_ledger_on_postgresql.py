@@ -18,7 +18,7 @@ from rig import Rig, own_rig
 from test_crash import test_a_grant_that_dies_anywhere_ends_in_one_token  # noqa: F401 - run here once more
 from test_two_at_once import test_four_processes_grant_ten_tasks_on_one_ledger  # noqa: F401
 
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.sandbox.world import World, env
 
 TWO_WORKERS = Path(__file__).parent / "due_worker.py"
@@ -67,7 +67,7 @@ def test_two_workers_share_what_is_due_and_deliver_each_once(rig: Rig, spec: Cal
         found = rig.file(task)
         assert (found.task.state, len(found.grants), len(rig.task_tokens(task))) == ("issued", 1, 1)
         assert [event.kind for event in found.events].count("delivered") == 1
-        assert breaks(found.events, head=found.task.head) == []
+        assert chain_problems(found.events, head=found.task.head) == []
         assert found.findings == ()
 
 

@@ -19,7 +19,7 @@ from rig import Rig
 
 from jitvault.lifecycle.requests import end_documents as ends
 from jitvault.lifecycle.requests import listing, pending
-from jitvault.lifecycle.requests.pending import Word
+from jitvault.lifecycle.requests.pending import DocumentWatcher
 from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason
@@ -158,7 +158,7 @@ def test_a_worker_finds_an_end_whose_line_was_read_while_none_ran(
 
 def test_what_is_written_after_vaults_clock_was_set_back_is_noticed(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
-    word = Word(rig.wiring().worker)
+    word = DocumentWatcher(rig.wiring().worker)
     sign_end(rig.wiring().person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
     rig("auditor", "audit", "status")
     rig.drop_triggers()

@@ -25,7 +25,7 @@ from rig import Rig
 
 from jitvault.notices.channels import NOTICE_ID, SIGNATURE
 from jitvault.notices.interface import Messenger
-from jitvault.notices.notifier import Teller
+from jitvault.notices.notifier import Notifier
 from jitvault.settings import load
 from jitvault.wiring import Wiring
 
@@ -307,7 +307,7 @@ def test_two_processes_do_not_tell_the_same_at_once(rig: Rig, spec: Spec) -> Non
     rig("operator", "audit", "status")
     wiring, messenger = rig.wiring(), Slow()
     messengers: list[Messenger] = [messenger]
-    tellers = [Teller(wiring.ledger, wiring.clock, messengers, timedelta(seconds=5)) for _ in range(4)]
+    tellers = [Notifier(wiring.ledger, wiring.clock, messengers, timedelta(seconds=5)) for _ in range(4)]
     rig("operator", "grant", file, code=4)
     threads = [threading.Thread(target=teller.tell) for teller in tellers]
     for thread in threads:

@@ -23,7 +23,7 @@ from rig import PREFIX, ROLE, Held, Rig, own_rig
 
 from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.documents.published_task import packed
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import env, provisioned
 from jitvault.vault.transit import Transit
@@ -94,7 +94,7 @@ def check_whole(rig: Rig) -> None:
     assert checked["ok"] and checked["heads"]["missing"] == []
     for (task,) in rig.rows("SELECT task_id FROM tasks"):
         file = rig.file(task)
-        assert breaks(file.events, head=file.task.head) == []
+        assert chain_problems(file.events, head=file.task.head) == []
         assert not {found["rule"] for found in file.findings} & {"ledger_edited", "ledger_rolled_back"}
 
 

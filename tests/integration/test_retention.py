@@ -16,7 +16,7 @@ from attended import Attended, wait_for
 from commands import Quick
 from rig import Held, Rig
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents import paths as intake
 from jitvault.errors import AuditUntrusted, InvalidInput, SecurityFinding, VaultNotServing
 from jitvault.ledger.model import OpState
@@ -42,11 +42,11 @@ def a_month_later() -> Iterator[None]:
 
 
 @pytest.fixture
-def worker(rig: Rig) -> Worker:
+def worker(rig: Rig) -> WorkerContext:
     return rig.wiring().worker
 
 
-def begins(worker: Worker) -> dict[str, str]:
+def begins(worker: WorkerContext) -> dict[str, str]:
     """The requests in Vault that no task was made of and that begin one, each with its author."""
     backlog = Backlog(worker)
     backlog.list_again()
@@ -101,7 +101,7 @@ def removals(rig: Rig) -> list[tuple[str, str]]:
 
 
 def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
-    rig: Rig, worker: Worker, spec: Spec
+    rig: Rig, worker: WorkerContext, spec: Spec
 ) -> None:
     file, active, asked = spec(), spec(), spec(criticality="medium")
     rig.active(active)
@@ -131,7 +131,7 @@ def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
 
 
 def test_who_asks_with_the_workers_identity_is_told_and_it_is_removed_again(
-    rig: Rig, worker: Worker, spec: Spec
+    rig: Rig, worker: WorkerContext, spec: Spec
 ) -> None:
     file = spec()
     sealed(rig, file)
@@ -146,7 +146,7 @@ def test_who_asks_with_the_workers_identity_is_told_and_it_is_removed_again(
 
 @pytest.mark.long
 def test_whoever_signs_it_again_after_its_end_has_it_told_for_as_long_again(
-    rig: Rig, worker: Worker, spec: Spec
+    rig: Rig, worker: WorkerContext, spec: Spec
 ) -> None:
     file, keep = spec(), timedelta(seconds=2)
     sealed(rig, file)
@@ -158,7 +158,7 @@ def test_whoever_signs_it_again_after_its_end_has_it_told_for_as_long_again(
 
 
 @pytest.mark.long
-def test_where_the_clocks_do_not_agree_nothing_is_removed(rig: Rig, worker: Worker, spec: Spec) -> None:
+def test_where_the_clocks_do_not_agree_nothing_is_removed(rig: Rig, worker: WorkerContext, spec: Spec) -> None:
     file = spec()
     sealed(rig, file)
 
@@ -171,7 +171,7 @@ def test_where_the_clocks_do_not_agree_nothing_is_removed(rig: Rig, worker: Work
     assert is_published(rig, file.stem) and removals(rig) == []
 
 
-def test_a_pass_is_bounded_and_the_next_one_goes_on(rig: Rig, worker: Worker, spec: Spec) -> None:
+def test_a_pass_is_bounded_and_the_next_one_goes_on(rig: Rig, worker: WorkerContext, spec: Spec) -> None:
     files = [spec() for _ in range(3)]
     for file in files:
         rig.granted(file)
@@ -190,7 +190,7 @@ def test_a_pass_is_bounded_and_the_next_one_goes_on(rig: Rig, worker: Worker, sp
 
 
 @pytest.mark.long
-def test_what_is_too_much_for_one_pass_comes_first_in_the_next(rig: Rig, worker: Worker, spec: Spec) -> None:
+def test_what_is_too_much_for_one_pass_comes_first_in_the_next(rig: Rig, worker: WorkerContext, spec: Spec) -> None:
     first, second = spec(), spec()
     for file in (first, second):
         rig.granted(file)
@@ -291,7 +291,7 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("done", [True, False], ids=["after", "before"])
 def test_a_crash_between_a_removal_and_its_record_converges(
-    rig: Rig, worker: Worker, spec: Spec, monkeypatch: pytest.MonkeyPatch, done: bool
+    rig: Rig, worker: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     file = spec()
     sealed(rig, file)
@@ -319,7 +319,7 @@ def test_a_crash_between_a_removal_and_its_record_converges(
 
 @pytest.mark.long
 def test_what_vault_does_not_take_is_told_and_tried_in_the_next_round(
-    rig: Rig, worker: Worker, spec: Spec, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, worker: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = spec()
     sealed(rig, file)

@@ -21,7 +21,7 @@ from rig import PREFIX, Rig
 
 from jitvault import resources as shipped
 from jitvault.documents.dsse import payload_of
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.provision import init
 from jitvault.sandbox.world import NETWORKS, World, shipped_want
 
@@ -66,7 +66,7 @@ def tripped(
     rows = rig("auditor", "report", task).json["leases"]
     assert [row["findings"] for row in rows] == [[rule]] * len(rows)
     file = rig.file(task)
-    assert breaks(file.events, head=file.task.head) == []
+    assert chain_problems(file.events, head=file.task.head) == []
     return status
 
 

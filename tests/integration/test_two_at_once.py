@@ -20,7 +20,7 @@ from jitvault.errors import JitvaultError
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.requests.sign import sign_grant_wish
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.model.spec import parse_spec
 from jitvault.vault.documents import Documents
 
@@ -36,7 +36,7 @@ def at_once(cli: Cli, *commands: tuple[str, ...], processes: int) -> list[Result
 
 def whole(rig: Rig, task: str) -> bool:
     file = rig.file(task)
-    return breaks(file.events, head=file.task.head) == [] and not file.findings
+    return chain_problems(file.events, head=file.task.head) == [] and not file.findings
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -23,9 +23,9 @@ from rig import Rig
 from stage import Stage, thaw
 from worker_process import WorkerProcess
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import LedgerUnavailable
-from jitvault.ledger.model import TaskFile
+from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle import advance as story
 from jitvault.lifecycle.requests.sign import sign_grant_wish, sign_submission
 from jitvault.model.spec import parse_spec
@@ -103,7 +103,7 @@ def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: 
     rig("operator", "revoke", asked.id)
 
 
-def read_to(worker: Worker) -> dict[str, int]:
+def read_to(worker: WorkerContext) -> dict[str, int]:
     """How far each audit source was read."""
     return {name: reading.position.offset for name, reading in worker.ledger.readings().items()}
 
@@ -215,7 +215,7 @@ def test_a_poisoned_task_keeps_nobody_from_anything(
     rig("operator", "grant", poisoned)
     tried: list[float] = []
 
-    def advance(worker: Worker, task_id: str, **how: object) -> TaskFile:
+    def advance(worker: WorkerContext, task_id: str, **how: object) -> TaskRecord:
         if task_id == poisoned.stem:
             tried.append(time.monotonic())
             raise KeyError("a row that nobody can read")

@@ -26,7 +26,7 @@ from jitvault.model.spec import parse_spec
 from jitvault.model.states import EndReason
 from jitvault.settings import load
 from jitvault.wiring import Wiring
-from jitvault.worker.task_queue import Agenda
+from jitvault.worker.task_queue import TaskQueue
 
 Spec = Callable[..., Path]
 CREATE = "auth/token/create/jitvault-15m"
@@ -57,7 +57,7 @@ def limited(rig: Rig, path: str, rate: float, interval: str = "1s") -> Iterator[
 
 
 @contextmanager
-def lowest(agenda: Agenda) -> Iterator[list[int]]:
+def lowest(agenda: TaskQueue) -> Iterator[list[int]]:
     """The fewest tasks at once that Vault was thought to take while the block lasted."""
     found, over = [int(agenda.limit)], Event()
 

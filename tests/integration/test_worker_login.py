@@ -29,7 +29,7 @@ from jitvault.settings import load
 from jitvault.vault import login as logins
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.audit_hash import AuditHash
-from jitvault.vault.auth_methods import AppRole, FromFile, Given, Jwt, TokenFile
+from jitvault.vault.auth_methods import AppRole, FromFile, Jwt, StaticValue, TokenFile
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.login import Login
 from jitvault.wiring import Wiring
@@ -69,7 +69,9 @@ class Place:
         """Through a role of its own, whose tokens live as `settings` say."""
         role = f"r{time.monotonic_ns()}"
         self.admin.write(f"auth/approle/role/{role}", {**ROLE, **settings}, method="post")
-        return AppRole("approle", Given(Secret(self.role_id(role))), Given(Secret(self.secret_id(role))), None)
+        return AppRole(
+            "approle", StaticValue(Secret(self.role_id(role))), StaticValue(Secret(self.secret_id(role))), None
+        )
 
     def alive(self) -> int:
         """How many tokens of the worker's logins live."""

@@ -29,10 +29,10 @@ from jitvault.model import states as lifecycle
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.policy import decision as policy
 from jitvault.policy import question
-from jitvault.recovery.outcomes import Fate
+from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.stream.status import Trust
 from jitvault.sweep import compare as sweep
-from jitvault.sweep.missing import How
+from jitvault.sweep.missing import MissingCause
 
 STORED: Mapping[str, Any] = yaml.safe_load((Path(__file__).parent.parent / "data" / "stored-words.yaml").read_text())
 ENUMS: Mapping[str, type[Enum]] = {
@@ -43,14 +43,14 @@ ENUMS: Mapping[str, type[Enum]] = {
     "end reasons": lifecycle.EndReason,
     "verdicts": lifecycle.Verdict,
     "risk levels": policy.Level,
-    "proof levels": policy.Rung,
+    "proof levels": policy.ProofLevel,
     "policy actions": question.Action,
     "observation kinds": observation.Kind,
     "tripwires": trip.Rule,
     "notice kinds": notice.Kind,
     "classes of credentials": sweep.Class,
-    "causes of missing credentials": How,
-    "recovery actions": Fate,
+    "causes of missing credentials": MissingCause,
+    "recovery actions": RecoveryAction,
     "what a worker took in": Kept,
     "standings of documents": Standing,
     "judgements of requests": Judgement,

@@ -14,7 +14,7 @@ SAMPLE = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Bookmark:
     """A saved place: `offset` bytes into the file that was known as `key`.
 
     `head` and `tail` are hashes of at most 512 bytes at the beginning of the file and before the place. At offset 0
@@ -29,10 +29,10 @@ class Mark:
     since: int = 0
 
     def __str__(self) -> str:
-        return f"{self.key} {self.offset} {self.head} {self.tail} {self.since}" if self != Mark() else ""
+        return f"{self.key} {self.offset} {self.head} {self.tail} {self.since}" if self != Bookmark() else ""
 
     @classmethod
-    def parse(cls, text: str) -> Mark:
+    def parse(cls, text: str) -> Bookmark:
         """The mark that `text` is; one that no file matches where it is none."""
         if not text:
             return cls()
@@ -62,10 +62,10 @@ class Cursor:
             self.tail = (self.tail + data[begin:end])[-SAMPLE:]
         self.offset += end - begin
 
-    def mark(self, key: str, since: int) -> Mark:
+    def mark(self, key: str, since: int) -> Bookmark:
         if not self.offset:
-            return Mark(key, since=since)
-        return Mark(key, self.offset, digest(self.head), digest(self.tail), since)
+            return Bookmark(key, since=since)
+        return Bookmark(key, self.offset, digest(self.head), digest(self.tail), since)
 
 
 def digest(sample: bytes) -> str:

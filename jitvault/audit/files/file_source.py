@@ -10,9 +10,9 @@ from pathlib import Path
 from jitvault.audit.audit_form import wrong_form
 from jitvault.audit.decoding.decoder import Undecodable, decode, decode_skimmed, scan
 from jitvault.audit.decoding.oversized import skim
-from jitvault.audit.files.bookmark import Mark
+from jitvault.audit.files.bookmark import Bookmark
 from jitvault.audit.files.log_file import CHUNK, Rewritten, last_bytes
-from jitvault.audit.files.rotation import Rotation, Stand
+from jitvault.audit.files.rotation import ReadPosition, Rotation
 from jitvault.audit.observation import Observation, Place
 from jitvault.audit.source import Batch, Position
 from jitvault.errors import AuditMissing
@@ -54,7 +54,7 @@ class FileSource:
 
     def continues(self, position: Position) -> bool:
         try:
-            stand = self._rotation.locate(Mark.parse(position.identity))
+            stand = self._rotation.locate(Bookmark.parse(position.identity))
         except AuditMissing:
             return False
         if stand is None:
@@ -66,7 +66,7 @@ class FileSource:
         return wrong_form(last_bytes(self._path))
 
     def has_more(self, position: Position) -> bool:
-        stand = self._rotation.locate(Mark.parse(position.identity))
+        stand = self._rotation.locate(Bookmark.parse(position.identity))
         if stand is None:
             return False
         with stand:
@@ -93,7 +93,7 @@ class _Reading:
         self._source = source
         self._namespace = namespace
         self._only = only
-        self._begin = Mark.parse(position.identity)
+        self._begin = Bookmark.parse(position.identity)
         self._epoch = position.epoch
         self._offset = position.offset
         self._found: list[Observation] = []
@@ -125,7 +125,7 @@ class _Reading:
                 if stand is None and (self._gaps or self._bad):
                     yield self._batch(last)
 
-    def _file(self, stand: Stand) -> Iterator[Batch]:
+    def _file(self, stand: ReadPosition) -> Iterator[Batch]:
         """The whole lines of one file up to its present end; a torn last line stays for the next time."""
         while True:
             while data := stand.file.whole_lines(CHUNK):
@@ -145,7 +145,7 @@ class _Reading:
                 yield from self._whole_lines(stand, b"".join(stand.file.pieces(length)))
         yield from self._flush(stand)
 
-    def _whole_lines(self, stand: Stand, data: bytes) -> Iterator[Batch]:
+    def _whole_lines(self, stand: ReadPosition, data: bytes) -> Iterator[Batch]:
         if self._only:
             self._found += self._wanted_lines(data)
             self._pass_over(stand, iter([data]))
@@ -179,13 +179,13 @@ class _Reading:
                     yield observation
             at = data.find(self._only, end)
 
-    def _pass_over(self, stand: Stand, pieces: Iterator[bytes]) -> None:
+    def _pass_over(self, stand: ReadPosition, pieces: Iterator[bytes]) -> None:
         for data in pieces:
             stand.cursor.pass_over(data)
             self._offset += len(data)
         self._lines += 1
 
-    def _long_line(self, stand: Stand, length: int) -> Iterator[Batch]:
+    def _long_line(self, stand: ReadPosition, length: int) -> Iterator[Batch]:
         """A line of `length` bytes, in pieces."""
         cursor = replace(stand.cursor)
 
@@ -212,7 +212,7 @@ class _Reading:
         self._bytes += size
         self._offset += size
 
-    def _bad_line(self, stand: Stand, why: str) -> Iterator[Batch]:
+    def _bad_line(self, stand: ReadPosition, why: str) -> Iterator[Batch]:
         """What the line said is lost, so the record is not contiguous over it. The cursor still stands before it."""
         if self._bad:
             self._bad.count += 1
@@ -221,23 +221,23 @@ class _Reading:
             self._bad = _BadLines(stand.file.path.name, stand.cursor.offset, why)
         self._passed_over += 1
 
-    def _gap(self, stand: Stand, reason: str) -> Iterator[Batch]:
+    def _gap(self, stand: ReadPosition, reason: str) -> Iterator[Batch]:
         yield from self._break(stand)
         self._settle()
         self._gaps.append(reason)
         self._offset = stand.cursor.offset
 
-    def _break(self, stand: Stand) -> Iterator[Batch]:
+    def _break(self, stand: ReadPosition) -> Iterator[Batch]:
         """Another stretch begins where the cursor stands, unless one just did."""
         yield from self._flush(stand)
         if not self._gaps and not self._bad:
             self._epoch += 1
 
-    def _flush(self, stand: Stand) -> Iterator[Batch]:
+    def _flush(self, stand: ReadPosition) -> Iterator[Batch]:
         if self._lines:
             yield self._batch(stand)
 
-    def _batch(self, stand: Stand) -> Batch:
+    def _batch(self, stand: ReadPosition) -> Batch:
         self._settle()
         position = Position(str(stand.mark()), self._offset, self._epoch)
         batch = Batch(tuple(self._found), position, tuple(self._gaps), self._lines + self._passed_over)
@@ -270,14 +270,14 @@ class _BadLines:
         return f"the {self.count} lines from byte {self.offset} of {self.file} on are not audit entries ({self.why})"
 
 
-def _cut_off(stand: Stand) -> str:
+def _cut_off(stand: ReadPosition) -> str:
     """What is missing at the end of a file that is complete."""
     if stand.file.damage:
         return f"{stand.file.path.name} cannot be decompressed to its end: {stand.file.damage}"
     return f"{stand.file.path.name} ends within a line" if stand.torn else ""
 
 
-def _next_line(stand: Stand) -> tuple[int, bool]:
+def _next_line(stand: ReadPosition) -> tuple[int, bool]:
     """How long the next line is as far as it is there, and whether its end is."""
     length = 0
     while data := stand.file.read(CHUNK):

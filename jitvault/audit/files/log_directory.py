@@ -33,7 +33,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class LogDirectory:
     """All files that were there at one moment, those beside the present one oldest first; none of these is empty."""
 
     present: Member | None
@@ -61,7 +61,7 @@ class Survey:
         return found
 
 
-def survey(path: Path) -> Survey:
+def survey(path: Path) -> LogDirectory:
     """Whatever was rotated before the present file came, and nothing of what is rotated later, is in it."""
     present = open_present(path)
     if present:
@@ -75,7 +75,7 @@ def survey(path: Path) -> Survey:
         if path.exists():
             raise Moved
     found = [_look(path.parent / name, inode) for name, inode in names]
-    return Survey(newest, tuple(sorted((member for member in found if member), key=lambda member: member.began)))
+    return LogDirectory(newest, tuple(sorted((member for member in found if member), key=lambda member: member.began)))
 
 
 def _steady_names(path: Path) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
-from jitvault.audit.files.bookmark import SAMPLE, Cursor, Mark
+from jitvault.audit.files.bookmark import SAMPLE, Bookmark, Cursor
 from jitvault.audit.files.first_entry import BEGINNING, began
 from jitvault.errors import AuditUntrusted
 
@@ -95,7 +95,7 @@ class LogFile:
         """Vault's time of its first entry, in microseconds of the epoch; None where there is none."""
         return self._began if self._gzip else began(self.beginning(), self._content)
 
-    def find(self, mark: Mark) -> Cursor | None:
+    def find(self, mark: Bookmark) -> Cursor | None:
         """Stand at the mark; None where the content before it is not what was read."""
         if self._gzip:
             cursor = self._run(mark.offset)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from jitvault.audit.files.bookmark import Cursor, Mark, digest
+from jitvault.audit.files.bookmark import Bookmark, Cursor, digest
 from jitvault.audit.files.first_entry import began
-from jitvault.audit.files.log_directory import Member, Moved, Survey, member_of, open_member, open_present, survey
+from jitvault.audit.files.log_directory import LogDirectory, Member, Moved, member_of, open_member, open_present, survey
 from jitvault.audit.files.log_file import LogFile
 from jitvault.errors import AuditMissing, AuditUntrusted
 
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class Stand:
+class ReadPosition:
     """Where to read on: in `file`, after what `cursor` passed over.
 
     `gap` says what is missing before it. `lossy` means that the file is a copy that was made before a truncation,
@@ -49,7 +49,7 @@ class Stand:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def mark(self) -> Mark:
+    def mark(self) -> Bookmark:
         # by the bytes that were read: the file itself may be truncated by now
         return self.cursor.mark(self.key, began(self.cursor.head) or self.since)
 
@@ -60,11 +60,11 @@ class Rotation:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def locate(self, mark: Mark) -> Stand | None:
+    def locate(self, mark: Bookmark) -> ReadPosition | None:
         """Where to read on from `mark`; None where there is no file and never was. Raises AuditUntrusted."""
         return self._steadily(lambda: self._locate(mark))
 
-    def after(self, stand: Stand) -> Stand | None:
+    def after(self, stand: ReadPosition) -> ReadPosition | None:
         """The beginning of the file that follows; None where that one is the last or nothing is in the next yet.
 
         Vault opens the next file when it has closed the last one. So once this gives a file, what can be read of
@@ -72,11 +72,11 @@ class Rotation:
         """
         return None if stand.file.is_at(self._path) else self._steadily(lambda: self._after(stand))
 
-    def end(self) -> Mark:
+    def end(self) -> Bookmark:
         """The end of the last whole line that is there now. Raises AuditUntrusted."""
         return self._steadily(self._end)
 
-    def _locate(self, mark: Mark) -> Stand | None:
+    def _locate(self, mark: Bookmark) -> ReadPosition | None:
         if mark.offset and (present := open_present(self._path)):
             if present.key == mark.key and (stand := _found(present, mark)):
                 return stand
@@ -95,7 +95,7 @@ class Rotation:
                 return stand
         return self._anew(there, mark, truncated=same is not None)
 
-    def _from_the_first(self, there: Survey, mark: Mark) -> Stand | None:
+    def _from_the_first(self, there: LogDirectory, mark: Bookmark) -> ReadPosition | None:
         """Nothing was read before: what follows are the files that are younger than what was there."""
         younger = [member for member in there.distinct() if member.began >= mark.since]
         first = younger[0] if younger else there.present
@@ -103,9 +103,9 @@ class Rotation:
             return None
         lossy = first is not there.present and there.present is not None and there.present.key == mark.key
         key = mark.key if lossy else first.key
-        return Stand(open_member(self._path, first), Cursor(), key, first.began or mark.since, lossy=lossy)
+        return ReadPosition(open_member(self._path, first), Cursor(), key, first.began or mark.since, lossy=lossy)
 
-    def _anew(self, there: Survey, mark: Mark, *, truncated: bool) -> Stand:
+    def _anew(self, there: LogDirectory, mark: Bookmark, *, truncated: bool) -> ReadPosition:
         """The file that was read is not there: the rest is another stretch."""
         rest = [member for member in there.distinct() if member.began >= mark.since]
         # what began with the file of the mark is a copy of it: more was read of the file than had been copied of it
@@ -122,9 +122,9 @@ class Rotation:
         lossy = truncated and first is not there.present
         key = mark.key if lossy else first.key
         since = first.began or mark.since + 1
-        return Stand(open_member(self._path, first), Cursor(), key, since, gap=gap, lossy=lossy)
+        return ReadPosition(open_member(self._path, first), Cursor(), key, since, gap=gap, lossy=lossy)
 
-    def _after(self, stand: Stand) -> Stand | None:
+    def _after(self, stand: ReadPosition) -> ReadPosition | None:
         there = survey(self._path)
         own = member_of(stand.file)
         since = own.began + 1 if own.began else stand.since
@@ -138,9 +138,11 @@ class Rotation:
             return None
         gap = self._lost_by_truncation() if stand.lossy else ""
         key = stand.key if lossy else following.key
-        return Stand(open_member(self._path, following), Cursor(), key, following.began or since, gap=gap, lossy=lossy)
+        return ReadPosition(
+            open_member(self._path, following), Cursor(), key, following.began or since, gap=gap, lossy=lossy
+        )
 
-    def _end(self) -> Mark:
+    def _end(self) -> Bookmark:
         present = open_present(self._path)
         if present:
             with present:
@@ -153,7 +155,7 @@ class Rotation:
         if last and not last.compressed:
             with open_member(self._path, last) as file:
                 return file.cursor_at(file.last_line_end()).mark(last.key, last.began)
-        return Mark(there.present.key if there.present else "", since=last.began + 1 if last else 0)
+        return Bookmark(there.present.key if there.present else "", since=last.began + 1 if last else 0)
 
     def _lost_by_truncation(self) -> str:
         return f"{self._path.name} was copied and truncated: lines that were written in between are lost"
@@ -167,12 +169,12 @@ class Rotation:
         raise AuditUntrusted(f"the files beside {self._path} are renamed all the time")
 
 
-def _begins_as(member: Member, mark: Mark) -> bool:
+def _begins_as(member: Member, mark: Bookmark) -> bool:
     """Whether it can be the file of the mark, or a copy of it, by its first bytes."""
     return digest(member.head[: mark.offset]) == mark.head
 
 
-def _found(file: LogFile, mark: Mark) -> Stand | None:
+def _found(file: LogFile, mark: Bookmark) -> ReadPosition | None:
     """Stand at the mark, or close the file."""
     cursor = None
     try:
@@ -180,4 +182,4 @@ def _found(file: LogFile, mark: Mark) -> Stand | None:
     finally:
         if cursor is None:
             file.close()
-    return Stand(file, cursor, mark.key, mark.since) if cursor else None
+    return ReadPosition(file, cursor, mark.key, mark.since) if cursor else None

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, cast
 
-from jitvault.audit.files.bookmark import Mark
+from jitvault.audit.files.bookmark import Bookmark
 from jitvault.audit.files.file_source import FileSource
 from jitvault.audit.files.spool_file import LineWriter
 from jitvault.audit.files.untrusted import (
@@ -214,7 +214,7 @@ class _Sender(FileSource):
 
     def has_more(self, position: Position) -> bool:
         """One look at the file, where it can say it: strangers may leave many, and each would list the directory."""
-        mark = Mark.parse(position.identity)
+        mark = Bookmark.parse(position.identity)
         try:
             with self._path.open("rb") as file:
                 if mark.offset and mark.key.partition(".")[0] != str(os.fstat(file.fileno()).st_ino):

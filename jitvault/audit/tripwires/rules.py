@@ -40,12 +40,12 @@ from functools import cached_property
 
 from jitvault.audit.intent import Intent, mismatch
 from jitvault.audit.observation import PLAIN, Kind, Observation
-from jitvault.audit.token_links import owner
+from jitvault.audit.token_links import owning_token
 from jitvault.audit.tripwires.trip import (
-    Bounds,
     Hit,
     Rule,
-    Trip,
+    TaskLimits,
+    TripwireHit,
     ago,
     by_request,
     clock,
@@ -83,7 +83,7 @@ _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.L
 _FORWARDED = ("cannot write to readonly storage", "please forward to the active node")
 
 
-def of_task(bounds: Bounds, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[Trip]:
+def of_task(bounds: TaskLimits, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[TripwireHit]:
     """Every trip in `lines`, by time; at most one of a rule for a request. Lines of other tasks change nothing.
 
     `denied` trips once, and `over_budget` once for each token, at the request that reaches the limit.
@@ -103,7 +103,7 @@ def of_fleet(
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
     shared: Sequence[str],
-) -> list[Trip]:
+) -> list[TripwireHit]:
     """Every trip that freezes everything, by time; at most one of a rule for a request.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
@@ -121,7 +121,7 @@ def of_fleet(
 class _Case:
     """One task's lines in order, and the questions that several rules ask of them."""
 
-    bounds: Bounds
+    bounds: TaskLimits
     lines: Sequence[Observation]
     aliases: Mapping[str, str]
 
@@ -131,7 +131,7 @@ class _Case:
         return [o for o in self.lines if o.actor in self.bounds.tokens]
 
     def owns(self, o: Observation) -> bool:
-        return owner(o, self.aliases) in self.bounds.tokens
+        return owning_token(o, self.aliases) in self.bounds.tokens
 
     def stands_for_ours(self, o: Observation) -> bool:
         """Whether the line names a token that stands for one of the task's."""
@@ -303,7 +303,7 @@ def _over_budget(case: _Case) -> Iterator[Hit]:
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
     budget = max(case.bounds.lease_budget, 0)
     for token in sorted(case.bounds.tokens):
-        shown = (o for o in reversed(issued) if owner(o, case.aliases) == token and o.token not in wrappings)
+        shown = (o for o in reversed(issued) if owning_token(o, case.aliases) == token and o.token not in wrappings)
         first_lines = {o.subject: o for o in shown}
         leases = sorted([*first_lines.values(), *(o for o in case.wrapped if o.actor == token)], key=order)
         if len(leases) <= budget:

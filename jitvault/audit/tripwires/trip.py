@@ -62,7 +62,7 @@ sign or do, or what a listing shows, is no reason, for with that anybody could s
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
+class TripwireHit:
     """A rule that a line broke. `line` is the SHA-256 of the audit line, `at` Vault's time of it.
 
     `message` is a sentence for an operator; paths and addresses in it are escaped, and it holds no secret.
@@ -78,7 +78,7 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class TaskLimits:
     """What one task's lines are held against.
 
     `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it works
@@ -106,12 +106,12 @@ Hit = tuple[Observation, str]
 """A line that breaks a rule, and what to tell about it."""
 
 
-def trips(hits: Iterable[tuple[Rule, Hit]]) -> list[Trip]:
+def trips(hits: Iterable[tuple[Rule, Hit]]) -> list[TripwireHit]:
     """The first hit of each rule for each request, by time."""
-    found: dict[tuple[Rule, str], tuple[Observation, Trip]] = {}
+    found: dict[tuple[Rule, str], tuple[Observation, TripwireHit]] = {}
     for rule, (o, message) in hits:
         reason = EndReason.INTERCEPTED if rule in INTERCEPTIONS else EndReason.TRIPWIRE
-        trip = Trip(rule, o.at, o.line, o.request_id, message, reason, rule in FREEZING)
+        trip = TripwireHit(rule, o.at, o.line, o.request_id, message, reason, rule in FREEZING)
         found.setdefault((rule, request(o)), (o, trip))
     return [trip for _, trip in sorted(found.values(), key=lambda pair: (order(pair[0]), pair[1].rule))]
 

@@ -12,7 +12,7 @@ from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Reason, Task, Wait, 
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
-    from jitvault.lifecycle.decision.pending_approvals import Matter
+    from jitvault.lifecycle.decision.pending_approvals import ApprovalSubject
     from jitvault.model.revision import Revision
     from jitvault.wiring import Wiring
 
@@ -68,7 +68,7 @@ def withdraw(
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_withdrawal
 
-    wiring = session.wired()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     if document["state"] not in session.BEFORE | session.GRANTED:
         raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
@@ -95,7 +95,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views import tables as listings
     from jitvault.lifecycle.decision.pending_approvals import waiting
 
-    wiring = session.wired()
+    wiring = session.open_session()
     with session.allowed("see what waits for approval", _approvers()):
         found = waiting(wiring.person)
     listings.waiting(found, as_json=json_)
@@ -119,7 +119,7 @@ def _decide(
     from jitvault.lifecycle.decision.pending_approvals import changes, matter_of, may_decide
     from jitvault.lifecycle.requests.sign import sign_decision
 
-    wiring = session.wired()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     matter = matter_of(document)
     if matter is None:
@@ -160,7 +160,7 @@ def _decide(
 
 
 def _tell(
-    wiring: Wiring, task: str, matter: Matter, decision: str, expires: str, *, wait: float, as_json: bool
+    wiring: Wiring, task: str, matter: ApprovalSubject, decision: str, expires: str, *, wait: float, as_json: bool
 ) -> None:
     """Wait until the decision was counted, and say what came of it. Raises Denied where it does not count."""
     from jitvault.cli import session

@@ -67,7 +67,7 @@ def _vault() -> Vault:
     from jitvault.cli import session
     from jitvault.errors import UsageError
 
-    wiring = session.wired()
+    wiring = session.open_session()
     token = wiring.settings.admin
     if token is None:
         raise UsageError("approvers needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")

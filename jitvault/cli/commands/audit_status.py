@@ -12,7 +12,7 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jitvault.context import Worker
+    from jitvault.context import WorkerContext
 
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
@@ -25,10 +25,10 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
-    from jitvault.stream.status import Trust, examine, recall
+    from jitvault.stream.status import Trust, examine, stream_status_from_ledger
 
-    wiring = session.wired()
-    found = examine(wiring.worker) if wiring.has_worker else recall(wiring.ledger)
+    wiring = session.open_session()
+    found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(wiring.ledger)
     _show(found.as_json(), as_json=json_)
     if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
@@ -84,7 +84,7 @@ def close_findings(
     typer.echo(output.to_json(said) if json_ else f"closed {closed} finding(s) of {agent}")
 
 
-def _lift(worker: Worker, why: str) -> int:
+def _lift(worker: WorkerContext, why: str) -> int:
     """Raises WrongState while something is still held, and where nothing is frozen."""
     from jitvault.errors import WrongState
     from jitvault.kill_switch.triggers import end_all, tripped
@@ -99,7 +99,7 @@ def _lift(worker: Worker, why: str) -> int:
     return lifted
 
 
-def _close_findings(worker: Worker, agent: str, why: str) -> int:
+def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
     """Raises NotFound for an agent that Vault does not know, and WrongState where nothing of it is open."""
     from jitvault.errors import NotFound, WrongState
 
@@ -112,7 +112,7 @@ def _close_findings(worker: Worker, agent: str, why: str) -> int:
     return closed
 
 
-def _worker_with(reason: str) -> tuple[Worker, str]:
+def _worker_with(reason: str) -> tuple[WorkerContext, str]:
     """The worker, whom Vault has to know, and a reason that says something. Raises InvalidInput."""
     from jitvault.cli import session
     from jitvault.documents.signed import check_note
@@ -121,7 +121,7 @@ def _worker_with(reason: str) -> tuple[Worker, str]:
     why = check_note(reason)
     if not why:
         raise InvalidInput("--reason: expected a reason", hint="It is all that is left of this decision.")
-    return session.wired().worker, why
+    return session.open_session().worker, why
 
 
 def _show(found: Mapping[str, Any], *, as_json: bool) -> None:

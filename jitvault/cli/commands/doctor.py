@@ -27,7 +27,7 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.doctor.run import all_checks
     from jitvault.errors import UsageError
 
-    wiring = session.wired()
+    wiring = session.open_session()
     at = wiring.clock.now()
     checks = list(all_checks(wiring))
     able = can(checks)

@@ -81,7 +81,7 @@ def _end(
     from jitvault.lifecycle.requests.sign import sign_end
     from jitvault.model.states import EndReason
 
-    wiring = session.wired()
+    wiring = session.open_session()
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
     if withdrawn is not None and withdrawn["state"] == "cancelled":
         render.decided(withdrawn, as_json=as_json)
@@ -114,7 +114,7 @@ def _end(
                 raise _cut_short(task, error) from None
             raise
         except LedgerUnavailable as error:
-            raise session.taken_back_all_the_same(wiring, task, error) from None
+            raise session.revoke_without_ledger(wiring, task, error) from None
     render.ended(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise _not_confirmed(document)

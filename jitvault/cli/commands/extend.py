@@ -36,7 +36,7 @@ def extend(
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_extension
 
-    wiring = session.wired()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     _check_extensible(wiring, document)
     with output.new_file(out) as file:

@@ -43,7 +43,7 @@ def freeze(
     from jitvault.kill_switch.triggers import covered, end_all
     from jitvault.model.scope import Scope
 
-    wiring, asked = session.wired(), Scope(agent, template, owner)
+    wiring, asked = session.open_session(), Scope(agent, template, owner)
     if not unseen:
         check_somebody(wiring, agent or owner)
     sign(agent, template, owner, all_, reason=reason, freezes=True)
@@ -110,13 +110,13 @@ def check_somebody(wiring: Wiring, name: str) -> None:
     Whether there is such an entity only the worker's identity can ask; without it somebody's task has to have the name.
     """
     from jitvault.cli.commands import kill_switch as killswitch
-    from jitvault.documents.signed import check_called
+    from jitvault.documents.signed import check_name
     from jitvault.errors import NotFound
     from jitvault.model.scope import Scope
 
     if not name:
         return
-    check_called(name)
+    check_name(name)
     if wiring.has_worker and (wiring.worker.identity.by_name(name) or wiring.worker.identity.by_id(name)):
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
@@ -136,7 +136,7 @@ def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, free
         raise UsageError("it takes one of --agent, --template, --owner and --all")
     if not check_note(reason):
         raise InvalidInput("--reason: expected a reason", hint="It is what everybody reads who is refused.")
-    scope, person = Scope(agent, template, owner), session.wired().person
+    scope, person = Scope(agent, template, owner), session.open_session().person
     with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
         sign_freeze(person, scope, freezes=freezes, reason=reason)
     return scope.as_json()
@@ -153,7 +153,7 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.lifecycle.requests.freezes import frozen_by_all, frozen_by_operators
     from jitvault.model.scope import Scope
 
-    wiring = session.wired()
+    wiring = session.open_session()
     known = wiring.has_worker or fallback.has_ledger(wiring)
     if wiring.has_worker:
         found = frozen_by_all(wiring.worker)

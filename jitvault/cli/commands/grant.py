@@ -31,7 +31,7 @@ def submit(
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_submission
 
-    wiring = session.wired()
+    wiring = session.open_session()
     read = _read_spec(wiring, spec)
     speak_of(context, read.id)
     _check_free(wiring, read, revise=revise)
@@ -59,7 +59,7 @@ def grant(
     from jitvault.errors import WrongState
     from jitvault.lifecycle.requests.sign import sign_grant_wish
 
-    wiring = session.wired()
+    wiring = session.open_session()
     with output.new_file(out) as file:
         read = _asked_for(wiring, what, revise=revise)
         speak_of(context, read.id)
@@ -111,7 +111,7 @@ def cancel(
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_end
 
-    wiring = session.wired()
+    wiring = session.open_session()
     document = session.published(wiring, task)
     # a request that no worker has taken in would be granted by the first one that does
     if document is not None or fallback.asked_at(wiring, task) is None:

@@ -40,7 +40,7 @@ def init(
 
     if worker_cidr and not worker_approle:
         raise UsageError("--worker-cidr goes with --worker-approle")
-    wiring = session.wired()
+    wiring = session.open_session()
     token = wiring.settings.admin
     if token is None:
         raise UsageError("init needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")

@@ -11,10 +11,10 @@ import typer
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
-    from jitvault.context import Worker
+    from jitvault.context import WorkerContext
     from jitvault.errors import JitvaultError
     from jitvault.kill_switch.kill import Result
-    from jitvault.kill_switch.pool import Hand
+    from jitvault.kill_switch.pool import ThreadContext
     from jitvault.model.scope import Scope
     from jitvault.wiring import Wiring
 
@@ -27,12 +27,12 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     from jitvault.cli.views import tables as listings
     from jitvault.documents.signed import check_note
     from jitvault.errors import JitvaultError, UsageError
-    from jitvault.kill_switch.kill import check_known, unheard_of, unreadable
+    from jitvault.kill_switch.kill import check_known, published_but_unknown, unreadable
     from jitvault.lifecycle.requests.sign import sign_freeze
 
     if not check_note(note):
         raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
-    wiring = session.wired()
+    wiring = session.open_session()
     tasks = _in_scope(wiring, scope)
     check_known(scope, scope.is_all or bool(tasks) or is_known(wiring, scope))
     if not yes:
@@ -47,7 +47,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
         for some in _rounds(wiring, scope, tasks, wait):
             results += end(wiring, some, note, wait)
         if wiring.has_worker:
-            results += unheard_of(_worker_of(wiring), scope, results)
+            results += published_but_unknown(_worker_of(wiring), scope, results)
         else:
             results += [unreadable(name) for name, said in _published(wiring, scope).items() if said is None]
     except JitvaultError as error:
@@ -100,7 +100,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
     """What is published of the tasks of a scope; None where nobody can read whether it is one."""
     from jitvault.cli import session
     from jitvault.cli.views.task import revision_of
-    from jitvault.errors import UNREADABLE
+    from jitvault.errors import CORRUPT_RECORD_ERRORS
 
     found: dict[str, Published | None] = {}
     for name in wiring.person.documents.names("tasks/"):
@@ -108,7 +108,7 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
             said = session.published(wiring, name)
             if said and said["state"] != "refused" and scope.covers(revision_of(said).content):
                 found[name] = said
-        except UNREADABLE:
+        except CORRUPT_RECORD_ERRORS:
             found[name] = None
     return found
 
@@ -145,17 +145,17 @@ def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> 
     return kill(_hire(wiring), tasks, note=note, wait=wait, tell=_Progress(), earlier=earlier)
 
 
-def _hire(wiring: Wiring) -> Callable[[], Hand]:
-    from jitvault.kill_switch.pool import Hand
+def _hire(wiring: Wiring) -> Callable[[], ThreadContext]:
+    from jitvault.kill_switch.pool import ThreadContext
 
-    def hire() -> Hand:
+    def hire() -> ThreadContext:
         own = wiring.for_thread()
-        return Hand(_worker_of(own), own.person)
+        return ThreadContext(_worker_of(own), own.person)
 
     return hire
 
 
-def _worker_of(wiring: Wiring) -> Worker:
+def _worker_of(wiring: Wiring) -> WorkerContext:
     """The worker, also where the ledger takes no word of it: access is taken away all the same."""
     from jitvault.errors import LedgerUnavailable
 

@@ -24,7 +24,7 @@ def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views.output import to_json
     from jitvault.ledger.database import raw, upgrade
 
-    before, after = upgrade(raw(_address(session.wired()), create=True))
+    before, after = upgrade(raw(_address(session.open_session()), create=True))
     what = "made" if before is None else "left as it is" if before == after else f"brought from version {before}"
     typer.echo(to_json({"before": before, "after": after}) if json_ else f"The ledger was {what}: version {after}.")
 
@@ -41,7 +41,7 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.ledger.chains import look
     from jitvault.ledger.database import opened, version
 
-    wiring = session.wired()
+    wiring = session.open_session()
     database = opened(_address(wiring), create=False)
     found, heads = look(database), _heads(wiring, database)
     problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
@@ -78,7 +78,7 @@ def ledger_copy(
     from jitvault.ledger.database import opened, raw, upgrade
     from jitvault.ledger.transfer import copy
 
-    source = opened(_address(session.wired()), create=False)
+    source = opened(_address(session.open_session()), create=False)
     target = raw(to, create=True)
     upgrade(target)
     counts = copy(source, target)

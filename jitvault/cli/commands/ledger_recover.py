@@ -44,12 +44,14 @@ def ledger_recover(
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.recovery.recover import plan as look
-    from jitvault.recovery.recover import rebuild
+    from jitvault.recovery.recover import recover_ledger
     from jitvault.recovery.report import as_json, outcome
 
-    wiring = session.wired()
+    wiring = session.open_session()
     worker = wiring.worker
-    found = look(worker) if plan else rebuild(worker, wait_s=wait, tell=lambda words: typer.echo(words, err=True))
+    found = (
+        look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=lambda words: typer.echo(words, err=True))
+    )
     told = as_json(found, wiring.vault_command)
     if json_:
         typer.echo(output.to_json(told))

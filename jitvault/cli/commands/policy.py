@@ -12,7 +12,7 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jitvault.lifecycle.decision.questions import Asked
+    from jitvault.lifecycle.decision.questions import DecisionInput
     from jitvault.model.spec import TaskSpec
     from jitvault.policy.cases import Outcome
     from jitvault.policy.decision import Obligations
@@ -48,7 +48,7 @@ def policy_check(
     from jitvault.errors import InvalidInput
     from jitvault.lifecycle.decision.explain import not_renewed
 
-    wiring = session.wired()
+    wiring = session.open_session()
     found = wiring.policies(directory or wiring.settings.policies)
     rules = list(found.rules.values())
     warnings = not_renewed(found, wiring.templates.values())
@@ -93,7 +93,7 @@ def policy_test(
     from jitvault.errors import InvalidInput
     from jitvault.policy.cases import Outcome, parse_cases
 
-    authorizer = session.wired().authorizer
+    authorizer = session.open_session().authorizer
     outcomes = []
     for case in parse_cases(_read(file), str(file)):
         decision = authorizer.decide([case.request.question()])
@@ -128,7 +128,7 @@ def policy_explain(
     from jitvault.lifecycle.decision.explain import explain
     from jitvault.lifecycle.requests.freezes import frozen_over
 
-    wiring = session.wired()
+    wiring = session.open_session()
     read = load_spec(wiring, spec)
     asked, assumed = _asked(wiring, read)
     found = explain(wiring.authorizer, asked)
@@ -170,11 +170,11 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
             console.print(f"    {difference}")
 
 
-def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
+def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
     """What policy is asked about a spec that nobody has submitted, and what of it is assumed."""
     from jitvault.lifecycle.decision.evaluate import enabled
     from jitvault.lifecycle.decision.explain import access_of
-    from jitvault.lifecycle.decision.questions import Asked, asked_about, principal_of
+    from jitvault.lifecycle.decision.questions import DecisionInput, asked_about, principal_of
     from jitvault.policy.decision import AGENTS, OPERATORS
     from jitvault.policy.question import Principal
 
@@ -186,7 +186,7 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[Asked, list[str]]:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
         at, delegator = wiring.clock.agreed(), you if depth else None
-        found = Asked(spec, access, you, agent, owner, {}, depth, at, delegator)
+        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator)
         return found, [*assumed, *about_parent, *_UNKNOWN]
     worker = wiring.nameless_worker
     if wiring.settings.person and (me := worker.identity.by_id(wiring.person.entity)):

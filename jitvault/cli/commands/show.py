@@ -49,7 +49,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     from jitvault.lifecycle.record.report import status_of
     from jitvault.lifecycle.requests.freezes import rebuilding
 
-    wiring = session.wired()
+    wiring = session.open_session()
     failure: JitvaultError | None = None
     if wiring.has_worker:
         try:
@@ -114,7 +114,7 @@ def list_(
     from jitvault.lifecycle.record.report import summary_of
     from jitvault.model.states import OVER, State
 
-    wiring = session.wired()
+    wiring = session.open_session()
     # what a document says is anybody's word: a state that there is not is shown
     left_out = tuple(OVER) if open_ else ()
     if has_ledger := fallback.has_ledger(wiring):
@@ -146,7 +146,7 @@ def report(
     from jitvault.lifecycle.record.csv_export import as_csv
     from jitvault.lifecycle.record.report import REPORT_COLUMNS, report_rows
 
-    wiring = session.wired()
+    wiring = session.open_session()
     ids = [task] if task else [row.task_id for row in wiring.ledger.tasks()]
     rows: list[dict[str, Any]] = []
     left_out: list[Unreadable] = []

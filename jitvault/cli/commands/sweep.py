@@ -31,7 +31,7 @@ def sweep(
     from jitvault.sweep.report import as_json, outcome
     from jitvault.sweep.sweep import sweep as run
 
-    wiring = session.wired()
+    wiring = session.open_session()
     swept = run(wiring.worker, fix=fix)
     found = as_json(swept, wiring.vault_command)
     if json_:

@@ -52,7 +52,7 @@ def templates_check(
         waiting = Waiting(parse_duration(patience), _Progress())
     except InvalidInput as error:
         raise UsageError(f"--patience: {error}") from None
-    wiring = session.wired()
+    wiring = session.open_session()
     template = found(wiring, name)
     chosen = _chosen(template, with_ or [])
     token = wiring.settings.admin

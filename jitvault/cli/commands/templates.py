@@ -40,7 +40,7 @@ def spec_check(
     from jitvault.cli.views import tables as listings
     from jitvault.model.vault_access import Fetch
 
-    wiring = session.wired()
+    wiring = session.open_session()
     read = load_spec(wiring, spec)
     fetches = []
     for entry in read.spec.access:
@@ -95,7 +95,7 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views import tables as listings
     from jitvault.documents.template_check import as_recorded
 
-    wiring = session.wired()
+    wiring = session.open_session()
     templates = wiring.templates
     seen = check.documents(wiring, sorted(templates))
     states = {name: as_recorded(seen[name], t) for name, t in templates.items()} if seen is not None else None
@@ -114,7 +114,7 @@ def templates_show(
     from jitvault.cli.views import tables as listings
     from jitvault.documents.template_check import as_recorded, told_by
 
-    wiring = session.wired()
+    wiring = session.open_session()
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
     state = as_recorded(seen[name], template) if seen is not None else None

@@ -36,7 +36,7 @@ def tidy(
         raise UsageError(f"--older-than: {error}") from None
     if age < REQUEST_LIFE:
         raise UsageError(f"--older-than: expected at least {REQUEST_LIFE.days}d: a younger request can begin a task")
-    wiring = session.wired()
+    wiring = session.open_session()
     token = wiring.settings.admin
     if token is None:
         raise UsageError("tidy needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")

@@ -36,7 +36,7 @@ def unwrap(
     from jitvault.errors import NotFound
     from jitvault.vault.wrapping import Wrapping
 
-    wiring = session.wired()
+    wiring = session.open_session()
     vault = wiring.vault(None)
     with output.new_file(out) as file:
         given = _given(wiring, what)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jitvault.documents.published_task import ILLEGIBLE
-from jitvault.errors import JitvaultError, LedgerAway, NotFound, SecurityFinding
+from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, SecurityFinding
 
 if TYPE_CHECKING:
     from jitvault.lifecycle.record.vouched import Vouched
@@ -37,7 +37,7 @@ def has_ledger(wiring: Wiring) -> bool:
         return False
     try:
         _ = wiring.ledger
-    except LedgerAway as error:
+    except LedgerUnreachable as error:
         if wiring.has_worker or wiring.settings.person is None:
             raise
         _say(str(error))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from jitvault.documents.tidy import Remains
     from jitvault.kill_switch.kill import Result
-    from jitvault.lifecycle.decision.pending_approvals import Waiting
+    from jitvault.lifecycle.decision.pending_approvals import PendingApproval
     from jitvault.model.vault_access import Fetch
     from jitvault.provision.approvers import Approver
     from jitvault.provision.init import Plan
@@ -261,7 +261,7 @@ def approver(done: str, one: Approver, *, as_json: bool) -> None:
     output.print_facts(console, facts | ({"problems": ", ".join(one.problems)} if one.problems else {}))
 
 
-def waiting(found: Sequence[Waiting], *, as_json: bool) -> None:
+def waiting(found: Sequence[PendingApproval], *, as_json: bool) -> None:
     """What waits for one approver: a block for each task."""
     if as_json:
         typer.echo(to_json({"tasks": [one.as_json() for one in found]}))

@@ -120,7 +120,7 @@ def ended(document: Published, *, as_json: bool) -> None:
 
 def not_proven(document: Published) -> Sequence[str]:
     """What no check of a proof looks at. An older worker's document does not say it itself."""
-    from jitvault.errors import UNREADABLE
+    from jitvault.errors import CORRUPT_RECORD_ERRORS
     from jitvault.model.verifiers import unproven
 
     proof = document["proof"]
@@ -131,7 +131,7 @@ def not_proven(document: Published) -> Sequence[str]:
             return [str(said) for said in proof["not_proven"]]
         given = dict.fromkeys(str(lease["template"]) for lease in proof["leases"])
         return unproven(revision_of(document).access, given, is_whole=proof["confirmed"])
-    except UNREADABLE:
+    except CORRUPT_RECORD_ERRORS:
         # whoever stole a worker's token can write anything there, and must not stop a command by it
         return ("what its certificates may still do: what is published of them cannot be read",)
 

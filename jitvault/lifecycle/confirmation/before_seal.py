@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 
 from jitvault.audit.observation import restores
-from jitvault.context import Worker
-from jitvault.engines.interface import Probed
+from jitvault.context import WorkerContext
+from jitvault.engines.interface import ProbeResult
 from jitvault.ledger.model import LeaseRow
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven
 from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
@@ -21,7 +21,7 @@ from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.model.revision import Revision
 
 
-def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
+def why_not_proven_still(worker: WorkerContext, evidence: Evidence) -> str | None:
     """Return why a confirmed task is not proven any more; None where it is.
 
     What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
@@ -31,7 +31,7 @@ def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
     file, open_ = evidence.file, evidence.doubts(worker)
     if open_.unleased:
         return open_.unleased
-    if open_.why_list and not evidence.settles():
+    if open_.why_list and not evidence.listing_covers_all():
         return f"{open_.why_list}, and nothing was listed since"
     if why := unproven_read(open_.wrapped, asked_before(file)):
         return why
@@ -48,7 +48,7 @@ def why_not_proven_still(worker: Worker, evidence: Evidence) -> str | None:
     return BACK if is_there(worker, (*file.grants, *file.leases)) else None
 
 
-def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str | None:
+def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -> str | None:
     """Return why a lease is not proven dead any more; None where all are."""
     file, revision = evidence.file, Revision.of(evidence.file.revision.body)
     # by the chain: the rows are a cache
@@ -74,14 +74,14 @@ def _lease_unproven(worker: Worker, evidence: Evidence, hashed: Hashed) -> str |
     return None
 
 
-def _as_said(now: Mapping[str, Probed], lease: LeaseRow) -> Probed:
+def _as_said(now: Mapping[str, ProbeResult], lease: LeaseRow) -> ProbeResult:
     """Return what the target says now of a lease that it refused before."""
     found = now.get(lease.target_name or "")
     if found is not None and found.seen:
         return found
     why = found.evidence if found else "it was not asked"
     kept = "the target refused it when the task was confirmed, and has said nothing else since"
-    return Probed(refused=True, open_sessions=None, evidence=f"{kept} ({why})")
+    return ProbeResult(refused=True, open_sessions=None, evidence=f"{kept} ({why})")
 
 
 def _failing(what: str, proof: Proof) -> str:

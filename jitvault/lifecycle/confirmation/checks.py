@@ -29,18 +29,18 @@ from dataclasses import dataclass
 
 from jitvault.audit.observation import Observation
 from jitvault.audit.trail import (
+    AuditTrail,
     Canary,
     Point,
-    Trail,
     canary_after,
     canary_before,
     follows,
     listed,
+    segment,
     shown,
-    stretch,
     unshown,
 )
-from jitvault.engines.interface import Probed
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.hazards import hazards, shown_act, written_to
 from jitvault.lifecycle.confirmation.timeline import (
     Credential,
@@ -48,7 +48,7 @@ from jitvault.lifecycle.confirmation.timeline import (
     expiry,
     issue_line,
     lookup_line,
-    revival,
+    reappearance,
     revocation_line,
 )
 from jitvault.model.proof_check import LASTING, Check
@@ -65,14 +65,14 @@ class Proof:
     checks: tuple[Check, ...]
 
 
-def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, target: bool) -> Proof:
+def confirm(credential: Credential, trail: AuditTrail, *, probed: ProbeResult | None, target: bool) -> Proof:
     """The verdict that the evidence carries, never more.
 
     `target` says whether the template asks for proof from the target; without it check 6 is not made.
     """
     issue = issue_line(credential, trail.observations)
     # what was there again after it was gone has to be ended anew
-    end = revocation_line(credential, trail, after=revival(credential, trail, after=issue) or issue)
+    end = revocation_line(credential, trail, after=reappearance(credential, trail, after=issue) or issue)
     revoked = _judged(credential, trail, issue, end, None, probed=probed, target=target)
     expired = expiry(credential, trail)
     if expired is None or revoked.verdict in _PROVEN:
@@ -84,16 +84,16 @@ def confirm(credential: Credential, trail: Trail, *, probed: Probed | None, targ
 
 def _judged(
     credential: Credential,
-    trail: Trail,
+    trail: AuditTrail,
     issue: Observation | None,
     end: Observation | None,
     expired: Canary | None,
     *,
-    probed: Probed | None,
+    probed: ProbeResult | None,
     target: bool,
 ) -> Proof:
     """The checks on one way in which the credential can have ended."""
-    lookup = lookup_line(credential, trail, after=end or revival(credential, trail, after=issue) or issue)
+    lookup = lookup_line(credential, trail, after=end or reappearance(credential, trail, after=issue) or issue)
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
@@ -148,7 +148,7 @@ def is_proven(proof: Proof, *, target: bool) -> bool:
 
 
 def _nothing_between(
-    credential: Credential, trail: Trail, issue: Point | None, end: Observation | None, last: Point | None
+    credential: Credential, trail: AuditTrail, issue: Point | None, end: Observation | None, last: Point | None
 ) -> Check:
     """Whether an act between issue and look-up can have made the revocation look done.
 
@@ -168,7 +168,7 @@ def _nothing_between(
 
 def _trusted(
     credential: Credential,
-    trail: Trail,
+    trail: AuditTrail,
     issue: Observation | None,
     end: Observation | None,
     last: Point | None,
@@ -181,14 +181,14 @@ def _trusted(
     after = canary_after(trail, last.place)
     if after is None:
         return Check(5, ok=False, evidence="no matching canary after it")
-    if before is not None and stretch(issue.place) == stretch(last.place):
+    if before is not None and segment(issue.place) == segment(last.place):
         return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
     return _reconciled(credential, trail, issue, end, last, begun=before is not None, refused=refused)
 
 
 def _reconciled(
     credential: Credential,
-    trail: Trail,
+    trail: AuditTrail,
     issue: Observation,
     end: Observation | None,
     last: Point,
@@ -206,7 +206,7 @@ def _reconciled(
         missing = "the stream was interrupted between issue and look-up" if begun else "no matching canary before it"
         return Check(5, ok=False, evidence=f"{missing}{unshown(trail)}")
     how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
-    if begun and (end is None or stretch(issue.place) == stretch(end.place)):
+    if begun and (end is None or segment(issue.place) == segment(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
     alive = alive_line(credential, trail, before=end) if end else None
     if alive is None and credential.kind == "token" and end is not None and end.actor == end.subject:
@@ -220,7 +220,7 @@ def _reconciled(
     return Check(5, ok=True, evidence=f"{how}; it was alive after the gap (line {alive.line[:16]})")
 
 
-def _refused(probed: Probed | None) -> Check:
+def _refused(probed: ProbeResult | None) -> Check:
     if probed is None:
         return Check(6, ok=False, evidence="the target was not probed")
     return Check(6, ok=probed.is_over, evidence=probed.evidence)

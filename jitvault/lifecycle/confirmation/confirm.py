@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.trail import Trail, done
-from jitvault.context import Worker
-from jitvault.engines.interface import Probed
-from jitvault.errors import NotConfirmed, StillTaken, UsageError
+from jitvault.audit.trail import AuditTrail, done
+from jitvault.context import WorkerContext
+from jitvault.engines.interface import ProbeResult
+from jitvault.errors import NotConfirmed, StillAccepted, UsageError
 from jitvault.formats.clocks import lasted
-from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskFile
+from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
 from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, tokens_of
 from jitvault.lifecycle.confirmation.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
@@ -29,7 +29,7 @@ from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.model.vault_access import last_end
-from jitvault.policy.decision import Rung
+from jitvault.policy.decision import ProofLevel
 
 Hashed = Callable[[str], str]
 """The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
@@ -46,11 +46,11 @@ class Judged:
     leases: tuple[LeaseRow, ...]
     checks: tuple[CheckRow, ...]
     proven: bool
-    asked: Mapping[str, Probed]
+    asked: Mapping[str, ProbeResult]
     """What the targets said of credentials that were read in a wrapping, by the digest of the read's line."""
 
 
-def judge(worker: Worker, found: Evidence) -> Judged:
+def judge(worker: WorkerContext, found: Evidence) -> Judged:
     """The verdict on every token and lease of the task, by the evidence that there is now."""
     file, trail = found.file, found.trail
     complete = is_complete(worker, file, trail)
@@ -71,7 +71,7 @@ def judge(worker: Worker, found: Evidence) -> Judged:
         proven.append(is_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
         asked = revision.template_of(lease.path) or {}
-        target = rung_of(file, asked) == Rung.TARGET
+        target = rung_of(file, asked) == ProofLevel.TARGET
         answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
         proof = judge_lease(hashed, file, lease, trail, answer, asked=asked, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
@@ -94,7 +94,7 @@ class Outcome:
     back: bool = False
 
 
-def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
+def confirmed(worker: WorkerContext, evidence: Evidence, claim: int) -> Outcome:
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
     found = judge(worker, evidence)
@@ -122,7 +122,7 @@ def confirmed(worker: Worker, evidence: Evidence, claim: int) -> Outcome:
 
 
 def _keep_open(
-    worker: Worker, file: TaskFile, claim: int, found: Judged, look: Quiet, checks: Sequence[CheckRow]
+    worker: WorkerContext, file: TaskRecord, claim: int, found: Judged, look: Quiet, checks: Sequence[CheckRow]
 ) -> None:
     """Write what a task lacks, where that is news; and when it is due again, where nothing else says that."""
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
@@ -144,7 +144,7 @@ def is_never_issued(grant: GrantRow) -> bool:
     return grant.accessor_hmac is None and grant.verdict is Verdict.NEVER_ISSUED
 
 
-def _differs(file: TaskFile, row: GrantRow | LeaseRow) -> bool:
+def _differs(file: TaskRecord, row: GrantRow | LeaseRow) -> bool:
     """Whether a verdict differs from the one that is written."""
     known = {g.grant_id: g.verdict for g in file.grants} | {x.lease_id: x.verdict for x in file.leases}
     key = row.lease_id if isinstance(row, LeaseRow) else row.grant_id
@@ -183,7 +183,7 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     )
 
 
-def _at_the_latest(file: TaskFile, grant: GrantRow, trail: Trail) -> datetime | None:
+def _at_the_latest(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> datetime | None:
     """When a token was over whose issue did not come to its look-up: its TTL was to be a step. Vault has to say as well
     that it is gone, since nobody saw which TTL it got.
 
@@ -198,10 +198,10 @@ def _at_the_latest(file: TaskFile, grant: GrantRow, trail: Trail) -> datetime | 
 
 def judge_lease(
     hashed: Hashed,
-    file: TaskFile,
+    file: TaskRecord,
     lease: LeaseRow,
-    trail: Trail,
-    probed: Probed | None,
+    trail: AuditTrail,
+    probed: ProbeResult | None,
     *,
     asked: Mapping[str, object],
     target: bool,
@@ -228,7 +228,7 @@ def judge_lease(
     )
 
 
-def _was_forced(file: TaskFile, lease: LeaseRow) -> bool:
+def _was_forced(file: TaskRecord, lease: LeaseRow) -> bool:
     return any(op.kind == OperationKind.FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
 
 
@@ -242,34 +242,43 @@ def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: st
     return verdict
 
 
-def probe(worker: Worker, file: TaskFile, revision: Revision, leases: Iterable[LeaseRow]) -> dict[str, Probed]:
+def probe(
+    worker: WorkerContext, file: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]
+) -> dict[str, ProbeResult]:
     """Ask each target once about those of the task's `leases` that it knows. A target that cannot be asked
     gives no evidence: check 6 fails, the rest stands.
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for lease in leases:
         entry = revision.template_of(lease.path)
-        if entry and rung_of(file, entry) == Rung.TARGET and lease.target_name and lease.verdict is not Verdict.LIVE:
+        if (
+            entry
+            and rung_of(file, entry) == ProofLevel.TARGET
+            and lease.target_name
+            and lease.verdict is not Verdict.LIVE
+        ):
             wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
-    found: dict[str, Probed] = {}
+    found: dict[str, ProbeResult] = {}
     for (engine, probe), names in wanted.items():
         try:
             found |= worker.engines[engine].probe(where_of(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
-            silent = Probed(refused=False, open_sessions=None, evidence=str(error), seen=isinstance(error, StillTaken))
+            silent = ProbeResult(
+                refused=False, open_sessions=None, evidence=str(error), seen=isinstance(error, StillAccepted)
+            )
             found |= dict.fromkeys(names, silent)
     return found
 
 
-def _rows(file: TaskFile, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
+def _rows(file: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
     return tuple(CheckRow(file.task.task_id, subject, c.n, c.ok, c.evidence[:1000]) for c in checks)
 
 
-def _asked_row(file: TaskFile, line: str, said: Probed) -> CheckRow:
+def _asked_row(file: TaskRecord, line: str, said: ProbeResult) -> CheckRow:
     return CheckRow(file.task.task_id, line, TARGET_N, said.is_over, said.evidence[:1000])
 
 
-def _durations(file: TaskFile, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
+def _durations(file: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
     """Return how long the end took, until the last credential was gone and until now; None where nobody knows that."""
     begun = file.task.ending_at
     kinds = [event.kind for event in file.events]

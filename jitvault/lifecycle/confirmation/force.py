@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskFile
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.confirmation.lookups import last_found
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
@@ -19,10 +19,10 @@ from jitvault.lifecycle.revocation.cascade import handed_on_to
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State, Verdict
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 
 
-def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
+def force(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest) -> bool:
     """Have Vault forget every lease of the task that it still holds; False where there is none.
 
     The look-ups and the target are asked by the next turn of the story, as after any revocation.
@@ -31,7 +31,7 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     if not held:
         return False
     task_id = file.task.task_id
-    ops = [intended(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
+    ops = [new_operation(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
         **wish.said(),
         "subjects": [op.subject for op in ops],
@@ -48,15 +48,15 @@ def force(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     return True
 
 
-def _forced(worker: Worker, op: OperationRow) -> OperationRow:
+def _forced(worker: WorkerContext, op: OperationRow) -> OperationRow:
     try:
         worker.leases.revoke_force(op.subject, op=op.op_id)
     except JitvaultError as error:
-        return left(worker, op, OpState.UNKNOWN, error)
-    return left(worker, op, OpState.ANSWERED, DONE)
+        return record_answer(worker, op, OpState.UNKNOWN, error)
+    return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
+def close(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest) -> bool:
     """Close the task without proof, with a signed receipt that says so; False while Vault has a credential of it.
 
     It stays in every list and report as `unverified`.
@@ -88,7 +88,7 @@ def close(worker: Worker, file: TaskFile, claim: int, wish: EndRequest) -> bool:
     return True
 
 
-def _still_there(file: TaskFile) -> bool:
+def _still_there(file: TaskRecord) -> bool:
     """Whether the last look-up of a credential of the task did not say that it is gone."""
     # of what nobody can ask about, since its accessor was lost and Vault lists no token that is it, there is no answer
     asked = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
@@ -97,7 +97,7 @@ def _still_there(file: TaskFile) -> bool:
     return any(not _is_gone(file, subject) for subject in (*tokens, *leases) if subject)
 
 
-def _is_gone(file: TaskFile, subject: str) -> bool:
+def _is_gone(file: TaskRecord, subject: str) -> bool:
     """Whether the newest look-up of a credential says that Vault has no such thing."""
     return last_found(file.operations, subject) == "gone"
 

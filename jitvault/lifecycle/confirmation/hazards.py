@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import Point, Trail, stretch
+from jitvault.audit.trail import AuditTrail, Point, segment
 from jitvault.lifecycle.confirmation.timeline import Credential, is_below, prefix_of
 
 
@@ -26,11 +26,11 @@ def _enabled_beside(acts: Sequence[Observation]) -> set[str]:
     Of a device that is made anew only the answer is in its own file, and of one that is disabled only the request.
     """
     enabling = [o for o in acts if o.detail.get("enables")]
-    begun = {(o.request_id, stretch(o.place)) for o in enabling if not o.closing and o.request_id}
-    return {o.request_id for o in enabling if o.closing and (o.request_id, stretch(o.place)) in begun}
+    begun = {(o.request_id, segment(o.place)) for o in enabling if not o.closing and o.request_id}
+    return {o.request_id for o in enabling if o.closing and (o.request_id, segment(o.place)) in begun}
 
 
-def hazards(credential: Credential, trail: Trail, issue: Point, last: Point) -> Iterator[Observation]:
+def hazards(credential: Credential, trail: AuditTrail, issue: Point, last: Point) -> Iterator[Observation]:
     """The acts from issue to look-up that can have made its revocation look done."""
     for each in may_have_been_done(trail.observations):
         here, token = Point(each.place, each.at), credential.kind == "token"
@@ -39,7 +39,7 @@ def hazards(credential: Credential, trail: Trail, issue: Point, last: Point) -> 
             yield each
 
 
-def written_to(credential: Credential, trail: Trail, issue: Point, last: Point) -> Observation | None:
+def written_to(credential: Credential, trail: AuditTrail, issue: Point, last: Point) -> Observation | None:
     """The first write to the configuration of the credential's own mount."""
     inside = f"{credential.mount}/"
     return next((each for each in hazards(credential, trail, issue, last) if each.path.startswith(inside)), None)

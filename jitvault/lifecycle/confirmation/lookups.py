@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from jitvault.context import Worker
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskFile
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import Verdict
@@ -13,13 +13,13 @@ from jitvault.model.states import Verdict
 _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
 
-def proven_before(file: TaskFile) -> list[GrantRow | LeaseRow]:
+def proven_before(file: TaskRecord) -> list[GrantRow | LeaseRow]:
     """The credentials of a task that nobody was asked about since they were proven dead."""
     rows: tuple[GrantRow | LeaseRow, ...] = (*file.grants, *file.leases)
     return [row for row in rows if row.verdict in DEAD]
 
 
-def is_there(worker: Worker, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
+def is_there(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
     """Whether Vault has one of them at this moment. One that was restored has back what it had ended.
 
     An attempt that was never issued is nobody's: what comes back of it is an orphan, and a sweep's to end.
@@ -29,7 +29,7 @@ def is_there(worker: Worker, credentials: Iterable[GrantRow | LeaseRow]) -> bool
     return any(found)
 
 
-def _has(worker: Worker, row: GrantRow | LeaseRow) -> bool:
+def _has(worker: WorkerContext, row: GrantRow | LeaseRow) -> bool:
     if isinstance(row, LeaseRow):
         return worker.leases.lookup(row.lease_id) is not None
     if row.verdict is Verdict.NEVER_ISSUED:

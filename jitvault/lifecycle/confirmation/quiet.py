@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import aliases
-from jitvault.audit.trail import Canary, Trail, done, follows, listed, stretch, unshown
-from jitvault.engines.interface import Probed
+from jitvault.audit.token_links import derived_tokens
+from jitvault.audit.trail import AuditTrail, Canary, done, follows, listed, segment, unshown
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.wrapped_reads import (
     WrappedRead,
     unanswered_reads,
@@ -26,7 +26,7 @@ _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class OpenQuestions:
     """Why the lines alone do not say which leases a task had. `pending` are requests that have no answer yet.
 
     `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
@@ -50,7 +50,7 @@ class Doubts:
 
 def doubts(
     tokens: frozenset[str],
-    trail: Trail,
+    trail: AuditTrail,
     *,
     leased: frozenset[str],
     settle: timedelta,
@@ -58,7 +58,7 @@ def doubts(
     interrupted: bool = False,
     told: frozenset[str] = frozenset(),
     by_target: frozenset[str] = frozenset(),
-) -> Doubts:
+) -> OpenQuestions:
     """What the lines of a task's tokens up to a canary leave open.
 
     `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
@@ -67,10 +67,10 @@ def doubts(
     whose credentials are proven by their target.
     """
     acts = _acts(tokens, trail)
-    names = aliases(trail.observations)
+    names = derived_tokens(trail.observations)
     opened_for = [o for o in trail.observations if o.kind is Kind.LEASE_ISSUED and names.get(o.token) in tokens]
     own = acts + opened_for + [o for o in trail.observations if _begins_or_ends(o, tokens)]
-    stretches = {stretch(o.place) for o in own} | ({stretch(newest.place)} if own else set())
+    stretches = {segment(o.place) for o in own} | ({segment(newest.place)} if own else set())
     answered = {o.request_id for o in acts if o.closing}
     opened = [o for o in acts if not o.closing and o.request_id not in answered]
     never = [o for o in opened if newest.at - o.at > settle]
@@ -84,7 +84,7 @@ def doubts(
     made = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
     # a token reads nothing before it is made; where that line is lost its own end is not proven
     begun = min(made, default=newest.at)
-    return Doubts(
+    return OpenQuestions(
         gap="the stream was interrupted after the token was made" if gap else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
         if hidden
@@ -107,13 +107,13 @@ def doubts(
 
 def is_quiet(
     tokens: frozenset[str],
-    trail: Trail,
+    trail: AuditTrail,
     *,
     leases_dead: bool,
     now_canary: datetime | None,
-    open_doubts: Doubts,
+    open_doubts: OpenQuestions,
     settled: bool,
-    asked: Mapping[str, Probed] = MappingProxyType({}),
+    asked: Mapping[str, ProbeResult] = MappingProxyType({}),
 ) -> Check:
     """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one.
 
@@ -145,7 +145,7 @@ def is_quiet(
     return Check(7, ok=True, evidence=f"{how}; {open_doubts.why_list}: listed" if open_doubts.why_list else how)
 
 
-def settles(tokens: frozenset[str], trail: Trail, ops: frozenset[str], *, at: Place) -> bool:
+def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset[str], *, at: Place) -> bool:
     """Whether one of the listings `ops` stands after everything that the task's tokens did, in the stretch of `at`.
 
     What was listed before an act does not know what that act made.
@@ -155,7 +155,7 @@ def settles(tokens: frozenset[str], trail: Trail, ops: frozenset[str], *, at: Pl
     return listing is not None and all(follows(listing, o) for o in lines)
 
 
-def settles_at(tokens: frozenset[str], trail: Trail, window: timedelta) -> datetime | None:
+def settles_at(tokens: frozenset[str], trail: AuditTrail, window: timedelta) -> datetime | None:
     """Vault's time after which no request of the tokens can still be in flight; `window`: its longest request."""
     about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
     # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
@@ -163,7 +163,7 @@ def settles_at(tokens: frozenset[str], trail: Trail, window: timedelta) -> datet
     return max(acts) + window if acts else None
 
 
-def _acts(tokens: frozenset[str], trail: Trail) -> list[Observation]:
+def _acts(tokens: frozenset[str], trail: AuditTrail) -> list[Observation]:
     return [o for o in trail.observations if o.actor in tokens and o.kind is not Kind.TOKEN_REVOKED]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.context import Worker
-from jitvault.engines.interface import Probed
+from jitvault.context import WorkerContext
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet import QUIET, is_quiet, settles_at
 from jitvault.lifecycle.confirmation.rounds import (
@@ -35,7 +35,9 @@ class Quiet:
     due_at: datetime
 
 
-def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool, asked: Mapping[str, Probed]) -> Quiet:
+def quiet_of(
+    worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, asked: Mapping[str, ProbeResult]
+) -> Quiet:
     """Whether the task is quiet by the evidence that there is now.
 
     `asked` is what the targets said of its wrapped reads, by the digest of each read's line.
@@ -47,7 +49,7 @@ def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool, asked: Ma
         leases_dead=leases_dead,
         now_canary=evidence.newest.at,
         open_doubts=evidence.doubts(worker),
-        settled=evidence.settles(),
+        settled=evidence.listing_covers_all(),
         asked=asked,
     )
     open_below = unproven(worker, file.task.task_id)
@@ -65,7 +67,7 @@ def quiet_of(worker: Worker, evidence: Evidence, *, leases_dead: bool, asked: Ma
     return Quiet(check, soon=True, due_at=now)
 
 
-def _only_time_is_missing(worker: Worker, evidence: Evidence, asked: Mapping[str, Probed]) -> bool:
+def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, asked: Mapping[str, ProbeResult]) -> bool:
     """Whether a task whose credentials are all proven is quiet in a moment.
 
     Vault ends the leases of a revoked token within a moment, so a listing that left something over is made again a few
@@ -74,12 +76,12 @@ def _only_time_is_missing(worker: Worker, evidence: Evidence, asked: Mapping[str
     open_ = evidence.doubts(worker)
     if open_.elsewhere or open_.unleased:
         return False
-    if evidence.settles() and unproven_read(open_.wrapped, asked):
+    if evidence.listing_covers_all() and unproven_read(open_.wrapped, asked):
         return False
-    return not open_.why_list or evidence.settles() or listed_in_vain(evidence.file.events) < MOST_ROUNDS
+    return not open_.why_list or evidence.listing_covers_all() or listed_in_vain(evidence.file.events) < MOST_ROUNDS
 
 
-def _held_back_until(worker: Worker, evidence: Evidence) -> datetime | None:
+def _held_back_until(worker: WorkerContext, evidence: Evidence) -> datetime | None:
     """Return until when a task that goes round is not confirmed again.
 
     It is Vault's time of the end of its settle window: then it can be sealed.

@@ -14,62 +14,62 @@ from datetime import datetime
 
 from jitvault.audit.issued_lease import is_token_lease
 from jitvault.audit.observation import Kind
-from jitvault.audit.trail import Trail
-from jitvault.context import Worker
+from jitvault.audit.trail import AuditTrail
+from jitvault.context import WorkerContext
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import Change, OpState, TaskFile
-from jitvault.lifecycle.confirmation.evidence import Evidence, gather, tokens_of
+from jitvault.ledger.model import Change, OpState, TaskRecord
+from jitvault.lifecycle.confirmation.evidence import Evidence, collect_evidence, tokens_of
 from jitvault.lifecycle.confirmation.rounds import ACCOUNTED
 from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_reads
 from jitvault.lifecycle.decision.admit import drift_besides_request
 from jitvault.lifecycle.decision.template_gate import under_check
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
-from jitvault.operations import intended, left
+from jitvault.operations import new_operation, record_answer
 from jitvault.stream.reading import canary
 
 _PATIENCE_S = 10.0
 """So long leases of nobody are looked up in one turn; a claim is for 30 s. What is left over counts as unexplained."""
 
 
-def reconciled(worker: Worker, task_id: str, claim: int) -> Evidence:
+def reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evidence:
     """What there is to judge a task by now, once what its lines leave open was listed. Raises AuditUntrusted."""
-    found = gather(worker, task_id)
+    found = collect_evidence(worker, task_id)
     open_ = found.doubts(worker)
     # what has no answer yet is waited for
-    if not open_.why_list or open_.pending or found.settles():
+    if not open_.why_list or open_.pending or found.listing_covers_all():
         return found
     _list(worker, found.file, claim, open_.why_list)
-    return gather(worker, task_id)
+    return collect_evidence(worker, task_id)
 
 
-def _list(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
+def _list(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
-    ops = [intended(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
+    ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
     intent = Change(EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # what others were given just now is known once the stream was read up to here
     canary(worker)
-    unknown = suspects(worker, file, listed, until=_no_later_than(worker, file))
+    unknown = unaccounted_leases(worker, file, listed, until=_no_later_than(worker, file))
     drifted = drift_besides_request(worker, file)
     answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
     if lasting := _listed_before(file) & set(unknown):
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
-    answered = [left(worker, op, OpState.ANSWERED, answer) for op in ops]
+    answered = [record_answer(worker, op, OpState.ANSWERED, answer) for op in ops]
     change = Change(EventKind.LISTED, {"answer": answer, "suspects": unknown[:100], "drift": drifted}, rows=answered)
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _no_later_than(worker: Worker, file: TaskFile) -> datetime:
+def _no_later_than(worker: WorkerContext, file: TaskRecord) -> datetime:
     """When the last read of the task's tokens can have ended: what was made later is somebody else's."""
     gone = [grant.dead_at for grant in file.grants if grant.dead_at]
     return max(gone) + worker.settle_window + MAX_SKEW if gone else worker.now()
 
 
-def _listed_before(file: TaskFile) -> set[str]:
+def _listed_before(file: TaskRecord) -> set[str]:
     """What the listing before this one left over. Vault ends the leases of a revoked token within a moment, so one that
     is listed once alarms nobody.
     """
@@ -77,7 +77,7 @@ def _listed_before(file: TaskFile) -> set[str]:
     return set(next(listings, ()))
 
 
-def suspects(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
+def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
     """Leases of nobody that were made while a token of the task lived, or up to `until`, by Vault's clock, and that no
     wrapped read of another task can have made.
 
@@ -104,7 +104,7 @@ def suspects(worker: Worker, file: TaskFile, listed: list[str], *, until: dateti
     return sorted(set(found) - under_check(worker)) if found else []
 
 
-def _of_no_other(worker: Worker, file: TaskFile, made: Mapping[str, datetime]) -> list[str]:
+def _of_no_other(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
     """Return the leases that no wrapped read of another task can have made. Whose a read is says its token's accessor,
     whatever became of its task since.
     """
@@ -116,7 +116,7 @@ def _of_no_other(worker: Worker, file: TaskFile, made: Mapping[str, datetime]) -
     settle = worker.settle_window
     lines = worker.ledger.used_at(sorted(by_path), since=min(made.values()) - settle)
     others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
-    reads = wrapped_reads(others, Trail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
+    reads = wrapped_reads(others, AuditTrail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
     # one that shows its lease has that one, which is known
     hidden = [read for read in reads if not read.lease_id]
     return [

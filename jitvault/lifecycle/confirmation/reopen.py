@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import SecurityFinding
-from jitvault.ledger.model import Change, CheckRow, TaskFile
+from jitvault.ledger.model import Change, CheckRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
-from jitvault.lifecycle.confirmation.evidence import gather
+from jitvault.lifecycle.confirmation.evidence import collect_evidence
 from jitvault.lifecycle.confirmation.lookups import is_there, proven_before
 from jitvault.lifecycle.confirmation.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.record.integrity import Published, check_integrity
@@ -21,7 +21,7 @@ from jitvault.model.states import State, Verdict
 BACK = "Vault has again what was proven dead"
 
 
-def begin_again(worker: Worker, file: TaskFile, claim: int, event: EventKind, why: str) -> None:
+def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> None:
     """Reopen a task whose proof does not hold: look up and end all of it anew.
 
     Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that. Check 7 says
@@ -36,7 +36,7 @@ def begin_again(worker: Worker, file: TaskFile, claim: int, event: EventKind, wh
     tell_round(worker, worker.file(task_id))
 
 
-def tell_round(worker: Worker, file: TaskFile) -> None:
+def tell_round(worker: WorkerContext, file: TaskRecord) -> None:
     """Keep a finding for a task that was called proven again and again."""
     if not is_going_round(file.events):
         return
@@ -49,7 +49,7 @@ def tell_round(worker: Worker, file: TaskFile) -> None:
     worker.ledger.finding(task_id, "goes_round", message, worker.now())
 
 
-def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:
+def check_not_back(worker: WorkerContext, file: TaskRecord, said: Published) -> None:
     """Raise SecurityFinding, and record it, when Vault has again what a closed task had ended.
 
     Vault then `said` of it what was before the close; so it does after a crash, and then nothing is there.
@@ -66,11 +66,11 @@ def check_not_back(worker: Worker, file: TaskFile, said: Published) -> None:
     raise SecurityFinding(message, hint="`jitvault sweep --fix` ends what is there, and proves it.")
 
 
-def end_late(worker: Worker, file: TaskFile, claim: int) -> None:
+def end_late(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
     worker.ledger.finding(file.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, file, claim)
-    found = gather(worker, file.task.task_id)
+    found = collect_evidence(worker, file.task.task_id)
     judged = judge(worker, found)
     change = Change(EventKind.JUDGED, {"canary": found.newest.place.offset}, rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

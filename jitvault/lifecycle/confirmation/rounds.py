@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import TARGET_N
-from jitvault.model.states import BEGUN_AGAIN
+from jitvault.model.states import REOPENING_EVENTS
 
 MOST_ROUNDS = 3
 """After so many, an operator is told and the task is confirmed only when it can be sealed."""
@@ -20,12 +20,12 @@ ACCOUNTED = "accounted"
 
 def reopened(events: Iterable[Event]) -> int:
     """Count how often everything of the task was looked up and ended anew."""
-    return sum(event.kind in BEGUN_AGAIN for event in events)
+    return sum(event.kind in REOPENING_EVENTS for event in events)
 
 
 def why_reopened(events: Sequence[Event]) -> str:
     """Return why it was done the last time; empty where it never was."""
-    return next((str(e.body.get("why", "")) for e in reversed(events) if e.kind in BEGUN_AGAIN), "")
+    return next((str(e.body.get("why", "")) for e in reversed(events) if e.kind in REOPENING_EVENTS), "")
 
 
 def is_going_round(events: Iterable[Event]) -> bool:
@@ -65,7 +65,7 @@ def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
     The chain keeps each check. Nothing is left of it once the task began to end again.
     """
     for event in reversed(events):
-        if event.kind in BEGUN_AGAIN:
+        if event.kind in REOPENING_EVENTS:
             break
         if event.kind == EventKind.CONFIRMED:
             return frozenset(subject for subject, n, ok in event.body.get("checks", ()) if n == TARGET_N and ok)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jitvault.context import Worker
-from jitvault.ledger.model import Change, TaskFile
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import Change, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of
 from jitvault.lifecycle.confirmation.quiet import settles_at
-from jitvault.lifecycle.confirmation.reconcile import suspects
+from jitvault.lifecycle.confirmation.reconcile import unaccounted_leases
 from jitvault.lifecycle.confirmation.rounds import why_put_off
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
@@ -24,13 +24,13 @@ from jitvault.model.states import State, Verdict
 from jitvault.stream.reading import canary as fresh_canary
 
 
-def late(file: TaskFile) -> bool:
+def has_late_lease(file: TaskRecord) -> bool:
     """Whether a lease appeared that nobody has revoked yet."""
     settled = DEAD | {Verdict.UNVERIFIABLE} if file.task.state is State.UNVERIFIED else DEAD
     return any(lease.verdict not in settled for lease in file.leases)
 
 
-def seal(worker: Worker, found: Evidence, claim: int) -> bool:
+def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     """Seal the task if its settle window is over; False while it is not, a lease is listed still, or something that was
     handed on is not sealed: a late lease there would make what its receipt says of the tree untrue.
     """
@@ -61,21 +61,21 @@ def seal(worker: Worker, found: Evidence, claim: int) -> bool:
     return True
 
 
-def _put_off(worker: Worker, file: TaskFile, claim: int, why: str) -> None:
+def _put_off(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
     """Keep why the task is not sealed after its window, once for each reason."""
     if why != why_put_off(file.events):
         change = Change(EventKind.SEAL_PUT_OFF, {"why": why})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _unaccounted(worker: Worker, file: TaskFile, listed: list[str], *, until: datetime) -> list[str]:
+def _unaccounted(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
     """Return the leases below the task's paths that belong to no task.
 
     Where lines of an issue never came, nothing else tells of it: a shipper that drops them leaves no gap. What another
     task holds in a wrapping looks the same and ends with that task, so it is told only where nobody holds anything.
     """
     fresh_canary(worker)
-    unknown = suspects(worker, file, listed, until=until)
+    unknown = unaccounted_leases(worker, file, listed, until=until)
     if unknown and not worker.ledger.held():
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
         worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable
 from jitvault.lifecycle.confirmation.wrapped_read_probes import where_of
 
@@ -17,7 +17,7 @@ Probe = tuple[str, str]
 class StandBy:
     """The probes of the templates, and where they lead. Each probe is looked at by a thread of its own."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._where: dict[Probe, Mapping[str, Any]] = {}
         self._told: set[str] = set()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation, renewed_until
-from jitvault.audit.token_links import aliases, owner
-from jitvault.audit.trail import Canary, Point, Trail, canary_after, done, follows, listed, stretch
+from jitvault.audit.token_links import derived_tokens, owning_token
+from jitvault.audit.trail import AuditTrail, Canary, Point, canary_after, done, follows, listed, segment
 from jitvault.model.states import Verdict
 
 
@@ -52,7 +52,7 @@ def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observat
     return next((o for o in lines if o.kind is kind and o.subject == credential.subject and done(o)), None)
 
 
-def revocation_line(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+def revocation_line(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
     """The response line of the revocation that counts, without an error."""
     lines = [o for o in trail.observations if o.closing and follows(o, after)]
     if credential.kind == "token":
@@ -95,7 +95,7 @@ def is_below(lease_path: str, prefix: str) -> bool:
     return f"{lease_path.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/")
 
 
-def _found_done(names: set[str], trail: Trail, after: Observation | None) -> Observation | None:
+def _found_done(names: set[str], trail: AuditTrail, after: Observation | None) -> Observation | None:
     """A revocation of the worker's that found no such token, after an earlier one of its own that has no answer.
 
     Where the answer's line could not be written, or the server died before it, the act may be done all the same
@@ -118,7 +118,7 @@ def _found_done(names: set[str], trail: Trail, after: Observation | None) -> Obs
     return next((o for o in own if o.closing and "warnings" in o.detail and follows(o, unanswered)), None)
 
 
-def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: Trail) -> Observation | None:
+def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: AuditTrail) -> Observation | None:
     """The worker's own successful revocation of a lease, unless somebody else's came before it.
 
     `names` are the lease id and its HMAC, which is how a request shows it that has it in its body. Whether
@@ -136,7 +136,7 @@ def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: 
     return None
 
 
-def lookup_line(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+def lookup_line(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
     """The line of a look-up of ours that Vault answered with "there is no such thing".
 
     The first with a canary after it in its stretch: where a line was cut off right after a look-up, a later one counts.
@@ -148,7 +148,7 @@ def lookup_line(credential: Credential, trail: Trail, *, after: Observation | No
     if not closed:
         return next(iter(found), None)
     first, issue = closed[0], issue_line(credential, trail.observations)
-    if issue is None or stretch(first.place) == stretch(issue.place):
+    if issue is None or segment(first.place) == segment(issue.place):
         return first
     return next((o for o in _one_a_stretch(closed) if _is_listed_beside(credential, trail, o)), first)
 
@@ -157,15 +157,15 @@ def _one_a_stretch(lines: Iterable[Observation]) -> list[Observation]:
     """The first of the lines in each stretch."""
     firsts: dict[tuple[str, int], Observation] = {}
     for line in lines:
-        firsts.setdefault(stretch(line.place), line)
+        firsts.setdefault(segment(line.place), line)
     return list(firsts.values())
 
 
-def _is_listed_beside(credential: Credential, trail: Trail, line: Observation) -> bool:
+def _is_listed_beside(credential: Credential, trail: AuditTrail, line: Observation) -> bool:
     return listed(trail, credential.listing_ops, in_stretch_of=line.place) is not None
 
 
-def _gone_lines(credential: Credential, trail: Trail, after: Observation | None) -> Iterator[Observation]:
+def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | None) -> Iterator[Observation]:
     by: dict[Kind, set[str]] = (
         {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
         if credential.kind == "lease"
@@ -187,7 +187,7 @@ def _gone_lines(credential: Credential, trail: Trail, after: Observation | None)
     )
 
 
-def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> Observation | None:
+def alive_line(credential: Credential, trail: AuditTrail, *, before: Observation) -> Observation | None:
     """The last look-up of ours before a revocation, in its stretch, that found the credential there."""
     return next(
         (
@@ -196,14 +196,14 @@ def alive_line(credential: Credential, trail: Trail, *, before: Observation) -> 
             if o.op in credential.live_ops
             and done(o)
             and o.actor in trail.worker_accessors
-            and stretch(o.place) == stretch(before.place)
+            and segment(o.place) == segment(before.place)
             and o.place.offset < before.place.offset
         ),
         None,
     )
 
 
-def revival(credential: Credential, trail: Trail, *, after: Observation | None) -> Observation | None:
+def reappearance(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
     """The last look-up of ours that found what an earlier one did not: a Vault that was restored has it back."""
     gone = next(_gone_lines(credential, trail, after), None)
     if gone is None:
@@ -212,7 +212,7 @@ def revival(credential: Credential, trail: Trail, *, after: Observation | None) 
     return next((o for o in own if done(o) and follows(o, gone)), None)
 
 
-def expiry(credential: Credential, trail: Trail) -> Canary | None:
+def expiry(credential: Credential, trail: AuditTrail) -> Canary | None:
     """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it.
 
     A renewal that was done, by whomever, says in its line how long it gave. One whose answer is not there may still be
@@ -221,9 +221,9 @@ def expiry(credential: Credential, trail: Trail) -> Canary | None:
     """
     if credential.kind != "token" or credential.expires_at is None:
         return None
-    names, stands_for = {credential.subject, *credential.also}, aliases(trail.observations)
+    names, stands_for = {credential.subject, *credential.also}, derived_tokens(trail.observations)
     # a renewal that names the token itself shows whose it is by what the token stands for
-    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owner(o, stands_for) in names]
+    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owning_token(o, stands_for) in names]
     answered = {o.request_id for o in renewals if o.closing}
     open_ = [o for o in renewals if not o.closing and o.request_id not in answered]
     ends = [renewed_until(o) or credential.last_end for o in [*filter(done, renewals), *open_]]

@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from heapq import heappop, heappush
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import Canary, Point, Trail, done
-from jitvault.engines.interface import Probed
+from jitvault.audit.trail import AuditTrail, Canary, Point, done
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.hazards import shown_act, written_to
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.model.states import Verdict
@@ -59,7 +59,7 @@ class WrappedRead:
 
 
 def wrapped_reads(
-    tokens: frozenset[str], trail: Trail, *, leased: frozenset[str], settle: timedelta
+    tokens: frozenset[str], trail: AuditTrail, *, leased: frozenset[str], settle: timedelta
 ) -> tuple[WrappedRead, ...]:
     """Return the wrapped reads of `leased` paths by a task's tokens, in the order of the stream.
 
@@ -147,7 +147,7 @@ def is_wrapped(lines: Iterable[Observation]) -> bool:
     return any("wrapped" in line.detail or line.wrapping for line in lines)
 
 
-def _requests(tokens: frozenset[str], trail: Trail, leased: frozenset[str]) -> list[list[Observation]]:
+def _requests(tokens: frozenset[str], trail: AuditTrail, leased: frozenset[str]) -> list[list[Observation]]:
     """The lines of each request to a leased path, without those that were denied and those that show their lease."""
     requests: dict[str, list[Observation]] = {}
     for line in trail.observations:
@@ -182,7 +182,9 @@ class _Unwraps:
         return ""
 
 
-def asked_of_target(read: WrappedRead, unknown: Mapping[str, datetime], probed: Mapping[str, Probed]) -> Probed:
+def asked_of_target(
+    read: WrappedRead, unknown: Mapping[str, datetime], probed: Mapping[str, ProbeResult]
+) -> ProbeResult:
     """Return what the target says of a read: refused where it has no credential that may be the read's.
 
     `unknown` are the credentials that the target still has and that no line shows as issued to anybody, with the second
@@ -196,12 +198,12 @@ def asked_of_target(read: WrappedRead, unknown: Mapping[str, datetime], probed: 
             continue
         whose = f"{name} is of no known lease and may have come from {read}" if name in own else str(read)
         evidence = f"{whose}: {said.evidence if said else 'the probe said nothing of it'}"
-        return Probed(refused=False, open_sessions=said.open_sessions if said else None, evidence=evidence)
+        return ProbeResult(refused=False, open_sessions=said.open_sessions if said else None, evidence=evidence)
     evidence = f"the target lets in no credential that may have come from {read}, and has no session of one"
-    return Probed(refused=True, open_sessions=0, evidence=evidence)
+    return ProbeResult(refused=True, open_sessions=0, evidence=evidence)
 
 
-def unproven_read(reads: Sequence[WrappedRead], asked: Mapping[str, Probed]) -> str | None:
+def unproven_read(reads: Sequence[WrappedRead], asked: Mapping[str, ProbeResult]) -> str | None:
     """Return why the credential of a read is not proven dead, None where each is or has a lease of its own to prove.
 
     `asked` is what the target said, by the digest of the read's line; what is not in it was not asked.
@@ -217,7 +219,7 @@ def unproven_read(reads: Sequence[WrappedRead], asked: Mapping[str, Probed]) -> 
     return None
 
 
-def written_since(tokens: frozenset[str], trail: Trail, *, mount: str, path: str, newest: Canary) -> str | None:
+def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path: str, newest: Canary) -> str | None:
     """Return the write to the mount, since a task's token was made, that can have changed how a credential of `path` is
     named; None where there was none.
     """

@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import REQUEST_LIFE, is_stale, submission_path
-from jitvault.documents.published_task import Said
+from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, NotFound, SecurityFinding, WrongState
 from jitvault.formats.time_window import format_duration, format_instant
 from jitvault.ledger.judgements import Judged, Judgement
-from jitvault.ledger.model import Change, Row, TaskFile, TaskRow
-from jitvault.lifecycle.decision.ancestors import bounded, check_above, check_room
-from jitvault.lifecycle.decision.evaluate import Standing, check_grantable, resolve, stand
-from jitvault.lifecycle.decision.rows import lapsed_rows, opened_rows, revision_row, told_of, vote_rows
+from jitvault.ledger.model import Change, Row, TaskRecord, TaskRow
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
+from jitvault.lifecycle.decision.evaluate import Standing, check_grantable, evaluate, resolve
+from jitvault.lifecycle.decision.rows import decision_event_body, lapsed_rows, opened_rows, revision_row, vote_rows
 from jitvault.lifecycle.decision.template_gate import check_selftested
-from jitvault.lifecycle.record.receipt import last_said
+from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Revision, difference, terms
+from jitvault.model.revision import Revision, difference, grant_terms
 from jitvault.model.states import BEFORE_GRANT, EDGES, State
 from jitvault.vault.interface import Entity, Stored
 
@@ -34,18 +34,18 @@ _REFUSED = "The request is settled and is not taken up again: correct the spec a
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
+class Evaluation:
     """What a decision rests on, as it was read just now, and the decision."""
 
     submitted: Submission
     standing: Standing
 
 
-def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | None:
-    """Take a task that the ledger does not know in from its request in Vault.
+def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> Evaluation | None:
+    """Enter a task that the ledger does not know from its signed request in Vault.
 
-    Gives what was found, where this very call took it in and `consider` would read the same again. `hint` is the entity
-    whose request is looked for first. Raises NotFound, InvalidInput.
+    Returns the evaluation when this call entered the task, so that the caller need not read the same again; None when
+    the ledger had it. `hint` is the entity whose request is looked for first. Raises NotFound, InvalidInput.
     """
     if worker.ledger.task(task_id) is not None:
         return None
@@ -67,7 +67,7 @@ def enter(worker: Worker, task_id: str, *, hint: str | None) -> Considered | Non
         raise
 
 
-def _submitted(worker: Worker, task_id: str, requester: str, stored: Stored) -> Submission:
+def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stored) -> Submission:
     submitted = submission(worker, task_id, requester, stored)
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
@@ -79,7 +79,7 @@ def judged(path: str, stored: Stored, judgement: Judgement, line_at: datetime | 
     return Judged(path, stored.version, stored.written_at, judgement, line_at)
 
 
-def _enter(worker: Worker, submitted: Submission) -> Considered | None:
+def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     task_id = submitted.spec.id
     published = worker.documents.get(f"tasks/{task_id}")
     if published is not None and published.get("installation") == worker.installation:
@@ -100,17 +100,17 @@ def _enter(worker: Worker, submitted: Submission) -> Considered | None:
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
-    standing = stand(worker, revision)
+    standing = evaluate(worker, revision)
     try:
         _create(worker, submitted, revision, standing)
     except WrongState:
         # another process that took it in at the same moment did the same
         return None
     same = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
-    return Considered(submitted, standing) if same else None
+    return Evaluation(submitted, standing) if same else None
 
 
-def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
+def readmit_request(worker: WorkerContext, task_id: str, *, said: PublishedTask) -> Standing:
     """Take a task that was published, never granted, and that the ledger lost, in from its request in Vault.
 
     It has the number of the revision that was published: while it resolves to the same digest approvals of it count.
@@ -127,7 +127,7 @@ def enter_again(worker: Worker, task_id: str, *, said: Said) -> Standing:
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
-    standing = stand(worker, revision)
+    standing = evaluate(worker, revision)
     with suppress(WrongState):
         # a worker that took it in at the same moment did the same
         _create(worker, submitted, revision, standing, recovered_from=said.chain)
@@ -141,7 +141,7 @@ def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> No
         raise InvalidInput(str(published["error"]["message"]), hint=str(published["error"]["hint"]))
 
 
-def _refused(worker: Worker, submitted: Submission, why: str, hint: str) -> InvalidInput:
+def _refused(worker: WorkerContext, submitted: Submission, why: str, hint: str) -> InvalidInput:
     """The refusal of a request, which is told to whoever waits as well."""
     refusal = InvalidInput(why, hint=hint)
     publish_refusal(worker, submitted, refusal)
@@ -166,7 +166,7 @@ def _too_many(submitted: Submission, count: int) -> str:
     )
 
 
-def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
+def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluation | None:
     """Re-read everything that the decision rests on and move the task to where it belongs now.
 
     Gives what was found about the current revision, None when the window is over or the request was removed. What the
@@ -196,20 +196,20 @@ def consider(worker: Worker, file: TaskFile, claim: int) -> Considered | None:
             )
         revision = resolve(worker, submitted, number=task.revision + 1)
         check_grantable(worker, revision)
-    standing = stand(worker, revision)
+    standing = evaluate(worker, revision)
     if not changed and _was_denied(file):
-        return Considered(submitted, standing)
+        return Evaluation(submitted, standing)
     if changed:
         _revise(worker, file, claim, revision, standing)
     elif _is_news(file, standing):
         cast = vote_rows(task.task_id, standing)
         decided = revision_row(task.task_id, revision, task.revision, standing)
         rows: list[Row] = [decided, *cast, *lapsed_rows(file, cast)]
-        _move(worker, file, claim, standing.state, told_of(task.task_id, standing), rows)
-    return Considered(submitted, standing)
+        _move(worker, file, claim, standing.state, decision_event_body(task.task_id, standing), rows)
+    return Evaluation(submitted, standing)
 
 
-def _cancel_removed(worker: Worker, file: TaskFile, claim: int) -> None:
+def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Cancel a task whose request is not there any more: its author has removed it, or an administrator."""
     if State.CANCELLED not in EDGES[file.task.state]:
         return
@@ -219,19 +219,19 @@ def _cancel_removed(worker: Worker, file: TaskFile, claim: int) -> None:
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _is_news(file: TaskFile, standing: Standing) -> bool:
+def _is_news(file: TaskRecord, standing: Standing) -> bool:
     """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
-    said, task_id = last_said(file), file.task.task_id
-    told = {key: value for key, value in told_of(task_id, standing).items() if said.get(key) != value}
+    said, task_id = last_decision(file), file.task.task_id
+    told = {key: value for key, value in decision_event_body(task_id, standing).items() if said.get(key) != value}
     return standing.state is not file.task.state or bool(told) or vote_rows(task_id, standing) != file.decisions
 
 
-def _was_denied(file: TaskFile) -> bool:
+def _was_denied(file: TaskRecord) -> bool:
     """Whether an approver denied this very revision: that is final, whatever they sign afterwards."""
-    return file.task.state is State.DENIED and last_said(file).get("denied_by") is not None
+    return file.task.state is State.DENIED and last_decision(file).get("denied_by") is not None
 
 
-def drift(worker: Worker, file: TaskFile) -> str | None:
+def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
     """What a granted task's request and templates resolve to now and is not what was approved; None for no difference.
 
     What was approved is resolved anew, whatever lies in the request by now: another spec there waits for its own
@@ -244,7 +244,7 @@ def drift(worker: Worker, file: TaskFile) -> str | None:
     return "its request is gone" if submitted is None else _drift(worker, file, submitted)
 
 
-def drift_besides_request(worker: Worker, file: TaskFile) -> str | None:
+def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None:
     """The difference to what was approved that is not in the request: what its author does to it afterwards changes
     nothing about what the target was.
     """
@@ -255,7 +255,7 @@ def drift_besides_request(worker: Worker, file: TaskFile) -> str | None:
     return _drift(worker, file, asked)
 
 
-def _drift(worker: Worker, file: TaskFile, submitted: Submission) -> str | None:
+def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> str | None:
     approved = Revision.of(file.revision.body)
     try:
         now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
@@ -267,25 +267,27 @@ def _drift(worker: Worker, file: TaskFile, submitted: Submission) -> str | None:
     return first + (f", and {len(more)} more" if more else "")
 
 
-def still_grantable(worker: Worker, file: TaskFile) -> Standing | None:
+def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
     """Where a task stands whose issue did not finish, if it may be issued again: all of it still holds, read now."""
     revision = Revision.of(file.revision.body)
-    if drift(worker, file) is not None:
+    if drift_since_approval(worker, file) is not None:
         return None
     try:
-        standing = stand(worker, revision)
+        standing = evaluate(worker, revision)
         check_above(worker, revision)
         check_room(worker, revision)
-        terms(revision, worker.now(), bounded(worker, revision, worker.now(), standing.decision.obligations))
+        grant_terms(
+            revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), standing.decision.obligations)
+        )
         check_selftested(worker, revision, standing.decision.obligations.confirm)
     except InvalidInput:
         return None
-    same = standing.decision.obligations.as_json() == last_said(file).get("obligations")
+    same = standing.decision.obligations.as_json() == last_decision(file).get("obligations")
     return standing if same and standing.state is State.APPROVED else None
 
 
 def _create(
-    worker: Worker,
+    worker: WorkerContext,
     submitted: Submission,
     revision: Revision,
     standing: Standing,
@@ -314,19 +316,19 @@ def _create(
         parent=submitted.spec.spec.parent,
     )
     rows = (*opened_rows(task.task_id, revision, number, standing), *vote_rows(task.task_id, standing))
-    body = {"revision": number, "digest": revision.digest, **told_of(task.task_id, standing)}
+    body = {"revision": number, "digest": revision.digest, **decision_event_body(task.task_id, standing)}
     if recovered_from is not None:
         body["recovered_from"] = dict(recovered_from)
     worker.ledger.create(task, Change(EventKind.SUBMITTED, body, rows=rows), at=now)
 
 
-def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, standing: Standing) -> None:
+def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, standing: Standing) -> None:
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
     change = Change(
         EventKind.REVISED,
-        {"revision": number, "digest": revision.digest, **told_of(file.task.task_id, standing)},
+        {"revision": number, "digest": revision.digest, **decision_event_body(file.task.task_id, standing)},
         state=standing.state,
         fields={
             "revision": number,
@@ -340,8 +342,8 @@ def _revise(worker: Worker, file: TaskFile, claim: int, revision: Revision, stan
 
 
 def _move(
-    worker: Worker,
-    file: TaskFile,
+    worker: WorkerContext,
+    file: TaskRecord,
     claim: int,
     state: State,
     body: dict[str, object],

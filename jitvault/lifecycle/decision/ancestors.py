@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import format_instant
-from jitvault.ledger.model import TaskFile, TaskRow
+from jitvault.ledger.model import TaskRecord, TaskRow
 from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, is_edited, published
 from jitvault.lifecycle.requests.end_documents import end_request, may_end
 from jitvault.model.delegation import outlives, over_budget, within
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
-from jitvault.model.states import HELD, HOLDING, State
+from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, State
 from jitvault.policy.decision import NO_OBLIGATIONS, Obligations
 
-LIVING = HOLDING | {State.ENDING}
+LIVING = LIVE_STATES | {State.ENDING}
 """While a task is in one of these, what it has is not proven dead."""
 
 
-def parent_of(worker: Worker, spec: TaskSpec) -> Revision | None:
+def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
     """The revision of the parent that a spec names, None where it names none. Raises InvalidInput."""
     name = spec.spec.parent
     if name is None:
@@ -39,19 +39,19 @@ def parent_of(worker: Worker, spec: TaskSpec) -> Revision | None:
     return Revision.of(file.revision.body)
 
 
-def check_above(worker: Worker, revision: Revision) -> None:
+def check_above(worker: WorkerContext, revision: Revision) -> None:
     """Raise InvalidInput unless every task above this one has access now; SecurityFinding where a row was edited."""
     for link in revision.delegation:
         said = published(worker, link["task"])
         if (file := worker.ledger.file(link["task"])) is not None:
             check_anchor(worker, file, said)
             check_integrity(worker, file)
-    if why := over(worker, revision):
+    if why := ancestor_end_reason(worker, revision):
         hint = "A task can hand on what it holds, from its grant to its end."
         raise InvalidInput(f"task {revision.content['task']}: spec.parent: {why}", hint=hint)
 
 
-def over(worker: Worker, revision: Revision) -> str | None:
+def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
     """Why something above this task has no access any more, or not yet, in words; None where all of it has."""
     for link in revision.delegation:
         name, file = link["task"], worker.ledger.file(link["task"])
@@ -59,7 +59,7 @@ def over(worker: Worker, revision: Revision) -> str | None:
             return f"task {name} is not the one that handed it on"
         task = file.task
         # while its token is put in another one's place it holds what it had
-        if task.state not in HELD and not is_replaced(task):
+        if task.state not in DELIVERED_STATES and not is_replaced(task):
             return f"task {name} is {task.state}"
         if is_edited(worker, file):
             # whoever can write the ledger must not be able to give it more time
@@ -76,7 +76,7 @@ def is_replaced(task: TaskRow) -> bool:
     return task.state is State.ISSUING and task.ends_at is not None
 
 
-def check_extends(worker: Worker, revision: Revision, until: datetime) -> None:
+def check_extends(worker: WorkerContext, revision: Revision, until: datetime) -> None:
     """Raise InvalidInput where a task would end later than something above it."""
     end = _first_end(worker, revision)
     if end is not None and until > end:
@@ -86,22 +86,22 @@ def check_extends(worker: Worker, revision: Revision, until: datetime) -> None:
         )
 
 
-def check_window(worker: Worker, revision: Revision) -> None:
+def check_window(worker: WorkerContext, revision: Revision) -> None:
     """Raise InvalidInput where the window is not within what is left of the parent's."""
     end = _first_end(worker, revision)
     if end is not None and (problem := outlives(revision.window, worker.now(), end)):
         raise InvalidInput(f"task {revision.content['task']}: spec.{problem}")
 
 
-def bounded(
-    worker: Worker, revision: Revision, start: datetime, obligations: Obligations = NO_OBLIGATIONS
+def cap_to_ancestors(
+    worker: WorkerContext, revision: Revision, start: datetime, obligations: Obligations = NO_OBLIGATIONS
 ) -> Obligations:
     """The obligations, with window and TTL capped by what is left at `start` of everything above the task."""
     end = _first_end(worker, revision)
     return obligations if end is None else within(obligations, start, end)
 
 
-def check_room(worker: Worker, revision: Revision) -> None:
+def check_room(worker: WorkerContext, revision: Revision) -> None:
     """Raise InvalidInput where the parent's other children hold what this one would, so that both had more than it."""
     if not revision.delegation:
         return
@@ -113,7 +113,7 @@ def check_room(worker: Worker, revision: Revision) -> None:
         raise InvalidInput(f"task {task}: spec.{problems[0]}", hint=hint)
 
 
-def _first_end(worker: Worker, revision: Revision) -> datetime | None:
+def _first_end(worker: WorkerContext, revision: Revision) -> datetime | None:
     """When the first of the tasks above this one ends; None where nothing is above it. Raises SecurityFinding."""
     above = [worker.ledger.file(link["task"]) for link in revision.delegation]
     for file in filter(None, above):
@@ -126,7 +126,7 @@ def _ends_at(task: TaskRow) -> datetime | None:
     return task.ends_at
 
 
-def _file(worker: Worker, task_id: str) -> TaskFile:
+def _file(worker: WorkerContext, task_id: str) -> TaskRecord:
     file = worker.ledger.file(task_id)
     if file is None:
         raise InvalidInput(f"there is no task {task_id}")

@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.engines.interface import Engine
-from jitvault.errors import InvalidInput, Overtaken, VaultRejected
-from jitvault.lifecycle.decision.ancestors import bounded, check_above, check_window, parent_of
-from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, Asked, asked, who_extends
+from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
+from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionInput, asked, who_extends
 from jitvault.lifecycle.decision.template_gate import check_selftested
 from jitvault.lifecycle.requests.reader import Submission, persons, votes
 from jitvault.model.approval import Tally, Vote, count
 from jitvault.model.delegation import handed_on, over_budget, widened
 from jitvault.model.extension import Extension, decision_path
-from jitvault.model.revision import Party, Resolved, Revision, build, terms
+from jitvault.model.revision import Party, Resolved, Revision, build, grant_terms
 from jitvault.model.spec import AccessEntry, TaskSpec
 from jitvault.model.states import State
 from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.policy.decision import Decision, Obligations
-from jitvault.policy.question import Action, Load, Principal
-from jitvault.ports.admission import Admit
+from jitvault.policy.question import Action, HeldLeases, Principal
+from jitvault.ports.admission import GrantAdmission
 from jitvault.vault.interface import Entity
 
 
@@ -38,7 +38,7 @@ class Standing:
     decision: Decision
     tally: Tally
     agent_groups: tuple[str, ...]
-    asked: Asked
+    asked: DecisionInput
 
     @property
     def state(self) -> State:
@@ -54,7 +54,7 @@ class Standing:
         return self.decision.why_denied
 
 
-def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
+def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:
     """Revision `number` of what was submitted, with every name resolved against Vault as it is now.
 
     Raises InvalidInput for anything that does not exist or is not provisioned.
@@ -78,7 +78,7 @@ def resolve(worker: Worker, submitted: Submission, *, number: int) -> Revision:
     return revision
 
 
-def check_grantable(worker: Worker, revision: Revision) -> None:
+def check_grantable(worker: WorkerContext, revision: Revision) -> None:
     """Raise InvalidInput when the window does not fit the templates or the clock, its role is missing, or a template
     has not passed its check.
     """
@@ -90,7 +90,7 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
     check_above(worker, revision)
     check_window(worker, revision)
     start = max(filter(None, (worker.now(), spec.window.not_before)))
-    found = terms(revision, start, bounded(worker, revision, start))
+    found = grant_terms(revision, start, cap_to_ancestors(worker, revision, start))
     network = spec.spec.network
     role = role_name(smallest_cap(timedelta(seconds=found.window_s)), network)
     if worker.tokens.role(role) is None:
@@ -101,7 +101,7 @@ def check_grantable(worker: Worker, revision: Revision) -> None:
     check_selftested(worker, revision)
 
 
-def stand(worker: Worker, revision: Revision) -> Standing:
+def evaluate(worker: WorkerContext, revision: Revision) -> Standing:
     """Ask policy and count the approvals of `revision`, all read now."""
     found = asked(worker, revision)
     decision = worker.authorizer.decide(found.to_issue())
@@ -110,7 +110,7 @@ def stand(worker: Worker, revision: Revision) -> Standing:
     return _counted(worker, revision, found, decision)
 
 
-def stand_extended(worker: Worker, revision: Revision, extension: Extension, by: Entity) -> Standing:
+def evaluate_extension(worker: WorkerContext, revision: Revision, extension: Extension, by: Entity) -> Standing:
     """The same for an extension that `by` asks for: it is permitted to them, and to whoever answers for the task."""
     found = replace(asked(worker, revision), window_s=extension.window_s)
     people = dict.fromkeys((found.requester, who_extends(worker, revision, by)))
@@ -119,7 +119,11 @@ def stand_extended(worker: Worker, revision: Revision, extension: Extension, by:
 
 
 def _counted(
-    worker: Worker, revision: Revision, found: Asked, decision: Decision, extension: Extension | None = None
+    worker: WorkerContext,
+    revision: Revision,
+    found: DecisionInput,
+    decision: Decision,
+    extension: Extension | None = None,
 ) -> Standing:
     _check_groups(worker, decision)
     below = decision_path(extension.digest) if extension else ""
@@ -136,22 +140,22 @@ def _counted(
     return Standing(decision, counted, found.agent.groups, found)
 
 
-def admission(worker: Worker, revision: Revision, standing: Standing) -> Admit:
+def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> GrantAdmission:
     """What the decision to issue rests on in the ledger: it is judged once more in the transaction that begins it, so
     that of two that would be too much together the first one is issued, and the other one is decided anew.
     """
     found, parent = standing.asked, parent_of(worker, revision.spec)
 
-    def judge(loads: Mapping[str, Load], siblings: Sequence[bytes]) -> None:
+    def judge(loads: Mapping[str, HeldLeases], siblings: Sequence[bytes]) -> None:
         now = standing.decision
         if loads != found.loads:
             now = worker.authorizer.decide(replace(found, loads=loads).to_issue())
         same = now.permitted and now.obligations == standing.decision.obligations
         others = [Revision.of(body) for body in siblings]
         if not same or (parent is not None and over_budget(revision, parent, others)):
-            raise Overtaken(f"task {revision.spec.id}: another task took what it was to have")
+            raise DecisionStale(f"task {revision.spec.id}: another task took what it was to have")
 
-    return Admit(
+    return GrantAdmission(
         task_id=revision.spec.id,
         agent=found.agent.entity,
         owner=found.owner.entity,
@@ -162,7 +166,7 @@ def admission(worker: Worker, revision: Revision, standing: Standing) -> Admit:
     )
 
 
-def why_not_renewed(worker: Worker, revision: Revision, window_s: int | None) -> str | None:
+def why_not_renewed(worker: WorkerContext, revision: Revision, window_s: int | None) -> str | None:
     """Why policy does not permit that what was granted goes on; None while it does. `window_s` is that of a task that
     was extended.
     """
@@ -178,7 +182,7 @@ def _not_theirs(decision: Decision, revision: Revision) -> Decision:
     return Decision(False, Obligations(), (), decision.policy_digest, (why,))
 
 
-def _check_groups(worker: Worker, decision: Decision) -> None:
+def _check_groups(worker: WorkerContext, decision: Decision) -> None:
     """Raise InvalidInput for a group of approvers that nobody can be in: the task would wait for ever."""
     for needed in decision.obligations.approvals:
         if not worker.identity.has_group(needed.group):
@@ -188,7 +192,7 @@ def _check_groups(worker: Worker, decision: Decision) -> None:
             )
 
 
-def _not_permitted(worker: Worker, found: Asked, cast: Sequence[Vote]) -> dict[str, str]:
+def _not_permitted(worker: WorkerContext, found: DecisionInput, cast: Sequence[Vote]) -> dict[str, str]:
     """The approvers whom policy does not let approve this, with the reason."""
     barred = {}
     for vote in cast:
@@ -200,7 +204,7 @@ def _not_permitted(worker: Worker, found: Asked, cast: Sequence[Vote]) -> dict[s
     return barred
 
 
-def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
+def _resolved(worker: WorkerContext, entry: AccessEntry) -> Resolved:
     template = worker.templates.get(entry.template)
     if template is None:
         known = ", ".join(sorted(worker.templates)) or "none"
@@ -226,13 +230,13 @@ def _resolved(worker: Worker, entry: AccessEntry) -> Resolved:
     return Resolved(template, entry.with_, path, policy, snapshot, engine.capability)
 
 
-def _snapshot(worker: Worker, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
+def _snapshot(worker: WorkerContext, engine: Engine, template: AccessTemplate, path: str) -> dict[str, Any]:
     found = engine.snapshot(worker.reader.read, template.spec.mount, path.removeprefix(template.spec.mount + "/"))
     engine.check_template(template.spec, found)
     return found
 
 
-def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:
+def _cidrs(worker: WorkerContext, spec: TaskSpec) -> list[str]:
     """The addresses of the spec's network, as its token roles have them: they are part of what is approved."""
     network = spec.spec.network
     if network is None:
@@ -249,7 +253,7 @@ def _cidrs(worker: Worker, spec: TaskSpec) -> list[str]:
     return list(found)
 
 
-def enabled(worker: Worker, spec: TaskSpec, part: Literal["agent", "owner"]) -> Entity:
+def enabled(worker: WorkerContext, spec: TaskSpec, part: Literal["agent", "owner"]) -> Entity:
     """The entity that the spec names. Raises InvalidInput when there is none, or it is disabled."""
     name = spec.spec.agent if part == "agent" else spec.spec.owner
     entity = worker.identity.by_name(name)

@@ -9,13 +9,13 @@ from itertools import product
 from typing import Any
 
 from jitvault.formats.time_window import format_duration, format_instant
-from jitvault.lifecycle.decision.questions import Asked
+from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.model.spec import TaskSpec
 from jitvault.model.template import AccessTemplate
 from jitvault.policy.cases import CaseTemplate, Request, Who
 from jitvault.policy.decision import OPERATORS, Decision, Level, highest
 from jitvault.policy.interface import Authorizer
-from jitvault.policy.question import Action, Load
+from jitvault.policy.question import Action, HeldLeases
 
 _WEEK_H = 7 * 24
 _SHORT = timedelta(minutes=1)
@@ -31,7 +31,7 @@ class Explanation:
     instead: tuple[str, ...]
 
 
-def explain(authorizer: Authorizer, asked: Asked) -> Explanation:
+def explain(authorizer: Authorizer, asked: DecisionInput) -> Explanation:
     """What would be decided now, and what it would take where it is denied."""
     decision = _decide(authorizer, asked)
     if decision.permitted:
@@ -90,11 +90,11 @@ def access_of(template: AccessTemplate) -> Mapping[str, Any]:
     }
 
 
-def _decide(authorizer: Authorizer, asked: Asked) -> Decision:
+def _decide(authorizer: Authorizer, asked: DecisionInput) -> Decision:
     return authorizer.decide(asked.to_issue())
 
 
-def _changes(authorizer: Authorizer, asked: Asked) -> Iterator[tuple[str, bool]]:
+def _changes(authorizer: Authorizer, asked: DecisionInput) -> Iterator[tuple[str, bool]]:
     """Each change in words, and whether it would do."""
     for words, other in _others(asked):
         yield words, _decide(authorizer, other).permitted
@@ -107,8 +107,8 @@ def _changes(authorizer: Authorizer, asked: Asked) -> Iterator[tuple[str, bool]]
             break
 
 
-def _others(asked: Asked) -> Iterator[tuple[str, Asked]]:
-    def loads(**changes: int) -> Mapping[str, Load]:
+def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
+    def loads(**changes: int) -> Mapping[str, HeldLeases]:
         return {name: replace(load, **changes) for name, load in asked.loads.items()}
 
     if any(load.findings for load in asked.loads.values()):
@@ -129,7 +129,7 @@ def _others(asked: Asked) -> Iterator[tuple[str, Asked]]:
         yield f"no label {name}", replace(asked, spec=asked.spec.model_copy(update={"metadata": metadata}))
 
 
-def _next_time(authorizer: Authorizer, asked: Asked) -> str | None:
+def _next_time(authorizer: Authorizer, asked: DecisionInput) -> str | None:
     """The next full hour at which it would be permitted, within a week."""
     hour = asked.at.replace(minute=0, second=0, microsecond=0)
     for n in range(1, _WEEK_H + 1):

@@ -12,15 +12,15 @@ from jitvault.documents.approvers import Registered, registered
 from jitvault.errors import Denied
 from jitvault.lifecycle.requests.approvers import FOLDER
 from jitvault.model.extension import Extension, in_words
-from jitvault.model.revision import Revision, difference, in_plain_words
-from jitvault.model.states import BEFORE_GRANT, HOLDING, State
+from jitvault.model.revision import Revision, describe, difference
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.policy.decision import Obligations
 
 Published = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class ApprovalSubject:
     """What there is to decide about a task: its revision, or an extension of what was granted by it.
 
     `said` is what the worker published of that: the decision of policy, who decided, and who is missing.
@@ -47,7 +47,7 @@ class Matter:
     @property
     def words(self) -> list[str]:
         more = in_words(self.extension, replaces=self.said["replaces"]) if self.extension else []
-        return [*more, *in_plain_words(self.revision)]
+        return [*more, *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
         """Whether that decision of `entity` counts."""
@@ -56,26 +56,26 @@ class Matter:
         return {"entity": entity, "decision": decision, "digest": self.digest} in self.said["decisions"]
 
 
-def matter_of(document: Published) -> Matter | None:
+def matter_of(document: Published) -> ApprovalSubject | None:
     """What can be decided about a published task, None where nothing can."""
     state, said = document["state"], document.get("extension")
     revision = Revision.of(base64.b64decode(document["body"]))
     if state in BEFORE_GRANT:
-        return Matter(revision, None, document)
-    if state in HOLDING and said is not None and said["state"] == "pending":
-        return Matter(revision, Extension.of(said["content"]), said)
+        return ApprovalSubject(revision, None, document)
+    if state in LIVE_STATES and said is not None and said["state"] == "pending":
+        return ApprovalSubject(revision, Extension.of(said["content"]), said)
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingApproval:
     """A task that an approval of the caller's would bring further. `groups` are those in whose name they can decide.
 
     `changes` are the differences against the last revision that was approved, None where none was.
     """
 
     task_id: str
-    matter: Matter
+    matter: ApprovalSubject
     groups: tuple[str, ...]
     missing: Sequence[Mapping[str, Any]]
     changes: list[str] | None
@@ -108,7 +108,7 @@ def registration(person: Person) -> Registered:
     return registered(stored.document, entity=person.entity, since=stored.written_at)
 
 
-def waiting(person: Person) -> list[Waiting]:
+def waiting(person: Person) -> list[PendingApproval]:
     """All tasks that wait for the caller, by id. Raises Denied when they are not registered."""
     mine = registration(person)
     found = (person.documents.get(f"tasks/{name}") for name in sorted(person.documents.names("tasks/")))
@@ -127,14 +127,14 @@ def may_decide(revision: Revision, entity: str, obligations: Obligations) -> str
     return None if part == "owner" and obligations.owner_may_approve else part
 
 
-def _waits(document: Published, mine: Registered) -> Waiting | None:
-    if document.get("state") not in {State.PENDING_APPROVAL, *HOLDING} or (matter := matter_of(document)) is None:
+def _waits(document: Published, mine: Registered) -> PendingApproval | None:
+    if document.get("state") not in {State.PENDING_APPROVAL, *LIVE_STATES} or (matter := matter_of(document)) is None:
         return None
     groups = tuple(group for group in matter.said["open_to"] if group in mine.registration.groups)
     barred = may_decide(matter.revision, mine.entity, matter.obligations)
     if not groups or barred or matter.is_decided_by(mine.entity, "approve"):
         return None
-    return Waiting(
+    return PendingApproval(
         task_id=document["task_id"],
         matter=matter,
         groups=groups,

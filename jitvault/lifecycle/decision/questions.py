@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.model.delegation import as_whom
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.decision import AGENTS, highest
-from jitvault.policy.question import Action, Kind, Load, Moment, Principal, Question
+from jitvault.policy.question import Action, HeldLeases, Kind, Moment, Principal, Question
 from jitvault.vault.interface import Entity
 
 FINDINGS_COUNT_FOR = timedelta(days=1)
@@ -22,7 +22,7 @@ TO_ISSUE = (Action.SUBMIT, Action.GRANT)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DecisionInput:
     """What questions are made of. `access` are the entries of a revision; `loads` says what other tasks hold.
 
     `requester` answers for it: of what was handed on, whoever asked for the first task. `delegator` hands it on.
@@ -33,7 +33,7 @@ class Asked:
     requester: Principal
     agent: Principal
     owner: Principal
-    loads: Mapping[str, Load]
+    loads: Mapping[str, HeldLeases]
     depth: int
     at: datetime
     delegator: Principal | None = None
@@ -74,9 +74,9 @@ class Asked:
             for action in actions
         ]
 
-    def _load(self, entry: Mapping[str, Any]) -> Load:
+    def _load(self, entry: Mapping[str, Any]) -> HeldLeases:
         """What is held besides this access, with what the others of the task may take: all of them are issued."""
-        load = self.loads.get(entry["template"], Load())
+        load = self.loads.get(entry["template"], HeldLeases())
         whole = sum(other["lease_budget"] for other in self.access)
         alike = sum(other["lease_budget"] for other in self.access if other["template"] == entry["template"])
         own = entry["lease_budget"]
@@ -95,7 +95,7 @@ class Asked:
         return int((window.for_ or window.closes_at(start) - start).total_seconds())
 
 
-def asked(worker: Worker, revision: Revision) -> Asked:
+def asked(worker: WorkerContext, revision: Revision) -> DecisionInput:
     """What a revision's questions are made of, with groups and counts read this moment."""
     content, above = revision.content, revision.delegation
     kind = as_whom(revision) if above else None
@@ -112,7 +112,7 @@ def asked(worker: Worker, revision: Revision) -> Asked:
 
 
 def asked_about(
-    worker: Worker,
+    worker: WorkerContext,
     spec: TaskSpec,
     access: Sequence[Mapping[str, Any]],
     *,
@@ -121,16 +121,21 @@ def asked_about(
     owner: Principal,
     depth: int = 0,
     delegator: Principal | None = None,
-) -> Asked:
+) -> DecisionInput:
     """The same for a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
     loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
-    return Asked(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
+    return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
 
 
 def _loads(
-    worker: Worker, spec: TaskSpec, access: Sequence[Mapping[str, Any]], agent: str, owner: str, templates: list[str]
-) -> Mapping[str, Load]:
+    worker: WorkerContext,
+    spec: TaskSpec,
+    access: Sequence[Mapping[str, Any]],
+    agent: str,
+    owner: str,
+    templates: list[str],
+) -> Mapping[str, HeldLeases]:
     """How much the others hold. To count it takes the longer the more is held, and all look at the same."""
     since = worker.now() - FINDINGS_COUNT_FOR
     if not worker.glances or worker.shared is None:
@@ -146,7 +151,7 @@ def _loads(
     return {name: load.without(own.total(), own[name]) for name, load in whole.items()}
 
 
-def principal_of(worker: Worker, kind: Kind, entity: Entity) -> Principal:
+def principal_of(worker: WorkerContext, kind: Kind, entity: Entity) -> Principal:
     """An entity with those of its groups that policies speak of; an agent also with the one that makes it one.
 
     What an agent was granted ends when it leaves one of them, so its own has to be known whatever the policies say.
@@ -161,7 +166,7 @@ def labels_of(labels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted({*labels, *(f"{name}={value}" for name, value in labels.items())}))
 
 
-def who_extends(worker: Worker, revision: Revision, entity: Entity) -> Principal:
+def who_extends(worker: WorkerContext, revision: Revision, entity: Entity) -> Principal:
     """As what somebody asks for more time: the agent as itself, who handed the access on as they did that."""
     if entity.id != revision.content["requester"]["entity"]:
         return principal_of(worker, "Agent", entity)
@@ -169,6 +174,6 @@ def who_extends(worker: Worker, revision: Revision, entity: Entity) -> Principal
     return principal_of(worker, kind or "Agent", entity)
 
 
-def _principal(worker: Worker, kind: Kind, party: Mapping[str, str]) -> Principal:
+def _principal(worker: WorkerContext, kind: Kind, party: Mapping[str, str]) -> Principal:
     entity = worker.identity.by_id(party["entity"])
     return principal_of(worker, kind, entity) if entity else Principal(kind, party["entity"], party["name"])

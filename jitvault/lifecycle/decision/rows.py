@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskFile
+from jitvault.ledger.model import AccessRow, DecisionRow, RevisionRow, Row, TaskRecord
 from jitvault.lifecycle.decision.evaluate import Standing
 from jitvault.lifecycle.record.receipt import votes_digest
 from jitvault.model.revision import Revision
@@ -35,13 +35,13 @@ def vote_rows(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
     )
 
 
-def lapsed_rows(file: TaskFile, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
+def lapsed_rows(file: TaskRecord, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
     """What counted and does not any more: it expired, was withdrawn, or its author is no approver now."""
     counted = {row.entity_id for row in cast}
     return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
 
 
-def told_of(task_id: str, standing: Standing) -> dict[str, object]:
+def decision_event_body(task_id: str, standing: Standing) -> dict[str, object]:
     """What the chain keeps of a decision."""
     decision = standing.decision.as_json()
     return {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jitvault.context import Worker
-from jitvault.ledger.model import TaskFile
-from jitvault.lifecycle.record.receipt import last_said
+from jitvault.context import WorkerContext
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.lifecycle.requests.reader import persons, votes
 from jitvault.model.approval import Tally, count
 from jitvault.model.extension import Extension, decision_path, extended
@@ -12,14 +12,14 @@ from jitvault.model.revision import Revision
 from jitvault.policy.decision import Obligations
 
 
-def why_not_held(worker: Worker, file: TaskFile) -> dict[str, object] | None:
+def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, object] | None:
     """Why the decisions by which the task was granted do not carry it any more, as the chain keeps it; None while they
     do.
 
     Looked at are signature and digest, denials and withdrawals, that agent and approvers are enabled and in their
     groups, and that the approvers are registered. Expiry bounds the first issue only and is not.
     """
-    said, revision = last_said(file), Revision.of(file.revision.body)
+    said, revision = last_decision(file), Revision.of(file.revision.body)
     if why := _why_not_agent(worker, revision.content["agent"], said.get("agent_groups", ())):
         return {"note": why}
     obligations = Obligations.of(said["obligations"])
@@ -34,7 +34,7 @@ def why_not_held(worker: Worker, file: TaskFile) -> dict[str, object] | None:
     return _why_short(found) or _why_not_extended(worker, file, revision)
 
 
-def _why_not_extended(worker: Worker, file: TaskFile, revision: Revision) -> dict[str, object] | None:
+def _why_not_extended(worker: WorkerContext, file: TaskRecord, revision: Revision) -> dict[str, object] | None:
     """The same of each extension: without it the task would be over, or will be later than it may."""
     who = persons(worker, revision)
     for event in extended(file.events):
@@ -62,7 +62,7 @@ def _why_short(found: Tally) -> dict[str, object] | None:
     return None
 
 
-def _why_not_agent(worker: Worker, agent: dict[str, str], groups: list[str]) -> str | None:
+def _why_not_agent(worker: WorkerContext, agent: dict[str, str], groups: list[str]) -> str | None:
     """`groups` are those that the agent was in when it was decided."""
     entity = worker.identity.by_id(agent["entity"])
     if entity is None or entity.disabled:

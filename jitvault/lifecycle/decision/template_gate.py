@@ -7,21 +7,21 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.template_check import FOLDER, Basis, Record, read_record, template_digest, why_not
 from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
-from jitvault.policy.decision import Rung, needed_rung
+from jitvault.policy.decision import ProofLevel, needed_rung
 
 
-def check_selftested(worker: Worker, revision: Revision, obliged: Rung | None = None) -> None:
+def check_selftested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
     """Raise InvalidInput when an access whose end the target is to prove has not passed its check as it is now.
 
     `obliged` is what policy asks of all of them. `revision` was resolved just now, so its digests are of what Vault
     has. The message names the command that helps.
     """
     for entry in revision.access:
-        if needed_rung(entry["confirm"], obliged) != Rung.TARGET:
+        if needed_rung(entry["confirm"], obliged) != ProofLevel.TARGET:
             continue
         name = entry["template"]
         if entry["probe"] is None:
@@ -37,7 +37,7 @@ def check_selftested(worker: Worker, revision: Revision, obliged: Rung | None = 
             )
 
 
-def under_check(worker: Worker) -> set[str]:
+def under_check(worker: WorkerContext) -> set[str]:
     """The leases that checks of templates have made and that are being taken back now, by the administrators' word.
 
     None where the worker may not read it: to end a task must not depend on that.
@@ -45,12 +45,12 @@ def under_check(worker: Worker) -> set[str]:
     return {lease for record in _records(worker) for lease in record.running}
 
 
-def ended_by_checks(worker: Worker) -> frozenset[str]:
+def ended_by_checks(worker: WorkerContext) -> frozenset[str]:
     """The leases that checks of templates have made and taken back, by the administrators' word: the last ones."""
     return frozenset(lease for record in _records(worker) for lease in record.ended)
 
 
-def _records(worker: Worker) -> list[Record]:
+def _records(worker: WorkerContext) -> list[Record]:
     """What administrators wrote of checks; nothing where the worker may not read it."""
     with suppress(VaultRefused, InvalidInput):
         found = [read_record(_document(worker, name)) for name in worker.templates]
@@ -58,7 +58,7 @@ def _records(worker: Worker) -> list[Record]:
     return []
 
 
-def _why_not(worker: Worker, entry: Mapping[str, Any]) -> str | None:
+def _why_not(worker: WorkerContext, entry: Mapping[str, Any]) -> str | None:
     name = entry["template"]
     template = worker.templates.get(name)
     if template is None or f"sha256:{template.digest()}" != entry["template_digest"]:
@@ -72,12 +72,12 @@ def _why_not(worker: Worker, entry: Mapping[str, Any]) -> str | None:
     )
 
 
-def _probe_written_at(worker: Worker, probe: str) -> datetime | None:
+def _probe_written_at(worker: WorkerContext, probe: str) -> datetime | None:
     stored = worker.documents.read(f"probes/{probe}")
     return stored.written_at if stored else None
 
 
-def _document(worker: Worker, name: str) -> dict[str, Any] | None:
+def _document(worker: WorkerContext, name: str) -> dict[str, Any] | None:
     try:
         return worker.documents.get(f"{FOLDER}/{name}")
     except VaultRejected:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import NotConfirmed
-from jitvault.ledger.model import Change, GrantRow, TaskFile
+from jitvault.ledger.model import Change, GrantRow, TaskRecord
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS
 from jitvault.lifecycle.revocation.results import LATEST
 from jitvault.model.kinds import EventKind
@@ -17,7 +17,7 @@ _TOLD_AFTER = 10
 _MOST_DOUBLINGS = 9
 
 
-def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
+def check_not_in_vain(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Raise NotConfirmed until another attempt is due after some in vain.
 
     Each attempt leaves a grant and an operation, and what Vault refuses for a lasting reason it refuses again. After
@@ -41,7 +41,7 @@ def check_not_in_vain(worker: Worker, file: TaskFile, claim: int) -> None:
     )
 
 
-def in_vain(file: TaskFile) -> list[GrantRow]:
+def in_vain(file: TaskRecord) -> list[GrantRow]:
     """Return the attempts since the last token was made."""
     made = max((grant.attempt for grant in file.grants if grant.accessor_hmac is not None), default=0)
     return [grant for grant in file.grants if grant.attempt > made]
@@ -52,11 +52,11 @@ def pause_after(attempts: int) -> timedelta:
     return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LATEST)
 
 
-def _sent_at(file: TaskFile, grant: GrantRow) -> datetime:
+def _sent_at(file: TaskRecord, grant: GrantRow) -> datetime:
     return next((op.sent_at for op in file.operations if op.op_id == grant.create_op), file.task.created_at)
 
 
-def _last_answer(file: TaskFile) -> str:
+def _last_answer(file: TaskRecord) -> str:
     """Return what Vault said to the last attempt."""
     told = (e.body for e in reversed(file.events) if e.kind.startswith("create_token_"))
     return next((str(body["answer"]) for body in told if "answer" in body), "it did not answer")

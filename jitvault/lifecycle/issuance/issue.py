@@ -13,28 +13,33 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.audit.intent import ttl_word
-from jitvault.context import Worker, new_id
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.ledger.model import Change, GrantRow, TaskFile
-from jitvault.lifecycle.decision.ancestors import bounded, check_above, check_room
+from jitvault.ledger.model import Change, GrantRow, TaskRecord
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_selftested
 from jitvault.lifecycle.renewal.schedule import claim_by
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.revision import Revision, Terms, terms
+from jitvault.model.revision import Revision, Terms, grant_terms
 from jitvault.model.states import State, Verdict
 from jitvault.model.ttl import least, next_look, renew_at, rolls
 from jitvault.model.vault_access import cap_of, role_name, sent, smallest_cap
-from jitvault.operations import act
+from jitvault.operations import perform
 from jitvault.policy.decision import Obligations
-from jitvault.ports.admission import Admit
+from jitvault.ports.admission import GrantAdmission
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
 MAX_ATTEMPTS = 3
 
 
 def issue(
-    worker: Worker, file: TaskFile, claim: int, obligations: Obligations, *, admission: Admit | None = None
+    worker: WorkerContext,
+    file: TaskRecord,
+    claim: int,
+    obligations: Obligations,
+    *,
+    admission: GrantAdmission | None = None,
 ) -> None:
     """Create, check and deliver the task's token; the task is `issued` afterwards.
 
@@ -46,9 +51,9 @@ def issue(
     check_selftested(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
-    granted = terms(revision, now, bounded(worker, revision, now, obligations), until=file.task.ends_at)
+    granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, obligations), until=file.task.ends_at)
     grant = _intended(worker, file, revision, granted, now)
-    wrapped, operation = act(
+    wrapped, operation = perform(
         worker,
         file.task.task_id,
         claim,
@@ -90,7 +95,7 @@ def issue(
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
 
-def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
+def _intended(worker: WorkerContext, file: TaskRecord, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
     if any(not grant.settled for grant in file.grants):
         raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
     cap = smallest_cap(timedelta(seconds=granted.window_s))
@@ -122,14 +127,14 @@ def _intended(worker: Worker, file: TaskFile, revision: Revision, granted: Terms
     )
 
 
-def _words(worker: Worker, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
+def _words(worker: WorkerContext, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
     """Return each word of the request that Vault goes by, with its HMAC: its line is held against them."""
     policies, ttl = sorted({entry["policy"] for entry in revision.access}), ttl_word(step_s)
     hashed = worker.hasher.hash
     return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
 
 
-def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
+def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
     content = revision.content
     # once more, now that the intent can be seen: whoever ends a parent looks after their own commit, so that of two
     # who meet at least one sees the other
@@ -153,7 +158,7 @@ def _create(worker: Worker, revision: Revision, grant: GrantRow, op: str) -> Wra
     )
 
 
-def _end_unwanted(worker: Worker, wrapped: WrappedToken) -> None:
+def _end_unwanted(worker: WorkerContext, wrapped: WrappedToken) -> None:
     """End a token that was made after others had taken the task over.
 
     Whoever was stopped for longer than a claim lives may send its create when the task is over and proven: what was not
@@ -168,7 +173,7 @@ def _above(revision: Revision) -> dict[str, str]:
     return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
 
 
-def _checked(worker: Worker, revision: Revision, grant: GrantRow) -> TokenFacts:
+def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:
     """What Vault made has to be what was asked: under wrapping its warnings are hidden, so it is looked up."""
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None:
@@ -192,7 +197,7 @@ def _checked(worker: Worker, revision: Revision, grant: GrantRow) -> TokenFacts:
 
 
 def _deliver(
-    worker: Worker, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
+    worker: WorkerContext, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
 ) -> None:
     task_id, content = grant.task_id, revision.content
     to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
@@ -214,7 +219,7 @@ def _deliver(
         ],
     }
     inbox = f"inbox/{to}/{task_id}"
-    _, operation = act(
+    _, operation = perform(
         worker,
         task_id,
         claim,
@@ -238,13 +243,13 @@ def _deliver(
         raise
 
 
-def _put(worker: Worker, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
+def _put(worker: WorkerContext, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
     """Deliver, where nobody has taken the task over since its intent: that may have hung for longer than a claim."""
     worker.ledger.extend(task_id, claim)
     worker.documents.deliver(inbox, message, op=op)
 
 
-def _empty(worker: Worker, inbox: str, message: Mapping[str, Any]) -> None:
+def _empty(worker: WorkerContext, inbox: str, message: Mapping[str, Any]) -> None:
     """Take the wrapping out of an inbox again that was put there after others had taken the task over.
 
     The worker may write there and not remove. Of a document there one version is kept.

@@ -12,20 +12,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import Canary, Trail
-from jitvault.context import Worker
+from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import ENDED_UNSEEN, Change, GrantRow, OperationRow, OpState, TaskFile
+from jitvault.ledger.model import ENDED_UNSEEN, Change, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
-from jitvault.lifecycle.confirmation.evidence import gather
+from jitvault.lifecycle.confirmation.evidence import collect_evidence
 from jitvault.lifecycle.revocation.revoke import revoke_token
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import Verdict
 from jitvault.stream.reading import canary
 
 
-def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
+def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """End the unsettled grant of a task that is being issued, if there is one, and prove it.
 
     Raises OutcomeUnknown while it cannot be known yet whether the token was created.
@@ -38,12 +38,12 @@ def settle_attempt(worker: Worker, file: TaskFile, claim: int) -> None:
         revoke_token(worker, file, grant, claim)
     else:
         _find(worker, file, grant, claim)
-    found = gather(worker, file.task.task_id)
+    found = collect_evidence(worker, file.task.task_id)
     judged = judge(worker, found)
     _settle(worker, file, claim, next(g for g in judged.grants if g.grant_id == grant.grant_id), found.newest)
 
 
-def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest: Canary) -> None:
+def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> None:
     dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
     if grant.verdict not in dead:
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
@@ -52,7 +52,7 @@ def _settle(worker: Worker, file: TaskFile, claim: int, grant: GrantRow, newest:
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
+def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
     """Find and end a token whose create was sent and whose answer never came."""
     operation = next(op for op in file.operations if op.op_id == grant.create_op)
     newest = canary(worker)
@@ -95,8 +95,8 @@ def _find(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
 
 
 def _end_unseen(
-    worker: Worker,
-    file: TaskFile,
+    worker: WorkerContext,
+    file: TaskRecord,
     grant: GrantRow,
     operation: OperationRow,
     lines: list[Observation],
@@ -126,7 +126,7 @@ def _end_unseen(
     return [named.token_lease or "" for named in found]
 
 
-def _lines_of(trail: Trail, operation: OperationRow) -> list[Observation]:
+def _lines_of(trail: AuditTrail, operation: OperationRow) -> list[Observation]:
     """The stream's lines of a create, by its operation id in a line of one of our own sessions."""
     return [
         o
@@ -135,7 +135,7 @@ def _lines_of(trail: Trail, operation: OperationRow) -> list[Observation]:
     ]
 
 
-def _wait_until_surely_never_sent(worker: Worker, operation: OperationRow, canary_at: datetime) -> None:
+def _wait_until_surely_never_sent(worker: WorkerContext, operation: OperationRow, canary_at: datetime) -> None:
     """A request can reach Vault until its time-out and then run as long as Vault's longest request."""
     sure = operation.sent_at + worker.settle_window + timedelta(seconds=1)
     if canary_at < sure:
@@ -147,7 +147,7 @@ def _wait_until_surely_never_sent(worker: Worker, operation: OperationRow, canar
 
 
 def _end_by_path(
-    worker: Worker, file: TaskFile, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
+    worker: WorkerContext, file: TaskRecord, grant: GrantRow, created: Observation, lines: list[Observation], claim: int
 ) -> None:
     """Revoke the token of a lost answer by its lease path.
 
@@ -160,7 +160,7 @@ def _end_by_path(
         revoke_token(worker, file, named, claim)
 
 
-def _unknown_tokens(worker: Worker, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
+def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
     """The grant with each token of its role that is nobody's and was made in that time by Vault's clock."""
     known = worker.ledger.issue_times(grant.role)
     found = []

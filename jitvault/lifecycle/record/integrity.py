@@ -12,16 +12,16 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.audit.issued_lease import issued
-from jitvault.audit.token_links import aliases, linked
-from jitvault.audit.trail import Trail
-from jitvault.context import Worker
+from jitvault.audit.token_links import derived_tokens, linked
+from jitvault.audit.trail import AuditTrail
+from jitvault.context import WorkerContext
 from jitvault.documents.dsse import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.documents.published_task import unpacked
-from jitvault.errors import UNREADABLE, SecurityFinding
+from jitvault.errors import CORRUPT_RECORD_ERRORS, SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.ledger.model import GrantRow, TaskFile
-from jitvault.lifecycle.record.receipt import last_said, votes_digest
-from jitvault.model.event_chain import Event, breaks
+from jitvault.ledger.model import GrantRow, TaskRecord
+from jitvault.lifecycle.record.receipt import last_decision, votes_digest
+from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
@@ -36,13 +36,13 @@ MENDED = "Where it was restored, `jitvault ledger recover` brings it to the pres
 _BEFORE_GRANT = frozenset(state.value for state in BEFORE_GRANT)
 
 
-def published(worker: Worker, task_id: str) -> Published:
+def published(worker: WorkerContext, task_id: str) -> Published:
     """What the worker last said of the task to everybody; empty for a task that was not published yet."""
     found = worker.documents.get(f"tasks/{task_id}")
     return unpacked(task_id, found) if found is not None else {}
 
 
-def check_anchor(worker: Worker, file: TaskFile, said: Published, claim: int | None = None) -> None:
+def check_anchor(worker: WorkerContext, file: TaskRecord, said: Published, claim: int | None = None) -> None:
     """Raise SecurityFinding when the ledger lacks what was published of the task: it was restored or rewritten.
 
     `said` was read before `file`, so an honest ledger holds at least as much. Raises WrongState where `claim` is lost.
@@ -60,19 +60,19 @@ def check_anchor(worker: Worker, file: TaskFile, said: Published, claim: int | N
         raise SecurityFinding(message, hint=f"{_NOT_THE_SAME} {MENDED}")
 
 
-def check_integrity(worker: Worker, file: TaskFile) -> None:
+def check_integrity(worker: WorkerContext, file: TaskRecord) -> None:
     """Raise SecurityFinding, and record it, when the task's rows do not agree with its chain.
 
     The rows of decisions are only recorded: nothing is decided by them, and they are written anew from Vault.
     """
     if problems := problems_of(worker, file):
         raise _edited(worker, file, "; ".join(problems))
-    said = last_said(file).get("votes")
+    said = last_decision(file).get("votes")
     if said is not None and said != votes_digest(file.decisions):
         _edited(worker, file, "the decisions are not the ones that were counted")
 
 
-def is_edited(worker: Worker, file: TaskFile) -> bool:
+def is_edited(worker: WorkerContext, file: TaskRecord) -> bool:
     """Whether the task's rows do not agree with its chain, which is recorded; for whoever asks about another task."""
     if problems := problems_of(worker, file):
         _edited(worker, file, "; ".join(problems))
@@ -80,18 +80,18 @@ def is_edited(worker: Worker, file: TaskFile) -> bool:
     return False
 
 
-def problems_of(worker: Worker, file: TaskFile) -> list[str]:
+def problems_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """Where the task's rows do not agree with its chain."""
     try:
         return _problems(worker, file)
-    except UNREADABLE as error:
+    except CORRUPT_RECORD_ERRORS as error:
         # what was written by hand need not even be JSON
         return [f"its rows cannot be read ({type(error).__name__})"]
 
 
-def _problems(worker: Worker, file: TaskFile) -> list[str]:
+def _problems(worker: WorkerContext, file: TaskRecord) -> list[str]:
     problems = [
-        *breaks(file.events, head=file.task.head),
+        *chain_problems(file.events, head=file.task.head),
         *_states(file),
         *_deadline(file),
         *_revision(file),
@@ -106,13 +106,13 @@ def _problems(worker: Worker, file: TaskFile) -> list[str]:
     return problems
 
 
-def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
+def is_complete(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> bool:
     """Whether `file` has every lease that `trail` shows; another process may have read the stream in between.
 
     Raises SecurityFinding when the ledger itself does not have them: they are kept line by line, too.
     """
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
-    lines = linked(trail.observations, tokens, aliases(trail.observations))
+    lines = linked(trail.observations, tokens, derived_tokens(trail.observations))
     leases = [lease for _, line in lines if (lease := issued(line))]
     shown = {(lease.lease_id, lease.path, lease.target_name) for lease in leases}
     if shown == _named(file):
@@ -124,11 +124,11 @@ def is_complete(worker: Worker, file: TaskFile, trail: Trail) -> bool:
     return False
 
 
-def _named(file: TaskFile) -> set[tuple[str, str, str | None]]:
+def _named(file: TaskRecord) -> set[tuple[str, str, str | None]]:
     return {(lease.lease_id, lease.path, lease.target_name) for lease in file.leases}
 
 
-def check_issuable(worker: Worker, file: TaskFile, said: Published, claim: int) -> None:
+def check_issuable(worker: WorkerContext, file: TaskRecord, said: Published, claim: int) -> None:
     """Raise SecurityFinding when Vault says that the task has been issued already, or another revision of it.
 
     Raises WrongState where the claim is lost: whoever took the task over may have issued it since `file` was read.
@@ -144,7 +144,7 @@ def check_issuable(worker: Worker, file: TaskFile, said: Published, claim: int) 
         raise SecurityFinding(f"the published digest of task {file.task.task_id} is not the ledger's")
 
 
-def _states(file: TaskFile) -> list[str]:
+def _states(file: TaskRecord) -> list[str]:
     """The state is the one of the last event, each follows from the one before it, and nobody but us moved it."""
     states = [e.body.get("state") for e in file.events]
     told = list(zip(file.events[1:], states, states[1:], strict=False))
@@ -154,7 +154,7 @@ def _states(file: TaskFile) -> list[str]:
     return []
 
 
-def _deadline(file: TaskFile) -> list[str]:
+def _deadline(file: TaskRecord) -> list[str]:
     told = [datetime.fromisoformat(e.body["ends_at"]) for e in file.events if e.body.get("ends_at")]
     return [] if file.task.ends_at == (told[-1] if told else None) else ["the task's deadline was set by hand"]
 
@@ -166,7 +166,7 @@ def _moves(event: Event, before: object, after: object) -> bool:
     return after in (RECOVERED_TO if event.kind == EventKind.RECOVERED else EDGES[State(before)])
 
 
-def _revision(file: TaskFile) -> list[str]:
+def _revision(file: TaskRecord) -> list[str]:
     task, revision, problems = file.task, file.revision, []
     if "sha256:" + sha256_hex(revision.body) != revision.digest or revision.digest != task.digest:
         problems.append("the revision's bytes do not have its digest")
@@ -179,7 +179,7 @@ def _revision(file: TaskFile) -> list[str]:
     ]
     if decided and decided[-1] != task.digest:
         problems.append("the task's digest is not the one that was decided about")
-    if not _is_the_one_decided(revision.decision, last_said(file)):
+    if not _is_the_one_decided(revision.decision, last_decision(file)):
         problems.append("the decision is not the one that was made")
     return problems
 
@@ -189,7 +189,7 @@ def _is_the_one_decided(decision: Mapping[str, Any], said: Mapping[str, Any]) ->
     return all(decision.get(name) == said[key] for key, name in named.items() if key in said)
 
 
-def _grants(file: TaskFile) -> list[str]:
+def _grants(file: TaskRecord) -> list[str]:
     created = {e.body["grant"]: e.body for e in file.events if e.kind == EventKind.TOKEN_CREATED}
     recovered = [e.body for e in file.events if e.kind == EventKind.RECOVERED]
     created |= {grant["grant"]: grant for body in recovered for grant in body["grants"]}
@@ -206,7 +206,7 @@ def _grants(file: TaskFile) -> list[str]:
     return problems
 
 
-def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:
+def _is_the_one_created(file: TaskRecord, grant: GrantRow, body: Mapping[str, Any] | None) -> bool:
     if body is None:
         return grant.accessor_hmac is None
     if grant.accessor_hmac != body["accessor"]:
@@ -223,7 +223,7 @@ def _is_the_one_created(file: TaskFile, grant: GrantRow, body: Mapping[str, Any]
     return grant.token_lease is None or grant.token_lease in ended | {body.get("token_lease")}
 
 
-def _receipt(worker: Worker, file: TaskFile) -> list[str]:
+def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """Only Vault's own key makes a task sealed, or closes it without proof."""
     if file.task.state not in (State.SEALED, State.UNVERIFIED):
         return []
@@ -239,6 +239,6 @@ def _receipt(worker: Worker, file: TaskFile) -> list[str]:
     return []
 
 
-def _edited(worker: Worker, file: TaskFile, what: str) -> SecurityFinding:
+def _edited(worker: WorkerContext, file: TaskRecord, what: str) -> SecurityFinding:
     worker.ledger.finding(file.task.task_id, "ledger_edited", what, worker.now())
     return SecurityFinding(f"the ledger's record of task {file.task.task_id} was changed: {what}")

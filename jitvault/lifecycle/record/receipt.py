@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.formats.canonical_json import digest_of
-from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskFile
+from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.rounds import reopened, why_listed_in_vain, why_put_off
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.extension import extended, said_of
@@ -16,12 +16,12 @@ from jitvault.model.proof_check import LASTING, NAMES, QUIET_N, TARGET_N
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
-from jitvault.policy.decision import Rung, needed_rung, obliged_rung
+from jitvault.policy.decision import ProofLevel, needed_rung, obliged_rung
 
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
 
-def proof_of(file: TaskFile) -> dict[str, Any] | None:
+def proof_of(file: TaskRecord) -> dict[str, Any] | None:
     """The proof as docs/reference.md has it for `jitvault complete`; None before the end."""
     task = file.task
     if task.state not in ENDED:
@@ -64,7 +64,7 @@ def proof_of(file: TaskFile) -> dict[str, Any] | None:
     return {**proof, "unproven_because": _why_open(file, proof), "not_proven": _not_proven(file, revision)}
 
 
-def _not_proven(file: TaskFile, revision: Revision) -> list[str]:
+def _not_proven(file: TaskRecord, revision: Revision) -> list[str]:
     """What no check looks at, whatever the proof says. A lease of a proven task that nobody saw there is not."""
     given: dict[str, list[datetime | None]] = {}
     for lease in file.leases:
@@ -74,7 +74,7 @@ def _not_proven(file: TaskFile, revision: Revision) -> list[str]:
     return unproven(revision.access, ended, is_whole=file.task.state in PROVEN)
 
 
-def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
+def _why_open(file: TaskRecord, proof: Mapping[str, Any]) -> str | None:
     """Return why a task is not proven, or not sealed; never None while ending."""
     match file.task.state:
         case State.ENDING:
@@ -87,14 +87,14 @@ def _why_open(file: TaskFile, proof: Mapping[str, Any]) -> str | None:
             return None
 
 
-def _unanswered(file: TaskFile) -> str | None:
+def _unanswered(file: TaskRecord) -> str | None:
     """Describe the first act about the task that has no answer."""
     lost = (op for op in file.operations if op.state in (OpState.INTENDED, OpState.UNKNOWN))
     op = next(lost, None)
     return f"{op.kind} of {op.subject} has no answer: {op.answer or 'none came yet'}" if op else None
 
 
-def _unjudged(file: TaskFile) -> str:
+def _unjudged(file: TaskRecord) -> str:
     """Say what is known of a task that nobody judged since it began to end.
 
     The process that was to judge it may have died.
@@ -106,7 +106,7 @@ def _unjudged(file: TaskFile) -> str:
     return f"it was not judged since {last.kind} at {last.at}: {known}"
 
 
-def last_said(file: TaskFile) -> Mapping[str, Any]:
+def last_decision(file: TaskRecord) -> Mapping[str, Any]:
     """The last decision about the task in its chain: policy's, its obligations, and who approved or denied."""
     kinds = (EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED, EventKind.RECOVERED)
     said = [e.body for e in file.events if e.kind in kinds and "policy" in e.body]
@@ -122,15 +122,15 @@ def votes_digest(rows: Iterable[DecisionRow]) -> str:
     return digest_of({"votes": told})
 
 
-def rung_of(file: TaskFile, entry: Mapping[str, Any]) -> str:
+def rung_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
     """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
-    rung = str(entry.get("confirm") or Rung.TARGET)
-    for said in (last_said(file), *(event.body for event in extended(file.events))):
+    rung = str(entry.get("confirm") or ProofLevel.TARGET)
+    for said in (last_decision(file), *(event.body for event in extended(file.events))):
         rung = needed_rung(rung, obliged_rung(said))
     return rung
 
 
-def _error(file: TaskFile, lease: LeaseRow) -> str | None:
+def _error(file: TaskRecord, lease: LeaseRow) -> str | None:
     """What Vault said when it was to revoke the lease and could not."""
     if lease.verdict not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return None
@@ -162,7 +162,7 @@ def _first_failure(proof: Mapping[str, Any]) -> str | None:
     return f"check {failed['n']} ({failed['name']}) does not hold: {failed['evidence']}" if failed else None
 
 
-def resists(file: TaskFile) -> str | None:
+def unproven_reason(file: TaskRecord) -> str | None:
     """Why an end that was begun is not proven, where it is more than that its quiet time is not over yet."""
     proof = proof_of(file) if file.task.state is State.ENDING else None
     if proof is None or all(check["ok"] or check["n"] == QUIET_N for check in _checks_in(proof)):
@@ -180,7 +180,7 @@ def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from part["checks"]
 
 
-def checks_of(file: TaskFile, subject: str) -> list[dict[str, Any]]:
+def checks_of(file: TaskRecord, subject: str) -> list[dict[str, Any]]:
     """The numbered checks of one credential, or (for the task's id) of the task."""
     return [_as_json(row) for row in file.checks if row.subject == subject]
 
@@ -194,7 +194,7 @@ def lifetime_of(grant: GrantRow) -> dict[str, int]:
     return {"requested_ttl_s": grant.requested_ttl_s, "ttl_s": grant.ttl_s, "step_s": grant.step_s}
 
 
-def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
+def extensions_of(file: TaskRecord) -> list[dict[str, Any]]:
     """Each extension that came about: what was signed, by whom, and the grant whose token it replaced, if any."""
     return [
         {
@@ -206,7 +206,7 @@ def extensions_of(file: TaskFile) -> list[dict[str, Any]]:
     ]
 
 
-def last_asked(file: TaskFile) -> dict[str, Any] | None:
+def last_extension(file: TaskRecord) -> dict[str, Any] | None:
     """What was asked last of more time, and what came of it; None where nobody asked."""
     said = said_of(file.events)
     if not said:
@@ -226,7 +226,7 @@ def last_asked(file: TaskFile) -> dict[str, Any] | None:
 
 
 def receipt_of(
-    installation: str, file: TaskFile, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
+    installation: str, file: TaskRecord, sealed_at: datetime, *, children: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What the receipt says: who asked, who approved, what was given, how each credential ended, and where what was
     handed on is now (`children`).
@@ -245,7 +245,7 @@ def receipt_of(
         "children": list(children),
         "intent": content["spec"]["spec"]["intent"],
         # as the chain has them: the rows are a cache
-        "approved_by": list(last_said(file).get("approved_by", ())),
+        "approved_by": list(last_decision(file).get("approved_by", ())),
         "policy": dict(file.revision.decision),
         "grants": [
             {
@@ -269,12 +269,12 @@ def receipt_of(
     }
 
 
-def _settled_proof(file: TaskFile) -> dict[str, Any]:
+def _settled_proof(file: TaskRecord) -> dict[str, Any]:
     """The proof as a receipt has it: what kept it open until then is over."""
     return {key: value for key, value in (proof_of(file) or {}).items() if key != "unproven_because"}
 
 
-def recovered_of(file: TaskFile) -> list[dict[str, Any]]:
+def recovered_of(file: TaskRecord) -> list[dict[str, Any]]:
     """Each time that the record was made anew or corrected: when, from what was published, by what signatures."""
     return [
         {"at": event.at, "from": event.body["from"], "verified_by": event.body["verified_by"]}

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jitvault.audit.observation import Kind
-from jitvault.audit.token_links import aliases, linked
-from jitvault.audit.trail import Trail
-from jitvault.ledger.model import LeaseRow, TaskFile, TaskRow
+from jitvault.audit.token_links import derived_tokens, linked
+from jitvault.audit.trail import AuditTrail
+from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
-from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_asked, lifetime_of, proof_of
+from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.delegation import above_of
 from jitvault.model.finding import told
@@ -62,7 +62,9 @@ REPORT_COLUMNS = (
 )
 
 
-def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Sequence[str] = ()) -> dict[str, Any]:
+def status_of(
+    file: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
+) -> dict[str, Any]:
     """The task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline."""
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content
@@ -109,7 +111,7 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
             }
             for lease in file.leases
         ],
-        "extension": last_asked(file),
+        "extension": last_extension(file),
         "extensions": extensions_of(file),
         "proof": proof_of(file),
         "uses": uses_of(file, trail),
@@ -119,11 +121,11 @@ def status_of(file: TaskFile, trail: Trail, freeze: Freeze | None, children: Seq
     }
 
 
-def uses_of(file: TaskFile, trail: Trail) -> list[dict[str, Any]]:
+def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
     """What the task's tokens did by the audit stream: one entry for each kind of act and path."""
     tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for _, line in linked(trail.observations, tokens, aliases(trail.observations)):
+    for _, line in linked(trail.observations, tokens, derived_tokens(trail.observations)):
         # a refusal has no response line
         if line.kind not in _USES or not (line.closing or line.kind in _REFUSALS):
             continue
@@ -171,7 +173,7 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
     }
 
 
-def _ended(file: TaskFile) -> dict[str, Any]:
+def _ended(file: TaskRecord) -> dict[str, Any]:
     """Who ended the task, and who had it closed without proof, in the columns of a report."""
     ended, forced = ended_of(file) or {}, forced_of(file) or {}
     return {
@@ -188,7 +190,7 @@ def _dead_at(lease: LeaseRow) -> str | None:
     return lease.dead_at.isoformat() if lease.dead_at and gone else None
 
 
-def report_rows(file: TaskFile) -> list[dict[str, Any]]:
+def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
     """One row a lease; a task whose agent read nothing has one row without a lease."""
     task, revision = file.task, Revision.of(file.revision.body)
     content = revision.content

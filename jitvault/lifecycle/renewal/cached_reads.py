@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import Worker
-from jitvault.services.recent import Recent
+from jitvault.context import WorkerContext
+from jitvault.services.recent import ReadCache
 from jitvault.stream.reading import canary
 from jitvault.vault.interface import Documents, Entity, Identity, Reader, Signer, Stored
 
 
-def glancing(worker: Worker) -> Worker:
+def with_cached_reads(worker: WorkerContext) -> WorkerContext:
     """The same worker, who goes by what was read within the last second; itself where it shares nothing."""
     recent = worker.shared
     if recent is None:
@@ -37,7 +37,7 @@ def glancing(worker: Worker) -> Worker:
     )
 
 
-def read_up_to(worker: Worker, due_at: datetime | None) -> None:
+def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
     """See that the stream is trusted and was read up to `due_at` at least. Raises AuditUntrusted.
 
     A canary that was asked for later than that shows it for all that was due by then: nothing of before is missing.
@@ -53,7 +53,7 @@ def read_up_to(worker: Worker, due_at: datetime | None) -> None:
 class _Documents:
     """`jitvault.vault.interface.Documents`; what is written or removed is not shared."""
 
-    recent: Recent
+    recent: ReadCache
     own: Documents
 
     def read(self, path: str) -> Stored | None:
@@ -83,7 +83,7 @@ class _Documents:
 class _Identity:
     """`jitvault.vault.interface.Identity`."""
 
-    recent: Recent
+    recent: ReadCache
     own: Identity
 
     def by_id(self, entity_id: str) -> Entity | None:
@@ -106,7 +106,7 @@ class _Identity:
 class _Reader:
     """`jitvault.vault.interface.Reader`."""
 
-    recent: Recent
+    recent: ReadCache
     own: Reader
 
     def read(self, path: str) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ class _Reader:
 class _Signer:
     """`jitvault.vault.interface.Signer`."""
 
-    recent: Recent
+    recent: ReadCache
     own: Signer
 
     def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None) -> dict[str, Any]:

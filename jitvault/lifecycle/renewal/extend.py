@@ -12,23 +12,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.formats.time_window import format_duration
-from jitvault.ledger.model import Change, GrantRow, Row, TaskFile
+from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import Judged, judge
 from jitvault.lifecycle.confirmation.reconcile import reconciled
-from jitvault.lifecycle.decision.ancestors import bounded, check_extends, is_replaced
-from jitvault.lifecycle.decision.evaluate import Standing, stand_extended
+from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends, is_replaced
+from jitvault.lifecycle.decision.evaluate import Standing, evaluate_extension
 from jitvault.lifecycle.decision.template_gate import check_selftested
 from jitvault.lifecycle.issuance.attempts import check_not_in_vain
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.record.integrity import check_issuable, published
-from jitvault.lifecycle.renewal.cached_reads import glancing
+from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
-from jitvault.lifecycle.revocation.revoke import Why, revoke
+from jitvault.lifecycle.revocation.revoke import EndCause, revoke
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
@@ -40,7 +40,7 @@ from jitvault.model.extension import (
     whole_window_s,
 )
 from jitvault.model.kinds import EventKind
-from jitvault.model.revision import Party, Revision, terms
+from jitvault.model.revision import Party, Revision, grant_terms
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.model.ttl import least
 from jitvault.model.vault_access import cap_of, role_name, smallest_cap
@@ -59,18 +59,18 @@ class _Asked:
     replaces: bool
 
 
-def extend(worker: Worker, file: TaskFile, claim: int) -> None:
+def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Do what was asked for since the last look: move the deadline, note who is missing, or refuse it.
 
     The caller has just seen that the task may go on. Afterwards it may be `issuing`: `put_next_token` goes on.
     """
     # to see who asked for nothing; what is asked for is decided by what is there now
-    asked = None if worker.is_late() else _open_request(glancing(worker), file)
+    asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
     if asked is None:
         return
     revision = Revision.of(file.revision.body)
     try:
-        standing = stand_extended(worker, revision, asked.extension, asked.request.by)
+        standing = evaluate_extension(worker, revision, asked.extension, asked.request.by)
         _check_possible(worker, file, revision, asked, standing)
     except (Denied, InvalidInput) as error:
         _refuse(worker, file, claim, asked, error)
@@ -86,12 +86,12 @@ def extend(worker: Worker, file: TaskFile, claim: int) -> None:
 _AGAIN = "The task goes on until its deadline. Ask again when that is so, or have another task granted."
 
 
-def is_old_open(file: TaskFile) -> bool:
+def is_old_open(file: TaskRecord) -> bool:
     """Whether the token that an extension is to replace may live still; nothing of the next one is made before."""
     return is_replaced(file.task) and any(grant.delivered and not grant.settled for grant in file.grants)
 
 
-def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
+def put_next_token(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
     """Go on with an extension that the task's token cannot live for: end it, prove it dead, issue the next one.
 
     What a run before this one may have made of the next one is settled. Gives why the task ends where it cannot be.
@@ -118,7 +118,7 @@ def put_next_token(worker: Worker, file: TaskFile, claim: int) -> Why | None:
     return None
 
 
-def _open_request(worker: Worker, file: TaskFile) -> _Asked | None:
+def _open_request(worker: WorkerContext, file: TaskRecord) -> _Asked | None:
     """The request that nobody has answered: the requester's, or the agent's where there is none."""
     task, revision = file.task, Revision.of(file.revision.body)
     began, ends_at = began_at(file.events), task.ends_at
@@ -145,7 +145,7 @@ def _open_request(worker: Worker, file: TaskFile) -> _Asked | None:
     return None
 
 
-def _outlives(worker: Worker, grant: GrantRow, extension: Extension) -> bool:
+def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> bool:
     """Whether the token cannot be renewed up to the new deadline: only its role's cap counts, as it is now."""
     role = worker.tokens.role(grant.role) or {}
     capped_s = int(role.get("token_explicit_max_ttl") or 0)
@@ -153,7 +153,9 @@ def _outlives(worker: Worker, grant: GrantRow, extension: Extension) -> bool:
     return grant.issued_at is None or extension.until > grant.issued_at + cap
 
 
-def _check_possible(worker: Worker, file: TaskFile, revision: Revision, asked: _Asked, standing: Standing) -> None:
+def _check_possible(
+    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Asked, standing: Standing
+) -> None:
     """Raise InvalidInput or Denied where the task cannot have so long, or no token could be made for it."""
     extension, task_id, obligations = asked.extension, file.task.task_id, standing.decision.obligations
     if standing.state is State.DENIED:
@@ -171,7 +173,7 @@ def _check_possible(worker: Worker, file: TaskFile, revision: Revision, asked: _
         return
     now = worker.now()
     caps = replace(obligations, max_window_s=None)
-    granted = terms(revision, now, bounded(worker, revision, now, caps), until=extension.until)
+    granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, caps), until=extension.until)
     role = role_name(smallest_cap(timedelta(seconds=granted.window_s)), revision.spec.spec.network)
     if worker.tokens.role(role) is None:
         hint = "An administrator provisions it with `jitvault init`."
@@ -189,7 +191,7 @@ def _is_there_to_take(revision: Revision, asked: _Asked, standing: Standing) -> 
     return by_requester and all(vote.written_at < asked.request.written_at for vote in standing.tally.approved_by)
 
 
-def _apply(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: Standing) -> None:
+def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, standing: Standing) -> None:
     """The deadline moves in one commit. What is renewed then is due at once; what is replaced has no access before
     the next token is there.
     """
@@ -214,7 +216,7 @@ def _apply(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: 
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
 
 
-def _wait(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: Standing) -> None:
+def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, standing: Standing) -> None:
     tally = standing.tally
     body = {
         **_said(asked, standing),
@@ -236,7 +238,7 @@ def _wait(worker: Worker, file: TaskFile, claim: int, asked: _Asked, standing: S
     worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
 
 
-def _refuse(worker: Worker, file: TaskFile, claim: int, asked: _Asked, error: JitvaultError) -> None:
+def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, error: JitvaultError) -> None:
     """Tell it once. What a person was told is refused is not granted later, when nobody looks."""
     body = {
         **_about(asked),
@@ -256,7 +258,7 @@ def _said(asked: _Asked, standing: Standing) -> Mapping[str, Any]:
     return {**_about(asked), **standing.decision.as_json(), "approved_by": approved}
 
 
-def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
+def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """End the token and its leases, and prove all of it dead. Raises NotConfirmed where it cannot be proven yet."""
     task_id = file.task.task_id
     old = next(grant.grant_id for grant in file.grants if not grant.settled)
@@ -283,7 +285,7 @@ def _end_old(worker: Worker, file: TaskFile, claim: int) -> None:
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _keep_unproven(worker: Worker, file: TaskFile, claim: int, found: Judged) -> None:
+def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: Judged) -> None:
     """Keep what an old token lacks to be proven dead, and try later each time.
 
     People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import (
     JitvaultError,
     OutcomeUnknown,
@@ -27,19 +27,19 @@ from jitvault.ledger.model import (
     OperationRow,
     OpState,
     Row,
-    TaskFile,
+    TaskRecord,
 )
 from jitvault.lifecycle.renewal.schedule import is_due_now, look_at, renewed
-from jitvault.lifecycle.revocation.revoke import Why
+from jitvault.lifecycle.revocation.revoke import EndCause
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import EndReason
 from jitvault.model.ttl import increment, is_due, least, renew_at
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 
-STARVED: Why = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
+TOKEN_EXPIRED: EndCause = (EndReason.EXPIRED, {"note": "its token was over before it was renewed"})
 
 
-def keep(worker: Worker, file: TaskFile, claim: int) -> Why | None:
+def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
     """Renew what is due and note when the task has to be looked at next. Gives why it ends when its token is over.
 
     Raises, once everything had its turn, the first thing that kept Vault from answering. What was not renewed is due
@@ -70,11 +70,13 @@ class _Renewed:
     failure: JitvaultError | None = None
 
 
-def _renew(worker: Worker, file: TaskFile, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int) -> Why | None:
+def _renew(
+    worker: WorkerContext, file: TaskRecord, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int
+) -> EndCause | None:
     """Commit all intents, renew one after the other, commit what came of it."""
     task_id = file.task.task_id
     kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
-    ops = [intended(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
+    ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_at_most(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
     told = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
     change = Change(EventKind.RENEW_INTENDED, {**told, **_dated(grants)}, rows=(*grants, *ops))
@@ -82,32 +84,34 @@ def _renew(worker: Worker, file: TaskFile, claim: int, due: Sequence[GrantRow | 
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
         if worker.is_late() and isinstance(row, LeaseRow):
-            done.append(_Renewed(row, left(worker, op, OpState.ABANDONED, "the time was over before its turn")))
+            done.append(
+                _Renewed(row, record_answer(worker, op, OpState.ABANDONED, "the time was over before its turn"))
+            )
         elif isinstance(row, GrantRow):
             done.append(_renew_token(worker, file, row, op, seconds))
         else:
             done.append(_renew_lease(worker, file, row, op, seconds))
     _commit(worker, file, claim, done)
     if any(one.over for one in done if isinstance(one.row, GrantRow)):
-        return STARVED
+        return TOKEN_EXPIRED
     for one in done:
         if one.failure is not None:
             raise one.failure
     return None
 
 
-def _renew_token(worker: Worker, file: TaskFile, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
+def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
     """By accessor, unwrapped or not. What it has then is looked up, also where the answer was lost."""
     accessor, sent = grant.wrapped_accessor or "", worker.now()
     try:
         worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
-        answered = left(worker, op, OpState.ANSWERED, DONE)
+        answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
-        answered = left(worker, op, OpState.UNKNOWN, error)
+        answered = record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
-        answered = left(worker, op, OpState.ABANDONED, error)
+        answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultUnavailable) as error:
-        return _Renewed(grant, left(worker, op, OpState.ABANDONED, error), failure=error)
+        return _Renewed(grant, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:
@@ -118,16 +122,16 @@ def _renew_token(worker: Worker, file: TaskFile, grant: GrantRow, op: OperationR
     return _Renewed(replace(grant, expires_at=facts.expires_at, renew_at=again), _settled(answered))
 
 
-def _renew_lease(worker: Worker, file: TaskFile, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:
+def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:
     """By its id. What Vault does not have any more, or cannot renew, is left alone: its token's end is its end."""
     sent = worker.now()
     try:
         given = worker.leases.renew(lease.lease_id, seconds, op=op.op_id)
-        answered = left(
+        answered = record_answer(
             worker, op, OpState.ANSWERED if given else OpState.ABANDONED, DONE if given else "not renewable"
         )
     except OutcomeUnknown as error:
-        answered = left(worker, op, OpState.UNKNOWN, error)
+        answered = record_answer(worker, op, OpState.UNKNOWN, error)
         try:
             record = worker.leases.lookup(lease.lease_id)
         except (OutcomeUnknown, VaultRefused, VaultUnavailable):
@@ -140,9 +144,9 @@ def _renew_lease(worker: Worker, file: TaskFile, lease: LeaseRow, op: OperationR
     except VaultRejected as error:
         # the backend failed: that is nothing about who asked
         failure = TargetUnavailable(f"Vault could not renew a lease: {error}")
-        return _Renewed(lease, left(worker, op, OpState.ABANDONED, error), failure=failure)
+        return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=failure)
     except (VaultRefused, VaultUnavailable) as error:
-        return _Renewed(lease, left(worker, op, OpState.ABANDONED, error), failure=error)
+        return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     again = renew_at(sent, given, file.task.ends_at or sent) if given else None
     return _Renewed(replace(lease, renew_at=again), answered)
 
@@ -152,7 +156,7 @@ def _settled(op: OperationRow) -> OperationRow:
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
-def _commit(worker: Worker, file: TaskFile, claim: int, done: Sequence[_Renewed]) -> None:
+def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
     new = {_subject(one.row): one.row for one in done}
     grants = [row for row in new.values() if isinstance(row, GrantRow)]
     leases = tuple(row for lease in file.leases if isinstance(row := new.get(lease.lease_id, lease), LeaseRow))
@@ -163,7 +167,7 @@ def _commit(worker: Worker, file: TaskFile, claim: int, done: Sequence[_Renewed]
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _at_most(worker: Worker, grant: GrantRow, seconds: int) -> GrantRow:
+def _at_most(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:
     """The grant with the latest end that a renewal sent now can give it, by any clock: for when nobody sees its answer.
 
     It is what a proof of its end without a revocation rests on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.engines.interface import Upkeep
 from jitvault.errors import JitvaultError, VaultUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
@@ -22,7 +22,7 @@ Mount = tuple[str, str]
 class Renewals:
     """When what was renewed last, by this worker. Another one may renew the same: that does no harm."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._wanted: dict[Mount, Upkeep | None] = {}
         self._looked_at: dict[Mount, float] = {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registered, Registry, registered
 from jitvault.errors import SecurityFinding
 
 FOLDER = "approvers/"
 
 
-def registry(worker: Worker) -> Registry:
+def registry(worker: WorkerContext) -> Registry:
     """All registrations in Vault now. One that is no registration is a finding, and counts as absent."""
     found: list[Registered] = []
     for entity in worker.documents.names(FOLDER):

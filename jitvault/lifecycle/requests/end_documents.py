@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import EndPaper, accepted
+from jitvault.documents.signed import EndPaper, parse_signed
 from jitvault.errors import LedgerUnavailable, SecurityFinding
 from jitvault.ledger.document_index import Indexed, Standing, looked_for
 from jitvault.lifecycle.requests.listing import is_told, see_that_it_is_told
@@ -65,7 +65,7 @@ def may_end(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     return {parts[part]["entity"]: part for part in ("requester", "agent", "owner")}
 
 
-def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
+def end_request(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
     """A wish to end the task by somebody who may: one of `entitled`, or any operator.
 
     The wish of an entity that was disabled afterwards does not count; theirs must not keep others from ending it.
@@ -73,18 +73,18 @@ def end_request(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) ->
     return next((wish.said for wish in _wishes(worker, task_id, entitled)), None)
 
 
-def end_request_of_others(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
+def end_request_of_others(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
     """The same of operators without a part in the task, by the lines that were read until now."""
     return next((wish.said for wish in _indexed(worker, task_id, {*entitled})), None)
 
 
-def end_reasons(worker: Worker, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
+def end_reasons(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
     """The newest wish of everybody who may end the task and said why."""
     return [wish.said for wish in _wishes(worker, task_id, entitled) if wish.said.note]
 
 
 def force_request(
-    worker: Worker, task_id: str, *, entitled: Mapping[str, str], after: datetime | None
+    worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str], after: datetime | None
 ) -> EndRequest | None:
     """An operator's verified wish, written later than `after`, to close the task even if its end cannot be proven."""
     for wish in _wishes(worker, task_id, entitled):
@@ -94,7 +94,7 @@ def force_request(
     return None
 
 
-def _wishes(worker: Worker, task_id: str, entitled: Mapping[str, str]) -> Iterator[_Wish]:
+def _wishes(worker: WorkerContext, task_id: str, entitled: Mapping[str, str]) -> Iterator[_Wish]:
     """The wishes that count: first of whoever this look is for and of `entitled`, then of operators."""
     known = set[str]()
     for author in (worker.asked_by, *entitled, *_operators(worker)):
@@ -110,7 +110,7 @@ def _wishes(worker: Worker, task_id: str, entitled: Mapping[str, str]) -> Iterat
     yield from _indexed(worker, task_id, known)
 
 
-def _operators(worker: Worker) -> list[str]:
+def _operators(worker: WorkerContext) -> list[str]:
     """The operators whose documents are read although no line has shown one, since the stream may not tell of all.
 
     Those who are so by another group are not known here: theirs are found by listing.
@@ -120,7 +120,7 @@ def _operators(worker: Worker) -> list[str]:
     return _some(worker.identity.members_of(OPERATORS))
 
 
-def _indexed(worker: Worker, task_id: str, besides: set[str]) -> list[_Wish]:
+def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_Wish]:
     """The wishes of those without a part in the task that count by now."""
     found = worker.ledger.indexed(Kept.END, task_id, [Standing.COUNTS, Standing.WAITS])
     found = [one for one in found if one.author not in besides]
@@ -145,14 +145,14 @@ def _indexed(worker: Worker, task_id: str, besides: set[str]) -> list[_Wish]:
     return counting
 
 
-def _looked_for(worker: Worker, task_id: str, one: Indexed) -> Indexed | None:
+def _looked_for(worker: WorkerContext, task_id: str, one: Indexed) -> Indexed | None:
     """An unread document that is not there, as one to look for again; None where there is nothing to look for."""
     if not one.is_unread or worker.documents.read(path_of(Kept.END, one.author, task_id)) is not None:
         return None
     return looked_for(one, worker.now())
 
 
-def _standing(worker: Worker, wish: _Wish | None) -> Standing:
+def _standing(worker: WorkerContext, wish: _Wish | None) -> Standing:
     """What is kept of a wish: an operator who is disabled may be enabled again, all others have to sign again."""
     if wish is None:
         return Standing.VOID
@@ -161,7 +161,7 @@ def _standing(worker: Worker, wish: _Wish | None) -> Standing:
     return Standing.WAITS if _is_operator(worker, replace(wish.said.by, disabled=False)) else Standing.VOID
 
 
-def _tell_of(worker: Worker, wish: _Wish | None, standing: Standing) -> None:
+def _tell_of(worker: WorkerContext, wish: _Wish | None, standing: Standing) -> None:
     if wish is not None and standing is Standing.VOID and not wish.said.by.disabled:
         message = f"{wish.said.by.name} asked for the end of a task and may not"
         with suppress(LedgerUnavailable):
@@ -173,7 +173,7 @@ def _some(found: Sequence[T]) -> list[T]:
     return secrets.SystemRandom().sample(found, min(AT_ONCE, len(found)))
 
 
-def _wish(worker: Worker, task_id: str, author: str) -> _Wish | None:
+def _wish(worker: WorkerContext, task_id: str, author: str) -> _Wish | None:
     """What an author wrote about the end of the task, whether or not they may."""
     path = path_of(Kept.END, author, task_id)
     stored = worker.documents.read(path)
@@ -196,15 +196,15 @@ def _unsigned(stored: Stored, author: str, task_id: str) -> EndPaper | None:
     be checked any more; that it cannot is a finding.
     """
     try:
-        return accepted(EndPaper, payload_of(stored.document), task=task_id, entity=author)
+        return parse_signed(EndPaper, payload_of(stored.document), task=task_id, entity=author)
     except SecurityFinding:
         return None
 
 
-def _may(worker: Worker, wish: _Wish, entitled: Mapping[str, str]) -> bool:
+def _may(worker: WorkerContext, wish: _Wish, entitled: Mapping[str, str]) -> bool:
     by = wish.said.by
     return not by.disabled and (by.id in entitled or _is_operator(worker, by))
 
 
-def _is_operator(worker: Worker, entity: Entity) -> bool:
+def _is_operator(worker: WorkerContext, entity: Entity) -> bool:
     return bool(worker.identity.groups_of(entity, (OPERATORS,)))

@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import FreezePaper, accepted
+from jitvault.documents.signed import FreezePaper, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
 from jitvault.ledger.document_index import Indexed, Standing, looked_for
 from jitvault.lifecycle.requests.listing import see_that_it_is_told
 from jitvault.lifecycle.requests.reader import find_about_author, verified
 from jitvault.lifecycle.requests.renamed import entity_named
-from jitvault.model.scope import Scope, Word, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe
 from jitvault.vault.interface import Entity, Signer, Stored
@@ -41,11 +41,11 @@ MOST_UNSEEN = 100
 class _Freeze:
     """A freeze that nobody lifted, and the document that it stands in."""
 
-    word: Word
+    word: FreezeStatement
     document: Indexed
 
 
-def freezes(worker: Worker) -> list[Word]:
+def freezes(worker: WorkerContext) -> list[FreezeStatement]:
     """What operators froze and nobody lifted, the oldest first."""
     if not worker.reads_on:
         try:
@@ -55,12 +55,12 @@ def freezes(worker: Worker) -> list[Word]:
     return [one.word for one in _in_force(worker)]
 
 
-def freeze_covering(worker: Worker, content: Mapping[str, Any]) -> Word | None:
+def freeze_covering(worker: WorkerContext, content: Mapping[str, Any]) -> FreezeStatement | None:
     """The oldest freeze that covers a task, by the content of its revision."""
     return next((one.word for one in _in_force(worker) if one.word.covers(content)), None)
 
 
-def _in_force(worker: Worker) -> list[_Freeze]:
+def _in_force(worker: WorkerContext) -> list[_Freeze]:
     see_that_it_is_told(worker, Kept.FREEZE)
     found = _read(worker, worker.ledger.indexed(Kept.FREEZE, None, [Standing.COUNTS, Standing.WAITS]))
     if not any(one.standing is Standing.COUNTS for one in found):
@@ -75,7 +75,7 @@ def _in_force(worker: Worker) -> list[_Freeze]:
     return sorted((one for one in frozen if one.word in held), key=lambda one: one.word.at)
 
 
-def _dated(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:
+def _dated(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
     """The same documents, as those count that are dated later than now."""
     now, kept, changed = worker.now(), list[Indexed](), list[Indexed]()
     for one in found:
@@ -91,7 +91,7 @@ def _dated(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:
     return kept
 
 
-def _read(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:
+def _read(worker: WorkerContext, found: Sequence[Indexed]) -> list[Indexed]:
     """The same documents, each as it is now, without those that are gone. What waits is asked about again."""
     once = replace(worker, signer=_Keys(worker.signer))
     authors = _Lifters(worker)
@@ -109,7 +109,7 @@ def _read(worker: Worker, found: Sequence[Indexed]) -> list[Indexed]:
     return now
 
 
-def _at_most(worker: Worker, unread: Sequence[Indexed]) -> list[Indexed]:
+def _at_most(worker: WorkerContext, unread: Sequence[Indexed]) -> list[Indexed]:
     """As many of each author's as are read in one look, those first that nobody has read yet."""
     most = MOST_OF_ONE if not worker.is_blind else MOST_UNSEEN
     taken, some = Counter[str](), list[Indexed]()
@@ -124,7 +124,7 @@ def _at_most(worker: Worker, unread: Sequence[Indexed]) -> list[Indexed]:
     return some
 
 
-def _judged(worker: Worker, lifters: _Lifters, one: Indexed) -> Indexed | None:
+def _judged(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed | None:
     """What a document says now; None for one that is gone."""
     if not one.is_unread:
         waits = one.standing is Standing.WAITS
@@ -150,7 +150,7 @@ def _judged(worker: Worker, lifters: _Lifters, one: Indexed) -> Indexed | None:
     return replace(one, read=one.news, standing=standing, body=body)
 
 
-def _without_document(worker: Worker, one: Indexed) -> Indexed | None:
+def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
     """What stays of a document that is not in Vault: a freeze that was in force, and what may come yet."""
     if one.standing is Standing.COUNTS:
         return replace(one, read=one.news)
@@ -164,23 +164,25 @@ def _without_document(worker: Worker, one: Indexed) -> Indexed | None:
 def _unsigned(stored: Stored, one: Indexed) -> FreezePaper | None:
     """What a document says, if it is a freeze but for its signature. That one lifts something has to be signed."""
     try:
-        paper = accepted(FreezePaper, payload_of(stored.document), task=one.about, entity=one.author)
+        paper = parse_signed(FreezePaper, payload_of(stored.document), task=one.about, entity=one.author)
     except SecurityFinding:
         return None
     return paper if paper.freezes else None
 
 
-def _word(document: Indexed) -> Word:
+def _word(document: Indexed) -> FreezeStatement:
     body = document.body
     scope = Scope(body["agent"], body["template"], body["owner"])
     at = datetime.fromisoformat(body["at"])
-    return Word(scope, document.standing is Standing.COUNTS, body["by"], body["reason"], at, body.get("entity") or "")
+    return FreezeStatement(
+        scope, document.standing is Standing.COUNTS, body["by"], body["reason"], at, body.get("entity") or ""
+    )
 
 
 class _Lifters:
     """Who the authors are and whether they may lift a freeze; each is asked for once in a look."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._known: dict[str, Entity | None] = {}
 

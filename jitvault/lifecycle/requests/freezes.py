@@ -7,32 +7,32 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from jitvault.context import Person, Worker
+from jitvault.context import Person, WorkerContext
 from jitvault.documents.dsse import payload_of
-from jitvault.documents.signed import FreezePaper, accepted
+from jitvault.documents.signed import FreezePaper, parse_signed
 from jitvault.errors import Denied, Frozen, SecurityFinding
-from jitvault.ledger.model import Ledger, TaskFile
-from jitvault.lifecycle.decision.questions import Asked
+from jitvault.ledger.model import Ledger, TaskRecord
+from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
 from jitvault.model.revision import Revision
-from jitvault.model.scope import Scope, Word, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
 from jitvault.ports.record import Freeze
 from jitvault.vault.interface import Documents
 
 
-def frozen_by_all(worker: Worker) -> list[dict[str, Any]]:
+def frozen_by_all(worker: WorkerContext) -> list[dict[str, Any]]:
     """Every freeze as the worker goes by it, verified, the oldest first: `{kind, scope, by, at, reason, line}`."""
     return [*_of_everything(worker), *map(_signed, freezes(worker))]
 
 
-def frozen_over(worker: Worker, asked: Asked) -> list[dict[str, Any]]:
+def frozen_over(worker: WorkerContext, asked: DecisionInput) -> list[dict[str, Any]]:
     """Those of them that cover what is asked about."""
     agent, owner = ({"name": who.name, "entity": who.entity} for who in (asked.agent, asked.owner))
     content = {"agent": agent, "owner": owner, "access": asked.access}
     return [*_of_everything(worker), *(_signed(word) for word in freezes(worker) if word.covers(content))]
 
 
-def _of_everything(worker: Worker) -> list[dict[str, Any]]:
+def _of_everything(worker: WorkerContext) -> list[dict[str, Any]]:
     """What holds everything and no operator signed: a ledger that is being rebuilt, a tripwire."""
     since, tripped = worker.ledger.recovering(), worker.ledger.freeze()
     return [*([_rebuilt(since)] if since else []), *([_tripped(tripped)] if tripped else [])]
@@ -52,20 +52,22 @@ def _authors(documents: Documents) -> list[str]:
     return sorted(name.rstrip("/") for name in documents.names("freezes/"))
 
 
-def _words(documents: Documents, entity: str, own: str) -> Iterator[Word]:
+def _words(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatement]:
     for key in documents.names(f"freezes/{entity}/"):
         # what is no proper document counts for nothing
         with suppress(SecurityFinding):
             stored = documents.read(f"freezes/{entity}/{key}")
             if stored is None:
                 continue
-            paper = accepted(FreezePaper, payload_of(stored.document), task=key, entity=entity)
+            paper = parse_signed(FreezePaper, payload_of(stored.document), task=key, entity=entity)
             scope = Scope(paper.agent, paper.template, paper.owner)
             if scope.key == key:
-                yield Word(scope, paper.freezes, "you" if entity == own else entity, paper.reason, stored.written_at)
+                yield FreezeStatement(
+                    scope, paper.freezes, "you" if entity == own else entity, paper.reason, stored.written_at
+                )
 
 
-def _signed(word: Word) -> dict[str, Any]:
+def _signed(word: FreezeStatement) -> dict[str, Any]:
     return {
         "kind": "operator",
         "scope": word.scope.as_json(),
@@ -112,12 +114,12 @@ def rebuilding(ledger: Ledger) -> Freeze | None:
     return Freeze(f"{being_rebuilt(since)}; until then nothing is granted", "", since) if since else None
 
 
-def freeze_of(worker: Worker, file: TaskFile) -> Word | None:
+def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None:
     """The oldest freeze of an operator's that covers the task and was not lifted."""
     return freeze_covering(worker, Revision.of(file.revision.body).content)
 
 
-def check_not_frozen(worker: Worker, file: TaskFile) -> None:
+def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     """Raise Frozen while everything is frozen, and Denied while an operator's freeze covers the task."""
     since = worker.ledger.recovering()
     if since is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import Kept, kept_path, path_of
 from jitvault.model.states import OVER
 
@@ -18,7 +18,7 @@ BLIND_FOR = timedelta(seconds=5)
 _FOLDERS = {Kept.END: "requests/", Kept.FREEZE: "freezes/"}
 
 
-def is_told(worker: Worker, kind: Kept) -> bool:
+def is_told(worker: WorkerContext, kind: Kept) -> bool:
     """Whether the ledger's index has every document of a kind."""
     listing = worker.ledger.listing(kind)
     if not listing.is_whole or listing.at is None:
@@ -26,13 +26,13 @@ def is_told(worker: Worker, kind: Kept) -> bool:
     return not worker.is_blind or abs(worker.now() - listing.at) < BLIND_FOR
 
 
-def see_that_it_is_told(worker: Worker, kind: Kept) -> None:
+def see_that_it_is_told(worker: WorkerContext, kind: Kept) -> None:
     """List all documents of a kind where the stream may not have told of one."""
     if not is_told(worker, kind):
         list_all(worker, kind, again=True)
 
 
-def list_all(worker: Worker, kind: Kept, *, again: bool) -> None:
+def list_all(worker: WorkerContext, kind: Kept, *, again: bool) -> None:
     """Enter in the index what lies in Vault. `again`, and after a gap: what is known may have been written anew, and is
     read again.
     """
@@ -46,7 +46,7 @@ def list_all(worker: Worker, kind: Kept, *, again: bool) -> None:
     worker.ledger.keep_listing(kind, before.gaps_now, begun)
 
 
-def keep_names(worker: Worker, kind: Kept, author: str, names: list[str], *, again: bool) -> None:
+def keep_names(worker: WorkerContext, kind: Kept, author: str, names: list[str], *, again: bool) -> None:
     """Enter what is listed of one author.
 
     Of tasks that are over nothing is kept: most of what an author ever asked for is.
@@ -59,7 +59,7 @@ def keep_names(worker: Worker, kind: Kept, author: str, names: list[str], *, aga
     worker.ledger.keep_listed(kind, author, found, again=again)
 
 
-def forget_authors(worker: Worker, kind: Kept, besides: list[str]) -> None:
+def forget_authors(worker: WorkerContext, kind: Kept, besides: list[str]) -> None:
     """Forget those of whom nothing is in Vault any more."""
     for author in set(worker.ledger.indexed_authors(kind)) - set(besides):
         worker.ledger.keep_listed(kind, author, (), again=False)

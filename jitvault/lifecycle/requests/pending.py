@@ -9,8 +9,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 from jitvault.audit.observation import Place
-from jitvault.context import Worker
-from jitvault.documents.paths import Heed, Kept, Parts, Wanted, heed, is_stale, path_of, submission_path, wanted
+from jitvault.context import WorkerContext
+from jitvault.documents.paths import (
+    Heed,
+    Kept,
+    Parts,
+    WorkItem,
+    heed,
+    is_stale,
+    path_of,
+    submission_path,
+    work_item_for,
+)
 from jitvault.errors import JitvaultError
 from jitvault.ledger.judgements import Judged, Judgement
 from jitvault.lifecycle.decision.admit import judged
@@ -24,17 +34,17 @@ _BEHIND = timedelta(minutes=1)
 _BELIEVED_S = 10.0
 
 
-class Word:
+class DocumentWatcher:
     """What people have written since somebody looked last, whichever process read the lines."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         # what was written before is found by listing
         self._newest = worker.now()
         # thousands may write in a minute, and whoever asks does so with each batch of lines
         self._seen: dict[str, Place] = {}
 
-    def new(self) -> list[Wanted]:
+    def new(self) -> list[WorkItem]:
         """What was not given before, in the order of Vault's time."""
         # where Vault's clock was set back the newest line lies in the future, and what comes now before it
         since = min(self._newest, self._worker.now()) - _BEHIND
@@ -44,22 +54,22 @@ class Word:
             place, known = one.place, self._seen.get(one.place.source)
             if known is None or (known.epoch, known.offset) < (place.epoch, place.offset):
                 self._seen[place.source] = place
-        return [replace(ask, since=one.claim) for one in found if (ask := wanted(one.path))]
+        return [replace(ask, since=one.claim) for one in found if (ask := work_item_for(one.path))]
 
 
 class Triage:
     """Which of the documents are urgent. What it goes by decides whose turn comes first, and nothing else."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._operators: dict[str, tuple[float, bool]] = {}
 
-    def sort(self, asks: Sequence[Wanted]) -> list[tuple[Wanted, Heed]]:
+    def sort(self, asks: Sequence[WorkItem]) -> list[tuple[WorkItem, Heed]]:
         """Each of these documents about a task, with what follows from it; two that say the same are one."""
         known = self._worker.ledger.parts({ask.task_id for ask in asks if ask.task_id})
         return [(ask, self._heed(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
 
-    def _heed(self, ask: Wanted, known: Mapping[str, Parts]) -> Heed:
+    def _heed(self, ask: WorkItem, known: Mapping[str, Parts]) -> Heed:
         task = known.get(ask.task_id)
         # who it is costs Vault a request, and matters for the end of a task
         return heed(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
@@ -86,7 +96,7 @@ class Backlog:
     written again, or lines may be missing since.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._new: dict[str, deque[str]] = {}
         self._doubtful: dict[str, deque[str]] = {}
@@ -96,7 +106,7 @@ class Backlog:
         """Whether the stream has told of all that people signed about the end of tasks, since it was listed."""
         return self._worker.ledger.listing(Kept.END).is_whole
 
-    def list_again(self, *, is_blind: bool = False) -> list[Wanted]:
+    def list_again(self, *, is_blind: bool = False) -> list[WorkItem]:
         """Look at what lies there now; gives what may be wishes to end a task that nobody has read.
 
         Some of their lines may have been read: by a command while no worker ran, or later than a worker looks back.
@@ -112,7 +122,7 @@ class Backlog:
             worker.ledger.forget_judged(author, ())
         for author in authors:
             asked = [name.rstrip("/") for name in worker.documents.names(f"requests/{author}/")]
-            tasks = [task for task in asked if wanted(submission_path(author, task))]
+            tasks = [task for task in asked if work_item_for(submission_path(author, task))]
             worker.ledger.forget_judged(author, tasks)
             unsettled = worker.ledger.unsettled(author, tasks)
             self._new[author], self._doubtful[author] = deque(unsettled.new), deque(unsettled.doubtful)
@@ -120,7 +130,7 @@ class Backlog:
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
         unread = worker.ledger.unread_of_open(Kept.END)
-        return [ask for author, task in unread if (ask := wanted(path_of(Kept.END, author, task)))]
+        return [ask for author, task in unread if (ask := work_item_for(path_of(Kept.END, author, task)))]
 
     @property
     def left(self) -> int:

@@ -7,25 +7,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.published_task import packed
 from jitvault.errors import JitvaultError
-from jitvault.ledger.model import OpState, TaskFile, TaskRow
+from jitvault.ledger.model import OpState, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.evaluate import Standing
 from jitvault.lifecycle.record.history import ended_of
-from jitvault.lifecycle.record.receipt import extensions_of, last_asked, lifetime_of, proof_of
+from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
 from jitvault.model.delegation import above_of
 from jitvault.model.finding import told
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
-from jitvault.operations import intended
+from jitvault.operations import new_operation
 
 _FINDINGS = 100
 
 
-def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: JitvaultError | None = None) -> None:
+def publish(
+    worker: WorkerContext, file: TaskRecord, standing: Standing | None, error: JitvaultError | None = None
+) -> None:
     """Write `jitvault/tasks/<task>`: the revision's exact bytes, the state, what is missing, the proof.
 
     `error` is what kept it from going on, for whoever waits and has nothing but this.
@@ -60,7 +62,7 @@ def publish(worker: Worker, file: TaskFile, standing: Standing | None, error: Ji
         "expires_at": grant.expires_at.isoformat() if grant and grant.expires_at else None,
         "ends_at": task.ends_at.isoformat() if task.ends_at else None,
         "ttl": lifetime_of(grant) if grant else None,
-        "extension": last_asked(file),
+        "extension": last_extension(file),
         "extensions": extensions_of(file),
         "proof": packed(proof_of(file)),
         # so that who has lost the ledger still has it
@@ -75,7 +77,7 @@ def _open_to(standing: Standing) -> list[str]:
     return list(standing.tally.open_to(standing.decision.obligations.approvals))
 
 
-def _approved_before(worker: Worker, task: TaskRow) -> str | None:
+def _approved_before(worker: WorkerContext, task: TaskRow) -> str | None:
     """The bytes of the last revision that was approved and is not the present one, by what was published of it."""
     if task.revision == 1:
         return None
@@ -85,14 +87,14 @@ def _approved_before(worker: Worker, task: TaskRow) -> str | None:
     return said.get("approved")
 
 
-def findings_of(worker: Worker, file: TaskFile) -> list[str]:
+def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """What must not have happened, of the task, and of everything while it is frozen."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     return [*frozen, *(told(finding) for finding in file.findings)]
 
 
-def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:
+def _why_denied(file: TaskRecord, standing: Standing | None) -> str | None:
     """By whom and why; the denial that counted, also when its author signs something else afterwards."""
     for decision in file.decisions:
         if decision.decision == "deny":
@@ -100,7 +102,7 @@ def _why_denied(file: TaskFile, standing: Standing | None) -> str | None:
     return standing.why_denied if standing else None
 
 
-def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError) -> None:
+def publish_refusal(worker: WorkerContext, submitted: Submission, error: JitvaultError) -> None:
     """Tell whoever waits that a request cannot be taken. That settles it: it is not looked at again."""
     document: Mapping[str, Any] = {
         "task_id": submitted.spec.id,
@@ -112,13 +114,13 @@ def publish_refusal(worker: Worker, submitted: Submission, error: JitvaultError)
     _put(worker, submitted.spec.id, document, known=False)
 
 
-def _put(worker: Worker, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
+def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
     """Write the document under an operation id that is committed before: a line without one was a thief's.
 
     Nothing follows from its answer, so the operation is settled from the start. `known`: the ledger has the task.
     """
     path = f"tasks/{task_id}"
-    op = intended(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
+    op = new_operation(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
     worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED)], at=worker.now())
     worker.documents.put(path, document, op=op.op_id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jitvault.context import Worker, new_id
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError
 from jitvault.vault.interface import Documents
 
@@ -10,7 +10,7 @@ NOTICE = "_over-quota"
 """No task can have this name."""
 
 
-def tell_over_quota(worker: Worker, author: str, waiting: int, per_minute: int) -> None:
+def tell_over_quota(worker: WorkerContext, author: str, waiting: int, per_minute: int) -> None:
     """Say in the ledger, and to the author, that so many documents of theirs wait; 0: that none does any more."""
     worker.ledger.keep_over_quota(author, waiting, worker.now())
     if waiting:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.approvers import Registry, is_withdrawn, void
 from jitvault.documents.dsse import DOCUMENT_TYPE, opened, signer_key
 from jitvault.documents.paths import submission_path
@@ -19,14 +19,14 @@ from jitvault.documents.signed import (
     DecisionPaper,
     ExtendPaper,
     GrantPaper,
-    Paper,
+    SignedDocument,
     SubmitPaper,
     WithdrawPaper,
-    accepted,
+    parse_signed,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
-from jitvault.lifecycle.record.receipt import last_said
+from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import Vote
 from jitvault.model.extension import said_of
@@ -35,7 +35,7 @@ from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.vault.interface import Entity, Stored
 
 APPROVAL_LIFE = timedelta(minutes=30)
-P = TypeVar("P", bound=Paper)
+P = TypeVar("P", bound=SignedDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Read(Generic[P]):
     written_at: datetime
 
 
-def submission(worker: Worker, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
+def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stored | None = None) -> Submission | None:
     """The verified request of `requester` for `task_id`, or None where there is none; `stored` where it was just read.
 
     Raises InvalidInput when its spec is not valid or the requester is disabled.
@@ -87,7 +87,7 @@ def submission(worker: Worker, task_id: str, requester: str, stored: Stored | No
     return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at)
 
 
-def find_request(worker: Worker, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
+def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
     """The request for a task that the ledger does not know, and the entity that asks: `hint` first, then everyone."""
     if hint and (stored := worker.documents.read(submission_path(hint, task_id))) is not None:
         return hint, stored
@@ -98,7 +98,7 @@ def find_request(worker: Worker, task_id: str, *, hint: str | None) -> tuple[str
     return None
 
 
-def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]) -> bool:
+def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequence[Vote]) -> bool:
     """Whether the requester signed that exactly this spec shall be issued now.
 
     A wrapping token lives for minutes: one that goes to the requester's inbox is only made when they asked
@@ -114,7 +114,7 @@ def wants_grant(worker: Worker, submitted: Submission, approvals: Sequence[Vote]
 
 
 def extension_requests(
-    worker: Worker, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
+    worker: WorkerContext, task_id: str, entities: Sequence[str], *, digest: str, ends_at: datetime
 ) -> list[ExtensionRequest]:
     """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
     found = []
@@ -130,7 +130,7 @@ def extension_requests(
     return found
 
 
-def votes(worker: Worker, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
+def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: str = "") -> list[Vote]:
     """Every decision about the task that is in Vault now and whose signature holds, with those of `groups` that its
     author is in, is registered for and signed for; `below` its path those about something else of the task.
 
@@ -148,7 +148,7 @@ def votes(worker: Worker, task_id: str, groups: Sequence[str], *, below: str = "
 
 
 def _vote(
-    worker: Worker,
+    worker: WorkerContext,
     task_id: str,
     groups: Sequence[str],
     approvers: Registry,
@@ -191,7 +191,7 @@ def _vote(
     )
 
 
-def persons(worker: Worker, revision: Revision) -> Mapping[str, str] | None:
+def persons(worker: WorkerContext, revision: Revision) -> Mapping[str, str] | None:
     """Who those with a part in a revision are, by entity; None where entities do not say so."""
     if not worker.tells_persons:
         return None
@@ -199,11 +199,11 @@ def persons(worker: Worker, revision: Revision) -> Mapping[str, str] | None:
     return {entity: known.person for entity, known in found.items() if known is not None}
 
 
-def _authors(worker: Worker, folder: str) -> list[str]:
+def _authors(worker: WorkerContext, folder: str) -> list[str]:
     return sorted(name.rstrip("/") for name in worker.documents.names(folder))
 
 
-def read_paper(worker: Worker, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
+def read_paper(worker: WorkerContext, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
     """The paper at `path`, if `entity` signed it for exactly this task and kind.
 
     A document that does not hold is a finding: it is recorded, and counts as absent.
@@ -212,13 +212,15 @@ def read_paper(worker: Worker, model: type[P], path: str, entity: str, task_id: 
     return verified(worker, stored, model, path, entity, task_id) if stored else None
 
 
-def verified(worker: Worker, stored: Stored, model: type[P], path: str, entity: str, task_id: str) -> Read[P] | None:
+def verified(
+    worker: WorkerContext, stored: Stored, model: type[P], path: str, entity: str, task_id: str
+) -> Read[P] | None:
     """The same of what was read already."""
     key = signer_key(entity)
     public_keys = worker.signer.public_keys(key)
     try:
         payload = opened(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
-        paper = accepted(model, payload, task=task_id, entity=entity)
+        paper = parse_signed(model, payload, task=task_id, entity=entity)
     except SecurityFinding as error:
         why = stored.unread or str(error)
         folder = path.partition("/")[0]
@@ -231,7 +233,7 @@ def verified(worker: Worker, stored: Stored, model: type[P], path: str, entity: 
     return Read(paper, stored.written_at)
 
 
-def _concerns_task(worker: Worker, folder: str, task_id: str, entity: str) -> bool:
+def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str) -> bool:
     """Return whether what an entity wrote below its own path about a task says anything about that task.
 
     A request does of the task's requester and agent, a decision of whoever is asked for one or has made one. A freeze
@@ -243,17 +245,17 @@ def _concerns_task(worker: Worker, folder: str, task_id: str, entity: str) -> bo
     return entity in (task.requester, task.agent) if folder == "requests" else _decides(worker, task_id, entity)
 
 
-def _decides(worker: Worker, task_id: str, entity: str) -> bool:
+def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
     """Return whether an entity has decided about a task, or is registered for a group that has to."""
     file = worker.file(task_id)
     if any(decision.entity_id == entity for decision in file.decisions):
         return True
-    said = (last_said(file), *(event.body for event in said_of(file.events)))
+    said = (last_decision(file), *(event.body for event in said_of(file.events)))
     needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
     return bool(needed & {*registry(worker).groups_of(entity)})
 
 
-def find_about_author(worker: Worker, entity: str, rule: str, message: str) -> None:
+def find_about_author(worker: WorkerContext, entity: str, rule: str, message: str) -> None:
     """Keep a finding about an entity and about no task.
 
     Anybody can name the task of somebody else below their own path. Of one entity each rule is one finding, however

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import VaultRejected
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
 
 
-def entity_named(worker: Worker, name: str) -> str:
+def entity_named(worker: WorkerContext, name: str) -> str:
     """Return the id of the entity that has a name now; empty where nobody has it."""
     # a scope holds by the name alone where Vault does not take it for one
     with suppress(VaultRejected):
@@ -20,7 +20,7 @@ def entity_named(worker: Worker, name: str) -> str:
     return ""
 
 
-def scopes_of(worker: Worker, scope: Scope) -> tuple[Scope, ...]:
+def scopes_of(worker: WorkerContext, scope: Scope) -> tuple[Scope, ...]:
     """Return the scope, and the same by the id of who has its name now."""
     entity = entity_named(worker, scope.name)
     return (scope, scope.of(entity)) if entity else (scope,)

@@ -18,14 +18,14 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.documents.paths import is_stale
 from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding
-from jitvault.ledger.model import OperationRow, OpState, TaskFile
+from jitvault.ledger.model import OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.record.integrity import Published
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import BEFORE_GRANT
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.stream.reading import canary
 
 _FOLDER = "tasks/"
@@ -38,7 +38,7 @@ _IN_HAND = timedelta(minutes=1)
 class Removals:
     """Goes through everything that is published, a part of it in each pass."""
 
-    def __init__(self, worker: Worker, keep: timedelta) -> None:
+    def __init__(self, worker: WorkerContext, keep: timedelta) -> None:
         self._worker, self._keep = worker, keep
         self._names: deque[str] = deque()
 
@@ -56,7 +56,7 @@ class Removals:
         return remove(self._worker, over[:_REMOVED])
 
 
-def removable(worker: Worker, names: Sequence[str], keep: timedelta) -> list[str]:
+def removable(worker: WorkerContext, names: Sequence[str], keep: timedelta) -> list[str]:
     """Those of the tasks that are sealed for longer than `keep` and that nobody has asked for since."""
     now = worker.now()
     sealed = worker.ledger.sealed_before(names, now - keep)
@@ -68,7 +68,7 @@ def removable(worker: Worker, names: Sequence[str], keep: timedelta) -> list[str
     return found
 
 
-def remove(worker: Worker, names: Sequence[str]) -> int:
+def remove(worker: WorkerContext, names: Sequence[str]) -> int:
     """Remove what is published of these tasks, all versions; how many were removed.
 
     Raises AuditUntrusted where the clocks may not agree, before anything is done, and what kept Vault from one of them.
@@ -77,40 +77,42 @@ def remove(worker: Worker, names: Sequence[str]) -> int:
         return 0
     # what is over, and for how long, our clock says: the canary compares it with Vault's
     canary(worker)
-    ops = [intended(worker, OperationKind.REMOVE_PUBLISHED, f"{_FOLDER}{name}") for name in names]
+    ops = [new_operation(worker, OperationKind.REMOVE_PUBLISHED, f"{_FOLDER}{name}") for name in names]
     worker.ledger.keep(operations=ops, at=worker.now())
     answered: list[OperationRow] = []
     failure: JitvaultError | None = None
     for op in ops:
         if failure is not None or worker.is_late():
-            answered.append(left(worker, op, OpState.ABANDONED, "not sent"))
+            answered.append(record_answer(worker, op, OpState.ABANDONED, "not sent"))
             continue
         try:
             worker.documents.destroy(op.subject, op=op.op_id)
-            answered.append(left(worker, op, OpState.ANSWERED, DONE))
+            answered.append(record_answer(worker, op, OpState.ANSWERED, DONE))
         except JitvaultError as error:
             failure = error
             state = OpState.UNKNOWN if isinstance(error, OutcomeUnknown) else OpState.ABANDONED
-            answered.append(left(worker, op, state, error))
+            answered.append(record_answer(worker, op, state, error))
     worker.ledger.keep(operations=answered, at=worker.now())
     if failure is not None:
         raise failure
     return sum(op.state is OpState.ANSWERED for op in answered)
 
 
-def settle_removals(worker: Worker) -> None:
+def settle_removals(worker: WorkerContext) -> None:
     """After a crash: what became of the removals that were meant. What is still there is meant anew by its own pass."""
     since = worker.now() - _IN_HAND
     ops = [op for op in worker.ledger.open_acts(OperationKind.REMOVE_PUBLISHED) if op.sent_at < since]
     settled = []
     for op in ops[:_REMOVED]:
         gone = worker.documents.read(op.subject) is None
-        settled.append(left(worker, op, OpState.SETTLED if gone else OpState.ABANDONED, "gone" if gone else "there"))
+        settled.append(
+            record_answer(worker, op, OpState.SETTLED if gone else OpState.ABANDONED, "gone" if gone else "there")
+        )
     if settled:
         worker.ledger.keep(operations=settled, at=worker.now())
 
 
-def check_not_removed(worker: Worker, file: TaskFile, said: Published) -> None:
+def check_not_removed(worker: WorkerContext, file: TaskRecord, said: Published) -> None:
     """Raise SecurityFinding, and record it, when what may still be granted by the ledger may be over and removed."""
     task = file.task
     if said or task.state not in BEFORE_GRANT:

@@ -19,7 +19,7 @@ from datetime import datetime
 
 from jitvault.context import Person, new_id
 from jitvault.documents.dsse import DOCUMENT_TYPE, signer_key
-from jitvault.documents.signed import check_called, check_note
+from jitvault.documents.signed import check_name, check_note
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.requests.reader import APPROVAL_LIFE
@@ -106,7 +106,7 @@ def _about(revision: Revision) -> dict[str, object]:
 def sign_freeze(person: Person, scope: Scope, *, freezes: bool, reason: str) -> None:
     """Freeze a scope, or lift that. Raises InvalidInput."""
     named = {"agent": scope.agent, "template": scope.template, "owner": scope.owner}
-    fields = {part: check_called(name) for part, name in named.items()}
+    fields = {part: check_name(name) for part, name in named.items()}
     path = f"freezes/{person.entity}/{scope.key}"
     _sign(person, path, "freeze", scope.key, **fields, freezes=freezes, reason=check_note(reason))
 

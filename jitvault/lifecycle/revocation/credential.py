@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultBusy, VaultRefused, VaultRejected
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import Verdict
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
+class CredentialHandle:
     """One credential that is to be ended. `look` gives None once Vault has no such thing."""
 
     row: GrantRow | LeaseRow
@@ -29,7 +29,7 @@ class Handle:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RevocationResult:
     """One credential with the verdict that Vault claims, what was asked about it, and why that is not an answer."""
 
     row: GrantRow | LeaseRow
@@ -37,12 +37,12 @@ class Ended:
     failure: JitvaultError | None = None
 
 
-def token(worker: Worker, grant: GrantRow) -> Handle:
+def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
     """A task token, by its accessor or, where that was lost in a crash, by its lease path."""
     accessor = grant.wrapped_accessor
     if accessor is None:
         return _by_lease(worker, grant, "token", grant.token_lease or "")
-    return Handle(
+    return CredentialHandle(
         grant,
         "token",
         grant.accessor_hmac or "",
@@ -51,12 +51,12 @@ def token(worker: Worker, grant: GrantRow) -> Handle:
     )
 
 
-def lease(worker: Worker, row: LeaseRow) -> Handle:
+def lease(worker: WorkerContext, row: LeaseRow) -> CredentialHandle:
     return _by_lease(worker, row, "lease", row.lease_id)
 
 
-def _by_lease(worker: Worker, row: GrantRow | LeaseRow, kind: str, lease_id: str) -> Handle:
-    return Handle(
+def _by_lease(worker: WorkerContext, row: GrantRow | LeaseRow, kind: str, lease_id: str) -> CredentialHandle:
+    return CredentialHandle(
         row,
         kind,
         lease_id,
@@ -65,14 +65,14 @@ def _by_lease(worker: Worker, row: GrantRow | LeaseRow, kind: str, lease_id: str
     )
 
 
-def _with_reason(worker: Worker, found: LeaseRecord | None) -> LeaseRecord | None:
+def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecord | None:
     """The lease, with Vault's reason where Vault has given up on it and says so elsewhere."""
     if found is None or found.ttl_s > 0 or found.revoke_error:
         return found
     return replace(found, revoke_error=worker.leases.given_up().get(found.lease_id))
 
 
-def end(worker: Worker, one: Handle, op: OperationRow, *, look: bool) -> Ended:
+def end(worker: WorkerContext, one: CredentialHandle, op: OperationRow, *, look: bool) -> RevocationResult:
     """Revoke one credential, and look it up unless `look` is False and Vault said that it ended it.
 
     Raises VaultUnavailable when Vault takes no requests at all: the others would not be taken either. A rate limit can
@@ -81,40 +81,40 @@ def end(worker: Worker, one: Handle, op: OperationRow, *, look: bool) -> Ended:
     failure: JitvaultError | None = None
     try:
         one.revoke(op.op_id)
-        answered = left(worker, op, OpState.ANSWERED, DONE)
+        answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
-        answered = left(worker, op, OpState.UNKNOWN, error)
+        answered = record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
         # 400: the backend failed, nothing is queued, the lease keeps its whole TTL (docs/vault-facts.md, "Revocation")
-        answered = left(worker, op, OpState.ABANDONED, error)
+        answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultBusy) as error:
-        answered, failure = left(worker, op, OpState.ABANDONED, error), error
+        answered, failure = record_answer(worker, op, OpState.ABANDONED, error), error
     if not look and answered.state is OpState.ANSWERED:
-        return Ended(replace(one.row, verdict=Verdict.ACKNOWLEDGED), (answered,))
+        return RevocationResult(replace(one.row, verdict=Verdict.ACKNOWLEDGED), (answered,))
     looked = look_up(worker, one, answered)
-    return Ended(looked.row, (answered, *looked.operations), looked.failure or failure)
+    return RevocationResult(looked.row, (answered, *looked.operations), looked.failure or failure)
 
 
-def look_up(worker: Worker, one: Handle, revocation: OperationRow | None = None) -> Ended:
+def look_up(worker: WorkerContext, one: CredentialHandle, revocation: OperationRow | None = None) -> RevocationResult:
     """Look one credential up that was revoked by `revocation`; None: by an act whose answer is written already."""
     try:
         looked_up, found = ask(worker, one)
     except (OutcomeUnknown, VaultBusy) as error:
         # with it goes what we know; the others still have their turn
-        return Ended(replace(one.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
-    verdict = claimed(found, revocation)
+        return RevocationResult(replace(one.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
+    verdict = reported_verdict(found, revocation)
     dead_at = one.row.dead_at or (worker.now() if found is None else None)
-    return Ended(replace(one.row, verdict=verdict, dead_at=dead_at), (looked_up,))
+    return RevocationResult(replace(one.row, verdict=verdict, dead_at=dead_at), (looked_up,))
 
 
-def ask(worker: Worker, one: Handle) -> tuple[OperationRow, object | None]:
+def ask(worker: WorkerContext, one: CredentialHandle) -> tuple[OperationRow, object | None]:
     """Look one credential up; gives the operation, and what Vault says of it, None when there is no such thing."""
-    op = intended(worker, OperationKind(f"lookup_{one.kind}"), one.subject, task_id=one.row.task_id)
+    op = new_operation(worker, OperationKind(f"lookup_{one.kind}"), one.subject, task_id=one.row.task_id)
     found = one.look(op.op_id)
-    return left(worker, op, OpState.ANSWERED, "gone" if found is None else "live"), found
+    return record_answer(worker, op, OpState.ANSWERED, "gone" if found is None else "live"), found
 
 
-def claimed(found: object | None, revocation: OperationRow | None) -> Verdict:
+def reported_verdict(found: object | None, revocation: OperationRow | None) -> Verdict:
     """What Vault claims of a credential that was to be revoked, by what a look-up after it found."""
     if found is None:
         return Verdict.GONE

@@ -6,13 +6,13 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.ledger.model import Change, LeaseRow, OpState, Row
-from jitvault.lifecycle.revocation.credential import Ended
+from jitvault.lifecycle.revocation.credential import RevocationResult
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import Verdict
-from jitvault.operations import intended, left
+from jitvault.operations import new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
 
 Verdicts = frozenset[Verdict]
@@ -24,11 +24,17 @@ SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
 _COMMIT_EVERY_S = 5.0
 
 
-class Answers:
+class ResultRecorder:
     """What Vault said, until it is committed; and what it did not say. `since`: when the task began to end."""
 
     def __init__(
-        self, worker: Worker, task_id: str, claim: int, *, since: datetime | None, event: EventKind = EventKind.REVOKED
+        self,
+        worker: WorkerContext,
+        task_id: str,
+        claim: int,
+        *,
+        since: datetime | None,
+        event: EventKind = EventKind.REVOKED,
     ) -> None:
         self._worker, self._task_id, self._claim, self._since, self._event = worker, task_id, claim, since, event
         self._rows: list[Row] = []
@@ -45,7 +51,7 @@ class Answers:
             self.commit()
             self._worker.ledger.extend(self._task_id, self._claim)
 
-    def add_ended(self, subject: str, ended: Ended) -> None:
+    def add_ended(self, subject: str, ended: RevocationResult) -> None:
         self._claimed.add(ended.row.verdict)
         self._untold[subject] = ended.row.verdict.value
         if ended.failure is not None:
@@ -70,7 +76,7 @@ class Answers:
         self._committed = self._worker.clock.monotonic()
 
 
-def queue(worker: Worker, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
+def queue(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
     """Leave to Vault's own queue what its backend could not do now, unless it is in there: it goes on without us.
 
     Its token's end puts a lease there, too, but not one that appeared afterwards (docs/vault-facts.md, "Revocation").
@@ -78,16 +84,16 @@ def queue(worker: Worker, task_id: str, claim: int, lease_ids: Sequence[str]) ->
     waiting = [lease_id for lease_id in lease_ids if _is_idle(worker.leases.lookup(lease_id))]
     if not waiting:
         return
-    ops = [intended(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
+    ops = [new_operation(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
     intent = Change(EventKind.QUEUE_INTENDED, {"ops": [op.op_id for op in ops], "subjects": waiting}, rows=tuple(ops))
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     answered: list[Row] = []
     try:
         for op in ops:
             worker.leases.queue(op.subject, op=op.op_id)
-            answered.append(left(worker, op, OpState.ANSWERED, "accepted"))
+            answered.append(record_answer(worker, op, OpState.ANSWERED, "accepted"))
     except VaultRefused as error:
-        answered.append(left(worker, ops[len(answered)], OpState.ABANDONED, error))
+        answered.append(record_answer(worker, ops[len(answered)], OpState.ABANDONED, error))
     finally:
         change = Change(EventKind.QUEUED, {"subjects": waiting[: len(answered)]}, rows=tuple(answered))
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())

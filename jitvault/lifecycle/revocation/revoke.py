@@ -12,17 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, Row, TaskFile
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, Row, TaskRecord
 from jitvault.lifecycle.revocation import credential as handles
-from jitvault.lifecycle.revocation.credential import Handle
-from jitvault.lifecycle.revocation.results import Answers, Verdicts, queue
+from jitvault.lifecycle.revocation.credential import CredentialHandle
+from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.states import BEGUN_AGAIN, EndReason, State, Verdict
-from jitvault.operations import DONE, intended
+from jitvault.model.states import REOPENING_EVENTS, EndReason, State, Verdict
+from jitvault.operations import DONE, new_operation
 
-Why = tuple[EndReason, Mapping[str, object]]
+EndCause = tuple[EndReason, Mapping[str, object]]
 """Why a task ends, and what the chain keeps of that."""
 
 
@@ -42,7 +42,7 @@ DEAD = frozenset({Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXP
 _GONE = frozenset({Verdict.GONE})
 
 
-def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> None:
+def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> None:
     """Revoke every token and lease of the task that is not proven dead, and look each of them up. What Vault has said
     that it ended is only looked up.
 
@@ -62,7 +62,7 @@ def revoke(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None
     _take_back(worker, file, claim, doomed, before=_look_before(worker, file, doomed), why=why)
 
 
-def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> Verdicts:
+def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
     """The first half of `revoke`: the tokens alone. Nothing comes through a door that Vault says it closed, and it is
     not looked up yet.
     """
@@ -72,12 +72,12 @@ def close_door(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = 
     return _take_back(worker, file, claim, tokens, before=before, why=why, look=False)
 
 
-def end_leases(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+def end_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
     """The second half of `revoke`: the leases. Those that Vault says it ended are not looked up yet."""
     return _take_back(worker, file, claim, _leases(worker, file), look=False)
 
 
-def end_ownerless(worker: Worker, file: TaskFile, claim: int) -> None:
+def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """End the leases that came to a token when another one had taken its place: a read in flight gets one all the same.
 
     The task goes on; what Vault could not do is tried at the next look.
@@ -87,8 +87,10 @@ def end_ownerless(worker: Worker, file: TaskFile, claim: int) -> None:
     _take_back(worker, file, claim, [handles.lease(worker, lease) for lease in left_over])
 
 
-def close_door_first(worker: Worker, file: TaskFile, claim: int, *, why: Why | None = None) -> tuple[Verdicts, Doomed]:
-    """`close_door`, with the intents for the leases in the same commit: `end_doomed` needs none of its own."""
+def close_door_first(
+    worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None
+) -> tuple[Verdicts, Doomed]:
+    """`revoke_tokens`, with the intents for the leases in the same commit: `end_doomed` needs none of its own."""
     tokens, leases = _tokens(worker, file), _leases(worker, file)
     if not tokens and not leases and why is None:
         return frozenset(), Doomed(file.task.task_id, file.task.version, None, ())
@@ -102,15 +104,15 @@ def close_door_first(worker: Worker, file: TaskFile, claim: int, *, why: Why | N
     return answers.verdicts(), Doomed(file.task.task_id, answers.version, since, left)
 
 
-def end_doomed(worker: Worker, doomed: Doomed, claim: int) -> Verdicts:
+def end_doomed(worker: WorkerContext, doomed: Doomed, claim: int) -> Verdicts:
     """`end_leases` for what `close_door_first` left, in whatever thread, where nobody has changed the task since."""
     pairs = [(handles.lease(worker, row), op) for row, op in doomed.leases]
     return _act(worker, doomed.task_id, claim, pairs, doomed.since, look=False).verdicts()
 
 
-def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+def look_up_ended(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
     """Look up what Vault said that it ended; gives what is claimed of every credential that is not proven dead."""
-    answers, others = Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[Verdict]()
+    answers, others = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file)), set[Verdict]()
     try:
         for one in (*_tokens(worker, file), *_leases(worker, file)):
             if one.row.verdict is Verdict.ACKNOWLEDGED:
@@ -122,11 +124,13 @@ def look_up_ended(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     return answers.verdicts() | others
 
 
-def _but_gone(worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle]) -> Sequence[Handle]:
+def _but_gone(
+    worker: WorkerContext, file: TaskRecord, claim: int, doomed: Sequence[CredentialHandle]
+) -> Sequence[CredentialHandle]:
     """All but those that Vault said it ended, and still says do not exist: to revoke them once more proves nothing."""
     ended = _said_ended(file)
     gone = [one for one in doomed if one.row.verdict is Verdict.GONE and one.subject in ended]
-    answers, still = Answers(worker, file.task.task_id, claim, since=_ending_since(file)), set[str]()
+    answers, still = ResultRecorder(worker, file.task.task_id, claim, since=_ending_since(file)), set[str]()
     try:
         for one in gone:
             looked = handles.look_up(worker, one)
@@ -138,14 +142,14 @@ def _but_gone(worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handl
     return [one for one in doomed if one.subject not in still]
 
 
-def _said_ended(file: TaskFile) -> set[str]:
+def _said_ended(file: TaskRecord) -> set[str]:
     """Those that Vault said it ended, and that no look-up found after it said so.
 
     One that was found then may have been ended by Vault's own queue, which writes no line (docs/vault-facts.md,
     "Revocation"): where it had been gone before, only a revocation after it was found can prove that it is dead anew.
     """
     # what was said before a restore is about what that took back
-    since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in BEGUN_AGAIN), default=None)
+    since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in REOPENING_EVENTS), default=None)
     later = [op for op in file.operations if op.answered_at and (since is None or op.sent_at >= since)]
     ended: set[str] = set()
     # by the answers: a revocation is meant before the look-up that it waits for
@@ -157,11 +161,11 @@ def _said_ended(file: TaskFile) -> set[str]:
     return ended
 
 
-def _tokens(worker: Worker, file: TaskFile) -> list[Handle]:
+def _tokens(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
     return [handles.token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
 
 
-def _leases(worker: Worker, file: TaskFile) -> list[Handle]:
+def _leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
     """Those that Vault still had first, and of these who waited longest: one that hangs must not keep another from its
     turn, again and again.
     """
@@ -173,24 +177,26 @@ def _leases(worker: Worker, file: TaskFile) -> list[Handle]:
     return [handles.lease(worker, lease) for lease in alive]
 
 
-def _ending(worker: Worker, reason: EndReason, body: Mapping[str, object]) -> Change:
+def _ending(worker: WorkerContext, reason: EndReason, body: Mapping[str, object]) -> Change:
     """The decision to end a task. Should this process end here, the task is due at once."""
     now = worker.now()
     fields = {"end_reason": reason, "ending_at": now, "due_at": now}
     return Change(EventKind.ENDING, {"reason": reason.value, **body}, state=State.ENDING, fields=fields)
 
 
-def _look_before(worker: Worker, file: TaskFile, doomed: Sequence[Handle]) -> Sequence[Handle]:
+def _look_before(
+    worker: WorkerContext, file: TaskRecord, doomed: Sequence[CredentialHandle]
+) -> Sequence[CredentialHandle]:
     """Which of them have to be seen alive before they are ended: all or none."""
     return doomed if doomed and (_may_be_elsewhere(worker) or _is_in_doubt(worker, file)) else ()
 
 
-def _is_in_doubt(worker: Worker, file: TaskFile) -> bool:
-    again = any(event.kind in BEGUN_AGAIN for event in file.events)
+def _is_in_doubt(worker: WorkerContext, file: TaskRecord) -> bool:
+    again = any(event.kind in REOPENING_EVENTS for event in file.events)
     return again or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
 
 
-def _may_be_elsewhere(worker: Worker) -> bool:
+def _may_be_elsewhere(worker: WorkerContext) -> bool:
     """Whether the stream may go on elsewhere than where it was read last: the kill switch does not read on first."""
     sources, readings = worker.sources.present(), worker.ledger.readings()
     if len(sources) != 1:
@@ -201,7 +207,7 @@ def _may_be_elsewhere(worker: Worker) -> bool:
     return True
 
 
-def revoke_token(worker: Worker, file: TaskFile, grant: GrantRow, claim: int) -> None:
+def revoke_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
     """Revoke and look up one token, by its accessor or, where that was lost in a crash, by its lease path.
 
     It is looked up before as well: what kept its issue from its end can have kept lines out of the stream.
@@ -214,11 +220,11 @@ def _is_known(grant: GrantRow) -> bool:
     return bool(grant.wrapped_accessor or grant.token_lease)
 
 
-def see_alive(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
+def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
     """Look up what has to be seen alive before it is ended, and nothing else; for when it is ended by something coarser
     than one revocation each. After the worker's deadline the rest is left out.
     """
-    answers = Answers(worker, file.task.task_id, claim, since=None, event=EventKind.SEEN_ALIVE)
+    answers = ResultRecorder(worker, file.task.task_id, claim, since=None, event=EventKind.SEEN_ALIVE)
     try:
         _see(worker, _look_before(worker, file, (*_tokens(worker, file), *_leases(worker, file))), answers)
     finally:
@@ -226,7 +232,7 @@ def see_alive(worker: Worker, file: TaskFile, claim: int) -> Verdicts:
     return frozenset()
 
 
-def _see(worker: Worker, before: Sequence[Handle], answers: Answers) -> None:
+def _see(worker: WorkerContext, before: Sequence[CredentialHandle], answers: ResultRecorder) -> None:
     for one in before:
         if worker.is_late():
             return
@@ -235,13 +241,13 @@ def _see(worker: Worker, before: Sequence[Handle], answers: Answers) -> None:
 
 
 def _take_back(
-    worker: Worker,
-    file: TaskFile,
+    worker: WorkerContext,
+    file: TaskRecord,
     claim: int,
-    doomed: Sequence[Handle],
+    doomed: Sequence[CredentialHandle],
     *,
-    before: Sequence[Handle] = (),
-    why: Why | None = None,
+    before: Sequence[CredentialHandle] = (),
+    why: EndCause | None = None,
     look: bool = True,
 ) -> Verdicts:
     """Commit all intents, act on each credential in order, commit all answers that came.
@@ -257,11 +263,11 @@ def _take_back(
 
 
 def _intend(
-    worker: Worker, file: TaskFile, claim: int, doomed: Sequence[Handle], why: Why | None
+    worker: WorkerContext, file: TaskRecord, claim: int, doomed: Sequence[CredentialHandle], why: EndCause | None
 ) -> tuple[list[OperationRow], datetime | None]:
     """Commit that each of them is going to be ended; gives the operations, and since when the task ends."""
     task_id = file.task.task_id
-    ops = [intended(worker, OperationKind(f"revoke_{one.kind}"), one.subject, task_id=task_id) for one in doomed]
+    ops = [new_operation(worker, OperationKind(f"revoke_{one.kind}"), one.subject, task_id=task_id) for one in doomed]
     intents: list[Row] = [*(replace(one.row, verdict=Verdict.REVOKE_REQUESTED) for one in doomed), *ops]
     said = {"ops": [op.op_id for op in ops], "subjects": [one.subject for one in doomed]}
     change = _ending(worker, *why) if why else Change(EventKind.REVOKE_INTENDED)
@@ -271,17 +277,17 @@ def _intend(
 
 
 def _act(
-    worker: Worker,
+    worker: WorkerContext,
     task_id: str,
     claim: int,
-    doomed: Sequence[tuple[Handle, OperationRow]],
+    doomed: Sequence[tuple[CredentialHandle, OperationRow]],
     since: datetime | None,
     *,
-    before: Sequence[Handle] = (),
+    before: Sequence[CredentialHandle] = (),
     look: bool,
-) -> Answers:
+) -> ResultRecorder:
     """End each of them, in order, and commit all answers that came."""
-    answers = Answers(worker, task_id, claim, since=since)
+    answers = ResultRecorder(worker, task_id, claim, since=since)
     try:
         # all of them before the first is revoked: with their token Vault ends the leases, too
         _see(worker, before, answers)
@@ -295,7 +301,7 @@ def _act(
     return answers
 
 
-def _check_in_time(worker: Worker, one: Handle) -> None:
+def _check_in_time(worker: WorkerContext, one: CredentialHandle) -> None:
     """Raise WaitTimedOut for a lease that Vault still has when the deadline is over: what hangs takes its time."""
     if worker.is_late() and one.kind == "lease" and one.row.verdict is not Verdict.GONE:
         raise WaitTimedOut(
@@ -304,5 +310,5 @@ def _check_in_time(worker: Worker, one: Handle) -> None:
         )
 
 
-def _ending_since(file: TaskFile) -> datetime | None:
+def _ending_since(file: TaskRecord) -> datetime | None:
     return file.task.ending_at if file.task.state is State.ENDING else None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from jitvault.context import Worker, new_id
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding
 from jitvault.lifecycle.decision.ancestors import LIVING
 from jitvault.lifecycle.end_reasons import entitled
@@ -18,18 +18,18 @@ from jitvault.lifecycle.record.integrity import problems_of
 from jitvault.lifecycle.requests.end_documents import end_request
 from jitvault.lifecycle.revocation.cascade import alive
 from jitvault.lifecycle.revocation.revoke import DEAD
-from jitvault.model.states import HOLDING
+from jitvault.model.states import LIVE_STATES
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RevocationCount:
     """How many credentials of a task Vault said it ended, and how many there were to be ended."""
 
     ended: int = 0
     known: int = 0
 
 
-def take_back(worker: Worker, task_id: str) -> Taken:
+def take_back(worker: WorkerContext, task_id: str) -> RevocationCount:
     """Revoke every credential that the ledger knows of a task that somebody entitled wants ended, and of everything
     below it, the tokens first.
 
@@ -37,9 +37,9 @@ def take_back(worker: Worker, task_id: str) -> Taken:
     """
     file = worker.ledger.file(task_id)
     if file is None or file.task.state not in LIVING:
-        return Taken()
-    if file.task.state in HOLDING and end_request(worker, task_id, entitled=entitled(file)) is None:
-        return Taken()
+        return RevocationCount()
+    if file.task.state in LIVE_STATES and end_request(worker, task_id, entitled=entitled(file)) is None:
+        return RevocationCount()
     if problems := problems_of(worker, file):
         raise SecurityFinding(f"the ledger was edited: task {task_id}: {'; '.join(problems)}")
     under = [found for name in alive(worker, task_id) if (found := worker.ledger.file(name))]
@@ -59,4 +59,4 @@ def take_back(worker: Worker, task_id: str) -> Taken:
             # the others all the same; which one it was the next run finds out
             continue
         ended += 1
-    return Taken(ended, len(acts))
+    return RevocationCount(ended, len(acts))

@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jitvault.audit.issued_lease import is_token_lease
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import Change, OperationRow, OpState
 from jitvault.lifecycle.confirmation.evidence import Evidence
 from jitvault.lifecycle.confirmation.wrapped_reads import made_by
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.operations import DONE, intended, left
+from jitvault.operations import DONE, new_operation, record_answer
 
 _AT_ONCE = 100
 _PATIENCE_S = 10.0
 """So long they are ended in one turn; the next turn goes on."""
 
 
-def end_wrappings(worker: Worker, found: Evidence, claim: int) -> bool:
+def end_wrappings(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     """Revoke the wrappings of the task's reads that Vault still has; whether there were any.
 
     What an administrator had wrapped at the same path while such a read was under way counts as the task's: they read
@@ -46,10 +46,10 @@ def end_wrappings(worker: Worker, found: Evidence, claim: int) -> bool:
     return ended
 
 
-def _end(worker: Worker, task_id: str, claim: int, doomed: Sequence[str]) -> None:
+def _end(worker: WorkerContext, task_id: str, claim: int, doomed: Sequence[str]) -> None:
     """Commit all intents, act, commit what came of it."""
     worker.ledger.extend(task_id, claim)
-    ops = [intended(worker, OperationKind.REVOKE_WRAPPING, lease_id, task_id=task_id) for lease_id in doomed]
+    ops = [new_operation(worker, OperationKind.REVOKE_WRAPPING, lease_id, task_id=task_id) for lease_id in doomed]
     said = Change(EventKind.WRAPPINGS_INTENDED, {"ops": [op.op_id for op in ops]}, rows=ops)
     worker.ledger.apply(task_id, said, claim=claim, at=worker.now())
     answers = [_revoke(worker, op) for op in ops]
@@ -58,16 +58,16 @@ def _end(worker: Worker, task_id: str, claim: int, doomed: Sequence[str]) -> Non
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _revoke(worker: Worker, op: OperationRow) -> OperationRow:
+def _revoke(worker: WorkerContext, op: OperationRow) -> OperationRow:
     """What could not be ended is tried again at the next turn: it keeps nothing from being judged."""
     try:
         worker.leases.revoke(op.subject, op=op.op_id)
     except JitvaultError as error:
-        return left(worker, op, OpState.ABANDONED, error)
-    return left(worker, op, OpState.ANSWERED, DONE)
+        return record_answer(worker, op, OpState.ABANDONED, error)
+    return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def _tell_rest(worker: Worker, task_id: str) -> None:
+def _tell_rest(worker: WorkerContext, task_id: str) -> None:
     message = (
         f"more wrappings of what its token read are in Vault than are ended in {_PATIENCE_S:g} s: the rest can be "
         "opened until the next looks at the task have ended them"

@@ -44,7 +44,7 @@ def check_template(
     interrupted and something is left behind, and what Vault refuses.
     """
     engine = _engine(engines, template)
-    book = _Book(vault, template.name)
+    book = CheckRecorder(vault, template.name)
     for with_ in choices:
         outcome = tried(vault, engine, template, with_, book.announce, waiting)
         book.enter(outcome)
@@ -103,7 +103,7 @@ def _installation(vault: Vault) -> str:
     return str(document["id"])
 
 
-class _Book:
+class CheckRecorder:
     """The record of one template. Every write says which version it follows, so that two checks cannot mix."""
 
     def __init__(self, vault: Vault, name: str) -> None:

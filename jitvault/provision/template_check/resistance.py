@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.engines.interface import Engine, Probed, Resisting
+from jitvault.engines.interface import Engine, ProbeResult, Resisting
 from jitvault.errors import JitvaultError
 from jitvault.vault.client import Vault
 
@@ -93,16 +93,18 @@ class Resistance:
             one.failure = one.failure or f"Vault could not revoke the lease: {error}"
         one.ms = round((time.monotonic() - begun) * 1000)
 
-    def _probe(self) -> Mapping[str, Probed]:
+    def _probe(self) -> Mapping[str, ProbeResult]:
         names = [one.name for one in self._credentials.values() if one.name]
         try:
             found = self._engine.probe(self._where, names)
         except JitvaultError as error:
-            return {name: Probed(refused=False, open_sessions=None, evidence=str(error), seen=False) for name in names}
+            return {
+                name: ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=False) for name in names
+            }
         self._dead = frozenset(name for name in names if found[name].is_over)
         return found
 
-    def _judged(self, one: _Credential, probed: Mapping[str, Probed]) -> Result:
+    def _judged(self, one: _Credential, probed: Mapping[str, ProbeResult]) -> Result:
         if one.resisting is None:
             return Result(False, one.failure or "it could not be tried", one.mend)
         left = one.resisting.left()

@@ -42,7 +42,7 @@ from datetime import timedelta
 from typing import Any
 
 from jitvault.documents.template_check import Basis, template_digest
-from jitvault.engines.interface import After, Engine, Used
+from jitvault.engines.interface import After, CredentialInUse, Engine
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable, WrongState
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.secret import Secret
@@ -376,7 +376,7 @@ class _Trial:
         self._revoked = True
         return self.note(7, ok=True, evidence="Vault says that the lease is revoked")
 
-    def _see_it_dead(self, used: Used) -> None:
+    def _see_it_dead(self, used: CredentialInUse) -> None:
         # 8: before the probe looks, which ends the sessions of roles that are gone
         self._after(8, used.still_works)
         # 9

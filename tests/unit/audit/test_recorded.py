@@ -19,7 +19,7 @@ import pytest
 from jitvault.audit.classify import observe
 from jitvault.audit.entry import Entry
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import aliases, owner, with_subjects
+from jitvault.audit.token_links import derived_tokens, owning_token, with_subjects
 
 HERE = Path(__file__).parent / "recorded"
 SERVERS = ("openbao-2.7.2", "vault-1.14.9")
@@ -145,7 +145,7 @@ def labels(requests: list[dict[str, Any]]) -> dict[str, str]:
 def said(requests: list[dict[str, Any]]) -> list[str]:
     """A row of the table for each request."""
     lines = list(observed(requests))
-    stands_for, named = aliases([o for _, o in lines if o]), labels(requests)
+    stands_for, named = derived_tokens([o for _, o in lines if o]), labels(requests)
     subjects = {o.line: o for o in with_subjects([o for _, o in lines if o])}
     rows = [f"{n:2} {request['case']}" for n, request in enumerate(requests)]
     for n, o in lines:
@@ -154,7 +154,7 @@ def said(requests: list[dict[str, Any]]) -> list[str]:
             continue
         line = subjects[o.line]
         # a proof goes by the subject of a revocation
-        about = named.get(line.subject if line.kind is Kind.TOKEN_REVOKED else owner(line, stands_for), "?")
+        about = named.get(line.subject if line.kind is Kind.TOKEN_REVOKED else owning_token(line, stands_for), "?")
         lease = f" {named.get(line.subject, '?')}" if line.kind in (Kind.LEASE_ISSUED, Kind.LEASE_REVOKED) else ""
         rows[n] += f" | {line.kind}{lease} {about}"
     return rows

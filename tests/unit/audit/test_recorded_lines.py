@@ -11,7 +11,7 @@ import pytest
 
 from jitvault.audit.decoding.decoder import decode
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import aliases, owner
+from jitvault.audit.token_links import derived_tokens, owning_token
 from jitvault.lifecycle.confirmation.hazards import may_have_been_done
 
 RECORDED = Path(__file__).parents[2] / "data" / "audit-lines"
@@ -35,10 +35,10 @@ def recorded(request: pytest.FixtureRequest) -> list[tuple[str, Mapping[str, Any
 
 
 def test_a_wrapped_read_leads_to_its_lease_but_as_a_jwt_in_the_body(recorded: Any) -> None:
-    stands_for = aliases([o for _, _, lines in recorded for o in lines])
+    stands_for = derived_tokens([o for _, _, lines in recorded for o in lines])
     (agent,) = {o.actor for case, _, lines in recorded if case == "lease read" for o in lines}
     owners = {
-        case: owner(o, stands_for)
+        case: owning_token(o, stands_for)
         for case, _, lines in recorded
         for o in lines
         if o.kind is Kind.LEASE_ISSUED and o.path == "sys/wrapping/unwrap"

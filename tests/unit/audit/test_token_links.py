@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.token_links import aliases, linked, owner, with_subjects
+from jitvault.audit.token_links import derived_tokens, linked, owning_token, with_subjects
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 A, B, WORKER, WRAPPING, HUMAN = "accessor-a", "accessor-b", "accessor-worker", "accessor-wrapping", "accessor-human"
@@ -57,40 +57,40 @@ def read_in_wrapping(actor: str = A, alias: str = "w2") -> Observation:
 
 def test_a_wrapping_the_token_and_the_wrapping_of_what_it_read_stand_for_the_token() -> None:
     unwrapped = line(Kind.UNWRAPPED, subject=A, actor=WRAPPING, token="w1", alias="token-a")
-    assert aliases([created(), unwrapped, read_in_wrapping()]) == {"w1": A, "token-a": A, "w2": A}
+    assert derived_tokens([created(), unwrapped, read_in_wrapping()]) == {"w1": A, "token-a": A, "w2": A}
 
 
 def test_lines_that_name_no_new_token_give_nothing() -> None:
     lease = line(Kind.LEASE_ISSUED, subject="database/creds/app-ro/x", actor=HUMAN, token="w2")
-    assert aliases([created(alias=""), line(Kind.USED, subject=A, actor=A), lease]) == {}
-    assert aliases([created(subject="")]) == {}
+    assert derived_tokens([created(alias=""), line(Kind.USED, subject=A, actor=A), lease]) == {}
+    assert derived_tokens([created(subject="")]) == {}
     # only a rewrap hands on what the old token stood for
     odd = line(Kind.UNWRAPPED, subject="", actor=WRAPPING, token="w1", alias="w9")
-    assert aliases([created(), odd]) == {"w1": A}
+    assert derived_tokens([created(), odd]) == {"w1": A}
 
 
 def test_a_rewrap_that_shows_what_is_wrapped_needs_no_earlier_line() -> None:
-    assert aliases([rewrapped("lost", "w9", subject=A)]) == {"w9": A}
+    assert derived_tokens([rewrapped("lost", "w9", subject=A)]) == {"w9": A}
 
 
 def test_a_rewrap_that_does_not_stands_for_what_the_old_one_did() -> None:
     chain = [rewrapped(f"w{n}", f"w{n + 1}") for n in range(2, 50)]
-    found = aliases([*reversed(chain), read_in_wrapping(alias="w2")])
+    found = derived_tokens([*reversed(chain), read_in_wrapping(alias="w2")])
     assert found == {f"w{n}": A for n in range(2, 51)}
 
 
 def test_the_rewrap_of_nothing_of_ours_stands_for_nothing() -> None:
-    assert aliases([created(), rewrapped("theirs", "w9"), rewrapped("", "w8")]) == {"w1": A}
+    assert derived_tokens([created(), rewrapped("theirs", "w9"), rewrapped("", "w8")]) == {"w1": A}
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_circle_ends(known: bool) -> None:
     circle = [rewrapped("w1", "w2"), rewrapped("w2", "w3"), rewrapped("w3", "w1"), rewrapped("w4", "w4")]
-    assert aliases([*circle, *([created()] if known else [])]) == ({"w1": A, "w2": A, "w3": A} if known else {})
+    assert derived_tokens([*circle, *([created()] if known else [])]) == ({"w1": A, "w2": A, "w3": A} if known else {})
 
 
 def test_what_a_line_says_goes_before_what_is_inherited() -> None:
-    assert aliases([created(), rewrapped("w1", "w2"), rewrapped("w2", "w3"), created(B, "w2")]) == {
+    assert derived_tokens([created(), rewrapped("w1", "w2"), rewrapped("w2", "w3"), created(B, "w2")]) == {
         "w1": A,
         "w2": B,
         "w3": B,
@@ -119,12 +119,12 @@ LINES = st.lists(
 @given(LINES, st.data())
 def test_neither_order_nor_repetition_changes_what_stands_for_what(lines: list[Observation], data: Any) -> None:
     again = data.draw(st.lists(st.sampled_from(lines), max_size=5)) if lines else []
-    assert aliases(data.draw(st.permutations([*lines, *again]))) == aliases(lines)
+    assert derived_tokens(data.draw(st.permutations([*lines, *again]))) == derived_tokens(lines)
 
 
 @given(LINES)
 def test_what_is_wrapped_anew_stands_for_what_a_line_or_the_old_one_says(lines: list[Observation]) -> None:
-    found = aliases(lines)
+    found = derived_tokens(lines)
     said = {(o.alias, o.stands_for) for o in lines}
     moved = {(o.alias, found.get(o.token)) for o in lines if o.kind is Kind.REWRAPPED}
     for alias, accessor in found.items():
@@ -139,8 +139,8 @@ def test_what_is_wrapped_anew_stands_for_what_a_line_or_the_old_one_says(lines: 
 @given(LINES, st.text(max_size=20), st.dictionaries(st.text(max_size=9), st.sampled_from([A, B, "task-a"]), max_size=3))
 def test_what_a_client_chooses_never_matters(lines: list[Observation], op: str, detail: dict[str, str]) -> None:
     forged = [replace(o, op=op, detail={**detail, "task": "task-a", "accessor": A}, error=A, path=A) for o in lines]
-    known = aliases(lines)
-    assert aliases(forged) == known
+    known = derived_tokens(lines)
+    assert derived_tokens(forged) == known
     one, other = linked(lines, TOKENS, known), linked(forged, TOKENS, known)
     assert [(task, o.line) for task, o in one] == [(task, o.line) for task, o in other]
 
@@ -224,14 +224,14 @@ def test_a_lease_has_one_owner_whoever_unwraps_it() -> None:
 
 def test_the_owner_is_what_vault_shows_before_what_is_inferred() -> None:
     o = line(Kind.UNWRAPPED, subject=A, actor=WRAPPING, token="w1")
-    assert owner(o, {"w1": B}) == A
-    assert owner(replace(o, subject=""), {"w1": B}) == B
-    assert owner(replace(o, subject=""), {}) == WRAPPING
+    assert owning_token(o, {"w1": B}) == A
+    assert owning_token(replace(o, subject=""), {"w1": B}) == B
+    assert owning_token(replace(o, subject=""), {}) == WRAPPING
 
 
 @given(LINES)
 def test_every_linked_line_names_one_of_the_tokens(lines: list[Observation]) -> None:
-    known = aliases(lines)
+    known = derived_tokens(lines)
     for task, o in linked(lines, TOKENS, known):
         assert task in {TOKENS.get(name) for name in (o.actor, o.subject, known.get(o.token))}
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import (
+    AuditTrail,
     Point,
-    Trail,
     canary_after,
     canary_before,
     done,
     follows,
     listed,
+    segment,
     shown,
-    stretch,
 )
 
 POINTS = st.builds(
@@ -89,15 +89,15 @@ def test_only_an_answer_without_error_says_that_something_was_done(closing: bool
 
 
 def test_a_stretch_is_a_source_and_its_epoch() -> None:
-    assert stretch(Place("audit", 3, 99)) == ("audit", 3)
+    assert segment(Place("audit", 3, 99)) == ("audit", 3)
 
 
 # -- canaries ---------------------------------------------------------------------------------------------
 
 
-def with_canaries(*places: tuple[str, int, int]) -> Trail:
+def with_canaries(*places: tuple[str, int, int]) -> AuditTrail:
     made = Story().canary().canaries[0]
-    return Trail((), tuple(replace(made, place=Place(*place)) for place in places), frozenset())
+    return AuditTrail((), tuple(replace(made, place=Place(*place)) for place in places), frozenset())
 
 
 def test_the_nearest_canaries_of_the_same_stretch_are_the_ones_around() -> None:

@@ -16,7 +16,7 @@ from jitvault.doctor import provisioning as provisioned
 from jitvault.doctor.check import Ability, About, Check, Status, Unknown, can, counts, first_failure, listed
 from jitvault.errors import SecurityFinding, VaultUnavailable
 from jitvault.formats.product import Product
-from jitvault.model.scope import Scope, Word
+from jitvault.model.scope import FreezeStatement, Scope
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
 UNKNOWN = Unknown("nobody may look", "ask somebody")
@@ -251,8 +251,8 @@ def test_what_is_said_of_the_stream() -> None:
 
 
 def test_a_freeze_of_everything_stops_grants_and_one_of_somebody_is_told() -> None:
-    some = Word(Scope(agent="a"), True, "olga", "on leave", NOW)
-    everything = Word(Scope(), True, "olga", "fire", NOW)
+    some = FreezeStatement(Scope(agent="a"), True, "olga", "on leave", NOW)
+    everything = FreezeStatement(Scope(), True, "olga", "fire", NOW)
     assert statuses(stream.judge_freezes(None, [])) == {"by a tripwire": "ok", "by operators": "ok"}
     assert statuses(stream.judge_freezes(None, [some]))["by operators"] == "warn"
     assert statuses(stream.judge_freezes(None, [some, everything]))["by operators"] == "fail"

@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.documents.paths import REQUEST_LIFE, Heed, Parts, Wanted, heed, is_stale, wanted
+from jitvault.documents.paths import REQUEST_LIFE, Heed, Parts, WorkItem, heed, is_stale, work_item_for
 from jitvault.model.states import State
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("requests/e-1/t-1/submit", Wanted("t-1", "e-1", requests=True, submits=True, grants=True)),
-        ("requests/e-1/t-1/grant", Wanted("t-1", "e-1", requests=True, grants=True)),
-        ("requests/e-1/t-1/end", Wanted("t-1", "e-1", requests=True, ends=True)),
-        ("decisions/e-2/t-1", Wanted("t-1", "e-2")),
-        ("decisions/e-2/t-1/extend/" + "0a" * 16, Wanted("t-1", "e-2")),
+        ("requests/e-1/t-1/submit", WorkItem("t-1", "e-1", requests=True, submits=True, grants=True)),
+        ("requests/e-1/t-1/grant", WorkItem("t-1", "e-1", requests=True, grants=True)),
+        ("requests/e-1/t-1/end", WorkItem("t-1", "e-1", requests=True, ends=True)),
+        ("decisions/e-2/t-1", WorkItem("t-1", "e-2")),
+        ("decisions/e-2/t-1/extend/" + "0a" * 16, WorkItem("t-1", "e-2")),
         ("decisions/e-2/t-1/extend/" + "0a" * 17, None),
-        ("requests/e-1/t-1/extend", Wanted("t-1", "e-1", requests=True)),
-        ("decisions/e-2/t-1/withdraw", Wanted("t-1", "e-2", ends=True)),
-        ("freezes/e-1/all", Wanted(freezes=True)),
+        ("requests/e-1/t-1/extend", WorkItem("t-1", "e-1", requests=True)),
+        ("decisions/e-2/t-1/withdraw", WorkItem("t-1", "e-2", ends=True)),
+        ("freezes/e-1/all", WorkItem(freezes=True)),
         ("requests/e-1/t-1", None),
         ("requests/e-1/../submit", None),
         ("requests/e-1/T 1/submit", None),
@@ -32,14 +32,14 @@ from jitvault.model.states import State
         ("", None),
     ],
 )
-def test_what_a_document_asks_for(path: str, expected: Wanted | None) -> None:
-    assert wanted(path) == expected
+def test_what_a_document_asks_for(path: str, expected: WorkItem | None) -> None:
+    assert work_item_for(path) == expected
 
 
 @given(st.text(max_size=80))
 def test_a_task_id_that_comes_out_is_one_part_of_a_path(path: str) -> None:
     for prefix in ("requests/e/", "decisions/e/", ""):
-        found = wanted(prefix + path)
+        found = work_item_for(prefix + path)
         assert found is None or (not set(found.task_id) & set("/\\ \n%?#") and ".." not in found.task_id)
 
 
@@ -52,7 +52,7 @@ def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: ti
 
 def how(path: str, state: State | None, *, is_operator: bool = False) -> Heed:
     """What follows from a document of one of the requester, an approver, and somebody else."""
-    asks = wanted(path)
+    asks = work_item_for(path)
     assert asks
     task = Parts(state, may_end={"requester", "agent"}, approved_by={"approver"}) if state else None
     return heed(asks, task, is_operator=is_operator)
@@ -82,7 +82,7 @@ def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | N
 
 
 def test_what_a_later_claim_has_done_is_not_looked_at_again() -> None:
-    asks = Wanted("t-1", "requester", requests=True, ends=True, since=3)
+    asks = WorkItem("t-1", "requester", requests=True, ends=True, since=3)
     for done, expected in ((None, Heed.END), (3, Heed.END), (4, Heed.NOTHING)):
         assert heed(asks, Parts(State.ACTIVE, {"requester"}, (), done), is_operator=False) is expected
 

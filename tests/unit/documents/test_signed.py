@@ -13,16 +13,16 @@ from jitvault.documents.signed import (
     DecisionPaper,
     EndPaper,
     GrantPaper,
-    Paper,
+    SignedDocument,
     SubmitPaper,
     WithdrawPaper,
-    accepted,
     check_note,
+    parse_signed,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
 
 COMMON = {"task": "t1", "entity": "e1", "nonce": "0" * 32, "at": "2030-01-01T00:00:00+00:00"}
-PAPERS: dict[type[Paper], dict[str, Any]] = {
+PAPERS: dict[type[SignedDocument], dict[str, Any]] = {
     SubmitPaper: {**COMMON, "kind": "submit", "spec": {"a": 1}, "revise": False},
     GrantPaper: {**COMMON, "kind": "grant", "spec_digest": "sha256:" + "a" * 64},
     EndPaper: {**COMMON, "kind": "end", "reason": "completed", "note": ""},
@@ -50,33 +50,37 @@ KINDS = list(PAPERS)
 
 
 @pytest.mark.parametrize("model", KINDS)
-def test_a_proper_paper_is_accepted(model: type[Paper]) -> None:
-    assert accepted(model, PAPERS[model], task="t1", entity="e1").task == "t1"
+def test_a_proper_paper_is_accepted(model: type[SignedDocument]) -> None:
+    assert parse_signed(model, PAPERS[model], task="t1", entity="e1").task == "t1"
 
 
 @pytest.mark.parametrize("model", KINDS)
 @pytest.mark.parametrize("other", [{"task": "t2"}, {"entity": "e2"}])
-def test_a_paper_about_another_task_or_by_another_entity_is_refused(model: type[Paper], other: dict[str, str]) -> None:
+def test_a_paper_about_another_task_or_by_another_entity_is_refused(
+    model: type[SignedDocument], other: dict[str, str]
+) -> None:
     with pytest.raises(SecurityFinding):
-        accepted(model, {**PAPERS[model], **other}, task="t1", entity="e1")
+        parse_signed(model, {**PAPERS[model], **other}, task="t1", entity="e1")
 
 
 @pytest.mark.parametrize("model", KINDS)
 @pytest.mark.parametrize("shown_as", KINDS)
-def test_a_paper_of_one_kind_is_never_one_of_another(model: type[Paper], shown_as: type[Paper]) -> None:
+def test_a_paper_of_one_kind_is_never_one_of_another(
+    model: type[SignedDocument], shown_as: type[SignedDocument]
+) -> None:
     if model is not shown_as:
         with pytest.raises(SecurityFinding):
-            accepted(shown_as, PAPERS[model], task="t1", entity="e1")
+            parse_signed(shown_as, PAPERS[model], task="t1", entity="e1")
 
 
 @pytest.mark.parametrize("model", KINDS)
-def test_a_field_more_or_less_is_refused(model: type[Paper]) -> None:
+def test_a_field_more_or_less_is_refused(model: type[SignedDocument]) -> None:
     for name in PAPERS[model]:
         less = {k: v for k, v in PAPERS[model].items() if k != name}
         with pytest.raises(SecurityFinding):
-            accepted(model, less, task="t1", entity="e1")
+            parse_signed(model, less, task="t1", entity="e1")
     with pytest.raises(SecurityFinding):
-        accepted(model, {**PAPERS[model], "more": 1}, task="t1", entity="e1")
+        parse_signed(model, {**PAPERS[model], "more": 1}, task="t1", entity="e1")
 
 
 @pytest.mark.parametrize(
@@ -96,9 +100,9 @@ def test_a_field_more_or_less_is_refused(model: type[Paper]) -> None:
         (GrantPaper, "spec_digest", None),
     ],
 )
-def test_a_signed_value_that_makes_no_sense_is_refused(model: type[Paper], field: str, value: object) -> None:
+def test_a_signed_value_that_makes_no_sense_is_refused(model: type[SignedDocument], field: str, value: object) -> None:
     with pytest.raises(SecurityFinding):
-        accepted(model, {**PAPERS[model], field: value}, task="t1", entity="e1")
+        parse_signed(model, {**PAPERS[model], field: value}, task="t1", entity="e1")
 
 
 JSON = st.recursive(
@@ -110,10 +114,10 @@ JSON = st.recursive(
 
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(sorted({k for p in PAPERS.values() for k in p})), JSON))
 def test_whatever_is_signed_is_a_paper_or_a_finding_and_nothing_else(
-    model: type[Paper], change: dict[str, Any]
+    model: type[SignedDocument], change: dict[str, Any]
 ) -> None:
     with contextlib.suppress(SecurityFinding):
-        accepted(model, {**PAPERS[model], **change}, task="t1", entity="e1")
+        parse_signed(model, {**PAPERS[model], **change}, task="t1", entity="e1")
 
 
 @pytest.mark.parametrize("note", ["", "done", "too many rows at once"])
@@ -130,5 +134,5 @@ def test_a_reason_that_would_not_be_accepted_is_refused_before_it_is_signed(note
 @pytest.mark.parametrize("more", [{"a\nTask t1 is sealed (operator)": 1}, {"entity": "e1\nTask t1 is sealed"}])
 def test_what_somebody_signed_puts_no_line_into_a_message(more: dict[str, Any]) -> None:
     with pytest.raises(SecurityFinding) as refused:
-        accepted(EndPaper, {**PAPERS[EndPaper], **more}, task="t1", entity="e1")
+        parse_signed(EndPaper, {**PAPERS[EndPaper], **more}, task="t1", entity="e1")
     assert "Task t1 is sealed" in str(refused.value) and "\n" not in str(refused.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.engines.interface import Probed
+from jitvault.engines.interface import ProbeResult
 from jitvault.engines.postgresql_servers import MAX_REPLICAS, address_of, merged, servers_of
 from jitvault.engines.postgresql_standbys import Sender, Server, judge
 from jitvault.errors import NotConfirmed
@@ -17,7 +17,7 @@ FIRST = Server("db:2", True, "7", "t2", "", "", True, (), ())
 SECOND = replace(FIRST, address="db:3", started="t3")
 STREAM = Sender("walreceiver", "")
 FED = replace(PRIMARY, senders=(STREAM,))
-DEAD, ALIVE = Probed(True, 0, "gone"), Probed(False, 1, "there")
+DEAD, ALIVE = ProbeResult(True, 0, "gone"), ProbeResult(False, 1, "there")
 
 
 def about(*servers: Server) -> list[tuple[str, bool]]:
@@ -72,7 +72,7 @@ def test_an_address_tells_no_secret() -> None:
     [((DEAD, DEAD), True, 0), ((DEAD, ALIVE), False, 1), ((ALIVE, DEAD), False, 1), ((ALIVE, ALIVE), False, 2)],
 )
 def test_a_login_is_dead_where_every_server_says_so(
-    answers: tuple[Probed, Probed], refused: bool, sessions: int
+    answers: tuple[ProbeResult, ProbeResult], refused: bool, sessions: int
 ) -> None:
     found = merged([(address, {"v": said}) for address, said in zip(("a:1", "b:1"), answers, strict=True)])["v"]
     assert (found.refused, found.open_sessions) == (refused, sessions)

@@ -28,7 +28,7 @@ from jitvault.engines.x509_revocation import (
     revoked_by_ocsp,
     spelled,
 )
-from jitvault.errors import NotConfirmed, StillTaken
+from jitvault.errors import NotConfirmed, StillAccepted
 
 CA = Authority.new()
 # the same name, another key: what anybody can make
@@ -339,7 +339,7 @@ def test_without_an_issuer_nothing_is_verified(pem: object) -> None:
 
 def test_the_issuers_own_good_word_is_more_than_silence() -> None:
     for ask, der in ((listed, CA.crl([])), (answered, CA.ocsp(status=Status.GOOD))):
-        with pytest.raises(StillTaken):
+        with pytest.raises(StillAccepted):
             ask(der)
 
 
@@ -359,7 +359,7 @@ def test_the_issuers_own_good_word_is_more_than_silence() -> None:
 def test_what_is_no_evidence_is_no_good_word_either(ask: Any, der: bytes) -> None:
     with pytest.raises(NotConfirmed) as caught:
         ask(der)
-    assert not isinstance(caught.value, StillTaken)
+    assert not isinstance(caught.value, StillAccepted)
 
 
 def good(der: bytes, serial: int = SERIAL) -> None:

@@ -15,8 +15,8 @@ from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.source import Batch, Position
 from jitvault.audit.trail import Canary
 from jitvault.ledger.ledger import SqlLedger
-from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, RevisionRow, TaskFile, TaskRow
-from jitvault.model.event_chain import breaks
+from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, RevisionRow, TaskRecord, TaskRow
+from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import OVER, State, Verdict
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -94,7 +94,7 @@ def change(ledger: SqlLedger, what: Change, task_id: str = "t-1") -> TaskRow:
         return ledger.apply(task_id, what, claim=claim, at=NOW)
 
 
-def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskFile:
+def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskRecord:
     found = ledger.file(task_id)
     assert found is not None
     return found
@@ -102,7 +102,7 @@ def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskFile:
 
 def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
     found = file_of(ledger, task_id)
-    return breaks(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
+    return chain_problems(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
 
 
 def as_is(place: LedgerPlace, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from jitvault.audit.tripwires.trip import FREEZING, OF_AGENT
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.model import AccessRow, Change
 from jitvault.model.states import State
-from jitvault.policy.question import Load
+from jitvault.policy.question import HeldLeases
 
 DAY = timedelta(days=1)
 HELD = {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
@@ -30,7 +30,7 @@ def put(place: LedgerPlace, task_id: str, state: State) -> None:
     as_is(place, "UPDATE tasks SET state = ? WHERE task_id = ?", state.value, task_id)
 
 
-def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> Load:
+def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> HeldLeases:
     return ledger.load(agent, owner, ["pg"], besides=besides, since=NOW - DAY)["pg"]
 
 
@@ -40,7 +40,7 @@ def test_a_task_counts_with_its_budget_while_it_may_hold_something(
 ) -> None:
     enter(ledger, "t-1", pg=5)
     put(place, "t-1", state)
-    assert load(ledger) == (Load(5, 5, 5) if state in HELD else Load())
+    assert load(ledger) == (HeldLeases(5, 5, 5) if state in HELD else HeldLeases())
 
 
 def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, place: LedgerPlace) -> None:
@@ -49,15 +49,15 @@ def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, plac
     enter(ledger, "t-3", owner="e-another", pki=400)
     for name in ("t-1", "t-2", "t-3"):
         put(place, name, State.ACTIVE)
-    assert load(ledger) == Load(agent_leases=407, owner_leases=37, template_leases=35)
+    assert load(ledger) == HeldLeases(agent_leases=407, owner_leases=37, template_leases=35)
     both = ledger.load("e-other", "e-another", ["pg", "pki", "none"], besides="new", since=NOW)
-    assert both == {"pg": Load(30, 400, 35), "pki": Load(30, 400, 402), "none": Load(30, 400, 0)}
+    assert both == {"pg": HeldLeases(30, 400, 35), "pki": HeldLeases(30, 400, 402), "none": HeldLeases(30, 400, 0)}
 
 
 def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: SqlLedger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5)
     put(place, "t-1", State.ISSUING)
-    assert load(ledger, besides="t-1") == Load()
+    assert load(ledger, besides="t-1") == HeldLeases()
 
 
 def test_only_the_current_revision_counts(ledger: SqlLedger, place: LedgerPlace) -> None:
@@ -66,7 +66,7 @@ def test_only_the_current_revision_counts(ledger: SqlLedger, place: LedgerPlace)
     rows = (second, AccessRow("t-1", 2, "pg", "e-agent", "e-owner", 7))
     change(ledger, Change("revised", {}, fields={"revision": 2}, rows=rows))
     put(place, "t-1", State.ACTIVE)
-    assert load(ledger) == Load(7, 7, 7)
+    assert load(ledger) == HeldLeases(7, 7, 7)
 
 
 @pytest.mark.parametrize("rule", sorted(OF_AGENT))

@@ -45,7 +45,7 @@ from jitvault.ledger import noise, schema
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.model import ENDED_UNSEEN, Change, LeaseRow, OpState
-from jitvault.model.event_chain import breaks
+from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import State, Verdict
 
 # -- lines and tasks --------------------------------------------------------------------------------------
@@ -685,7 +685,7 @@ def entered_into(place: LedgerPlace, batches: Iterable[tuple[str, Sequence[Obser
         freezes = [tuple(row) for row in connection.execute(select(schema.freezes.c.reason, schema.freezes.c.line))]
     database.close()
     for file in files:
-        assert breaks(file.events, head=file.task.head) == []
+        assert chain_problems(file.events, head=file.task.head) == []
         told = [lease for event in file.events for lease in event.body.get("leases", ())]
         assert sorted(told) == sorted(lease.lease_id for lease in file.leases)
     return Entered(

@@ -9,10 +9,10 @@ from typing import cast
 from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind, Place
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.ledger.ledger import SqlLedger
 from jitvault.ledger.model import Change
-from jitvault.lifecycle.requests.pending import Word
+from jitvault.lifecycle.requests.pending import DocumentWatcher
 from jitvault.model.states import State
 
 SECOND = timedelta(seconds=1)
@@ -52,7 +52,7 @@ def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: S
 
 
 def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: SqlLedger) -> None:
-    word = Word(cast(Worker, Looker(ledger)))
+    word = DocumentWatcher(cast(WorkerContext, Looker(ledger)))
     assert word.new() == []
     read(ledger, [seen(n, Kind.WRITTEN, f"requests/e-1/t-{n}/submit", at=NOW + n * SECOND) for n in (1, 2)])
     assert [one.task_id for one in word.new()] == ["t-1", "t-2"]

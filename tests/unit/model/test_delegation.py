@@ -18,7 +18,7 @@ from test_revision import NOW, SPEC, TEMPLATE, resolved, set_in
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import Window
 from jitvault.model.delegation import above_of, as_whom, handed_on, outlives, over_budget, widened, within
-from jitvault.model.revision import Party, Revision, build, terms
+from jitvault.model.revision import Party, Revision, build, grant_terms
 from jitvault.model.spec import parse_spec
 from jitvault.policy.decision import Level, Obligations
 
@@ -168,7 +168,7 @@ def test_no_effective_ttl_outlives_what_is_above(windows: list[int], wait: int, 
     for window in windows:
         asked = revision(spec={"window": {"for": f"{window}s"}})
         try:
-            granted = terms(asked, at, within(Obligations(max_ttl_s=cap), at, end))
+            granted = grant_terms(asked, at, within(Obligations(max_ttl_s=cap), at, end))
         except InvalidInput:
             return
         assert granted.ends_at < end

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.model.delegation import MARGIN, within
-from jitvault.model.revision import Party, Resolved, Revision, build, difference, in_plain_words, terms
+from jitvault.model.revision import Party, Resolved, Revision, build, describe, difference, grant_terms
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import parse_template
 from jitvault.model.vault_access import Fetch, access_policy
@@ -192,8 +192,8 @@ def by_audit(why: str) -> Revision:
 def test_approvers_read_and_sign_why_the_target_is_not_asked() -> None:
     first, second = by_audit("It has no door."), by_audit("It is away.")
     assert len({revision().digest, first.digest, second.digest}) == 3
-    assert "Not by the target for pg-read: It has no door." in in_plain_words(first)
-    assert not [line for line in in_plain_words(revision()) if line.startswith("Not by the target")]
+    assert "Not by the target for pg-read: It has no door." in describe(first)
+    assert not [line for line in describe(revision()) if line.startswith("Not by the target")]
 
 
 def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> None:
@@ -203,12 +203,12 @@ def test_approvers_read_and_sign_which_servers_of_a_certificate_were_asked() -> 
     assert one.digest != none.digest
     assert one.access[0]["verifiers"] == ["a.example.org:443"]
     over = "that TLS sessions opened with its certificate are over"
-    assert f"Not proven for pg-read: {over}; no server that takes it was ever asked." in in_plain_words(none)
+    assert f"Not proven for pg-read: {over}; no server that takes it was ever asked." in describe(none)
     asked_one = "a.example.org:443 was shown another certificate, by the template's check"
-    assert f"Not proven for pg-read: {over}; {asked_one}." in in_plain_words(one)
+    assert f"Not proven for pg-read: {over}; {asked_one}." in describe(one)
     # of what names none the digest is what it was before there were verifiers
     assert "verifiers" not in none.access[0] and "verifiers" not in revision().access[0]
-    assert not [line for line in in_plain_words(revision()) if "TLS" in line]
+    assert not [line for line in describe(revision()) if "TLS" in line]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_no_ttl_exceeds_any_bound(
         *([cap] if cap else []),
     ]
     try:
-        given_ = terms(found, start, bounds_of(cap, start, parent_ends), until=until)
+        given_ = grant_terms(found, start, bounds_of(cap, start, parent_ends), until=until)
     except InvalidInput:
         # too little is left to unwrap for 5 s and then work for 5 s
         assert min(bounds) < 10
@@ -319,22 +319,22 @@ def test_no_ttl_exceeds_any_bound(
 
 @pytest.mark.parametrize(("seconds", "wrap"), [(10, 5), (11, 6), (124, 119), (125, 120), (126, 120), (600, 120)])
 def test_the_wrapping_token_leaves_time_to_work(seconds: int, wrap: int) -> None:
-    found = terms(revision(set_in(SPEC, "spec.window", {"for": f"{seconds}s"})), NOW)
+    found = grant_terms(revision(set_in(SPEC, "spec.window", {"for": f"{seconds}s"})), NOW)
     assert (found.ttl_s, found.wrap_ttl_s) == (seconds, wrap)
 
 
 def test_terms_refuse_what_is_too_short_or_over() -> None:
     with pytest.raises(InvalidInput, match=r"task t-1: window: expected at least 10s.*; 9s are left"):
-        terms(revision(set_in(SPEC, "spec.window", {"for": "9s"})), NOW)
+        grant_terms(revision(set_in(SPEC, "spec.window", {"for": "9s"})), NOW)
     over = revision(set_in(SPEC, "spec.window", {"until": "2030-01-31T08:00:00Z"}))
     with pytest.raises(InvalidInput, match="; 0s are left"):
-        terms(over, NOW)
+        grant_terms(over, NOW)
 
 
 @given(st.none() | st.integers(10, 9 * 3600), st.none() | st.integers(10, 9 * 3600), st.integers(10, 8 * 3600))
 def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | None, window: int) -> None:
     found = revision(set_in(SPEC, "spec.window", {"for": f"{window}s"}), access=[with_ttls(8 * 3600, 5)])
-    free, bound = terms(found, NOW), terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
+    free, bound = grant_terms(found, NOW), grant_terms(found, NOW, Obligations(max_ttl_s=ttl, max_window_s=longest))
     assert bound.window_s == min([free.window_s, *filter(None, [longest])])
     assert bound.ttl_s == min([bound.window_s, free.ttl_s, *filter(None, [ttl])])
     assert bound.ends_at == NOW + timedelta(seconds=bound.window_s)
@@ -343,14 +343,14 @@ def test_terms_never_exceed_what_policy_caps(ttl: int | None, longest: int | Non
 
 def test_a_cap_that_leaves_no_time_to_work_is_refused() -> None:
     with pytest.raises(InvalidInput, match="; 9s are left"):
-        terms(revision(SPEC), NOW, Obligations(max_ttl_s=9))
+        grant_terms(revision(SPEC), NOW, Obligations(max_ttl_s=9))
 
 
 # -- words ------------------------------------------------------------------------------------------------
 
 
 def test_plain_words_say_what_is_granted_to_whom_and_for_how_long() -> None:
-    words = "\n".join(in_plain_words(revision()))
+    words = "\n".join(describe(revision()))
     for said in [
         "olga asks for access for the agent research-agent",
         "data-owner owns the data",
@@ -371,7 +371,7 @@ def test_plain_words_say_what_is_granted_to_whom_and_for_how_long() -> None:
 
 
 def test_plain_words_name_every_path() -> None:
-    words = "\n".join(in_plain_words(revision(access=[resolved(), resolved(database="crm")])))
+    words = "\n".join(describe(revision(access=[resolved(), resolved(database="crm")])))
     assert "database/creds/app-ro" in words
     assert "database/creds/crm-ro" in words
 
@@ -379,13 +379,13 @@ def test_plain_words_name_every_path() -> None:
 def test_plain_words_of_other_windows_and_of_any_network() -> None:
     window = {"until": "2030-01-31T10:00:00Z", "not_before": "2030-01-31T09:30:00Z"}
     spec = set_in(set_in(SPEC, "spec.window", window), "spec.network", ...)
-    words = "\n".join(in_plain_words(revision(spec, cidrs=[])))
+    words = "\n".join(describe(revision(spec, cidrs=[])))
     assert "until 2030-01-31 10:00:00 UTC, not before 2030-01-31 09:30:00 UTC" in words
     assert "From: any network." in words
 
 
 def test_each_of_the_words_is_one_line() -> None:
-    assert all(line.isprintable() for line in in_plain_words(revision()))
+    assert all(line.isprintable() for line in describe(revision()))
 
 
 def test_a_difference_names_what_changed() -> None:
@@ -417,9 +417,9 @@ def certified(**data: str) -> Resolved:
 def test_what_is_sent_is_approved_with_the_rest() -> None:
     found = revision(access=[certified(common_name="a.svc", ttl="5m")])
     assert found.fetches == [Fetch("pki-web", "pki/issue/web", "update", {"common_name": "a.svc", "ttl": "5m"})]
-    assert "  asked for with exactly common_name=a.svc, ttl=5m" in in_plain_words(found)
+    assert "  asked for with exactly common_name=a.svc, ttl=5m" in describe(found)
     assert found.digest != revision(access=[certified(common_name="a.svc", ttl="6m")]).digest
-    assert "asked for" not in "".join(in_plain_words(revision()))
+    assert "asked for" not in "".join(describe(revision()))
     assert revision().fetches == [Fetch("pg-read", "database/creds/app-ro")]
 
 
@@ -429,10 +429,10 @@ def test_how_long_others_may_go_on_accepting_it_is_approved_and_read() -> None:
     template = parse_template(json.dumps({**bounded.template.canonical(), "spec": body}).encode())
     found = revision(access=[replace(bounded, template=template)])
     assert found.access[0]["accepted_after_end_s"] == 300
-    assert any("others may go on accepting it for 5m after its end" in line for line in in_plain_words(found))
+    assert any("others may go on accepting it for 5m after its end" in line for line in describe(found))
     # of what has no such bound nothing is said, and its digest is what it was
     assert "accepted_after_end_s" not in revision(access=[bounded]).access[0]
-    assert "go on accepting" not in "".join(in_plain_words(revision()))
+    assert "go on accepting" not in "".join(describe(revision()))
 
 
 def test_two_accesses_that_send_different_data_to_one_path_are_refused() -> None:

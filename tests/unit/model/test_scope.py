@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.model.scope import Scope, Word, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 CONTENT = {
@@ -19,8 +19,8 @@ CONTENT = {
 AGENT, TEMPLATE = Scope(agent="research-agent"), Scope(template="pg-read")
 
 
-def word(scope: Scope, at: int, *, freezes: bool = True) -> Word:
-    return Word(scope, freezes, "olga", "why", NOW + timedelta(seconds=at))
+def word(scope: Scope, at: int, *, freezes: bool = True) -> FreezeStatement:
+    return FreezeStatement(scope, freezes, "olga", "why", NOW + timedelta(seconds=at))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_a_scope_covers(scope: Scope, covers: bool) -> None:
     ],
 )
 def test_a_freeze_is_about_an_entity_whatever_it_is_called_by_now(scope: Scope, entity: str, covers: bool) -> None:
-    assert Word(scope, True, "olga", "why", NOW, entity).covers(CONTENT) is covers
+    assert FreezeStatement(scope, True, "olga", "why", NOW, entity).covers(CONTENT) is covers
 
 
 def test_a_scope_has_a_name_and_a_key_of_its_own() -> None:
@@ -82,7 +82,7 @@ WORDS = st.lists(st.builds(word, st.sampled_from([Scope(), AGENT, TEMPLATE]), st
 
 
 @given(WORDS)
-def test_whatever_the_order_a_freeze_that_nobody_lifted_later_holds(words: list[Word]) -> None:
+def test_whatever_the_order_a_freeze_that_nobody_lifted_later_holds(words: list[FreezeStatement]) -> None:
     found = in_force(words)
     assert {id(w) for w in found} == {id(w) for w in in_force(list(reversed(words)))}
     for one in words:

@@ -9,8 +9,8 @@ from jitvault.model.states import (
     BEFORE_GRANT,
     EDGES,
     ENDED,
-    HOLDING,
     LADDER,
+    LIVE_STATES,
     OVER,
     PROVEN,
     State,
@@ -97,17 +97,17 @@ def test_every_state_has_its_row_and_the_table_cannot_be_changed() -> None:
 
 
 def test_the_groups_of_states_are_what_their_names_say() -> None:
-    assert set(HOLDING) == {State.ISSUING, State.ISSUED, State.ACTIVE}
+    assert set(LIVE_STATES) == {State.ISSUING, State.ISSUED, State.ACTIVE}
     assert set(PROVEN) == {State.CONFIRMED, State.SEALED}
     assert set(ENDED) == {State.ENDING, State.CONFIRMED, State.SEALED, State.UNVERIFIED}
     assert set(OVER) == {State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED, State.LAPSED}
-    assert set(State) - set(BEFORE_GRANT) - set(HOLDING) - set(ENDED) == {State.CANCELLED}
+    assert set(State) - set(BEFORE_GRANT) - set(LIVE_STATES) - set(ENDED) == {State.CANCELLED}
 
 
 def test_whoever_holds_a_credential_cannot_slip_past_its_proof() -> None:
     # from a state with a live credential, every way to the end leads through `ending` and `confirmed`, but for the
     # one that says so of itself
-    reached, new = set(HOLDING), set(HOLDING)
+    reached, new = set(LIVE_STATES), set(LIVE_STATES)
     while new:
         new = {after for state in new for after in EDGES[state] if after is not State.CONFIRMED} - reached
         reached |= new

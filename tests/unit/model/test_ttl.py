@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind
-from jitvault.lifecycle.renewal.schedule import beat_by
+from jitvault.lifecycle.renewal.schedule import heartbeat_deadline
 from jitvault.model.ttl import increment, next_look, renew_at, requested_ttl, rolls
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -82,15 +82,15 @@ def test_what_is_renewed_within_the_same_sixtieth_of_a_life_is_renewed_together(
 
 def test_every_line_of_the_token_is_a_beat_and_the_worker_gives_none() -> None:
     story = Story().created()
-    assert beat_by(TOKEN, story.lines, MINUTE) is None
+    assert heartbeat_deadline(TOKEN, story.lines, MINUTE) is None
     story.wait(1).add(Kind.UNWRAPPED, TOKEN, actor=STRANGER)
     first = story.lines[-1].at
-    assert beat_by(TOKEN, story.lines, MINUTE) == first + MINUTE
+    assert heartbeat_deadline(TOKEN, story.lines, MINUTE) == first + MINUTE
     story.wait(1).add(Kind.RENEWED, TOKEN, actor=WORKER).token_alive()
-    assert beat_by(TOKEN, story.lines, MINUTE) == first + MINUTE
+    assert heartbeat_deadline(TOKEN, story.lines, MINUTE) == first + MINUTE
     story.wait(1).add(Kind.DENIED, TOKEN, actor=TOKEN)
-    assert beat_by(TOKEN, story.lines, MINUTE) == story.lines[-1].at + MINUTE
-    assert beat_by(TOKEN, story.lines, None) is beat_by("", story.lines, MINUTE) is None
+    assert heartbeat_deadline(TOKEN, story.lines, MINUTE) == story.lines[-1].at + MINUTE
+    assert heartbeat_deadline(TOKEN, story.lines, None) is heartbeat_deadline("", story.lines, MINUTE) is None
 
 
 def test_the_next_look_is_the_first_of_all() -> None:

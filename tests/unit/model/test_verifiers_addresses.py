@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jitvault.engines.interface import Probed
+from jitvault.engines.interface import ProbeResult
 from jitvault.model.verifiers import sessions_told, unproven
 
 OVER = "that TLS sessions opened with its certificate are over"
@@ -55,4 +55,4 @@ def test_a_task_that_got_no_certificate_has_nothing_to_tell_of_one() -> None:
 def test_what_nobody_looked_for_is_not_open_and_is_not_none_either(
     refused: bool, sessions: int | None, is_over: bool
 ) -> None:
-    assert Probed(refused=refused, open_sessions=sessions, evidence="x").is_over is is_over
+    assert ProbeResult(refused=refused, open_sessions=sessions, evidence="x").is_over is is_over

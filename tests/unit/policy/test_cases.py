@@ -4,11 +4,11 @@ import pytest
 
 from jitvault.errors import InvalidInput
 from jitvault.policy.cases import Request, parse_cases
-from jitvault.policy.decision import APPROVERS, Decision, Obligations, Requirement, Rung
-from jitvault.policy.question import Action, Load, Moment
+from jitvault.policy.decision import APPROVERS, Decision, Obligations, ProofLevel, Requirement
+from jitvault.policy.question import Action, HeldLeases, Moment
 
 HEAD = "apiVersion: jitvault.dev/v1\nkind: PolicyCases\ncases:\n"
-OBLIGATIONS = Obligations((Requirement(APPROVERS, 1),), 900, 3600, Rung.TARGET, ("security",))
+OBLIGATIONS = Obligations((Requirement(APPROVERS, 1),), 900, 3600, ProofLevel.TARGET, ("security",))
 PERMIT = Decision(True, OBLIGATIONS, ("a", "b"), "sha256:x")
 
 
@@ -53,7 +53,7 @@ def test_a_denial_that_was_expected_by_another_rule_is_told() -> None:
 
 def test_what_a_case_leaves_out_is_harmless() -> None:
     asked = Request().question()
-    assert (asked.action, asked.risk, asked.depth, asked.load) == (Action.GRANT, "low", 0, Load())
+    assert (asked.action, asked.risk, asked.depth, asked.load) == (Action.GRANT, "low", 0, HeldLeases())
     assert asked.moment == Moment(12, 3)
 
 
@@ -98,7 +98,7 @@ def test_every_field_of_a_request_is_asked() -> None:
     )
     assert (asked.criticality, asked.risk, asked.window_s, asked.network) == ("medium", "high", 7200, "office")
     assert (asked.intent, asked.tools, asked.labels, asked.depth) == ("Count.", ("psql",), ("team", "team=data"), 2)
-    assert (asked.action, asked.moment, asked.load) == (Action.DELEGATE, Moment(23, 7), Load(1, 2, 3, 4))
+    assert (asked.action, asked.moment, asked.load) == (Action.DELEGATE, Moment(23, 7), HeldLeases(1, 2, 3, 4))
 
 
 @pytest.mark.parametrize(

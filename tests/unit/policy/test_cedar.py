@@ -7,8 +7,8 @@ import pytest
 
 from jitvault.errors import InvalidInput
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.decision import APPROVERS, SECURITY, Decision, Obligations, Requirement, Rung
-from jitvault.policy.question import Action, Load, Moment, Principal, Question
+from jitvault.policy.decision import APPROVERS, SECURITY, Decision, Obligations, ProofLevel, Requirement
+from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question
 
 SHIPPED = Path(__file__).parents[3] / "policies" / "cedar"
 SCHEMA = (SHIPPED / "jitvault.cedarschema").read_text()
@@ -33,7 +33,7 @@ ASKED = Question(
     labels=("team", "team=data"),
     depth=0,
     moment=Moment(hour=12, weekday=3),
-    load=Load(),
+    load=HeldLeases(),
 )
 
 
@@ -120,7 +120,7 @@ def test_of_several_permits_the_strictest_obligations_hold() -> None:
         approvals=(Requirement(APPROVERS, 1), Requirement("jitvault-dba", 3)),
         max_ttl_s=300,
         max_window_s=600,
-        confirm=Rung.TARGET,
+        confirm=ProofLevel.TARGET,
         notify=("a", "b", "c"),
     )
     assert decision.rules == ("one", "three", "two")
@@ -191,10 +191,10 @@ TOLD = {
     "context.depth == 0": {"depth": 1},
     "context.hour == 12": {"moment": Moment(13, 3)},
     "context.weekday == 3": {"moment": Moment(12, 4)},
-    "context.agent_leases == 0": {"load": Load(agent_leases=1)},
-    "context.owner_leases == 0": {"load": Load(owner_leases=1)},
-    "context.template_leases == 0": {"load": Load(template_leases=1)},
-    "context.findings == 0": {"load": Load(findings=1)},
+    "context.agent_leases == 0": {"load": HeldLeases(agent_leases=1)},
+    "context.owner_leases == 0": {"load": HeldLeases(owner_leases=1)},
+    "context.template_leases == 0": {"load": HeldLeases(template_leases=1)},
+    "context.findings == 0": {"load": HeldLeases(findings=1)},
 }
 
 

@@ -10,8 +10,8 @@ from jitvault.policy.decision import (
     Decision,
     Level,
     Obligations,
+    ProofLevel,
     Requirement,
-    Rung,
     combine,
     highest,
     needed_rung,
@@ -28,7 +28,7 @@ OBLIGATIONS = st.builds(
     ),
     max_ttl_s=SECONDS,
     max_window_s=SECONDS,
-    confirm=st.none() | st.sampled_from(Rung),
+    confirm=st.none() | st.sampled_from(ProofLevel),
     owner_may_approve=st.just(()),
     notify=st.sets(st.sampled_from(["a", "b", "c"])).map(lambda names: tuple(sorted(names))),
 )
@@ -52,7 +52,7 @@ def is_at_least(strict: Obligations, lax: Obligations) -> bool:
     return (
         all(counts.get(needed.group, 0) >= needed.count for needed in lax.approvals)
         and all(shorter)
-        and (lax.confirm is None or strict.confirm in (lax.confirm, Rung.TARGET))
+        and (lax.confirm is None or strict.confirm in (lax.confirm, ProofLevel.TARGET))
         and set(lax.notify) <= set(strict.notify)
     )
 
@@ -102,7 +102,9 @@ def test_no_decision_is_a_denial() -> None:
 
 
 def test_a_decision_as_json() -> None:
-    obligations = Obligations((Requirement("jitvault-dba", 2),), 30, 60, Rung.TARGET, ("security",), ("jitvault-dba",))
+    obligations = Obligations(
+        (Requirement("jitvault-dba", 2),), 30, 60, ProofLevel.TARGET, ("security",), ("jitvault-dba",)
+    )
     told = Decision(True, obligations, ("a",), "sha256:x", ("because",)).as_json()
     assert told == {
         "permitted": True,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.question import Action, Load, Moment, Principal, Question
+from jitvault.policy.question import Action, HeldLeases, Moment, Principal, Question
 
 SCHEMA = (Path(__file__).parents[3] / "policies" / "cedar" / "jitvault.cedarschema").read_text()
 ANY = "permit (principal, action, resource)"
@@ -38,7 +38,7 @@ ASKED = Question(
     labels=(),
     depth=0,
     moment=Moment(12, 3),
-    load=Load(),
+    load=HeldLeases(),
 )
 
 

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from test_revision import revision as a_revision
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.published_task import Said, packed, said_of, unpacked_receipt
+from jitvault.documents.published_task import PublishedTask, packed, published_task_of, unpacked_receipt
 from jitvault.errors import InvalidInput, WrongState
 from jitvault.model.kinds import EventKind
-from jitvault.model.states import BEFORE_GRANT, HOLDING, OVER, State, check_move
-from jitvault.recovery.issued_tokens import Alive, Made, made_of, sessions_of, with_leases
-from jitvault.recovery.outcomes import Evidence, Fate, Here, fate, in_order
+from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State, check_move
+from jitvault.recovery.issued_tokens import Alive, IssuedToken, made_of, sessions_of, with_leases
+from jitvault.recovery.outcomes import LedgerState, RecoveryAction, RecoveryEvidence, fate, in_order
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 FINAL = OVER - BEFORE_GRANT
 ROLE = "jitvault-15m"
-NOTHING = Evidence(requested=True, tokens=False, alive=False, receipt=False, covered=True)
+NOTHING = RecoveryEvidence(requested=True, tokens=False, alive=False, receipt=False, covered=True)
 evidence = st.builds(
-    Evidence,
+    RecoveryEvidence,
     requested=st.booleans(),
     tokens=st.booleans(),
     alive=st.booleans(),
@@ -36,8 +36,8 @@ evidence = st.builds(
 states = st.sampled_from(State)
 
 
-def said(state: State = State.ACTIVE, **changes: Any) -> Said:
-    found = Said(
+def said(state: State = State.ACTIVE, **changes: Any) -> PublishedTask:
+    found = PublishedTask(
         task_id="t-1",
         state=state,
         revision=1,
@@ -58,8 +58,8 @@ def said(state: State = State.ACTIVE, **changes: Any) -> Said:
     return replace(found, **changes)
 
 
-def here(state: State, **changes: Any) -> Here:
-    found = Here(state, "e-1", said().digest, "a" * 32, holds=False, told=False)
+def here(state: State, **changes: Any) -> LedgerState:
+    found = LedgerState(state, "e-1", said().digest, "a" * 32, holds=False, told=False)
     return replace(found, **changes)
 
 
@@ -67,35 +67,45 @@ def here(state: State, **changes: Any) -> Here:
 
 
 @given(state=states, found=evidence)
-def test_what_may_have_been_granted_is_never_before_its_grant_again(state: State, found: Evidence) -> None:
-    if state in HOLDING or found.tokens or (state is State.APPROVED and not found.covered):
-        assert fate(said(state), None, found) is not Fate.ANEW
+def test_what_may_have_been_granted_is_never_before_its_grant_again(state: State, found: RecoveryEvidence) -> None:
+    if state in LIVE_STATES or found.tokens or (state is State.APPROVED and not found.covered):
+        assert fate(said(state), None, found) is not RecoveryAction.ANEW
 
 
 @given(state=states, found=evidence, own=st.none() | st.builds(here, states))
-def test_nothing_is_closed_without_a_receipt_that_was_verified(state: State, found: Evidence, own: Here | None) -> None:
-    if fate(said(state), own, found) is Fate.CLOSED:
+def test_nothing_is_closed_without_a_receipt_that_was_verified(
+    state: State, found: RecoveryEvidence, own: LedgerState | None
+) -> None:
+    if fate(said(state), own, found) is RecoveryAction.CLOSED:
         assert found.receipt and state in (State.SEALED, State.UNVERIFIED)
 
 
 @given(state=states, found=evidence, own=states)
-def test_nothing_that_is_final_here_is_opened(state: State, found: Evidence, own: State) -> None:
+def test_nothing_that_is_final_here_is_opened(state: State, found: RecoveryEvidence, own: State) -> None:
     if own in FINAL:
         became = fate(said(state), here(own), found)
-        assert became in (Fate.CONTRADICTS, Fate.GOES_ON, Fate.LEFT) or (became is Fate.CLOSED and state is own)
+        assert became in (RecoveryAction.CONTRADICTS, RecoveryAction.GOES_ON, RecoveryAction.LEFT) or (
+            became is RecoveryAction.CLOSED and state is own
+        )
 
 
 @given(state=states, found=evidence, own=st.none() | st.builds(here, states))
-def test_every_move_that_follows_is_one_that_the_table_has(state: State, found: Evidence, own: Here | None) -> None:
+def test_every_move_that_follows_is_one_that_the_table_has(
+    state: State, found: RecoveryEvidence, own: LedgerState | None
+) -> None:
     became = fate(said(state), own, found)
-    after = {Fate.ENDING: State.ENDING, Fate.CLOSED: state, Fate.CANCELLED: State.CANCELLED}.get(became)
+    after = {
+        RecoveryAction.ENDING: State.ENDING,
+        RecoveryAction.CLOSED: state,
+        RecoveryAction.CANCELLED: State.CANCELLED,
+    }.get(became)
     if after is not None:
         check_move("t-1", own.state if own else None, after, EventKind.RECOVERED)
 
 
 @given(found=evidence, state=states)
-def test_what_nobody_asked_for_is_not_taken_in(found: Evidence, state: State) -> None:
-    assert fate(said(state), None, replace(found, requested=False)) is Fate.LEFT
+def test_what_nobody_asked_for_is_not_taken_in(found: RecoveryEvidence, state: State) -> None:
+    assert fate(said(state), None, replace(found, requested=False)) is RecoveryAction.LEFT
 
 
 def test_only_a_recovery_passes_over_states() -> None:
@@ -114,23 +124,23 @@ def test_only_a_recovery_passes_over_states() -> None:
 @pytest.mark.parametrize(
     ("state", "found", "expected"),
     [
-        (State.PENDING_APPROVAL, {"covered": False}, Fate.ANEW),
-        (State.PENDING_APPROVAL, {"tokens": True}, Fate.ENDING),
-        (State.APPROVED, {}, Fate.ANEW),
-        (State.APPROVED, {"covered": False}, Fate.ENDING),
-        (State.DENIED, {}, Fate.ANEW),
-        (State.CANCELLED, {}, Fate.CANCELLED),
-        (State.CANCELLED, {"tokens": True}, Fate.ENDING),
-        (State.ISSUING, {}, Fate.ENDING),
-        (State.ACTIVE, {"tokens": True, "alive": True}, Fate.ENDING),
-        (State.CONFIRMED, {"receipt": True}, Fate.ENDING),
-        (State.SEALED, {"receipt": True}, Fate.CLOSED),
-        (State.SEALED, {"tokens": True}, Fate.LEFT),
-        (State.SEALED, {"tokens": True, "alive": True}, Fate.ENDING),
-        (State.UNVERIFIED, {"receipt": True}, Fate.CLOSED),
+        (State.PENDING_APPROVAL, {"covered": False}, RecoveryAction.ANEW),
+        (State.PENDING_APPROVAL, {"tokens": True}, RecoveryAction.ENDING),
+        (State.APPROVED, {}, RecoveryAction.ANEW),
+        (State.APPROVED, {"covered": False}, RecoveryAction.ENDING),
+        (State.DENIED, {}, RecoveryAction.ANEW),
+        (State.CANCELLED, {}, RecoveryAction.CANCELLED),
+        (State.CANCELLED, {"tokens": True}, RecoveryAction.ENDING),
+        (State.ISSUING, {}, RecoveryAction.ENDING),
+        (State.ACTIVE, {"tokens": True, "alive": True}, RecoveryAction.ENDING),
+        (State.CONFIRMED, {"receipt": True}, RecoveryAction.ENDING),
+        (State.SEALED, {"receipt": True}, RecoveryAction.CLOSED),
+        (State.SEALED, {"tokens": True}, RecoveryAction.LEFT),
+        (State.SEALED, {"tokens": True, "alive": True}, RecoveryAction.ENDING),
+        (State.UNVERIFIED, {"receipt": True}, RecoveryAction.CLOSED),
     ],
 )
-def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected: Fate) -> None:
+def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected: RecoveryAction) -> None:
     assert fate(said(state), None, replace(NOTHING, **found)) is expected
 
 
@@ -140,51 +150,51 @@ def test_what_a_lost_task_becomes(state: State, found: dict[str, bool], expected
 @pytest.mark.parametrize(
     ("own", "state", "found", "expected"),
     [
-        (State.APPROVED, State.ACTIVE, {"tokens": True}, Fate.ENDING),
-        (State.APPROVED, State.CANCELLED, {}, Fate.CANCELLED),
-        (State.PENDING_APPROVAL, State.APPROVED, {}, Fate.GOES_ON),
-        (State.ISSUED, State.ACTIVE, {"tokens": True, "alive": True}, Fate.GOES_ON),
-        (State.ACTIVE, State.ISSUING, {"tokens": True}, Fate.ENDING),
-        (State.ACTIVE, State.SEALED, {"receipt": True}, Fate.CLOSED),
-        (State.ACTIVE, State.SEALED, {}, Fate.ENDING),
-        (State.CONFIRMED, State.ENDING, {}, Fate.ENDING),
-        (State.SEALED, State.SEALED, {}, Fate.GOES_ON),
-        (State.SEALED, State.ACTIVE, {"tokens": True}, Fate.CONTRADICTS),
-        (State.ENDING, State.ACTIVE, {}, Fate.CONTRADICTS),
-        (State.ISSUED, State.CANCELLED, {}, Fate.CONTRADICTS),
-        (State.CANCELLED, State.ACTIVE, {}, Fate.CONTRADICTS),
-        (State.SEALED, State.UNVERIFIED, {"receipt": True}, Fate.CONTRADICTS),
+        (State.APPROVED, State.ACTIVE, {"tokens": True}, RecoveryAction.ENDING),
+        (State.APPROVED, State.CANCELLED, {}, RecoveryAction.CANCELLED),
+        (State.PENDING_APPROVAL, State.APPROVED, {}, RecoveryAction.GOES_ON),
+        (State.ISSUED, State.ACTIVE, {"tokens": True, "alive": True}, RecoveryAction.GOES_ON),
+        (State.ACTIVE, State.ISSUING, {"tokens": True}, RecoveryAction.ENDING),
+        (State.ACTIVE, State.SEALED, {"receipt": True}, RecoveryAction.CLOSED),
+        (State.ACTIVE, State.SEALED, {}, RecoveryAction.ENDING),
+        (State.CONFIRMED, State.ENDING, {}, RecoveryAction.ENDING),
+        (State.SEALED, State.SEALED, {}, RecoveryAction.GOES_ON),
+        (State.SEALED, State.ACTIVE, {"tokens": True}, RecoveryAction.CONTRADICTS),
+        (State.ENDING, State.ACTIVE, {}, RecoveryAction.CONTRADICTS),
+        (State.ISSUED, State.CANCELLED, {}, RecoveryAction.CONTRADICTS),
+        (State.CANCELLED, State.ACTIVE, {}, RecoveryAction.CONTRADICTS),
+        (State.SEALED, State.UNVERIFIED, {"receipt": True}, RecoveryAction.CONTRADICTS),
     ],
 )
 def test_what_a_task_becomes_that_the_ledger_has(
-    own: State, state: State, found: dict[str, bool], expected: Fate
+    own: State, state: State, found: dict[str, bool], expected: RecoveryAction
 ) -> None:
     assert fate(said(state), here(own), replace(NOTHING, **found)) is expected
 
 
 def test_a_ledger_that_holds_what_was_published_is_left_alone() -> None:
     for own in State:
-        assert fate(said(), here(own, holds=True), NOTHING) is Fate.KEPT
-        assert fate(said(), here(own, told=True), NOTHING) is Fate.TOLD
+        assert fate(said(), here(own, holds=True), NOTHING) is RecoveryAction.KEPT
+        assert fate(said(), here(own, told=True), NOTHING) is RecoveryAction.TOLD
 
 
 def test_another_token_or_another_revision_does_not_go_on() -> None:
     alive = replace(NOTHING, tokens=True, alive=True)
     for other in ({"grant_id": "b" * 32}, {"digest": "sha256:other"}, {"grant_id": None}):
-        assert fate(said(), here(State.ACTIVE, **other), alive) is Fate.ENDING
-    assert fate(said(grant_id=None), here(State.ACTIVE, grant_id=None), alive) is Fate.ENDING
+        assert fate(said(), here(State.ACTIVE, **other), alive) is RecoveryAction.ENDING
+    assert fate(said(grant_id=None), here(State.ACTIVE, grant_id=None), alive) is RecoveryAction.ENDING
 
 
 def test_another_requester_is_a_contradiction() -> None:
-    assert fate(said(), here(State.APPROVED, requester="e-9"), NOTHING) is Fate.CONTRADICTS
+    assert fate(said(), here(State.APPROVED, requester="e-9"), NOTHING) is RecoveryAction.CONTRADICTS
 
 
 # -- tokens ---------------------------------------------------------------------------------------------------
 
 
-def made(n: int, since: float, until: float, role: str = ROLE) -> Made:
+def made(n: int, since: float, until: float, role: str = ROLE) -> IssuedToken:
     since_, at = (NOW + timedelta(seconds=s) for s in (since, until))
-    return Made(f"acc-{n}", role, f"op-{n}", since_, at, f"line-{n}", "audit", f"task-{n}", f"grant-{n}")
+    return IssuedToken(f"acc-{n}", role, f"op-{n}", since_, at, f"line-{n}", "audit", f"task-{n}", f"grant-{n}")
 
 
 def alive(n: int, at: float, role: str = ROLE) -> Alive:
@@ -264,9 +274,9 @@ def document(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def read(**changes: Any) -> Said:
+def read(**changes: Any) -> PublishedTask:
     shown = document(**changes)
-    return said_of(a_revision().content["task"], shown, document()["installation"], NOW)
+    return published_task_of(a_revision().content["task"], shown, document()["installation"], NOW)
 
 
 def test_a_published_document_is_read() -> None:
@@ -300,7 +310,7 @@ def test_what_is_no_document_of_the_workers_is_none(forged: dict[str, Any]) -> N
 
 def test_the_document_of_another_task_is_none() -> None:
     with pytest.raises(InvalidInput):
-        said_of("t-other", document(), document()["installation"], NOW)
+        published_task_of("t-other", document(), document()["installation"], NOW)
 
 
 @pytest.mark.parametrize("packed", [None, 7, "no", base64.b64encode(b"no").decode()])
@@ -313,7 +323,7 @@ def test_an_id_that_is_none_is_not_kept() -> None:
 
 
 def test_each_comes_after_the_one_that_handed_on_to_it() -> None:
-    def task(name: str, parent: str | None) -> Said:
+    def task(name: str, parent: str | None) -> PublishedTask:
         return said(task_id=name, parent=parent)
 
     names = [one.task_id for one in in_order([task("a", "c"), task("b", None), task("c", "b"), task("d", "gone")])]

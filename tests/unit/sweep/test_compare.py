@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.sweep.compare import Books, Class, Found, Issue, Listed, Open, Owned, compare
+from jitvault.sweep.compare import Class, Classification, Issue, KnownState, Listed, Owned, PendingOperation, compare
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 SETTLE = timedelta(seconds=90)
@@ -45,11 +45,11 @@ def read(name: str, line: str, at: datetime = OLD) -> Issue:
     return Issue("lease", f"{PATH}/{name}", PATH, at - MS, at, line)
 
 
-def judged(*listed: Listed, **books: object) -> list[Found]:
-    return compare(listed, Books(**books), now=NOW, settle=SETTLE)  # type: ignore[arg-type]
+def judged(*listed: Listed, **books: object) -> list[Classification]:
+    return compare(listed, KnownState(**books), now=NOW, settle=SETTLE)  # type: ignore[arg-type]
 
 
-def classes(found: list[Found]) -> list[Class]:
+def classes(found: list[Classification]) -> list[Class]:
     return [one.of for one in found]
 
 
@@ -103,7 +103,7 @@ def test_what_vault_was_to_end_long_ago_is_told_where_it_does_not_say_that_it_ga
 
 
 def test_an_open_act_explains_one_token_with_its_wrapping_and_only_in_its_time() -> None:
-    act = Open("token", ROLE, "t", OLD - MS, OLD + MS, "the issue")
+    act = PendingOperation("token", ROLE, "t", OLD - MS, OLD + MS, "the issue")
     pair = (token("a"), token("w", OLD + MS, renewable=False))
     assert classes(judged(*pair, opened=[act])) == [Class.WAITING] * 2
     assert classes(judged(token("a"), token("b"), opened=[act])) == [Class.WAITING, Class.ORPHAN]
@@ -154,7 +154,9 @@ worlds = st.fixed_dictionaries(
         ),
         "opened": st.lists(
             st.builds(
-                lambda kind, at, n: Open(kind, ROLE if kind == "token" else PATH, "t", at - MS, at + n * MS, "an act"),
+                lambda kind, at, n: PendingOperation(
+                    kind, ROLE if kind == "token" else PATH, "t", at - MS, at + n * MS, "an act"
+                ),
                 st.sampled_from(["token", "lease"]),
                 dated,
                 st.integers(0, 3),
@@ -174,7 +176,7 @@ worlds = st.fixed_dictionaries(
 )
 
 
-def told(found: list[Found]) -> list[tuple[object, ...]]:
+def told(found: list[Classification]) -> list[tuple[object, ...]]:
     return sorted((one.listed.lease_id if one.listed else "", one.issue.line if one.issue else "", one.of, one.why)
                   for one in found)  # fmt: skip
 

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Observation, Place
-from jitvault.audit.trail import Canary, Trail
+from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
-from jitvault.sweep.untracked_proof import Orphan, judge
+from jitvault.sweep.untracked_proof import UntrackedCredential, judge
 
 REVOKE_OP = "op-revoke"
 TOKEN_LEASE = "auth/token/create/jitvault-15m/h" + "0" * 64
 PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED)
 
 
-def orphan(kind: str = "lease", **changes: Any) -> Orphan:
-    made = Orphan(
+def orphan(kind: str = "lease", **changes: Any) -> UntrackedCredential:
+    made = UntrackedCredential(
         lease_id=LEASE if kind == "lease" else TOKEN_LEASE,
         kind=kind,
         mount="database" if kind == "lease" else "auth/token",
@@ -40,7 +40,7 @@ def orphan(kind: str = "lease", **changes: Any) -> Orphan:
 
 
 def judged(
-    story: Story, case: Orphan | None = None, *, at: timedelta = timedelta(minutes=1)
+    story: Story, case: UntrackedCredential | None = None, *, at: timedelta = timedelta(minutes=1)
 ) -> tuple[Verdict, set[int]]:
     newest = Canary(Place(story.source, story.epoch, 10**9), START + at)
     verdict, checks = judge(case or orphan(), story.trail(), newest)
@@ -256,7 +256,7 @@ NEWEST = Canary(Place("audit", 1, 10**9), START + timedelta(minutes=1))
     st.lists(st.booleans(), min_size=2, max_size=2),
 )
 def test_nothing_less_than_all_of_the_evidence_proves(
-    case: tuple[Orphan, Trail], lines: list[bool], canaries: list[bool]
+    case: tuple[UntrackedCredential, AuditTrail], lines: list[bool], canaries: list[bool]
 ) -> None:
     one, trail = case
     part = replace(
@@ -269,7 +269,7 @@ def test_nothing_less_than_all_of_the_evidence_proves(
 
 
 @given(st.sampled_from([orphan(), orphan("token")]), st.lists(others((0, 1200)), max_size=8))
-def test_lines_by_others_alone_prove_nothing(case: Orphan, more: list[Observation]) -> None:
+def test_lines_by_others_alone_prove_nothing(case: UntrackedCredential, more: list[Observation]) -> None:
     trail = replace(Story().canary().wait(20).canary().trail(), observations=tuple(more))
     verdict, checks = judge(case, trail, NEWEST)
     assert verdict is case.claimed

@@ -20,7 +20,7 @@ from jitvault.formats.secret import Secret
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.http_transport import Answer, Session
 from jitvault.vault.tls import Tls
-from jitvault.vault.wire import Lost, NotSent, NotTrusted, Place
+from jitvault.vault.wire import NotSent, NotTrusted, Place, ResponseLost
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 TIMEOUT_S = 0.5
@@ -135,7 +135,7 @@ def test_a_connection_that_the_other_side_closed_meanwhile_is_made_anew() -> Non
 
 def test_what_may_have_been_done_is_not_sent_again() -> None:
     with listening(hangs_up) as server:
-        with pytest.raises(Lost, match="closed before"):
+        with pytest.raises(ResponseLost, match="closed before"):
             send(Session(), f"{server.url}/v1/x")
         assert len(server.requests) == 1
 
@@ -151,7 +151,7 @@ def test_nor_is_it_where_the_connection_was_used_before() -> None:
     with listening(once) as server:
         session = Session()
         send(session, f"{server.url}/v1/x")
-        with pytest.raises(Lost):
+        with pytest.raises(ResponseLost):
             send(session, f"{server.url}/v1/x")
         assert len(server.requests) == 2
 
@@ -169,7 +169,7 @@ def test_nor_is_it_where_the_connection_was_used_before() -> None:
     ids=["nothing", "half a body", "half a header", "no HTTP", "no status", "no chunk"],
 )
 def test_half_an_answer_is_none_and_nothing_of_it_is_repeated(answer: bytes) -> None:
-    with listening(answers(answer)) as server, pytest.raises(Lost) as caught:
+    with listening(answers(answer)) as server, pytest.raises(ResponseLost) as caught:
         send(Session(), f"{server.url}/v1/x")
     assert "held" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -212,7 +212,7 @@ def test_after_an_answer_that_was_given_up_the_connection_is_not_used_again() ->
 
     with listening(late) as server:
         session = Session()
-        with pytest.raises(Lost, match="too long"):
+        with pytest.raises(ResponseLost, match="too long"):
             send(session, f"{server.url}/v1/late", timeout=0.1)
         slow.set()
         assert over.wait(2)
@@ -228,7 +228,7 @@ def test_an_answer_that_drips_is_given_up() -> None:
             connection.sendall(b"x")
             time.sleep(0.05)
 
-    with listening(drips) as server, pytest.raises(Lost, match="too long"):
+    with listening(drips) as server, pytest.raises(ResponseLost, match="too long"):
         begun = time.monotonic()
         try:
             send(Session(), f"{server.url}/v1/x", timeout=0.2)
@@ -251,7 +251,7 @@ def test_an_answer_that_is_announced_comes_all_the_same() -> None:
     ],
 )
 def test_an_answer_that_can_be_read_in_two_ways_is_none(head: bytes) -> None:
-    with listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n{}")) as server, pytest.raises(Lost):
+    with listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n{}")) as server, pytest.raises(ResponseLost):
         send(Session(), f"{server.url}/v1/x")
 
 
@@ -457,7 +457,7 @@ def test_a_connection_that_breaks_off_is_lost_and_not_mistrusted(authority: Auth
             bare.sendall(b"something that is no TLS")
 
     server = authority.issue("v.test", address="127.0.0.1")
-    with secured(server, None, breaks_off) as port, pytest.raises(Lost):
+    with secured(server, None, breaks_off) as port, pytest.raises(ResponseLost):
         get(Tls(ca_file=authority.file), port)
 
 
@@ -475,7 +475,11 @@ def test_an_alert_after_the_request_was_read_is_lost(
             connection.recv(1)
 
     server = authority.issue("v.test", address="127.0.0.1")
-    with secured(server, None, spoils, version) as port, spoiling(port, records) as spoilt, pytest.raises(Lost) as lost:
+    with (
+        secured(server, None, spoils, version) as port,
+        spoiling(port, records) as spoilt,
+        pytest.raises(ResponseLost) as lost,
+    ):
         get(Tls(ca_file=authority.file), spoilt)
     assert "BAD_RECORD_MAC" in str(lost.value)
 

@@ -9,19 +9,19 @@ from typing import Any, cast
 import pytest
 
 from jitvault.ports.turns import Turn
-from jitvault.services.recent import Recent
+from jitvault.services.recent import ReadCache
 from jitvault.worker import pool as pool_module
 from jitvault.worker.health import Health
-from jitvault.worker.pool import Pool, _Hand
+from jitvault.worker.pool import Pool, _WorkerThread
 from jitvault.worker.supervisor import Supervisor
-from jitvault.worker.task_queue import Agenda, Job, Urgency
+from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 
 @dataclass(frozen=True)
 class Looker:
     """As much of a Worker as a hand touches."""
 
-    shared: Recent | None
+    shared: ReadCache | None
 
     @property
     def ledger(self) -> Any:
@@ -60,8 +60,10 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
 
     monkeypatch.setattr(pool_module, "advance", advance)
     supervisor = Supervisor()
-    pool = Pool(supervisor, cast(Any, lambda: Looker(Recent())), Agenda(1, 1), Health(supervisor), cast(Any, None))
-    hand = _Hand(pool, "advance-1")
+    pool = Pool(
+        supervisor, cast(Any, lambda: Looker(ReadCache())), TaskQueue(1, 1), Health(supervisor), cast(Any, None)
+    )
+    hand = _WorkerThread(pool, "advance-1")
     for _ in range(2):
         with pytest.raises(Looked):
             hand._look_after(Job("t-1", Urgency.HELD, if_due=if_due))

@@ -12,8 +12,8 @@ from jitvault.worker.task_queue import (
     FIRST_SHUT_S,
     LONGEST_PAUSE_S,
     SLOW_S,
-    Agenda,
     Job,
+    TaskQueue,
     Urgency,
 )
 
@@ -22,7 +22,7 @@ def job(task_id: str, urgency: Urgency = Urgency.DUE, **how: object) -> Job:
     return Job(task_id, urgency, **how)  # type: ignore[arg-type]
 
 
-def taken(agenda: Agenda, now: float) -> list[str]:
+def taken(agenda: TaskQueue, now: float) -> list[str]:
     """Everything that can be taken now."""
     found = []
     while (one := agenda.take(now)) is not None:
@@ -31,7 +31,7 @@ def taken(agenda: Agenda, now: float) -> list[str]:
 
 
 def test_what_is_to_be_revoked_comes_first_and_the_others_share_the_hands() -> None:
-    agenda = Agenda(hands=99, may_hang=1)
+    agenda = TaskQueue(hands=99, may_hang=1)
     kinds = {"e": Urgency.END, "h": Urgency.HELD, "a": Urgency.ASKED, "d": Urgency.DUE, "b": Urgency.BACKLOG}
     for name, urgency in kinds.items():
         for n in range(8):
@@ -47,7 +47,7 @@ def test_what_is_to_be_revoked_comes_first_and_the_others_share_the_hands() -> N
 
 
 def test_authors_take_turns_whoever_wrote_more() -> None:
-    agenda = Agenda(hands=99, may_hang=1)
+    agenda = TaskQueue(hands=99, may_hang=1)
     for n in range(1000):
         agenda.want(job(f"junk-{n}", Urgency.ASKED, author="mallory"), 0.0)
     for name in ("a", "b"):
@@ -58,7 +58,7 @@ def test_authors_take_turns_whoever_wrote_more() -> None:
 
 
 def test_what_two_want_stands_in_the_shorter_queue() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     for n in range(1000):
         agenda.want(job(f"t-{n}", Urgency.ASKED, author="mallory"), 0.0)
     agenda.want(job("t-999", Urgency.ASKED, author="olga"), 0.0)
@@ -68,7 +68,7 @@ def test_what_two_want_stands_in_the_shorter_queue() -> None:
 
 
 def test_a_revocation_finds_a_hand_where_all_others_are_full() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     for n in range(3):
         agenda.want(job(f"hangs-{n}"), SLOW_S * n)
         agenda.take(SLOW_S * n)
@@ -81,7 +81,7 @@ def test_a_revocation_finds_a_hand_where_all_others_are_full() -> None:
 
 
 def test_what_is_wanted_again_while_it_waits_is_one_job_with_the_best_of_both() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     agenda.want(job("t", Urgency.DUE), 0.0)
     agenda.want(job("t", Urgency.END, hint="entity", author="entity", hurry=True), 0.0)
     assert agenda.take(0.0) == Job("t", Urgency.END, "entity", "entity", hurry=True)
@@ -89,7 +89,7 @@ def test_what_is_wanted_again_while_it_waits_is_one_job_with_the_best_of_both() 
 
 
 def test_news_of_a_task_in_hand_brings_it_back_and_that_it_is_due_does_not() -> None:
-    agenda = Agenda(hands=2, may_hang=1)
+    agenda = TaskQueue(hands=2, may_hang=1)
     agenda.want(job("t"), 0.0)
     one = agenda.take(0.0)
     assert one
@@ -103,7 +103,7 @@ def test_news_of_a_task_in_hand_brings_it_back_and_that_it_is_due_does_not() -> 
 
 
 def test_who_fails_is_left_alone_for_longer_and_longer_and_news_end_that() -> None:
-    agenda, now, pauses = Agenda(hands=1, may_hang=1), 0.0, []
+    agenda, now, pauses = TaskQueue(hands=1, may_hang=1), 0.0, []
     agenda.want(job("t"), now)
     for _ in range(9):
         one = agenda.take(now)
@@ -121,7 +121,7 @@ def test_who_fails_is_left_alone_for_longer_and_longer_and_news_end_that() -> No
 
 
 def test_a_failure_that_is_forgotten_comes_back_by_a_want_alone_and_still_not_at_once() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     agenda.want(job("t"), 0.0)
     one = agenda.take(0.0)
     assert one
@@ -132,7 +132,7 @@ def test_a_failure_that_is_forgotten_comes_back_by_a_want_alone_and_still_not_at
 
 
 def test_those_that_hang_take_the_places_for_those_and_everybody_else_has_theirs() -> None:
-    agenda = Agenda(hands=2, may_hang=2)
+    agenda = TaskQueue(hands=2, may_hang=2)
     for n in range(4):
         agenda.want(job(f"hangs-{n}"), 0.0)
     assert taken(agenda, 0.0) == ["hangs-0", "hangs-1"]
@@ -151,7 +151,7 @@ def test_those_that_hang_take_the_places_for_those_and_everybody_else_has_theirs
 
 
 def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_again() -> None:
-    agenda = Agenda(hands=8, may_hang=1)
+    agenda = TaskQueue(hands=8, may_hang=1)
     for n in range(20):
         agenda.want(job(f"t-{n:02}"), 0.0)
     agenda.refused()
@@ -166,7 +166,7 @@ def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_ag
 
 
 def test_of_what_is_due_no_more_is_taken_ahead_than_the_hands_are_ready_for() -> None:
-    agenda, due = Agenda(hands=2, may_hang=1), (Urgency.HELD, Urgency.DUE)
+    agenda, due = TaskQueue(hands=2, may_hang=1), (Urgency.HELD, Urgency.DUE)
     for n in range(9):
         agenda.want(job(f"asked-{n}", Urgency.ASKED), 0.0)
     # that everybody asks for something keeps nothing that is due from being found
@@ -181,7 +181,7 @@ def test_of_what_is_due_no_more_is_taken_ahead_than_the_hands_are_ready_for() ->
 
 
 def test_that_it_is_due_adds_nothing_to_what_is_in_hand_left_alone_or_known_to_be() -> None:
-    agenda = Agenda(hands=2, may_hang=1)
+    agenda = TaskQueue(hands=2, may_hang=1)
     assert agenda.want(job("failed"), 0.0) and agenda.want(job("running"), 0.0)
     for _ in range(2):
         assert agenda.take(0.0)
@@ -195,7 +195,7 @@ def test_that_it_is_due_adds_nothing_to_what_is_in_hand_left_alone_or_known_to_b
 
 
 def test_what_another_works_on_is_looked_at_again_and_takes_no_hand_meanwhile() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     agenda.want(job("t", Urgency.ASKED, since=3), 0.0)
     one = agenda.take(0.0)
     assert one
@@ -209,7 +209,7 @@ def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_be
     both = job("t", since=3, if_due=True).and_also(job("t", since=5))
     assert both == job("t", since=5)
     assert both.and_also(job("t")) == job("t")
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     agenda.want(both, 0.0)
     one = agenda.take(0.0)
     assert one
@@ -218,7 +218,7 @@ def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_be
 
 
 def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_it_does_again() -> None:
-    agenda, now, tries = Agenda(hands=4, may_hang=4), 0.0, 0
+    agenda, now, tries = TaskQueue(hands=4, may_hang=4), 0.0, 0
     for n in range(1000):
         agenda.want(job(f"t-{n:04}"), now)
     while now < 10:
@@ -234,7 +234,7 @@ def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_
 
 
 def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     assert agenda.wait_s(0.0, at_most=5.0) == 5.0
     agenda.want(job("t"), 0.0)
     one = agenda.take(0.0)
@@ -244,7 +244,7 @@ def test_how_long_to_wait_is_until_the_first_is_ready() -> None:
 
 
 def test_records_of_those_that_nobody_wants_any_more_are_forgotten() -> None:
-    agenda = Agenda(hands=1, may_hang=1)
+    agenda = TaskQueue(hands=1, may_hang=1)
     agenda.want(job("t"), 0.0)
     one = agenda.take(0.0)
     assert one
@@ -255,7 +255,7 @@ def test_records_of_those_that_nobody_wants_any_more_are_forgotten() -> None:
     assert not agenda._records
 
 
-def lay_down(agenda: Agenda, one: Job, how: str, now: float) -> None:
+def lay_down(agenda: TaskQueue, one: Job, how: str, now: float) -> None:
     if how == "failed":
         agenda.failed(one, now)
     elif how == "anothers":
@@ -278,7 +278,7 @@ STEPS = st.lists(
 def test_nobody_is_in_two_hands_no_hand_too_many_and_news_is_never_lost(
     steps: list[tuple[str, str, Urgency]], hands: int, may_hang: int
 ) -> None:
-    agenda, now, running = Agenda(hands, may_hang), 0.0, dict[str, Job]()
+    agenda, now, running = TaskQueue(hands, may_hang), 0.0, dict[str, Job]()
     owed: set[str] = set()
     for act, name, urgency in steps:
         if act in ("want", "news"):

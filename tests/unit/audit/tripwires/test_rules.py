@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jitvault.audit.intent import LIFE, Intent
 from jitvault.audit.observation import PLAIN, Kind, Observation, Place
 from jitvault.audit.tripwires.rules import FLEET_RULES, RULES, of_fleet, of_task
-from jitvault.audit.tripwires.trip import FREEZING, INTERCEPTIONS, Bounds, Rule, Trip
+from jitvault.audit.tripwires.trip import FREEZING, INTERCEPTIONS, Rule, TaskLimits, TripwireHit
 from jitvault.model.states import EndReason
 
 START = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -21,7 +21,7 @@ TOKEN, OTHER, WORKER, WRAPPING = "accessor-task", "accessor-other", "accessor-wo
 PATH = "database/creds/app-ro"
 UNWRAP = "sys/wrapping/unwrap"
 ALIASES = {"w-token": TOKEN, "t-token": TOKEN, "w-secret": TOKEN, "w-other": OTHER}
-BOUNDS = Bounds(
+BOUNDS = TaskLimits(
     tokens=frozenset({TOKEN}),
     leases=frozenset({f"{PATH}/1"}),
     networks=("10.0.0.0/24", "2001:db8::/64"),
@@ -105,7 +105,7 @@ def both(closing: Observation, begun: float) -> list[Observation]:
     return [request, closing]
 
 
-def trips(*lines: Observation, **bounds: Any) -> list[Trip]:
+def trips(*lines: Observation, **bounds: Any) -> list[TripwireHit]:
     """The trips of `lines`; where the token ended, its revocation stands at its time among them."""
     if (ended_at := bounds.get("ended_at")) is not None:
         bounds = {"ended_in": Place("audit", 1, int(1000 * (ended_at - START).total_seconds())), **bounds}
@@ -145,7 +145,7 @@ def test_every_rule_has_one_function() -> None:
 def test_a_trip_says_what_where_and_why() -> None:
     o = unwrapped(3, remote="192.0.2.9")
     assert trips(o) == [
-        Trip(
+        TripwireHit(
             rule=Rule.UNWRAP_OUTSIDE_NETWORK,
             at=at(3),
             line=o.line,
@@ -691,7 +691,7 @@ INTENT = Intent("jitvault-15m", 60, words=WORDS, accessor=None, given_up=False, 
 ASKED = {"policies": ["hmac-q", "hmac-p"], "ttl": "hmac-120s", "wrap_ttl_s": 60, "also": []}
 
 
-def fleet(*lines: Observation, **how: Any) -> list[Trip]:
+def fleet(*lines: Observation, **how: Any) -> list[TripwireHit]:
     known = {
         "sessions": frozenset({WORKER}),
         "intents": {"op-1": INTENT},

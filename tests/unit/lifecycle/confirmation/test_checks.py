@@ -36,15 +36,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import Trail
-from jitvault.engines.interface import Probed
+from jitvault.audit.trail import AuditTrail
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.model.proof_check import LASTING
 from jitvault.model.states import LADDER, Verdict
 
 
-def judge(story: Story, credential: Credential | None = None, *, probed: Probed | None = DEAD_TARGET) -> Proof:
+def judge(story: Story, credential: Credential | None = None, *, probed: ProbeResult | None = DEAD_TARGET) -> Proof:
     """The strictest question: is it dead, also by the target?"""
     return confirm(credential or lease(), story.trail(), probed=probed, target=True)
 
@@ -142,8 +142,8 @@ ALONE: list[tuple[str, int, Callable[[], Proof]]] = [
     ("5 no canary after", 5, lambda: judge(Story().canary().issued().revoked().looked_up())),
     ("5 a gap", 5, lambda: judge(Story().canary().issued().gap().canary().revoked().looked_up().canary())),
     ("6 not probed", 6, lambda: judge(good(), probed=None)),
-    ("6 accepted", 6, lambda: judge(good(), probed=Probed(refused=False, open_sessions=0, evidence="ok"))),
-    ("6 a session", 6, lambda: judge(good(), probed=Probed(refused=True, open_sessions=1, evidence="1 open"))),
+    ("6 accepted", 6, lambda: judge(good(), probed=ProbeResult(refused=False, open_sessions=0, evidence="ok"))),
+    ("6 a session", 6, lambda: judge(good(), probed=ProbeResult(refused=True, open_sessions=1, evidence="1 open"))),
 ]
 
 
@@ -215,7 +215,7 @@ def test_the_lookup_of_another_kind_of_credential_is_none() -> None:
     assert unproven(judge_token(Story().canary().created().token_revoked().looked_up(subject=TOKEN).canary()))
 
 
-EMPTY = Trail((), (), frozenset())
+EMPTY = AuditTrail((), (), frozenset())
 
 
 @pytest.mark.parametrize("credential", [lease(), token(), lease(lookup_ops=frozenset()), token(alias=ALIAS)])
@@ -875,7 +875,7 @@ def test_an_expiry_over_a_gap_needs_a_listing() -> None:
 # -- laws -------------------------------------------------------------------------------------------------
 
 
-def stories() -> list[tuple[Credential, Trail]]:
+def stories() -> list[tuple[Credential, AuditTrail]]:
     """Good trails of every kind, each with harmless lines in it."""
     busy = Story().canary().canary().issued().add(Kind.USED, TOKEN, actor=TOKEN).revoked(failed=True).revoked()
     busy.hazard("aws/config/root").canary().looked_up().looked_up().canary().canary()
@@ -895,10 +895,10 @@ def stories() -> list[tuple[Credential, Trail]]:
 GOOD = stories()
 KEPT = st.lists(st.booleans(), min_size=16, max_size=16)
 SESSIONS = st.none() | st.integers(0, 2)
-PROBES = st.none() | st.builds(Probed, refused=st.booleans(), open_sessions=SESSIONS, evidence=st.just("x"))
+PROBES = st.none() | st.builds(ProbeResult, refused=st.booleans(), open_sessions=SESSIONS, evidence=st.just("x"))
 
 
-def parts(trail: Trail, lines: list[bool], canaries: list[bool]) -> Trail:
+def parts(trail: AuditTrail, lines: list[bool], canaries: list[bool]) -> AuditTrail:
     return replace(
         trail,
         observations=tuple(o for o, keep in zip(trail.observations, lines, strict=False) if keep),
@@ -907,13 +907,13 @@ def parts(trail: Trail, lines: list[bool], canaries: list[bool]) -> Trail:
 
 
 @pytest.mark.parametrize(("credential", "trail"), GOOD)
-def test_the_trails_of_the_laws_are_good(credential: Credential, trail: Trail) -> None:
+def test_the_trails_of_the_laws_are_good(credential: Credential, trail: AuditTrail) -> None:
     assert not unproven(confirm(credential, trail, probed=DEAD_TARGET, target=False))
 
 
 @given(st.sampled_from(GOOD), KEPT, KEPT, PROBES)
 def test_less_evidence_never_gives_a_better_verdict(
-    good_: tuple[Credential, Trail], lines: list[bool], canaries: list[bool], probed: Probed | None
+    good_: tuple[Credential, AuditTrail], lines: list[bool], canaries: list[bool], probed: ProbeResult | None
 ) -> None:
     credential, trail = good_
     whole_ = confirm(credential, trail, probed=DEAD_TARGET, target=True)
@@ -923,7 +923,7 @@ def test_less_evidence_never_gives_a_better_verdict(
 
 @given(st.sampled_from(GOOD), KEPT, KEPT, KEPT, KEPT, st.booleans())
 def test_of_two_trails_the_one_with_less_evidence_never_gives_the_better_verdict(
-    good_: tuple[Credential, Trail],
+    good_: tuple[Credential, AuditTrail],
     lines: list[bool],
     canaries: list[bool],
     fewer_lines: list[bool],
@@ -953,7 +953,7 @@ def test_a_token_whose_ttl_is_over_is_dead_though_its_revocation_is_not_proven(o
 
 @given(st.sampled_from(GOOD), st.data())
 def test_any_one_piece_of_evidence_taken_away_never_gives_a_better_verdict(
-    good_: tuple[Credential, Trail], data: st.DataObject
+    good_: tuple[Credential, AuditTrail], data: st.DataObject
 ) -> None:
     credential, trail = good_
     lost = data.draw(st.integers(0, len(trail.observations) - 1))
@@ -972,7 +972,7 @@ def test_each_of_the_three_lines_is_needed(lost: int) -> None:
 
 @given(st.sampled_from(GOOD), KEPT, KEPT, st.lists(others((0, 1200)), max_size=6), st.booleans())
 def test_lines_by_others_never_give_a_better_verdict(
-    good_: tuple[Credential, Trail], lines: list[bool], canaries: list[bool], more: list[Observation], target: bool
+    good_: tuple[Credential, AuditTrail], lines: list[bool], canaries: list[bool], more: list[Observation], target: bool
 ) -> None:
     credential, trail = good_
     # issue lines are Vault's own word that something was issued, whoever asked: what they begin is not forged

@@ -13,7 +13,7 @@ from credential_story import DEAD_TARGET, LEASE, STRANGER, Story, good, lease, t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.engines.interface import Probed
+from jitvault.engines.interface import ProbeResult
 from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
 from jitvault.lifecycle.confirmation.hazards import touches
 from jitvault.lifecycle.confirmation.timeline import Credential, is_below, prefix_of
@@ -205,9 +205,12 @@ def test_what_was_forced_is_unverifiable_whatever_the_stream_says() -> None:
 
 @pytest.mark.parametrize(
     "probed",
-    [Probed(refused=False, open_sessions=0, evidence="x"), Probed(refused=True, open_sessions=1, evidence="x")],
+    [
+        ProbeResult(refused=False, open_sessions=0, evidence="x"),
+        ProbeResult(refused=True, open_sessions=1, evidence="x"),
+    ],
 )
-def test_what_was_forced_and_still_works_is_unverifiable(probed: Probed) -> None:
+def test_what_was_forced_and_still_works_is_unverifiable(probed: ProbeResult) -> None:
     assert confirm(lease(forced=True), good().trail(), probed=probed, target=True).verdict is Verdict.UNVERIFIABLE
 
 

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.trail import Canary, Trail
-from jitvault.engines.interface import Probed
-from jitvault.lifecycle.confirmation.quiet import Doubts, doubts, is_quiet, settles, settles_at
+from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.engines.interface import ProbeResult
+from jitvault.lifecycle.confirmation.quiet import OpenQuestions, doubts, is_quiet, listing_covers_all, settles_at
 from jitvault.model.proof_check import Check
 
 TOKENS = frozenset({TOKEN})
 CREDS, READ = "database/creds/app-ro", "hmac-wrapping"
 LEASED = frozenset({CREDS, "database/creds/other"})
 LISTINGS = frozenset({LIST_OP})
-NONE = Doubts("", "", "", "", ())
-EMPTY = Trail((), (), frozenset())
+NONE = OpenQuestions("", "", "", "", ())
+EMPTY = AuditTrail((), (), frozenset())
 # how long the server lets a request take; longer than any story here unless a test says else
 SETTLE = timedelta(hours=1)
 
@@ -34,15 +34,17 @@ def newest(story: Story, after: float = 2) -> Canary:
     return Canary(Place(story.source, story.epoch, 10**9), last + timedelta(seconds=after))
 
 
-def doubted(story: Story, *, after: float = 2, settle: timedelta = SETTLE, tokens: frozenset[str] = TOKENS) -> Doubts:
+def doubted(
+    story: Story, *, after: float = 2, settle: timedelta = SETTLE, tokens: frozenset[str] = TOKENS
+) -> OpenQuestions:
     return doubts(tokens, story.trail(), leased=LEASED, settle=settle, newest=newest(story, after))
 
 
 def settled(story: Story, ops: frozenset[str] = LISTINGS) -> bool:
-    return settles(TOKENS, story.trail(), ops, at=newest(story).place)
+    return listing_covers_all(TOKENS, story.trail(), ops, at=newest(story).place)
 
 
-def judge(trail: Trail, canary: Canary, *, tokens: frozenset[str] = TOKENS, settle: timedelta = SETTLE) -> Check:
+def judge(trail: AuditTrail, canary: Canary, *, tokens: frozenset[str] = TOKENS, settle: timedelta = SETTLE) -> Check:
     """Check 7 as a whole, with every lease proven dead."""
     return is_quiet(
         tokens,
@@ -50,7 +52,7 @@ def judge(trail: Trail, canary: Canary, *, tokens: frozenset[str] = TOKENS, sett
         leases_dead=True,
         now_canary=canary.at,
         open_doubts=doubts(tokens, trail, leased=LEASED, settle=settle, newest=canary),
-        settled=settles(tokens, trail, LISTINGS, at=canary.place),
+        settled=listing_covers_all(tokens, trail, LISTINGS, at=canary.place),
     )
 
 
@@ -79,7 +81,7 @@ def test_a_second_has_to_pass_by_vaults_clock(after: float, ok: bool) -> None:
     assert quiet(whole(), after=after).ok is ok
 
 
-def asked(trail: Trail = EMPTY, tokens: frozenset[str] = TOKENS, **how: Any) -> Check:
+def asked(trail: AuditTrail = EMPTY, tokens: frozenset[str] = TOKENS, **how: Any) -> Check:
     """Check 7 where everything else speaks for it."""
     good = {"leases_dead": True, "now_canary": START + timedelta(hours=1), "open_doubts": NONE, "settled": True}
     return is_quiet(tokens, trail, **{**good, **how})
@@ -377,15 +379,15 @@ def test_across_stretches_a_listing_follows_by_vaults_time() -> None:
 # -- quiet where something is left open -------------------------------------------------------------------
 
 OPEN = [
-    Doubts("a gap", "", "", "", ()),
-    Doubts("", "a hidden lease", "", "", ()),
-    Doubts("", "", "", "no answer", ()),
-    Doubts("a gap", "a hidden lease", "", "no answer", ()),
+    OpenQuestions("a gap", "", "", "", ()),
+    OpenQuestions("", "a hidden lease", "", "", ()),
+    OpenQuestions("", "", "", "no answer", ()),
+    OpenQuestions("a gap", "a hidden lease", "", "no answer", ()),
 ]
 
 
 @pytest.mark.parametrize("open_doubts", OPEN, ids=lambda d: d.why_list)
-def test_a_doubt_keeps_a_task_from_being_quiet_until_a_listing_settles_it(open_doubts: Doubts) -> None:
+def test_a_doubt_keeps_a_task_from_being_quiet_until_a_listing_settles_it(open_doubts: OpenQuestions) -> None:
     trail = whole().trail()
     unsettled = asked(trail, open_doubts=open_doubts, settled=False)
     assert (unsettled.ok, unsettled.evidence) == (False, open_doubts.why_list)
@@ -399,7 +401,7 @@ def test_where_nothing_is_open_nothing_need_be_settled() -> None:
 
 
 @pytest.mark.parametrize("open_doubts", [NONE, *OPEN], ids=lambda d: d.why_list)
-def test_what_a_listing_cannot_settle(open_doubts: Doubts) -> None:
+def test_what_a_listing_cannot_settle(open_doubts: OpenQuestions) -> None:
     trail, last = whole().trail(), whole().lines[-1].at
     assert not asked(trail, open_doubts=replace(open_doubts, pending=("r-1",))).ok
     assert not asked(trail, open_doubts=open_doubts, leases_dead=False).ok
@@ -413,7 +415,7 @@ def test_what_was_read_in_a_wrapping_needs_a_listing_and_the_target() -> None:
     story = read_in_a_wrapping().listed().canary()
     found = doubted(story)
     (read,) = found.wrapped
-    dead = Probed(refused=True, open_sessions=0, evidence="none is there")
+    dead = ProbeResult(refused=True, open_sessions=0, evidence="none is there")
     for said in (None, replace(dead, refused=False), replace(dead, open_sessions=1)):
         check = asked(story.trail(), open_doubts=found, asked={read.line: said} if said else {})
         assert (check.ok, CREDS in check.evidence or "none is there" in check.evidence) == (False, True)
@@ -441,14 +443,14 @@ def test_each_doubt_is_settled_by_the_listing_after_it(story: Callable[[], Story
 # -- laws -------------------------------------------------------------------------------------------------
 
 
-def everything(hours: float = 0) -> Trail:
+def everything(hours: float = 0) -> AuditTrail:
     """A trail with all that a listing has to settle, and the listing."""
     story = whole().used(request_id="b", closing=False).used(request_id="b", path=CREDS, alias=READ).gap().canary()
     story.used(request_id="never", closing=False).token_revoked().wait(hours * 3600)
     return story.add(Kind.LEASE_ISSUED, "x", actor="", token=READ).canary().listed().canary().trail()
 
 
-def after_all(trail: Trail, seconds: float) -> Canary:
+def after_all(trail: AuditTrail, seconds: float) -> Canary:
     return Canary(Place("audit", 2, 10**9), max(o.at for o in trail.observations) + timedelta(seconds=seconds))
 
 
@@ -470,7 +472,7 @@ def test_the_trails_of_the_laws_can_be_quiet() -> None:
 
 @given(TRAILS, KEPT, KEPT, SECONDS)
 def test_less_evidence_never_makes_a_task_quiet(
-    trail: Trail, lines: list[bool], canaries: list[bool], seconds: float
+    trail: AuditTrail, lines: list[bool], canaries: list[bool], seconds: float
 ) -> None:
     part = replace(
         trail,
@@ -489,7 +491,7 @@ def test_less_evidence_never_makes_a_task_quiet(
 
 @given(TRAILS, KEPT, SECONDS, st.sampled_from([NONE, *OPEN]))
 def test_what_is_settled_is_never_less_quiet(
-    trail: Trail, lines: list[bool], seconds: float, open_doubts: Doubts
+    trail: AuditTrail, lines: list[bool], seconds: float, open_doubts: OpenQuestions
 ) -> None:
     part = replace(trail, observations=tuple(o for o, k in zip(trail.observations, lines, strict=False) if k))
     how = {"now_canary": after_all(trail, seconds).at, "open_doubts": open_doubts}
@@ -508,7 +510,7 @@ def is_somebody_elses(o: Observation) -> bool:
 
 @given(TRAILS, KEPT, st.lists(others((0, 3000)).filter(is_somebody_elses), max_size=6), SECONDS)
 def test_lines_by_others_never_change_whether_a_task_is_quiet(
-    trail: Trail, lines: list[bool], more: list[Observation], seconds: float
+    trail: AuditTrail, lines: list[bool], more: list[Observation], seconds: float
 ) -> None:
     part = replace(trail, observations=tuple(o for o, k in zip(trail.observations, lines, strict=False) if k))
     noisy = replace(part, observations=(*part.observations, *more))

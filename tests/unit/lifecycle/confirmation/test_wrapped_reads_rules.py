@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind, Observation, Place
-from jitvault.audit.trail import Canary, Trail
-from jitvault.engines.interface import Probed
+from jitvault.audit.trail import AuditTrail, Canary
+from jitvault.engines.interface import ProbeResult
 from jitvault.engines.postgresql_names import made_at, prefix_for
 from jitvault.errors import NotConfirmed
 from jitvault.lifecycle.confirmation.wrapped_reads import (
@@ -152,12 +152,12 @@ def test_a_credential_of_another_second_is_not_the_reads(seconds: float, may: bo
     assert read().may_have_made(START + timedelta(seconds=seconds)) is may
 
 
-GONE = Probed(refused=True, open_sessions=0, evidence="it does not exist")
+GONE = ProbeResult(refused=True, open_sessions=0, evidence="it does not exist")
 
 
 def test_one_that_is_still_there_is_no_proof() -> None:
     at = START + timedelta(seconds=1)
-    there, none = Probed(refused=False, open_sessions=2, evidence="it exists"), {NOBODY: GONE}
+    there, none = ProbeResult(refused=False, open_sessions=2, evidence="it exists"), {NOBODY: GONE}
     said = asked_of_target(read(), {"v-token-x": at}, {**none, "v-token-x": there})
     assert (said.refused, said.open_sessions, "v-token-x" in said.evidence) == (False, 2, True)
     unknown = {"v-token-a": at, "v-token-x": at}
@@ -287,8 +287,8 @@ def renamed(o: Observation) -> Observation:
 
 @given(LINES)
 def test_names_mean_nothing_but_that_they_are_the_same(lines: list[Observation]) -> None:
-    found = wrapped_reads(TOKENS, Trail(tuple(lines), (), frozenset()), leased=LEASED, settle=SETTLE)
-    others = Trail(tuple(map(renamed, lines)), (), frozenset())
+    found = wrapped_reads(TOKENS, AuditTrail(tuple(lines), (), frozenset()), leased=LEASED, settle=SETTLE)
+    others = AuditTrail(tuple(map(renamed, lines)), (), frozenset())
     assert wrapped_reads(frozenset({f"other {TOKEN}"}), others, leased=LEASED, settle=SETTLE) == found
 
 
@@ -298,6 +298,6 @@ def test_more_lines_of_others_never_take_a_read_away(lines: list[Observation], m
         replace(o, line=f"other {o.line}", actor=STRANGER, request_id=f"other {o.request_id}", token="", alias="")
         for o in more
     ]
-    found = wrapped_reads(TOKENS, Trail(tuple(lines), (), frozenset()), leased=LEASED, settle=SETTLE)
-    again = wrapped_reads(TOKENS, Trail((*theirs, *lines), (), frozenset()), leased=LEASED, settle=SETTLE)
+    found = wrapped_reads(TOKENS, AuditTrail(tuple(lines), (), frozenset()), leased=LEASED, settle=SETTLE)
+    again = wrapped_reads(TOKENS, AuditTrail((*theirs, *lines), (), frozenset()), leased=LEASED, settle=SETTLE)
     assert again == found

@@ -12,11 +12,11 @@ import pytest
 
 from jitvault import resources as shipped
 from jitvault.lifecycle.decision.explain import explain, not_renewed
-from jitvault.lifecycle.decision.questions import Asked
+from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.question import Action, Load, Principal
+from jitvault.policy.question import Action, HeldLeases, Principal
 
 SHIPPED = Path(__file__).parents[4] / "policies" / "cedar"
 POLICIES = CedarAuthorizer(
@@ -28,7 +28,7 @@ OPERATOR = Principal("Operator", "o", "olga", ("jitvault-operators",))
 
 def asked(
     *, tier: str = "low", criticality: str = "low", labels: dict[str, str] | None = None, **changes: Any
-) -> Asked:
+) -> DecisionInput:
     spec = {
         "apiVersion": "jitvault.dev/v1",
         "kind": "Task",
@@ -45,11 +45,11 @@ def asked(
         "requester": OPERATOR,
         "agent": Principal("Agent", "a", "research-agent", ("jitvault-agents",)),
         "owner": Principal("Operator", "d", "data-owner"),
-        "loads": {"pg": Load()},
+        "loads": {"pg": HeldLeases()},
         "depth": 0,
         "at": FRIDAY,
     }
-    return Asked(**{**made, **changes})
+    return DecisionInput(**{**made, **changes})
 
 
 def test_what_is_permitted_needs_nothing_else() -> None:
@@ -58,7 +58,7 @@ def test_what_is_permitted_needs_nothing_else() -> None:
 
 
 def test_an_open_finding_is_named_with_what_closes_it() -> None:
-    found = explain(POLICIES, asked(loads={"pg": Load(findings=2)}))
+    found = explain(POLICIES, asked(loads={"pg": HeldLeases(findings=2)}))
     assert found.decision.rules == ("no-access-with-an-open-finding",)
     assert found.instead == (
         "no open finding: `jitvault close-findings research-agent --reason WHY` once it was looked into",
@@ -66,18 +66,18 @@ def test_an_open_finding_is_named_with_what_closes_it() -> None:
 
 
 def test_what_is_held_is_named() -> None:
-    assert explain(POLICIES, asked(loads={"pg": Load(template_leases=999)})).instead == (
+    assert explain(POLICIES, asked(loads={"pg": HeldLeases(template_leases=999)})).instead == (
         "other tasks to end first, which hold leases",
     )
 
 
-@pytest.mark.parametrize("held", [None, {"pg": Load(agent_leases=3, owner_leases=2, template_leases=1)}])
-def test_several_accesses_of_a_task_are_counted_together(held: dict[str, Load] | None) -> None:
+@pytest.mark.parametrize("held", [None, {"pg": HeldLeases(agent_leases=3, owner_leases=2, template_leases=1)}])
+def test_several_accesses_of_a_task_are_counted_together(held: dict[str, HeldLeases] | None) -> None:
     """Each by itself would fit: what is issued is all of it."""
     one = asked(loads=held or {})
     access = [{**one.access[0], "lease_budget": 100}] * 2 + [{**one.access[0], "template": "other", "lease_budget": 7}]
     wide = replace(one, access=access)
-    load = (held or {}).get("pg", Load())
+    load = (held or {}).get("pg", HeldLeases())
     pg, _, other = [question.load for question in wide.questions([Action.GRANT])]
     assert pg == replace(
         load,
@@ -85,7 +85,7 @@ def test_several_accesses_of_a_task_are_counted_together(held: dict[str, Load] |
         owner_leases=load.owner_leases + 107,
         template_leases=load.template_leases + 100,
     )
-    assert other == Load(agent_leases=200, owner_leases=200)
+    assert other == HeldLeases(agent_leases=200, owner_leases=200)
     found = explain(POLICIES, wide)
     assert found.decision.rules == ("lease-budget-of-an-agent",)
     assert found.instead == ()
@@ -116,7 +116,7 @@ def test_a_shorter_window_is_named_where_that_does() -> None:
 
 
 def test_where_no_single_change_does_none_is_told() -> None:
-    held = {"pg": Load(agent_leases=200, findings=1)}
+    held = {"pg": HeldLeases(agent_leases=200, findings=1)}
     assert explain(POLICIES, asked(loads=held)).instead == ()
 
 

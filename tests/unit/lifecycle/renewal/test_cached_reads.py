@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from jitvault.context import Worker
+from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted
 from jitvault.lifecycle.decision.questions import asked_about
 from jitvault.lifecycle.renewal import cached_reads as glance
-from jitvault.lifecycle.renewal.cached_reads import glancing, read_up_to
-from jitvault.policy.question import Load
-from jitvault.services.recent import RECENT_S, Recent
+from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
+from jitvault.policy.question import HeldLeases
+from jitvault.services.recent import RECENT_S, ReadCache
 from jitvault.vault.interface import Entity, Stored
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
@@ -31,7 +31,7 @@ class Clock:
         return self.at
 
 
-def counting(recent: Recent, times: list[int], key: str = "k", **how: Any) -> int:
+def counting(recent: ReadCache, times: list[int], key: str = "k", **how: Any) -> int:
     """Ask, and give which question it was that the answer came to."""
 
     def ask() -> int:
@@ -46,7 +46,7 @@ def counting(recent: Recent, times: list[int], key: str = "k", **how: Any) -> in
 
 def test_an_answer_serves_whoever_asks_within_a_second_and_nobody_after() -> None:
     clock, times = Clock(), list[int]()
-    recent = Recent(clock)
+    recent = ReadCache(clock)
     assert [counting(recent, times) for _ in range(3)] == [1, 1, 1]
     clock.at += RECENT_S - 0.001
     assert counting(recent, times) == 1
@@ -57,7 +57,7 @@ def test_an_answer_serves_whoever_asks_within_a_second_and_nobody_after() -> Non
 
 def test_an_answer_is_as_old_as_its_question() -> None:
     clock = Clock()
-    recent = Recent(clock)
+    recent = ReadCache(clock)
 
     def slow() -> str:
         clock.at += 0.9
@@ -70,7 +70,7 @@ def test_an_answer_is_as_old_as_its_question() -> None:
 
 def test_who_needs_a_younger_one_asks_and_nobody_gets_an_older_one() -> None:
     clock, times = Clock(), list[int]()
-    recent = Recent(clock)
+    recent = ReadCache(clock)
     counting(recent, times)
     clock.at += 0.5
     assert counting(recent, times, at_most_s=0.4) == 2
@@ -82,7 +82,7 @@ def test_who_needs_a_younger_one_asks_and_nobody_gets_an_older_one() -> None:
 
 def test_what_failed_is_asked_again_and_what_is_old_is_forgotten() -> None:
     clock, times = Clock(), list[int]()
-    recent = Recent(clock)
+    recent = ReadCache(clock)
     with pytest.raises(ZeroDivisionError):
         recent.of("k", lambda: 1 // 0)
     assert counting(recent, times) == 1
@@ -132,22 +132,24 @@ class Vault:
         self._read(f"keys {key}")
         return {1: key}
 
-    def load(self, agent: str, owner: str, templates: list[str], *, besides: str, since: datetime) -> dict[str, Load]:
+    def load(
+        self, agent: str, owner: str, templates: list[str], *, besides: str, since: datetime
+    ) -> dict[str, HeldLeases]:
         self._read(f"load besides {besides or 'nobody'}")
         mine = 0 if besides else 5
-        return {name: Load(10 + mine, 20 + mine, 30 + mine, 1) for name in templates}
+        return {name: HeldLeases(10 + mine, 20 + mine, 30 + mine, 1) for name in templates}
 
     def agreed(self) -> datetime:
         return NOW
 
 
-def worker(vault: Vault, shared: Recent | None) -> Worker:
+def worker(vault: Vault, shared: ReadCache | None) -> WorkerContext:
     names = ("ledger", "documents", "identity", "reader", "signer", "clock")
-    rest: dict[str, Any] = dict.fromkeys(Worker.__dataclass_fields__.keys() - {"waits", "stopped", "glances"})
-    return Worker(**{**rest, **dict.fromkeys(names, cast(Any, vault)), "shared": shared})
+    rest: dict[str, Any] = dict.fromkeys(WorkerContext.__dataclass_fields__.keys() - {"waits", "stopped", "glances"})
+    return WorkerContext(**{**rest, **dict.fromkeys(names, cast(Any, vault)), "shared": shared})
 
 
-def look(worker: Worker, who: str = "e-1") -> None:
+def look(worker: WorkerContext, who: str = "e-1") -> None:
     """One of each question, all of them about somebody."""
     worker.documents.read(f"freezes/{who}/k")
     worker.documents.get(f"freezes/{who}/k")
@@ -160,15 +162,15 @@ def look(worker: Worker, who: str = "e-1") -> None:
 
 
 def test_looks_at_what_is_due_share_their_answers() -> None:
-    vault, shared = Vault(), Recent(Clock())
+    vault, shared = Vault(), ReadCache(Clock())
     for _ in range(3):
-        look(glancing(worker(vault, shared)))
+        look(with_cached_reads(worker(vault, shared)))
     assert len(vault.reads) == len(set(vault.reads)) == 7
 
 
 def test_what_is_asked_about_another_is_another_question() -> None:
     vault = Vault()
-    eyes = glancing(worker(vault, Recent(Clock())))
+    eyes = with_cached_reads(worker(vault, ReadCache(Clock())))
     for who in ("e-1", "e-2"):
         look(eyes, who)
     assert len(vault.reads) == 14
@@ -178,18 +180,18 @@ def test_what_is_asked_about_another_is_another_question() -> None:
 
 
 def test_nothing_is_shared_with_whoever_does_not_glance() -> None:
-    vault, shared = Vault(), Recent(Clock())
-    look(glancing(worker(vault, shared)))
+    vault, shared = Vault(), ReadCache(Clock())
+    look(with_cached_reads(worker(vault, shared)))
     vault.reads.clear()
     look(worker(vault, shared))
     look(worker(vault, None))
-    look(glancing(worker(vault, None)))
+    look(with_cached_reads(worker(vault, None)))
     assert len(vault.reads) == 24
 
 
 def test_what_is_written_is_written_each_time() -> None:
     vault = Vault()
-    eyes = glancing(worker(vault, Recent(Clock())))
+    eyes = with_cached_reads(worker(vault, ReadCache(Clock())))
     eyes.documents.put("tasks/t", {})
     eyes.documents.put("tasks/t", {})
     assert vault.reads == ["put tasks/t"] * 2
@@ -201,17 +203,17 @@ def test_how_much_others_hold_is_counted_once_and_never_with_the_tasks_own(monke
     who = cast(Any, type("P", (), {"entity": "e-1"}))
     spec = cast(Any, type("S", (), {"id": "t-1"}))
 
-    def loads(of: Worker) -> Any:
+    def loads(of: WorkerContext) -> Any:
         return asked_about(of, spec, access, requester=who, agent=who, owner=who).loads
 
-    shared = Recent(Clock())
-    glanced = [loads(glancing(worker(vault, shared))) for _ in range(2)]
-    assert glanced == [{"pg": Load(10, 20, 33, 1), "pki": Load(10, 20, 32, 1)}] * 2
+    shared = ReadCache(Clock())
+    glanced = [loads(with_cached_reads(worker(vault, shared))) for _ in range(2)]
+    assert glanced == [{"pg": HeldLeases(10, 20, 33, 1), "pki": HeldLeases(10, 20, 32, 1)}] * 2
     assert vault.reads == ["load besides nobody"]
     # who grants counts anew
-    assert loads(worker(vault, shared)) == {"pg": Load(10, 20, 30, 1), "pki": Load(10, 20, 30, 1)}
+    assert loads(worker(vault, shared)) == {"pg": HeldLeases(10, 20, 30, 1), "pki": HeldLeases(10, 20, 30, 1)}
     assert vault.reads[1:] == ["load besides t-1"]
-    assert Load(1, 1, 1, 4).without(2, 2) == Load(0, 0, 0, 4)
+    assert HeldLeases(1, 1, 1, 4).without(2, 2) == HeldLeases(0, 0, 0, 4)
 
 
 # -- the stream ---------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ def canaries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_canary_counts_for_what_was_due_before_it_was_sent_and_for_nothing_else(canaries: list[int]) -> None:
     clock = Clock()
-    one = worker(Vault(), Recent(clock))
+    one = worker(Vault(), ReadCache(clock))
     read_up_to(one, NOW - timedelta(seconds=30))
     read_up_to(one, NOW - timedelta(seconds=30))
     assert len(canaries) == 1
@@ -245,19 +247,19 @@ def test_a_canary_counts_for_what_was_due_before_it_was_sent_and_for_nothing_els
 def test_who_shares_nothing_sends_a_canary_each_time(canaries: list[int]) -> None:
     for due in (NOW - timedelta(seconds=30), None):
         read_up_to(worker(Vault(), None), due)
-    read_up_to(worker(Vault(), Recent(Clock())), None)
+    read_up_to(worker(Vault(), ReadCache(Clock())), None)
     assert len(canaries) == 3
 
 
 def test_a_stream_that_is_not_trusted_is_asked_for_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def lost(_worker: Worker) -> None:
+    def lost(_worker: WorkerContext) -> None:
         asked.append(1)
         raise AuditUntrusted("nothing comes")
 
     monkeypatch.setattr(glance, "canary", lost)
-    one = worker(Vault(), Recent(Clock()))
+    one = worker(Vault(), ReadCache(Clock()))
     for _ in range(2):
         with pytest.raises(AuditUntrusted):
             read_up_to(one, NOW - timedelta(seconds=30))
