@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.measure import Figure, alternate, milliseconds, ratio
 from jitvault.context import new_id
 from jitvault.ledger.database import opened
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, OpState, TaskRow
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind, OperationKind
@@ -47,7 +47,7 @@ def run(directory: Path) -> list[Figure]:
     Bare is BEGIN IMMEDIATE, one INSERT of an event's size, COMMIT, with WAL and synchronous=FULL, in a file of
     the same directory. `apply` writes the operation, the event and the task, and reads the task twice.
     """
-    ledger = SqlLedger(opened(f"sqlite:///{directory / 'commit.db'}", create=True))
+    ledger = Ledger(opened(f"sqlite:///{directory / 'commit.db'}", create=True))
     ledger.create(_TASK, Change(EventKind.SUBMITTED), at=_TASK.created_at)
     with ledger.claim(_TASK.task_id) as claim:
         own, reference = alternate(TIMES, lambda: _apply_ms(ledger, claim), _bare(directory / "bare.db"))
@@ -59,7 +59,7 @@ def run(directory: Path) -> list[Figure]:
     ]
 
 
-def _apply_ms(ledger: SqlLedger, claim: int) -> float:
+def _apply_ms(ledger: Ledger, claim: int) -> float:
     now = datetime.now(UTC)
     op = OperationRow(new_id(), _TASK.task_id, OperationKind.SIGN, "nothing", OpState.SETTLED, None, now, None)
     change = Change(EventKind.NOTED, {"op": op.op_id, "subject": op.subject}, rows=(op,))

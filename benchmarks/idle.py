@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from benchmarks.measure import Figure, milliseconds
 from jitvault.ledger.database import Database, raw, upgrade
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.sandbox.postgres import Postgres
 
 SEALED = 1_000_000
@@ -44,11 +44,11 @@ def run(directory: Path) -> list[Figure]:
     for name, databases in (("sqlite", _sqlite), ("postgresql", _postgresql)):
         with databases(directory) as database:
             _fill(database, name)
-            figures += _measured(SqlLedger(database), name)
+            figures += _measured(Ledger(database), name)
     return figures
 
 
-def _measured(ledger: SqlLedger, name: str) -> list[Figure]:
+def _measured(ledger: Ledger, name: str) -> list[Figure]:
     now = datetime.now(UTC)
 
     def idle() -> None:

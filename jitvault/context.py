@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jitvault.errors import JitvaultError, Unreadable
 from jitvault.formats.product import Release, late_lines
@@ -14,11 +16,10 @@ from jitvault.formats.product import Release, late_lines
 if TYPE_CHECKING:
     from jitvault.audit.source import Sources
     from jitvault.engines.interface import Engine
-    from jitvault.ledger.model import Ledger, TaskRecord
+    from jitvault.ledger.ledger import Ledger
+    from jitvault.ledger.model import TaskRecord
     from jitvault.model.template import AccessTemplate
     from jitvault.policy.interface import Authorizer
-    from jitvault.ports.clock import Clock
-    from jitvault.services.recent import ReadCache
     from jitvault.vault.interface import (
         Documents,
         Hasher,
@@ -67,15 +68,15 @@ class WorkerContext:
     stopped: Callable[[], bool] = never
     """Whether this process is to end: then it is as if the deadline were over."""
     tells_persons: bool = False
-    """Whether entities say which person they are: `ports.vault.Entity.person`."""
+    """Whether entities say which person they are: `jitvault.vault.interface.Entity.person`."""
     waits: bool = True
     """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
     reads_on: bool = False
     """Whether loops of this process read the stream all the time."""
     shared: ReadCache | None = None
-    """What a look at a held task that is due may go by: `services.glance`. Without it each look reads everything."""
+    """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
     glances: bool = False
-    """Whether this one goes by it."""
+    """Whether this task's renewal goes by the shared answers."""
     is_blind: bool = False
     """Whether what was written lately may not be known from the audit stream."""
     asked_by: str | None = None
@@ -134,3 +135,60 @@ class Person:
 def new_id() -> str:
     """128 random bits in hex: operation ids, grant ids, nonces."""
     return secrets.token_hex(16)
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware, UTC: this host's own clock, right or wrong. For whoever compares it with another one."""
+        ...
+
+    def agreed(self) -> datetime:
+        """The same, or Vault's where the two disagree (`jitvault.formats.clocks`).
+
+        For windows, due times and all that is written down. The order of what happened is the stream's, not this.
+        """
+        ...
+
+    def behind(self) -> timedelta:
+        """By how much this host's clock is behind Vault's at least; negative where it is ahead."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def monotonic(self) -> float: ...
+
+
+RECENT_S = 1.0
+
+
+T = TypeVar("T")
+
+
+class ReadCache:
+    """Answers of one process, for all its threads. What failed is no answer, and is asked again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._swept = clock()
+
+    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S) -> T:
+        """What `ask` gives, or gave to whoever asked for `key` less than `at_most_s` seconds ago; one at most."""
+        now = self._clock()
+        with self._lock:
+            known = self._answers.get(key)
+        if known is not None and now - known[0] < min(at_most_s, RECENT_S):
+            answer: T = known[1]
+            return answer
+        # several may ask at once: nobody waits for another's connection
+        answer = ask()
+        with self._lock:
+            # as old as its question: what changed on the way may not be in it
+            self._answers[key] = (now, answer)
+            self._forget_old(now)
+        return answer
+
+    def _forget_old(self, now: float) -> None:
+        if now - self._swept >= RECENT_S:
+            self._swept = now
+            self._answers = {key: one for key, one in self._answers.items() if now - one[0] < RECENT_S}

@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
-from jitvault.ledger.model import Change, OperationRow, OpState, Row
+from jitvault.ledger.model import Change, GrantAdmission, OperationRow, OpState, Row
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
-from jitvault.ports.admission import GrantAdmission
 
 DONE = "ok"
 """The answer of an act that Vault says it did."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jitvault.context import Person, WorkerContext
     from jitvault.engines.interface import Engine
     from jitvault.formats.reloadable import CurrentMapping
-    from jitvault.ledger.ledger import SqlLedger
+    from jitvault.ledger.ledger import Ledger
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
     from jitvault.notices.notifier import Notifier
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """`jitvault.ports.clock.Clock`."""
+    """This host's clock, held against Vault's."""
 
     def __init__(self) -> None:
         self.vaults = VaultTime()
@@ -184,15 +184,15 @@ class Wiring:
         return ledger_exists(self.settings.ledger.get_secret_value())
 
     @cached_property
-    def ledger(self) -> SqlLedger:
+    def ledger(self) -> Ledger:
         """The ledger that is there. Raises LedgerUnavailable."""
         return self._opened(create=False)
 
-    def _opened(self, *, create: bool) -> SqlLedger:
+    def _opened(self, *, create: bool) -> Ledger:
         from jitvault.ledger.database import opened
-        from jitvault.ledger.ledger import SqlLedger
+        from jitvault.ledger.ledger import Ledger
 
-        return SqlLedger(opened(self.settings.ledger.get_secret_value(), create=create))
+        return Ledger(opened(self.settings.ledger.get_secret_value(), create=create))
 
     @cached_property
     def worker(self) -> WorkerContext:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from http import HTTPStatus
 
+from jitvault.context import Clock
 from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.server import MOST_REQUEST, Server
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.product import product_of
-from jitvault.ports.clock import Clock
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.release import seal_status_of
 

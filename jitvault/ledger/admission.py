@@ -10,26 +10,32 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, s
 from jitvault.audit.tripwires.trip import OF_AGENT
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
+from jitvault.ledger.model import GrantAdmission
 from jitvault.model.states import LIVE_STATES, State
 from jitvault.policy.question import HeldLeases
-from jitvault.ports.admission import GrantAdmission
 
 # until all of it is proven dead a task may hold what it had
 _COUNTS = tuple(state.value for state in (*LIVE_STATES, State.ENDING))
 
 
 class SqlAdmission:
-    """`jitvault.ports.admission.Admission` with SQLAlchemy Core."""
+    """Count what is held before more is granted; a part of `Ledger`."""
 
     _db: Database
 
     def load(
         self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
     ) -> Mapping[str, HeldLeases]:
+        """What is held now, for each of `templates`, without the task `besides`.
+
+        `agent` and `owner` are entities. Findings are those of `OF_AGENT`, since `since`,
+        that nobody has closed.
+        """
         with self._db.read() as connection:
             return _load(connection, agent, owner, templates, besides=besides, since=since)
 
     def close_findings(self, agent: str, why: str, at: datetime) -> int:
+        """Have the agent's open findings count no more for policy; gives how many there were. They stay to be seen."""
         table, task = schema.findings, schema.tasks.c
         own = select(task.task_id).where(task.agent == agent)
         close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closed_at=at, closed_why=why[:500])

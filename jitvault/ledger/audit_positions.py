@@ -23,7 +23,7 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.model import OpState
 from jitvault.ledger.recovery import is_recovery
-from jitvault.ports.record import NOWHERE, Freeze, Gap, NotKept, Reading, Written
+from jitvault.ledger.stream_model import NOWHERE, Freeze, Gap, NotKept, Reading, Written
 
 _SOURCE = schema.audit_sources.c
 
@@ -74,7 +74,7 @@ _MOVE_ON = (
 
 
 class SqlRecord:
-    """`jitvault.ports.record.Record` with SQLAlchemy Core."""
+    """Enter lines of the audit stream and the positions they were read from; a part of `Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -83,6 +83,7 @@ class SqlRecord:
     # -- reading ---------------------------------------------------------------------------------------
 
     def readings(self) -> Mapping[str, Reading]:
+        """By name, every source that was ever read."""
         with self._db.read() as connection:
             rows = connection.execute(_READINGS).mappings().all()
         return {
@@ -96,18 +97,22 @@ class SqlRecord:
         }
 
     def start_source(self, source: str, position: Position) -> None:
+        """Begin a source; one that is known keeps its own position."""
         values = {"name": source, "vouched": False, **asdict(position)}
         self._db.write(lambda c: c.execute(upsert(c, schema.audit_sources).values(values).on_conflict_do_nothing()))
 
     @contextmanager
     def claim_source(self, source: str) -> Iterator[int]:
+        """The exclusive right to change what is said of a source, as `Ledger.claim` for a task."""
         with held(self._db, schema.audit_sources.c.name, source, f"audit source {source}") as epoch:
             yield epoch
 
     def turn(self, source: str) -> AbstractContextManager[object]:
+        """Wait for the other threads of this process that read the source."""
         return self._turns[source]
 
     def vouch(self, source: str, *, claim: int) -> None:
+        """From now on the source's lines count."""
         self._db.write(lambda c: _change_source(c, source, claim, vouched=True))
 
     def observe(
@@ -120,6 +125,14 @@ class SqlRecord:
         expected: str | None = None,
         shared: Sequence[str] = (),
     ) -> Canary | None:
+        """Write a batch, what it means for tasks and for all of them, and the position after it, at once.
+
+        Raises WrongState where the source was not read up to `after`, exactly: somebody else has read on.
+
+        Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch. `shared` are networks
+        whose addresses the worker has in common with agents (`jitvault.audit.tripwires.rules.of_fleet`).
+        """
+
         def unit(connection: Connection) -> Canary | None:
             _move_on(connection, source, after, batch.position, at)
             if batch.gaps:
@@ -133,30 +146,36 @@ class SqlRecord:
     # -- trust -----------------------------------------------------------------------------------------
 
     def keep_canary(self, source: str, expected: str) -> Canary | None:
+        """The canary `expected`, kept, if another process has read its line."""
         with self._db.read() as connection:
             if canaries.find(connection, source, expected) is None:
                 return None
         return self._db.write(lambda c: canaries.keep(c, source, expected))
 
     def last_canaries(self) -> Mapping[str, datetime]:
+        """Vault's time of the newest canary of each source."""
         with self._db.read() as connection:
             return {name: at for name, at in connection.execute(_LAST_CANARIES) if at is not None}
 
     def not_kept(self) -> Sequence[NotKept]:
+        """How many lines were counted and not kept, since they belong to no task or repeat themselves; by kind."""
         with self._db.read() as connection:
             return noise.counted(connection)
 
     def gaps(self) -> Sequence[Gap]:
+        """All gaps, the newest first."""
         gap = schema.audit_gaps.c
         query = select(gap.source, gap.epoch, gap.what, gap.at).order_by(gap.at.desc(), gap.source, gap.epoch.desc())
         with self._db.read() as connection:
             return [Gap(*row) for row in connection.execute(query)]
 
     def unseen_operations(self, before: datetime) -> list[str]:
+        """Own operations that Vault answered before `before`, and whose line has not been read, with no gap since."""
         with self._db.read() as connection:
             return list(connection.execute(_UNSEEN, {"before": before}).scalars())
 
     def session(self, accessor_hmac: str, at: datetime) -> None:
+        """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
         values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
 
         def unit(connection: Connection) -> None:
@@ -166,10 +185,12 @@ class SqlRecord:
         self._db.write(unit)
 
     def is_own(self, canary: str) -> bool:
+        """Whether the canary's line names a session that is remembered; `canary` is its HMAC."""
         with self._db.read() as connection:
             return connection.execute(_OWN_CANARY, {"canary": canary}).first() is not None
 
     def salt(self, mark: str, at: datetime) -> bool:
+        """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
         table = schema.audit_salts
 
         def unit(connection: Connection) -> bool:
@@ -182,6 +203,10 @@ class SqlRecord:
         return self._db.write(unit, alone=True)
 
     def break_stretches(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
+        """Begin a new stretch in every source, or in `only` those: what comes is not the continuation of what was read.
+
+        Gives how many sources there are.
+        """
         table = schema.audit_sources
         which = table.c.name.in_(only) if only is not None else true()
 
@@ -202,14 +227,20 @@ class SqlRecord:
     # -- freezes ---------------------------------------------------------------------------------------
 
     def alarm(self, op_id: str, at: datetime) -> None:
+        """Freeze everything where a token was made under a create that Vault refused, or that was given up."""
         self._db.write(lambda c: alarms.raise_for_operation(c, op_id, at))
 
     def freeze(self) -> Freeze | None:
+        """The oldest freeze that was not lifted."""
         with self._db.read() as connection:
             row = connection.execute(_TRIPPED).first()
         return Freeze(*row) if row else None
 
     def written(self, *, since: datetime, after: Mapping[str, Place] = NOWHERE) -> Sequence[Written]:
+        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time.
+
+        `after` leaves out, by source, what stands there or before: each is read in the order of its places.
+        """
         with self._db.read() as connection:
             rows = list(connection.execute(_WRITTEN_ELSEWHERE, {"since": since, "sources": list(after)}))
             for source, place in after.items():
@@ -223,6 +254,7 @@ class SqlRecord:
         return sorted([*kept, *again], key=attrgetter("at"))
 
     def configured(self, mount: str, since: datetime) -> datetime | None:
+        """Vault's time of the newest write to the configuration of an engine that the stream showed after `since`."""
         newest = select(func.max(_LINE.at)).where(
             _LINE.kind == Kind.HAZARD, _LINE.at > since, _LINE.path.startswith(f"{mount}/config/", autoescape=True)
         )
@@ -230,6 +262,7 @@ class SqlRecord:
             return connection.execute(newest).scalar()
 
     def lift_freezes(self, why: str, at: datetime) -> int:
+        """Lift all freezes; gives how many there were."""
         table = schema.freezes
         lift = (
             update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])

@@ -6,11 +6,11 @@ many people there are and however much they wrote before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from jitvault.documents.paths import Kept
 
@@ -79,45 +79,3 @@ class Listing:
     def is_whole(self) -> bool:
         """Whether the lines since then tell of every document that was written since."""
         return self.at is not None and self.gaps == self.gaps_now
-
-
-class DocumentIndex(Protocol):
-    """Raises LedgerUnavailable as the rest of the ledger does."""
-
-    def indexed(self, kind: Kept, about: str | None, standings: Collection[Standing]) -> list[Indexed]:
-        """What nobody has read as it is now, and what has one of these standings; of all scopes or tasks for None."""
-        ...
-
-    def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
-        """The author and the task of each that nobody has read as it is now, of tasks that are not over."""
-        ...
-
-    def note_written(self, kind: Kept, author: str, about: str) -> None:
-        """Enter a document whose line may not be there yet."""
-        ...
-
-    def keep_read(self, documents: Sequence[Indexed]) -> None:
-        """Keep what came of documents. One that was read later, or is gone from the index, stays as it is."""
-        ...
-
-    def forget(self, document: Indexed) -> None:
-        """Take a document out that is not in Vault any more."""
-        ...
-
-    def keep_listed(self, kind: Kept, author: str, names: Sequence[str], *, again: bool) -> list[str]:
-        """Enter all that lies there of an author, and forget what does not, but for freezes that were in force; gives
-        what was not known before.
-
-        `again`: those that are known may have been written again, and have to be read.
-        """
-        ...
-
-    def indexed_authors(self, kind: Kept) -> list[str]:
-        """Those of whom something is in the index."""
-        ...
-
-    def listing(self, kind: Kept) -> Listing: ...
-
-    def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:
-        """Remember that everything was listed, which began at `at` when the stream had so many gaps."""
-        ...

@@ -36,11 +36,12 @@ def note(connection: Connection, new: Iterable[Observation]) -> None:
 
 
 class SqlDocuments:
-    """`jitvault.ledger.document_index.DocumentIndex` with SQLAlchemy Core."""
+    """Keep an index of the documents that people wrote; a part of `Ledger`."""
 
     _db: Database
 
     def indexed(self, kind: Kept, about: str | None, standings: Collection[Standing]) -> list[Indexed]:
+        """What nobody has read as it is now, and what has one of these standings; of all scopes or tasks for None."""
         wanted: ColumnElement[bool] = _UNREAD
         if standings:
             wanted = wanted | _DOC.standing.in_(sorted(standings))
@@ -63,14 +64,18 @@ class SqlDocuments:
         ]
 
     def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
+        """The author and the task of each that nobody has read as it is now, of tasks that are not over."""
         with self._db.read() as connection:
             rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
         return [(row.author, row.about) for row in rows]
 
     def note_written(self, kind: Kept, author: str, about: str) -> None:
+        """Enter a document whose line may not be there yet."""
         self._db.write(lambda connection: _enter(connection, [(kind, author, about, 1)]))
 
     def keep_read(self, documents: Sequence[Indexed]) -> None:
+        """Keep what came of documents. One that was read later, or is gone from the index, stays as it is."""
+
         def unit(connection: Connection) -> None:
             for one in documents:
                 change = update(schema.documents).where(*_is(one), _DOC.read <= one.read)
@@ -80,10 +85,16 @@ class SqlDocuments:
             self._db.write(unit)
 
     def forget(self, document: Indexed) -> None:
+        """Take a document out that is not in Vault any more."""
         gone = delete(schema.documents).where(*_is(document), _DOC.news == document.news)
         self._db.write(lambda connection: connection.execute(gone))
 
     def keep_listed(self, kind: Kept, author: str, names: Sequence[str], *, again: bool) -> list[str]:
+        """Enter all that lies there of an author, and forget what does not, but for freezes that were in force; gives
+        what was not known before.
+
+        `again`: those that are known may have been written again, and have to be read.
+        """
         of_author = (_DOC.kind == kind, _DOC.author == author)
         with self._db.read() as connection:
             known = set(connection.execute(select(_DOC.about).where(*of_author)).scalars())
@@ -102,6 +113,7 @@ class SqlDocuments:
         return new
 
     def indexed_authors(self, kind: Kept) -> list[str]:
+        """Those of whom something is in the index."""
         with self._db.read() as connection:
             return list(connection.execute(select(_DOC.author).where(_DOC.kind == kind).distinct()).scalars())
 
@@ -112,6 +124,8 @@ class SqlDocuments:
         return Listing(row.at, row.gaps, gaps) if row else Listing(None, 0, gaps)
 
     def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:
+        """Remember that everything was listed, which began at `at` when the stream had so many gaps."""
+
         def unit(connection: Connection) -> None:
             values = {"gaps": gaps, "at": at}
             statement = upsert(connection, schema.listings).values(kind=kind, **values)

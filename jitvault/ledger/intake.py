@@ -53,11 +53,12 @@ _UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, 
 
 
 class SqlIntake:
-    """`jitvault.ledger.judgements.Intake` with SQLAlchemy Core."""
+    """Keep what was judged of requests that began no task; a part of `Ledger`."""
 
     _db: Database
 
     def parts(self, task_ids: Collection[str]) -> Mapping[str, Parts]:
+        """Those of these tasks that are known."""
         found: dict[str, Parts] = {}
         for some in batches(sorted(task_ids)):
             with self._db.read() as connection:
@@ -65,12 +66,14 @@ class SqlIntake:
         return found
 
     def newest_line(self, path: str) -> datetime | None:
+        """Vault's time of the newest line that shows that a document was written at this path."""
         with self._db.read() as connection:
             kept: datetime | None = connection.execute(_NEWEST_LINE, {"path": path}).scalar()
             again = writes.newest(connection, path)
         return max((at for at in (kept, again) if at is not None), default=None)
 
     def judge(self, judged: Sequence[Judged], at: datetime) -> None:
+        """Remember what became of requests; one that was judged before is judged anew."""
         values = [
             {**asdict(one), "judgement": one.judgement.value, "author": author_of(one.path)[:64], "judged_at": at}
             for one in judged
@@ -93,6 +96,7 @@ class SqlIntake:
         return Judged(**{**row, "judgement": Judgement(row["judgement"])}) if row else None
 
     def unsettled(self, author: str, task_ids: Sequence[str]) -> Unsettled:
+        """Those of these tasks, which an author asks for, that are neither known nor judged as the request is now."""
         new, doubtful = list[str](), list[str]()
         for some in batches(task_ids):
             paths = {submission_path(author, task_id): task_id for task_id in some}
@@ -107,6 +111,7 @@ class SqlIntake:
         return Unsettled(new, doubtful)
 
     def judged_authors(self) -> list[str]:
+        """The authors of what was judged."""
         found, last = list[str](), ""
         with self._db.read() as connection:
             # one step in the index for each author: `DISTINCT` goes through every judgement
@@ -115,6 +120,7 @@ class SqlIntake:
         return found
 
     def forget_judged(self, author: str, besides: Collection[str]) -> int:
+        """Forget what was judged of an author's requests that are not there any more; gives how many those were."""
         with self._db.read() as connection:
             known = connection.execute(select(_JUDGED.path).where(_JUDGED.author == author)).scalars()
             gone = sorted(set(known) - {submission_path(author, task_id) for task_id in besides})
@@ -124,12 +130,14 @@ class SqlIntake:
         return len(gone)
 
     def open_requests(self, requester: str) -> int:
+        """How many tasks of a requester may still be granted."""
         query = select(func.count()).select_from(schema.tasks)
         open_ = (schema.IS_OPEN, _TASK.state.in_(_UNGRANTED), _TASK.requester == requester)
         with self._db.read() as connection:
             return connection.execute(query.where(*open_)).scalar_one()
 
     def keep_over_quota(self, author: str, waiting: int, at: datetime) -> None:
+        """Remember that so many documents of an author wait since they are too many; 0: none any more."""
         table = schema.over_quota
         if not waiting:
             self._db.write(lambda c: c.execute(delete(table).where(table.c.author == author)))
@@ -144,6 +152,7 @@ class SqlIntake:
         self._db.write(unit)
 
     def over_quota(self) -> list[OverQuota]:
+        """Those whose documents wait."""
         table = schema.over_quota.c
         query = select(table.author, table.waiting, table.since, table.at).order_by(table.since)
         with self._db.read() as connection:

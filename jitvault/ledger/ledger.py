@@ -42,6 +42,7 @@ from jitvault.ledger.model import (
     Change,
     CheckRow,
     DecisionRow,
+    GrantAdmission,
     GrantRow,
     LeaseRow,
     OperationRow,
@@ -59,7 +60,6 @@ from jitvault.ledger.task_claims import SqlTurns
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import LIVE_STATES, OVER, State, check_move
-from jitvault.ports.admission import GrantAdmission
 
 _FINDINGS = "has_findings"
 
@@ -128,10 +128,13 @@ _IS_LONG = (
 )
 
 
-class SqlLedger(
+class Ledger(
     SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake, SqlDocuments
 ):
-    """`jitvault.ledger.model.Ledger` with SQLAlchemy Core."""
+    """Everything that is read from the ledger or written to it.
+
+    Each method raises LedgerUnavailable when the database is missing, locked for too long, full or of another version.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -144,6 +147,8 @@ class SqlLedger(
     # -- changing a task ----------------------------------------------------------------------------
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
+        """The first event of a task. Raises WrongState when the task exists."""
+
         def unit(connection: Connection) -> TaskRow:
             try:
                 connection.execute(insert(schema.tasks).values(**asdict(task)))
@@ -158,6 +163,12 @@ class SqlLedger(
     def apply(
         self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
     ) -> TaskRow:
+        """Write `change` and its event at once, if `admission` holds in that transaction.
+
+        Raises WrongState when the claim was lost, what the admission's judge raises, and Frozen for an issue while a
+        recovery is open.
+        """
+
         def unit(connection: Connection) -> TaskRow:
             task = _fenced(connection, task_id, claim)
             check_move(task_id, task.state, change.state or task.state, change.event)
@@ -177,6 +188,7 @@ class SqlLedger(
             return _task(connection, task_id)
 
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
+        """Those in one of `states`, the oldest first: most of all that ever were are over."""
         task = schema.tasks.c
         query = select(schema.tasks).where(task.state.in_([state.value for state in states]))
         if OVER.isdisjoint(states):
@@ -186,6 +198,7 @@ class SqlLedger(
             return [get(row, TaskRow) for row in rows]
 
     def named(self, task_ids: Collection[str]) -> list[TaskRow]:
+        """Those of `task_ids` that are known."""
         task_id = schema.tasks.c.task_id
         with self._db.read() as connection:
             return [
@@ -195,15 +208,21 @@ class SqlLedger(
             ]
 
     def bodies(self) -> Iterator[bytes]:
+        """What was ever asked for: the body of each revision, one at a time."""
         with self._db.read() as connection:
             # not all of them at once: there may be millions
             yield from connection.execution_options(yield_per=500).execute(select(schema.revisions.c.body)).scalars()
 
     def children(self, task_id: str) -> list[str]:
+        """The tasks that the task handed a part of its access on to, in the order of their ids.
+
+        Also those whose own rows say so no more: its chain says it, which somebody who edits theirs does not change.
+        """
         with self._db.read() as connection:
             return sorted(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
 
     def held(self) -> dict[str, int]:
+        """The tasks that hold access, each with the number of its last event."""
         task = schema.tasks.c
         query = select(task.task_id, task.seq).where(
             schema.IS_OPEN, task.state.in_([state.value for state in LIVE_STATES])
@@ -212,16 +231,22 @@ class SqlLedger(
             return {row.task_id: row.seq for row in connection.execute(query)}
 
     def ungranted(self) -> list[str]:
+        """The tasks that may still be granted, those with an issue that did not finish included."""
         task = schema.tasks.c
         open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
         with self._db.read() as connection:
             return list(connection.execute(select(task.task_id).where(schema.IS_OPEN, task.state.in_(open_))).scalars())
 
     def file(self, task_id: str) -> TaskRecord | None:
+        """All of a task. Raises Unreadable where somebody edited it so that it cannot be read."""
         with self._db.read() as connection, readable(task_id):
             return _file(connection, task_id)
 
     def file_again(self, file: TaskRecord) -> TaskRecord:
+        """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.
+
+        Of one that has not, the stream may have settled an operation more. Raises LedgerUnavailable where it is gone.
+        """
         task_id = file.task.task_id
         with self._db.read() as connection, readable(task_id):
             # all that changes a task moves its version, but for what was found about it
@@ -233,45 +258,60 @@ class SqlLedger(
         return again
 
     def trail(self, file: TaskRecord) -> AuditTrail:
+        """The observations that concern a task, what others did that casts doubt on a proof among them, in the order of
+        the stream, and the canaries around them.
+        """
         with self._db.read() as connection:
             return trail.trail(connection, file)
 
     def acts(self, file: TaskRecord) -> AuditTrail:
+        """What the task's tokens did and what was done to them, in the order of the stream, without canaries.
+
+        What a worker does to keep them is left out: of a task that is held for long that is nearly all there is.
+        """
         with self._db.read() as connection:
             return trail.acts(connection, file)
 
     # -- the rest ------------------------------------------------------------------------------------
 
     def gave_back(self, token: str) -> bool:
+        """Whether a task's token was revoked by itself; `token` is the HMAC of its accessor."""
         with self._db.read() as connection:
             return connection.execute(_GAVE_BACK, {"token": token}).first() is not None
 
     def was_unwrapped(self, token: str) -> bool:
+        """Whether somebody took a task's token out of its wrapping, or tried to."""
         with self._db.read() as connection:
             return connection.execute(_UNWRAPPED, {"token": token}).first() is not None
 
     def is_long(self, file: TaskRecord) -> bool:
+        """Whether the task's tokens left so many lines that reading them takes time."""
         tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
         with self._db.read() as connection:
             return connection.execute(_IS_LONG, {"tokens": tokens}).first() is not None
 
     def interrupted(self, file: TaskRecord) -> bool:
+        """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
         with self._db.read() as connection:
             return trail.interrupted(connection, file)
 
     def endangered(self, file: TaskRecord) -> bool:
+        """Whether anybody did, since the task's token was meant, what can take a credential's record away."""
         with self._db.read() as connection:
             return trail.endangered(connection, file)
 
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
+        """Which of these leases belong to any task."""
         return self._among(schema.leases.c.lease_id, lease_ids)
 
     def task_of_target(self, name: str) -> str | None:
+        """The task with a lease whose credential its target knows by this name."""
         lease = schema.leases.c
         with self._db.read() as connection:
             return connection.execute(select(lease.task_id).where(lease.target_name == name).limit(1)).scalar()
 
     def known_targets(self, names: Sequence[str]) -> set[str]:
+        """Which of these names, as targets know credentials by, are those of leases that belong to any task."""
         return self._among(schema.leases.c.target_name, names)
 
     def _among(self, column: Column[Any], values: Sequence[str]) -> set[str]:
@@ -283,6 +323,7 @@ class SqlLedger(
         return known
 
     def finding_counts(self) -> dict[str, int]:
+        """How many findings each task has that has any, with those that are only counted."""
         found = schema.findings.c
         # one that counts others stands for all of them
         each = func.sum(case((found.more > 0, found.more), else_=1))
@@ -291,6 +332,7 @@ class SqlLedger(
             return {task_id: count for task_id, count in connection.execute(query)}  # noqa: C416 - rows are no pairs
 
     def issue_times(self, role: str) -> set[datetime]:
+        """Vault's issue times of all known tokens of a token role."""
         grant = schema.grants.c
         query = select(grant.issued_at).where(grant.role == role, grant.issued_at.is_not(None))
         with self._db.read() as connection:
@@ -301,18 +343,22 @@ class SqlLedger(
             return connection.execute(select(schema.installation.c.id)).scalar()
 
     def set_installation(self, installation: str) -> None:
+        """Bind a new ledger to an installation; one that is bound keeps its own."""
         values = {"one": 1, "id": installation}
         # of two processes that start with a new ledger both come here
         self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
 
     def product(self) -> Product | None:
+        """The server that it was last used with; None where none said what it is."""
         with self._db.read() as connection:
             return last_product(connection)
 
     def used_with(self, product: Product) -> None:
+        """Keep that it is used with that server."""
         self._db.write(lambda c: c.execute(update(schema.installation).values(product=product.value)))
 
     def follow(self, generation: int) -> None:
+        """Keep that a worker with rules of that generation works on the ledger: lower ones write no more."""
         there = schema.installation.c.generation
         with self._db.read() as connection:
             if connection.execute(select(there).where(there < generation)).first() is None:
@@ -332,6 +378,12 @@ class SqlLedger(
         author: str = "",
         more: int = 0,
     ) -> None:
+        """Keep a finding once. `line` and `request_id` name the audit line that shows it, `author` the entity that
+        wrote what it is about.
+
+        Of one author and rule, or of one task and rule, so many are kept one by one (`domain.finding`), and the others
+        are counted in one more. `more` others are counted at once.
+        """
         named = {"line": line or None, "request_id": request_id or None, "author": author or None}
         # it may quote what somebody else signed
         said = one_line(message)

@@ -5,26 +5,17 @@ One function changes a task (`apply`); everything it writes is in one `Change`, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Protocol
+from enum import Enum, StrEnum, auto
+from typing import Any
 
-from jitvault.audit.trail import AuditTrail
-from jitvault.formats.product import Product
-from jitvault.ledger.document_index import DocumentIndex
-from jitvault.ledger.judgements import Intake
+from jitvault.audit.observation import Observation
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason, State, Verdict
-from jitvault.ports.admission import Admission, GrantAdmission
-from jitvault.ports.notices import Notices
-from jitvault.ports.orphans import Orphans
-from jitvault.ports.record import Record
-from jitvault.ports.recovery import Recovery
-from jitvault.ports.retention import Retention
-from jitvault.ports.turns import Turns
+from jitvault.policy.question import HeldLeases
 
 
 class OpState(StrEnum):
@@ -214,150 +205,73 @@ class TaskRecord:
     findings: tuple[Mapping[str, Any], ...]
 
 
-class Ledger(Record, Turns, Orphans, Admission, Notices, Recovery, Retention, Intake, DocumentIndex, Protocol):
-    """Raises LedgerUnavailable when the database is missing, locked for too long, full or of another version."""
+@dataclass(frozen=True, slots=True)
+class GrantAdmission:
+    """What a grant has been decided on and has to be so still in the very transaction that begins it.
 
-    def apply(
-        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
-    ) -> TaskRow:
-        """Write `change` and its event at once, if `admission` holds in that transaction.
+    `judge` gets the loads as `Admission.load` gives them and the revisions of those of the parent's children, besides
+    this task, of which something may be alive. It raises to refuse, and does nothing else that takes time.
+    """
 
-        Raises WrongState when the claim was lost, what the admission's judge raises, and Frozen for an issue while a
-        recovery is open.
-        """
-        ...
+    task_id: str
+    agent: str
+    owner: str
+    templates: Sequence[str]
+    since: datetime
+    parent: str | None
+    judge: Callable[[Mapping[str, HeldLeases], Sequence[bytes]], None]
 
-    def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
-        """The first event of a task. Raises WrongState when the task exists."""
-        ...
 
-    def task(self, task_id: str) -> TaskRow | None: ...
+@dataclass(frozen=True, slots=True)
+class UntrackedCredentialRow:
+    """A credential in Vault that no task explains. `task_id` is set where a task calls it dead.
 
-    def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
-        """Those in one of `states`, the oldest first: most of all that ever were are over."""
-        ...
+    `line` is the audit line that shows how it was made, where there is one. `revoking` says that we have begun to end
+    it: it is not finished before its end is proven.
+    """
 
-    def named(self, task_ids: Collection[str]) -> list[TaskRow]:
-        """Those of `task_ids` that are known."""
-        ...
+    lease_id: str
+    kind: str
+    path: str
+    task_id: str | None
+    issued_at: datetime | None
+    expires_at: datetime | None
+    line: str
+    request_id: str
+    first_seen_at: datetime
+    verdict: Verdict
+    revoking: bool
+    checks: Sequence[Mapping[str, Any]]
 
-    def bodies(self) -> Iterator[bytes]:
-        """What was ever asked for: the body of each revision, one at a time."""
-        ...
 
-    def children(self, task_id: str) -> list[str]:
-        """The tasks that the task handed a part of its access on to, in the order of their ids.
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """What is told once: a finding with the same task, rule and message is not kept again."""
 
-        Also those whose own rows say so no more: its chain says it, which somebody who edits theirs does not change.
-        """
-        ...
+    task_id: str | None
+    rule: str
+    message: str
+    line: str = ""
+    request_id: str = ""
 
-    def held(self) -> dict[str, int]:
-        """The tasks that hold access, each with the number of its last event."""
-        ...
 
-    def ungranted(self) -> list[str]:
-        """The tasks that may still be granted, those with an issue that did not finish included."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The closing line of an issue, and Vault's time of its request line."""
 
-    def file(self, task_id: str) -> TaskRecord | None:
-        """All of a task. Raises Unreadable where somebody edited it so that it cannot be read."""
-        ...
+    line: Observation
+    since: datetime
 
-    def file_again(self, file: TaskRecord) -> TaskRecord:
-        """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.
 
-        Of one that has not, the stream may have settled an operation more. Raises LedgerUnavailable where it is gone.
-        """
-        ...
+PAST = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
 
-    def trail(self, file: TaskRecord) -> AuditTrail:
-        """The observations that concern a task, what others did that casts doubt on a proof among them, in the order of
-        the stream, and the canaries around them.
-        """
-        ...
 
-    def acts(self, file: TaskRecord) -> AuditTrail:
-        """What the task's tokens did and what was done to them, in the order of the stream, without canaries.
+REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
 
-        What a worker does to keep them is left out: of a task that is held for long that is nearly all there is.
-        """
-        ...
 
-    def gave_back(self, token: str) -> bool:
-        """Whether a task's token was revoked by itself; `token` is the HMAC of its accessor."""
-        ...
+class Turn(Enum):
+    """Whose turn a task is: ours now, another's at this moment, or nobody's, since another has had it."""
 
-    def was_unwrapped(self, token: str) -> bool:
-        """Whether somebody took a task's token out of its wrapping, or tried to."""
-        ...
-
-    def is_long(self, file: TaskRecord) -> bool:
-        """Whether the task's tokens left so many lines that reading them takes time."""
-        ...
-
-    def interrupted(self, file: TaskRecord) -> bool:
-        """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
-        ...
-
-    def endangered(self, file: TaskRecord) -> bool:
-        """Whether anybody did, since the task's token was meant, what can take a credential's record away."""
-        ...
-
-    def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
-        """Which of these leases belong to any task."""
-        ...
-
-    def task_of_target(self, name: str) -> str | None:
-        """The task with a lease whose credential its target knows by this name."""
-        ...
-
-    def known_targets(self, names: Sequence[str]) -> set[str]:
-        """Which of these names, as targets know credentials by, are those of leases that belong to any task."""
-        ...
-
-    def finding_counts(self) -> dict[str, int]:
-        """How many findings each task has that has any, with those that are only counted."""
-        ...
-
-    def issue_times(self, role: str) -> set[datetime]:
-        """Vault's issue times of all known tokens of a token role."""
-        ...
-
-    def installation(self) -> str | None: ...
-
-    def set_installation(self, installation: str) -> None:
-        """Bind a new ledger to an installation; one that is bound keeps its own."""
-        ...
-
-    def product(self) -> Product | None:
-        """The server that it was last used with; None where none said what it is."""
-        ...
-
-    def used_with(self, product: Product) -> None:
-        """Keep that it is used with that server."""
-        ...
-
-    def follow(self, generation: int) -> None:
-        """Keep that a worker with rules of that generation works on the ledger: lower ones write no more."""
-        ...
-
-    def finding(
-        self,
-        task_id: str | None,
-        rule: str,
-        message: str,
-        at: datetime,
-        *,
-        line: str = "",
-        request_id: str = "",
-        author: str = "",
-        more: int = 0,
-    ) -> None:
-        """Keep a finding once. `line` and `request_id` name the audit line that shows it, `author` the entity that
-        wrote what it is about.
-
-        Of one author and rule, or of one task and rule, so many are kept one by one (`domain.finding`), and the others
-        are counted in one more. `more` others are counted at once.
-        """
-        ...
+    OURS = auto()
+    ANOTHERS = auto()
+    OVER = auto()

@@ -18,7 +18,7 @@ from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.tripwires.rules import is_publication, is_signature
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
-from jitvault.ports.record import NotKept
+from jitvault.ledger.stream_model import NotKept
 
 MOST_OF_ONE = 100
 """How many lines of a kind are kept of one token that gets nothing."""

@@ -25,11 +25,12 @@ _BEGUN = "begun"
 
 
 class SqlNotices:
-    """`jitvault.notices.interface.Notices` with SQLAlchemy Core."""
+    """Keep notices until they are told; a part of `Ledger`."""
 
     _db: Database
 
     def begin_notices(self, at: datetime) -> None:
+        """Notices are told from now on: of what was before `at` nobody hears, the first time that this is called."""
         table = schema.notices
         with self._db.read() as connection:
             if connection.execute(select(table.c.id).where(table.c.id == _BEGUN)).first():
@@ -45,6 +46,11 @@ class SqlNotices:
         self._db.write(unit)
 
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
+        """What has to be told now: what is severe first, then one of each author in turn, the oldest of theirs.
+
+        Severe is that access is taken away, or that its end is not proven, and each finding but those about documents.
+        What is older than a day is not told any more.
+        """
         notice = schema.notices.c
         # of each author one by one, so that however many one of them makes come, those of others are soon told
         lane = func.coalesce(notice.author, notice.task_id, "")
@@ -63,22 +69,26 @@ class SqlNotices:
         ]
 
     def take_notice(self, notice: Notice, until: datetime) -> bool:
+        """Count a try and leave the notice alone until `until`; False where another process has taken it."""
         table = schema.notices
         mine = (table.c.id == notice.id, table.c.tries == notice.tries, table.c.due_at.is_not(None))
         take = update(table).where(*mine).values(tries=notice.tries + 1, due_at=until)
         return self._db.write(lambda c: c.execute(take).rowcount) == 1
 
     def put_off(self, notice: Notice, until: datetime) -> None:
+        """Nobody took it; it is told again at `until`."""
         table = schema.notices
         later = update(table).where(table.c.id == notice.id, table.c.due_at.is_not(None)).values(due_at=until)
         self._db.write(lambda c: c.execute(later))
 
     def told(self, notice: Notice, at: datetime) -> None:
+        """It arrived, and is not told again."""
         table = schema.notices
         done = update(table).where(table.c.id == notice.id).values(due_at=None, told_at=at)
         self._db.write(lambda c: c.execute(done))
 
     def tell_unproven(self, task_id: str, at: datetime) -> None:
+        """Have it told that the task's end is not proven yet; once for each end."""
         task = schema.tasks.c
         query = select(task.state, task.end_reason, task.revision, task.digest, task.requester)
 

@@ -15,7 +15,7 @@ from jitvault.errors import Frozen
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ports.recovery import PAST
+from jitvault.ledger.model import PAST
 
 _PREFIX = "recovery "
 _REASON = "the ledger is being rebuilt"
@@ -33,11 +33,13 @@ _OPEN_SINCE = select(func.min(schema.freezes.c.at)).where(is_recovery(), schema.
 
 
 class SqlRecovery:
-    """`jitvault.ports.recovery.Recovery` with SQLAlchemy Core."""
+    """Begin and finish the recovery of a ledger; a part of `Ledger`."""
 
     _db: Database
 
     def begin_recovery(self, at: datetime) -> datetime:
+        """Let nothing be granted until `end_recovery`; gives since when, which an earlier run may have begun."""
+
         def unit(connection: Connection) -> datetime:
             begun = open_since(connection)
             if begun is None:
@@ -48,19 +50,26 @@ class SqlRecovery:
         return self._db.write(unit, alone=True)
 
     def recovering(self) -> datetime | None:
+        """Since when nothing is granted because a recovery has not finished; None where none is open."""
         with self._db.read() as connection:
             return open_since(connection)
 
     def end_recovery(self, why: str, at: datetime) -> None:
+        """Let tasks be granted again."""
         table = schema.freezes
         lift = update(table).where(is_recovery(), table.c.lifted_at.is_(None))
         self._db.write(lambda c: c.execute(lift.values(lifted_at=at, lifted_why=why[:500])))
 
     def recovered_at(self) -> datetime | None:
+        """When the newest recovery began, open or not: of what was done before, the ledger may lack the intent."""
         with self._db.read() as connection:
             return newest(connection)
 
     def begin_in_the_past(self, source: str, position: Position, at: datetime) -> None:
+        """Have a source read from `position`, its beginning, in a new stretch, which is a gap to all others.
+
+        Its lines count when a canary was found in it. What is known of it stays.
+        """
         table, gap = schema.audit_sources, schema.audit_gaps
 
         def unit(connection: Connection) -> None:
@@ -79,6 +88,7 @@ class SqlRecovery:
         self._db.write(unit, alone=True)
 
     def unknown_lines(self, lines: Collection[str]) -> Sequence[str]:
+        """Which of these lines the ledger does not have."""
         line, wanted, known = schema.observations.c.line, sorted(set(lines)), set[str]()
         with self._db.read() as connection:
             for some in batches(wanted):

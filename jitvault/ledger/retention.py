@@ -17,11 +17,12 @@ from jitvault.model.states import State
 
 
 class SqlRetention:
-    """`jitvault.ports.retention.Retention` with SQLAlchemy Core."""
+    """Find what may be removed from Vault; a part of `Ledger`."""
 
     _db: Database
 
     def sealed_before(self, names: Sequence[str], at: datetime) -> dict[str, str]:
+        """Those of these tasks that are sealed, and were it earlier than `at`, each with its requester's entity."""
         task, event = schema.tasks.c, schema.events.c
         joined = schema.tasks.join(schema.events, event.task_id == task.task_id)
         query = select(task.task_id, task.requester).select_from(joined)
@@ -36,6 +37,7 @@ class SqlRetention:
         return found
 
     def open_acts(self, kind: str) -> list[OperationRow]:
+        """The acts of this kind that belong to no task and whose outcome is not known, the oldest first."""
         op = schema.operations.c
         open_ = op.state.in_((OpState.INTENDED.value, OpState.UNKNOWN.value))
         query = select(schema.operations).where(open_, op.task_id.is_(None), op.kind == kind)

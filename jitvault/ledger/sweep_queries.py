@@ -21,11 +21,10 @@ from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.findings import put_finding
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState
+from jitvault.ledger.model import FindingRow, GrantRow, LeaseRow, Made, OperationRow, OpState, UntrackedCredentialRow
 from jitvault.ledger.rows import get, get_observation, put
 from jitvault.ledger.trail import can_touch, in_order
 from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
-from jitvault.ports.orphans import FindingRow, Made, UntrackedCredentialRow
 
 _SKEW = timedelta(seconds=30)
 # where the request line of an issue was lost
@@ -36,7 +35,7 @@ _NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEAL
 
 
 class SqlOrphans:
-    """`jitvault.ports.orphans.Orphans` with SQLAlchemy Core."""
+    """Look for what no task knows; a part of `Ledger`."""
 
     _db: Database
 
@@ -44,10 +43,12 @@ class SqlOrphans:
 
     @contextmanager
     def claim_sweep(self) -> Iterator[int]:
+        """The exclusive right to end what belongs to no task, for 30 s; waits for another's claim."""
         with held(self._db, schema.installation.c.one, 1, "what belongs to no task") as epoch:
             yield epoch
 
     def extend_sweep(self, claim: int) -> None:
+        """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         if not extend(self._db, schema.installation.c.one, 1, claim):
             raise _taken_over()
 
@@ -60,6 +61,8 @@ class SqlOrphans:
         at: datetime,
         claim: int | None = None,
     ) -> None:
+        """Write all of it at once. Raises WrongState when `claim` was lost."""
+
         def unit(connection: Connection) -> None:
             mine = select(schema.installation.c.one).where(schema.installation.c.claim_epoch == claim)
             if claim is not None and connection.execute(mine).first() is None:
@@ -77,11 +80,13 @@ class SqlOrphans:
     # -- what was found before -------------------------------------------------------------------------
 
     def orphans(self) -> list[UntrackedCredentialRow]:
+        """All that were ever found."""
         query = select(schema.orphans).order_by(schema.orphans.c.first_seen_at, schema.orphans.c.lease_id)
         with self._db.read() as connection:
             return [_orphan(row) for row in connection.execute(query).mappings()]
 
     def operations_on(self, lease_ids: Sequence[str]) -> list[OperationRow]:
+        """The operations of no task on these, the oldest first."""
         op = schema.operations.c
         with self._db.read() as connection:
             found = [
@@ -94,6 +99,7 @@ class SqlOrphans:
         return sorted(found, key=lambda one: (one.sent_at, one.op_id))
 
     def trail_of(self, lease_ids: Sequence[str]) -> AuditTrail:
+        """The lines of those operations, what others did to these leases, hazards, and the canaries around them."""
         op, line = schema.operations.c, schema.observations.c
         acts, lines, begun = set[str](), dict[str, Observation](), list[datetime]()
         with self._db.read() as connection:
@@ -115,6 +121,7 @@ class SqlOrphans:
             return AuditTrail(ordered, _canaries(connection, ordered), _sessions(connection))
 
     def told_lines(self, rules: Sequence[str]) -> frozenset[str]:
+        """The audit lines that findings of these rules name."""
         found = schema.findings.c
         query = select(found.line).where(found.rule.in_(rules), found.line.is_not(None))
         with self._db.read() as connection:
@@ -123,6 +130,7 @@ class SqlOrphans:
     # -- what belongs to tasks -------------------------------------------------------------------------
 
     def grants_since(self, at: datetime) -> list[GrantRow]:
+        """All grants whose token was issued then or later, and those that have no issue time or are not settled."""
         grant = schema.grants.c
         recent = or_(grant.issued_at >= at, grant.issued_at.is_(None), ~grant.settled)
         query = select(schema.grants).where(recent).order_by(grant.issued_at, grant.grant_id)
@@ -130,6 +138,7 @@ class SqlOrphans:
             return [get(row, GrantRow) for row in connection.execute(query).mappings()]
 
     def leases_among(self, lease_ids: Sequence[str]) -> list[LeaseRow]:
+        """Those of these leases that belong to a task."""
         lease = schema.leases.c
         with self._db.read() as connection:
             return [
@@ -139,6 +148,7 @@ class SqlOrphans:
             ]
 
     def leases_not_dead(self) -> list[LeaseRow]:
+        """All leases that are not known to be dead."""
         lease = schema.leases.c
         # what was closed without proof was told then, and stays so
         over = [*_DEAD, Verdict.UNVERIFIABLE]
@@ -147,6 +157,7 @@ class SqlOrphans:
             return [get(row, LeaseRow) for row in connection.execute(query).mappings()]
 
     def access_paths(self) -> dict[str, bool]:
+        """The Vault paths that tasks were ever allowed to read, and whether a task that is not over has it."""
         task, revision = schema.tasks.c, schema.revisions.c
         joined = schema.revisions.join(schema.tasks, task.task_id == revision.task_id)
         query = select(revision.body, task.state).select_from(joined)
@@ -159,6 +170,7 @@ class SqlOrphans:
         return found
 
     def unfinished_operations(self) -> list[OperationRow]:
+        """Operations that are intended or unknown, of tasks that are neither proven nor over."""
         op, task = schema.operations.c, schema.tasks.c
         joined = schema.operations.join(schema.tasks, task.task_id == op.task_id)
         open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(_UNDER_WAY))
@@ -169,6 +181,7 @@ class SqlOrphans:
     # -- what the stream shows -------------------------------------------------------------------------
 
     def made_for_nobody(self) -> list[Made]:
+        """The lines of tokens and leases that were made, and that belong to no grant and no lease of the ledger."""
         line, grant = schema.observations.c, schema.grants.c
         known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
         # the answer of a create that is open was lost, or is still on its way: its grant finds it
@@ -179,6 +192,7 @@ class SqlOrphans:
         return self._made(or_(token, lease))
 
     def wrapped_reads(self) -> list[Made]:
+        """The lines of what task tokens read in a wrapping that no line shows as opened."""
         line, grant, task = schema.observations.c, schema.grants.c, schema.tasks.c
         other = schema.observations.alias()
         opened = select(other.c.token).where(other.c.kind == Kind.LEASE_ISSUED, other.c.token != "")
@@ -189,6 +203,9 @@ class SqlOrphans:
         return self._made(used)
 
     def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
+        """The lines of task tokens' requests for these paths that show no lease, and all that show a wrapping opened or
+        moved, since then and in the order of the stream.
+        """
         line = schema.observations.c
         reads = and_(line.kind == Kind.USED, line.path.in_(paths))
         opened = and_(line.kind.in_((Kind.LEASE_ISSUED, Kind.REWRAPPED)), schema.is_given(line.token))

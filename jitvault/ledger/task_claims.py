@@ -15,8 +15,8 @@ from jitvault.ledger import schema
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches
+from jitvault.ledger.model import Turn
 from jitvault.model.states import LIVE_STATES, State
-from jitvault.ports.turns import Turn
 
 _TASK = schema.tasks.c
 _CLAIMED = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).label("free")).where(
@@ -25,7 +25,10 @@ _CLAIMED = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).la
 
 
 class SqlTurns:
-    """`jitvault.ports.turns.Turns` with SQLAlchemy Core. What was taken is known to all threads of the process."""
+    """Claim tasks for one worker at a time; a part of `Ledger`.
+
+    What was taken is known to all threads of the process.
+    """
 
     _db: Database
     _taken: dict[str, Taken]
@@ -33,6 +36,11 @@ class SqlTurns:
 
     @contextmanager
     def claim(self, task_id: str, *, partly: bool = False) -> Iterator[int]:
+        """The exclusive right to change a task for 30 s; gives the claim's epoch. Waits for another's claim.
+
+        Others take it that everything was done that was wanted until it was taken, unless it ends in an error or was
+        meant `partly`.
+        """
         taken = self._taken.pop(task_id, None)
         self._left.discard(task_id)
         if partly:
@@ -42,13 +50,20 @@ class SqlTurns:
             yield epoch
 
     def leave_rest(self, task_id: str) -> None:
+        """Say of a task whose claim is held here that not everything will be done under it, as with `partly`."""
         self._left.add(task_id)
 
     def extend(self, task_id: str, claim: int) -> None:
+        """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
+        """Claim a task without waiting; `claim` goes on with it. One that the ledger does not know is everybody's.
+
+        `since` is the newest claim of the task when it became known what is wanted of it: where a later one has done
+        everything, that is done.
+        """
         taken = self._taken.pop(task_id, None)
         if taken is not None and is_ours(self._db, _TASK.task_id, task_id, taken):
             self._taken[task_id] = taken if taken.is_fresh else Taken(taken.epoch)
@@ -69,6 +84,13 @@ class SqlTurns:
     def take_due(
         self, now: datetime, limit: int, *, besides: Collection[str] = (), only_held: bool = False
     ) -> list[str]:
+        """Claim up to `limit` of the tasks whose time has come and that nobody works on, and none of `besides`: a
+        renewal or a heartbeat is due, a window is over, a revocation is to be tried again, a task can be sealed. Those
+        that hold access come first; `only_held`: no others.
+
+        No two workers get the same one, and none waits for another. `claim` goes on with what was taken here; what is
+        not looked after is given back. Whatever is left lying is free for others after 30 s.
+        """
         free = _due(now, only_held=only_held).where(is_free(schema.tasks), _TASK.task_id.not_in(besides))
         # those that another worker takes at this moment are passed by and not waited for
         query = free.limit(limit).with_for_update(key_share=True, skip_locked=True)
@@ -88,21 +110,25 @@ class SqlTurns:
         return list(taken)
 
     def due_after(self, at: datetime) -> list[str]:
+        """The tasks that may hold access or are not sealed yet, and that nobody looks at before `at`."""
         states = [state.value for state in LIVE_STATES | {State.ENDING, State.CONFIRMED}]
         query = select(_TASK.task_id).where(schema.IS_OPEN, _TASK.state.in_(states), _TASK.due_at > at)
         with self._db.read() as connection:
             return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
 
     def give_back(self, task_id: str) -> None:
+        """Let others have at once what was taken and `claim` was not asked for."""
         taken = self._taken.pop(task_id, None)
         if taken is not None:
             give_back(self._db, _TASK.task_id, task_id, taken.epoch, LEFT)
 
     def give_all_back(self) -> None:
+        """The same for everything that was taken: this process ends."""
         for task_id in list(self._taken):
             self.give_back(task_id)
 
     def newest_claims(self, task_ids: Collection[str]) -> Mapping[str, int]:
+        """Of those tasks that the ledger knows the epoch of the newest claim, for `take`."""
         found: dict[str, int] = {}
         for some in batches(list(task_ids)):
             query = select(_TASK.task_id, _TASK.claim_epoch).where(_TASK.task_id.in_(some))

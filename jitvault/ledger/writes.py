@@ -18,7 +18,7 @@ from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.formats.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
-from jitvault.ports.record import Written
+from jitvault.ledger.stream_model import Written
 
 MOST_OF_ONE = 20
 """So many lines of one document are kept."""

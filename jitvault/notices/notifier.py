@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
+from jitvault.context import Clock
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError
-from jitvault.ledger.model import Ledger
 from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.model.notice import Notice, next_pause
 from jitvault.model.revision import Revision
 from jitvault.notices.interface import Messenger
-from jitvault.ports.clock import Clock
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 # so many are sent before it is looked again what is due: what is severe does not wait for more of the others
 _AT_ONCE = 5

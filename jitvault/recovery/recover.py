@@ -14,13 +14,12 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
-from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.model import PAST, REBUILT, TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.cascade import with_task_claim
 from jitvault.lifecycle.revocation.revoke import revoke_tokens
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
-from jitvault.ports.recovery import PAST, REBUILT
 from jitvault.recovery.import_task import import_task
 from jitvault.recovery.outcomes import RecoveryAction
 from jitvault.recovery.survey import Files, RecoveryCase, RecoverySurvey, take_stock

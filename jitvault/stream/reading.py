@@ -23,7 +23,7 @@ from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.product import another_server
-from jitvault.ports.record import Reading
+from jitvault.ledger.stream_model import Reading
 
 PATIENCE_S = 5.0
 # where only reading on is asked for: revoking must not wait for a stream that does not come

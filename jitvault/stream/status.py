@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
-from jitvault.ledger.model import Ledger
-from jitvault.ports.record import Freeze, Gap, NotKept
+from jitvault.ledger.stream_model import Freeze, Gap, NotKept
 from jitvault.stream.reading import canary
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 
 class Trust(StrEnum):

@@ -17,12 +17,11 @@ from jitvault.audit.trail import Canary
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
+from jitvault.ledger.model import GrantRow, LeaseRow, Made, TaskRow
 from jitvault.lifecycle.decision.template_gate import ended_by_checks
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
-from jitvault.ports.orphans import Made
 from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.errors import JitvaultError, NotConfirmed, SecurityFinding, VaultRefused
+from jitvault.ledger.model import UntrackedCredentialRow
 from jitvault.model.states import PROVEN as PROVEN_STATES
-from jitvault.ports.orphans import UntrackedCredentialRow
 from jitvault.sweep.compare import Classification
 from jitvault.sweep.sweep import SweepResult
 

@@ -12,13 +12,12 @@ from dataclasses import replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, VaultRejected
-from jitvault.ledger.model import OperationRow, OpState
+from jitvault.ledger.model import OperationRow, OpState, UntrackedCredentialRow
 from jitvault.lifecycle.confirmation.confirm import INVALID_LEASE
 from jitvault.lifecycle.revocation.credential import reported_verdict
 from jitvault.model.kinds import OperationKind
 from jitvault.model.states import Verdict
 from jitvault.operations import DONE, new_operation, record_answer
-from jitvault.ports.orphans import UntrackedCredentialRow
 from jitvault.stream.reading import canary
 from jitvault.sweep.untracked_proof import UntrackedCredential, judge
 from jitvault.vault.interface import LeaseRecord

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, JitvaultError
-from jitvault.ledger.model import OperationRow
+from jitvault.ledger.model import FindingRow, OperationRow, UntrackedCredentialRow
+from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.states import OVER, State, Verdict
-from jitvault.ports.orphans import FindingRow, UntrackedCredentialRow
-from jitvault.ports.record import Freeze
 from jitvault.sweep.compare import Class, Classification, compare
 from jitvault.sweep.find_missing import ghosts_of
 from jitvault.sweep.inventory import Inventory, take

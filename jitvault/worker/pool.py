@@ -20,12 +20,11 @@ from jitvault.errors import (
     VaultUnavailable,
     WaitTimedOut,
 )
-from jitvault.ledger.model import TaskRecord, TaskRow
+from jitvault.ledger.model import TaskRecord, TaskRow, Turn
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.confirmation.quiet import QUIET
 from jitvault.lifecycle.record.receipt import unproven_reason
 from jitvault.model.states import BEFORE_GRANT, OVER, State
-from jitvault.ports.turns import Turn
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor

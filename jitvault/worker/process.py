@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from types import FrameType
 
-from jitvault.context import WorkerContext
+from jitvault.context import ReadCache, WorkerContext
 from jitvault.errors import LedgerUnavailable
-from jitvault.services.recent import ReadCache
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
 from jitvault.worker.gate import Gate

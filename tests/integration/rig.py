@@ -26,7 +26,7 @@ from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.errors import VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.ledger.dialect import guards
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import OperationRow, TaskRecord
 from jitvault.ledger.rows import of_task
 from jitvault.ledger.schema import APPEND_ONLY
@@ -109,7 +109,7 @@ class Rig:
             return Wiring(load())
 
     @contextlib.contextmanager
-    def ledger(self) -> Iterator[SqlLedger]:
+    def ledger(self) -> Iterator[Ledger]:
         """Open for a moment: who waits for something looks thousands of times, and a server has so many connections."""
         ledger = self.wiring().ledger
         try:

@@ -24,7 +24,7 @@ from jitvault.cli.commands import kill_switch as killswitch
 from jitvault.kill_switch import ended_before as earlier
 from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.pool import ThreadContext
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
 from jitvault.lifecycle.revocation.revoke import Doomed
 from jitvault.model.states import EndReason, State, Verdict
@@ -69,7 +69,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
         assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
     # in an incident nobody waits until the files of all that ever was are read
     with monkeypatch.context() as patched:
-        patched.delattr(SqlLedger, "file")
+        patched.delattr(Ledger, "file")
         again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
     assert again == {"tasks": [], "proven": 0}
 

@@ -94,7 +94,7 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     """How the ledger compares with what Vault has, where there is somebody who can ask it."""
     from jitvault.errors import VaultRefused, VaultUnavailable
     from jitvault.ledger.chains import lacking
-    from jitvault.services.heads import published_heads
+    from jitvault.lifecycle.record.integrity import published_heads
     from jitvault.vault.documents import Documents
 
     token = wiring.login_if_any or wiring.settings.person

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jitvault.context import WorkerContext
 from jitvault.engines.interface import Engine
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
+from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
 from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionInput, asked, who_extends
 from jitvault.lifecycle.decision.template_gate import check_selftested
@@ -24,7 +25,6 @@ from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import CAPS, access_policy, role_name, smallest_cap
 from jitvault.policy.decision import Decision, Obligations
 from jitvault.policy.question import Action, HeldLeases, Principal
-from jitvault.ports.admission import GrantAdmission
 from jitvault.vault.interface import Entity
 
 

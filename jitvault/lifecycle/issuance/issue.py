@@ -16,7 +16,7 @@ from jitvault.audit.intent import ttl_word
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.ledger.model import Change, GrantRow, TaskRecord
+from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_selftested
 from jitvault.lifecycle.renewal.schedule import claim_by
@@ -27,7 +27,6 @@ from jitvault.model.ttl import least, next_look, renew_at, rolls
 from jitvault.model.vault_access import cap_of, role_name, sent, smallest_cap
 from jitvault.operations import perform
 from jitvault.policy.decision import Obligations
-from jitvault.ports.admission import GrantAdmission
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
 MAX_ATTEMPTS = 3

@@ -25,6 +25,7 @@ from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import BEFORE_GRANT, EDGES, RECOVERED_TO, State
+from jitvault.vault.interface import Documents
 
 Published = Mapping[str, Any]
 
@@ -242,3 +243,13 @@ def _receipt(worker: WorkerContext, file: TaskRecord) -> list[str]:
 def _edited(worker: WorkerContext, file: TaskRecord, what: str) -> SecurityFinding:
     worker.ledger.finding(file.task.task_id, "ledger_edited", what, worker.now())
     return SecurityFinding(f"the ledger's record of task {file.task.task_id} was changed: {what}")
+
+
+def published_heads(documents: Documents) -> Mapping[str, tuple[int, str]]:
+    """Number and hash of the last published event of each task. Raises VaultRefused, VaultUnavailable."""
+    found = {}
+    for name in documents.names("tasks/"):
+        chain = (documents.get(f"tasks/{name}") or {}).get("chain") or {}
+        if chain:
+            found[name] = (int(chain["seq"]), str(chain["head"]))
+    return found

@@ -9,6 +9,7 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.token_links import derived_tokens, linked
 from jitvault.audit.trail import AuditTrail
 from jitvault.ledger.model import LeaseRow, TaskRecord, TaskRow
+from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.revocation.revoke import DEAD
@@ -16,7 +17,6 @@ from jitvault.model.delegation import above_of
 from jitvault.model.finding import told
 from jitvault.model.revision import Revision
 from jitvault.model.states import Verdict
-from jitvault.ports.record import Freeze
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
 _USES = _REFUSALS | {

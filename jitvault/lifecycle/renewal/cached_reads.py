@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.context import WorkerContext
-from jitvault.services.recent import ReadCache
+from jitvault.context import ReadCache, WorkerContext
 from jitvault.stream.reading import canary
 from jitvault.vault.interface import Documents, Entity, Identity, Reader, Signer, Stored
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.dsse import payload_of
 from jitvault.documents.signed import FreezePaper, parse_signed
 from jitvault.errors import Denied, Frozen, SecurityFinding
-from jitvault.ledger.model import Ledger, TaskRecord
+from jitvault.ledger.model import TaskRecord
+from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
-from jitvault.ports.record import Freeze
 from jitvault.vault.interface import Documents
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 
 def frozen_by_all(worker: WorkerContext) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ledgers import LedgerPlace, ask
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.source import Batch, Position
 from jitvault.audit.trail import Canary
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, RevisionRow, TaskRecord, TaskRow
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import OVER, State, Verdict
@@ -84,23 +84,23 @@ def operation(op_id: str = "op-1", state: OpState = OpState.ANSWERED, **changes:
     return replace(made, **changes)
 
 
-def make(ledger: SqlLedger, task_id: str = "t-1", *, state: State = State.APPROVED) -> TaskRow:
+def make(ledger: Ledger, task_id: str = "t-1", *, state: State = State.APPROVED) -> TaskRow:
     rows = (revision(task_id),)
     return ledger.create(task(task_id, state), Change("submitted", {"by": "olga"}, rows=rows), at=NOW)
 
 
-def change(ledger: SqlLedger, what: Change, task_id: str = "t-1") -> TaskRow:
+def change(ledger: Ledger, what: Change, task_id: str = "t-1") -> TaskRow:
     with ledger.claim(task_id) as claim:
         return ledger.apply(task_id, what, claim=claim, at=NOW)
 
 
-def file_of(ledger: SqlLedger, task_id: str = "t-1") -> TaskRecord:
+def file_of(ledger: Ledger, task_id: str = "t-1") -> TaskRecord:
     found = ledger.file(task_id)
     assert found is not None
     return found
 
 
-def whole(ledger: SqlLedger, task_id: str = "t-1") -> bool:
+def whole(ledger: Ledger, task_id: str = "t-1") -> bool:
     found = file_of(ledger, task_id)
     return chain_problems(found.events, head=found.task.head) == [] and found.task.seq == len(found.events)
 
@@ -110,7 +110,7 @@ def as_is(place: LedgerPlace, statement: str, *values: object) -> list[tuple[Any
     return ask(place, statement, values)[0]
 
 
-def due(ledger: SqlLedger, now: datetime) -> list[str]:
+def due(ledger: Ledger, now: datetime) -> list[str]:
     """The tasks whose time has come, whoever works on them."""
     return [t.task_id for t in ledger.tasks() if t.due_at is not None and t.due_at <= now and t.state not in OVER]
 
@@ -167,7 +167,7 @@ def batch(lines: Sequence[Observation], *, offset: int = 0, epoch: int = 1, gaps
 
 
 def read(
-    ledger: SqlLedger,
+    ledger: Ledger,
     lines: Sequence[Observation],
     *,
     source: str = "audit",
@@ -180,28 +180,28 @@ def read(
     ledger.observe(source, batch(lines, **how), after=position(ledger, source), at=at, shared=shared)
 
 
-def position(ledger: SqlLedger, source: str = "audit") -> Position:
+def position(ledger: Ledger, source: str = "audit") -> Position:
     return ledger.readings()[source].position
 
 
-def issued(ledger: SqlLedger) -> None:
+def issued(ledger: Ledger) -> None:
     """A task t-1 with a grant whose token is TOKEN, and an operation op-1."""
     make(ledger)
     change(ledger, Change("issued", rows=(grant(), operation())))
 
 
-def two_tasks(ledger: SqlLedger) -> None:
+def two_tasks(ledger: Ledger) -> None:
     """t-1 has TOKEN, t-2 has OTHER_TOKEN."""
     issued(ledger)
     make(ledger, "t-2")
     change(ledger, Change("issued", rows=(grant("t-2", accessor_hmac=OTHER_TOKEN),)), "t-2")
 
 
-def leases_of(ledger: SqlLedger, task_id: str = "t-1") -> list[str]:
+def leases_of(ledger: Ledger, task_id: str = "t-1") -> list[str]:
     return [lease.lease_id for lease in file_of(ledger, task_id).leases]
 
 
-def keep_canary(ledger: SqlLedger, seconds: float, *, source: str = "audit", epoch: int = 1) -> Canary:
+def keep_canary(ledger: Ledger, seconds: float, *, source: str = "audit", epoch: int = 1) -> Canary:
     """A canary of ours that stands so many seconds after NOW; offsets grow with time."""
     place, at = Place(source, epoch, 100_000 + int(seconds * 1000)), NOW + timedelta(seconds=seconds)
     name = f"{source}/{epoch}/{seconds}"

@@ -7,7 +7,7 @@ import pytest
 from ledgers import LedgerPlace, Shelf, address
 
 from jitvault.ledger.database import Database, opened
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.sandbox.postgres import Postgres
 
 
@@ -34,5 +34,5 @@ def database(place: LedgerPlace) -> Iterator[Database]:
 
 
 @pytest.fixture
-def ledger(database: Database) -> SqlLedger:
-    return SqlLedger(database)
+def ledger(database: Database) -> Ledger:
+    return Ledger(database)

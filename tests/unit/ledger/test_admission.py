@@ -10,7 +10,7 @@ from builders import NOW, as_is, change, file_of, revision, task
 from ledgers import LedgerPlace
 
 from jitvault.audit.tripwires.trip import FREEZING, OF_AGENT
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import AccessRow, Change
 from jitvault.model.states import State
 from jitvault.policy.question import HeldLeases
@@ -20,7 +20,7 @@ HELD = {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
 TRIPPED = "unwrap_refused"
 
 
-def enter(ledger: SqlLedger, task_id: str, *, agent: str = "e-agent", owner: str = "e-owner", **budgets: int) -> None:
+def enter(ledger: Ledger, task_id: str, *, agent: str = "e-agent", owner: str = "e-owner", **budgets: int) -> None:
     """A task that asks for so many leases by each of the templates."""
     rows = [AccessRow(task_id, 1, name, agent, owner, budget) for name, budget in budgets.items()]
     ledger.create(replace(task(task_id), agent=agent), Change("submitted", {}, rows=(revision(task_id), *rows)), at=NOW)
@@ -30,20 +30,20 @@ def put(place: LedgerPlace, task_id: str, state: State) -> None:
     as_is(place, "UPDATE tasks SET state = ? WHERE task_id = ?", state.value, task_id)
 
 
-def load(ledger: SqlLedger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> HeldLeases:
+def load(ledger: Ledger, *, besides: str = "new", agent: str = "e-agent", owner: str = "e-owner") -> HeldLeases:
     return ledger.load(agent, owner, ["pg"], besides=besides, since=NOW - DAY)["pg"]
 
 
 @pytest.mark.parametrize("state", State)
 def test_a_task_counts_with_its_budget_while_it_may_hold_something(
-    ledger: SqlLedger, place: LedgerPlace, state: State
+    ledger: Ledger, place: LedgerPlace, state: State
 ) -> None:
     enter(ledger, "t-1", pg=5)
     put(place, "t-1", state)
     assert load(ledger) == (HeldLeases(5, 5, 5) if state in HELD else HeldLeases())
 
 
-def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: Ledger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5, pki=2)
     enter(ledger, "t-2", agent="e-other", pg=30)
     enter(ledger, "t-3", owner="e-another", pki=400)
@@ -54,13 +54,13 @@ def test_it_is_counted_by_agent_by_owner_and_by_template(ledger: SqlLedger, plac
     assert both == {"pg": HeldLeases(30, 400, 35), "pki": HeldLeases(30, 400, 402), "none": HeldLeases(30, 400, 0)}
 
 
-def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_the_task_that_is_asked_about_does_not_count_against_itself(ledger: Ledger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5)
     put(place, "t-1", State.ISSUING)
     assert load(ledger, besides="t-1") == HeldLeases()
 
 
-def test_only_the_current_revision_counts(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_only_the_current_revision_counts(ledger: Ledger, place: LedgerPlace) -> None:
     enter(ledger, "t-1", pg=5)
     second = replace(revision(), revision=2)
     rows = (second, AccessRow("t-1", 2, "pg", "e-agent", "e-owner", 7))
@@ -70,7 +70,7 @@ def test_only_the_current_revision_counts(ledger: SqlLedger, place: LedgerPlace)
 
 
 @pytest.mark.parametrize("rule", sorted(OF_AGENT))
-def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: SqlLedger, rule: str) -> None:
+def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: Ledger, rule: str) -> None:
     enter(ledger, "t-1")
     ledger.finding("t-1", rule, "it happened", NOW)
     assert load(ledger).findings == 1
@@ -90,21 +90,21 @@ def test_a_tripwire_of_the_agents_task_is_an_open_finding(ledger: SqlLedger, rul
         "ghost",
     ],
 )
-def test_what_others_do_or_a_listing_shows_shuts_no_agent_out(ledger: SqlLedger, rule: str) -> None:
+def test_what_others_do_or_a_listing_shows_shuts_no_agent_out(ledger: Ledger, rule: str) -> None:
     enter(ledger, "t-1")
     ledger.finding("t-1", rule, "it happened", NOW)
     ledger.finding(None, rule, "it happened", NOW)
     assert load(ledger).findings == 0
 
 
-def test_a_finding_counts_for_a_day(ledger: SqlLedger) -> None:
+def test_a_finding_counts_for_a_day(ledger: Ledger) -> None:
     enter(ledger, "t-1")
     ledger.finding("t-1", TRIPPED, "just in time", NOW - DAY + timedelta(seconds=1))
     ledger.finding("t-1", TRIPPED, "over", NOW - DAY)
     assert load(ledger).findings == 1
 
 
-def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_finding_that_was_closed_counts_no_more_and_stays(ledger: Ledger, place: LedgerPlace) -> None:
     enter(ledger, "t-1")
     enter(ledger, "t-2", agent="e-other")
     for name in ("t-1", "t-2"):

@@ -13,24 +13,24 @@ from test_judged import JUNK, SECOND, judged, written
 from jitvault.audit.observation import Kind
 from jitvault.ledger import writes
 from jitvault.ledger.judgements import Unsettled
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.stream_model import Written
 from jitvault.model.finding import MOST, WINDOW
 from jitvault.model.notice import Kind as Notified
-from jitvault.ports.record import Written
 
 FORGED = "forged_document"
 
 
-def found(ledger: SqlLedger, task_id: str = "t-1") -> list[tuple[str, int]]:
+def found(ledger: Ledger, task_id: str = "t-1") -> list[tuple[str, int]]:
     return [(one["message"], one["more"]) for one in file_of(ledger, task_id).findings]
 
 
-def heard(ledger: SqlLedger, at: datetime) -> int:
+def heard(ledger: Ledger, at: datetime) -> int:
     """How many findings people are told of."""
     return sum(notice.kind is Notified.FINDING for notice in ledger.due_notices(at, 1000))
 
 
-def test_of_one_author_and_rule_so_many_findings_are_kept_and_the_others_counted(ledger: SqlLedger) -> None:
+def test_of_one_author_and_rule_so_many_findings_are_kept_and_the_others_counted(ledger: Ledger) -> None:
     make(ledger)
     make(ledger, "t-2")
     for n in range(MOST + 30):
@@ -53,7 +53,7 @@ def test_of_one_author_and_rule_so_many_findings_are_kept_and_the_others_counted
     assert heard(ledger, NOW + WINDOW - SECOND) == MOST + 1 + 3
 
 
-def test_what_no_author_wrote_is_bounded_by_its_task_and_what_belongs_to_neither_is_kept(ledger: SqlLedger) -> None:
+def test_what_no_author_wrote_is_bounded_by_its_task_and_what_belongs_to_neither_is_kept(ledger: Ledger) -> None:
     make(ledger)
     for n in range(MOST + 5):
         ledger.finding("t-1", "after_end", f"use {n}", NOW)
@@ -66,7 +66,7 @@ def test_what_no_author_wrote_is_bounded_by_its_task_and_what_belongs_to_neither
     assert found(ledger)[-1][1] == 7
 
 
-def test_what_is_counted_after_the_others_were_closed_is_open_again(ledger: SqlLedger) -> None:
+def test_what_is_counted_after_the_others_were_closed_is_open_again(ledger: Ledger) -> None:
     make(ledger)
     for n in range(MOST + 1):
         ledger.finding("t-1", "after_end", f"use {n}", NOW)
@@ -76,7 +76,7 @@ def test_what_is_counted_after_the_others_were_closed_is_open_again(ledger: SqlL
     assert still_open == [1]
 
 
-def test_a_notice_of_somebody_else_waits_for_one_of_each_and_a_severe_one_for_none(ledger: SqlLedger) -> None:
+def test_a_notice_of_somebody_else_waits_for_one_of_each_and_a_severe_one_for_none(ledger: Ledger) -> None:
     make(ledger, "t-9")
     for n in range(40):
         # of other rules, since those of one are bounded
@@ -92,7 +92,7 @@ def test_a_notice_of_somebody_else_waits_for_one_of_each_and_a_severe_one_for_no
     assert sorted(first[2:], key=str) == [("t-8", "finding"), ("t-9", "approved"), *2 * [(None, "finding")]]
 
 
-def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the_newest(ledger: SqlLedger) -> None:
+def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the_newest(ledger: Ledger) -> None:
     make(ledger, "t-1")
     path = "requests/e-1/t-1/end"
     for n in range(0, 400, 40):
@@ -110,7 +110,7 @@ def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the
     assert [one.path for one in ledger.written(since=NOW, after={"audit": before})] == [path, "requests/e-2/t-1/end"]
 
 
-def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger: SqlLedger) -> None:
+def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger: Ledger) -> None:
     path = "requests/e-1/t-1/end"
     lines = [seen(n, Kind.WRITTEN, path) for n in range(100)]
     read(ledger, lines)
@@ -118,7 +118,7 @@ def test_lines_that_are_read_again_do_not_make_an_older_write_the_newest(ledger:
     assert ledger.newest_line(path) == lines[-1].at
 
 
-def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_is_kept(ledger: SqlLedger) -> None:
+def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_is_kept(ledger: Ledger) -> None:
     for n in range(writes.MOST_OF_ONE):
         written(ledger, n, at=0)
     ledger.judge([judged()], NOW)
@@ -130,7 +130,7 @@ def test_a_request_that_is_written_again_is_read_again_whether_or_not_its_line_i
 
 
 def test_of_one_author_so_many_writes_of_an_hour_are_kept(
-    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, place: LedgerPlace
 ) -> None:
     monkeypatch.setattr(writes, "MOST_OF_AUTHOR", 50)
     written(ledger, 1, at=0)

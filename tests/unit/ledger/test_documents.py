@@ -10,23 +10,23 @@ from builders import NOW, change, make, read, seen
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import Kept, kept_path, path_of
 from jitvault.ledger.document_index import Indexed, Standing
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.model.states import State
 
 END = path_of(Kept.END, "e-1", "t-1")
 
 
-def written(ledger: SqlLedger, n: int, path: str = END) -> None:
+def written(ledger: Ledger, n: int, path: str = END) -> None:
     read(ledger, [seen(n, Kind.WRITTEN, path)])
 
 
-def only(ledger: SqlLedger, *standings: Standing) -> Indexed:
+def only(ledger: Ledger, *standings: Standing) -> Indexed:
     (found,) = ledger.indexed(Kept.END, "t-1", standings)
     return found
 
 
-def test_what_was_read_is_given_again_when_it_was_written_again_or_counts(ledger: SqlLedger) -> None:
+def test_what_was_read_is_given_again_when_it_was_written_again_or_counts(ledger: Ledger) -> None:
     written(ledger, 1)
     found = only(ledger)
     assert (found.author, found.is_unread, found.standing) == ("e-1", True, None)
@@ -39,7 +39,7 @@ def test_what_was_read_is_given_again_when_it_was_written_again_or_counts(ledger
     assert ledger.indexed(Kept.END, "t-2", [Standing.COUNTS]) == ledger.indexed(Kept.FREEZE, None, []) == []
 
 
-def test_who_read_an_older_version_changes_nothing(ledger: SqlLedger) -> None:
+def test_who_read_an_older_version_changes_nothing(ledger: Ledger) -> None:
     written(ledger, 1)
     old = only(ledger)
     written(ledger, 2)
@@ -55,7 +55,7 @@ def test_who_read_an_older_version_changes_nothing(ledger: SqlLedger) -> None:
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: SqlLedger, *, again: bool) -> None:
+def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: Ledger, *, again: bool) -> None:
     written(ledger, 1)
     ledger.keep_read([replace(only(ledger), read=1, standing=Standing.VOID)])
     written(ledger, 2, path_of(Kept.END, "e-1", "just-now"))
@@ -70,7 +70,7 @@ def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: SqlLedger, *
     assert ledger.indexed_authors(Kept.END) == []
 
 
-def test_a_list_forgets_no_freeze_that_is_in_force(ledger: SqlLedger) -> None:
+def test_a_list_forgets_no_freeze_that_is_in_force(ledger: Ledger) -> None:
     for about, standing in (("held", Standing.COUNTS), ("lifted", Standing.LIFTED)):
         ledger.note_written(Kept.FREEZE, "e-1", about)
         (one,) = ledger.indexed(Kept.FREEZE, None, [])
@@ -79,7 +79,7 @@ def test_a_list_forgets_no_freeze_that_is_in_force(ledger: SqlLedger) -> None:
     assert [one.about for one in ledger.indexed(Kept.FREEZE, None, list(Standing))] == ["held"]
 
 
-def test_a_list_is_whole_until_there_is_a_gap(ledger: SqlLedger) -> None:
+def test_a_list_is_whole_until_there_is_a_gap(ledger: Ledger) -> None:
     assert not ledger.listing(Kept.END).is_whole
     ledger.keep_listing(Kept.END, 0, NOW)
     assert ledger.listing(Kept.END).is_whole and not ledger.listing(Kept.FREEZE).is_whole
@@ -99,7 +99,7 @@ def test_a_document_is_found_again_by_its_path() -> None:
         assert kept_path(path) is None
 
 
-def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: SqlLedger) -> None:
+def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: Ledger) -> None:
     make(ledger)
     make(ledger, "over")
     change(ledger, Change("cancelled", state=State.CANCELLED), "over")

@@ -11,22 +11,21 @@ from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
-from jitvault.ledger.ledger import SqlLedger
-from jitvault.ledger.model import Change
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.model import Change, Turn
 from jitvault.model.states import State
-from jitvault.ports.turns import Turn
 
 
-def due(ledger: SqlLedger, *names: str) -> None:
+def due(ledger: Ledger, *names: str) -> None:
     for name in names:
         make(ledger, name)
         change(ledger, Change("noted", fields={"due_at": NOW}), name)
 
 
-def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: Ledger, place: LedgerPlace) -> None:
     due(ledger, "a", "b", "c", "d")
     make(ledger, "later")
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     assert ledger.take_due(NOW, 2) == ["a", "b"]
     assert other.take_due(NOW, 9, besides=["d"]) == ["c"]
     ledger.give_back("b")
@@ -36,11 +35,11 @@ def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: 
 
 
 def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(
-    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due(ledger, "a")
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     assert ledger.take_due(NOW, 1) == ["a"]
     with pytest.raises(WrongState), other.claim("a"):
         pass
@@ -50,9 +49,9 @@ def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(
         assert later > claim
 
 
-def test_what_was_taken_and_left_lying_is_taken_over(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_what_was_taken_and_left_lying_is_taken_over(ledger: Ledger, place: LedgerPlace) -> None:
     due(ledger, "a")
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     assert ledger.take_due(NOW, 1) == ["a"]
     lose(place)
     assert other.take_due(NOW, 1) == ["a"]
@@ -64,10 +63,10 @@ def test_what_was_taken_and_left_lying_is_taken_over(ledger: SqlLedger, place: L
 
 
 def test_what_waited_long_for_its_turn_and_was_taken_over_is_not_waited_for(
-    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due(ledger, "a", "b")
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     monkeypatch.setattr(claims, "_FRESH_S", 0.0)
     assert ledger.take_due(NOW, 9) == ["a", "b"]
     as_is(place, "UPDATE tasks SET claim_until = 1 WHERE task_id = 'a'")
@@ -76,10 +75,10 @@ def test_what_waited_long_for_its_turn_and_was_taken_over_is_not_waited_for(
 
 
 def test_a_turn_that_is_anothers_is_not_waited_for_and_one_that_another_has_had_is_over(
-    ledger: SqlLedger, place: LedgerPlace
+    ledger: Ledger, place: LedgerPlace
 ) -> None:
     make(ledger, "a")
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     (before,) = ledger.newest_claims(["a", "unknown"]).values()
     assert ledger.take("unknown") is Turn.OURS
     assert ledger.take("a", since=before) is Turn.OURS
@@ -94,11 +93,9 @@ def test_a_turn_that_is_anothers_is_not_waited_for_and_one_that_another_has_had_
     assert ledger.take("a") is Turn.OURS
 
 
-def test_a_turn_is_not_over_that_failed_was_given_back_or_meant_for_a_part(
-    ledger: SqlLedger, place: LedgerPlace
-) -> None:
+def test_a_turn_is_not_over_that_failed_was_given_back_or_meant_for_a_part(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger, "a")
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
 
     def fails() -> None:
         with pytest.raises(ValueError, match="oops"), ledger.claim("a"):
@@ -123,7 +120,7 @@ def test_a_turn_is_not_over_that_failed_was_given_back_or_meant_for_a_part(
         other.give_back("a")
 
 
-def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: SqlLedger) -> None:
+def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: Ledger) -> None:
     make(ledger, "a")
     paths = ["requests/e-1/a/end", "decisions/e-2/a", "requests/e-1/new/submit", "freezes/e-3/all"]
 
@@ -137,7 +134,7 @@ def test_a_document_is_entered_with_the_newest_claim_of_its_task(ledger: SqlLedg
     assert written(20) == [claim + 1, claim + 1, 0, None]
 
 
-def test_those_that_hold_access_can_be_taken_alone(ledger: SqlLedger) -> None:
+def test_those_that_hold_access_can_be_taken_alone(ledger: Ledger) -> None:
     due(ledger, "a", "b")
     change(ledger, Change("issuing", state=State.ISSUING), "b")
     assert ledger.take_due(NOW, 9, only_held=True) == ["b"]
@@ -145,13 +142,13 @@ def test_those_that_hold_access_can_be_taken_alone(ledger: SqlLedger) -> None:
 
 
 @pytest.mark.parametrize("state", [State.DENIED, State.PENDING_APPROVAL])
-def test_what_is_over_is_not_due(ledger: SqlLedger, state: State) -> None:
+def test_what_is_over_is_not_due(ledger: Ledger, state: State) -> None:
     make(ledger, "a", state=state)
     change(ledger, Change("noted", fields={"due_at": NOW}), "a")
     assert bool(ledger.take_due(NOW, 1)) == (state is not State.DENIED)
 
 
-def test_two_processes_share_what_is_due_and_deliver_each_once(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_two_processes_share_what_is_due_and_deliver_each_once(ledger: Ledger, place: LedgerPlace) -> None:
     names = [f"t-{n:02}" for n in range(40)]
     due(ledger, *names)
     code = (

@@ -18,7 +18,7 @@ from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import sqlite
 from jitvault.ledger.database import Database, opened
 from jitvault.ledger.group_commit import _AT_ONCE, _Turn
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.ledger.sqlite import SqliteStore
 
@@ -142,7 +142,7 @@ def test_a_full_ledger_is_told_to_each_that_waits(database: Database, path: Path
 
 
 def test_many_threads_that_change_tasks_leave_whole_chains(database: Database) -> None:
-    ledger = SqlLedger(database)
+    ledger = Ledger(database)
     for n in range(4):
         make(ledger, f"t-{n}")
     # two threads for each task: of two writers of one event one has to read again what the other wrote
@@ -155,7 +155,7 @@ def test_many_threads_that_change_tasks_leave_whole_chains(database: Database) -
 
 
 def test_a_claim_that_was_lost_is_lost_in_a_group_too(database: Database) -> None:
-    ledger = SqlLedger(database)
+    ledger = Ledger(database)
     make(ledger)
     with ledger.claim("t-1") as claim:
         stale = claim - 1
@@ -168,7 +168,7 @@ def test_a_claim_that_was_lost_is_lost_in_a_group_too(database: Database) -> Non
     assert good.exception() is None
 
 
-def ledger_apply(ledger: SqlLedger, connection: Connection, claim: int) -> object:
+def ledger_apply(ledger: Ledger, connection: Connection, claim: int) -> object:
     from jitvault.ledger.change import write_change
     from jitvault.ledger.ledger import _fenced
 

@@ -10,7 +10,7 @@ from builders import NOW, change, make, read, seen
 from jitvault.audit.observation import Kind
 from jitvault.documents.paths import Parts, submission_path
 from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import AccessRow, Change, DecisionRow
 from jitvault.model.states import State
 
@@ -23,11 +23,11 @@ def judged(version: int = 1, line_at: int | None = 0, path: str = JUNK) -> Judge
     return Judged(path, version, NOW + version * SECOND, Judgement.INVALID, at)
 
 
-def written(ledger: SqlLedger, n: int, at: int, path: str = JUNK) -> None:
+def written(ledger: Ledger, n: int, at: int, path: str = JUNK) -> None:
     read(ledger, [seen(n, Kind.WRITTEN, path, at=NOW + at * SECOND)])
 
 
-def test_a_request_is_settled_by_its_task_or_by_how_it_was_judged(ledger: SqlLedger) -> None:
+def test_a_request_is_settled_by_its_task_or_by_how_it_was_judged(ledger: Ledger) -> None:
     make(ledger, "t-1")
     ledger.judge([judged()], NOW)
     asked = ["t-1", "junk", "new", *(f"more-{n}" for n in range(600))]
@@ -36,7 +36,7 @@ def test_a_request_is_settled_by_its_task_or_by_how_it_was_judged(ledger: SqlLed
     assert ledger.unsettled("e-2", ["junk"]) == Unsettled(["junk"], [])
 
 
-def test_what_is_written_again_is_no_longer_judged(ledger: SqlLedger) -> None:
+def test_what_is_written_again_is_no_longer_judged(ledger: Ledger) -> None:
     written(ledger, 1, at=0)
     ledger.judge([judged(line_at=0)], NOW)
     assert ledger.newest_line(JUNK) == NOW and ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
@@ -47,14 +47,14 @@ def test_what_is_written_again_is_no_longer_judged(ledger: SqlLedger) -> None:
     assert ledger.judged(JUNK) == judged(version=2, line_at=5)
 
 
-def test_what_was_judged_before_its_line_was_read_is_read_once_more(ledger: SqlLedger) -> None:
+def test_what_was_judged_before_its_line_was_read_is_read_once_more(ledger: Ledger) -> None:
     ledger.judge([judged(line_at=None)], NOW)
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
     written(ledger, 1, at=0)
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled(["junk"], [])
 
 
-def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: SqlLedger) -> None:
+def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: Ledger) -> None:
     written(ledger, 1, at=0)
     ledger.judge([judged()], NOW)
     ledger.break_stretches("lines may be missing", NOW + SECOND)
@@ -63,7 +63,7 @@ def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: SqlLed
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])
 
 
-def test_what_its_author_removed_is_forgotten(ledger: SqlLedger) -> None:
+def test_what_its_author_removed_is_forgotten(ledger: Ledger) -> None:
     other = submission_path("e-2", "junk")
     ledger.judge([judged(), judged(path=submission_path("e-1", "kept")), judged(path=other)], NOW)
     assert ledger.forget_judged("e-1", ["kept"]) == 1
@@ -71,7 +71,7 @@ def test_what_its_author_removed_is_forgotten(ledger: SqlLedger) -> None:
     assert sorted(ledger.judged_authors()) == ["e-1", "e-2"]
 
 
-def test_who_may_end_a_task_and_who_approved_it(ledger: SqlLedger) -> None:
+def test_who_may_end_a_task_and_who_approved_it(ledger: Ledger) -> None:
     make(ledger, "t-1", state=State.PENDING_APPROVAL)
     said = ("t-1", NOW, "why")
     votes = [
@@ -88,7 +88,7 @@ def test_who_may_end_a_task_and_who_approved_it(ledger: SqlLedger) -> None:
     assert ledger.parts(["t-1"])["t-1"].done == claim
 
 
-def test_only_what_may_still_be_granted_counts_as_open(ledger: SqlLedger) -> None:
+def test_only_what_may_still_be_granted_counts_as_open(ledger: Ledger) -> None:
     make(ledger, "t-a", state=State.APPROVED)
     make(ledger, "t-p", state=State.PENDING_APPROVAL)
     make(ledger, "t-d", state=State.DENIED)
@@ -98,7 +98,7 @@ def test_only_what_may_still_be_granted_counts_as_open(ledger: SqlLedger) -> Non
     assert ledger.open_requests("e-req") == 2 and ledger.open_requests("e-else") == 0
 
 
-def test_who_writes_too_much_is_known_until_it_is_over(ledger: SqlLedger) -> None:
+def test_who_writes_too_much_is_known_until_it_is_over(ledger: Ledger) -> None:
     for n, at in ((7, 0), (9, 5)):
         ledger.keep_over_quota("e-1", n, NOW + at * SECOND)
     assert ledger.over_quota() == [OverQuota("e-1", 9, NOW, NOW + 5 * SECOND)]

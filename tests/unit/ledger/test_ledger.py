@@ -47,7 +47,7 @@ from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
 from jitvault.ledger import claims, schema
 from jitvault.ledger.database import HEAD, Database, opened, raw, upgrade
 from jitvault.ledger.dialect import guards, triggers
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -64,7 +64,7 @@ REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError, psycopg.errors.Dataty
 # -- creating and changing --------------------------------------------------------------------------------
 
 
-def test_a_task_begins_with_its_first_event(ledger: SqlLedger) -> None:
+def test_a_task_begins_with_its_first_event(ledger: Ledger) -> None:
     made = make(ledger)
     assert (made.state, made.version, made.seq) == (State.APPROVED, 1, 1)
     found = file_of(ledger)
@@ -76,7 +76,7 @@ def test_a_task_begins_with_its_first_event(ledger: SqlLedger) -> None:
     assert whole(ledger)
 
 
-def test_a_task_is_created_once(ledger: SqlLedger) -> None:
+def test_a_task_is_created_once(ledger: Ledger) -> None:
     make(ledger)
     with pytest.raises(WrongState, match="task t-1 exists already"):
         make(ledger)
@@ -84,13 +84,13 @@ def test_a_task_is_created_once(ledger: SqlLedger) -> None:
 
 
 @pytest.mark.parametrize("state", [s for s in State if s not in (State.PENDING_APPROVAL, State.APPROVED, State.DENIED)])
-def test_a_task_begins_in_no_other_state(ledger: SqlLedger, state: State) -> None:
+def test_a_task_begins_in_no_other_state(ledger: Ledger, state: State) -> None:
     with pytest.raises(WrongState, match="cannot go from nothing"):
         make(ledger, state=state)
     assert ledger.task("t-1") is None
 
 
-def test_a_change_is_one_event_and_everything_that_it_writes(ledger: SqlLedger) -> None:
+def test_a_change_is_one_event_and_everything_that_it_writes(ledger: Ledger) -> None:
     make(ledger)
     rows = (grant(), operation())
     written = change(ledger, Change("issuing", {"n": 1}, State.ISSUING, {"due_at": NOW}, rows))
@@ -101,7 +101,7 @@ def test_a_change_is_one_event_and_everything_that_it_writes(ledger: SqlLedger) 
     assert whole(ledger)
 
 
-def test_a_row_is_replaced_by_its_key(ledger: SqlLedger) -> None:
+def test_a_row_is_replaced_by_its_key(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("a", rows=(grant(), CheckRow("t-1", LEASE, 1, False, "none"))))
     dead = grant(verdict=Verdict.GONE, dead_at=NOW, settled=True)
@@ -110,7 +110,7 @@ def test_a_row_is_replaced_by_its_key(ledger: SqlLedger) -> None:
     assert file_of(ledger).checks == (CheckRow("t-1", LEASE, 1, True, "line x"),)
 
 
-def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
+def test_every_kind_of_row_comes_back_as_it_was(ledger: Ledger) -> None:
     make(ledger)
     lease = LeaseRow(LEASE, "t-1", "g-t-1-1", "database/creds/app-ro", "v-1", NOW, Verdict.LIVE, None)
     decision = DecisionRow("t-1", "e-1", "ann", "approve", task().digest, NOW, "fine")
@@ -127,14 +127,14 @@ def test_every_kind_of_row_comes_back_as_it_was(ledger: SqlLedger) -> None:
     assert found.grants[0].issued_at.tzinfo is UTC
 
 
-def test_a_decision_about_another_revision_does_not_stand_in_the_file(ledger: SqlLedger) -> None:
+def test_a_decision_about_another_revision_does_not_stand_in_the_file(ledger: Ledger) -> None:
     make(ledger)
     old = DecisionRow("t-1", "e-1", "ann", "approve", "sha256:" + "b" * 64, NOW, "of the first revision")
     change(ledger, Change("a", rows=(old,)))
     assert file_of(ledger).decisions == ()
 
 
-def test_a_move_that_the_table_does_not_have_writes_nothing(ledger: SqlLedger) -> None:
+def test_a_move_that_the_table_does_not_have_writes_nothing(ledger: Ledger) -> None:
     make(ledger)
     before = file_of(ledger)
     with pytest.raises(WrongState, match="cannot go from approved to sealed"):
@@ -142,7 +142,7 @@ def test_a_move_that_the_table_does_not_have_writes_nothing(ledger: SqlLedger) -
     assert file_of(ledger) == before
 
 
-def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: SqlLedger) -> None:
+def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: Ledger) -> None:
     make(ledger)
     before = file_of(ledger)
     orphan = LeaseRow("x", "t-1", "no-such-grant", "p", None, NOW, Verdict.LIVE, None)
@@ -151,7 +151,7 @@ def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: SqlLedger)
     assert file_of(ledger) == before
 
 
-def test_what_is_not_there(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ledger.task("t-9"), ledger.file("t-9"), ledger.tasks()) == (None, None, [])
     assert ledger.readings() == {}
     assert ledger.installation() is None
@@ -160,13 +160,13 @@ def test_what_is_not_there(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
-def test_tasks_are_listed_in_the_order_of_their_creation(ledger: SqlLedger) -> None:
+def test_tasks_are_listed_in_the_order_of_their_creation(ledger: Ledger) -> None:
     for n, name in enumerate(["c", "a", "b"]):
         ledger.create(replace(task(name), created_at=NOW + timedelta(seconds=n)), Change("submitted"), at=NOW)
     assert [row.task_id for row in ledger.tasks()] == ["c", "a", "b"]
 
 
-def test_tasks_are_listed_by_their_states_and_by_their_names(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_tasks_are_listed_by_their_states_and_by_their_names(ledger: Ledger, place: LedgerPlace) -> None:
     states = {State.ISSUED, State.SEALED, State.UNVERIFIED, State.ENDING}
     for state in states:
         make(ledger, state.value)
@@ -179,14 +179,14 @@ def test_tasks_are_listed_by_their_states_and_by_their_names(ledger: SqlLedger, 
     assert [*ledger.bodies()] == [b'{"a":1}'] * len(states)
 
 
-def test_the_installation_is_set_once(ledger: SqlLedger) -> None:
+def test_the_installation_is_set_once(ledger: Ledger) -> None:
     assert ledger.installation() is None
     ledger.set_installation("one")
     ledger.set_installation("two")
     assert ledger.installation() == "one"
 
 
-def test_a_finding_is_told_once(ledger: SqlLedger) -> None:
+def test_a_finding_is_told_once(ledger: Ledger) -> None:
     make(ledger)
     for _ in range(2):
         ledger.finding("t-1", "ledger_edited", "m" * 2000, NOW)
@@ -197,7 +197,7 @@ def test_a_finding_is_told_once(ledger: SqlLedger) -> None:
 # -- claims and fencing -----------------------------------------------------------------------------------
 
 
-def test_each_claim_has_a_higher_epoch(ledger: SqlLedger) -> None:
+def test_each_claim_has_a_higher_epoch(ledger: Ledger) -> None:
     make(ledger)
     epochs = []
     for _ in range(3):
@@ -207,12 +207,12 @@ def test_each_claim_has_a_higher_epoch(ledger: SqlLedger) -> None:
 
 
 def test_a_claim_excludes_others_until_it_is_given_back(
-    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     make(ledger, "t-2")
     monkeypatch.setattr(claims, "PATIENCE_S", 0.1)
-    other = SqlLedger(opened(address(place), create=False))
+    other = Ledger(opened(address(place), create=False))
     with ledger.claim("t-1"):
         with pytest.raises(WrongState, match="another process is working on task t-1"), other.claim("t-1"):
             pass
@@ -222,7 +222,7 @@ def test_a_claim_excludes_others_until_it_is_given_back(
         pass
 
 
-def test_a_claim_is_given_back_after_an_error(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_is_given_back_after_an_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     make(ledger)
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
     with pytest.raises(ValueError, match="oops"), ledger.claim("t-1"):
@@ -231,7 +231,7 @@ def test_a_claim_is_given_back_after_an_error(ledger: SqlLedger, monkeypatch: py
         pass
 
 
-def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     with ledger.claim("t-1") as claim:
         ((until,),) = as_is(place, "SELECT claim_until FROM tasks")
@@ -242,7 +242,7 @@ def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: SqlLedger, plac
         assert 28 < until - time.time() <= 30.5
 
 
-def test_a_stale_claim_writes_nothing(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_stale_claim_writes_nothing(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     with ledger.claim("t-1") as old:
         lose(place)
@@ -259,7 +259,7 @@ def test_a_stale_claim_writes_nothing(ledger: SqlLedger, place: LedgerPlace) -> 
 
 
 def test_giving_back_a_stale_claim_leaves_the_new_one(
-    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     old = ledger.claim("t-1")
@@ -272,7 +272,7 @@ def test_giving_back_a_stale_claim_leaves_the_new_one(
             pass
 
 
-def test_a_claim_of_another_task_is_none_of_this_one(ledger: SqlLedger) -> None:
+def test_a_claim_of_another_task_is_none_of_this_one(ledger: Ledger) -> None:
     make(ledger)
     make(ledger, "t-2")
     for _ in range(2):
@@ -281,7 +281,7 @@ def test_a_claim_of_another_task_is_none_of_this_one(ledger: SqlLedger) -> None:
         ledger.apply("t-2", Change("x"), claim=claim, at=NOW)
 
 
-def test_a_task_that_changed_in_between_is_not_overwritten(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_task_that_changed_in_between_is_not_overwritten(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     # a change that slips in after the task was read, as on a database that does not lock on reading
     more = "UPDATE tasks SET version = version + 1"
@@ -294,7 +294,7 @@ def test_a_task_that_changed_in_between_is_not_overwritten(ledger: SqlLedger, pl
     assert whole(ledger)
 
 
-def test_two_threads_never_hold_the_same_claim(ledger: SqlLedger) -> None:
+def test_two_threads_never_hold_the_same_claim(ledger: Ledger) -> None:
     make(ledger)
     holders, most, guard = 0, 0, threading.Lock()
 
@@ -316,7 +316,7 @@ def test_two_threads_never_hold_the_same_claim(ledger: SqlLedger) -> None:
     assert whole(ledger)
 
 
-def test_two_processes_never_hold_the_same_claim(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_two_processes_never_hold_the_same_claim(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     code = (
         "with ledger.claim('t-1') as claim:\n"
@@ -328,7 +328,7 @@ def test_two_processes_never_hold_the_same_claim(ledger: SqlLedger, place: Ledge
     assert spans[0][2] <= spans[1][1]
 
 
-def test_four_processes_with_50_changes_each_lose_none(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_four_processes_with_50_changes_each_lose_none(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     code = (
         "for turn in range(50):\n"
@@ -345,7 +345,7 @@ def test_four_processes_with_50_changes_each_lose_none(ledger: SqlLedger, place:
     assert whole(ledger)
 
 
-def test_four_processes_on_tasks_of_their_own_lose_none(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_four_processes_on_tasks_of_their_own_lose_none(ledger: Ledger, place: LedgerPlace) -> None:
     for who in "abcd":
         make(ledger, who)
     code = (
@@ -361,7 +361,7 @@ def test_four_processes_on_tasks_of_their_own_lose_none(ledger: SqlLedger, place
 
 @pytest.mark.parametrize("where", ["in the middle", "after the last statement"])
 def test_a_kill_within_a_transaction_leaves_the_ledger_as_it_was(
-    ledger: SqlLedger, place: LedgerPlace, where: str
+    ledger: Ledger, place: LedgerPlace, where: str
 ) -> None:
     make(ledger)
     before = file_of(ledger)
@@ -392,7 +392,7 @@ def test_a_kill_within_a_transaction_leaves_the_ledger_as_it_was(
     assert [victim.stdout.readline(), victim.stdout.readline()] == ["ready\n", "in\n"]
     os.kill(victim.pid, signal.SIGKILL)
     victim.communicate(timeout=10)
-    again = SqlLedger(opened(address(place), create=False))
+    again = Ledger(opened(address(place), create=False))
     assert file_of(again) == before
     assert whole(again)
     if isinstance(place, Path):
@@ -406,7 +406,7 @@ def test_a_kill_within_a_transaction_leaves_the_ledger_as_it_was(
 # -- what the database itself refuses ---------------------------------------------------------------------
 
 
-def test_a_task_has_one_unsettled_grant(ledger: SqlLedger) -> None:
+def test_a_task_has_one_unsettled_grant(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("a", rows=(grant(),)))
     with pytest.raises(JitvaultError):
@@ -416,14 +416,14 @@ def test_a_task_has_one_unsettled_grant(ledger: SqlLedger) -> None:
     assert len(file_of(ledger).grants) == 2
 
 
-def test_an_attempt_is_made_once(ledger: SqlLedger) -> None:
+def test_an_attempt_is_made_once(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("a", rows=(grant(settled=True),)))
     with pytest.raises(JitvaultError):
         change(ledger, Change("b", rows=(grant(grant_id="g-other", settled=True),)))
 
 
-def filled(ledger: SqlLedger) -> None:
+def filled(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
 
@@ -438,7 +438,7 @@ def filled(ledger: SqlLedger) -> None:
         "DELETE FROM observations",
     ],
 )
-def test_events_and_observations_are_append_only(ledger: SqlLedger, place: LedgerPlace, statement: str) -> None:
+def test_events_and_observations_are_append_only(ledger: Ledger, place: LedgerPlace, statement: str) -> None:
     filled(ledger)
     with pytest.raises(REFUSED, match="is append-only"):
         as_is(place, statement)
@@ -462,16 +462,14 @@ def test_events_and_observations_are_append_only(ledger: SqlLedger, place: Ledge
         " '', '', '', '', false, '', '', '', '{}')",
     ],
 )
-def test_values_outside_their_enumeration_are_refused(ledger: SqlLedger, place: LedgerPlace, statement: str) -> None:
+def test_values_outside_their_enumeration_are_refused(ledger: Ledger, place: LedgerPlace, statement: str) -> None:
     filled(ledger)
     with pytest.raises(REFUSED, match=r"(?i)check constraint|of type boolean"):
         as_is(place, statement)
 
 
 @pytest.mark.parametrize(("table", "column"), [("tasks", "state"), ("grants", "verdict"), ("operations", "state")])
-def test_every_value_of_an_enumeration_is_allowed(
-    ledger: SqlLedger, place: LedgerPlace, table: str, column: str
-) -> None:
+def test_every_value_of_an_enumeration_is_allowed(ledger: Ledger, place: LedgerPlace, table: str, column: str) -> None:
     filled(ledger)
     values = {("tasks", "state"): State, ("grants", "verdict"): Verdict, ("operations", "state"): OpState}
     for value in values[table, column]:
@@ -479,7 +477,7 @@ def test_every_value_of_an_enumeration_is_allowed(
 
 
 @pytest.mark.parametrize("table", ["revisions", "decisions", "grants", "leases", "checks", "operations", "events"])
-def test_nothing_belongs_to_a_task_that_is_not_there(ledger: SqlLedger, place: LedgerPlace, table: str) -> None:
+def test_nothing_belongs_to_a_task_that_is_not_there(ledger: Ledger, place: LedgerPlace, table: str) -> None:
     filled(ledger)
     rows = (DecisionRow("t-1", "e-1", "ann", "approve", "sha256:x", NOW, ""), CheckRow("t-1", LEASE, 1, True, "x"))
     change(ledger, Change("more", rows=rows))
@@ -490,19 +488,19 @@ def test_nothing_belongs_to_a_task_that_is_not_there(ledger: SqlLedger, place: L
         as_is(place, statement)
 
 
-def test_a_lease_belongs_to_a_grant_that_is_there(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_lease_belongs_to_a_grant_that_is_there(ledger: Ledger, place: LedgerPlace) -> None:
     filled(ledger)
     with pytest.raises(REFUSED, match=r"(?i)foreign key constraint"):
         as_is(place, "UPDATE leases SET grant_id = 'no-such-grant'")
 
 
-def test_foreign_keys_are_on_in_our_own_connections(database: Database, ledger: SqlLedger) -> None:
+def test_foreign_keys_are_on_in_our_own_connections(database: Database, ledger: Ledger) -> None:
     make(ledger)
     with pytest.raises(LedgerUnavailable, match=r"(?i)foreign key"):
         database.write(lambda c: c.execute(text("DELETE FROM tasks")))
 
 
-def test_issue_times_are_those_of_the_role(ledger: SqlLedger) -> None:
+def test_issue_times_are_those_of_the_role(ledger: Ledger) -> None:
     make(ledger)
     rows = [
         grant(attempt=1, settled=True),
@@ -516,7 +514,7 @@ def test_issue_times_are_those_of_the_role(ledger: SqlLedger) -> None:
 # -- opening it --------------------------------------------------------------------------------------------
 
 
-def test_nothing_that_is_done_while_reading_is_kept(database: Database, ledger: SqlLedger) -> None:
+def test_nothing_that_is_done_while_reading_is_kept(database: Database, ledger: Ledger) -> None:
     make(ledger)
     # the one refuses it and the other takes it back
     with suppress(LedgerUnavailable), database.read() as connection:
@@ -547,7 +545,7 @@ def _empty_version(place: LedgerPlace) -> None:
 def test_another_schema_is_refused_and_left_alone(
     database: Database, place: LedgerPlace, spoil: Callable[[LedgerPlace], None], create: bool
 ) -> None:
-    make(SqlLedger(database))
+    make(Ledger(database))
     spoil(place)
     tables = tables_of(place)
     with pytest.raises(LedgerUnavailable, match=f"schema version .*, this jitvault needs {HEAD}") as caught:

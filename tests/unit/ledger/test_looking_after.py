@@ -31,7 +31,7 @@ from jitvault.errors import LedgerUnavailable, SecurityFinding, WrongState
 from jitvault.ledger import schema
 from jitvault.ledger.chains import lacking, look
 from jitvault.ledger.database import HEAD, Database, is_known, opened, raw, upgrade
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.migrations import config_for
 from jitvault.ledger.model import Change
 from jitvault.ledger.transfer import copy
@@ -39,7 +39,7 @@ from jitvault.ledger.transfer import copy
 NUL = "a\0b"
 
 
-def fill(ledger: SqlLedger) -> None:
+def fill(ledger: Ledger) -> None:
     """Something in most tables, and a child that stands before its parent."""
     two_tasks(ledger)
     child = replace(task("a-child"), parent="t-1", created_at=NOW)
@@ -55,7 +55,7 @@ def fill(ledger: SqlLedger) -> None:
 # -- check --------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_ledger_has_nothing_to_tell(database: Database, ledger: SqlLedger) -> None:
+def test_a_whole_ledger_has_nothing_to_tell(database: Database, ledger: Ledger) -> None:
     fill(ledger)
     found = look(database)
     assert (found.broken, found.unguarded) == ({}, ())
@@ -76,9 +76,7 @@ def test_a_whole_ledger_has_nothing_to_tell(database: Database, ledger: SqlLedge
         ("UPDATE tasks SET seq = 7 WHERE task_id = 't-2'", "says that it has 7 events"),
     ],
 )
-def test_an_edited_chain_is_told(
-    database: Database, ledger: SqlLedger, place: LedgerPlace, edit: str, told: str
-) -> None:
+def test_an_edited_chain_is_told(database: Database, ledger: Ledger, place: LedgerPlace, edit: str, told: str) -> None:
     fill(ledger)
     for act in ("update", "delete"):
         drop_trigger(place, f"events_no_{act}", "events")
@@ -113,12 +111,12 @@ def target(shelf: Shelf) -> Database:
     return made
 
 
-def test_a_copy_holds_all_of_it_and_goes_on(database: Database, ledger: SqlLedger, target: Database) -> None:
+def test_a_copy_holds_all_of_it_and_goes_on(database: Database, ledger: Ledger, target: Database) -> None:
     fill(ledger)
     counts = copy(database, target)
     assert counts == look(target).counts
     assert rows_of(target) == rows_of(database)
-    copied = SqlLedger(target)
+    copied = Ledger(target)
     change(copied, Change("noted"))
     copied.finding("t-1", "denied", "third", NOW)
     assert [found["message"] for found in file_of(copied).findings] == ["second", "third"]
@@ -128,7 +126,7 @@ def test_a_copy_holds_all_of_it_and_goes_on(database: Database, ledger: SqlLedge
 
 
 def test_nothing_is_copied_while_somebody_works_or_of_a_chain_that_is_not_whole(
-    database: Database, ledger: SqlLedger, place: LedgerPlace, target: Database
+    database: Database, ledger: Ledger, place: LedgerPlace, target: Database
 ) -> None:
     fill(ledger)
     for claim in (ledger.claim("t-1"), ledger.claim_source("audit"), ledger.claim_sweep()):
@@ -161,7 +159,7 @@ def upgrade() -> None:
 
 
 def test_a_schema_that_only_adds_comes_while_old_workers_run(
-    database: Database, ledger: SqlLedger, place: LedgerPlace, tmp_path: Path
+    database: Database, ledger: Ledger, place: LedgerPlace, tmp_path: Path
 ) -> None:
     fill(ledger)
     versions = tmp_path / "versions"
@@ -177,7 +175,7 @@ def test_a_schema_that_only_adds_comes_while_old_workers_run(
         raw(address(place), create=False).write(forward, alone=True)
         # one that runs already, and one that starts
         ledger.apply("t-1", Change("old"), claim=claim, at=NOW)
-    make(SqlLedger(opened(address(place), create=False)), "t-9")
+    make(Ledger(opened(address(place), create=False)), "t-9")
     assert look(database).broken == {}
     assert as_is(place, "SELECT more FROM tasks WHERE task_id = 't-9'") == [(None,)]
     with pytest.raises(LedgerUnavailable, match="schema version 0099"):
@@ -185,7 +183,7 @@ def test_a_schema_that_only_adds_comes_while_old_workers_run(
 
 
 def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_holds(
-    database: Database, ledger: SqlLedger, place: LedgerPlace
+    database: Database, ledger: Ledger, place: LedgerPlace
 ) -> None:
     fill(ledger)
     as_is(place, "UPDATE grants SET wrapping_hmac = NULL")
@@ -216,7 +214,7 @@ def test_a_ledger_of_the_first_version_is_refused_and_upgraded_with_what_it_hold
     assert rows_of(opened(address(place), create=False)) == before
 
 
-def test_an_upgrade_of_what_is_there_leaves_it_as_it_is(database: Database, ledger: SqlLedger) -> None:
+def test_an_upgrade_of_what_is_there_leaves_it_as_it_is(database: Database, ledger: Ledger) -> None:
     fill(ledger)
     before = rows_of(database)
     assert upgrade(database) == (HEAD, HEAD)

@@ -24,7 +24,7 @@ from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import postgres
 from jitvault.ledger.database import HEAD, Database, opened, raw
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 
 LEDGER_DOC = Path(__file__).parents[3] / "docs" / "operations" / "ledger.md"
@@ -55,10 +55,10 @@ def test_a_worker_keeps_its_connections_and_nothing_of_those_it_had(place: str) 
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_commit_whose_answer_was_lost_is_written_once(ledger: SqlLedger, place: str, when: Cut) -> None:
+def test_a_commit_whose_answer_was_lost_is_written_once(ledger: Ledger, place: str, when: Cut) -> None:
     make(ledger)
     with wired(place) as (wire, url):
-        cut_off = SqlLedger(opened(url, create=False))
+        cut_off = Ledger(opened(url, create=False))
         with cut_off.claim("t-1") as claim:
             wire.cut(when)
             written = cut_off.apply("t-1", Change("once"), claim=claim, at=NOW)
@@ -69,12 +69,12 @@ def test_a_commit_whose_answer_was_lost_is_written_once(ledger: SqlLedger, place
 
 
 def test_what_became_of_a_commit_is_said_to_be_unknown_where_nobody_can_say(
-    ledger: SqlLedger, place: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     monkeypatch.setattr(postgres, "PATIENCE_S", 0.3)
     with wired(place) as (wire, url):
-        cut_off = SqlLedger(opened(url, create=False))
+        cut_off = Ledger(opened(url, create=False))
         with pytest.raises(LedgerUnavailable, match="may have been written or not"), cut_off.claim("t-1") as claim:
             wire.cut("after")
             # nor does anybody else get through
@@ -83,7 +83,7 @@ def test_what_became_of_a_commit_is_said_to_be_unknown_where_nobody_can_say(
     assert [event.kind for event in file_of(ledger).events] == ["submitted", "once"]
 
 
-def test_a_server_that_was_restarted_in_between_is_found_again(ledger: SqlLedger, shelf: Shelf) -> None:
+def test_a_server_that_was_restarted_in_between_is_found_again(ledger: Ledger, shelf: Shelf) -> None:
     make(ledger)
     shelf.server.restart()
     assert ledger.task("t-1") is not None
@@ -92,7 +92,7 @@ def test_a_server_that_was_restarted_in_between_is_found_again(ledger: SqlLedger
     assert whole(ledger)
 
 
-def test_a_server_that_is_away_for_a_moment_is_waited_for(ledger: SqlLedger, shelf: Shelf) -> None:
+def test_a_server_that_is_away_for_a_moment_is_waited_for(ledger: Ledger, shelf: Shelf) -> None:
     make(ledger)
     shelf.server.kill()
     # its sessions need some milliseconds to notice; whoever is in the middle of reading then is refused
@@ -107,7 +107,7 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(ledger: SqlLedger, she
 
 
 def test_a_server_that_stays_away_is_unavailable(
-    ledger: SqlLedger, place: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: str, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     monkeypatch.setattr(postgres, "PATIENCE_S", 0.2)
@@ -136,7 +136,7 @@ def test_a_wrong_password_and_a_database_that_is_not_there_are_told_without_the_
 # -- beside each other ----------------------------------------------------------------------------------------
 
 
-def test_units_that_block_each_other_are_both_written(database: Database, ledger: SqlLedger) -> None:
+def test_units_that_block_each_other_are_both_written(database: Database, ledger: Ledger) -> None:
     make(ledger, "a")
     make(ledger, "b")
     both = threading.Barrier(2, timeout=10)
@@ -161,11 +161,11 @@ def test_units_that_block_each_other_are_both_written(database: Database, ledger
 
 
 def test_a_lock_that_another_keeps_is_not_waited_for_without_end(
-    place: str, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    place: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     monkeypatch.setattr(postgres, "LOCK_TIMEOUT_MS", 50)
-    hurried = SqlLedger(opened(place, create=False))
+    hurried = Ledger(opened(place, create=False))
     with psycopg.connect(place) as other:
         other.execute("SELECT 1 FROM tasks FOR UPDATE")
         with pytest.raises(LedgerUnavailable, match="lock timeout"):
@@ -174,7 +174,7 @@ def test_a_lock_that_another_keeps_is_not_waited_for_without_end(
 
 
 def test_who_is_paused_within_a_transaction_holds_nobody_up(
-    place: str, database: Database, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    place: str, database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ledger)
     monkeypatch.setattr(postgres, "IDLE_TIMEOUT_MS", 100)
@@ -198,7 +198,7 @@ def test_who_is_paused_within_a_transaction_holds_nobody_up(
     assert (len(runs), ledger.tasks()[0].confirmed_ms) == (2, 1)
 
 
-def test_what_looks_before_it_writes_misses_nobody(database: Database, ledger: SqlLedger) -> None:
+def test_what_looks_before_it_writes_misses_nobody(database: Database, ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: ledger.finding(None, "unknown_token", "the same", NOW), range(8)))
         ledger.salt("hmac-1", NOW)
@@ -209,7 +209,7 @@ def test_what_looks_before_it_writes_misses_nobody(database: Database, ledger: S
         assert connection.execute(text("SELECT count(*) FROM findings")).scalar() == 1
 
 
-def test_lines_are_entered_while_nobody_changes_a_task(database: Database, ledger: SqlLedger, place: str) -> None:
+def test_lines_are_entered_while_nobody_changes_a_task(database: Database, ledger: Ledger, place: str) -> None:
     issued(ledger)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -230,7 +230,7 @@ def test_lines_are_entered_while_nobody_changes_a_task(database: Database, ledge
     assert [lease.lease_id for lease in file_of(ledger).leases] == [LEASE]
 
 
-def test_two_readers_of_the_same_lines_in_two_sources_enter_each_once(ledger: SqlLedger, place: str) -> None:
+def test_two_readers_of_the_same_lines_in_two_sources_enter_each_once(ledger: Ledger, place: str) -> None:
     issued(ledger)
     lines = [seen(n, Kind.USED, TOKEN, actor=TOKEN) for n in range(200)]
     with ThreadPoolExecutor(2) as pool:
@@ -256,7 +256,7 @@ def test_an_insert_that_another_was_before_is_run_again(database: Database) -> N
     assert len(runs) == 2
 
 
-def test_a_worker_passes_by_what_another_is_taking(ledger: SqlLedger, place: str) -> None:
+def test_a_worker_passes_by_what_another_is_taking(ledger: Ledger, place: str) -> None:
     for name in ("a", "b"):
         make(ledger, name)
         change(ledger, Change("noted", fields={"due_at": NOW}), name)
@@ -267,7 +267,7 @@ def test_a_worker_passes_by_what_another_is_taking(ledger: SqlLedger, place: str
         assert time.monotonic() - began < 5
 
 
-def test_two_that_create_the_same_task_make_one(ledger: SqlLedger) -> None:
+def test_two_that_create_the_same_task_make_one(ledger: Ledger) -> None:
     def create(_: int) -> bool:
         try:
             ledger.create(task(), Change("submitted"), at=NOW)
@@ -290,7 +290,7 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     code = "from jitvault.ledger.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
     said = run_together(*(child(code, url, begin="") for _ in range(3)))
     assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
-    make(SqlLedger(opened(url, create=False)))
+    make(Ledger(opened(url, create=False)))
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def worker_url(place: str, shelf: Shelf) -> Iterator[str]:
 
 
 def test_a_worker_needs_no_right_to_change_or_delete_what_is_written(worker_url: str) -> None:
-    worker = SqlLedger(opened(worker_url, create=False))
+    worker = Ledger(opened(worker_url, create=False))
     issued(worker)
     read(worker, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
     worker.finding("t-1", "denied", "no", NOW)
@@ -323,7 +323,7 @@ def test_a_worker_needs_no_right_to_change_or_delete_what_is_written(worker_url:
             as_is(worker_url, statement)
 
 
-def test_a_message_that_no_index_would_take_is_cut(ledger: SqlLedger) -> None:
+def test_a_message_that_no_index_would_take_is_cut(ledger: Ledger) -> None:
     make(ledger)
     # printable ones, which are stored as they are: others are escaped first
     long = "".join(chr(0x20000 + n * 37) for n in range(1000))

@@ -35,9 +35,9 @@ from jitvault.audit.trail import Canary
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
 from jitvault.ledger.database import opened
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
-from jitvault.ports.record import Freeze, Gap, Reading
+from jitvault.ledger.stream_model import Freeze, Gap, Reading
 
 SECOND = timedelta(seconds=1)
 
@@ -45,13 +45,13 @@ SECOND = timedelta(seconds=1)
 # -- sources ----------------------------------------------------------------------------------------------
 
 
-def test_a_source_starts_once(ledger: SqlLedger) -> None:
+def test_a_source_starts_once(ledger: Ledger) -> None:
     ledger.start_source("audit", Position("1:2", 50, 1))
     ledger.start_source("audit", Position("3:4", 99, 7))
     assert position(ledger) == Position("1:2", 50, 1)
 
 
-def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: SqlLedger) -> None:
+def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: Ledger) -> None:
     for name in ("audit", "node-2"):
         ledger.start_source(name, Position("1:2", 0, 1))
     assert ledger.readings() == {
@@ -65,14 +65,14 @@ def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: SqlLedger
     assert ledger.readings()["audit"].vouched
 
 
-def test_reading_a_source_says_how_far_and_when_and_vouches_for_nothing(ledger: SqlLedger) -> None:
+def test_reading_a_source_says_how_far_and_when_and_vouches_for_nothing(ledger: Ledger) -> None:
     ledger.start_source("node-2", Position("3:4", 0, 1))
     read(ledger, [seen(1, Kind.OWN)], at=NOW + SECOND)
     assert ledger.readings()["audit"] == Reading("audit", Position("1:2", 200, 1), vouched=False, read_at=NOW + SECOND)
     assert ledger.readings()["node-2"] == Reading("node-2", Position("3:4", 0, 1), vouched=False, read_at=None)
 
 
-def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: SqlLedger) -> None:
+def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: Ledger) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
         ledger.vouch("audit", claim=claim)
@@ -80,7 +80,7 @@ def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: SqlLedger) -
     assert ledger.readings()["audit"].vouched
 
 
-def test_lines_and_position_are_committed_together(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_lines_and_position_are_committed_together(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
     assert position(ledger) == Position("1:2", 200, 1)
@@ -94,7 +94,7 @@ def test_lines_and_position_are_committed_together(ledger: SqlLedger, place: Led
     assert ledger.gaps() == []
 
 
-def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_stale_claim_of_a_source_writes_nothing(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     ledger.start_source("audit", Position("1:2", 0, 1))
     before = ledger.readings()
@@ -112,7 +112,7 @@ def test_a_stale_claim_of_a_source_writes_nothing(ledger: SqlLedger, place: Ledg
     assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
 
 
-def test_of_two_that_read_the_same_at_once_one_enters_it_and_the_other_goes_on_from_there(ledger: SqlLedger) -> None:
+def test_of_two_that_read_the_same_at_once_one_enters_it_and_the_other_goes_on_from_there(ledger: Ledger) -> None:
     issued(ledger)
     ledger.start_source("audit", start := Position("1:2", 0, 1))
     first, second = batch([seen(1, Kind.USED, TOKEN, actor=TOKEN)]), batch([seen(2, Kind.USED, TOKEN, actor=TOKEN)])
@@ -125,7 +125,7 @@ def test_of_two_that_read_the_same_at_once_one_enters_it_and_the_other_goes_on_f
     assert position(ledger) == second.position
 
 
-def test_the_claim_of_another_source_is_none_of_this_one(ledger: SqlLedger) -> None:
+def test_the_claim_of_another_source_is_none_of_this_one(ledger: Ledger) -> None:
     for name in ("audit", "node-2"):
         ledger.start_source(name, Position("1:2", 0, 1))
     with ledger.claim_source("audit"):
@@ -140,7 +140,7 @@ def test_the_claim_of_another_source_is_none_of_this_one(ledger: SqlLedger) -> N
 # -- gaps -------------------------------------------------------------------------------------------------
 
 
-def test_a_gap_is_kept(ledger: SqlLedger) -> None:
+def test_a_gap_is_kept(ledger: Ledger) -> None:
     read(ledger, [], gaps=("the file was cut", "the file was replaced"), epoch=2)
     expected = [Gap("audit", 2, "the file was cut; the file was replaced", NOW)]
     assert ledger.gaps() == expected
@@ -148,7 +148,7 @@ def test_a_gap_is_kept(ledger: SqlLedger) -> None:
     assert ledger.gaps() == expected
 
 
-def test_gaps_are_kept_for_each_stretch_and_the_newest_comes_first(ledger: SqlLedger) -> None:
+def test_gaps_are_kept_for_each_stretch_and_the_newest_comes_first(ledger: Ledger) -> None:
     assert ledger.gaps() == []
     read(ledger, [], gaps=("one",), epoch=2)
     read(ledger, [], gaps=("three",), epoch=2, source="node-2", at=NOW + 2 * SECOND)
@@ -162,12 +162,12 @@ def test_gaps_are_kept_for_each_stretch_and_the_newest_comes_first(ledger: SqlLe
     ]
 
 
-def test_what_a_gap_says_is_cut_off_after_500_characters(ledger: SqlLedger) -> None:
+def test_what_a_gap_says_is_cut_off_after_500_characters(ledger: Ledger) -> None:
     read(ledger, [], gaps=("x" * 300, "y" * 300), epoch=2)
     assert ledger.gaps()[0].what == "x" * 300 + "; " + "y" * 198
 
 
-def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: SqlLedger) -> None:
+def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: Ledger) -> None:
     read(ledger, [seen(1, Kind.OWN)])
     read(ledger, [], source="node-2", offset=70, epoch=5)
     with ledger.claim_source("node-2") as claim:
@@ -181,13 +181,13 @@ def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: SqlLedg
     assert {name: reading.vouched for name, reading in ledger.readings().items()} == {"audit": False, "node-2": True}
 
 
-def test_where_there_is_no_source_there_is_nothing_to_break(ledger: SqlLedger) -> None:
+def test_where_there_is_no_source_there_is_nothing_to_break(ledger: Ledger) -> None:
     ledger.break_stretches("made anew", NOW)
     assert (ledger.gaps(), ledger.readings()) == ([], {})
 
 
 def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
-    ledger: SqlLedger, place: LedgerPlace
+    ledger: Ledger, place: LedgerPlace
 ) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
@@ -201,7 +201,7 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
 
 
 def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
-    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
     ledger.start_source("audit", Position("1:2", 0, 1))
@@ -214,7 +214,7 @@ def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
 # -- salts ------------------------------------------------------------------------------------------------
 
 
-def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: Ledger, place: LedgerPlace) -> None:
     assert ledger.salt("hmac-1", NOW) is False
     assert ledger.salt("hmac-1", NOW + SECOND) is False
     assert ledger.salt("hmac-2", NOW + 2 * SECOND) is True
@@ -223,8 +223,8 @@ def test_a_salt_is_another_one_only_where_there_was_one_before(ledger: SqlLedger
     assert firsts == [("hmac-1", "00"), ("hmac-2", "02")]
 
 
-def test_of_two_processes_that_find_a_new_salt_one_is_told(ledger: SqlLedger, place: LedgerPlace) -> None:
-    other = SqlLedger(opened(address(place), create=False))
+def test_of_two_processes_that_find_a_new_salt_one_is_told(ledger: Ledger, place: LedgerPlace) -> None:
+    other = Ledger(opened(address(place), create=False))
     ledger.salt("hmac-1", NOW)
     assert [ledger.salt("hmac-2", NOW), other.salt("hmac-2", NOW)] == [True, False]
 
@@ -239,7 +239,7 @@ NONCE_LINES = [
 ]
 
 
-def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_canary_is_found_by_its_own_line_and_kept(ledger: Ledger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     found = Canary(Place("audit", 1, 200), NOW + timedelta(milliseconds=2))
     for _ in range(2):
@@ -251,14 +251,14 @@ def test_a_canary_is_found_by_its_own_line_and_kept(ledger: SqlLedger, place: Le
     ("source", "expected"), [("audit", "hmac-x"), ("audit", "hmac-else"), ("node-2", "hmac-nonce")]
 )
 def test_what_is_no_line_of_the_canary_is_not_kept(
-    ledger: SqlLedger, place: LedgerPlace, source: str, expected: str
+    ledger: Ledger, place: LedgerPlace, source: str, expected: str
 ) -> None:
     read(ledger, NONCE_LINES)
     assert ledger.keep_canary(source, expected) is None
     assert as_is(place, "SELECT * FROM canaries") == []
 
 
-def test_a_batch_gives_the_canary_that_is_in_it(ledger: SqlLedger) -> None:
+def test_a_batch_gives_the_canary_that_is_in_it(ledger: Ledger) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     for lines, found in [
         (NONCE_LINES[:1], None),
@@ -273,7 +273,7 @@ def copies(source: str) -> list[Observation]:
     return [replace(o, place=replace(o.place, source=source, offset=o.place.offset + 7)) for o in NONCE_LINES]
 
 
-def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: Ledger, place: LedgerPlace) -> None:
     read(ledger, NONCE_LINES)
     ledger.start_source("node-2", Position("1:2", 0, 1))
     after = position(ledger, "node-2")
@@ -283,7 +283,7 @@ def test_a_batch_of_one_source_does_not_give_the_canary_of_another(ledger: SqlLe
     assert as_is(place, "SELECT * FROM canaries") == []
 
 
-def test_a_canary_counts_in_each_source_that_shows_its_line(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_canary_counts_in_each_source_that_shows_its_line(ledger: Ledger, place: LedgerPlace) -> None:
     """What one of them brought first must not wait for a canary that is always found in the other."""
     kept = 'SELECT source, "offset" FROM canaries ORDER BY source'
     read(ledger, NONCE_LINES)
@@ -303,7 +303,7 @@ def test_a_canary_counts_in_each_source_that_shows_its_line(ledger: SqlLedger, p
     assert as_is(place, kept) == [("audit", 200), ("node-2", 207), ("node-4", 207)]
 
 
-def test_the_newest_canary_of_each_source_by_vaults_time(ledger: SqlLedger) -> None:
+def test_the_newest_canary_of_each_source_by_vaults_time(ledger: Ledger) -> None:
     assert ledger.last_canaries() == {}
     for seconds, source, epoch in [(5, "audit", 1), (2, "audit", 2), (9, "node-2", 1), (7, "node-2", 1)]:
         keep_canary(ledger, seconds, source=source, epoch=epoch)
@@ -316,7 +316,7 @@ def test_the_newest_canary_of_each_source_by_vaults_time(ledger: SqlLedger) -> N
 # -- sessions and operations ------------------------------------------------------------------------------
 
 
-def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: Ledger, place: LedgerPlace) -> None:
     ledger.session(WORKER, NOW)
     ledger.session(WORKER, NOW + timedelta(hours=1))
     ((first, last),) = as_is(place, "SELECT CAST(first_at AS TEXT), CAST(last_at AS TEXT) FROM worker_sessions")
@@ -338,7 +338,7 @@ def test_a_session_remembers_when_it_was_first_and_last_seen(ledger: SqlLedger, 
     ids=str,
 )
 def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
-    ledger: SqlLedger, how: dict[str, Any], settled: bool
+    ledger: Ledger, how: dict[str, Any], settled: bool
 ) -> None:
     # anybody can send the header with an operation id
     issued(ledger)
@@ -349,7 +349,7 @@ def test_an_operation_is_settled_by_a_line_of_our_own_session_alone(
 
 
 @pytest.mark.parametrize("state", [s for s in OpState if s is not OpState.ANSWERED])
-def test_only_an_answered_operation_is_settled_by_its_line(ledger: SqlLedger, state: OpState) -> None:
+def test_only_an_answered_operation_is_settled_by_its_line(ledger: Ledger, state: OpState) -> None:
     make(ledger)
     ledger.session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation(state=state),)))
@@ -358,14 +358,14 @@ def test_only_an_answered_operation_is_settled_by_its_line(ledger: SqlLedger, st
 
 
 @pytest.mark.parametrize("state", list(OpState))
-def test_only_answered_operations_must_have_been_seen(ledger: SqlLedger, state: OpState) -> None:
+def test_only_answered_operations_must_have_been_seen(ledger: Ledger, state: OpState) -> None:
     make(ledger)
     change(ledger, Change("a", rows=(operation(state=state),)))
     expected = ["op-1"] if state is OpState.ANSWERED else []
     assert ledger.unseen_operations(NOW + timedelta(seconds=1)) == expected
 
 
-def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: SqlLedger) -> None:
+def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: Ledger) -> None:
     make(ledger)
     ledger.session(WORKER, NOW)
     change(ledger, Change("a", rows=(operation("op-1"), operation("op-2"))))
@@ -381,7 +381,7 @@ def test_an_operation_is_unseen_until_its_response_line_was_read(ledger: SqlLedg
     assert ledger.unseen_operations(NOW) == []
 
 
-def test_an_operation_counts_wherever_its_line_stands(ledger: SqlLedger) -> None:
+def test_an_operation_counts_wherever_its_line_stands(ledger: Ledger) -> None:
     # several sources are one record: the node that took the request may be another one
     make(ledger)
     ledger.session(WORKER, NOW)
@@ -393,20 +393,20 @@ def test_an_operation_counts_wherever_its_line_stands(ledger: SqlLedger) -> None
 # -- freezes ----------------------------------------------------------------------------------------------
 
 
-def steal(ledger: SqlLedger, n: int, *, at: Any = NOW, **how: Any) -> None:
+def steal(ledger: Ledger, n: int, *, at: Any = NOW, **how: Any) -> None:
     """A line that shows a token which somebody else made through our roles."""
     line = seen(n, Kind.TOKEN_CREATED, f"hmac-stolen-{n}", **{"actor": OTHER_TOKEN, "remote": f"10.0.0.{n}", **how})
     read(ledger, [line], at=at)
 
 
-def test_nothing_is_frozen_until_a_line_says_so(ledger: SqlLedger) -> None:
+def test_nothing_is_frozen_until_a_line_says_so(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN), seen(2, Kind.HAZARD, path="sys/leases/tidy")])
     assert ledger.freeze() is None
     assert ledger.lift_freezes("for nothing", NOW) == 0
 
 
-def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: Ledger, place: LedgerPlace) -> None:
     steal(ledger, 1)
     steal(ledger, 2, at=NOW + SECOND)
     frozen = ledger.freeze()
@@ -420,7 +420,7 @@ def test_the_oldest_freeze_is_told_until_all_are_lifted(ledger: SqlLedger, place
     assert kept == [(f"{n:064x}", "02", "w" * 500) for n in (1, 2)]
 
 
-def test_a_freeze_that_was_lifted_does_not_come_back_by_the_same_line(ledger: SqlLedger) -> None:
+def test_a_freeze_that_was_lifted_does_not_come_back_by_the_same_line(ledger: Ledger) -> None:
     steal(ledger, 1)
     ledger.lift_freezes("an exercise", NOW)
     steal(ledger, 1)
@@ -434,7 +434,7 @@ def test_a_freeze_that_was_lifted_does_not_come_back_by_the_same_line(ledger: Sq
 # -- findings and leases ----------------------------------------------------------------------------------
 
 
-def test_a_finding_names_its_line_and_its_request(ledger: SqlLedger) -> None:
+def test_a_finding_names_its_line_and_its_request(ledger: Ledger) -> None:
     make(ledger)
     ledger.finding("t-1", "denied", "no", NOW, line="ab" * 32, request_id="r" * 80)
     ledger.finding("t-1", "ledger_edited", "what", NOW)
@@ -442,13 +442,13 @@ def test_a_finding_names_its_line_and_its_request(ledger: SqlLedger) -> None:
     assert found == {"denied": ("ab" * 32, "r" * 64), "ledger_edited": (None, None)}
 
 
-def test_a_finding_of_no_task_is_kept_once_as_well(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_finding_of_no_task_is_kept_once_as_well(ledger: Ledger, place: LedgerPlace) -> None:
     for _ in range(2):
         ledger.finding(None, "unknown_token", "no", NOW, line="ab" * 32)
     assert as_is(place, "SELECT count(*) FROM findings") == [(1,)]
 
 
-def test_known_leases_are_those_of_any_task(ledger: SqlLedger) -> None:
+def test_known_leases_are_those_of_any_task(ledger: Ledger) -> None:
     issued(ledger)
     make(ledger, "t-2")
     change(ledger, Change("issued", rows=(grant("t-2", accessor_hmac=OTHER_TOKEN),)), "t-2")

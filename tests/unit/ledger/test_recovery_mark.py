@@ -26,25 +26,24 @@ from builders import revision as revision_row
 from jitvault.audit.observation import Kind
 from jitvault.audit.source import Position
 from jitvault.errors import Frozen
-from jitvault.ledger.ledger import SqlLedger
-from jitvault.ledger.model import Change
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.model import PAST, REBUILT, Change
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
-from jitvault.ports.recovery import PAST, REBUILT
 
 SECOND = timedelta(seconds=1)
 ISSUE = Change("create_token_intended", state=State.ISSUING)
 BEGINNING = Position("", 0, 1)
 
 
-def recovered(ledger: SqlLedger) -> None:
+def recovered(ledger: Ledger) -> None:
     """t-1 taken in again, with the token TOKEN."""
     body = {"grants": [{"grant": "g-t-1-1", "accessor": TOKEN}]}
     rows = (revision_row(), grant(accessor_hmac=TOKEN, wrapped_accessor=None))
     ledger.create(task(state=State.ENDING), Change(EventKind.RECOVERED, body, rows=rows), at=NOW)
 
 
-def test_nothing_is_granted_while_a_recovery_is_open(ledger: SqlLedger) -> None:
+def test_nothing_is_granted_while_a_recovery_is_open(ledger: Ledger) -> None:
     make(ledger)
     assert ledger.recovering() is None
     assert ledger.begin_recovery(NOW) == NOW
@@ -60,21 +59,21 @@ def test_nothing_is_granted_while_a_recovery_is_open(ledger: SqlLedger) -> None:
     assert file_of(ledger).task.state is State.ISSUING
 
 
-def test_the_mark_of_a_run_that_died_is_gone_on_with(ledger: SqlLedger) -> None:
+def test_the_mark_of_a_run_that_died_is_gone_on_with(ledger: Ledger) -> None:
     assert ledger.begin_recovery(NOW) == ledger.begin_recovery(NOW + SECOND) == ledger.recovering() == NOW
     ledger.end_recovery("it is done", NOW + 2 * SECOND)
     assert (ledger.recovering(), ledger.recovered_at()) == (None, NOW)
     assert ledger.begin_recovery(NOW + 3 * SECOND) == ledger.recovered_at() == NOW + 3 * SECOND
 
 
-def test_the_mark_is_no_tripwires_and_an_operator_does_not_lift_it(ledger: SqlLedger) -> None:
+def test_the_mark_is_no_tripwires_and_an_operator_does_not_lift_it(ledger: Ledger) -> None:
     ledger.begin_recovery(NOW)
     assert ledger.freeze() is None
     assert ledger.lift_freezes("an exercise", NOW) == 0
     assert ledger.recovering() == NOW
 
 
-def test_what_was_made_before_freezes_nothing_and_what_is_made_later_does(ledger: SqlLedger) -> None:
+def test_what_was_made_before_freezes_nothing_and_what_is_made_later_does(ledger: Ledger) -> None:
     """The intents of before are lost."""
     ledger.session(WORKER, NOW)
     ledger.begin_recovery(NOW + 5 * SECOND)
@@ -86,7 +85,7 @@ def test_what_was_made_before_freezes_nothing_and_what_is_made_later_does(ledger
         assert ledger.freeze() is not None
 
 
-def test_what_was_read_before_a_task_is_taken_in_is_entered_with_it(ledger: SqlLedger) -> None:
+def test_what_was_read_before_a_task_is_taken_in_is_entered_with_it(ledger: Ledger) -> None:
     read(
         ledger,
         [
@@ -106,14 +105,14 @@ def test_what_was_read_before_a_task_is_taken_in_is_entered_with_it(ledger: SqlL
     assert file_of(ledger).task.seq == 2
 
 
-def test_a_new_source_is_read_from_its_beginning(ledger: SqlLedger) -> None:
+def test_a_new_source_is_read_from_its_beginning(ledger: Ledger) -> None:
     ledger.begin_in_the_past("audit", BEGINNING, NOW)
     assert position(ledger) == BEGINNING
     assert not ledger.readings()["audit"].vouched
     assert [(gap.epoch, gap.what) for gap in ledger.gaps()] == [(1, PAST)]
 
 
-def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: SqlLedger) -> None:
+def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: Ledger) -> None:
     ledger.start_source("audit", Position("1:2", 700, 3))
     ledger.start_source("other", Position("1:3", 0, 1))
     with ledger.claim_source("audit") as claim:
@@ -128,7 +127,7 @@ def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: SqlLedg
     assert (position(ledger).epoch, position(ledger, "other").epoch) == (5, 1)
 
 
-def test_lines_that_nobody_read_are_told(ledger: SqlLedger) -> None:
+def test_lines_that_nobody_read_are_told(ledger: Ledger) -> None:
     read(ledger, [seen(1, Kind.USED, TOKEN)])
     many = [f"{n:064x}" for n in range(1, 700)]
     assert ledger.unknown_lines(many) == many[1:]

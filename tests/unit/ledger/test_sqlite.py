@@ -19,7 +19,7 @@ from jitvault.audit.observation import Kind
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database, opened
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 
 
@@ -33,7 +33,7 @@ def path(place: Path) -> Path:
     return place
 
 
-def test_a_busy_unit_is_run_again_whole(database: Database, ledger: SqlLedger) -> None:
+def test_a_busy_unit_is_run_again_whole(database: Database, ledger: Ledger) -> None:
     make(ledger)
     turns = []
 
@@ -87,10 +87,10 @@ def test_a_database_that_stays_busy_is_unavailable(database: Database) -> None:
 def test_a_missing_ledger_is_created_private(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "ledger.db"
     database = opened(f"sqlite:///{path}", create=True)
-    make(SqlLedger(database))
+    make(Ledger(database))
     assert {p.stat().st_mode & 0o077 for p in path.parent.iterdir()} == {0}
     assert path.parent.stat().st_mode & 0o077 == 0
-    assert SqlLedger(opened(f"sqlite:///{path}", create=False)).task("t-1") is not None
+    assert Ledger(opened(f"sqlite:///{path}", create=False)).task("t-1") is not None
 
 
 def test_a_missing_ledger_is_not_created_by_whoever_only_reads(path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_ledger_that_was_only_begun_is_finished(path: Path, begun: Callable[[P
     begun(path)
     with pytest.raises(LedgerUnavailable):
         opened(f"sqlite:///{path}", create=False)
-    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+    make(Ledger(opened(f"sqlite:///{path}", create=True)))
 
 
 def test_processes_that_start_at_once_make_one_ledger(path: Path) -> None:
@@ -137,13 +137,13 @@ def _directory(path: Path) -> None:
 
 
 def _cut_off(path: Path) -> None:
-    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+    make(Ledger(opened(f"sqlite:///{path}", create=True)))
     as_is(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     os.truncate(path, path.stat().st_size // 2)
 
 
 def _overwritten(path: Path) -> None:
-    make(SqlLedger(opened(f"sqlite:///{path}", create=True)))
+    make(Ledger(opened(f"sqlite:///{path}", create=True)))
     as_is(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as file:
         file.seek(100)
@@ -155,7 +155,7 @@ def _overwritten(path: Path) -> None:
 def test_a_file_that_is_no_ledger_is_unavailable(path: Path, spoil: Callable[[Path], None], create: bool) -> None:
     spoil(path)
     with pytest.raises(LedgerUnavailable) as caught:
-        ledger = SqlLedger(opened(f"sqlite:///{path}", create=create))
+        ledger = Ledger(opened(f"sqlite:///{path}", create=create))
         ledger.tasks()
         make(ledger, "t-2")
     assert caught.value.hint
@@ -174,7 +174,7 @@ def test_a_file_without_permission_is_unavailable(database: Database, path: Path
         opened(f"sqlite:///{path}", create=False)
 
 
-def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger: SqlLedger) -> None:
+def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger: Ledger) -> None:
     make(ledger)
     database.close()
 
@@ -195,7 +195,7 @@ def test_a_full_ledger_is_unavailable_and_stays_whole(database: Database, ledger
 
 
 @pytest.mark.parametrize("table", ["events", "observations"])
-def test_nor_does_our_own_code_replace_a_line_of_them(database: Database, ledger: SqlLedger, table: str) -> None:
+def test_nor_does_our_own_code_replace_a_line_of_them(database: Database, ledger: Ledger, table: str) -> None:
     # SQLite runs delete triggers for REPLACE only where it is told to
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])

@@ -43,7 +43,7 @@ from jitvault.errors import LedgerUnavailable
 from jitvault.formats.shorten import shorten
 from jitvault.ledger import noise, schema
 from jitvault.ledger.database import opened
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import ENDED_UNSEEN, Change, LeaseRow, OpState
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import State, Verdict
@@ -51,7 +51,7 @@ from jitvault.model.states import State, Verdict
 # -- lines and tasks --------------------------------------------------------------------------------------
 
 
-def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_the_same_batch_twice_changes_nothing_more(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     lines = [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN)]
     read(ledger, lines)
@@ -65,13 +65,13 @@ def test_the_same_batch_twice_changes_nothing_more(ledger: SqlLedger, place: Led
     assert as_is(place, "SELECT count(*) FROM observations") == [(3,)]
 
 
-def test_a_line_twice_in_one_batch_is_one_line(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_line_twice_in_one_batch_is_one_line(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)] * 2)
     assert as_is(place, "SELECT count(*) FROM observations") == [(1,)]
 
 
-def test_a_renewal_of_a_lease_by_others_is_news_of_its_task_and_the_workers_own_is_none(ledger: SqlLedger) -> None:
+def test_a_renewal_of_a_lease_by_others_is_news_of_its_task_and_the_workers_own_is_none(ledger: Ledger) -> None:
     """Tripwires are looked for where a task has news."""
     issued(ledger)
     ledger.session(WORKER, NOW)
@@ -85,7 +85,7 @@ def test_a_renewal_of_a_lease_by_others_is_news_of_its_task_and_the_workers_own_
     assert whole(ledger)
 
 
-def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
+def test_a_lease_enters_from_the_stream(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"target_name": "v-1"})])
     (lease,) = file_of(ledger).leases
@@ -111,13 +111,13 @@ def test_a_lease_enters_from_the_stream(ledger: SqlLedger) -> None:
     ],
     ids=str,
 )
-def test_a_lease_is_linked_by_the_accessors_hmac_alone(ledger: SqlLedger, how: dict[str, Any]) -> None:
+def test_a_lease_is_linked_by_the_accessors_hmac_alone(ledger: Ledger, how: dict[str, Any]) -> None:
     issued(ledger)
     read(ledger, [replace(seen(1, Kind.LEASE_ISSUED, LEASE), **how)])
     assert file_of(ledger).leases == ()
 
 
-def test_a_known_lease_keeps_what_is_known_of_it(ledger: SqlLedger) -> None:
+def test_a_known_lease_keeps_what_is_known_of_it(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
     dead = replace(file_of(ledger).leases[0], verdict=Verdict.AUDIT_CONFIRMED, dead_at=NOW)
@@ -126,7 +126,7 @@ def test_a_known_lease_keeps_what_is_known_of_it(ledger: SqlLedger) -> None:
     assert file_of(ledger).leases == (dead,)
 
 
-def test_a_batch_is_one_event_for_each_task_it_concerns(ledger: SqlLedger) -> None:
+def test_a_batch_is_one_event_for_each_task_it_concerns(ledger: Ledger) -> None:
     issued(ledger)
     make(ledger, "t-2")
     change(ledger, Change("issued", rows=(grant("t-2", accessor_hmac=OTHER_TOKEN),)), "t-2")
@@ -147,7 +147,7 @@ def test_a_batch_is_one_event_for_each_task_it_concerns(ledger: SqlLedger) -> No
     assert all(whole(ledger, name) for name in events)
 
 
-def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: SqlLedger) -> None:
+def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("issuing", rows=(grant(accessor_hmac=None),)))
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=""), seen(2, Kind.UNWRAPPED, "")])
@@ -155,7 +155,7 @@ def test_a_grant_without_an_accessor_gets_no_strangers_lines(ledger: SqlLedger) 
     assert len(file_of(ledger).events) == 2
 
 
-def test_500_lines_are_one_batch(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_500_lines_are_one_batch(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [seen(n, Kind.LEASE_ISSUED, f"{LEASE}-{n}", actor=TOKEN) for n in range(1, 501)])
     assert len(file_of(ledger).leases) == 500
@@ -164,7 +164,7 @@ def test_500_lines_are_one_batch(ledger: SqlLedger, place: LedgerPlace) -> None:
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "\u202e'; DROP TABLE tasks; --", "x" * 5000, "\U0001f600"])
-def test_any_text_of_a_line_is_kept_as_text(ledger: SqlLedger, place: LedgerPlace, odd: str) -> None:
+def test_any_text_of_a_line_is_kept_as_text(ledger: Ledger, place: LedgerPlace, odd: str) -> None:
     issued(ledger)
     line = seen(1, Kind.USED, TOKEN, actor=TOKEN, path=odd, request_id=odd, error=odd, remote=odd, detail={"e": odd})
     read(ledger, [line])
@@ -222,7 +222,7 @@ def lines_of(place: LedgerPlace, kind: Kind) -> list[str]:
 
 @pytest.mark.parametrize("token", ["hmac-strangers", "", TOKEN, "op-1"])
 def test_a_token_that_vault_does_not_know_is_anybodys_and_left_out(
-    ledger: SqlLedger, place: LedgerPlace, token: str
+    ledger: Ledger, place: LedgerPlace, token: str
 ) -> None:
     issued(ledger)
     before = file_of(ledger)
@@ -234,7 +234,7 @@ def test_a_token_that_vault_does_not_know_is_anybodys_and_left_out(
 @pytest.mark.parametrize("token", [WRAPPING, AGENT, READ])
 @pytest.mark.parametrize("batches", [1, 2])
 def test_a_token_that_stood_for_a_tasks_token_is_kept_when_vault_forgot_it(
-    ledger: SqlLedger, place: LedgerPlace, token: str, batches: int
+    ledger: Ledger, place: LedgerPlace, token: str, batches: int
 ) -> None:
     issued(ledger)
     before = [created(), unwrapped(), wrapped_read()]
@@ -244,13 +244,13 @@ def test_a_token_that_stood_for_a_tasks_token_is_kept_when_vault_forgot_it(
     assert f"{20:064x}" in file_of(ledger).events[-1].body["lines"]
 
 
-def test_it_does_not_matter_where_in_a_batch_the_token_is_introduced(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_it_does_not_matter_where_in_a_batch_the_token_is_introduced(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [refused(1, AGENT), refused(2, "hmac-strangers"), created(), unwrapped()])
     assert lines_of(place, Kind.REFUSED) == [f"{1:064x}"]
 
 
-def test_a_wrapping_that_was_made_anew_stands_for_the_same_token(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_wrapping_that_was_made_anew_stands_for_the_same_token(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     read(ledger, [created(), rewrapped(11, WRAPPING, "hmac-w2")])
     read(ledger, [rewrapped(12, "hmac-w2", "hmac-w3"), rewrapped(13, "hmac-other", "hmac-other-2")])
@@ -258,7 +258,7 @@ def test_a_wrapping_that_was_made_anew_stands_for_the_same_token(ledger: SqlLedg
     assert lines_of(place, Kind.REFUSED) == [f"{20:064x}"]
 
 
-def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: Ledger, place: LedgerPlace) -> None:
     read(ledger, [refused(1, "hmac-strangers")])
     assert ledger.readings()["audit"].position.offset == 200
     assert as_is(place, "SELECT count(*) FROM observations") == [(0,)]
@@ -267,7 +267,7 @@ def test_a_batch_of_which_nothing_is_kept_is_read_all_the_same(ledger: SqlLedger
 # -- leases that only an unwrap shows ---------------------------------------------------------------------
 
 
-def test_the_lease_of_a_wrapped_read_belongs_to_the_task_whose_token_read_it(ledger: SqlLedger) -> None:
+def test_the_lease_of_a_wrapped_read_belongs_to_the_task_whose_token_read_it(ledger: Ledger) -> None:
     two_tasks(ledger)
     read(ledger, [created(), unwrapped(), wrapped_read(), opened_read(detail={"target_name": "v-1"})])
     assert file_of(ledger).leases == (
@@ -285,14 +285,14 @@ def test_the_lease_of_a_wrapped_read_belongs_to_the_task_whose_token_read_it(led
     assert leases_of(ledger, "t-2") == []
 
 
-def test_a_target_name_that_is_hashed_is_not_known(ledger: SqlLedger) -> None:
+def test_a_target_name_that_is_hashed_is_not_known(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [wrapped_read(), opened_read(detail={"target_name": "hmac-sha256:1e"})])
     assert [(lease.path, lease.target_name) for lease in file_of(ledger).leases] == [("database/creds/app-ro", None)]
 
 
 @pytest.mark.parametrize("actor", ["", "hmac-read-accessor", OTHER_TOKEN, WORKER])
-def test_whose_lease_it_is_does_not_depend_on_who_opens_the_wrapping(ledger: SqlLedger, actor: str) -> None:
+def test_whose_lease_it_is_does_not_depend_on_who_opens_the_wrapping(ledger: Ledger, actor: str) -> None:
     two_tasks(ledger)
     read(ledger, [wrapped_read(), opened_read(actor=actor)])
     assert (leases_of(ledger), leases_of(ledger, "t-2")) == ([LEASE], [])
@@ -302,7 +302,7 @@ STEPS = (wrapped_read(12), rewrapped(13, READ, "hmac-w2"), opened_read(15, token
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))), ids=str)
-def test_a_lease_enters_whichever_of_its_two_lines_is_read_first(ledger: SqlLedger, order: tuple[int, ...]) -> None:
+def test_a_lease_enters_whichever_of_its_two_lines_is_read_first(ledger: Ledger, order: tuple[int, ...]) -> None:
     two_tasks(ledger)
     lines = (wrapped_read(), opened_read())
     for n, i in enumerate(order):
@@ -320,23 +320,21 @@ def test_a_lease_enters_whichever_of_its_two_lines_is_read_first(ledger: SqlLedg
     "order",
     [pytest.param(order, id=str(order)) for order in itertools.permutations(range(3))],
 )
-def test_a_lease_of_a_wrapping_that_was_made_anew_enters_in_any_order(
-    ledger: SqlLedger, order: tuple[int, ...]
-) -> None:
+def test_a_lease_of_a_wrapping_that_was_made_anew_enters_in_any_order(ledger: Ledger, order: tuple[int, ...]) -> None:
     two_tasks(ledger)
     for i in order:
         read(ledger, [STEPS[i]], source=f"node-{i}")
     assert (leases_of(ledger), leases_of(ledger, "t-2")) == ([LEASE], [])
 
 
-def test_a_lease_that_another_tasks_token_opened_is_not_that_tasks_though_it_was_read_first(ledger: SqlLedger) -> None:
+def test_a_lease_that_another_tasks_token_opened_is_not_that_tasks_though_it_was_read_first(ledger: Ledger) -> None:
     two_tasks(ledger)
     read(ledger, [opened_read(actor=OTHER_TOKEN)], source="node-2")
     read(ledger, [wrapped_read()])
     assert (leases_of(ledger), leases_of(ledger, "t-2")) == ([LEASE], [])
 
 
-def test_a_known_lease_is_not_told_again_by_its_unwrap(ledger: SqlLedger) -> None:
+def test_a_known_lease_is_not_told_again_by_its_unwrap(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN, detail={"target_name": "v-1"})])
     known = file_of(ledger).leases
@@ -356,7 +354,7 @@ def test_a_known_lease_is_not_told_again_by_its_unwrap(ledger: SqlLedger) -> Non
     ],
     ids=str,
 )
-def test_an_unwrap_of_something_else_shows_no_lease_of_ours(ledger: SqlLedger, how: dict[str, Any]) -> None:
+def test_an_unwrap_of_something_else_shows_no_lease_of_ours(ledger: Ledger, how: dict[str, Any]) -> None:
     issued(ledger)
     read(ledger, [wrapped_read()])
     read(ledger, [opened_read(**{"actor": "hmac-somebody", **how})])
@@ -374,7 +372,7 @@ def canary_line(n: int = 1, remote: str = "10.1.1.1", **how: Any) -> Observation
     return seen(n, Kind.CANARY, "hmac-nonce", remote=remote, **how)
 
 
-def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     read(ledger, [created()])
@@ -394,7 +392,7 @@ def test_a_token_that_we_meant_to_make_is_no_alarm(ledger: SqlLedger, place: Led
     ids=str,
 )
 def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
-    ledger: SqlLedger, place: LedgerPlace, how: dict[str, Any]
+    ledger: Ledger, place: LedgerPlace, how: dict[str, Any]
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
@@ -421,7 +419,7 @@ def test_a_token_that_nobody_of_ours_meant_to_make_freezes_everything_once(
     ids=str,
 )
 def test_a_create_that_nobody_was_answered_is_an_alarm_once_it_was_given_up(
-    ledger: SqlLedger, place: LedgerPlace, state: OpState, answer: str | None, alarming: bool
+    ledger: Ledger, place: LedgerPlace, state: OpState, answer: str | None, alarming: bool
 ) -> None:
     make(ledger)
     create = operation("op-t-1-1", state, kind="create_token", answer=answer)
@@ -431,9 +429,7 @@ def test_a_create_that_nobody_was_answered_is_an_alarm_once_it_was_given_up(
     assert bool(alarms(place)) is alarming
 
 
-def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(
-    ledger: SqlLedger, place: LedgerPlace
-) -> None:
+def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
     create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
     change(ledger, Change("issued", rows=(grant(accessor_hmac=None), create)))
@@ -449,7 +445,7 @@ def test_a_create_that_vault_refused_after_somebody_used_its_id_is_an_alarm(
 
 @pytest.mark.parametrize("asked", ["null", "[]", "{}", '{"policies": 1, "ttl": {}}', "no JSON"])
 def test_an_intent_that_was_edited_keeps_no_line_from_being_read(
-    ledger: SqlLedger, place: LedgerPlace, asked: str
+    ledger: Ledger, place: LedgerPlace, asked: str
 ) -> None:
     make(ledger)
     create = operation("op-t-1-1", OpState.INTENDED, kind="create_token", answer=None)
@@ -465,12 +461,12 @@ def test_an_intent_that_was_edited_keeps_no_line_from_being_read(
 
 
 @pytest.mark.parametrize("how", [{"closing": False}, {"failed": True, "error": "permission denied"}], ids=str)
-def test_a_token_that_was_not_made_is_no_alarm(ledger: SqlLedger, place: LedgerPlace, how: dict[str, Any]) -> None:
+def test_a_token_that_was_not_made_is_no_alarm(ledger: Ledger, place: LedgerPlace, how: dict[str, Any]) -> None:
     read(ledger, [created(actor="hmac-thief", **how)])
     assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
-def test_an_alarm_its_lines_and_what_they_mean_are_committed_together(ledger: SqlLedger, place: LedgerPlace) -> None:
+def test_an_alarm_its_lines_and_what_they_mean_are_committed_together(ledger: Ledger, place: LedgerPlace) -> None:
     issued(ledger)
     lines = [created(actor="hmac-thief"), seen(3, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)]
     # the last thing that is written of a batch is refused
@@ -501,7 +497,7 @@ OURS = [seen(10, Kind.USED, TOKEN, actor=TOKEN, alias=READ), seen(11, Kind.UNWRA
 
 @pytest.mark.parametrize("line", OPENED[1:], ids=lambda o: f"{o.kind} {o.remote}")
 def test_what_others_unwrap_on_the_workers_host_is_theirs(
-    ledger: SqlLedger, place: LedgerPlace, line: Observation
+    ledger: Ledger, place: LedgerPlace, line: Observation
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
@@ -512,7 +508,7 @@ def test_what_others_unwrap_on_the_workers_host_is_theirs(
 
 @pytest.mark.parametrize("line", OPENED, ids=lambda o: f"{o.kind} {o.remote}")
 def test_an_unwrap_from_the_workers_own_address_freezes_everything(
-    ledger: SqlLedger, place: LedgerPlace, line: Observation
+    ledger: Ledger, place: LedgerPlace, line: Observation
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
@@ -524,7 +520,7 @@ def test_an_unwrap_from_the_workers_own_address_freezes_everything(
     assert frozen.line == line.line
 
 
-def test_the_address_can_be_learnt_in_the_same_batch(ledger: SqlLedger) -> None:
+def test_the_address_can_be_learnt_in_the_same_batch(ledger: Ledger) -> None:
     ledger.session(WORKER, NOW)
     read(ledger, [OPENED[0], canary_line()])
     assert ledger.freeze() is not None
@@ -543,7 +539,7 @@ def test_the_address_can_be_learnt_in_the_same_batch(ledger: SqlLedger) -> None:
     ],
 )
 def test_an_unwrap_that_is_no_alarm(
-    ledger: SqlLedger, place: LedgerPlace, learnt: str, how: dict[str, Any], shared: tuple[str, ...]
+    ledger: Ledger, place: LedgerPlace, learnt: str, how: dict[str, Any], shared: tuple[str, ...]
 ) -> None:
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line(), replace(OPENED[0], **how)], shared=shared)
@@ -563,7 +559,7 @@ def test_an_unwrap_that_is_no_alarm(
     ids=lambda o: f"{o.kind} {o.actor} {o.remote}",
 )
 def test_an_address_is_learnt_from_our_own_canaries_alone(
-    ledger: SqlLedger, place: LedgerPlace, teacher: Observation
+    ledger: Ledger, place: LedgerPlace, teacher: Observation
 ) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
@@ -571,7 +567,7 @@ def test_an_address_is_learnt_from_our_own_canaries_alone(
     assert (ledger.freeze(), alarms(place)) == (None, [])
 
 
-def test_where_a_worker_acts_from_now_is_what_counts(ledger: SqlLedger) -> None:
+def test_where_a_worker_acts_from_now_is_what_counts(ledger: Ledger) -> None:
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [canary_line(2, remote="10.1.1.2"), OPENED[0]])
@@ -580,7 +576,7 @@ def test_where_a_worker_acts_from_now_is_what_counts(ledger: SqlLedger) -> None:
     assert ledger.freeze() is not None
 
 
-def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(ledger: SqlLedger) -> None:
+def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(ledger: Ledger) -> None:
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
     read(ledger, [canary_line(2, remote="")])
@@ -589,7 +585,7 @@ def test_a_canary_that_shows_no_address_does_not_make_the_known_one_forgotten(le
 
 
 @pytest.mark.parametrize("read_at", [NOW, NOW + timedelta(days=1)])
-def test_where_a_worker_acted_from_a_while_before_says_nothing(ledger: SqlLedger, read_at: datetime) -> None:
+def test_where_a_worker_acted_from_a_while_before_says_nothing(ledger: Ledger, read_at: datetime) -> None:
     """Whenever it is read: an address that a host has given back is somebody else's soon."""
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
@@ -599,7 +595,7 @@ def test_where_a_worker_acted_from_a_while_before_says_nothing(ledger: SqlLedger
     assert ledger.freeze() is not None
 
 
-def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: SqlLedger) -> None:
+def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: Ledger) -> None:
     """Its session is entered once, when it logs in."""
     ledger.session(WORKER, NOW)
     read(ledger, [canary_line()])
@@ -609,7 +605,7 @@ def test_a_worker_that_has_run_for_days_acts_from_where_it_acted_last(ledger: Sq
     assert ledger.freeze() is not None
 
 
-def test_each_of_several_workers_has_an_address(ledger: SqlLedger) -> None:
+def test_each_of_several_workers_has_an_address(ledger: Ledger) -> None:
     for name, remote in (("hmac-worker-2", "10.1.1.2"), (WORKER, "10.1.1.1")):
         ledger.session(name, NOW)
         read(ledger, [canary_line(len(name), remote=remote, actor=name)])
@@ -660,7 +656,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fill(place: LedgerPlace) -> None:
     database = opened(address(place), create=True)
-    ledger = SqlLedger(database)
+    ledger = Ledger(database)
     two_tasks(ledger)
     ledger.session(WORKER, NOW)
     database.close()
@@ -675,7 +671,7 @@ def entered(begun: Path, batches: Iterable[tuple[str, Sequence[Observation]]]) -
 
 def entered_into(place: LedgerPlace, batches: Iterable[tuple[str, Sequence[Observation]]]) -> Entered:
     database = opened(address(place), create=False)
-    ledger = SqlLedger(database)
+    ledger = Ledger(database)
     for source, lines in batches:
         read(ledger, [replace(o, place=replace(o.place, source=source)) for o in lines], source=source)
     files = [file_of(ledger, name) for name in ("t-1", "t-2")]
@@ -762,7 +758,7 @@ def test_however_lines_are_read_they_mean_the_same(begun: Path, at_once: Entered
     assert entered(begun, batches) == at_once
 
 
-def test_a_refusal_of_what_was_delivered_is_known_before_the_line_that_made_it(ledger: SqlLedger) -> None:
+def test_a_refusal_of_what_was_delivered_is_known_before_the_line_that_made_it(ledger: Ledger) -> None:
     """Two nodes' files have no order between them."""
     issued(ledger)
     refused = seen(21, Kind.UNWRAP_REFUSED, actor="", token="hmac-wrapping", failed=True, source="node-2")
@@ -786,7 +782,7 @@ def test_nor_does_it_matter_how_refusals_are_read_after_what_they_are_about(
 # -- what has to be looked at -------------------------------------------------------------------------------
 
 
-def rolling(ledger: SqlLedger, state: State) -> None:
+def rolling(ledger: Ledger, state: State) -> None:
     """t-1, whose token is renewed from time to time, to be looked at in an hour."""
     make(ledger)
     fields = {"due_at": NOW + timedelta(hours=1)}
@@ -802,7 +798,7 @@ UNWRAPPED = [seen(2, Kind.UNWRAPPED, TOKEN, actor="hmac-anybody")]
 
 @pytest.mark.parametrize("lines", [LEASED, UNWRAPPED])
 def test_a_new_lease_of_a_rolling_token_and_its_unwrap_make_the_task_due(
-    ledger: SqlLedger, lines: list[Observation]
+    ledger: Ledger, lines: list[Observation]
 ) -> None:
     rolling(ledger, State.ISSUED)
     assert due(ledger, NOW + timedelta(minutes=1)) == []
@@ -811,13 +807,13 @@ def test_a_new_lease_of_a_rolling_token_and_its_unwrap_make_the_task_due(
     assert all(lease.renew_at is not None for lease in file_of(ledger).leases)
 
 
-def test_nothing_else_makes_it_due_and_no_end_is_hurried(ledger: SqlLedger) -> None:
+def test_nothing_else_makes_it_due_and_no_end_is_hurried(ledger: Ledger) -> None:
     rolling(ledger, State.ENDING)
     read(ledger, [*LEASED, *UNWRAPPED, seen(3, Kind.USED, TOKEN, actor=TOKEN)])
     assert due(ledger, NOW + timedelta(minutes=1)) == []
 
 
-def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurry(ledger: SqlLedger) -> None:
+def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurry(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("issuing", state=State.ISSUING, rows=(grant(),)))
     change(ledger, Change("delivered", state=State.ISSUED, fields={"due_at": NOW + timedelta(hours=1)}))
@@ -826,7 +822,7 @@ def test_a_refused_unwrap_and_a_lease_that_lives_as_long_as_its_task_are_no_hurr
     assert [lease.renew_at for lease in file_of(ledger).leases] == [None]
 
 
-def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: SqlLedger) -> None:
+def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: Ledger) -> None:
     two_tasks(ledger)
     for task_id, state, in_s in (("t-1", State.ENDING, 0), ("t-2", State.ISSUED, 1)):
         fields = {"due_at": NOW + timedelta(seconds=in_s)}
@@ -836,7 +832,7 @@ def test_what_holds_access_is_due_before_what_ended_longer_ago(ledger: SqlLedger
 
 
 def test_no_flood_of_rewraps_hides_that_of_what_was_delivered(
-    ledger: SqlLedger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(noise, "MOST_REWRAPS", 1)
     issued(ledger)

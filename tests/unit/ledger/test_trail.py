@@ -32,14 +32,14 @@ from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import canary_after, canary_before
 from jitvault.errors import LedgerUnavailable
 from jitvault.ledger import schema
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
 from jitvault.model.kinds import OperationKind
 
 # -- lines ------------------------------------------------------------------------------------------------
 
 
-def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: SqlLedger) -> None:
+def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: Ledger) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     lines = [
@@ -64,7 +64,7 @@ def test_a_trail_has_what_concerns_the_task_in_the_streams_order(ledger: SqlLedg
     assert trail.worker_accessors == {WORKER}
 
 
-def test_an_observation_comes_back_as_it_was(ledger: SqlLedger) -> None:
+def test_an_observation_comes_back_as_it_was(ledger: Ledger) -> None:
     issued(ledger)
     line = seen(1, Kind.DENIED, TOKEN, actor=TOKEN, op="op-9", failed=True, error="permission denied", closing=False)
     line = replace(line, detail={"denied": True, "warnings": ["é"]})
@@ -72,7 +72,7 @@ def test_an_observation_comes_back_as_it_was(ledger: SqlLedger) -> None:
     assert ledger.trail(file_of(ledger)).observations == (line,)
 
 
-def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
+def test_hazards_of_before_the_task_are_left_out(ledger: Ledger) -> None:
     issued(ledger)
     early = seen(1, Kind.HAZARD, path="sys/leases/tidy", at=NOW - timedelta(days=1))
     read(ledger, [early, seen(2, Kind.USED, TOKEN, actor=TOKEN), seen(3, Kind.HAZARD, path="sys/remount")])
@@ -80,7 +80,7 @@ def test_hazards_of_before_the_task_are_left_out(ledger: SqlLedger) -> None:
 
 
 def test_of_what_was_done_to_engines_only_that_is_read_that_can_concern_the_tasks_credentials(
-    ledger: SqlLedger,
+    ledger: Ledger,
 ) -> None:
     """Whoever may write to a mount that no task uses makes no task's proof slow, and what counts is there."""
     issued(ledger)
@@ -98,17 +98,17 @@ def test_of_what_was_done_to_engines_only_that_is_read_that_can_concern_the_task
 # -- canaries ---------------------------------------------------------------------------------------------
 
 
-def canaries(ledger: SqlLedger, *seconds: float) -> None:
+def canaries(ledger: Ledger, *seconds: float) -> None:
     """Matched canaries so many seconds after NOW."""
     for at in seconds:
         keep_canary(ledger, at)
 
 
-def seconds_of(ledger: SqlLedger) -> list[float]:
+def seconds_of(ledger: Ledger) -> list[float]:
     return [(c.at - NOW).total_seconds() for c in ledger.trail(file_of(ledger)).canaries]
 
 
-def acted(ledger: SqlLedger, *seconds: float, **changes: Any) -> list[Observation]:
+def acted(ledger: Ledger, *seconds: float, **changes: Any) -> list[Observation]:
     """Lines of the task's token so many seconds after NOW, each in its place among the canaries."""
     base = seen(1, Kind.OWN).place
     lines = [
@@ -128,7 +128,7 @@ def acted(ledger: SqlLedger, *seconds: float, **changes: Any) -> list[Observatio
     return lines
 
 
-def test_a_trail_has_the_canaries_around_its_lines_and_that_of_its_tokens_expiry(ledger: SqlLedger) -> None:
+def test_a_trail_has_the_canaries_around_its_lines_and_that_of_its_tokens_expiry(ledger: Ledger) -> None:
     issued(ledger)
     acted(ledger, 1, 2, 50)
     # the grant expires 600 s after NOW: nothing but a canary shows that the time has come
@@ -137,7 +137,7 @@ def test_a_trail_has_the_canaries_around_its_lines_and_that_of_its_tokens_expiry
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_is_left_out_of_all_canaries_would_say_nothing_else(ledger: SqlLedger, seed: int) -> None:
+def test_what_is_left_out_of_all_canaries_would_say_nothing_else(ledger: Ledger, seed: int) -> None:
     rng = random.Random(seed)
     issued(ledger)
     expires_s = rng.randrange(200)
@@ -157,7 +157,7 @@ def test_what_is_left_out_of_all_canaries_would_say_nothing_else(ledger: SqlLedg
         )
 
 
-def test_what_a_worker_leaves_in_a_day_makes_no_trail_long(ledger: SqlLedger) -> None:
+def test_what_a_worker_leaves_in_a_day_makes_no_trail_long(ledger: Ledger) -> None:
     issued(ledger)
     acted(ledger, 1, 86_000)
     every = [
@@ -169,14 +169,14 @@ def test_what_a_worker_leaves_in_a_day_makes_no_trail_long(ledger: SqlLedger) ->
     assert seconds_of(ledger) == [0, 5, 600, 900, 85_995, 86_000]
 
 
-def test_a_trail_has_the_first_canary_after_its_lines_where_none_closes_it(ledger: SqlLedger) -> None:
+def test_a_trail_has_the_first_canary_after_its_lines_where_none_closes_it(ledger: Ledger) -> None:
     issued(ledger)
     acted(ledger, 1)
     canaries(ledger, 5, 7)
     assert seconds_of(ledger) == [5]
 
 
-def test_a_trail_goes_on_to_the_canary_after_the_end_of_the_last_renewal(ledger: SqlLedger) -> None:
+def test_a_trail_goes_on_to_the_canary_after_the_end_of_the_last_renewal(ledger: Ledger) -> None:
     issued(ledger)
     change(ledger, Change("expires", rows=(grant(expires_at=NOW + timedelta(seconds=2)),)))
     acted(ledger, 1, kind=Kind.RENEWED, actor=WORKER, detail={"increment_s": 6})
@@ -184,20 +184,20 @@ def test_a_trail_goes_on_to_the_canary_after_the_end_of_the_last_renewal(ledger:
     assert seconds_of(ledger) == [-1, 1, 3, 7]
 
 
-def test_a_trail_without_lines_has_no_canaries(ledger: SqlLedger) -> None:
+def test_a_trail_without_lines_has_no_canaries(ledger: Ledger) -> None:
     issued(ledger)
     canaries(ledger, -1, 1)
     assert seconds_of(ledger) == []
 
 
-def test_a_trail_knows_every_session_of_the_worker(ledger: SqlLedger) -> None:
+def test_a_trail_knows_every_session_of_the_worker(ledger: Ledger) -> None:
     issued(ledger)
     for name in (WORKER, "hmac-worker-2", WORKER):
         ledger.session(name, NOW)
     assert ledger.trail(file_of(ledger)).worker_accessors == {WORKER, "hmac-worker-2"}
 
 
-def test_the_lines_of_each_source_have_canaries_of_their_own_around_them(ledger: SqlLedger) -> None:
+def test_the_lines_of_each_source_have_canaries_of_their_own_around_them(ledger: Ledger) -> None:
     issued(ledger)
     change(ledger, Change("expires", rows=(grant(expires_at=NOW + timedelta(milliseconds=1)),)))
     # two nodes that take turns in answering: the canary nearest in time stands in the other one's file
@@ -217,12 +217,12 @@ def test_the_lines_of_each_source_have_canaries_of_their_own_around_them(ledger:
 WRAPPING, AGENT, READ = "hmac-wrapping", "hmac-agent", "hmac-read"
 
 
-def lines_of(ledger: SqlLedger, task_id: str = "t-1") -> list[int]:
+def lines_of(ledger: Ledger, task_id: str = "t-1") -> list[int]:
     """The numbers of the trail's lines, in its order."""
     return [int(o.line, 16) for o in ledger.trail(file_of(ledger, task_id)).observations]
 
 
-def test_a_trail_has_the_lines_about_tokens_that_stood_for_the_tasks(ledger: SqlLedger) -> None:
+def test_a_trail_has_the_lines_about_tokens_that_stood_for_the_tasks(ledger: Ledger) -> None:
     two_tasks(ledger)
     nobody = {"actor": "", "failed": True}
     ours = [
@@ -255,7 +255,7 @@ def test_a_trail_has_the_lines_about_tokens_that_stood_for_the_tasks(ledger: Sql
     assert lines_of(ledger, "t-2") == [22, 23]
 
 
-def test_a_circle_of_rewraps_ends(ledger: SqlLedger) -> None:
+def test_a_circle_of_rewraps_ends(ledger: Ledger) -> None:
     # Vault cannot say this; whoever can write the file is not to hang the worker with it
     issued(ledger)
     lines = [
@@ -267,7 +267,7 @@ def test_a_circle_of_rewraps_ends(ledger: SqlLedger) -> None:
     assert lines_of(ledger) == [10, 11, 12]
 
 
-def test_a_task_that_has_no_token_yet_has_nobodys_lines(ledger: SqlLedger) -> None:
+def test_a_task_that_has_no_token_yet_has_nobodys_lines(ledger: Ledger) -> None:
     make(ledger)
     change(ledger, Change("issuing", rows=(grant(accessor_hmac=None),)))
     read(ledger, [seen(10, Kind.TOKEN_CREATED, "", alias=""), seen(11, Kind.UNWRAP_REFUSED, actor="", token="")])
@@ -282,14 +282,14 @@ def used(n: int, source: str, offset: int, ms: int, epoch: int = 1) -> Any:
     return replace(line, place=replace(line.place, source=source, epoch=epoch, offset=offset))
 
 
-def test_lines_of_several_sources_are_ordered_by_vaults_time(ledger: SqlLedger) -> None:
+def test_lines_of_several_sources_are_ordered_by_vaults_time(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [used(3, "b", 0, 30), used(1, "b", 900, 50)], source="b")
     read(ledger, [used(4, "a", 500, 10), used(2, "a", 600, 40), used(5, "a", 700, 60)], source="a")
     assert lines_of(ledger) == [4, 3, 2, 1, 5]
 
 
-def test_within_a_source_its_own_order_holds_whatever_the_times_say(ledger: SqlLedger) -> None:
+def test_within_a_source_its_own_order_holds_whatever_the_times_say(ledger: Ledger) -> None:
     # lines are not written in the order of their times: two requests at once, or a clock that was set back
     issued(ledger)
     read(ledger, [used(1, "a", 100, 40), used(2, "a", 200, 10), used(3, "a", 50, 90, epoch=2)], source="a")
@@ -298,7 +298,7 @@ def test_within_a_source_its_own_order_holds_whatever_the_times_say(ledger: SqlL
     assert lines_of(ledger) == [4, 1, 2, 5, 3]
 
 
-def test_a_later_stretch_is_later_though_its_offsets_and_times_are_lower(ledger: SqlLedger) -> None:
+def test_a_later_stretch_is_later_though_its_offsets_and_times_are_lower(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [used(2, "a", 10, 5, epoch=2), used(1, "a", 900, 50)], source="a")
     assert lines_of(ledger) == [1, 2]
@@ -307,7 +307,7 @@ def test_a_later_stretch_is_later_though_its_offsets_and_times_are_lower(ledger:
 # -- whether it was interrupted ---------------------------------------------------------------------------
 
 
-def interrupted(ledger: SqlLedger) -> bool:
+def interrupted(ledger: Ledger) -> bool:
     return ledger.interrupted(file_of(ledger))
 
 
@@ -333,7 +333,7 @@ def interrupted(ledger: SqlLedger) -> bool:
     ids=lambda o: o.kind.value,
 )
 def test_a_trail_is_interrupted_where_a_line_stands_elsewhere_than_the_newest_canary(
-    ledger: SqlLedger, line: Any, where: dict[str, Any], expected: bool
+    ledger: Ledger, line: Any, where: dict[str, Any], expected: bool
 ) -> None:
     issued(ledger)
     read(ledger, [line])
@@ -346,14 +346,14 @@ def test_a_trail_is_interrupted_where_a_line_stands_elsewhere_than_the_newest_ca
     assert interrupted(ledger) is expected
 
 
-def test_lines_on_both_sides_of_a_gap_are_interrupted(ledger: SqlLedger) -> None:
+def test_lines_on_both_sides_of_a_gap_are_interrupted(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.TOKEN_CREATED, TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN, epoch=2)])
     keep_canary(ledger, 5, epoch=2)
     assert interrupted(ledger) is True
 
 
-def test_what_others_do_elsewhere_does_not_interrupt(ledger: SqlLedger) -> None:
+def test_what_others_do_elsewhere_does_not_interrupt(ledger: Ledger) -> None:
     two_tasks(ledger)
     read(ledger, [seen(1, Kind.TOKEN_CREATED, TOKEN, epoch=2)])
     read(ledger, [seen(2, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN), seen(3, Kind.HAZARD, path="sys/leases/tidy")])
@@ -362,7 +362,7 @@ def test_what_others_do_elsewhere_does_not_interrupt(ledger: SqlLedger) -> None:
     assert ledger.interrupted(file_of(ledger, "t-2")) is True
 
 
-def test_without_a_canary_a_line_or_a_token_nothing_is_interrupted(ledger: SqlLedger) -> None:
+def test_without_a_canary_a_line_or_a_token_nothing_is_interrupted(ledger: Ledger) -> None:
     issued(ledger)
     read(ledger, [seen(1, Kind.USED, TOKEN, actor=TOKEN)])
     assert interrupted(ledger) is False
@@ -377,7 +377,7 @@ def test_without_a_canary_a_line_or_a_token_nothing_is_interrupted(ledger: SqlLe
     assert ledger.interrupted(file_of(ledger, "t-3")) is False
 
 
-def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: SqlLedger) -> None:
+def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: Ledger) -> None:
     # else nobody looks whether it is alive before it is revoked, and afterwards check 5 cannot be had any more
     issued(ledger)
     read(ledger, [seen(1, Kind.TOKEN_CREATED, TOKEN), seen(2, Kind.USED, TOKEN, actor=TOKEN, alias=READ)])
@@ -387,7 +387,7 @@ def test_a_lease_that_was_shown_elsewhere_is_interrupted_as_well(ledger: SqlLedg
     assert interrupted(ledger) is True
 
 
-def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(ledger: SqlLedger) -> None:
+def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(ledger: Ledger) -> None:
     # what the token did on that node may be what is missing: then no line of it stands anywhere else
     issued(ledger)
     read(ledger, [seen(1, Kind.OWN, source="node-2")], source="node-2")
@@ -398,7 +398,7 @@ def test_a_gap_in_another_source_while_the_token_lived_is_interrupted_as_well(le
     assert interrupted(ledger) is True
 
 
-def test_what_a_worker_does_to_keep_a_task_is_no_act_and_what_others_do_is(ledger: SqlLedger) -> None:
+def test_what_a_worker_does_to_keep_a_task_is_no_act_and_what_others_do_is(ledger: Ledger) -> None:
     issued(ledger)
     ledger.session(WORKER, NOW)
     kept = [
@@ -419,7 +419,7 @@ def test_what_a_worker_does_to_keep_a_task_is_no_act_and_what_others_do_is(ledge
     assert len(ledger.trail(file_of(ledger)).observations) == len(kept) + len(acts)
 
 
-def test_the_acts_on_what_stands_for_a_token_are_the_tasks(ledger: SqlLedger) -> None:
+def test_the_acts_on_what_stands_for_a_token_are_the_tasks(ledger: Ledger) -> None:
     issued(ledger)
     lines = [
         seen(1, Kind.TOKEN_CREATED, TOKEN, alias="hmac-wrapping"),
@@ -433,7 +433,7 @@ def test_the_acts_on_what_stands_for_a_token_are_the_tasks(ledger: SqlLedger) ->
 # -- a file, read again -------------------------------------------------------------------------------------
 
 
-def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_in_it(ledger: SqlLedger) -> None:
+def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_in_it(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
     assert ledger.file_again(file) == file
@@ -443,7 +443,7 @@ def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_
     assert again == file_of(ledger) and [found["rule"] for found in again.findings] == ["denied"]
 
 
-def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something_of_it(ledger: SqlLedger) -> None:
+def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something_of_it(ledger: Ledger) -> None:
     two_tasks(ledger)
     file = file_of(ledger)
     change(ledger, Change("kept", fields={"due_at": NOW}))
@@ -459,7 +459,7 @@ def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something
     assert ledger.file_again(observed).events is observed.events
 
 
-def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledger: SqlLedger) -> None:
+def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledger: Ledger) -> None:
     issued(ledger)
     states = (OpState.INTENDED, OpState.ANSWERED, OpState.UNKNOWN, OpState.SETTLED, OpState.ABANDONED)
     renewals = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
@@ -474,7 +474,7 @@ def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledg
     assert found == {row.op_id for row in rows} - over
 
 
-def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: SqlLedger) -> None:
+def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
     with pytest.raises(LedgerUnavailable, match="vanished"):

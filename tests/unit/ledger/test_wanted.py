@@ -10,7 +10,7 @@ from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind, Place
 from jitvault.context import WorkerContext
-from jitvault.ledger.ledger import SqlLedger
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.lifecycle.requests.pending import DocumentWatcher
 from jitvault.model.states import State
@@ -18,7 +18,7 @@ from jitvault.model.states import State
 SECOND = timedelta(seconds=1)
 
 
-def test_what_people_wrote_is_given_by_vaults_time_from_any_source(ledger: SqlLedger) -> None:
+def test_what_people_wrote_is_given_by_vaults_time_from_any_source(ledger: Ledger) -> None:
     late = seen(1, Kind.WRITTEN, "requests/e-1/t-1/submit", at=NOW + 2 * SECOND)
     early = seen(2, Kind.WRITTEN, "decisions/e-2/t-1", at=NOW)
     read(ledger, [late, seen(3, Kind.OWN, at=NOW)])
@@ -30,7 +30,7 @@ def test_what_people_wrote_is_given_by_vaults_time_from_any_source(ledger: SqlLe
     assert [one.place for one in ledger.written(since=NOW + SECOND)] == [late.place]
 
 
-def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: SqlLedger) -> None:
+def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: Ledger) -> None:
     lines = [seen(n, Kind.WRITTEN, f"requests/e-1/t-{n}/submit", at=NOW - n * SECOND) for n in (1, 2)]
     again = seen(3, Kind.WRITTEN, "requests/e-1/t-3/submit", at=NOW - 3 * SECOND, epoch=2)
     other = seen(4, Kind.WRITTEN, "requests/e-1/t-4/submit", at=NOW - 4 * SECOND, source="node-2")
@@ -51,7 +51,7 @@ def test_what_was_given_before_is_left_out_by_its_place_in_each_source(ledger: S
     assert paths(audit=again.place, **{"node-2": other.place}) == []
 
 
-def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: SqlLedger) -> None:
+def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: Ledger) -> None:
     word = DocumentWatcher(cast(WorkerContext, Looker(ledger)))
     assert word.new() == []
     read(ledger, [seen(n, Kind.WRITTEN, f"requests/e-1/t-{n}/submit", at=NOW + n * SECOND) for n in (1, 2)])
@@ -68,13 +68,13 @@ def test_a_word_is_given_once_and_one_of_a_source_that_lags_as_well(ledger: SqlL
 class Looker:
     """As much of a Worker as who looks for words needs."""
 
-    ledger: SqlLedger
+    ledger: Ledger
 
     def now(self) -> datetime:
         return NOW
 
 
-def test_what_may_still_be_granted_is_what_waits_and_what_an_issue_did_not_finish(ledger: SqlLedger) -> None:
+def test_what_may_still_be_granted_is_what_waits_and_what_an_issue_did_not_finish(ledger: Ledger) -> None:
     for name, state in [("t-a", State.APPROVED), ("t-p", State.PENDING_APPROVAL), ("t-d", State.DENIED)]:
         make(ledger, name, state=state)
     for name, states in {"t-i": [State.ISSUING], "t-h": [State.ISSUING, State.ISSUED], "t-l": [State.LAPSED]}.items():

@@ -12,7 +12,7 @@ from ledgers import LedgerPlace, address
 ROOT = Path(__file__).parents[3]
 
 
-OPEN = "database = opened(sys.argv[1], create=True)\nledger = SqlLedger(database)\n"
+OPEN = "database = opened(sys.argv[1], create=True)\nledger = Ledger(database)\n"
 
 
 def child(code: str, place: LedgerPlace, *args: object, begin: str = OPEN) -> subprocess.Popen[str]:
@@ -23,7 +23,7 @@ def child(code: str, place: LedgerPlace, *args: object, begin: str = OPEN) -> su
         "from sqlalchemy import text\n"
         "from jitvault.model.states import State\n"
         "from jitvault.ledger.database import opened\n"
-        "from jitvault.ledger.ledger import SqlLedger\n"
+        "from jitvault.ledger.ledger import Ledger\n"
         "from jitvault.ledger.model import Change\n"
         "NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)\n"
         "print('ready', flush=True)\n"

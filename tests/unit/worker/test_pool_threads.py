@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from jitvault.ports.turns import Turn
-from jitvault.services.recent import ReadCache
+from jitvault.context import ReadCache
+from jitvault.ledger.model import Turn
 from jitvault.worker import pool as pool_module
 from jitvault.worker.health import Health
 from jitvault.worker.pool import Pool, _WorkerThread

@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from jitvault.context import WorkerContext
+from jitvault.context import RECENT_S, ReadCache, WorkerContext
 from jitvault.errors import AuditUntrusted
 from jitvault.lifecycle.decision.questions import asked_about
 from jitvault.lifecycle.renewal import cached_reads as glance
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.policy.question import HeldLeases
-from jitvault.services.recent import RECENT_S, ReadCache
 from jitvault.vault.interface import Entity, Stored
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
