@@ -130,6 +130,11 @@ def _addresses(value: object) -> object:
     return found
 
 
+def _namespace(value: object) -> object:
+    """Return None for the root namespace: it has two names more, and lines of it name none."""
+    return None if isinstance(value, str) and value.strip("/") in ("", "root") else value
+
+
 def _either(name: str) -> AliasChoices:
     return AliasChoices(f"VAULT_{name}", f"BAO_{name}")
 
@@ -145,7 +150,9 @@ class Settings(BaseSettings):
 
     vault_addr: str = Field("https://127.0.0.1:8200", validation_alias=_either("ADDR"), pattern=_ADDRESS)
     vault_token: SecretStr | None = Field(None, validation_alias=_either("TOKEN"))
-    vault_namespace: str | None = Field(None, validation_alias=_either("NAMESPACE"))
+    vault_namespace: Annotated[str | None, BeforeValidator(_namespace)] = Field(
+        None, validation_alias=_either("NAMESPACE")
+    )
     vault_cacert: Path | None = Field(None, validation_alias=_either("CACERT"))
     vault_capath: Path | None = Field(None, validation_alias=_either("CAPATH"))
     vault_client_cert: Path | None = Field(None, validation_alias=_either("CLIENT_CERT"))
@@ -214,12 +221,16 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
-        if name.startswith("VAULT_") and name not in os.environ:
-            # of the two spellings, the one that was used
-            name = name.replace("VAULT_", "BAO_", 1)
+        if name.startswith("VAULT_"):
+            name = spelled(name.removeprefix("VAULT_"))
         variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{variable}: {said}", hint=f"Correct {variable} or unset it.") from None
+
+
+def spelled(name: str) -> str:
+    """Return VAULT_name or BAO_name: of the two spellings of a setting, the one that was used."""
+    return f"BAO_{name}" if not os.environ.get(f"VAULT_{name}") else f"VAULT_{name}"
 
 
 def _check_shared(environment: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from jitvault.model import generation
 from jitvault.vault.active_node import ActiveNode
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.documents import Documents
-from jitvault.vault.release import ServerRelease
+from jitvault.vault.release import NamespaceGuard, ServerRelease
 from jitvault.vault.time import VaultTime
 from jitvault.vault.tls import Tls
 from jitvault.vault.tokens import Tokens
@@ -80,7 +80,7 @@ class Wiring:
         other = Wiring(self.settings, self.closing)
         other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
         other.ledger, other.clock = self.ledger, self.clock
-        other._connection, other.release = self._connection, self.release
+        other._connection, other._at_root, other.release = self._connection, self._at_root, self.release
         if self.has_worker:
             other.login = self.login
         return other
@@ -109,14 +109,32 @@ class Wiring:
         return command_line(release.product if release else None, shutil.which)
 
     @cached_property
-    def _connection(self) -> Connection:
+    def _at_root(self) -> Connection:
         node = ActiveNode(self.given_node, self.settings.nodes)
-        return replace(self.given_node, node=node, hears=self.clock.vaults.hear)
+        return replace(self.given_node, namespace=None, node=node, hears=self.clock.vaults.hear)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        from jitvault.settings import spelled
+
+        s = self.settings
+        guard = None
+        if s.vault_namespace:
+            guard = NamespaceGuard(self.release, spelled("NAMESPACE"), s.vault_namespace)
+        elif self._login_namespace:
+            guard = NamespaceGuard(self.release, "JITVAULT_WORKER_LOGIN_NAMESPACE", self._login_namespace)
+        return replace(self._at_root, namespace=s.vault_namespace, check=guard)
+
+    @property
+    def _login_namespace(self) -> str | None:
+        """Where the worker logs in; None for the root namespace."""
+        namespace = self.settings.worker_login_namespace or self.settings.vault_namespace
+        return None if namespace in ("root", "/") else namespace
 
     @cached_property
     def release(self) -> ServerRelease:
         """Which product and version the server is, asked anew from time to time."""
-        return ServerRelease(self._connection)
+        return ServerRelease(self._at_root)
 
     def vault(self, token: Secret | Login | None) -> Vault:
         return Vault(self._connection, token)
@@ -127,9 +145,7 @@ class Wiring:
         from jitvault.login import method_of
         from jitvault.vault.login import Login
 
-        s = self.settings
-        namespace = s.worker_login_namespace or s.vault_namespace
-        return Login(self._connection, method_of(s), namespace=None if namespace in ("root", "/") else namespace)
+        return Login(self._connection, method_of(self.settings), namespace=self._login_namespace)
 
     @cached_property
     def templates(self) -> CurrentMapping[str, AccessTemplate]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown
 from jitvault.errors import AuditUntrusted, VaultUnavailable
 from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
-from jitvault.formats.product import Product
+from jitvault.formats.product import Product, without_namespaces
 
 TESTED = {Product.OPENBAO: (2, 7), Product.VAULT: (1, 14)}
 """The whole test suite runs on OpenBao's each time; on Vault's the most of it was run by hand (docs/servers.md)."""
@@ -69,11 +69,7 @@ def judge_namespace(server: Known[Server], namespace: str) -> Iterator[Check]:
     """Whether the server has the namespace that commands are set to: one without any takes the root for it."""
     if isinstance(server, Unknown) or server.product is not Product.VAULT or server.enterprise:
         return
-    yield NAMESPACE.fail(
-        f"VAULT_NAMESPACE is {namespace!r:.80}, and this Vault has no namespaces: only its Enterprise edition and "
-        "OpenBao have",
-        "Unset VAULT_NAMESPACE.",
-    )
+    yield NAMESPACE.fail(without_namespaces("VAULT_NAMESPACE", namespace), "Unset VAULT_NAMESPACE.")
 
 
 def judge_requests(takes_large: Known[bool]) -> Check:

@@ -9,7 +9,7 @@ from jitvault.context import Clock
 from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.server import MOST_REQUEST, Server
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected, VaultUnavailable
-from jitvault.formats.product import product_of
+from jitvault.formats.product import is_enterprise, product_of
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.release import seal_status_of
 
@@ -62,8 +62,7 @@ def _said(vault: Vault, address: str, clock: Clock) -> Server:
         initialised=bool(health["initialized"]),
         sealed=bool(health["sealed"]),
         product=product_of(health, seal_status_of(vault)),
-        # Vault says it since 1.17, and always in the version of its paid edition
-        enterprise=bool(health.get("enterprise")) or "+ent" in str(health.get("version") or ""),
+        enterprise=is_enterprise(health),
         version=str(health.get("version") or ""),
         skew=theirs - ours,
         clustered=bool(leader.get("ha_enabled")),

@@ -39,9 +39,16 @@ class Release:
 
     product: Product
     version: str
+    enterprise: bool = False
+    """Whether it is the paid edition of Vault."""
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}"
+
+    @property
+    def has_namespaces(self) -> bool:
+        """Whether the server has namespaces; one without takes its root for each that is named, without a word."""
+        return self.product is Product.OPENBAO or self.enterprise
 
     @property
     def numbers(self) -> tuple[int, int]:
@@ -77,7 +84,20 @@ def product_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Pro
 def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Release | None:
     """The product and the version, empty where it is hidden; None where even the product is not told."""
     product = product_of(health, seal_status)
-    return None if product is None else Release(product, str(health.get("version") or ""))
+    return None if product is None else Release(product, str(health.get("version") or ""), is_enterprise(health))
+
+
+def is_enterprise(health: Mapping[str, Any]) -> bool:
+    """Whether `sys/health` is that of Vault Enterprise: since 1.17 by a key, and always by its version."""
+    return bool(health.get("enterprise")) or "+ent" in str(health.get("version") or "")
+
+
+def without_namespaces(variable: str, namespace: str) -> str:
+    """Return what to say where `variable` names a namespace and the server is a Vault that has none."""
+    return (
+        f"{variable} is {namespace!r:.80}, and this Vault has no namespaces: only its Enterprise edition and OpenBao "
+        "have, and this one takes the root for it"
+    )
 
 
 def another_server(before: Product | None, now: Product | None) -> str:

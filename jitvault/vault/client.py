@@ -81,6 +81,8 @@ class Connection:
     """Where one of several nodes is to be spoken to; `address` otherwise."""
     hears: Callable[[str, float, float], None] | None = field(default=None, compare=False, repr=False)
     """Whom to tell the `Date` of each answer, with the monotonic times before its request and after it."""
+    check: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    """Raises where nothing may be sent to this server; asked before each request."""
 
     @property
     def is_tls(self) -> bool:
@@ -192,6 +194,8 @@ class Vault:
         url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
         deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
         moved = renewed = False
+        if self.connection.check:
+            self.connection.check()
         while True:
             address, token = self._address(), self._own_token()
             self._prepare(address, token)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from jitvault.errors import JitvaultError
-from jitvault.formats.product import Release, release_of
+from jitvault.errors import JitvaultError, UsageError
+from jitvault.formats.product import Release, release_of, without_namespaces
 from jitvault.vault.client import Connection, Vault
 
 # shorter than the least settle window that makes sense with several nodes: who took over meanwhile is known by then
@@ -44,6 +44,31 @@ class ServerRelease:
                 self._known = release_of(nobody.health(), seal_status_of(nobody))
         except JitvaultError:
             return
+
+
+class NamespaceGuard:
+    """Refuse to send anything where a namespace is set and the server has none. Shared between threads.
+
+    Such a server does in its root what is asked of it, and its audit lines name no namespace. Whoever reads the lines
+    of that namespace alone would pass over all of them, and with a shared ledger nobody would read those again.
+    """
+
+    def __init__(self, release: ServerRelease, variable: str, namespace: str) -> None:
+        self._release, self._variable, self._namespace = release, variable, namespace
+        self._passed = False
+
+    def __call__(self) -> None:
+        """Raise UsageError. Where nobody knows which server it is, the request goes its way and is refused later."""
+        if self._passed:
+            return
+        release = self._release()
+        if release is None:
+            return
+        if not release.has_namespaces:
+            raise UsageError(
+                without_namespaces(self._variable, self._namespace), hint=f"Unset {self._variable} and run it again."
+            )
+        self._passed = True
 
 
 def seal_status_of(vault: Vault) -> dict[str, Any]:

@@ -147,3 +147,21 @@ def test_another_server_is_only_told_where_both_are_known(before: Product | None
     both = {before, now} == set(Product)
     expected = f"this ledger was used with {before}, and the server is {now}" if both else ""
     assert another_server(before, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("health", "seal_status", "has"),
+    [
+        ({"version": "1.14.9"}, {}, False),
+        ({"version": "1.18.3", "enterprise": False}, {}, False),
+        ({"version": "1.14.9+ent.hsm"}, {}, True),
+        ({"version": "", "enterprise": True}, {}, True),
+        ({"version": "2.7.2"}, {"commit_date": "2026-10-26"}, True),
+        ({"version": "2.1.0"}, {}, True),
+    ],
+)
+def test_openbao_and_vault_enterprise_have_namespaces(
+    health: dict[str, object], seal_status: dict[str, object], has: bool
+) -> None:
+    release = release_of(health, seal_status)
+    assert release is not None and release.has_namespaces is has
