@@ -10,7 +10,7 @@ from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
 from jitvault.formats.product import Product, another_server
 from jitvault.model.generation import GENERATION
-from jitvault.model.ledger_facts import Finding, Record, Room
+from jitvault.model.ledger_facts import Finding, LedgerFacts, Room
 
 _WORK = frozenset({Ability.GRANT, Ability.PROVE})
 LEDGER = About("ledger", "usable", LedgerUnavailable, _WORK)
@@ -61,8 +61,8 @@ class NoneYet:
     room: Room | None
 
 
-def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
-    if isinstance(record, Record):
+def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Check]:
+    if isinstance(record, LedgerFacts):
         yield _usable(record)
         yield _chains(record)
         yield from _room(record.room)
@@ -76,16 +76,16 @@ def judge_ledger(record: Known[Record | Unusable | NoneYet]) -> Iterator[Check]:
         yield from (about.skipped(unknown) for about in (CHAINS, ROOM, LOG))
 
 
-def judge_server(record: Known[Record | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
+def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
     """Whether it is the product that the ledger was last used with; nothing is said where nobody knows."""
-    if isinstance(record, Record) and (why := another_server(record.product, product)):
+    if isinstance(record, LedgerFacts) and (why := another_server(record.product, product)):
         yield SERVER.warn(
             f"{why}: what is held over the change is proven by look-ups and a listing, or not at all",
             "Find out who moved it: docs/servers.md.",
         )
 
 
-def _usable(record: Record) -> Check:
+def _usable(record: LedgerFacts) -> Check:
     if record.recovering is not None:
         return LEDGER.fail(
             f"it is being rebuilt since {_clock(record.recovering)}: nothing is granted",
@@ -108,11 +108,11 @@ def _none_yet(found: NoneYet) -> Check:
     return LEDGER.warn("there is none yet", "The worker makes it with its first task.")
 
 
-def judge_tasks(record: Known[Record | Unusable | NoneYet], now: datetime) -> Iterator[Check]:
+def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) -> Iterator[Check]:
     if isinstance(record, NoneYet):
         yield from (about.ok("there is no task yet") for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
-    if not isinstance(record, Record):
+    if not isinstance(record, LedgerFacts):
         unknown = Unknown(record.why, record.mend)
         yield from (about.skipped(unknown) for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
@@ -146,7 +146,7 @@ def judge_outliving(found: Known[tuple[int, Sequence[Outliving]]]) -> Check:
     return OUTLIVING.ok(f"none of {looked_at} live leases")
 
 
-def _chains(record: Record) -> Check:
+def _chains(record: LedgerFacts) -> Check:
     if record.broken:
         return CHAINS.fail(f"changed by hand: {listed(record.broken)}", "Treat it as an incident; restore the ledger.")
     return CHAINS.ok(f"whole, of {record.looked_at} of {record.tasks} tasks that were read")

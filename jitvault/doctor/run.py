@@ -42,7 +42,7 @@ from jitvault.formats.product import Product, command_line, product_by_lines, wi
 from jitvault.formats.secret import Secret
 from jitvault.ledger.inspection import condition, room_for
 from jitvault.lifecycle.requests.freeze_documents import freezes
-from jitvault.model.ledger_facts import LastDecision, Record
+from jitvault.model.ledger_facts import LastDecision, LedgerFacts
 from jitvault.model.template import AccessTemplate
 from jitvault.provision.init import Want
 from jitvault.vault.client import Vault
@@ -171,7 +171,7 @@ class _Look:
     # -- the ledger ------------------------------------------------------------------------------------
 
     @cached_property
-    def _ledger(self) -> tuple[Known[Record | Unusable | NoneYet], Known[LastDecision | None]]:
+    def _ledger(self) -> tuple[Known[LedgerFacts | Unusable | NoneYet], Known[LastDecision | None]]:
         if not self.wiring.has_ledger:
             return self._none_yet(), None
         try:
@@ -182,7 +182,7 @@ class _Look:
             return _FOREIGN, Unknown(_FOREIGN.why, _FOREIGN.mend)
         return found, last
 
-    def _is_foreign(self, found: Record) -> bool:
+    def _is_foreign(self, found: LedgerFacts) -> bool:
         """Whether the ledger belongs to another Vault, as far as this one lets itself be asked."""
         vault = self.anybody
         here = known(lambda: Documents(vault).get("installation")) if vault else None
@@ -200,7 +200,7 @@ class _Look:
         )
 
     @property
-    def record(self) -> Known[Record | Unusable | NoneYet]:
+    def record(self) -> Known[LedgerFacts | Unusable | NoneYet]:
         return self._ledger[0]
 
     @property
@@ -216,7 +216,7 @@ class _Look:
 
     @property
     def tripped(self) -> Known[Tripped | None]:
-        if self.no_ledger or not isinstance(self.record, Record):
+        if self.no_ledger or not isinstance(self.record, LedgerFacts):
             return self.no_ledger
         freeze = known(self.wiring.ledger.freeze)
         return freeze if freeze is None or isinstance(freeze, Unknown) else Tripped(freeze.reason, freeze.at)
@@ -314,7 +314,7 @@ def _acting(look: _Look) -> Iterator[Known[WorkerContext]]:
         return
     with TemporaryDirectory(prefix="jitvault-doctor-", ignore_cleanup_errors=True) as directory:
         stand_ins: dict[str, Any] = {}
-        if not isinstance(look.record, Record):
+        if not isinstance(look.record, LedgerFacts):
             stand_ins["ledger"] = SecretStr(f"{directory}/ledger.db")
         if look.policies.why:
             stand_ins["policies"] = shipped.policies_dir() / "cedar"

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, up
 
 from jitvault.ledger import schema
 from jitvault.ledger.notices import tell_finding
-from jitvault.model.finding import MOST, WINDOW, counting
+from jitvault.model.finding import MOST, WINDOW, count_message
 
 _FOUND = schema.findings.c
 
@@ -44,7 +44,7 @@ def put_finding(
         counted = (*same, whose, _FOUND.more > 0, _FOUND.closed_at.is_(None), _FOUND.at > at - WINDOW)
         if connection.execute(update(schema.findings).where(*counted).values(more=more or _FOUND.more + 1)).rowcount:
             return
-        values |= {"message": cut(counting(author, rule, at)), "more": more or 1}
+        values |= {"message": cut(count_message(author, rule, at)), "more": more or 1}
     connection.execute(insert(schema.findings).values(values))
     tell_finding(connection, task_id, rule, str(values["message"]), at, author=author)
 

@@ -15,7 +15,7 @@ from jitvault.ledger.recovery import open_since
 from jitvault.ledger.rows import last_product
 from jitvault.model.event_chain import Event, chain_problems
 from jitvault.model.kinds import EventKind
-from jitvault.model.ledger_facts import Finding, LastDecision, Record, Room
+from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room
 from jitvault.model.states import LIVE_STATES, OVER, State, Verdict
 
 # of the tasks that are not over so many chains are read at most, and of the others: the newest
@@ -25,14 +25,14 @@ _LATELY = timedelta(minutes=10)
 _OVER = [state.value for state in OVER]
 
 
-def condition(url: str, now: datetime) -> tuple[Record, LastDecision | None]:
+def condition(url: str, now: datetime) -> tuple[LedgerFacts, LastDecision | None]:
     """What stands in the ledger at `url`, and the newest decision among its newest tasks. Writes nothing.
 
     Raises LedgerUnavailable.
     """
     with opened(url, create=False).read() as connection:
         newest = _newest(connection, over=False, most=LIVING) + _newest(connection, over=True, most=FINISHED)
-        record = Record(
+        record = LedgerFacts(
             schema=HEAD,
             installation=connection.execute(select(schema.installation.c.id)).scalar(),
             tasks=connection.execute(select(func.count()).select_from(schema.tasks)).scalar_one(),

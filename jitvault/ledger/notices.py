@@ -15,7 +15,7 @@ from jitvault.ledger.model import TaskRow
 from jitvault.model.event_chain import Event
 from jitvault.model.finding import OF_DOCUMENTS
 from jitvault.model.kinds import EventKind
-from jitvault.model.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, notice_id, of_change
+from jitvault.model.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, kind_of_change, notice_id
 from jitvault.model.states import State
 
 # what held access and holds none: of one task this is told before that its end is not proven
@@ -111,7 +111,7 @@ def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[
 
 def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetime, *, before: State | None) -> None:
     """Have a change told that made a task what it is now, if it is one that people hear of."""
-    kind = of_change(before, task.state, event.kind, event.body)
+    kind = kind_of_change(before, task.state, event.kind, event.body)
     if kind is None:
         return
     body = {

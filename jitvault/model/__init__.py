@@ -1,1 +1,4 @@
-"""What a task is: spec, template, revision, approval, extension, delegation, states, event chain."""
+"""What a task is: its documents, its states and its event chain.
+
+The documents are spec, template, revision, approval, extension and delegation.
+"""

@@ -1,7 +1,7 @@
-"""Who has to approve, who did, and who cannot.
+"""Who has to approve, who has approved, and who cannot.
 
-Everything here is decided over signed documents that were just read from Vault; ledger rows are a cache
-that no decision looks at.
+Every decision here is made from signed documents that were just read from Vault. Ledger rows are a cache
+that no decision reads.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from jitvault.policy.decision import Obligations, Requirement
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One approver's verified document about revision `revision` of what `requester` asks for.
+    """One approver's verified document about one revision.
 
-    `groups` are the Vault groups that the approver is in now, of those that approve only the ones for which they are
-    registered and signed. `person` says who they are by their entity's metadata, `persons` by their registration as
-    well. `written_at` is Vault's time of the document. `void` says why an approval counts as absent
-    whatever it says (`withdrawn`: because its author took it back), and `barred` why nothing of this author counts.
+    `revision` and `requester` name what the document is about. `groups` are the Vault groups that the approver is
+    in now; of the groups that may approve, only those are listed for which the approver is registered and signed.
+    `person` is who the approver is by the metadata of the entity, and `persons` adds who they are by registration.
+    `written_at` is Vault's time of the document. `void` is the reason why an approval counts as absent (`withdrawn`
+    if the reason is that its author withdrew it); `barred` is the reason why nothing of this author counts.
     """
 
     entity_id: str
@@ -56,7 +57,10 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A decision that does not count, and why; `withdrawn` where its author took it back."""
+    """A decision that does not count, and why.
+
+    `withdrawn` is set if its author withdrew it.
+    """
 
     entity_id: str
     name: str
@@ -69,9 +73,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The outcome: `denied_by` is set when somebody said no, `missing` are the approvals still to come.
+    """The result of a vote: who approved, who denied, and what is missing.
 
-    Where somebody could approve for one group or for another, `missing` names one of the ways to complete it.
+    Where an approver could count for one group or for another, `missing` names one of the ways to complete the
+    vote.
     """
 
     approved_by: tuple[Vote, ...]
@@ -80,11 +85,11 @@ class Tally:
     refused: tuple[Refusal, ...]
 
     def open_to(self, needed: Sequence[Requirement]) -> tuple[str, ...]:
-        """The groups of whose members one more approval would bring it further."""
+        """Return the groups in which one more approval would help."""
         cast = _by_person(self.approved_by)
         short = sum(each.count for each in self.missing)
-        more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
-        return tuple(sorted(group for group, left in more.items() if sum(each.count for each in left) < short))
+        with_one_more = {each.group: unmet(needed, {**cast, "": (each.group,)}) for each in needed}
+        return tuple(sorted(group for group, rest in with_one_more.items() if sum(each.count for each in rest) < short))
 
     def missing_json(self) -> list[dict[str, Any]]:
         return [needed.as_json() for needed in self.missing]
@@ -92,7 +97,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is decided about."""
+    """What the votes are about."""
 
     digest: str
     revision: int
@@ -107,11 +112,12 @@ def tally(
     barred: Mapping[str, str],
     now: datetime | None,
 ) -> Tally:
-    """Count the votes on `subject`. `barred` maps the entities that cannot approve to the reason.
+    """Count the votes on `subject`.
 
-    A denial by a member of one of the groups wins over any number of approvals. A vote for another digest, by
-    somebody barred, from outside the groups, withdrawn or past its expiry does not count; `refused` says why. Expiry
-    bounds the first issue: without `now` it is not looked at.
+    `barred` maps the entities that cannot approve to the reason. A denial by a member of one of the groups wins
+    over any number of approvals. A vote does not count if it is for another digest, by a barred entity, from
+    outside the groups, withdrawn or expired; `refused` then says why. The expiry of an approval only bounds the
+    first issue: without `now` it is not checked.
     """
     approved: dict[str, Vote] = {}
     denied: Vote | None = None
@@ -142,11 +148,12 @@ def count(
     extension: Extension | None = None,
     persons: Mapping[str, str] | None = None,
 ) -> Tally:
-    """`tally` for a revision, or an extension of it: whoever has a part in it cannot approve it, nor can the
-    `forbidden`, with their reasons.
+    """Count the votes on a revision, or on an extension of it.
 
-    The owner of the data counts in the groups in which policy lets them. `persons` says by entity who those with a part
-    in it are; then no other entity of theirs approves it either. It is None where entities do not say who they are.
+    A party to the task cannot approve it, nor can the entities of `forbidden`, which maps them to their reasons.
+    The owner of the data counts in those groups in which policy lets the owner approve. `persons` maps entities to
+    the persons that they belong to; with it, no other entity of a party's person can approve either. It is None
+    where the entities' metadata do not name persons.
     """
     content = revision.content
     subject = Subject(revision.digest, content["revision"], content["requester"]["entity"])
@@ -157,14 +164,21 @@ def count(
     barred = {entity: f"is the {part} and cannot approve" for entity, part in parts.items() if entity not in owners}
     cast = [_as_owner(vote, obligations) if vote.entity_id in owners else vote for vote in votes]
     if persons is not None:
-        told = {part: persons.get(entity, "") for entity, part in parts.items() if entity not in owners}
-        nobodys = {vote.entity_id: why for vote in cast if (why := _why_same_person(vote, told))}
-        barred = {**nobodys, **barred}
+        by_part = {part: persons.get(entity, "") for entity, part in parts.items() if entity not in owners}
+        same_person: dict[str, str] = {}
+        for vote in cast:
+            why = _why_same_person(vote, by_part)
+            if why:
+                same_person[vote.entity_id] = why
+        barred = {**same_person, **barred}
     return tally(cast, obligations, subject=subject, barred={**forbidden, **barred}, now=now)
 
 
 def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
-    """Return why an approver is, or may be, a person who has a part in it; `persons` are those, by their part."""
+    """Return why an approver is, or may be, a party to the task.
+
+    `persons` maps the parts in the task to persons.
+    """
     if not vote.person:
         return "cannot be told from others: the metadata of its entity do not say which person it is"
     if not persons["requester"]:
@@ -174,7 +188,10 @@ def _why_same_person(vote: Vote, persons: Mapping[str, str]) -> str | None:
 
 
 def _by_person(votes: Iterable[Vote]) -> dict[str, tuple[str, ...]]:
-    """Return the groups of each person who approved: two entities of one person are one approver."""
+    """Return the groups of each person who approved.
+
+    Two entities of one person are one approver.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for vote in votes:
         person = vote.person or vote.entity_id
@@ -189,16 +206,18 @@ def _as_owner(vote: Vote, obligations: Obligations) -> Vote:
 
 
 def unmet(needed: Sequence[Requirement], approvers: Mapping[str, Sequence[str]]) -> tuple[Requirement, ...]:
-    """What `approvers` (entity to its groups) leave open of `needed`, when each of them counts for one group only.
+    """Return the approvals that are open if each approver counts once.
 
-    As few as possible are left open: a maximum matching of approvers to the places that there are in each group
-    (Kuhn's algorithm). Among several such ways the groups that come first are filled first.
+    An approver may be in several of the groups, but counts for one. `approvers` maps each entity to its groups. As
+    few approvals as possible are left open: this is a maximum matching of approvers to the places of each group
+    (Kuhn's algorithm). Among equal matchings the groups that come first are filled first.
     """
     places = [(each.group, n) for each in needed for n in range(each.count)]
     taken: dict[str, tuple[str, int]] = {}
 
     def fill(place: tuple[str, int], tried: set[str]) -> bool:
-        """Give the place to an approver, moving others to another place where that helps."""
+        """Give the place to an approver, moving others if that makes room."""
+
         for entity in sorted(approvers):
             if place[0] not in approvers[entity] or entity in tried:
                 continue

@@ -1,16 +1,18 @@
-"""What a task may hand on to another one: never more than it has.
+"""What a task may hand on to another task: never more than it has.
 
 The rules, with the same numbers where they are checked:
-    1. the chain: it is the parent's own and then the parent, by its digest; no task is in it twice, nor above itself
-    2. access: each is one of the parent's, the very same template, choices, path, access policy, budget and proof
+    1. the chain: it is the parent's chain and then the parent, by its digest; no task is in it twice or is its own
+       ancestor
+    2. access: each entry is one of the parent's: same template, choices, path, access policy, budget and proof
     3. tools: a subset of the parent's
     4. network: every address of it is one of the parent's
-    5. criticality: not lower
-    6. window: it opens and closes within what is left of the parent's
-    7. TTL: at most what is left of the parent's
-    8. together: what a parent's children may hold at one time is at most what the parent may hold
+    5. criticality: not lower than the parent's
+    6. window: it opens and closes within what is left of the parent's window
+    7. TTL: at most what is left of the parent's window
+    8. siblings: what all children of a parent may hold at one time is at most what the parent may hold
 
-1 to 5 do not depend on the time and hold as long as the task does. How deep it may go is policy's to say.
+Rules 1 to 5 do not depend on the time and hold for the whole life of the task. Policy decides how deep a chain may
+be.
 """
 
 from __future__ import annotations
@@ -26,28 +28,35 @@ from jitvault.model.revision import Revision
 from jitvault.policy.decision import Obligations, highest, strictest
 from jitvault.policy.question import Kind
 
-# a token is made a moment after its TTL was reckoned, and Vault counts in whole seconds
+# A token is created a moment after its TTL was calculated, and Vault counts in whole seconds.
 MARGIN = timedelta(seconds=2)
 _PARTIES = ("requester", "agent", "owner")
 
 
-def handed_on(parent: Revision) -> list[dict[str, Any]]:
-    """The chain of a task that `parent` hands access on to: everybody above it, from the first task on."""
+def delegation_chain(parent: Revision) -> list[dict[str, Any]]:
+    """Return the delegation chain of a child of `parent`.
+
+    The chain has every ancestor, from the first task on.
+    """
     content = parent.content
     link = {"task": content["task"], "digest": parent.digest, **{part: content[part] for part in _PARTIES}}
     return [*parent.delegation, link]
 
 
-def above_of(content: Mapping[str, Any]) -> list[str]:
-    """The ids of the tasks above one, from the first to its parent, by the content of its revision."""
+def ancestor_ids(content: Mapping[str, Any]) -> list[str]:
+    """Return the ids of a task's ancestors, from the first to the parent.
+
+    `content` is the content of the task's revision.
+    """
     return [link["task"] for link in content.get("delegation", [])]
 
 
-def as_whom(child: Revision) -> Kind | None:
-    """As what the requester of `child` hands its parent's access on; None for whoever may not, whatever policy says.
+def delegator_kind(child: Revision) -> Kind | None:
+    """Return the role in which a requester delegates the parent's access.
 
-    It is the parent's requester or the parent's agent. Of these the chain's first requester is the only operator:
-    everybody else in it is an agent that got its own access from above.
+    Only the parent's requester or agent may do so; for any other entity the result is None, whatever policy says.
+    Of the two, only the requester of the chain's first task is an operator: every other party in the chain is an
+    agent that got its own access by delegation.
     """
     parent, entity = child.delegation[-1], child.content["requester"]["entity"]
     if entity not in (parent["requester"]["entity"], parent["agent"]["entity"]):
@@ -55,19 +64,22 @@ def as_whom(child: Revision) -> Kind | None:
     return "Operator" if entity == child.delegation[0]["requester"]["entity"] else "Agent"
 
 
-def widened(child: Revision, parent: Revision) -> list[str]:
-    """In what `child` is no part of `parent`, in words, by rules 1 to 5; empty where it is."""
+def excess_over_parent(child: Revision, parent: Revision) -> list[str]:
+    """Return how `child` exceeds `parent` by rules 1 to 5.
+
+    The findings are in words; the list is empty if the child is within its parent.
+    """
     mine, its = child.spec.spec, parent.spec.spec
     above = [link["task"] for link in child.delegation]
     found = []
     # 1
     if child.content["task"] in above or len(set(above)) != len(above):
         found.append(f"the tasks above it go in a circle: {' → '.join([*above, child.content['task']])}")
-    elif child.delegation != handed_on(parent):
+    elif child.delegation != delegation_chain(parent):
         found.append("it names others above it than its parent does")
     # 2
     held = parent.access
-    found += [f"access: its parent does not have {_named(entry)}" for entry in child.access if entry not in held]
+    found += [f"access: its parent does not have {_entry_text(entry)}" for entry in child.access if entry not in held]
     # 3
     if more := sorted(set(mine.tools) - set(its.tools)):
         found.append(f"tools: its parent does not have {', '.join(more)}")
@@ -81,27 +93,34 @@ def widened(child: Revision, parent: Revision) -> list[str]:
 
 
 def outlives(window: Window, now: datetime, ends_at: datetime) -> str | None:
-    """Rule 6: why `window`, granted at `now`, is not within a parent's that ends at `ends_at`; None where it is."""
+    """Return why `window` does not fit into the parent's, or None (rule 6).
+
+    The window is granted at `now`; the parent ends at `ends_at`.
+    """
     opens = max(filter(None, (now, window.not_before)))
     if window.closes_at(opens) <= ends_at and opens < ends_at:
         return None
-    # whole seconds, and none too many
+    # format_instant drops fractions: the end is never shown too late
     return f"window: its parent ends at {format_instant(ends_at)}, expected a window that is over by then"
 
 
 def within(obligations: Obligations, now: datetime, ends_at: datetime) -> Obligations:
-    """Rule 7: the obligations, with window and TTL capped by what is left of a parent that ends at `ends_at`."""
+    """Cap window and TTL by what is left of the parent's (rule 7).
+
+    The parent ends at `ends_at`.
+    """
     left_s = max(0, (ends_at - now - MARGIN) // timedelta(seconds=1))
     return strictest(obligations, Obligations(max_ttl_s=left_s, max_window_s=left_s))
 
 
 def over_budget(child: Revision, parent: Revision, others: Iterable[Revision]) -> list[str]:
-    """Rule 8: of what `child` and the parent's `others`, which hold access now, could take more than the parent may.
+    """Return what siblings could hold beyond the parent's budget (rule 8).
 
-    Each counts with its whole lease budget until it is proven dead, since its agent can take as many at any time.
+    `others` are the parent's other children that hold access now. Each counts with its whole lease budget until it
+    is proven dead, since its agent can fetch that many leases at any time.
     """
     allowed = _budgets(parent.access)
-    together = _budgets(entry for one in (child, *others) for entry in one.access)
+    together = _budgets(entry for task in (child, *others) for entry in task.access)
     return [
         f"access: other children of its parent hold {path}, and together they could take {together[path]} leases; "
         f"the parent may {allowed[path]}"
@@ -117,16 +136,19 @@ def _budgets(access: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return found
 
 
-def _named(entry: Mapping[str, Any]) -> str:
+def _entry_text(entry: Mapping[str, Any]) -> str:
     choices = ", ".join(f"{name}={value}" for name, value in sorted(entry["with"].items()))
     return f"{entry['template']} with {choices}" if choices else str(entry["template"])
 
 
 def _within(inner: Sequence[str], outer: Sequence[str]) -> bool:
-    """Whether every address of `inner` is one of `outer`; no network at all is every address."""
+    """Return whether every address of `inner` is in `outer`.
+
+    No network at all means every address.
+    """
     wide = [ip_network(cidr, strict=False) for cidr in outer]
-    return bool(inner) and all(any(_part(ip_network(cidr, strict=False), net) for net in wide) for cidr in inner)
+    return bool(inner) and all(any(_is_subnet(ip_network(cidr, strict=False), net) for net in wide) for cidr in inner)
 
 
-def _part(inner: Any, outer: Any) -> bool:
+def _is_subnet(inner: Any, outer: Any) -> bool:
     return bool(inner.version == outer.version and inner.subnet_of(outer))

@@ -1,7 +1,7 @@
-"""The hash chain of a task's events: what happened cannot be changed without it showing.
+"""The hash chain of a task's events, which makes every edit visible.
 
-The chain makes an edit visible to whoever kept a later head (the receipt is signed over it). It does
-not stop a writer who replaces the whole ledger: authority lives in Vault, not here.
+The chain makes an edit visible to everyone who kept a later head (the receipt is signed over the head). It does
+not stop a writer who replaces the whole ledger: authority lives in Vault, not in the ledger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One link: event `seq` (from 1) of a task; `hash` covers task, seq, prev, kind, at and body."""
+    """One link of a task's chain: event `seq`, counted from 1.
+
+    `hash` covers task, seq, prev, kind, at and body.
+    """
 
     task_id: str
     seq: int
@@ -29,14 +32,20 @@ class Event:
 
 
 def link(task_id: str, seq: int, prev: str, kind: str, at: str, body: Mapping[str, Any]) -> Event:
-    """The event that follows the one whose hash is `prev`. `at` is an RFC 3339 time."""
+    """Return the event that follows the one with the hash `prev`.
+
+    `at` is an RFC 3339 time.
+    """
     covered = {"task": task_id, "seq": seq, "prev": prev, "kind": kind, "at": at, "body": dict(body)}
     return Event(task_id, seq, prev, sha256_hex(canonical_bytes(covered)), kind, at, body)
 
 
 def _is_as_written(event: Event) -> bool:
-    """Whether the event's hash is the one of what it says. A chain is looked at whole each time, and grows."""
-    # a database takes bytes for text, which would be written as text here
+    """Return whether the event's hash matches its fields.
+
+    A chain is verified as a whole each time, and it grows: the fast serialisation is tried first.
+    """
+    # A database takes bytes where text belongs; here they would be serialised as text and pass.
     if all(type(text) is str for text in (event.task_id, event.prev, event.kind, event.at)):
         covered = {"task": event.task_id, "seq": event.seq, "prev": event.prev, "kind": event.kind, "at": event.at}
         likely = likely_bytes({**covered, "body": event.body})
@@ -46,7 +55,10 @@ def _is_as_written(event: Event) -> bool:
 
 
 def _hash_of(event: Event) -> str | None:
-    """The hash that `event` should have; None for what no event can say."""
+    """Return the hash that `event` should have.
+
+    The result is None if its fields cannot be an event's.
+    """
     if not isinstance(event.body, Mapping):
         return None
     try:
@@ -56,14 +68,17 @@ def _hash_of(event: Event) -> str | None:
 
 
 def chain_problems(events: Iterable[Event], *, head: str) -> list[str]:
-    """What is wrong with a task's chain, read in order of `seq`; empty when it is whole and ends in `head`."""
+    """Return what is wrong with a task's chain, given in order of `seq`.
+
+    The list is empty if the chain is complete and ends in `head`.
+    """
     problems: list[str] = []
     prev, seq = GENESIS, 0
     for event in events:
         seq += 1
         if event.seq != seq:
             problems.append(f"event {seq} is missing: found {event.seq}")
-            # an edited row of SQLite can hold text there
+            # an edited row of SQLite can hold text in the integer column
             seq = event.seq if isinstance(event.seq, int) else seq
         elif event.prev != prev:
             problems.append(f"event {seq} does not follow the one before it")

@@ -1,8 +1,8 @@
-"""More time for a task that holds access: one document, which approvers sign by its digest.
+"""More time for a task that holds access: a document signed by digest.
 
-It names the revision that was granted and the deadline that it moves. A deadline only ever moves on, so an extension
-counts once, whoever puts its request back. Nothing else of the task changes: whoever wants more than time asks for
-another task.
+An extension names the revision that was granted and the deadline that it moves. A deadline only ever moves forward,
+so an extension counts once, whoever submits its request again. Nothing else of the task changes: an entity that
+wants more than time requests another task.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from jitvault.model.revision import Party
 
 _KINDS = frozenset({EventKind.EXTENSION_PENDING, EventKind.EXTENSION_REFUSED, EventKind.EXTENDED})
 MOST_ASKED: Final = 20
-"""So many answers to one entity's requests are added to a task's chain in an hour."""
+"""How many answers to one entity's requests are added to a task's chain in an hour."""
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """`seconds` more from the deadline `since` on; `window_s` is what the whole window comes to, from the issue."""
+    """An extension by `seconds`, counted from the deadline `since`.
+
+    `window_s` is the length of the whole window, counted from the issue.
+    """
 
     installation: str
     task: str
@@ -46,7 +49,7 @@ class Extension:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is signed, as plain JSON data."""
+        """The signed content, as plain JSON data."""
         return {
             "apiVersion": "jitvault.dev/v1",
             "kind": "Extension",
@@ -72,7 +75,7 @@ class Extension:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Extension:
-        """The extension whose `content` it is. Raises KeyError, ValueError."""
+        """Return the extension with this content. Raises KeyError, ValueError."""
         return cls(
             installation=content["installation"],
             task=content["task"],
@@ -87,22 +90,25 @@ class Extension:
 
 
 def decision_path(digest: str) -> str:
-    """Where a decision about the extension lies, below its author's decisions about the task: each has its own."""
+    """Return the path of a decision about the extension.
+
+    The path lies below its author's decisions about the task; each extension has its own.
+    """
     return f"/extend/{digest.removeprefix('sha256:')[:32]}"
 
 
 def whole_window_s(began: datetime, until: datetime) -> int:
-    """The seconds from the issue to a deadline, a begun one counted whole."""
+    """Return the seconds from the issue to a deadline, rounded up."""
     return -((began - until) // _SECOND)
 
 
-def in_words(extension: Extension, *, replaces: bool) -> list[str]:
-    """What is asked for, one sentence a line, for whoever approves it."""
+def describe_extension(extension: Extension, *, replaces: bool) -> list[str]:
+    """Describe what is requested, one sentence a line, for approvers."""
     more = format_duration(timedelta(seconds=extension.seconds))
     whole = format_duration(timedelta(seconds=extension.window_s))
     lines = [
-        f"{extension.by.name} asks for {more} more for task {extension.task}: until {_told(extension.until)} "
-        f"instead of {_told(extension.since)}, {whole} in all.",
+        f"{extension.by.name} asks for {more} more for task {extension.task}: until {_utc_time(extension.until)} "
+        f"instead of {_utc_time(extension.since)}, {whole} in all.",
         f"Reason for more time: {extension.reason}",
     ]
     if replaces:
@@ -110,40 +116,46 @@ def in_words(extension: Extension, *, replaces: bool) -> list[str]:
     return lines
 
 
-def said_of(events: Iterable[Event]) -> list[Event]:
-    """What the chain says of extensions, in its order."""
+def extension_events(events: Iterable[Event]) -> list[Event]:
+    """Return the chain's events about extensions, in order."""
     return [event for event in events if event.kind in _KINDS]
 
 
-def said_lately(events: Iterable[Event], entity: str, now: datetime) -> list[Event]:
-    """What the chain says of an entity's requests for more time in the last hour."""
+def recent_extension_events(events: Iterable[Event], entity: str, now: datetime) -> list[Event]:
+    """Return the events of the last hour about an entity's extension requests."""
     return [
         event
-        for event in said_of(events)
+        for event in extension_events(events)
         if event.body["extension"]["by"]["entity"] == entity and now - datetime.fromisoformat(event.at) < _HOUR
     ]
 
 
 def is_too_often(events: Iterable[Event], entity: str, request: str, now: datetime) -> bool:
-    """Return whether an entity got so many answers in an hour that a request without one has to wait."""
-    lately = said_lately(events, entity, now)
+    """Return whether a request waits because its author got many answers.
+
+    The bound is MOST_ASKED answers in an hour; a request that has an answer does not wait.
+    """
+    lately = recent_extension_events(events, entity, now)
     return len(lately) >= MOST_ASKED and all(event.body["request"] != request for event in lately)
 
 
 def extended(events: Iterable[Event]) -> list[Event]:
-    """The extensions that came about."""
+    """Return the events of the extensions that were granted."""
     return [event for event in events if event.kind == EventKind.EXTENDED]
 
 
-def began_at(events: Iterable[Event]) -> datetime | None:
-    """When the window of a task that was issued began: when the token was meant that was the first to be delivered."""
+def window_start(events: Iterable[Event]) -> datetime | None:
+    """Return when the window of an issued task began, or None.
+
+    It began at the intent to create the first token that was delivered.
+    """
     events = list(events)
     first = next((event.body["grant"] for event in events if event.kind == EventKind.DELIVERED), None)
-    meant = (
-        e for e in events if e.kind == EventKind.CREATE_TOKEN_INTENDED and first and e.body.get("subject") == first
-    )
-    return next((datetime.fromisoformat(event.at) for event in meant), None)
+    if not first:
+        return None
+    intents = (e for e in events if e.kind == EventKind.CREATE_TOKEN_INTENDED and e.body.get("subject") == first)
+    return next((datetime.fromisoformat(event.at) for event in intents), None)
 
 
-def _told(at: datetime) -> str:
+def _utc_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

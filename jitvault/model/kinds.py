@@ -1,7 +1,7 @@
-"""The kinds of events in a task's chain and of operations on Vault: words that every ledger has stored.
+"""The kinds of events in a task's chain and of operations on Vault.
 
-A value here is in rows and inside hashed events of old ledgers, so a value never changes and never gets another
-meaning. The names of the members are free.
+Every ledger stores these words: a value here is in rows and inside hashed events of old ledgers, so a value never
+changes and never gets another meaning. The names of the members are free.
 """
 
 from __future__ import annotations
@@ -82,5 +82,8 @@ class EventKind(StrEnum):
 
     @classmethod
     def of(cls, operation: OperationKind, came_to: str) -> EventKind:
-        """Return the event of an operation that is `intended`, `unknown` or `abandoned`."""
+        """Return the event of an operation.
+
+        The operation is `intended`, `unknown` or `abandoned`.
+        """
         return cls(f"{operation}_{came_to}")

@@ -1,4 +1,7 @@
-"""What a check-up reads in the ledger: its condition, the room it has, and the newest decision."""
+"""What `doctor` reads in the ledger.
+
+That is its condition, its free space and the newest decision.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jitvault.formats.product import Product
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes free on the ledger's disk, and in its write-ahead log."""
+    """Free bytes on the ledger's disk, and in its write-ahead log."""
 
     free: int
     log: int
@@ -25,11 +28,13 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What stands in the ledger. `broken` are the tasks whose chain is not whole, of the `looked_at` that were read.
+class LedgerFacts:
+    """The condition of the ledger.
 
-    `overdue` are tasks and since when, `ending` those that are being ended and since when, `stuck` are leases that
-    could not be revoked, with their tasks. `recovering`: since when a recovery has not finished.
+    `broken` are the tasks whose chain is not whole, among the `looked_at` that were read. `overdue` are tasks with
+    the time since when they are overdue, `ending` tasks with the time since when they are being ended, and `stuck`
+    leases that could not be revoked, with their tasks. `recovering` is the start of a recovery that has not
+    finished.
     """
 
     schema: str
@@ -44,16 +49,19 @@ class Record:
     stuck: Sequence[tuple[str, str]]
     recovering: datetime | None = None
     rules: int = 0
-    """The highest generation of rules that worked on it."""
+    """The highest generation of rules that has worked on the ledger."""
     product: Product | None = None
-    """The server that it was last used with."""
+    """The server that the ledger was last used with."""
     over_quota: Sequence[tuple[str, int, datetime]] = ()
-    """Authors who write more than is taken in, how many of their documents wait, and since when."""
+    """Authors who write more than is accepted, how many of their documents wait, and since when."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastDecision:
-    """The newest decision in the ledger: by which set it was made, about which task, and when."""
+    """The newest decision in the ledger.
+
+    `digest` is that of the policy set that made the decision.
+    """
 
     digest: str
     task_id: str

@@ -1,6 +1,6 @@
-"""What is told to people outside: which changes of a task they hear of, and in which words.
+"""Notices to people outside: which changes of a task, in which words.
 
-A notice has an id that is made of what it tells, so whoever hears it twice knows that it is the same.
+A notice's id is derived from its content, so a receiver that gets the notice twice recognises it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jitvault.model.states import PROVEN, State, Verdict
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 TOLD_FOR = timedelta(days=1)
-"""After so long nobody is told any more: news of yesterday helps nobody, and the ledger has it."""
+"""A notice older than this is not sent any more: it helps nobody, and the ledger still has it."""
 
 _UNENDED = frozenset({Verdict.REVOKE_FAILED.value, Verdict.IRREVOCABLE.value})
 
@@ -44,7 +44,10 @@ _OF_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell. `body` is what was so at that moment; `tries` counts how often it was sent."""
+    """One notice to people outside.
+
+    `body` is the state at that moment; `tries` counts how often the notice was sent.
+    """
 
     id: str
     task_id: str | None
@@ -54,23 +57,26 @@ class Notice:
     tries: int = 0
 
 
-def of_change(before: State | None, after: State, event: str, body: Mapping[str, Any]) -> Kind | None:
-    """What a change of a task is to people outside; None for what only the record is interested in."""
+def kind_of_change(before: State | None, after: State, event: str, body: Mapping[str, Any]) -> Kind | None:
+    """Return the kind of notice for a change of a task, or None.
+
+    None means that only the ledger records the change.
+    """
     if before in PROVEN and after is State.ENDING:
         return Kind.UNCONFIRMED
     if event == "revoked" and _UNENDED & {*body.get("verdicts", {}).values()}:
         return Kind.UNCONFIRMED
     if event == EventKind.EXTENSION_PENDING:
-        # with nobody missing it waits for who asked, to take a new token
+        # with no approval missing, it waits for the requester to take a new token
         return Kind.PENDING if body.get("missing") else None
     return _OF_STATE.get(after) if before is not after or event == "revised" else None
 
 
 def notice_id(kind: Kind, task_id: str | None, what: str) -> str:
-    """128 bits that say the same of the same."""
+    """Return 128 bits in hex, equal for equal notices."""
     return sha256_hex("\0".join((kind.value, task_id or "", what)).encode())[:32]
 
 
 def next_pause(tries: int) -> timedelta:
-    """How long to wait after the `tries`th time that nobody took it."""
+    """Return how long to wait after `tries` failed deliveries."""
     return min(FIRST_PAUSE * (1 << min(tries, 20)), LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""One numbered check of a proof: its name, whether it holds, and the evidence."""
+"""One numbered check of a proof: its name, its result and its evidence."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ TARGET_N = 6
 
 
 QUIET_N = 7
-"""The check that time alone makes hold."""
+"""The check that passes by time alone."""
 
 
 LASTING = "nothing makes up for that"
-"""What the evidence of a check ends with that cannot come true any more."""
+"""How the evidence of a check ends that can never pass any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One numbered check. `evidence` names the lines or answers it rests on, or says what is missing."""
+    """One numbered check of a proof.
+
+    `evidence` names the lines or answers that the result rests on, or says what is missing.
+    """
 
     n: int
     ok: bool

@@ -1,8 +1,10 @@
-"""How often one client address may ask for the credentials of a path: a rate-limit quota of Vault's.
+"""Vault's rate-limit quota for the requests of credentials of a path.
 
-An agent that floods an issuing path fills its mount, and each certificate that is revoked makes the list of all of them
-anew (docs/vault-facts.md, "Certificates"). Its task ends at the first of these, a moment later; what a moment is worth
-the quota bounds. Whoever comes over it is refused with a 429, which leaves no line, and asks again in the next second.
+A quota limits how often one client address may send such requests. An agent that floods an issuing path fills its
+mount, and each certificate that is revoked makes Vault build the revocation list anew (docs/vault-facts.md,
+"Certificates"). The tripwire ends such a task at its first excess lease, a moment later; the quota bounds what the
+agent gets in that moment. A client beyond the quota is refused with a 429, which leaves no audit line, and may ask
+again in the next second.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
 
 PREFIX = "jitvault-reads-"
 WITHIN_S = 1
-"""A window of Vault's quota. A client that waits for a second is in the next one."""
+"""The interval of the quota. A client that waits for a second is in the next interval."""
 TASKS_PER_SECOND = 10
-"""So many tasks behind one client address may begin to read within a second, unless an administrator says otherwise."""
+"""How many tasks behind one client address may begin to read within a second, unless an administrator sets another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """At most `rate` requests a second of each client address to `path`, below the mount `mount` of type `engine`."""
+    """A quota: at most `rate` requests a second of one client to `path`.
+
+    A client is a client address. `path` lies below the mount `mount` of type `engine`.
+    """
 
     path: str
     mount: str
@@ -33,16 +38,23 @@ class Quota:
 
 
 def name_of(path: str) -> str:
-    """A quota has no field for a marker, and a path has characters that no name may have."""
+    """Return the quota's name: a hash of the path.
+
+    A quota has no field for a marker, and a path has characters that no name may have.
+    """
     return PREFIX + hashlib.sha256(path.encode()).hexdigest()[:16]
 
 
 def quotas(templates: Iterable[AccessTemplate], tasks_per_second: int) -> Iterator[Quota]:
-    """One for each issuing path: all leases that its templates let so many tasks have. None for 0 tasks."""
+    """Yield one quota for each issuing path; none if `tasks_per_second` is 0.
+
+    The rate is the whole lease budget of the templates, times the number of tasks.
+    """
     found: dict[str, Quota] = {}
     for template in templates if tasks_per_second else ():
         for choices in template.all_choices():
-            path, spec = template.resolve(choices), template.spec
+            path = template.resolve(choices)
+            spec = template.spec
             before = found[path].rate if path in found else 0
             rate = max(before, spec.lease_budget * tasks_per_second)
             found[path] = Quota(path, spec.mount, spec.engine, rate)
@@ -50,12 +62,15 @@ def quotas(templates: Iterable[AccessTemplate], tasks_per_second: int) -> Iterat
 
 
 def quota_body(quota: Quota, path: str) -> dict[str, Any]:
-    """The quota as it is written; `path` has the namespace in front."""
+    """Return the quota as it is written to Vault.
+
+    `path` has the namespace in front.
+    """
     return {"path": path, "rate": quota.rate, "interval": f"{WITHIN_S}s", "block_interval": "0s"}
 
 
-def normal(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A quota in one form, as Vault gives it."""
+def normalized_quota(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a quota that Vault gave, in the form for comparison."""
     return {
         "path": str(data.get("path") or ""),
         "rate": round(float(data.get("rate") or 0), 3),
@@ -65,5 +80,5 @@ def normal(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def wanted(quota: Quota, path: str) -> dict[str, Any]:
-    return normal({"path": path, "rate": quota.rate, "interval": WITHIN_S})
+def wanted_quota(quota: Quota, path: str) -> dict[str, Any]:
+    return normalized_quota({"path": path, "rate": quota.rate, "interval": WITHIN_S})

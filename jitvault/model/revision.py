@@ -1,8 +1,8 @@
-"""A revision: everything that is decided about, in one canonical document with one digest.
+"""A revision: all that is decided about, in one document, one digest.
 
-Approvers sign the digest, so whatever changes what would be granted has to be in here: the spec, the
-templates, the resolved paths, the ACL policies and the engine's configuration. Times that depend on when
-it is granted are not: the same spec gives the same digest.
+Approvers sign the digest, so the document contains whatever changes what would be granted: the spec, the
+templates, the resolved paths, the ACL policies and the engine's configuration. Times that depend on the moment of
+the grant are left out, so that equal specs give equal digests. The document is in canonical form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.model.template import WORK_AFTER_UNWRAP, WRAP_TTLS, AccessTemplate
 from jitvault.model.ttl import least, requested_ttl
 from jitvault.model.vault_access import AccessPolicy, Capability, Fetch
-from jitvault.model.verifiers import accepted_told, sessions_told
+from jitvault.model.verifiers import describe_acceptance, unproven_sessions
 from jitvault.policy.decision import NO_OBLIGATIONS, Obligations, highest
 
 
@@ -39,8 +39,9 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """One access of the spec, resolved against what Vault really has. `engine` is the engine's snapshot, and
-    `capability` what its paths take.
+    """One access of the spec, resolved against what Vault has.
+
+    `engine` is the snapshot of the engine's configuration, and `capability` is what its paths take.
     """
 
     template: AccessTemplate
@@ -75,7 +76,7 @@ class Resolved:
             "policy": self.policy.name,
             "policy_sha256": self.policy.sha256,
             "engine_config": digest_of(self.engine),
-            # a revision of a template without any is what it was before there were verifiers
+            # left out when empty: revisions from before there were verifiers keep their digest
             **({"verifiers": list(body.verifiers)} if body.verifiers else {}),
         }
         if body.accepted_after_end is not None:
@@ -85,14 +86,20 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision as bytes, and the same read back, once. The digest is over the bytes and nothing else."""
+    """One revision as bytes, with its content parsed once.
+
+    The digest covers the bytes and nothing else.
+    """
 
     body: bytes
     digest: str
 
     @staticmethod
     def of(body: bytes) -> Revision:
-        """The revision with these bytes; what is read of it is not to be changed."""
+        """Return the cached revision of these bytes.
+
+        Callers must not change its content.
+        """
         return _revision_of(body)
 
     @cached_property
@@ -120,18 +127,27 @@ class Revision:
 
     @property
     def requested_ttl_s(self) -> int:
-        """How long a credential shall live without a renewal, as asked for or by criticality, in seconds."""
+        """How long a credential may live without a renewal, in seconds.
+
+        This is what the spec requests, or the default of its criticality.
+        """
         body = self.spec.spec
         return requested_ttl(body.window.ttl, body.criticality) // timedelta(seconds=1)
 
     @property
     def delegation(self) -> list[dict[str, Any]]:
-        """The tasks that handed its access on, from the first one to its parent; empty for what nobody delegated."""
+        """The tasks that handed the access on, from the first one to the parent.
+
+        The list is empty without delegation.
+        """
         found: list[dict[str, Any]] = self.content.get("delegation", [])
         return found
 
     def involved(self) -> dict[str, str]:
-        """The entities that cannot approve it, with their part in it or in a task that handed it on."""
+        """Return the entities that cannot approve the revision.
+
+        Each has its part in the task, or in an ancestor that handed access on.
+        """
         parts = ("owner", "agent", "requester")
         above = {link[part]["entity"]: f"{part} of {link['task']}" for link in self.delegation for part in parts}
         return above | {self.content[part]["entity"]: part for part in parts}
@@ -142,7 +158,7 @@ class Revision:
 
 @lru_cache(maxsize=256)
 def _revision_of(body: bytes) -> Revision:
-    # each look at a task asks many times for what stands in the same bytes
+    # Each look at a task reads many fields of one revision.
     return Revision(body, "sha256:" + sha256_hex(body))
 
 
@@ -158,11 +174,10 @@ def build(
     cidrs: Sequence[str],
     delegation: Sequence[Mapping[str, Any]] = (),
 ) -> Revision:
-    """Revision `number` of a task. The same arguments always give the same bytes.
+    """Return revision `number` of a task; equal arguments give equal bytes.
 
-    `delegation` is as `Revision.delegation`.
-
-    Raises InvalidInput when two of its accesses would send different data to one path.
+    `delegation` has the form of `Revision.delegation`. Raises InvalidInput if two of the accesses would send
+    different data to one path.
     """
     _refuse_mixed(access)
     tiers = [entry.template.spec.tier for entry in access]
@@ -186,9 +201,10 @@ def build(
 
 
 def _refuse_mixed(access: Sequence[Resolved]) -> None:
-    """Vault adds the policies of a token up: of two on one path it could take a name from one and a TTL from the other.
+    """Raise InvalidInput if two accesses send different data to one path.
 
-    Besides, a lease would not say which of them it belongs to.
+    Vault combines the policies of a token: with two of them on one path, a request could take a name from one and a
+    TTL from the other. Besides, a lease would not say which access it belongs to.
     """
     policies: dict[str, str] = {}
     for entry in access:
@@ -201,9 +217,10 @@ def _refuse_mixed(access: Sequence[Resolved]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long: of the window, a credential without a renewal and the wrapping, in whole seconds from the issue.
+    """The granted window, TTL and wrapping TTL, in seconds from the issue.
 
-    `requested_ttl_s` is what was asked for, `ttl_s` what it can have. `ends_at` is the deadline: the window's end.
+    `requested_ttl_s` is the TTL that was requested, `ttl_s` the one that is possible. `ends_at` is the deadline,
+    which is the end of the window.
     """
 
     window_s: int
@@ -220,18 +237,20 @@ def grant_terms(
     *,
     until: datetime | None = None,
 ) -> Terms:
-    """What a token issued at `start` gets: the TTL is the least of what is requested, every template's, the remaining
-    window, and the caps of both that policy or a parent task set (`jitvault.model.delegation.within`). `until` is the
-    deadline of a task that has one already.
+    """Return the times of a token that is issued at `start`.
 
-    Raises InvalidInput when too little is left for the agent to unwrap and work.
+    The TTL is the least of what is requested, every template's, the remaining window, and the caps of both that
+    policy or a parent task set (`jitvault.model.delegation.within`). `until` is the deadline of a task that already
+    has one. Raises InvalidInput if too little time is left for the agent to unwrap the token and work.
     """
-    second, requested_s = timedelta(seconds=1), revision.requested_ttl_s
+    second = timedelta(seconds=1)
+    requested_s = revision.requested_ttl_s
     capped = start + timedelta(seconds=obligations.max_window_s) if obligations.max_window_s is not None else None
     closes = min(filter(None, (until or revision.window.closes_at(start), capped)))
     left_s = (closes - start) // second
     ttl_s = least(requested_s, left_s, obligations.max_ttl_s, *(entry["ttl_s"] for entry in revision.access))
-    shortest_s, work_s = WRAP_TTLS[0] // second, WORK_AFTER_UNWRAP // second
+    shortest_s = WRAP_TTLS[0] // second
+    work_s = WORK_AFTER_UNWRAP // second
     wrap_s = least(ttl_s - work_s, *(entry["wrap_ttl_s"] for entry in revision.access))
     if wrap_s < shortest_s:
         name = "window" if left_s == ttl_s else "window.ttl"
@@ -243,9 +262,9 @@ def grant_terms(
 
 
 def describe(revision: Revision) -> list[str]:
-    """What the signed bytes grant, one sentence a line, for whoever approves it."""
-    content, spec = revision.content, revision.spec
-    body = spec.spec
+    """Describe what the signed bytes grant, a sentence a line, to approvers."""
+    content = revision.content
+    body = revision.spec.spec
     window = revision.window
     ttl = least(revision.requested_ttl_s, *(entry["ttl_s"] for entry in revision.access))
     lines = [
@@ -266,7 +285,7 @@ def describe(revision: Revision) -> list[str]:
             sent = ", ".join(f"{key}={value}" for key, value in sorted(entry["data"].items()))
             lines.append(f"  asked for with exactly {sent or 'nothing'}")
         if (after_s := entry.get("accepted_after_end_s")) is not None:
-            lines.append(f"  {accepted_told(after_s)}")
+            lines.append(f"  {describe_acceptance(after_s)}")
     lines += [f"Reason for {asked.template}: {asked.reason}" for asked in body.access if asked.reason]
     if window.for_ is not None:
         length = f"for {format_duration(window.for_)} from the moment it is granted"
@@ -286,13 +305,16 @@ def describe(revision: Revision) -> list[str]:
         lines.append(f"Tools: {', '.join(body.tools)}.")
     proofs = sorted({entry["confirm"] for entry in revision.access})
     lines.append(f"Its end is proven by: {' and '.join(proofs)}.")
-    lines += [f"Not by the target for {said}" for said in unasked(revision.access)]
-    lines += [f"Not proven for {said}." for said in sessions_told(revision.access)]
+    lines += [f"Not by the target for {reason}" for reason in unasked(revision.access)]
+    lines += [f"Not proven for {limit}." for limit in unproven_sessions(revision.access)]
     return lines
 
 
 def unasked(access: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The templates whose end the target does not prove, each with the reason that it gives."""
+    """Return the templates whose end the target does not prove.
+
+    Each is followed by the reason that the template gives.
+    """
     alone = (entry for entry in access if entry["confirm"] != "target")
     return sorted({f"{entry['template']}: {entry.get('confirm_why') or 'no reason given'}" for entry in alone})
 
@@ -302,12 +324,15 @@ def _budget(leases: int) -> str:
 
 
 def difference_of_specs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two canonical specs, one `path: old → new` a line."""
+    """Return what changed between two canonical specs.
+
+    Each change is a line `path: old → new`.
+    """
     return _changes(dict(old), dict(new))
 
 
 def difference(old: Revision, new: Revision) -> list[str]:
-    """What changed between two revisions, one `path: old → new` a line."""
+    """Return what changed between two revisions, one `path: old → new` a line."""
     return _changes(old.content, new.content)
 
 
@@ -328,7 +353,10 @@ def _flat(value: object, path: str = "") -> dict[str, object]:
         items = [(f"{path}[{n}]", item) for n, item in enumerate(value)]
     else:
         return {path: value}
-    return {k: v for key, item in items for k, v in _flat(item, key).items()}
+    found: dict[str, object] = {}
+    for key, item in items:
+        found |= _flat(item, key)
+    return found
 
 
 def _shown(value: object) -> str:

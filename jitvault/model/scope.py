@@ -1,4 +1,4 @@
-"""Whose tasks something is about: those of an agent, an owner or a template, or all."""
+"""Scopes: the tasks of an agent, an owner or a template, or all tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from jitvault.formats.clocks import TOLERANCE
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Tasks of an agent or an owner (by name or entity id), of a template, or all."""
+    """The tasks of an agent, an owner or a template, or all tasks.
+
+    Agent and owner are given by name or entity id.
+    """
 
     agent: str = ""
     template: str = ""
@@ -29,12 +32,16 @@ class Scope:
 
     @property
     def key(self) -> str:
-        """What a document about it is called in Vault: a name can hold what a path cannot."""
+        """The last part of the path of a document about the scope.
+
+        It is a hash, since a name can hold characters that a path cannot.
+        """
         return "all" if self.is_all else sha256_hex(str(self).encode())[:32]
 
     def covers(self, content: Mapping[str, Any]) -> bool:
-        """Whether a task is in the scope, by the content of its revision."""
-        agent, owner = content["agent"], content["owner"]
+        """Return whether a task is in the scope, by the content of its revision."""
+        agent = content["agent"]
+        owner = content["owner"]
         templates = [entry["template"] for entry in content["access"]]
         return (
             (not self.agent or _is_one_of(self.agent, (agent["name"], agent["entity"])))
@@ -44,34 +51,36 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """The name of the agent or owner; empty where it is about neither."""
+        """The name of the agent or owner; empty if the scope names neither."""
         return self.agent or self.owner
 
     def of(self, entity: str) -> Scope:
-        """The same scope, with the agent or owner by entity id in place of the name."""
+        """Return the scope with an entity id instead of the name."""
         return Scope(entity if self.agent else "", self.template, entity if self.owner else "")
 
     def is_same(self, other: Scope) -> bool:
-        """Whether both name the same; Vault makes no difference between the cases of a name."""
-        mine, theirs = (self.agent, self.template, self.owner), (other.agent, other.template, other.owner)
+        """Return whether both scopes are equal; Vault ignores the case of a name."""
+        mine = (self.agent, self.template, self.owner)
+        theirs = (other.agent, other.template, other.owner)
         return [name.casefold() for name in mine] == [name.casefold() for name in theirs]
 
     def as_json(self) -> dict[str, str]:
-        """The parts that are named; empty for everything."""
+        """Return the parts that are named; empty for all tasks."""
         named = {"agent": self.agent, "template": self.template, "owner": self.owner}
         return {part: name for part, name in named.items() if name}
 
 
 def _is_one_of(name: str, names: Iterable[str]) -> bool:
-    return name.casefold() in [one.casefold() for one in names]
+    return name.casefold() in [other.casefold() for other in names]
 
 
 @dataclass(frozen=True, slots=True)
 class FreezeStatement:
-    """What somebody signed last about a scope: freeze it, or lift that. `at` is Vault's time of it.
+    """The newest signed statement about a scope: a freeze or a lift of it.
 
-    `entity` is who had the name of the scope's agent or owner when a worker took the document in: an administrator can
-    rename an entity, and its tasks have the new name then.
+    `at` is Vault's time of the document. `entity` is the entity that had the name of the scope's agent or owner
+    when a worker took the document in: an administrator can rename an entity, and its tasks carry the new name
+    then.
     """
 
     scope: Scope
@@ -82,32 +91,36 @@ class FreezeStatement:
     entity: str = ""
 
     def covers(self, content: Mapping[str, Any]) -> bool:
-        """Whether a task is in the scope, by the names in its revision or by the entity that was meant."""
+        """Return whether a task is in the scope, by name or by entity."""
         return any(scope.covers(content) for scope in self.scopes)
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scope as it was named, and by the entity that was meant."""
+        """The scope as it was named, and the scope by the entity that was meant."""
         return (self.scope, self.scope.of(self.entity)) if self.entity else (self.scope,)
 
 
-def as_dated(word: FreezeStatement, now: datetime) -> FreezeStatement | None:
-    """The word as it counts at `now`, by Vault's clock; None where it counts for nothing.
+def as_dated(statement: FreezeStatement, now: datetime) -> FreezeStatement | None:
+    """Return the statement as it counts at `now`, or None.
 
-    One that is dated later was written before that clock was set back. A freeze then counts from now on. A lift counts
-    for nothing, since a freeze that is dated earlier may have followed it.
+    `now` is the time by Vault's clock. None means that the statement does not count. A statement that is dated
+    later was written before that clock was set back. Such a freeze counts from now on. Such a lift does not count,
+    since a freeze that is dated earlier may have followed it.
     """
-    if word.at <= now + TOLERANCE:
-        return word
-    return replace(word, at=now) if word.freezes else None
+    if statement.at <= now + TOLERANCE:
+        return statement
+    return replace(statement, at=now) if statement.freezes else None
 
 
-def in_force(words: Iterable[FreezeStatement]) -> list[FreezeStatement]:
-    """The freezes that nobody lifted afterwards, by name or with all others; the oldest first."""
-    words = sorted(words, key=lambda word: word.at)
-    lifts = [word for word in words if not word.freezes]
-    return [word for word in words if word.freezes and not any(_ends(lift, word) for lift in lifts)]
+def freezes_in_force(statements: Iterable[FreezeStatement]) -> list[FreezeStatement]:
+    """Return the freezes that were not lifted afterwards, the oldest first.
+
+    A lift names the scope of the freeze, or all tasks.
+    """
+    statements = sorted(statements, key=lambda statement: statement.at)
+    lifts = [statement for statement in statements if not statement.freezes]
+    return [each for each in statements if each.freezes and not any(_lifts(lift, each) for lift in lifts)]
 
 
-def _ends(lift: FreezeStatement, word: FreezeStatement) -> bool:
-    return lift.at > word.at and (lift.scope.is_all or lift.scope.is_same(word.scope))
+def _lifts(lift: FreezeStatement, freeze: FreezeStatement) -> bool:
+    return lift.at > freeze.at and (lift.scope.is_all or lift.scope.is_same(freeze.scope))

@@ -1,7 +1,8 @@
-"""The task spec: what an operator asks for, for which agent, for how long and why.
+"""The task spec: what an operator requests.
 
-A spec is read once, strictly, and from then on is its canonical form: the same request gives the same
-bytes however its keys were ordered, its durations spelt or its file formatted.
+A spec names the agent and says for how long and why the access is needed. A spec is parsed once, strictly, and is
+kept in its canonical form from then on. Equal requests give equal bytes, however their keys were ordered, their
+durations spelt or their files formatted.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ Labels = Annotated[
 
 
 class AccessEntry(Strict):
-    """One access that the task needs: a template, and a choice for each of its parameters."""
+    """One access that the task needs: a template and its parameters' choices."""
 
     template: TemplateName = Field(description="The name of the access template.")
     with_: Annotated[
@@ -63,17 +64,23 @@ class AccessEntry(Strict):
     reason: Text500 | None = Field(default=None, description="Why the task needs it, in the operator's words.")
 
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What makes two entries the same access, and gives them their order."""
+        """Return what identifies an access: template and choices.
+
+        It also gives the sort order.
+        """
         return self.template, tuple(sorted(self.with_.items()))
 
     def canonical(self) -> dict[str, Any]:
-        """Plain JSON data; `reason` is left out when there is none."""
+        """Return plain JSON data; an absent `reason` is left out."""
         found: dict[str, Any] = {"template": self.template, "with": dict(sorted(self.with_.items()))}
         return found if self.reason is None else {**found, "reason": self.reason}
 
 
 def _sorted_access(entries: tuple[AccessEntry, ...]) -> tuple[AccessEntry, ...]:
-    """By template and choices, because their order means nothing. Refuses the same access twice."""
+    """Sort by template and choices, and refuse duplicates.
+
+    The order of the entries means nothing.
+    """
     seen: dict[Any, int] = {}
     for number, entry in enumerate(entries):
         first = seen.setdefault(entry.key(), number)
@@ -87,7 +94,10 @@ def _sorted_access(entries: tuple[AccessEntry, ...]) -> tuple[AccessEntry, ...]:
 
 
 class WindowFields(Strict):
-    """When access may be held: exactly one of `for` and `until`. How long a credential lives without a renewal."""
+    """When access may be held: exactly one of `for` and `until`.
+
+    How long a credential lives without a renewal.
+    """
 
     for_: Duration | None = Field(
         default=None,
@@ -115,11 +125,14 @@ class WindowFields(Strict):
         return self
 
     def value(self) -> Window:
-        """The same window for those who reckon with it."""
+        """Return the fields as a `Window`, for calculations."""
         return Window(for_=self.for_, until=self.until, not_before=self.not_before)
 
     def canonical(self) -> dict[str, str]:
-        """Plain JSON data in one spelling: `900s` is `15m`, every instant is in UTC."""
+        """Return plain JSON data in one spelling.
+
+        `900s` is written as `15m`, and every instant in UTC.
+        """
         found = {}
         if self.for_ is not None:
             found["for"] = format_duration(self.for_)
@@ -189,10 +202,10 @@ class TaskSpec(Strict):
         return self.spec.window.value()
 
     def canonical(self) -> dict[str, Any]:
-        """Plain JSON data, equal for equal requests: what digests are taken over.
+        """Return plain JSON data, equal for equal requests; digests cover it.
 
-        Defaults are written out, absent optional fields left out, everything whose order means nothing
-        is sorted. `parse_spec` of its JSON gives this spec again.
+        Defaults are written out, absent optional fields are left out, and lists whose order means nothing
+        are sorted. `parse_spec` of this data as JSON gives an equal spec.
         """
         body = self.spec
         found: dict[str, Any] = {
@@ -218,8 +231,9 @@ class TaskSpec(Strict):
 
 
 def parse_spec(data: bytes, source: str = "spec") -> TaskSpec:
-    """The task spec in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field.
+    """Return the task spec in `data` (YAML or JSON).
 
-    What depends on the time, on templates or on what is provisioned is not looked at here.
+    Raises InvalidInput, which names `source`, line and field. Whatever depends on the time, on templates or on
+    what is provisioned is not checked here.
     """
     return validated(TaskSpec, read_document(data, source=source))

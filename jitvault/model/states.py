@@ -1,12 +1,13 @@
-"""The states of a task, the verdicts of a credential, and the moves between them.
+"""The states of a task, the verdicts of a credential, and their moves.
 
     pending_approval → approved → issuing → issued → active → ending → confirmed → sealed
     beside them: denied, cancelled, lapsed (its window was over before it was granted), and unverified
     (an operator closed what could not be proven)
 
-`issuing → ending` is a grant that could not be delivered; `confirmed → ending` is a late lease or a proof that does not
-hold any more; `confirmed → unverified` is an operator's word about a task that cannot be sealed; `issued → issuing` and
-`active → issuing` are an extension past what the token can live: it is ended, and another one takes its place.
+`issuing → ending` is a grant that could not be delivered. `confirmed → ending` is a late lease, or a proof that
+does not hold any more. `confirmed → unverified` is an operator's statement about a task that cannot be sealed.
+`issued → issuing` and `active → issuing` are an extension past the cap of the token: that token is revoked and
+replaced by another one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class State(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a task ended. All of them need the same proof."""
+    """Why a task ended. Every reason needs the same proof."""
 
     COMPLETED = "completed"
     DEADLINE = "deadline"
@@ -52,7 +53,10 @@ class EndReason(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What is known about one lease or token. The first six are a ladder, the others stand beside it."""
+    """What is known about one lease or token.
+
+    The first six values are a ladder, the others stand beside it.
+    """
 
     LIVE = "live"
     REVOKE_REQUESTED = "revoke_requested"
@@ -77,19 +81,19 @@ LADDER = (
 )
 
 START: frozenset[State] = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED})
-"""A task begins where the first decision puts it."""
+"""A task begins in the state of its first decision."""
 
 EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
     {
         State.PENDING_APPROVAL: frozenset({State.APPROVED, State.DENIED, State.CANCELLED, State.LAPSED}),
-        # back to pending: a new revision, an approval that expired or was withdrawn
+        # back to pending: a new revision, or an approval that expired or was withdrawn
         State.APPROVED: frozenset({State.ISSUING, State.PENDING_APPROVAL, State.DENIED, State.CANCELLED, State.LAPSED}),
         State.ISSUING: frozenset({State.ISSUED, State.ENDING}),
         State.ISSUED: frozenset({State.ACTIVE, State.ENDING, State.ISSUING}),
         State.ACTIVE: frozenset({State.ENDING, State.ISSUING}),
         State.ENDING: frozenset({State.CONFIRMED, State.UNVERIFIED}),
         State.CONFIRMED: frozenset({State.SEALED, State.ENDING, State.UNVERIFIED}),
-        # a denied or lapsed task may be revised; what was cancelled or sealed is over
+        # a denied or lapsed task may be revised; a cancelled or sealed task is final
         State.DENIED: frozenset({State.PENDING_APPROVAL, State.APPROVED}),
         State.LAPSED: frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED}),
         State.CANCELLED: frozenset(),
@@ -100,9 +104,9 @@ EDGES: MappingProxyType[State, frozenset[State]] = MappingProxyType(
 
 BEFORE_GRANT = frozenset({State.PENDING_APPROVAL, State.APPROVED, State.DENIED, State.LAPSED})
 LIVE_STATES = frozenset({State.ISSUING, State.ISSUED, State.ACTIVE})
-"""States in which a live credential may exist and nobody has asked for its end."""
+"""States in which a live credential may exist and no revocation was requested."""
 DELIVERED_STATES = frozenset({State.ISSUED, State.ACTIVE})
-"""Those of them in which its token was delivered, and everything that may end it is looked for."""
+"""Live states whose token was delivered: whatever may end the task is looked for."""
 PROVEN = frozenset({State.CONFIRMED, State.SEALED})
 ENDED = frozenset({State.ENDING, State.UNVERIFIED}) | PROVEN
 _FINAL = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED})
@@ -110,14 +114,14 @@ OVER = frozenset({State.SEALED, State.UNVERIFIED, State.CANCELLED, State.DENIED,
 
 
 REOPENING_EVENTS = frozenset({EventKind.UNPROVEN, EventKind.LATE_LEASE})
-"""The events with which all of a task is looked up and ended anew."""
+"""The events that reopen a task: all its credentials are looked up and revoked again."""
 RECOVERED_TO: frozenset[State] = frozenset({State.ENDING, State.SEALED, State.UNVERIFIED, State.CANCELLED})
 
 
 def check_move(task_id: str, before: State | None, after: State, event: str = "") -> None:
-    """Refuse a move that the table does not have. Staying in place is no move and is allowed.
+    """Raise WrongState for a move that the table does not have.
 
-    Raises WrongState.
+    Staying in place is no move and is allowed.
     """
     if before == after:
         return
@@ -129,5 +133,5 @@ def check_move(task_id: str, before: State | None, after: State, event: str = ""
 
 
 def reaches(verdict: Verdict, rung: Verdict) -> bool:
-    """Whether `verdict` stands on the ladder at `rung` or above it."""
+    """Return whether `verdict` is on the ladder at `rung` or above it."""
     return verdict in LADDER and LADDER.index(verdict) >= LADDER.index(rung)

@@ -1,8 +1,8 @@
-"""The access template: one kind of access, described once by an operator and used by many tasks.
+"""The access template: one kind of access, written once, used often.
 
-A template says which Vault path gives the credential, which choices a task has, how risky it is and
-how its end is proven. It can only ever name paths under its own mount: the parameters are closed
-lists, and every path they can make is looked at when the template is read.
+An operator writes a template. It says which Vault path issues the credential, which choices a task has, how
+risky the access is and how its end is proven. It can only name paths under its own mount: the parameters are
+closed lists, and every path that they can form is checked when the template is read.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
 # The inner token's TTL starts at its creation (docs/vault-facts.md, tokens and wrapping): an agent that
 # unwraps at the last moment still needs time to use what it gets.
 WORK_AFTER_UNWRAP = timedelta(seconds=5)
-# Vault's own paths, and jitvault's: access to them is access to who may do what.
+# Vault's own paths, and jitvault's: access to them would decide who may do what.
 RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault", "jitvault-transit"})
-# Below a part of this name PKI answers whoever has a token: in a mount of such a name, that could not be told from a
-# change of the engine (`audit/classify.py`).
+# Below a path part of this name PKI answers callers without a token. In a mount with such a name, an anonymous request
+# could not be told from a change of the engine (`audit/classify.py`).
 ANYBODYS = frozenset({"acme", "cert", "issuer", "ocsp", "unified-ocsp"})
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}")
@@ -109,7 +109,7 @@ def _accepted_after_end(duration: timedelta) -> timedelta:
 
 
 class Parameter(Strict):
-    """One thing that a task chooses."""
+    """The values that one parameter can take."""
 
     choices: Annotated[
         tuple[ParameterValue, ...],
@@ -207,7 +207,8 @@ class TemplateBody(Strict):
 
     def _wrong_parameters(self) -> str | None:
         texts = (self.path, *self.data.values())
-        used, declared = {name for text in texts for name in _PLACEHOLDER.findall(text)}, set(self.parameters)
+        used = {name for text in texts for name in _PLACEHOLDER.findall(text)}
+        declared = set(self.parameters)
         if missing := sorted(used - declared):
             return f"expected a parameter for each placeholder of the path; {', '.join(missing)} has none"
         if unused := sorted(declared - used):
@@ -223,7 +224,7 @@ class TemplateBody(Strict):
     def _wrong_paths(self) -> str | None:
         if named := sorted(ANYBODYS & {*self.mount.split("/")}):
             return f"expected a mount without a part that is called {named[0]}"
-        # Two harmless parts can make `..` together, or a choice be the whole first segment.
+        # Two harmless parts can form `..` together, or a choice can be the whole first segment.
         for with_ in self.combinations():
             path = self.fill(with_)
             if ".." in path or path.split("/")[0] in RESERVED:
@@ -234,15 +235,18 @@ class TemplateBody(Strict):
         return None
 
     def fill(self, with_: Mapping[str, str]) -> str:
-        """The path below the mount; `with_` has a choice for every parameter."""
+        """Return the path below the mount.
+
+        `with_` has a choice for every parameter.
+        """
         return _PLACEHOLDER.sub(lambda match: with_[match[1]], self.path)
 
     def fill_data(self, with_: Mapping[str, str]) -> dict[str, str]:
-        """What is sent to the path; `with_` has a choice for every parameter."""
+        """Return the data to send; `with_` has a choice for every parameter."""
         return {key: _PLACEHOLDER.sub(lambda match: with_[match[1]], value) for key, value in sorted(self.data.items())}
 
     def combinations(self) -> Iterator[dict[str, str]]:
-        """Every combination of choices, in order."""
+        """Yield every combination of choices, in order."""
         names = sorted(self.parameters)
         for values in itertools.product(*(self.parameters[name].choices for name in names)):
             yield dict(zip(names, values, strict=True))
@@ -262,10 +266,10 @@ class AccessTemplate(Strict):
         return self.metadata.name
 
     def resolve(self, with_: Mapping[str, str]) -> str:
-        """The Vault path, mount included, that these choices give.
+        """Return the Vault path, mount included, that these choices give.
 
-        Raises InvalidInput for a parameter that is missing or unknown, and for a value that is none of
-        its choices, naming what was expected.
+        Raises InvalidInput for a parameter that is missing or unknown, and for a value that is not among
+        its choices; the message names what was expected.
         """
         declared = self.spec.parameters
         names = ", ".join(sorted(declared)) or "no parameter"
@@ -283,11 +287,14 @@ class AccessTemplate(Strict):
         return f"{self.spec.mount}/{self.spec.fill(with_)}"
 
     def all_choices(self) -> Iterator[dict[str, str]]:
-        """Every combination of choices, in order; one empty one when there are no parameters."""
+        """Yield every combination of choices, in order; `{}` without parameters."""
         return self.spec.combinations()
 
     def canonical(self) -> dict[str, Any]:
-        """Plain JSON data, equal for templates that mean the same; `parse_template` reads it back."""
+        """Return plain JSON data, equal for templates that mean the same.
+
+        `parse_template` reads it back.
+        """
         body = self.spec
         found: dict[str, Any] = {
             "engine": body.engine,
@@ -326,22 +333,24 @@ class AccessTemplate(Strict):
         }
 
     def digest(self) -> str:
-        """SHA-256, in hex, of the canonical form's RFC 8785 bytes."""
+        """Return the SHA-256, in hex, of the canonical form's RFC 8785 bytes."""
         return hashlib.sha256(rfc8785.dumps(self.canonical())).hexdigest()
 
 
 @lru_cache(maxsize=256)
 def parse_template(data: bytes, source: str = "template") -> AccessTemplate:
-    """The template in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field.
+    """Return the template in `data` (YAML or JSON).
 
-    The same bytes give the same value again: whoever looks whether they changed reads them often.
+    Raises InvalidInput, which names `source`, line and field. Results are cached by bytes, since callers that check
+    whether a template has changed parse it often.
     """
     return validated(AccessTemplate, read_document(data, source=source))
 
 
 def load_templates(files: Mapping[str, bytes]) -> dict[str, AccessTemplate]:
-    """The templates in `files` (file name to bytes), by name. Raises InvalidInput for the first wrong
-    one, and when two have the same name.
+    """Return the templates in `files` (file name to bytes), by name.
+
+    Raises InvalidInput for the first file that is wrong, and for two templates with one name.
     """
     found: dict[str, AccessTemplate] = {}
     origin: dict[str, str] = {}

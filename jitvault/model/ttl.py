@@ -1,9 +1,9 @@
-"""How long a credential lives, when it is renewed, and when a task has to be looked at next.
+"""How long a credential lives, when it is renewed, and the next look.
 
-The window says how long a task may hold access; its end is the task's deadline. The TTL says how long a credential
-lives without a renewal. Where the window is longer than the step, a credential gets the step alone and is renewed at
-half of it, so that the worker's death ends it. Nothing here reads a clock; durations are whole seconds, since Vault
-takes `500ms` for nothing and an increment of nothing for the longest life that it may give.
+The window is how long a task may hold access; its end is the task's deadline. The TTL is how long a credential
+lives without a renewal. Where the window is longer than the TTL, a credential gets only the TTL and is renewed at
+half of it, so that it also ends when the worker dies. Nothing here reads a clock. Durations are whole seconds,
+since Vault reads `500ms` as nothing, and an increment of nothing as the longest life that it may give.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jitvault.policy.decision import Level
 
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# so many times in a life renewals meet
+# Renewals fall on one of so many instants in a TTL, so that they meet.
 _MEETINGS = 60
 
 DEFAULT_TTLS = MappingProxyType(
@@ -26,36 +26,47 @@ DEFAULT_TTLS = MappingProxyType(
         Level.CRITICAL: timedelta(minutes=2),
     }
 )
-"""By a task's criticality: the TTL of a task that asks for none."""
+"""The TTL of a task that requests none, by the task's criticality."""
 
 
 def requested_ttl(asked: timedelta | None, criticality: str) -> timedelta:
-    """The TTL that a task asks for, or what its criticality gives it."""
+    """Return the TTL that a task requests, or the default of its criticality."""
     return asked or DEFAULT_TTLS[Level(criticality)]
 
 
 def least(*seconds: int | None) -> int:
-    """The least of the bounds that there are, at least one."""
+    """Return the least of the bounds that are not None.
+
+    At least one has to be given.
+    """
     return min(bound for bound in seconds if bound is not None)
 
 
 def increment(now: datetime, ends_at: datetime, step_s: int) -> int:
-    """The seconds that a renewal at `now` gives: the step, and never past the deadline; 0 for no renewal."""
+    """Return the seconds that a renewal at `now` asks for.
+
+    That is `step_s`, but never past the deadline. 0 means that there is no renewal. 0 means that there is no
+    renewal.
+    """
     return max(0, min(step_s, (ends_at - now) // _SECOND))
 
 
-def rolls(start: datetime, ends_at: datetime, step_s: int) -> bool:
-    """Whether a credential that is made at `start` for a step has to be renewed to live until the deadline."""
+def needs_renewal(start: datetime, ends_at: datetime, step_s: int) -> bool:
+    """Return whether a credential needs renewals to reach the deadline.
+
+    The credential is created at `start` for `step_s` seconds.
+    """
     return start + timedelta(seconds=step_s) <= ends_at - _SECOND
 
 
 def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None:
-    """When what was given `given_s` seconds at `sent` is renewed: at half of them; None once it reaches the deadline.
+    """Return when to renew a lease: at half of its `given_s` seconds.
 
-    Up to a sixtieth of them later, at a moment that others have as well: what is due together is looked at together,
-    and one reading of the stream is enough for all of it. Never more than once a second, however little Vault gives.
+    The lease was requested at `sent`. The result is None once the lease reaches the deadline. It is rounded up by
+    at most 1/60 of the TTL to a shared instant, so that renewals due together share one read of the stream. However
+    short a TTL Vault gives, there is at most one renewal a second.
     """
-    if not rolls(sent, ends_at, given_s):
+    if not needs_renewal(sent, ends_at, given_s):
         return None
     given = max(timedelta(seconds=given_s), 2 * _SECOND)
     at = sent + given / 2
@@ -63,14 +74,15 @@ def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None
 
 
 def is_due(at: datetime | None, now: datetime, longest: timedelta | None) -> bool:
-    """Return whether the time `at` has come, or cannot be right where nothing is put off for more than `longest`.
+    """Return whether the time `at` has come, or cannot be right.
 
-    A clock that was ahead and was set right leaves times that lie too far away. Looking too early costs a look; looking
-    too late leaves an end undone for as long as that clock was off.
+    Nothing is scheduled further ahead than `longest`. A clock that was ahead and was set right leaves times that
+    lie further away: looking too early costs one look, and looking too late leaves a revocation undone for as long
+    as that clock was off.
     """
     return at is not None and (at <= now or (longest is not None and at > now + longest))
 
 
 def next_look(*times: datetime | None) -> datetime | None:
-    """The first of the times at which something may have to be done."""
+    """Return the first of the times at which something may have to be done."""
     return min((at for at in times if at is not None), default=None)

@@ -1,6 +1,6 @@
-"""What a task token may do, as Vault sees it: content-addressed ACL policies and token roles by cap.
+"""What a task token may do in Vault: ACL policies, and roles by cap.
 
-A policy's name is the hash of its text, so a policy that an approver saw by name cannot become another.
+A policy's name is the hash of its text, so the policy that an approver saw by name cannot become another one.
 On renewal only a role's cap counts, and CIDRs exist only on roles (docs/vault-facts.md, "Tokens and wrapping"), so
 there is one role for each cap and each network.
 """
@@ -24,14 +24,17 @@ CAPS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "8h": timedelta(
 
 Capability = Literal["read", "update"]
 
-# What can be pinned. Vault takes a `*` at either end of a value for a wildcard, HCL a quote for its end.
+# What can be pinned in a policy. Vault reads a `*` at either end of a value as a wildcard, HCL a quote as its end.
 DATA_KEY = r"[a-z][a-z0-9_]{0,63}"
 DATA_VALUE = r"[A-Za-z0-9._@:/,-]{1,256}"
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """One ACL policy: exactly one path, what may be sent to it, and the token's own two endpoints."""
+    """One ACL policy of a task token.
+
+    It covers exactly one path, what may be sent to that path, and the token's own two endpoints.
+    """
 
     name: str
     text: str
@@ -39,9 +42,11 @@ class AccessPolicy:
 
 
 def access_policy(path: str, capability: Capability = "read", data: Mapping[str, str] | None = None) -> AccessPolicy:
-    """The policy that lets a task token read the Vault path `path`, or send exactly `data` to it, and nothing else.
+    """Return the policy for reading `path`, or for sending exactly `data`.
 
-    Raises InvalidInput for data that is to be read with, or that could mean something else in a policy.
+    A task token that has it may do nothing else.
+
+    Raises InvalidInput for data with a read, and for data that could mean something else in a policy.
     """
     rules = _pinned(path, data or {}) if capability == "update" else _read_only(path, data or {})
     text = (
@@ -60,7 +65,10 @@ def _read_only(path: str, data: Mapping[str, str]) -> str:
 
 
 def _pinned(path: str, data: Mapping[str, str]) -> str:
-    """The stanza's inside: each parameter with its one value, all of them required, no other allowed."""
+    """Return the body of the stanza, with each parameter pinned.
+
+    Each has its one value, all are required, and no other parameter is allowed.
+    """
     for key, value in data.items():
         if not re.fullmatch(DATA_KEY, key) or not re.fullmatch(DATA_VALUE, value):
             raise InvalidInput(f"{path}: {key!r:.80} = {value!r:.80} cannot be pinned in an access policy")
@@ -78,7 +86,10 @@ def _pinned(path: str, data: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One request that gives a credential: a read of `path`, or `data` sent to it. `template` is what allows it."""
+    """One request for a credential: a read of `path`, or a write of `data`.
+
+    `template` is the template that allows the request.
+    """
 
     template: str
     path: str
@@ -86,44 +97,57 @@ class Fetch:
     data: Mapping[str, str] = field(default_factory=dict)
 
     def as_word(self) -> str:
-        """In one word, as a task token's metadata have it: `template=path`, with `?key=value&…` where it is sent."""
+        """Return the text for a task token's metadata.
+
+        It is `template=path`, followed by `?key=value&…` for a write.
+        """
         sent = f"?{urlencode(sorted(self.data.items()))}" if self.capability == "update" else ""
         return f"{self.template}={self.path}{sent}"
 
     @classmethod
     def of_word(cls, word: str) -> Fetch:
-        """What `as_word` made."""
+        """Parse what `as_word` wrote."""
         template, _, rest = word.partition("=")
         path, sends, sent = rest.partition("?")
         return cls(template, path, "update" if sends else "read", dict(parse_qsl(sent, keep_blank_values=True)))
 
 
-def sent(fetches: Iterable[Fetch]) -> dict[str, dict[str, str]]:
-    """What has to be sent, by the path that it is sent to; nothing of what is read."""
+def data_by_path(fetches: Iterable[Fetch]) -> dict[str, dict[str, str]]:
+    """Return the data to send, by path; paths that are read are left out."""
     return {fetch.path: dict(fetch.data) for fetch in fetches if fetch.capability == "update"}
 
 
 def role_name(cap: str, network: str | None) -> str:
-    """The token role of a cap (`15m`, `1h`, `8h`) and a named network."""
+    """Return the name of the token role of a cap and a network.
+
+    A cap is `15m`, `1h` or `8h`; the network is a named one.
+    """
     return f"{ROLE_PREFIX}{cap}" + (f"-{network}" if network else "")
 
 
 def cap_of(role: str) -> timedelta:
-    """The longest life of a token of a role that `role_name` names."""
+    """Return the longest life of a token of the role.
+
+    `role` is a name made by `role_name`.
+    """
     return CAPS[role.removeprefix(ROLE_PREFIX).partition("-")[0]]
 
 
 def last_end(role: str, made_at: datetime | None) -> datetime | None:
-    """The latest end of a token of the role, however often it is renewed.
+    """Return the latest end of a token of the role, however it is renewed.
 
-    None where nobody knows when it was made, or where the role is none of ours: a row that was edited is no bound.
+    The result is None if the creation time is unknown, or if the role is not one of jitvault's: a ledger row that
+    was edited is no bound.
     """
     cap = CAPS.get(role.removeprefix(ROLE_PREFIX).partition("-")[0])
     return made_at + cap if made_at and cap else None
 
 
 def smallest_cap(window: timedelta) -> str:
-    """The smallest cap that covers `window`. Raises InvalidInput when none does."""
+    """Return the smallest cap that covers `window`.
+
+    Raises InvalidInput if none does.
+    """
     for cap, length in CAPS.items():
         if window <= length:
             return cap

@@ -1,10 +1,10 @@
-"""The TLS servers that a template names because the certificates it gives are shown to them.
+"""The TLS servers that a template's certificates are shown to.
 
-CRL and OCSP say that a certificate is revoked. What becomes of a connection that was open before, or of one that is
-resumed from a ticket, only the server decides that has it, and when a task ends nobody can look there: the worker never
-has the private key. So the check of a template looks once (`jitvault.engines.pki_verifiers`), and the template's
-`accepted_after_end` bounds what nobody sees. The servers are named in the template as well, and not in the probe's
-document, because approvers sign what the template says and auditors find it in the revision.
+CRL and OCSP say that a certificate is revoked. What becomes of a connection that was open before, or of a session
+that is resumed from a ticket, is decided by the server alone. Nobody can look there when a task ends: the worker
+never has the private key. So the template check looks once (`jitvault.engines.pki_verifiers`), and the template's
+`accepted_after_end` bounds what nobody sees. The servers are named in the template, and not in the probe's
+document, because approvers sign the template and auditors find it in the revision.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Server = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Verifiers:
-    """TLS servers that take a certificate, and for how long after its end they may go on, in a session or by an answer
-    that they saved.
+    """TLS servers that take a certificate, and how long after its end.
 
-    A check waits for their refusal that long, and no longer than its `patience`; it says (`say`) what it waits for,
-    over and over, and nothing more once that is over.
+    They may go on for `within`, in an open session or by an answer that they cached. A check waits that long for
+    their refusal, but no longer than its `patience`; while it waits, it reports through `say` what it waits for,
+    again and again, and nothing once the wait is over.
     """
 
     servers: tuple[str, ...] = ()
@@ -46,15 +46,23 @@ class Verifiers:
 NO_VERIFIERS = Verifiers()
 
 
-def sessions_told(access: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is not proven of TLS sessions, whatever the checks of a proof say: one sentence for each template."""
+def unproven_sessions(access: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what no check proves of TLS sessions.
+
+    There is one sentence for each template.
+    """
     return sorted({f"{entry['template']}: {_sessions(entry)}" for entry in _certificates(access)})
 
 
-def accepted_told(after_s: int, until: datetime | None = None) -> str:
-    """For how long a certificate may be accepted after its end; `until` says when that is over, where it is known."""
+def describe_acceptance(after_s: int, until: datetime | None = None) -> str:
+    """Describe for how long a certificate may be accepted after its end.
+
+    `until` is when that is over, where it is known.
+    """
     longest = format_duration(timedelta(seconds=after_s))
-    bound = f"for {longest} after its end" if until is None else f"until {_second(until)} ({longest} after its end)"
+    bound = (
+        f"for {longest} after its end" if until is None else f"until {_second_after(until)} ({longest} after its end)"
+    )
     return (
         f"others may go on accepting it {bound}, by what they saved before; whoever does not look for revocations "
         "accepts it until it expires"
@@ -64,25 +72,24 @@ def accepted_told(after_s: int, until: datetime | None = None) -> str:
 def unproven(
     access: Iterable[Mapping[str, Any]], ended: Mapping[str, datetime | None] | None = None, *, is_whole: bool = False
 ) -> list[str]:
-    """What the checks of a proof do not say of a task's certificates, in sentences that begin with the template.
+    """Return what the checks do not prove about a task's certificates.
 
-    `ended` has the templates that gave certificates, each with the end of its last one, or None where that is not
-    known. `is_whole` says that there are no others: a template that gave none has nothing to tell then.
+    Each sentence begins with the template. `ended` maps the templates that issued certificates to the end of the
+    last certificate, or to None if that is unknown. `is_whole` says that `ended` is complete: a template that
+    issued none is then left out.
     """
     known = ended or {}
-    told = dict.fromkeys(
-        said
-        for entry in sorted(_certificates(access), key=lambda entry: str(entry["template"]))
-        if entry["template"] in known or not is_whole
-        for said in _unproven(entry, known.get(entry["template"]))
-    )
-    return list(told)
+    sentences: dict[str, None] = {}
+    for entry in sorted(_certificates(access), key=lambda entry: str(entry["template"])):
+        if entry["template"] in known or not is_whole:
+            sentences.update(dict.fromkeys(_unproven(entry, known.get(entry["template"]))))
+    return list(sentences)
 
 
 def _unproven(entry: Mapping[str, Any], ended_at: datetime | None) -> Iterator[str]:
     if after_s := entry.get("accepted_after_end_s"):
         until = None if ended_at is None else ended_at + timedelta(seconds=after_s)
-        yield f"{entry['template']}: that its certificate is refused everywhere: {accepted_told(after_s, until)}"
+        yield f"{entry['template']}: that its certificate is refused everywhere: {describe_acceptance(after_s, until)}"
     yield f"{entry['template']}: {_sessions(entry)}"
 
 
@@ -90,15 +97,17 @@ def _certificates(access: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, 
     return (entry for entry in access if entry["engine"] == SHOWN)
 
 
-def _second(at: datetime) -> str:
-    """The whole second by which it is over."""
+def _second_after(at: datetime) -> str:
+    """Return the first whole second at which `at` has passed."""
     return f"{at.astimezone(UTC) + timedelta(seconds=1 if at.microsecond else 0):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _sessions(entry: Mapping[str, Any]) -> str:
-    said = "that TLS sessions opened with its certificate are over"
+    sentence = "that TLS sessions opened with its certificate are over"
     if bound_s := entry.get("accepted_after_end_s"):
-        said += f" (by the template's word they are over {format_duration(timedelta(seconds=bound_s))} after its end)"
+        sentence += (
+            f" (by the template's word they are over {format_duration(timedelta(seconds=bound_s))} after its end)"
+        )
     if servers := entry.get("verifiers"):
-        return f"{said}; {', '.join(servers)} was shown another certificate, by the template's check"
-    return f"{said}; no server that takes it was ever asked"
+        return f"{sentence}; {', '.join(servers)} was shown another certificate, by the template's check"
+    return f"{sentence}; no server that takes it was ever asked"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from jitvault.errors import WrongState
 from jitvault.formats.time_window import format_duration, server_duration
-from jitvault.model.read_limit import PREFIX, Quota, name_of, normal, wanted
+from jitvault.model.read_limit import PREFIX, Quota, name_of, normalized_quota, wanted_quota
 from jitvault.model.vault_access import ROLE_PREFIX, AccessPolicy
 from jitvault.provision.desired import (
     AUDIT_DEVICE,
@@ -262,7 +262,7 @@ def _quota(item: Quota, live: Live) -> Step | None:
     found, kind, name = live.quotas.get(name_of(path)), "read limit", item.path
     if found is None:
         return Step("create", kind, name, (f"at most {item.rate} reads a second of one address",), item=item)
-    lines = changed(normal(found), wanted(item, path))
+    lines = changed(normalized_quota(found), wanted_quota(item, path))
     other = tuple(f"{line} reads a second of one address" if line.startswith("rate: ") else line for line in lines)
     return Step("update" if other else "keep", kind, name, other, item=item)
 

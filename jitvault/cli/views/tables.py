@@ -146,7 +146,7 @@ def template(
         typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(told)}))
         return
     from jitvault.formats.time_window import parse_duration
-    from jitvault.model.verifiers import accepted_told
+    from jitvault.model.verifiers import describe_acceptance
 
     console = output.console()
     spec = found["spec"]
@@ -162,7 +162,7 @@ def template(
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
             **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
-            **({"after end": accepted_told(parse_duration(spec[_AFTER]) // _SECOND)} if _AFTER in spec else {}),
+            **({"after end": describe_acceptance(parse_duration(spec[_AFTER]) // _SECOND)} if _AFTER in spec else {}),
             **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
             **({"check": check} if check else {}),
             **({"told": "; ".join(told)} if told else {}),

@@ -173,9 +173,9 @@ def voted(document: Published, decision: str, digest: str, expires: str | None, 
 
 
 def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
-    from jitvault.model.vault_access import sent
+    from jitvault.model.vault_access import data_by_path
 
-    bodies = sent(held.reads)
+    bodies = data_by_path(held.reads)
     shown = {
         "task_id": held.task_id,
         "token": held.token.reveal(),

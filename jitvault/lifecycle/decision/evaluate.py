@@ -16,7 +16,7 @@ from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionIn
 from jitvault.lifecycle.decision.template_gate import check_selftested
 from jitvault.lifecycle.requests.reader import Submission, persons, votes
 from jitvault.model.approval import Tally, Vote, count
-from jitvault.model.delegation import handed_on, over_budget, widened
+from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
 from jitvault.model.extension import Extension, decision_path
 from jitvault.model.revision import Party, Resolved, Revision, build, grant_terms
 from jitvault.model.spec import AccessEntry, TaskSpec
@@ -71,9 +71,9 @@ def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Rev
         owner=_party(enabled(worker, spec, "owner")),
         access=[_resolved(worker, entry) for entry in body.access],
         cidrs=_cidrs(worker, spec),
-        delegation=handed_on(parent) if parent else (),
+        delegation=delegation_chain(parent) if parent else (),
     )
-    if parent and (problems := widened(revision, parent)):
+    if parent and (problems := excess_over_parent(revision, parent)):
         raise InvalidInput(f"task {spec.id}: spec.{problems[0]}", hint="A task hands on at most what it has itself.")
     return revision
 

@@ -11,7 +11,7 @@ from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
 from jitvault.errors import Denied
 from jitvault.lifecycle.requests.approvers import FOLDER
-from jitvault.model.extension import Extension, in_words
+from jitvault.model.extension import Extension, describe_extension
 from jitvault.model.revision import Revision, describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
 from jitvault.policy.decision import Obligations
@@ -46,7 +46,7 @@ class ApprovalSubject:
 
     @property
     def words(self) -> list[str]:
-        more = in_words(self.extension, replaces=self.said["replaces"]) if self.extension else []
+        more = describe_extension(self.extension, replaces=self.said["replaces"]) if self.extension else []
         return [*more, *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.context import WorkerContext
-from jitvault.model.delegation import as_whom
+from jitvault.model.delegation import delegator_kind
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.decision import AGENTS, highest
@@ -98,7 +98,7 @@ class DecisionInput:
 def asked(worker: WorkerContext, revision: Revision) -> DecisionInput:
     """What a revision's questions are made of, with groups and counts read this moment."""
     content, above = revision.content, revision.delegation
-    kind = as_whom(revision) if above else None
+    kind = delegator_kind(revision) if above else None
     return asked_about(
         worker,
         revision.spec,
@@ -170,7 +170,7 @@ def who_extends(worker: WorkerContext, revision: Revision, entity: Entity) -> Pr
     """As what somebody asks for more time: the agent as itself, who handed the access on as they did that."""
     if entity.id != revision.content["requester"]["entity"]:
         return principal_of(worker, "Agent", entity)
-    kind = as_whom(revision) if revision.delegation else "Operator"
+    kind = delegator_kind(revision) if revision.delegation else "Operator"
     return principal_of(worker, kind or "Agent", entity)
 
 

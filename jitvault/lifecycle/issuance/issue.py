@@ -23,8 +23,8 @@ from jitvault.lifecycle.renewal.schedule import claim_by
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision, Terms, grant_terms
 from jitvault.model.states import State, Verdict
-from jitvault.model.ttl import least, next_look, renew_at, rolls
-from jitvault.model.vault_access import cap_of, role_name, sent, smallest_cap
+from jitvault.model.ttl import least, needs_renewal, next_look, renew_at
+from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
 from jitvault.operations import perform
 from jitvault.policy.decision import Obligations
 from jitvault.vault.interface import TokenFacts, WrappedToken
@@ -116,7 +116,7 @@ def _intended(worker: WorkerContext, file: TaskRecord, revision: Revision, grant
         wrap_ttl_s=granted.wrap_ttl_s,
         issued_at=None,
         expires_at=None,
-        rolling=rolls(now, granted.ends_at, step_s),
+        rolling=needs_renewal(now, granted.ends_at, step_s),
         renew_at=renew_at(now, step_s, granted.ends_at),
         delivered=False,
         settled=False,
@@ -213,7 +213,7 @@ def _deliver(
                 "creation_path": wrapped.creation_path,
                 "template": ",".join(sorted({entry["template"] for entry in revision.access})),
                 "reads": sorted(entry["path"] for entry in revision.access),
-                "sends": sent(revision.fetches),
+                "sends": data_by_path(revision.fetches),
             }
         ],
     }

@@ -10,7 +10,7 @@ from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.confirmation.rounds import reopened, why_listed_in_vain, why_put_off
 from jitvault.lifecycle.record.history import forced_of
-from jitvault.model.extension import extended, said_of
+from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import LASTING, NAMES, QUIET_N, TARGET_N
 from jitvault.model.revision import Revision
@@ -208,7 +208,7 @@ def extensions_of(file: TaskRecord) -> list[dict[str, Any]]:
 
 def last_extension(file: TaskRecord) -> dict[str, Any] | None:
     """What was asked last of more time, and what came of it; None where nobody asked."""
-    said = said_of(file.events)
+    said = extension_events(file.events)
     if not said:
         return None
     state, body = said[-1].kind.removeprefix("extension_"), said[-1].body

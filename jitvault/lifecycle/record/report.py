@@ -13,8 +13,8 @@ from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.record.history import ended_of, forced_of, uncounted_of, withdrawn_by
 from jitvault.lifecycle.record.receipt import checks_of, extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.revocation.revoke import DEAD
-from jitvault.model.delegation import above_of
-from jitvault.model.finding import told
+from jitvault.model.delegation import ancestor_ids
+from jitvault.model.finding import describe_finding
 from jitvault.model.revision import Revision
 from jitvault.model.states import Verdict
 
@@ -72,7 +72,7 @@ def status_of(
     uncounted = uncounted_of(file)
     return {
         **summary_of(task),
-        "delegation": above_of(content),
+        "delegation": ancestor_ids(content),
         "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
         "decision": dict(file.revision.decision),
@@ -153,7 +153,12 @@ def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
 
 def _finding(found: Mapping[str, Any]) -> dict[str, Any]:
     evidence = {"line": found["line"], "request_id": found["request_id"]}
-    said = {"rule": found["rule"], "message": told(found), "more": found["more"], "at": found["at"].isoformat()}
+    said = {
+        "rule": found["rule"],
+        "message": describe_finding(found),
+        "more": found["more"],
+        "at": found["at"].isoformat(),
+    }
     return {**said, **evidence}
 
 
@@ -206,7 +211,7 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "agent": content["agent"]["name"],
         "owner": content["owner"]["name"],
         "parent": task.parent,
-        "delegation": above_of(content),
+        "delegation": ancestor_ids(content),
         "approved_by": [d.name for d in file.decisions if d.decision == "approve"],
         "withdrawn_by": withdrawn_by(file),
         **_ended(file),

@@ -32,12 +32,12 @@ from jitvault.lifecycle.revocation.revoke import EndCause, revoke
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
-    began_at,
     extended,
+    extension_events,
     is_too_often,
-    said_lately,
-    said_of,
+    recent_extension_events,
     whole_window_s,
+    window_start,
 )
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party, Revision, grant_terms
@@ -121,11 +121,13 @@ def put_next_token(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCa
 def _open_request(worker: WorkerContext, file: TaskRecord) -> _Asked | None:
     """The request that nobody has answered: the requester's, or the agent's where there is none."""
     task, revision = file.task, Revision.of(file.revision.body)
-    began, ends_at = began_at(file.events), task.ends_at
+    began, ends_at = window_start(file.events), task.ends_at
     if began is None or ends_at is None:
         return None
     parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
-    answered = {event.body["request"] for event in said_of(file.events) if event.kind != EventKind.EXTENSION_PENDING}
+    answered = {
+        event.body["request"] for event in extension_events(file.events) if event.kind != EventKind.EXTENSION_PENDING
+    }
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
         too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
         if request.nonce not in answered and not too_often:
@@ -225,14 +227,14 @@ def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, st
         "open_to": list(tally.open_to(standing.decision.obligations.approvals)),
         "refused": [refusal.as_json() for refusal in tally.refused],
     }
-    last = said_of(file.events)
+    last = extension_events(file.events)
     if (
         last
         and last[-1].kind == EventKind.EXTENSION_PENDING
         and all(last[-1].body.get(key) == value for key, value in body.items())
     ):
         return
-    if len(said_lately(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
+    if len(recent_extension_events(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
         # whoever may decide can write something else each time
         return
     worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())

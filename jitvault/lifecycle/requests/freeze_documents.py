@@ -26,7 +26,7 @@ from jitvault.ledger.document_index import Indexed, Standing, looked_for
 from jitvault.lifecycle.requests.listing import see_that_it_is_told
 from jitvault.lifecycle.requests.reader import find_about_author, verified
 from jitvault.lifecycle.requests.renamed import entity_named
-from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.policy.decision import OPERATORS
 from jitvault.stream.reading import observe
 from jitvault.vault.interface import Entity, Signer, Stored
@@ -68,7 +68,7 @@ def _in_force(worker: WorkerContext) -> list[_Freeze]:
     known = worker.ledger.indexed(Kept.FREEZE, None, [Standing.LIFTS])
     frozen = [_Freeze(_word(one), one) for one in _dated(worker, found) if one.standing is Standing.COUNTS]
     lifts = [_word(one) for one in _dated(worker, known) if one.standing is Standing.LIFTS]
-    held = in_force([*(one.word for one in frozen), *lifts])
+    held = freezes_in_force([*(one.word for one in frozen), *lifts])
     lifted = [one.document for one in frozen if one.word not in held]
     with suppress(LedgerUnavailable):
         worker.ledger.keep_read([replace(one, standing=Standing.LIFTED) for one in lifted])

@@ -16,7 +16,7 @@ from jitvault.ledger.stream_model import Freeze
 from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.lifecycle.requests.freeze_documents import freeze_covering, freezes
 from jitvault.model.revision import Revision
-from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 from jitvault.vault.interface import Documents
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def frozen_by_operators(person: Person, *, tripped: Freeze | None) -> list[dict[
     """
     documents, own, now = person.documents, person.entity, person.clock.agreed()
     written = [word for entity in _authors(documents) for word in _words(documents, entity, own)]
-    signed = in_force(dated for word in written if (dated := as_dated(word, now)))
+    signed = freezes_in_force(dated for word in written if (dated := as_dated(word, now)))
     return [*([_tripped(tripped)] if tripped else []), *map(_signed, signed)]
 
 

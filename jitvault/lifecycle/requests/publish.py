@@ -15,8 +15,8 @@ from jitvault.lifecycle.decision.evaluate import Standing
 from jitvault.lifecycle.record.history import ended_of
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of
 from jitvault.lifecycle.requests.reader import Submission
-from jitvault.model.delegation import above_of
-from jitvault.model.finding import told
+from jitvault.model.delegation import ancestor_ids
+from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State
@@ -48,7 +48,7 @@ def publish(
         "requester": content["requester"]["entity"],
         "agent": content["agent"]["entity"],
         "parent": task.parent,
-        "delegation": above_of(content),
+        "delegation": ancestor_ids(content),
         "decision": dict(file.revision.decision),
         # the revision before this one that was approved, for who shall see what changed
         "approved": _approved_before(worker, task),
@@ -91,7 +91,7 @@ def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
     """What must not have happened, of the task, and of everything while it is frozen."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    return [*frozen, *(told(finding) for finding in file.findings)]
+    return [*frozen, *(describe_finding(finding) for finding in file.findings)]
 
 
 def _why_denied(file: TaskRecord, standing: Standing | None) -> str | None:

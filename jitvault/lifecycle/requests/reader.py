@@ -29,7 +29,7 @@ from jitvault.formats.canonical_json import canonical_bytes, digest_of
 from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.lifecycle.requests.approvers import registry
 from jitvault.model.approval import Vote
-from jitvault.model.extension import said_of
+from jitvault.model.extension import extension_events
 from jitvault.model.revision import Revision
 from jitvault.model.spec import TaskSpec, parse_spec
 from jitvault.vault.interface import Entity, Stored
@@ -250,7 +250,7 @@ def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
     file = worker.file(task_id)
     if any(decision.entity_id == entity for decision in file.decisions):
         return True
-    said = (last_decision(file), *(event.body for event in said_of(file.events)))
+    said = (last_decision(file), *(event.body for event in extension_events(file.events)))
     needed = {one["group"] for body in said for one in (body.get("obligations") or {}).get("approvals", ())}
     return bool(needed & {*registry(worker).groups_of(entity)})
 

@@ -17,7 +17,15 @@ from test_revision import NOW, SPEC, TEMPLATE, resolved, set_in
 
 from jitvault.errors import InvalidInput
 from jitvault.formats.time_window import Window
-from jitvault.model.delegation import above_of, as_whom, handed_on, outlives, over_budget, widened, within
+from jitvault.model.delegation import (
+    ancestor_ids,
+    delegation_chain,
+    delegator_kind,
+    excess_over_parent,
+    outlives,
+    over_budget,
+    within,
+)
 from jitvault.model.revision import Party, Revision, build, grant_terms
 from jitvault.model.spec import parse_spec
 from jitvault.policy.decision import Level, Obligations
@@ -82,7 +90,7 @@ def revision(shape: Shape = Shape(), *, task: str = "top", above: Revision | Non
         "owner": Party("e-owner", "data-owner"),
         "access": [resolved(template, database=name) for template, name in asked],
         "cidrs": CIDRS[shape.network],
-        "delegation": handed_on(above) if above else (),
+        "delegation": delegation_chain(above) if above else (),
     }
     return build(**arguments | changes)
 
@@ -105,7 +113,7 @@ def exceeds(child: Shape, parent: Shape) -> bool:
 @given(shapes, shapes)
 def test_a_child_is_refused_exactly_when_it_exceeds_its_parent(parent: Shape, child: Shape) -> None:
     above = revision(parent)
-    assert bool(widened(revision(child, task="low", above=above), above)) == exceeds(child, parent)
+    assert bool(excess_over_parent(revision(child, task="low", above=above), above)) == exceeds(child, parent)
 
 
 @pytest.mark.parametrize("inner", [*CIDRS])
@@ -113,7 +121,9 @@ def test_a_child_is_refused_exactly_when_it_exceeds_its_parent(parent: Shape, ch
 def test_every_address_of_a_childs_network_is_one_of_its_parents(inner: str | None, outer: str | None) -> None:
     child, parent = Shape(network=inner), Shape(network=outer)
     above = revision(parent)
-    assert bool(widened(revision(child, task="low", above=above), above)) == (not reach(child) <= reach(parent))
+    assert bool(excess_over_parent(revision(child, task="low", above=above), above)) == (
+        not reach(child) <= reach(parent)
+    )
 
 
 @st.composite
@@ -141,10 +151,10 @@ def test_nobody_in_a_tree_exceeds_anybody_above(chain: list[Shape]) -> None:
     granted = [revision(chain[0], task="t0")]
     for n, shape in enumerate(chain[1:], 1):
         asked = revision(shape, task=f"t{n}", above=granted[-1])
-        if widened(asked, granted[-1]):
+        if excess_over_parent(asked, granted[-1]):
             break
         granted.append(asked)
-        assert above_of(asked.content) == [f"t{m}" for m in range(n)]
+        assert ancestor_ids(asked.content) == [f"t{m}" for m in range(n)]
         assert not any(exceeds(shape, above) for above in chain[:n])
 
 
@@ -153,7 +163,7 @@ def test_whoever_asks_for_a_part_gets_it(chain: list[Shape]) -> None:
     high = revision(chain[0], task="t0")
     for n, shape in enumerate(chain[1:], 1):
         low = revision(shape, task=f"t{n}", above=high)
-        assert widened(low, high) == []
+        assert excess_over_parent(low, high) == []
         high = low
 
 
@@ -220,13 +230,13 @@ def test_nobody_is_above_themselves() -> None:
     top = revision(task="a")
     middle = revision(task="b", above=top)
     again = revision(task="a", above=middle)
-    assert widened(again, middle) == ["the tasks above it go in a circle: a → b → a"]
+    assert excess_over_parent(again, middle) == ["the tasks above it go in a circle: a → b → a"]
 
 
 def test_a_chain_that_is_not_the_parents_is_refused() -> None:
     top, other = revision(task="a"), revision(Shape(tools=frozenset()), task="a")
-    assert widened(revision(task="b", above=other), top) == ["it names others above it than its parent does"]
-    assert widened(revision(task="b"), top) == ["it names others above it than its parent does"]
+    assert excess_over_parent(revision(task="b", above=other), top) == ["it names others above it than its parent does"]
+    assert excess_over_parent(revision(task="b"), top) == ["it names others above it than its parent does"]
 
 
 def test_the_digest_covers_everybody_above() -> None:
@@ -255,10 +265,10 @@ def test_nobody_above_approves() -> None:
 )
 def test_the_parents_requester_and_its_agent_hand_it_on_and_nobody_else(by: str, kind: str | None) -> None:
     middle = revision(task="b", above=revision(task="a"))
-    assert as_whom(revision(task="c", above=middle, requester=Party(by, by))) == kind
+    assert delegator_kind(revision(task="c", above=middle, requester=Party(by, by))) == kind
 
 
 def test_an_agent_that_asked_for_the_parent_is_no_operator() -> None:
     middle = revision(task="b", above=revision(task="a"), requester=Party("e-agent-of-a", "agent-of-a"))
-    assert as_whom(middle) == "Agent"
-    assert as_whom(revision(task="c", above=middle, requester=Party("e-agent-of-a", "agent-of-a"))) == "Agent"
+    assert delegator_kind(middle) == "Agent"
+    assert delegator_kind(revision(task="c", above=middle, requester=Party("e-agent-of-a", "agent-of-a"))) == "Agent"

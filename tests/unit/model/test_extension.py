@@ -13,11 +13,11 @@ from jitvault.model.event_chain import GENESIS, Event, link
 from jitvault.model.extension import (
     MOST_ASKED,
     Extension,
-    began_at,
     decision_path,
-    in_words,
+    describe_extension,
     is_too_often,
     whole_window_s,
+    window_start,
 )
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Party
@@ -71,13 +71,13 @@ def test_the_whole_window_is_never_told_shorter_than_it_is(began: datetime, micr
 
 
 def test_an_approver_reads_from_when_to_when_and_what_becomes_of_the_token() -> None:
-    asked, why = in_words(PLAIN, replaces=False)
+    asked, why = describe_extension(PLAIN, replaces=False)
     assert asked == (
         "operator asks for 10m more for task t-1: until 2030-01-31 09:10:00 UTC instead of 2030-01-31 09:00:00 UTC, "
         "25m in all."
     )
     assert why == "Reason for more time: slow"
-    assert "a new one is delivered" in in_words(PLAIN, replaces=True)[-1]
+    assert "a new one is delivered" in describe_extension(PLAIN, replaces=True)[-1]
 
 
 def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> None:
@@ -94,8 +94,8 @@ def test_a_window_began_when_the_first_token_was_meant_that_was_delivered() -> N
     events: list[Event] = []
     for kind, when, body in told:
         events.append(link("t", len(events) + 1, events[-1].hash if events else GENESIS, kind, when, body))
-    assert began_at(events) == NOW + timedelta(minutes=1)
-    assert began_at(events[:2]) is None
+    assert window_start(events) == NOW + timedelta(minutes=1)
+    assert window_start(events[:2]) is None
 
 
 def test_of_one_entity_so_many_answers_are_given_in_an_hour_and_what_waits_is_not_another_one() -> None:

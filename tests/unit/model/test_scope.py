@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.model.scope import FreezeStatement, Scope, as_dated, in_force
+from jitvault.model.scope import FreezeStatement, Scope, as_dated, freezes_in_force
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 CONTENT = {
@@ -65,17 +65,17 @@ def test_a_scope_has_a_name_and_a_key_of_its_own() -> None:
 
 def test_a_freeze_holds_until_it_is_lifted_by_name_or_with_all_others() -> None:
     held = word(AGENT, 1)
-    assert in_force([held]) == [held]
-    assert in_force([held, word(AGENT, 2, freezes=False)]) == []
-    assert in_force([held, word(Scope(), 2, freezes=False)]) == []
+    assert freezes_in_force([held]) == [held]
+    assert freezes_in_force([held, word(AGENT, 2, freezes=False)]) == []
+    assert freezes_in_force([held, word(Scope(), 2, freezes=False)]) == []
     # what was said before it, or about something else, lifts nothing
-    assert in_force([word(AGENT, 0, freezes=False), held]) == [held]
-    assert in_force([held, word(AGENT, 1, freezes=False)]) == [held]
-    assert in_force([held, word(TEMPLATE, 2, freezes=False)]) == [held]
+    assert freezes_in_force([word(AGENT, 0, freezes=False), held]) == [held]
+    assert freezes_in_force([held, word(AGENT, 1, freezes=False)]) == [held]
+    assert freezes_in_force([held, word(TEMPLATE, 2, freezes=False)]) == [held]
     # a freeze of everything is not lifted by a part of it
     everything = word(Scope(), 1)
-    assert in_force([everything, word(AGENT, 2, freezes=False)]) == [everything]
-    assert in_force([held, word(AGENT, 2, freezes=False), word(AGENT, 3)]) == [word(AGENT, 3)]
+    assert freezes_in_force([everything, word(AGENT, 2, freezes=False)]) == [everything]
+    assert freezes_in_force([held, word(AGENT, 2, freezes=False), word(AGENT, 3)]) == [word(AGENT, 3)]
 
 
 WORDS = st.lists(st.builds(word, st.sampled_from([Scope(), AGENT, TEMPLATE]), st.integers(0, 5), freezes=st.booleans()))
@@ -83,8 +83,8 @@ WORDS = st.lists(st.builds(word, st.sampled_from([Scope(), AGENT, TEMPLATE]), st
 
 @given(WORDS)
 def test_whatever_the_order_a_freeze_that_nobody_lifted_later_holds(words: list[FreezeStatement]) -> None:
-    found = in_force(words)
-    assert {id(w) for w in found} == {id(w) for w in in_force(list(reversed(words)))}
+    found = freezes_in_force(words)
+    assert {id(w) for w in found} == {id(w) for w in freezes_in_force(list(reversed(words)))}
     for one in words:
         later = [w for w in words if not w.freezes and w.at > one.at and w.scope in (one.scope, Scope())]
         assert (one in found) == (one.freezes and not later)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jitvault.audit.observation import Kind
 from jitvault.lifecycle.renewal.schedule import heartbeat_deadline
-from jitvault.model.ttl import increment, next_look, renew_at, requested_ttl, rolls
+from jitvault.model.ttl import increment, needs_renewal, next_look, renew_at, requested_ttl
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -64,7 +64,7 @@ def test_a_renewal_gives_the_step_and_never_more_than_is_left() -> None:
 
 
 def test_what_reaches_the_deadline_is_not_renewed() -> None:
-    assert rolls(NOW, after(121), 120) and not rolls(NOW, after(120.9), 120)
+    assert needs_renewal(NOW, after(121), 120) and not needs_renewal(NOW, after(120.9), 120)
     assert renew_at(NOW, 120, after(600)) == after(60)
     assert renew_at(NOW, 120, after(120)) is None
     # however little it gets, Vault is not asked more than once a second

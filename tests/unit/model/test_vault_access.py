@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.errors import InvalidInput
-from jitvault.model.vault_access import CAPS, Fetch, access_policy, cap_of, last_end, role_name, sent, smallest_cap
+from jitvault.model.vault_access import (
+    CAPS,
+    Fetch,
+    access_policy,
+    cap_of,
+    data_by_path,
+    last_end,
+    role_name,
+    smallest_cap,
+)
 
 PATHS = st.from_regex(r"[a-z0-9_-]{1,20}(/[A-Za-z0-9._@:-]{1,20}){1,4}", fullmatch=True)
 NETWORKS = st.none() | st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
@@ -124,8 +133,8 @@ def test_a_token_says_in_one_word_what_its_agent_asks_for(template: str, path: s
         assert Fetch.of_word(fetch.as_word()) == fetch
         assert len(fetch.as_word().split()) == 1
     assert reads.as_word() == f"{template}={path}"
-    assert sent([sends]) == {path: data}
-    assert sent([reads]) == {}
+    assert data_by_path([sends]) == {path: data}
+    assert data_by_path([reads]) == {}
 
 
 def test_a_role_that_is_none_of_ours_bounds_no_token() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jitvault.engines.interface import ProbeResult
-from jitvault.model.verifiers import sessions_told, unproven
+from jitvault.model.verifiers import unproven, unproven_sessions
 
 OVER = "that TLS sessions opened with its certificate are over"
 
@@ -20,7 +20,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 def test_sessions_of_certificates_are_told_as_not_proven_whoever_was_asked() -> None:
     asked = ["one.example.org:443", "two.example.org:8443"]
     named = entry(template="b", verifiers=asked, accepted_after_end_s=90)
-    assert sessions_told([named, entry(), entry(), entry(template="c", engine="database")]) == [
+    assert unproven_sessions([named, entry(), entry(), entry(template="c", engine="database")]) == [
         f"a: {OVER}; no server that takes it was ever asked",
         f"b: {OVER} (by the template's word they are over 1m30s after its end); "
         f"{', '.join(asked)} was shown another certificate, by the template's check",
@@ -31,7 +31,7 @@ def test_until_when_a_certificate_may_be_accepted_is_told_where_its_end_is_known
     bounded = entry(accepted_after_end_s=300)
     longest = "by what they saved before; whoever does not look for revocations accepts it until it expires"
     said = f"a: that its certificate is refused everywhere: others may go on accepting it %s, {longest}"
-    over = sessions_told([bounded])
+    over = unproven_sessions([bounded])
     assert unproven([bounded]) == [said % "for 5m after its end", *over]
     assert unproven([bounded], {"a": None}, is_whole=True) == unproven([bounded])
     # a part of a second is no second less
@@ -42,10 +42,10 @@ def test_until_when_a_certificate_may_be_accepted_is_told_where_its_end_is_known
 
 def test_a_task_that_got_no_certificate_has_nothing_to_tell_of_one() -> None:
     other = entry(template="b", accepted_after_end_s=300)
-    assert unproven([entry(), other], {"a": None}, is_whole=True) == sessions_told([entry()])
+    assert unproven([entry(), other], {"a": None}, is_whole=True) == unproven_sessions([entry()])
     assert unproven([entry()], {}, is_whole=True) == []
     # where the end is not proven, it may have got one that no line shows
-    assert unproven([entry()], {}) == sessions_told([entry()])
+    assert unproven([entry()], {}) == unproven_sessions([entry()])
     assert unproven([entry(engine="database")], {"a": None}) == []
 
 
