@@ -234,13 +234,13 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
 def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
     """End in Vault what can be ended although the ledger failed; gives the error that says so."""
-    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, take_back
+    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
 
     taken = RevocationCount()
     with suppress(JitvaultError):
         # where it cannot even be read, nobody knows what there is
         asked_by = wiring.person.entity if wiring.settings.person else None
-        taken = take_back(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
+        taken = revoke_without_ledger(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
     if not taken.known:
         return error
     message = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"

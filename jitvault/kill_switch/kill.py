@@ -31,10 +31,17 @@ from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.record.receipt import proof_of, rung_of, unproven_because
 from jitvault.lifecycle.requests.renamed import covers_any, scopes_of
 from jitvault.lifecycle.requests.sign import sign_end
-from jitvault.lifecycle.revocation.cascade import alive, with_task_claim
+from jitvault.lifecycle.revocation.cascade import live_below, with_task_claim
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import DEAD, Doomed, close_door_first, end_doomed, end_leases, look_up_ended
-from jitvault.lifecycle.revocation.without_ledger import take_back
+from jitvault.lifecycle.revocation.revoke import (
+    DEAD,
+    PendingLeases,
+    look_up_ended,
+    revoke_leases,
+    revoke_pending_leases,
+    revoke_tokens_first,
+)
+from jitvault.lifecycle.revocation.without_ledger import revoke_without_ledger
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.scope import Scope
@@ -89,7 +96,7 @@ def in_scope(worker: WorkerContext, scope: Scope) -> list[str]:
     held, scopes = worker.ledger.tasks(_STILL_THERE), scopes_of(worker, scope)
     tasks = dict.fromkeys(task.task_id for task in held if _is_covered(worker, scopes, task))
     # what was handed on ends as well: its doors are closed with the others
-    return list(tasks | dict.fromkeys(child for task in tasks for child in alive(worker, task)))
+    return list(tasks | dict.fromkeys(child for task in tasks for child in live_below(worker, task)))
 
 
 def _is_covered(worker: WorkerContext, scopes: Sequence[Scope], task: TaskRow) -> bool:
@@ -180,7 +187,7 @@ def kill(
     """
     crew = TaskPool(hire, tell)
     failed: dict[str, JitvaultError] = {}
-    behind: dict[str, Doomed] = {}
+    behind: dict[str, PendingLeases] = {}
     hanging = _SlowTasks(time.monotonic() + wait)
     end = partial(_end_leases, behind=behind, hanging=hanging)
     close = partial(_close_door, behind=behind)
@@ -227,14 +234,14 @@ def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, 
     return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
-def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, Doomed]) -> bool:
+def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[str, PendingLeases]) -> bool:
     """End the task's token: what it has, kept in `behind`, can be taken away one by one then. Gives whether Vault says
     that it ended it.
     """
     why = (EndReason.OPERATOR, {"by": hand.person.entity, "note": note})
 
     def close(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-        verdicts, behind[task_id] = close_door_first(
+        verdicts, behind[task_id] = revoke_tokens_first(
             worker, file, claim, why=why if file.task.state in DELIVERED_STATES else None
         )
         return verdicts
@@ -243,13 +250,13 @@ def _close_door(hand: ThreadContext, task_id: str, note: str, *, behind: dict[st
         return _take(hand, task_id, close, _ANSWERED)
     except LedgerUnavailable as error:
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
-        taken = take_back(replace(hand.worker, asked_by=hand.person.entity), task_id)
+        taken = revoke_without_ledger(replace(hand.worker, asked_by=hand.person.entity), task_id)
         said = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
         raise LedgerUnavailable(f"{said}: {error}", hint=error.hint) from None
 
 
 def _end_leases(
-    hand: ThreadContext, task_id: str, _note: str, *, behind: dict[str, Doomed], hanging: _SlowTasks
+    hand: ThreadContext, task_id: str, _note: str, *, behind: dict[str, PendingLeases], hanging: _SlowTasks
 ) -> bool:
     """Gives whether Vault says of every lease that it ended it."""
     worker, begun, done = hanging.bounded(hand.worker), hand.worker.now(), False
@@ -261,15 +268,15 @@ def _end_leases(
     return done
 
 
-def _end_behind(hand: ThreadContext, task_id: str, doomed: Doomed | None) -> bool:
+def _end_behind(hand: ThreadContext, task_id: str, doomed: PendingLeases | None) -> bool:
     worker = hand.worker
     if doomed is not None:
         with worker.ledger.claim(task_id, partly=True) as claim:
             task = worker.ledger.task(task_id)
             if task is not None and task.version == doomed.version:
-                return end_doomed(worker, doomed, claim) <= _ANSWERED
+                return revoke_pending_leases(worker, doomed, claim) <= _ANSWERED
     # somebody else has worked on it since
-    return _take(hand, task_id, end_leases, _ANSWERED)
+    return _take(hand, task_id, revoke_leases, _ANSWERED)
 
 
 def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool:

@@ -1,1 +1,1 @@
-"""A task's way from request to receipt. Start in `advance.py`."""
+"""The life of a task, from its request to its receipt. Start in `advance.py`."""

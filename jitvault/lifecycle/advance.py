@@ -1,7 +1,8 @@
-"""The story of a task: what is true of it now decides what is done next, until nothing is to be done.
+"""The state machine of a task: `advance` does whatever is due for it now.
 
-Commands and the worker run this same function under the same claim. It acts on the ledger's state and on what
-Vault and the audit stream say at this moment, so it does not matter who ran it last or where they crashed.
+Commands and the worker daemon both call `advance`, under the task's claim. Each turn decides by the task's state in
+the ledger and by what Vault and the audit stream say at that moment. So it does not matter which process ran the last
+turn, or where that process crashed.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from jitvault.lifecycle.end_reasons import (
     ended_above,
     entitled,
     frozen,
-    keep_reasons,
+    record_end_notes,
     unwrapped,
     why_end,
     why_end_blind,
     why_end_replacing,
 )
-from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, end, settle
+from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, revoke_and_confirm, seal_or_reopen
 from jitvault.lifecycle.issuance.attempts import check_not_in_vain
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
@@ -65,18 +66,19 @@ from jitvault.stream.reading import canary, observe
 from jitvault.stream.tripwires import watch
 
 _JUST_NOW_S = 1.0
+"""A claim that was taken or extended less than this ago is not extended again."""
 _READ_FIRST_S = 1.0
-"""For how long the stream is read before it is asked whether a held task has to end whatever stands in the rest."""
+"""How long the stream is read before the task is checked for reasons to end that need no evidence from the rest."""
 
 
 def advance(
     worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
 ) -> TaskRecord:
-    """Do everything that is due for the task now and give its file.
+    """Do everything that is due for the task now and return its record.
 
     `hint` is the entity whose documents are looked for first. After `deadline` (by the worker's `clock.monotonic()`)
-    nothing new is begun: the first act on each token is made all the same, an act that is under way is finished and
-    looked up, and what is left stays due. Raises WaitTimedOut where a lease had no turn.
+    nothing new is started, with one exception: each token is still revoked once. A revocation that is under way is
+    finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
     """
     if deadline is not None:
         worker = replace(worker, deadline=deadline)
@@ -85,36 +87,39 @@ def advance(
     entered = admit_request(worker, task_id, hint=hint)
     with worker.ledger.claim(task_id) as claim:
         claimed = worker.clock.monotonic()
-        said = published(worker, task_id)
+        published_copy = published(worker, task_id)
         file = worker.file(task_id)
         try:
-            check_anchor(worker, file, said, claim)
-            check_not_removed(worker, file, said)
-            check_not_back(worker, file, said)
+            check_anchor(worker, file, published_copy, claim)
+            check_not_removed(worker, file, published_copy)
+            check_not_back(worker, file, published_copy)
         except SecurityFinding:
-            _end_unanchored(worker, file, claim)
+            _revoke_unanchored(worker, file, claim)
             raise
-        begun, step = file.task.state is State.ENDING, Step(go_on=True, entered=entered, file=file)
+        was_ending = file.task.state is State.ENDING
+        step = Step(go_on=True, entered=entered, file=file)
         try:
-            # where Vault has been slow to answer since; a claim that was taken just now lasts for a turn
-            claimed = _hold(worker, task_id, claim, claimed)
-            while (step := _patient_turn(worker, task_id, claim, step)).go_on:
+            # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
+            claimed = _extend_claim(worker, task_id, claim, claimed)
+            while (step := _turn_with_retries(worker, task_id, claim, step)).go_on:
                 worker.ledger.extend(task_id, claim)
         except JitvaultError as error:
-            # what was done until then is told as well, if Vault takes it; what cannot be believed is not told either
+            # publish what was done before the error, if Vault takes it. After a security finding the ledger cannot be
+            # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
                 with contextlib.suppress(JitvaultError):
-                    file = _closed(worker, file, claim, begun=begun)
-                    _tell(worker, file, claim, claimed, step.standing, error)
+                    file = _read_after_turns(worker, file, claim, was_ending=was_ending)
+                    _publish(worker, file, claim, claimed, step.standing, error)
             raise
-        file = _closed(worker, file, claim, begun=begun)
-        _tell(worker, file, claim, claimed, step.standing)
+        file = _read_after_turns(worker, file, claim, was_ending=was_ending)
+        _publish(worker, file, claim, claimed, step.standing)
         return file
 
 
-def _hold(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
-    """Keep a claim that was ours at `since`, by the monotonic clock; gives when it was for sure.
+def _extend_claim(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
+    """Extend the claim unless it is fresh, and return when it was last ours.
 
+    `since` and the returned time are by the worker's monotonic clock: at `since` the claim is known to have been ours.
     Raises WrongState where another process has taken the task over.
     """
     now = worker.clock.monotonic()
@@ -124,7 +129,7 @@ def _hold(worker: WorkerContext, task_id: str, claim: int, since: float) -> floa
     return now
 
 
-def _tell(
+def _publish(
     worker: WorkerContext,
     file: TaskRecord,
     claim: int,
@@ -132,29 +137,31 @@ def _tell(
     standing: Standing | None,
     error: JitvaultError | None = None,
 ) -> None:
-    """Publish a task under its claim. Raises WrongState where another process has taken it over.
+    """Publish the task's state to Vault while this process holds its claim.
 
-    A process may be stopped for longer than its claim lives, also right before it writes. Then it wrote over what is
-    newer, and publishes that once more.
+    A process may be suspended for longer than its claim lives, even right before it writes to Vault. It has then
+    overwritten a newer state, so it publishes the newer state again. Raises WrongState where another process has taken
+    the task over.
     """
     task_id = file.task.task_id
-    # a ledger that takes nothing gives nobody else the claim either
+    # a ledger that accepts no writes gives no other process the claim either
     with contextlib.suppress(LedgerUnavailable):
-        since = _hold(worker, task_id, claim, since)
+        since = _extend_claim(worker, task_id, claim, since)
     publish(worker, file, standing, error)
     try:
         with contextlib.suppress(LedgerUnavailable):
-            _hold(worker, task_id, claim, since)
+            _extend_claim(worker, task_id, claim, since)
     except WrongState:
         publish(worker, worker.file(task_id), None)
         raise
 
 
-def _end_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Revoke what is known of a task that has to end, although Vault's copy of its state is not the ledger's.
+def _revoke_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Revoke a task that has to end, although Vault's copy of it differs.
 
-    Whoever holds the worker's token can overwrite that copy, and must not keep anybody's access alive by it. Nothing is
-    proven from such a ledger. Rows that disagree with their own chain are left alone: they may name another's token.
+    The ledger and the published copy in Vault disagree about the task. Whoever holds the worker's token can overwrite
+    the published copy, and must not be able to keep an access alive by that. Nothing is confirmed from such a ledger.
+    Rows that disagree with their own event chain are left alone: they may name another task's token.
     """
     if problems_of(worker, file):
         return
@@ -164,44 +171,51 @@ def _end_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> None
             revoke_tree(worker, file, claim, why=why)
 
 
-def _closed(worker: WorkerContext, file: TaskRecord, claim: int, *, begun: bool) -> TaskRecord:
-    """The file as it is left; where the end had `begun` before, with what people have said about it since."""
+def _read_after_turns(worker: WorkerContext, file: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
+    """Return the task as the turns left it, with people's notes on its end.
+
+    `was_ending` says that the task was ending before the first turn. Only then can entitled people have signed further
+    reasons since; they are recorded here.
+    """
     file = worker.ledger.file_again(file)
-    if begun and file.task.state in (State.ENDING, State.CONFIRMED):
-        # no access waits for it, and none of it keeps a proof from being told
+    if was_ending and file.task.state in (State.ENDING, State.CONFIRMED):
+        # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused):
-            keep_reasons(worker, file, claim)
+            record_end_notes(worker, file, claim)
         file = worker.ledger.file_again(file)
     return file
 
 
-def _patient_turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
-    """A turn; what Vault does not take now is tried again a few times where access is to be taken away, or it is busy.
+def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
+    """Run one turn; after some failures of Vault, return a step that retries.
 
-    Nothing is dropped: what is left over is due again, and the ledger says when.
+    A failed turn is retried a few times, after a pause, while the task is ending or where Vault was busy. What is left
+    after the retries stays due, and the ledger says when.
     """
     try:
         return _turn(worker, task_id, claim, last)
     except DecisionStale:
-        # nothing was begun: what is to be had now is found out anew
-        if (again := again_after_pause(worker, last)) is None:
+        # nothing was issued: decide again by what holds now
+        retry = again_after_pause(worker, last)
+        if retry is None:
             raise
-        return again
+        return retry
     except VaultUnavailable as error:
         state = worker.file(task_id).task.state
-        # an issue that did not finish is not begun again at once: each attempt makes a token
+        # an unfinished issue is not retried at once: each attempt makes a token
         busy = isinstance(error, VaultBusy) and state is not State.ISSUING
-        again = again_after_pause(worker, last) if busy or state is State.ENDING else None
-        if again is None:
+        retry = again_after_pause(worker, last) if busy or state is State.ENDING else None
+        if retry is None:
             raise
-        return again
+        return retry
 
 
 def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
-    """One look at what is true now, and what follows from it."""
+    """Read what is true of the task now, and act on it once."""
     if worker.reads_on and last.file is not None and last.file.task.state in BEFORE_GRANT:
-        # nothing goes by the stream yet, and what is granted then waits for a canary; a worker's loops read it all the
-        # time, and where nobody does it has to be begun as early as can be: what came before is never read
+        # Before the grant nothing depends on the stream, and the grant itself waits for a canary. A worker daemon reads
+        # the stream all the time, so this turn need not. Without a daemon the stream has to be read from as early on as
+        # possible (below): lines from before the first reading are never read.
         check_integrity(worker, last.file)
         return _before_grant(worker, last.file, claim, last.entered)
     if (
@@ -210,38 +224,44 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
         and last.file is not None
         and last.file.task.state in DELIVERED_STATES
     ):
-        # it is looked at because it is due: the look itself sees that the stream was read up to then
+        # a scheduled renewal: `_renew_or_end` waits until the stream was read up to the due time
         file = last.file
         check_integrity(worker, file)
     else:
-        hurries = last.file is not None and last.file.task.state in DELIVERED_STATES
-        blind = _why_blind(worker, until=worker.clock.monotonic() + _READ_FIRST_S if hurries else None)
+        is_delivered = last.file is not None and last.file.task.state in DELIVERED_STATES
+        unread = _read_stream(worker, until=worker.clock.monotonic() + _READ_FIRST_S if is_delivered else None)
         file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
         check_integrity(worker, file)
-        if isinstance(blind, AuditLagging):
+        if isinstance(unread, AuditLagging):
             _end_before_reading(worker, file, claim)
-            blind = _why_blind(worker)
+            unread = _read_stream(worker)
             file = worker.ledger.file_again(file)
-        if blind:
-            return _blind(worker, file, claim, blind)
-    held = file.task.state in DELIVERED_STATES
-    if held and worker.ledger.is_long(file) and (ending := why_end_blind(worker, file)):
-        # an agent that made many lines must not keep its access while they are read
+        if unread:
+            return _revoke_without_stream(worker, file, claim, unread)
+    if file.task.state in DELIVERED_STATES:
+        # an agent that made very many lines must not keep its access while they are read
+        ending = why_end_blind(worker, file) if worker.ledger.is_long(file) else None
+        if ending is None:
+            return _renew_or_end(worker, file, claim)
         revoke_tree(worker, file, claim, why=ending)
-        file, held = worker.file(task_id), False
-    if held:
-        return _holding(worker, file, claim)
-    return _next(worker, *_watched(worker, file), claim, last)
+        file = worker.file(task_id)
+    file, trips = _check_tripwires(worker, file)
+    return _next(worker, file, trips, claim, last)
 
 
-def _watched(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord, list[TripwireHit]]:
-    """The tripwires that the task's lines touched so far, and the file with them."""
+def _check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord, list[TripwireHit]]:
+    """Record the tripwires that the task's lines hit; return it and them."""
     trips = watch(worker, file)
-    return (worker.ledger.file_again(file) if trips else file), trips
+    if trips:
+        file = worker.ledger.file_again(file)
+    return file, trips
 
 
-def _why_blind(worker: WorkerContext, *, until: float | None = None) -> AuditUntrusted | None:
-    """Enter what the stream says; gives why it cannot be read, AuditLagging where it was not read whole by `until`."""
+def _read_stream(worker: WorkerContext, *, until: float | None = None) -> AuditUntrusted | None:
+    """Record what the stream says; return why it could not be read, if so.
+
+    AuditLagging says that the stream was not read to its end by `until` (monotonic clock).
+    """
     try:
         observe(worker, until=until)
     except AuditUntrusted as error:
@@ -250,9 +270,9 @@ def _why_blind(worker: WorkerContext, *, until: float | None = None) -> AuditUnt
 
 
 def _end_before_reading(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Revoke a held task's access before the rest of the stream is read, where it has to end whatever stands there.
+    """Revoke a delivered task now if no line of the unread stream can save it.
 
-    Anybody who may write into Vault can make the stream long, and nobody's revocation is to wait for that.
+    Anyone who may write to Vault can make the stream long, and a revocation must not wait for that.
     """
     if file.task.state not in DELIVERED_STATES:
         return
@@ -261,8 +281,11 @@ def _end_before_reading(worker: WorkerContext, file: TaskRecord, claim: int) -> 
         revoke_tree(worker, file, claim, why=ending)
 
 
-def _blind(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrusted) -> Step:
-    """Without the stream nothing is issued and nothing is proven, but access is taken away all the same."""
+def _revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrusted) -> Step:
+    """Revoke what has to end, and raise `why` the stream cannot be read.
+
+    Without the stream nothing is issued and nothing is confirmed, but revocation goes on.
+    """
     if file.task.state in DELIVERED_STATES or is_old_open(file):
         ending = why_end_blind(replace(worker, is_blind=True), file)
         if ending is not None:
@@ -273,15 +296,18 @@ def _blind(worker: WorkerContext, file: TaskRecord, claim: int, why: AuditUntrus
 
 
 def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit], claim: int, last: Step) -> Step:
+    """Do what the task's state asks for, where it is not a delivered one."""
     match file.task.state:
         case state if state in BEFORE_GRANT:
             return _before_grant(worker, file, claim, last.entered)
         case State.ISSUING:
-            return _replacing(worker, file, claim, trips) if is_replaced(file.task) else _issuing(worker, file, claim)
+            if is_replaced(file.task):
+                return _replace_token(worker, file, claim, trips)
+            return _resume_issue(worker, file, claim)
         case State.ENDING:
-            return _ending(worker, file, claim, last)
+            return _end(worker, file, claim, last)
         case State.CONFIRMED:
-            return settle(worker, file, claim, advance)
+            return seal_or_reopen(worker, file, claim, advance)
         case State.SEALED | State.UNVERIFIED if has_late_lease(file):
             end_late(worker, file, claim)
             return Step()
@@ -290,61 +316,68 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
 
 
 def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: Evaluation | None) -> Step:
-    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
-    if ended is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, EventKind.CANCELLED, ended.said(), State.CANCELLED)
+    """Cancel, decide, or grant a task that has no access yet.
+
+    `entered` is the evaluation by which this same call to `advance` admitted the request, if it did.
+    """
+    cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
+    if cancel is not None and State.CANCELLED in EDGES[file.task.state]:
+        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
         return Step()
-    # what was read a moment ago, and nobody has changed since, is not read twice
-    found = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
-    if found is None:
+    # a request that was admitted a moment ago and has not changed is not evaluated twice
+    evaluation = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
+    if evaluation is None:
         return Step()
-    file, submitted, standing = worker.ledger.file_again(file), found.submitted, found.standing
+    file = worker.ledger.file_again(file)
+    submitted, standing = evaluation.submitted, evaluation.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
         look = submitted.spec.window.look_at(worker.now())
         if is_due_now(worker, file) and look != file.task.due_at:
-            # its window is open, and nobody has asked for it yet
+            # its window is open, and the grant was not requested yet
             worker.ledger.apply(
                 file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
         return Step(standing=standing)
-    said = published(worker, file.task.task_id)
-    if said.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
-        # what is granted has been published before: an approver and the guard below read the same
+    published_copy = published(worker, file.task.task_id)
+    if published_copy.get("chain") != {"seq": file.task.seq, "head": file.task.head}:
+        # the revision that is granted has to be published first: approvers and `check_issuable` read the same document
         worker.ledger.extend(file.task.task_id, claim)
         publish(worker, file, standing)
-        said = published(worker, file.task.task_id)
-    check_issuable(worker, file, said, claim)
+        published_copy = published(worker, file.task.task_id)
+    check_issuable(worker, file, published_copy, claim)
     canary(worker)
-    # the lines of until now are there
-    if (ended := end_request_of_others(worker, file.task.task_id, entitled=entitled(file))) is not None:
-        _apply(worker, file, claim, EventKind.CANCELLED, ended.said(), State.CANCELLED)
+    # the canary made sure that all lines up to now are in the ledger
+    cancel = end_request_of_others(worker, file.task.task_id, entitled=entitled(file))
+    if cancel is not None:
+        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(), State.CANCELLED)
         return Step()
     check_not_frozen(worker, file)
     try:
-        ground = admission(worker, Revision.of(file.revision.body), standing)
-        issue(worker, file, claim, standing.decision.obligations, admission=ground)
+        grant_admission = admission(worker, Revision.of(file.revision.body), standing)
+        issue(worker, file, claim, standing.decision.obligations, admission=grant_admission)
     except InvalidInput:
-        # between the intent and the create its parent ended
-        if (begun := worker.file(file.task.task_id)).task.state is State.ISSUING:
-            _issuing(worker, begun, claim)
+        # its parent task ended between the committed intent and the token's creation
+        unfinished = worker.file(file.task.task_id)
+        if unfinished.task.state is State.ISSUING:
+            _resume_issue(worker, unfinished, claim)
         raise
     return Step(standing=standing)
 
 
-def _issuing(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
-    """A run before this one did not finish: end what it may have made, then try again or give up."""
+def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+    """Revoke what an unfinished issue may have made; retry it or end the task."""
     resolve_unfinished_issue(worker, file, claim)
     file = worker.file(file.task.task_id)
-    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
+    cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
     made = [grant for grant in file.grants if grant.accessor_hmac is not None]
     if stop := frozen(worker, file) or ended_above(worker, file):
-        return _ending(worker, file, claim, why=stop)
-    standing = still_grantable(worker, file) if ended is None and len(made) < MAX_ATTEMPTS else None
+        return _end(worker, file, claim, why=stop)
+    if cancel is not None:
+        return _end(worker, file, claim, why=(cancel.reason or EndReason.ISSUE_FAILED, cancel.event_body()))
+    standing = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
     if standing is None:
-        reason = (ended.reason if ended else None) or EndReason.ISSUE_FAILED
-        said = ended.said() if ended else {"note": "could not be delivered"}
-        return _ending(worker, file, claim, why=(reason, said))
+        return _end(worker, file, claim, why=(EndReason.ISSUE_FAILED, {"note": "could not be delivered"}))
     check_not_in_vain(worker, file, claim)
     check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
@@ -352,29 +385,34 @@ def _issuing(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     return Step()
 
 
-def _replacing(worker: WorkerContext, file: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
-    """An extension put an end to the task's token: the next one, unless the task ends by something else."""
+def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
+    """Issue the token that an extension needs, or end the task.
+
+    The extension reaches past what the former token can live, so that one is revoked and another takes its place.
+    """
     if not is_old_open(file):
-        # as for any attempt: what was made and nobody knows of has to be found before anything else is said
+        # as after any unfinished issue: a token that was made but is not known has to be found first
         resolve_unfinished_issue(worker, file, claim)
         file = worker.file(file.task.task_id)
     why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
-    return Step() if why is None else _ending(worker, worker.file(file.task.task_id), claim, why=why)
+    if why is None:
+        return Step()
+    return _end(worker, worker.file(file.task.task_id), claim, why=why)
 
 
-def _holding(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
-    """Keep the task while everything still holds; end it at the first thing that does not."""
-    eyes = with_cached_reads(worker)
-    if is_due_now(worker, file) and why_end_blind(eyes, file) is None:
-        # nothing is kept on a stream that lags or is another Vault's, and nobody is silent before it was read up to
-        # now; what ends without evidence waits for no stream
+def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+    """Renew a delivered task while everything holds, else end it at once."""
+    reader = with_cached_reads(worker)
+    if is_due_now(worker, file) and why_end_blind(reader, file) is None:
+        # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
+        # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.
         try:
             read_up_to(worker, file.task.due_at)
         except AuditUntrusted as error:
-            return _blind(worker, file, claim, error)
+            return _revoke_without_stream(worker, file, claim, error)
         file = worker.ledger.file_again(file)
-    file, trips = _watched(worker, file)
-    why = why_end(eyes, file, trips)
+    file, trips = _check_tripwires(worker, file)
+    why = why_end(reader, file, trips)
     if why is None:
         if file.task.state is State.ISSUED and unwrapped(worker, file):
             _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
@@ -382,25 +420,25 @@ def _holding(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
         extend(worker, file, claim)
         file = worker.ledger.file_again(file)
         if is_replaced(file.task):
-            return _replacing(worker, file, claim, trips)
+            return _replace_token(worker, file, claim, trips)
         revoke_superseded_leases(worker, file, claim)
-        if (why := renew_due(worker, file, claim)) is not None:
+        why = renew_due(worker, file, claim)
+        if why is not None:
             file = worker.ledger.file_again(file)
     if why is not None:
-        # at once: every millisecond from here on is one in which the access is still there
-        return _ending(worker, file, claim, why=why)
+        # in this turn, not the next one: until the revocation the access is still there
+        return _end(worker, file, claim, why=why)
     return Step()
 
 
-def _ending(
-    worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None
-) -> Step:
-    # what was handed on has the same story: it is gone on with by the same function
-    return end(worker, file, claim, last, why, go_on=advance)
+def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None) -> Step:
+    # tasks below this one (delegations) are ended and confirmed by `advance`, too
+    return revoke_and_confirm(worker, file, claim, last, why, go_on=advance)
 
 
 def _apply(
     worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: Mapping[str, object], state: State
 ) -> None:
+    """Commit one event that moves the task to `state`."""
     change = Change(event, body, state=state)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())

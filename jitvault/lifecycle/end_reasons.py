@@ -1,4 +1,4 @@
-"""Why a task that holds access ends: the reasons, in the order in which they count."""
+"""The reasons for which a task with access ends, in the order in which they count."""
 
 from __future__ import annotations
 
@@ -23,69 +23,77 @@ from jitvault.model.states import EndReason, State
 
 
 def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Everything ends while a tripwire's freeze is on, and what an operator's covers."""
+    """Return the freeze that covers the task as its end's cause, or None.
+
+    A tripwire's freeze ends every task. An operator's freeze ends the tasks of its scope.
+    """
     freeze = worker.ledger.freeze()
     if freeze:
         return EndReason.FROZEN, {"note": freeze.reason, "line": freeze.line}
-    word = freeze_of(worker, file)
-    return (EndReason.FROZEN, {"note": word.reason, "by": word.by, "scope": str(word.scope)}) if word else None
+    statement = freeze_of(worker, file)
+    if statement is None:
+        return None
+    return EndReason.FROZEN, {"note": statement.reason, "by": statement.by, "scope": str(statement.scope)}
 
 
 def ended_above(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """What was handed on ends with whatever is above it."""
-    return (
-        (EndReason.PARENT, {"note": why})
-        if (why := ancestor_end_reason(worker, Revision.of(file.revision.body)))
-        else None
-    )
+    """Return the end of a task above this one as its cause, or None.
+
+    A delegated task ends with any task that it descends from.
+    """
+    why = ancestor_end_reason(worker, Revision.of(file.revision.body))
+    return (EndReason.PARENT, {"note": why}) if why else None
 
 
 def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
-    """What must not happen happened: the first of it is the reason, all of it are findings."""
+    """Return the first tripwire hit as the cause; every hit is a finding."""
     if not trips:
         return None
     first = trips[0]
     return first.reason, {"rule": first.rule.value, "note": first.message, "line": first.line}
 
 
-def _asked_to_end(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    ended = end_request(worker, file.task.task_id, entitled=entitled(file))
-    if ended is not None:
-        # cancelling what was granted in the meantime ends it
-        return ended.reason or EndReason.OPERATOR, ended.said()
-    end = file.task.ends_at
-    if end is not None and worker.now() >= end:
-        return EndReason.DEADLINE, {"deadline": end.isoformat()}
+def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+    """Return an entitled entity's request to end the task, or its deadline."""
+    request = end_request(worker, file.task.task_id, entitled=entitled(file))
+    if request is not None:
+        # a request to cancel has no reason; a task that was granted in the meantime is ended by it
+        return request.reason or EndReason.OPERATOR, request.event_body()
+    ends_at = file.task.ends_at
+    if ends_at is not None and worker.now() >= ends_at:
+        return EndReason.DEADLINE, {"deadline": ends_at.isoformat()}
     return None
 
 
 def why_end(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
-    """The first reason that holds, None while the task may go on."""
+    """Return the first cause to end the task; None while it may go on."""
     return frozen(worker, file) or _tripped(trips) or ended_above(worker, file) or _over(worker, file)
 
 
 def why_end_blind(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """The reasons that need no evidence from the stream."""
-    return frozen(worker, file) or ended_above(worker, file) or _asked_to_end(worker, file)
+    """Return the first cause that needs no evidence from the stream."""
+    return frozen(worker, file) or ended_above(worker, file) or _requested_or_due(worker, file)
 
 
 def why_end_replacing(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
-    """The first reason that holds while an extension puts one token in another's place."""
+    """Return the first cause while an extension replaces the task's token."""
     above = frozen(worker, file) or _tripped(trips) or ended_above(worker, file)
-    return above or _asked_to_end(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+    return above or _requested_or_due(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
 
 
 def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    task, grant = file.task, file.grants[-1]
-    asked = _asked_to_end(worker, file)
-    if asked is not None and asked[0] is not EndReason.DEADLINE:
-        return asked
+    """Return the first cause that lies in the task itself: a request, its token, its agent, its approval."""
+    grant = file.grants[-1]
+    requested = _requested_or_due(worker, file)
+    if requested is not None and requested[0] is not EndReason.DEADLINE:
+        return requested
     if worker.ledger.gave_back(grant.accessor_hmac or ""):
         return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     now = worker.now()
-    if task.state is State.ISSUED and now > (claim_by(grant) or now) and not unwrapped(worker, file):
+    unclaimed = file.task.state is State.ISSUED and now > (claim_by(grant) or now)
+    if unclaimed and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
     if grant.expires_at is not None and now >= grant.expires_at:
         return TOKEN_EXPIRED
@@ -93,47 +101,61 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
 
 
 def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Its agent gave no sign of life for too long. What is due is judged on a stream that was read up to now."""
-    beat = next_beat_by(worker, file)
-    if beat is None or worker.now() < beat:
+    """Return a missed heartbeat as the cause.
+
+    The caller has read the stream up to now, so that a line of the agent's token is not missed.
+    """
+    beat_by = next_beat_by(worker, file)
+    if beat_by is None or worker.now() < beat_by:
         return None
-    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat.isoformat()}
+    return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat_by.isoformat()}
 
 
 def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    """Policy does not permit that it goes on, what approved it does not hold, or who asked for it is disabled."""
+    """Return why the task may not go on by policy, or None.
+
+    Its requester is disabled, its approvals do not hold any more, or the policy does not permit that it is renewed.
+    """
     revision = Revision.of(file.revision.body)
     requester = revision.content["requester"]
     entity = worker.identity.by_id(requester["entity"])
     if entity is None or entity.disabled:
         return EndReason.POLICY, {"note": f"the requester {requester['name']} is disabled or gone"}
-    if said := approval_lapse_reason(worker, file):
-        return EndReason.POLICY, said
-    longer = extended(file.events)
-    window_s = longer[-1].body["extension"]["window_s"] if longer else None
+    lapse = approval_lapse_reason(worker, file)
+    if lapse:
+        return EndReason.POLICY, lapse
+    extensions = extended(file.events)
+    window_s = extensions[-1].body["extension"]["window_s"] if extensions else None
     why = why_not_renewed(worker, revision, window_s)
     return (EndReason.POLICY, {"note": why}) if why else None
 
 
 def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-    what = drift_since_approval(worker, file)
-    return (EndReason.DRIFT, {"note": f"it is not what was approved: {what:.300}"}) if what is not None else None
+    """Return drift as the cause: Vault does not have any more what was approved."""
+    drift = drift_since_approval(worker, file)
+    if drift is None:
+        return None
+    return EndReason.DRIFT, {"note": f"it is not what was approved: {drift:.300}"}
 
 
-def keep_reasons(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Enter what people said about the end of a task after it had begun: why it ended stays as it was."""
+def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Record notes that were signed on the task's end after it began to end.
+
+    The reason of the end that is in the chain does not change.
+    """
     known = {(event.body.get("by"), event.body.get("note")) for event in file.events}
-    for wish in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
-        if (wish.by.id, wish.note) not in known:
-            worker.ledger.apply(file.task.task_id, Change(EventKind.NOTED, wish.said()), claim=claim, at=worker.now())
+    for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
+        if (request.by.id, request.note) not in known:
+            noted = Change(EventKind.NOTED, request.event_body())
+            worker.ledger.apply(file.task.task_id, noted, claim=claim, at=worker.now())
 
 
 def unwrapped(worker: WorkerContext, file: TaskRecord) -> bool:
-    """Whether the task's token was taken out of its wrapping, by whomever."""
-    hmac = file.grants[-1].accessor_hmac
-    return hmac is not None and worker.ledger.was_unwrapped(hmac)
+    """Return whether anyone has unwrapped the task's token."""
+    accessor_hmac = file.grants[-1].accessor_hmac
+    return accessor_hmac is not None and worker.ledger.was_unwrapped(accessor_hmac)
 
 
 def entitled(file: TaskRecord) -> dict[str, str]:
-    """Who may end the task besides operators."""
+    """Return who may end the task besides operators: each entity's id with its part in the task."""
     return may_end(Revision.of(file.revision.body).content)

@@ -9,7 +9,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.errors import CORRUPT_RECORD_ERRORS, JitvaultError, Unreadable
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.confirmation.lookups import is_there
+from jitvault.lifecycle.confirmation.lookups import is_any_live
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.sweep.compare import Class, Classification, Owned
@@ -91,7 +91,7 @@ def _explained(
         expires_at = _expiry(worker, file, row)
         names.add(worker.hasher.hash(row.lease_id))
         grant = next((g for g in file.grants if g.grant_id == row.grant_id), None)
-        token_is_gone = grant is None or not is_there(worker, [grant])
+        token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:
         expires_at, token_is_gone = row.expires_at, False
     return explain(

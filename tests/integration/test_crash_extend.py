@@ -27,7 +27,7 @@ ACTS = (
     "/v1/sys/leases/revoke/",
     "/v1/jitvault/data/inbox/",
 )
-WITHIN = "jitvault.lifecycle.advance:_holding"
+WITHIN = "jitvault.lifecycle.advance:_renew_or_end"
 
 
 @pytest.fixture

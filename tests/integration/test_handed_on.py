@@ -26,7 +26,7 @@ from jitvault.lifecycle import ending as finish
 from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation import cascade as family
-from jitvault.lifecycle.revocation.without_ledger import RevocationCount, take_back
+from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
 from jitvault.model.revision import Revision, describe
 from jitvault.model.states import PROVEN, EndReason
 from jitvault.sandbox.world import World, env
@@ -612,5 +612,5 @@ def test_a_ledger_that_takes_no_writes_keeps_nothing_of_the_tree_alive(rig: Rig,
     names, held = tree(rig, spec, child)
     wiring = rig.wiring()
     sign_end(wiring.person, names[0], reason=EndReason.OPERATOR, note="")
-    assert take_back(wiring.worker, names[0]) == RevocationCount(ended=6, known=6)
+    assert revoke_without_ledger(wiring.worker, names[0]) == RevocationCount(ended=6, known=6)
     assert not any(rig.is_live(one.token) or rig.lease_is_live(one.lease_id) for one in held)

@@ -26,7 +26,7 @@ from jitvault.kill_switch import kill as phases
 from jitvault.kill_switch.pool import ThreadContext
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
-from jitvault.lifecycle.revocation.revoke import Doomed
+from jitvault.lifecycle.revocation.revoke import PendingLeases
 from jitvault.model.states import EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
@@ -375,10 +375,10 @@ def test_all_without_the_workers_identity_says_that_the_roles_were_not_revoked(r
     assert "where the worker's identity is set" in told.stderr
 
 
-def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, Doomed]]:
+def _closed(rig: Rig, task: str) -> tuple[ThreadContext, dict[str, PendingLeases]]:
     """The first phase of the kill switch is over for a task."""
     wiring = rig.wiring()
-    hand, behind = ThreadContext(wiring.worker, wiring.person), dict[str, Doomed]()
+    hand, behind = ThreadContext(wiring.worker, wiring.person), dict[str, PendingLeases]()
     assert phases._close_door(hand, task, "it was stolen", behind=behind)
     return hand, behind
 

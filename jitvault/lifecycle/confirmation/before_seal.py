@@ -12,7 +12,7 @@ from jitvault.ledger.model import LeaseRow
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven
 from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
 from jitvault.lifecycle.confirmation.evidence import Evidence
-from jitvault.lifecycle.confirmation.lookups import is_there
+from jitvault.lifecycle.confirmation.lookups import is_any_live
 from jitvault.lifecycle.confirmation.reopen import BACK
 from jitvault.lifecycle.confirmation.rounds import refused_by_target
 from jitvault.lifecycle.confirmation.wrapped_read_probes import asked_before
@@ -21,7 +21,7 @@ from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.model.revision import Revision
 
 
-def why_not_proven_still(worker: WorkerContext, evidence: Evidence) -> str | None:
+def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None:
     """Return why a confirmed task is not proven any more; None where it is.
 
     What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
@@ -45,7 +45,7 @@ def why_not_proven_still(worker: WorkerContext, evidence: Evidence) -> str | Non
                 return _failing("its token", token)
     if why := _lease_unproven(worker, evidence, hashed):
         return why
-    return BACK if is_there(worker, (*file.grants, *file.leases)) else None
+    return BACK if is_any_live(worker, (*file.grants, *file.leases)) else None
 
 
 def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -> str | None:

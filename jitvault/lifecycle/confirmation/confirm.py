@@ -16,9 +16,9 @@ from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
 from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, tokens_of
-from jitvault.lifecycle.confirmation.lookups import gone_lookups, is_there, last_found, live_lookups, proven_before
+from jitvault.lifecycle.confirmation.lookups import gone_lookups, is_any_live, last_found, live_lookups, proven_before
 from jitvault.lifecycle.confirmation.quiet import settles_at
-from jitvault.lifecycle.confirmation.quiet_check import Quiet, quiet_of
+from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_about, where_of
 from jitvault.lifecycle.record.integrity import is_complete
@@ -39,7 +39,7 @@ INVALID_ACCESSOR = "invalid accessor"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judgement:
     """A task's credentials with their proofs, and whether all of them reach what is asked."""
 
     grants: tuple[GrantRow, ...]
@@ -50,7 +50,7 @@ class Judged:
     """What the targets said of credentials that were read in a wrapping, by the digest of the read's line."""
 
 
-def judge(worker: WorkerContext, found: Evidence) -> Judged:
+def judge(worker: WorkerContext, found: Evidence) -> Judgement:
     """The verdict on every token and lease of the task, by the evidence that there is now."""
     file, trail = found.file, found.trail
     complete = is_complete(worker, file, trail)
@@ -77,12 +77,12 @@ def judge(worker: WorkerContext, found: Evidence) -> Judged:
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
-    return Judged(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
+    return Judgement(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a task lacks to be `confirmed`: `proven` says that every credential is, `quiet` is check 7.
+    """What a task lacks to be `record_judgement`: `proven` says that every credential is, `quiet` is check 7.
 
     `soon`: only time is missing, or the answer to a request that is in flight. `back`: Vault has again what was proven
     dead before.
@@ -94,17 +94,17 @@ class Outcome:
     back: bool = False
 
 
-def confirmed(worker: WorkerContext, evidence: Evidence, claim: int) -> Outcome:
+def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> Outcome:
     """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
     file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
     found = judge(worker, evidence)
-    look = quiet_of(worker, evidence, leases_dead=found.proven, asked=found.asked)
+    look = check_quiet(worker, evidence, leases_dead=found.proven, asked=found.asked)
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
     checks = (*found.checks, *_rows(file, file.task.task_id, (look.check,)))
     if not look.check.ok:
         _keep_open(worker, file, claim, found, look, checks)
         return Outcome(found.proven, look.check, soon=look.soon)
-    if is_there(worker, proven_before(file)):
+    if is_any_live(worker, proven_before(file)):
         return Outcome(proven=False, quiet=look.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
@@ -122,7 +122,7 @@ def confirmed(worker: WorkerContext, evidence: Evidence, claim: int) -> Outcome:
 
 
 def _keep_open(
-    worker: WorkerContext, file: TaskRecord, claim: int, found: Judged, look: Quiet, checks: Sequence[CheckRow]
+    worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement, look: Quiet, checks: Sequence[CheckRow]
 ) -> None:
     """Write what a task lacks, where that is news; and when it is due again, where nothing else says that."""
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)

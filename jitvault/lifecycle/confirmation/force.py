@@ -15,7 +15,7 @@ from jitvault.lifecycle.confirmation.lookups import last_found
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest
-from jitvault.lifecycle.revocation.cascade import handed_on_to
+from jitvault.lifecycle.revocation.cascade import children_for_receipt
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State, Verdict
@@ -33,7 +33,7 @@ def force(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest)
     task_id = file.task.task_id
     ops = [new_operation(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     said = {
-        **wish.said(),
+        **wish.event_body(),
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
@@ -74,12 +74,12 @@ def close(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest)
         grants=tuple(row for row in rows if isinstance(row, GrantRow)),
         leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
     )
-    below = handed_on_to(worker, file.task.task_id)
+    below = children_for_receipt(worker, file.task.task_id)
     told = receipt_of(worker.installation, unproven, now, children=below)
     receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
         EventKind.UNVERIFIED,
-        {"head": file.task.head, **wish.said()},
+        {"head": file.task.head, **wish.event_body()},
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
         rows=rows,

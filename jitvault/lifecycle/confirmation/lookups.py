@@ -19,7 +19,7 @@ def proven_before(file: TaskRecord) -> list[GrantRow | LeaseRow]:
     return [row for row in rows if row.verdict in DEAD]
 
 
-def is_there(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
+def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
     """Whether Vault has one of them at this moment. One that was restored has back what it had ended.
 
     An attempt that was never issued is nobody's: what comes back of it is an orphan, and a sweep's to end.

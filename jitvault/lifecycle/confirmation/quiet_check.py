@@ -18,7 +18,7 @@ from jitvault.lifecycle.confirmation.rounds import (
     why_reopened,
 )
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
-from jitvault.lifecycle.revocation.cascade import unproven
+from jitvault.lifecycle.revocation.cascade import unproven_below
 from jitvault.lifecycle.revocation.results import next_try
 from jitvault.model.proof_check import Check
 
@@ -35,7 +35,7 @@ class Quiet:
     due_at: datetime
 
 
-def quiet_of(
+def check_quiet(
     worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, asked: Mapping[str, ProbeResult]
 ) -> Quiet:
     """Whether the task is quiet by the evidence that there is now.
@@ -52,7 +52,7 @@ def quiet_of(
         settled=evidence.listing_covers_all(),
         asked=asked,
     )
-    open_below = unproven(worker, file.task.task_id)
+    open_below = unproven_below(worker, file.task.task_id)
     later = next_try(file.task.ending_at or now, now)
     if not check.ok:
         soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, asked)

@@ -9,7 +9,7 @@ from jitvault.errors import SecurityFinding
 from jitvault.ledger.model import Change, CheckRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge
 from jitvault.lifecycle.confirmation.evidence import collect_evidence
-from jitvault.lifecycle.confirmation.lookups import is_there, proven_before
+from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
 from jitvault.lifecycle.confirmation.rounds import MOST_ROUNDS, is_going_round, why_reopened
 from jitvault.lifecycle.record.integrity import Published, check_integrity
 from jitvault.lifecycle.revocation.revoke import revoke
@@ -59,7 +59,7 @@ def check_not_back(worker: WorkerContext, file: TaskRecord, said: Published) -> 
         return
     # rows that somebody edited may call it closed as well
     check_integrity(worker, file)
-    if not is_there(worker, proven_before(file)):
+    if not is_any_live(worker, proven_before(file)):
         return
     message = f"{BACK}: task {file.task.task_id} is {file.task.state}, and Vault was restored since"
     worker.ledger.finding(file.task.task_id, "back_after_seal", message, worker.now())

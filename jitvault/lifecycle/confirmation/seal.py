@@ -16,7 +16,7 @@ from jitvault.lifecycle.confirmation.reconcile import unaccounted_leases
 from jitvault.lifecycle.confirmation.rounds import why_put_off
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
-from jitvault.lifecycle.revocation.cascade import handed_on_to, unsealed
+from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -35,7 +35,7 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     handed on is not sealed: a late lease there would make what its receipt says of the tree untrue.
     """
     file, newest = found.file, found.newest
-    if unsealed(worker, file.task.task_id):
+    if unsealed_below(worker, file.task.task_id):
         return False
     settled = settles_at(tokens_of(file), found.trail, worker.settle_window)
     if settled is not None and newest.at < settled:
@@ -49,7 +49,7 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
         _put_off(worker, file, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
         return False
     sealed_at = worker.now()
-    told = receipt_of(worker.installation, file, sealed_at, children=handed_on_to(worker, file.task.task_id))
+    told = receipt_of(worker.installation, file, sealed_at, children=children_for_receipt(worker, file.task.task_id))
     receipt = sign_receipt(worker, file.task.task_id, told)
     change = Change(
         EventKind.SEALED,

@@ -16,7 +16,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
-from jitvault.lifecycle.confirmation.confirm import Judged, judge
+from jitvault.lifecycle.confirmation.confirm import Judgement, judge
 from jitvault.lifecycle.confirmation.reconcile import reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends, is_replaced
 from jitvault.lifecycle.decision.evaluate import Standing, evaluate_extension
@@ -287,7 +287,7 @@ def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: Judged) -> None:
+def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement) -> None:
     """Keep what an old token lacks to be proven dead, and try later each time.
 
     People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.

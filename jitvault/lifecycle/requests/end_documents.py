@@ -46,8 +46,11 @@ class EndRequest:
     reason: EndReason | None
     note: str
 
-    def said(self) -> dict[str, object]:
-        """What the chain keeps of it. The name is the one of then: who reads it later cannot ask Vault for it."""
+    def event_body(self) -> dict[str, object]:
+        """Return what the event chain keeps of the request.
+
+        The name is the entity's at this moment: a later reader of the chain cannot ask Vault for it.
+        """
         return {"by": self.by.id, "name": self.by.name, "note": self.note}
 
 
@@ -55,7 +58,7 @@ class EndRequest:
 class _Wish:
     """A wish to end a task as it was written. `forces`: also where that cannot be proven."""
 
-    said: EndRequest
+    request: EndRequest
     forces: bool
     written_at: datetime
 
@@ -70,17 +73,17 @@ def end_request(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, s
 
     The wish of an entity that was disabled afterwards does not count; theirs must not keep others from ending it.
     """
-    return next((wish.said for wish in _wishes(worker, task_id, entitled)), None)
+    return next((wish.request for wish in _wishes(worker, task_id, entitled)), None)
 
 
 def end_request_of_others(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> EndRequest | None:
     """The same of operators without a part in the task, by the lines that were read until now."""
-    return next((wish.said for wish in _indexed(worker, task_id, {*entitled})), None)
+    return next((wish.request for wish in _indexed(worker, task_id, {*entitled})), None)
 
 
 def end_reasons(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
     """The newest wish of everybody who may end the task and said why."""
-    return [wish.said for wish in _wishes(worker, task_id, entitled) if wish.said.note]
+    return [wish.request for wish in _wishes(worker, task_id, entitled) if wish.request.note]
 
 
 def force_request(
@@ -89,8 +92,8 @@ def force_request(
     """An operator's verified wish, written later than `after`, to close the task even if its end cannot be proven."""
     for wish in _wishes(worker, task_id, entitled):
         late = after is None or wish.written_at > after
-        if wish.forces and late and _is_operator(worker, wish.said.by):
-            return wish.said
+        if wish.forces and late and _is_operator(worker, wish.request.by):
+            return wish.request
     return None
 
 
@@ -158,14 +161,14 @@ def _standing(worker: WorkerContext, wish: _Wish | None) -> Standing:
         return Standing.VOID
     if _may(worker, wish, {}):
         return Standing.COUNTS
-    return Standing.WAITS if _is_operator(worker, replace(wish.said.by, disabled=False)) else Standing.VOID
+    return Standing.WAITS if _is_operator(worker, replace(wish.request.by, disabled=False)) else Standing.VOID
 
 
 def _tell_of(worker: WorkerContext, wish: _Wish | None, standing: Standing) -> None:
-    if wish is not None and standing is Standing.VOID and not wish.said.by.disabled:
-        message = f"{wish.said.by.name} asked for the end of a task and may not"
+    if wish is not None and standing is Standing.VOID and not wish.request.by.disabled:
+        message = f"{wish.request.by.name} asked for the end of a task and may not"
         with suppress(LedgerUnavailable):
-            find_about_author(worker, wish.said.by.id, "not_entitled", message)
+            find_about_author(worker, wish.request.by.id, "not_entitled", message)
 
 
 def _some(found: Sequence[T]) -> list[T]:
@@ -202,7 +205,7 @@ def _unsigned(stored: Stored, author: str, task_id: str) -> EndPaper | None:
 
 
 def _may(worker: WorkerContext, wish: _Wish, entitled: Mapping[str, str]) -> bool:
-    by = wish.said.by
+    by = wish.request.by
     return not by.disabled and (by.id in entitled or _is_operator(worker, by))
 
 

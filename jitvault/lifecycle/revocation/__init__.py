@@ -1,1 +1,1 @@
-"""Revoke tokens and leases, also of what a task handed on."""
+"""Revoke a task's tokens and leases, and those of the tasks delegated below it."""

@@ -1,8 +1,8 @@
-"""What stands below a task that handed its access on. All of it ends with the task.
+"""Revoke, confirm and seal the tasks that were delegated below a task: they all end with it.
 
-The decision to end is committed first: from then on nothing is issued below. Then every door of the tree is closed, the
-leases are ended from the leaves up, and each task is proven before the one above it. Whatever stops this process, the
-ledger's states say what is left, and the next run begins with exactly that.
+The decision to end the upper task is committed first: from then on nothing is issued below it. Then all tokens of the
+tree are revoked, and the leases from the leaves of the tree up. Each task is confirmed before the task above it. If
+this process stops, the states in the ledger say what is left, and the next run continues there.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from jitvault.lifecycle.decision.ancestors import LIVING
 from jitvault.lifecycle.end_reasons import ended_above
 from jitvault.lifecycle.record.integrity import check_integrity, is_edited
 from jitvault.lifecycle.revocation.results import Verdicts
-from jitvault.lifecycle.revocation.revoke import EndCause, end_leases, look_up_ended, revoke, revoke_tokens
+from jitvault.lifecycle.revocation.revoke import EndCause, look_up_ended, revoke, revoke_leases, revoke_tokens
 from jitvault.model.states import State
 
-_TAKEN = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
+_REVOCABLE = frozenset({State.ISSUED, State.ACTIVE, State.ENDING})
 
 
 class GoOn(Protocol):
-    """`services.advance.advance`."""
+    """`lifecycle.advance.advance`, which imports this module and is therefore passed in."""
 
     def __call__(self, worker: WorkerContext, task_id: str, *, deadline: float | None = None) -> TaskRecord: ...
 
 
-def below(worker: WorkerContext, task_id: str) -> list[str]:
-    """Every task below this one, each after those below itself."""
+def all_below(worker: WorkerContext, task_id: str) -> list[str]:
+    """Return every task below this one, leaves first."""
     found: dict[str, None] = {}
     seen = {task_id}
 
     def visit(parent: str) -> None:
         for child in worker.ledger.children(parent):
-            # a ledger that somebody edited may go in a circle
+            # the rows of an edited ledger may form a circle
             if child not in seen:
                 seen.add(child)
                 visit(child)
@@ -47,25 +47,30 @@ def below(worker: WorkerContext, task_id: str) -> list[str]:
     return list(found)
 
 
-def alive(worker: WorkerContext, task_id: str) -> list[str]:
-    """Those below the task of which something may be alive; leaves first."""
+def live_below(worker: WorkerContext, task_id: str) -> list[str]:
+    """Return the tasks below that may have a live credential, leaves first."""
     return _below_in(worker, task_id, LIVING)
 
 
-def unproven(worker: WorkerContext, task_id: str) -> list[str]:
-    """Those below the task of which something may be alive, that were closed without proof, or whose rows nobody can
-    believe: they were edited, or are gone, and the task's own chain names them. Leaves first.
+def unproven_below(worker: WorkerContext, task_id: str) -> list[str]:
+    """Return the tasks below that are not proven over, leaves first.
+
+    These are tasks that may have a live credential, tasks that were closed without proof, and tasks whose rows cannot
+    be believed: the rows were edited, or are gone although the upper task's own chain names them.
     """
-    return [name for name in below(worker, task_id) if not _is_over(worker, name)]
+    return [name for name in all_below(worker, task_id) if not _is_over(worker, name)]
 
 
-def unsealed(worker: WorkerContext, task_id: str) -> list[str]:
-    """Those below the task that were granted and are not sealed; leaves first."""
+def unsealed_below(worker: WorkerContext, task_id: str) -> list[str]:
+    """Return the tasks below that were granted and are not sealed, leaves first."""
     return _below_in(worker, task_id, LIVING | {State.CONFIRMED, State.UNVERIFIED})
 
 
-def handed_on_to(worker: WorkerContext, task_id: str) -> list[dict[str, Any]]:
-    """What the task handed a part of its access on to, as a receipt names it: each has a receipt of its own."""
+def children_for_receipt(worker: WorkerContext, task_id: str) -> list[dict[str, Any]]:
+    """Return the tasks delegated directly below this one, as its receipt lists them.
+
+    Each of them has a receipt of its own.
+    """
     rows = (worker.ledger.task(name) for name in worker.ledger.children(task_id))
     return [
         {
@@ -80,47 +85,56 @@ def handed_on_to(worker: WorkerContext, task_id: str) -> list[dict[str, Any]]:
 
 
 def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> None:
-    """Revoke the task's credentials, and those of everything below it: all tokens, then the leases from the leaves up.
+    """Revoke the task's credentials and those of every task below it.
 
-    One that cannot be ended keeps neither the others alive nor the task itself. Raises like `revoke`, for the task.
+    All tokens come first, then the leases from the leaves of the tree up. A task below that cannot be revoked keeps
+    neither the other tasks nor the task itself alive. Raises like `revoke`, for the task itself.
     """
     task_id = file.task.task_id
-    if alive(worker, task_id):
-        # what Vault did not do is tried again below
+    if live_below(worker, task_id):
+        # what Vault does not do here is tried again at the end
         with suppress(VaultUnavailable, VaultRefused):
             revoke_tokens(worker, file, claim, why=why)
     else:
         revoke(worker, file, claim, why=why)
-    # only now: one may have been issued at the same moment, and from here on none can be
-    tree = alive(worker, task_id)
+    # read again: a task below may have been issued meanwhile, and from here on none can be
+    tree = live_below(worker, task_id)
     if not tree:
         return
-    for act in (_close_door, end_leases, look_up_ended):
+    for act in (_revoke_tokens_below, revoke_leases, look_up_ended):
         for name in tree:
             worker.ledger.extend(task_id, claim)
             with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
                 with_task_claim(worker, name, act)
-    again = worker.ledger.file(task_id)
-    if again is not None:
-        revoke(worker, again, claim)
+    current = worker.ledger.file(task_id)
+    if current is not None:
+        revoke(worker, current, claim)
 
 
-def prove_below(worker: WorkerContext, task_id: str, claim: int, go_on: GoOn) -> None:
-    """Prove what is below the task, leaves first. What cannot be proven keeps the task from it, and is due again."""
-    tree = alive(worker, task_id)
-    # the quiet second of each passes while the others are looked at
-    for deadline in (worker.clock.monotonic(), None)[len(tree) < 2 :]:
-        _go_on_with(worker, tree, task_id, claim, go_on, deadline)
+def confirm_below(worker: WorkerContext, task_id: str, claim: int, go_on: GoOn) -> None:
+    """Confirm the tasks below, leaves first.
+
+    A task that cannot be confirmed keeps the task above it from being confirmed, and is due again.
+    """
+    tree = live_below(worker, task_id)
+    if len(tree) > 1:
+        # a first pass without waiting, so that the quiet seconds of the tasks overlap
+        _advance_each(worker, tree, task_id, claim, go_on, worker.clock.monotonic())
+    _advance_each(worker, tree, task_id, claim, go_on, None)
 
 
 def seal_below(worker: WorkerContext, task_id: str, claim: int, go_on: GoOn) -> None:
-    """Seal what is below the task, leaves first; what cannot be sealed yet keeps the task from it."""
-    _go_on_with(worker, unsealed(worker, task_id), task_id, claim, go_on, None)
+    """Seal the tasks below, leaves first.
+
+    A task that cannot be sealed yet keeps the task above it from being sealed.
+    """
+    _advance_each(worker, unsealed_below(worker, task_id), task_id, claim, go_on, None)
 
 
-def _go_on_with(
+def _advance_each(
     worker: WorkerContext, tree: Sequence[str], task_id: str, claim: int, go_on: GoOn, deadline: float | None
 ) -> None:
+    """Advance each task of the tree, and keep the claim on `task_id` meanwhile."""
     for name in tree:
         worker.ledger.extend(task_id, claim)
         with suppress(JitvaultError, *CORRUPT_RECORD_ERRORS):
@@ -130,25 +144,31 @@ def _go_on_with(
 def with_task_claim(
     worker: WorkerContext, task_id: str, act: Callable[[WorkerContext, TaskRecord, int], Verdicts]
 ) -> Verdicts | None:
-    """Do `act` to a task that has something to be taken away; None for another.
+    """Do `act` under the task's claim; return None where there is nothing to revoke.
 
-    One that is being issued may have a token that nobody knows yet: it is left to the story.
+    A task that is being issued may have a token that is not known yet. It is left to `advance`, which finds that token.
     """
     with worker.ledger.claim(task_id, partly=True) as claim:
         file = worker.ledger.file(task_id)
-        if file is None or file.task.state not in _TAKEN:
+        if file is None or file.task.state not in _REVOCABLE:
             return None
         check_integrity(worker, file)
         return act(worker, file, claim)
 
 
 def _below_in(worker: WorkerContext, task_id: str, states: Collection[State]) -> list[str]:
-    # by the rows as they are: nothing may keep access from being taken away, and `unproven` looks closer
-    return [name for name in below(worker, task_id) if (task := worker.ledger.task(name)) and task.state in states]
+    """Return the tasks below that are in one of `states`, leaves first."""
+    # rows are taken as they are: corrupt ones must not hold up a revocation, and `unproven_below` checks them
+    found: list[str] = []
+    for name in all_below(worker, task_id):
+        task = worker.ledger.task(name)
+        if task and task.state in states:
+            found.append(name)
+    return found
 
 
 def _is_over(worker: WorkerContext, name: str) -> bool:
-    """Whether nothing of a task can be alive, by rows that agree with its chain."""
+    """Return whether no credential of the task can be alive, by rows that agree with its chain."""
     try:
         file = worker.ledger.file(name)
     except CORRUPT_RECORD_ERRORS:
@@ -156,6 +176,7 @@ def _is_over(worker: WorkerContext, name: str) -> bool:
     return file is not None and file.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, file)
 
 
-def _close_door(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+def _revoke_tokens_below(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+    """Revoke the tokens of a task below, and end it if it is not ending yet."""
     why = ended_above(worker, file) if file.task.state is not State.ENDING else None
     return revoke_tokens(worker, file, claim, why=why)

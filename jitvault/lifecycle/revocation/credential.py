@@ -1,6 +1,6 @@
-"""One token or lease at Vault: how it is revoked and looked up, and what Vault's answers claim.
+"""One token or lease in Vault: revoke it, look it up, and read a verdict from Vault's answers.
 
-An answer is a claim: `confirm` says what it is worth.
+An answer of Vault's is not a proof: `confirmation/` judges what it is worth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from jitvault.vault.interface import LeaseRecord
 
 @dataclass(frozen=True, slots=True)
 class CredentialHandle:
-    """One credential that is to be ended. `look` gives None once Vault has no such thing."""
+    """One credential to revoke, with the calls that revoke it and look it up.
+
+    Both calls take an operation id. `look` returns None once Vault has no such credential.
+    """
 
     row: GrantRow | LeaseRow
     kind: str
@@ -30,7 +33,10 @@ class CredentialHandle:
 
 @dataclass(frozen=True, slots=True)
 class RevocationResult:
-    """One credential with the verdict that Vault claims, what was asked about it, and why that is not an answer."""
+    """One credential's row with the verdict that Vault reports.
+
+    `operations` are the calls to Vault with their answers. `failure` is what kept Vault from answering, if anything.
+    """
 
     row: GrantRow | LeaseRow
     operations: tuple[OperationRow, ...]
@@ -38,7 +44,10 @@ class RevocationResult:
 
 
 def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
-    """A task token, by its accessor or, where that was lost in a crash, by its lease path."""
+    """Return the handle of a task token.
+
+    The token is named by its accessor or, where the accessor was lost in a crash, by its lease path.
+    """
     accessor = grant.wrapped_accessor
     if accessor is None:
         return _by_lease(worker, grant, "token", grant.token_lease or "")
@@ -52,6 +61,7 @@ def token(worker: WorkerContext, grant: GrantRow) -> CredentialHandle:
 
 
 def lease(worker: WorkerContext, row: LeaseRow) -> CredentialHandle:
+    """Return the handle of a lease, named by its id."""
     return _by_lease(worker, row, "lease", row.lease_id)
 
 
@@ -66,21 +76,27 @@ def _by_lease(worker: WorkerContext, row: GrantRow | LeaseRow, kind: str, lease_
 
 
 def _with_reason(worker: WorkerContext, found: LeaseRecord | None) -> LeaseRecord | None:
-    """The lease, with Vault's reason where Vault has given up on it and says so elsewhere."""
+    """Return the lease with Vault's reason, where Vault has given up on revoking it.
+
+    Some versions of Vault do not show the reason in the look-up, but in a list of leases that they gave up on.
+    """
     if found is None or found.ttl_s > 0 or found.revoke_error:
         return found
     return replace(found, revoke_error=worker.leases.given_up().get(found.lease_id))
 
 
-def end(worker: WorkerContext, one: CredentialHandle, op: OperationRow, *, look: bool) -> RevocationResult:
-    """Revoke one credential, and look it up unless `look` is False and Vault said that it ended it.
+def revoke_and_look_up(
+    worker: WorkerContext, handle: CredentialHandle, op: OperationRow, *, look: bool
+) -> RevocationResult:
+    """Revoke one credential and look it up.
 
-    Raises VaultUnavailable when Vault takes no requests at all: the others would not be taken either. A rate limit can
-    be on one path alone.
+    The look-up is left out where `look` is False and Vault acknowledged the revocation. Raises VaultUnavailable when
+    Vault takes no requests at all, since it would not take those for other credentials either. A rate limit (VaultBusy)
+    can be on one path alone, so it is a failure of this credential.
     """
     failure: JitvaultError | None = None
     try:
-        one.revoke(op.op_id)
+        handle.revoke(op.op_id)
         answered = record_answer(worker, op, OpState.ANSWERED, DONE)
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
@@ -90,35 +106,48 @@ def end(worker: WorkerContext, one: CredentialHandle, op: OperationRow, *, look:
     except (VaultRefused, VaultBusy) as error:
         answered, failure = record_answer(worker, op, OpState.ABANDONED, error), error
     if not look and answered.state is OpState.ANSWERED:
-        return RevocationResult(replace(one.row, verdict=Verdict.ACKNOWLEDGED), (answered,))
-    looked = look_up(worker, one, answered)
-    return RevocationResult(looked.row, (answered, *looked.operations), looked.failure or failure)
+        return RevocationResult(replace(handle.row, verdict=Verdict.ACKNOWLEDGED), (answered,))
+    result = look_up(worker, handle, answered)
+    return RevocationResult(result.row, (answered, *result.operations), result.failure or failure)
 
 
-def look_up(worker: WorkerContext, one: CredentialHandle, revocation: OperationRow | None = None) -> RevocationResult:
-    """Look one credential up that was revoked by `revocation`; None: by an act whose answer is written already."""
+def look_up(
+    worker: WorkerContext, handle: CredentialHandle, revocation: OperationRow | None = None
+) -> RevocationResult:
+    """Look up one credential after its revocation.
+
+    `revocation` is the operation that revoked it; None where its answer is in the ledger already.
+    """
     try:
-        looked_up, found = ask(worker, one)
+        lookup, found = ask(worker, handle)
     except (OutcomeUnknown, VaultBusy) as error:
-        # with it goes what we know; the others still have their turn
-        return RevocationResult(replace(one.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
+        # what was known of this credential is stale now; the caller continues with the others
+        return RevocationResult(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED), (), error)
     verdict = reported_verdict(found, revocation)
-    dead_at = one.row.dead_at or (worker.now() if found is None else None)
-    return RevocationResult(replace(one.row, verdict=verdict, dead_at=dead_at), (looked_up,))
+    dead_at = handle.row.dead_at
+    if dead_at is None and found is None:
+        dead_at = worker.now()
+    return RevocationResult(replace(handle.row, verdict=verdict, dead_at=dead_at), (lookup,))
 
 
-def ask(worker: WorkerContext, one: CredentialHandle) -> tuple[OperationRow, object | None]:
-    """Look one credential up; gives the operation, and what Vault says of it, None when there is no such thing."""
-    op = new_operation(worker, OperationKind(f"lookup_{one.kind}"), one.subject, task_id=one.row.task_id)
-    found = one.look(op.op_id)
+def ask(worker: WorkerContext, handle: CredentialHandle) -> tuple[OperationRow, object | None]:
+    """Look up one credential; return the operation and what Vault says of it.
+
+    The second value is None when Vault has no such credential.
+    """
+    op = new_operation(worker, OperationKind(f"lookup_{handle.kind}"), handle.subject, task_id=handle.row.task_id)
+    found = handle.look(op.op_id)
     return record_answer(worker, op, OpState.ANSWERED, "gone" if found is None else "live"), found
 
 
 def reported_verdict(found: object | None, revocation: OperationRow | None) -> Verdict:
-    """What Vault claims of a credential that was to be revoked, by what a look-up after it found."""
+    """Return the verdict that Vault reports after a revocation.
+
+    `found` is what a look-up after the revocation found. `revocation` None counts as acknowledged.
+    """
     if found is None:
         return Verdict.GONE
     if getattr(found, "revoke_error", None):
         return Verdict.IRREVOCABLE
-    done = revocation is None or revocation.state is OpState.ANSWERED
-    return Verdict.ACKNOWLEDGED if done else Verdict.REVOKE_FAILED
+    is_acknowledged = revocation is None or revocation.state is OpState.ANSWERED
+    return Verdict.ACKNOWLEDGED if is_acknowledged else Verdict.REVOKE_FAILED

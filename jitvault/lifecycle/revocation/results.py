@@ -1,4 +1,4 @@
-"""What Vault answers to revocations and look-ups, on its way into the ledger, and what is left to Vault's own queue."""
+"""Record Vault's answers to revocations and look-ups, and queue in Vault what it could not revoke now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jitvault.operations import new_operation, record_answer
 from jitvault.vault.interface import LeaseRecord
 
 Verdicts = frozenset[Verdict]
-"""What Vault claims of those that were acted on."""
+"""The verdicts that Vault reports of the credentials that were acted on."""
 
 SOONEST, LATEST = timedelta(seconds=1), timedelta(minutes=5)
 """How long after a failure the next try is due, at least and at most."""
@@ -25,7 +25,12 @@ _COMMIT_EVERY_S = 5.0
 
 
 class ResultRecorder:
-    """What Vault said, until it is committed; and what it did not say. `since`: when the task began to end."""
+    """Collects Vault's answers about one task's credentials and commits them.
+
+    `since` is when the task began to end: the next try is due by how long that lasts. `event` is the kind of the event
+    with which the answers are committed. `version` is the task's version after the last commit, and `left_to_vault` the
+    leases that Vault could not revoke.
+    """
 
     def __init__(
         self,
@@ -36,52 +41,64 @@ class ResultRecorder:
         since: datetime | None,
         event: EventKind = EventKind.REVOKED,
     ) -> None:
-        self._worker, self._task_id, self._claim, self._since, self._event = worker, task_id, claim, since, event
+        self._worker = worker
+        self._task_id = task_id
+        self._claim = claim
+        self._since = since
+        self._event = event
         self._rows: list[Row] = []
-        self._claimed: set[Verdict] = set()
-        self._untold: dict[str, str] = {}
-        self._committed = worker.clock.monotonic()
+        self._reported: set[Verdict] = set()
+        self._uncommitted: dict[str, str] = {}
+        self._committed_at = worker.clock.monotonic()
         self._failures: list[JitvaultError] = []
         self.version = 0
         self.left_to_vault: list[str] = []
 
     def add(self, *rows: Row) -> None:
+        """Add rows to commit; commit when the last commit is long ago."""
         self._rows += rows
-        if self._worker.clock.monotonic() - self._committed > _COMMIT_EVERY_S:
+        if self._worker.clock.monotonic() - self._committed_at > _COMMIT_EVERY_S:
             self.commit()
             self._worker.ledger.extend(self._task_id, self._claim)
 
-    def add_ended(self, subject: str, ended: RevocationResult) -> None:
-        self._claimed.add(ended.row.verdict)
-        self._untold[subject] = ended.row.verdict.value
-        if ended.failure is not None:
-            self._failures.append(ended.failure)
-        if isinstance(ended.row, LeaseRow) and ended.row.verdict is Verdict.REVOKE_FAILED:
+    def add_result(self, subject: str, result: RevocationResult) -> None:
+        """Add one credential's result; `subject` names the credential in the event."""
+        self._reported.add(result.row.verdict)
+        self._uncommitted[subject] = result.row.verdict.value
+        if result.failure is not None:
+            self._failures.append(result.failure)
+        if isinstance(result.row, LeaseRow) and result.row.verdict is Verdict.REVOKE_FAILED:
             self.left_to_vault.append(subject)
-        self.add(ended.row, *ended.operations)
+        self.add(result.row, *result.operations)
 
     def verdicts(self) -> Verdicts:
-        """Of all that were acted on. Raises the first thing that kept Vault from answering for one of them."""
+        """Return the verdicts of all results, or raise the first failure.
+
+        A failure is an error that kept Vault from answering for a credential.
+        """
         if self._failures:
             raise self._failures[0]
-        return frozenset(self._claimed)
+        return frozenset(self._reported)
 
     def commit(self) -> None:
+        """Commit the rows that were added since the last commit."""
         if self._rows:
             now = self._worker.now()
             due = {"due_at": next_try(self._since, now)} if self._since else {}
-            change = Change(self._event, {"verdicts": self._untold}, fields=due, rows=tuple(self._rows))
+            change = Change(self._event, {"verdicts": self._uncommitted}, fields=due, rows=tuple(self._rows))
             self.version = self._worker.ledger.apply(self._task_id, change, claim=self._claim, at=now).version
-            self._rows, self._untold = [], {}
-        self._committed = self._worker.clock.monotonic()
+            self._rows = []
+            self._uncommitted = {}
+        self._committed_at = self._worker.clock.monotonic()
 
 
-def queue(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
-    """Leave to Vault's own queue what its backend could not do now, unless it is in there: it goes on without us.
+def queue_in_vault(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[str]) -> None:
+    """Put leases into Vault's revocation queue that a backend could not revoke now.
 
-    Its token's end puts a lease there, too, but not one that appeared afterwards (docs/vault-facts.md, "Revocation").
+    Vault then retries without jitvault. A lease that is in the queue already is left alone. The end of its token puts a
+    lease there as well, but not a lease that appeared afterwards (docs/vault-facts.md, "Revocation").
     """
-    waiting = [lease_id for lease_id in lease_ids if _is_idle(worker.leases.lookup(lease_id))]
+    waiting = [lease_id for lease_id in lease_ids if _is_unqueued(worker.leases.lookup(lease_id))]
     if not waiting:
         return
     ops = [new_operation(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
@@ -99,12 +116,18 @@ def queue(worker: WorkerContext, task_id: str, claim: int, lease_ids: Sequence[s
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _is_idle(record: LeaseRecord | None) -> bool:
-    """Whether Vault has the lease and is not about to end it: one in its queue has no time left."""
+def _is_unqueued(record: LeaseRecord | None) -> bool:
+    """Return whether Vault has the lease, but not in its revocation queue.
+
+    A queued lease has no TTL left.
+    """
     return record is not None and record.ttl_s > 0 and record.revoke_error is None
 
 
 def next_try(begun: datetime, now: datetime) -> datetime:
-    """When what could not be revoked is due again: the longer it has lasted, the later, and never all at once."""
+    """Return when to retry a task that began to end at `begun`.
+
+    The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out.
+    """
     wait = min(max((now - begun) / 2, SOONEST), LATEST)
     return now + wait * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
