@@ -16,7 +16,7 @@ from jitvault.doctor.identity import Holder, Refused
 from jitvault.doctor.policies import Standing, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
 from jitvault.documents.dsse import RECEIPT_KEY
-from jitvault.documents.template_check import as_recorded, read_record, told_by
+from jitvault.documents.template_check import as_recorded, read_record, remarks_of
 from jitvault.engines.interface import Engine
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
 from jitvault.model.template import AccessTemplate
@@ -140,7 +140,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         name=template.name,
         why_not=why.said if why else None,
         mend=why.mend if why else "",
-        told=told_by(document),
+        told=remarks_of(document),
         failed=said == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,

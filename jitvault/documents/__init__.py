@@ -1,1 +1,1 @@
-"""What lies in Vault's KV: envelopes, paths, signed and published documents."""
+"""The documents in Vault's KV: envelopes, paths, signed and published."""

@@ -1,7 +1,8 @@
-"""Who counts as an approver: one person is one Vault entity, which an administrator has registered.
+"""Who counts as an approver: a person with one registered Vault entity.
 
-A person may have several logins; they are aliases of the one entity. What an administrator wrote into Vault by hand is
-judged like everything else: of two entities of one person the later one counts for nothing.
+An administrator registers the entity. A person may have several logins; those are entity aliases of that one
+entity. What an administrator wrote into Vault by hand is judged like everything else: of two entities of one
+person, the one that was registered later does not count.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _PERSON: TypeAdapter[str] = TypeAdapter(Person)
 
 
 class Registration(Strict):
-    """What an administrator wrote: this entity is this person, who may decide for these Vault groups."""
+    """An administrator's statement: this entity is this person.
+
+    The person may decide for the Vault groups `groups`.
+    """
 
     person: Person
     entity: str = Field(min_length=1, max_length=64)
@@ -51,7 +55,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Registry:
-    """Everybody who is registered, as it was read just now."""
+    """All registrations, as they were just read."""
 
     approvers: tuple[Registered, ...] = ()
 
@@ -59,17 +63,20 @@ class Registry:
         return next((each for each in self.approvers if each.entity == entity), None)
 
     def of_person(self, person: str) -> Registered | None:
-        """The entity that counts for `person`: the one that was registered first."""
-        same = (each for each in self.approvers if each.person == person)
-        return min(same, key=lambda each: (each.since, each.entity), default=None)
+        """Return the entity that counts for `person`: the one registered first."""
+        entities = (each for each in self.approvers if each.person == person)
+        return min(entities, key=lambda each: (each.since, each.entity), default=None)
 
     def groups_of(self, entity: str) -> tuple[str, ...]:
-        """The groups for which `entity` may decide; none where it is not registered."""
+        """Return the groups for which `entity` may decide; none if not registered."""
         found = self.of(entity)
         return found.registration.groups if found else ()
 
     def why_not(self, entity: str, written_at: datetime) -> str | None:
-        """Why nothing that `entity` wrote at `written_at` (Vault's time) counts; None where it does."""
+        """Return why nothing that `entity` wrote at `written_at` counts, or None.
+
+        `written_at` is Vault's time of the document.
+        """
         found = self.of(entity)
         if found is None:
             return "is not a registered approver"
@@ -82,7 +89,10 @@ class Registry:
 
 
 def registered(document: Mapping[str, Any], *, entity: str, since: datetime) -> Registered:
-    """The registration that lies under `entity`. Raises SecurityFinding for anything else."""
+    """Return the registration of `entity`.
+
+    Raises SecurityFinding if the document is anything else.
+    """
     try:
         found = Registration.model_validate_json(canonical_bytes(document))
     except (ValidationError, ValueError):
@@ -93,8 +103,12 @@ def registered(document: Mapping[str, Any], *, entity: str, since: datetime) -> 
 
 
 def check_new(registry: Registry, *, person: str, entity: str) -> str | None:
-    """Why `entity` cannot be registered for `person`; None where it can, or is already."""
-    first, mine = registry.of_person(person), registry.of(entity)
+    """Return why `entity` cannot be registered for `person`, or None.
+
+    It is None as well if `entity` is registered for `person` already.
+    """
+    first = registry.of_person(person)
+    mine = registry.of(entity)
     if first is not None and first.entity != entity:
         return f"{person} is registered as the entity {first.entity} already; one person is one entity"
     if mine is not None and mine.person != person:
@@ -103,7 +117,7 @@ def check_new(registry: Registry, *, person: str, entity: str) -> str | None:
 
 
 def check_person(person: str) -> str:
-    """`person` in the one form in which it is compared. Raises InvalidInput."""
+    """Return `person` in the form for comparison. Raises InvalidInput."""
     try:
         return _PERSON.validate_python(person.strip().lower())
     except ValidationError:
@@ -116,10 +130,11 @@ def check_person(person: str) -> str:
 def void(
     *, signed_at: datetime, written_at: datetime, withdrawals: Iterable[tuple[datetime, datetime]] = ()
 ) -> str | None:
-    """Why an approval that was signed and written at these times is as good as none; None where it is not.
+    """Return why an approval with these times counts as absent, or None.
 
-    `withdrawals` are the times at which its author signed one, and at which Vault has it. Both have to be before the
-    approval: what is put back after it was withdrawn is new to Vault, and its signature is old.
+    `withdrawals` has, for each withdrawal, when its author signed it and when Vault stored it. Both times have to
+    be before those of the approval: an approval that is put back after it was withdrawn is new to Vault, but its
+    signature is old.
     """
     if is_withdrawn(signed_at=signed_at, written_at=written_at, withdrawals=withdrawals):
         return "withdrew the approval"
@@ -133,5 +148,5 @@ def void(
 def is_withdrawn(
     *, signed_at: datetime, written_at: datetime, withdrawals: Iterable[tuple[datetime, datetime]]
 ) -> bool:
-    """Whether an approval was taken back; the times are those of `void`."""
+    """Return whether an approval was withdrawn; the times are those of `void`."""
     return any(signed_at <= signed or written_at <= written for signed, written in withdrawals)

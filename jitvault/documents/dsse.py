@@ -1,4 +1,4 @@
-"""Signed documents: what people decide, in DSSE envelopes that only their Vault entity can sign.
+"""Signed documents: DSSE envelopes that only the author's entity signs.
 
 The signing key of an entity is `jitvault-signer-<entity id>` in Vault's Transit engine; the public half
 is read from Vault for each check. DSSE: https://github.com/secure-systems-lab/dsse
@@ -24,12 +24,12 @@ RECEIPT_KEY = "jitvault-receipts"
 
 
 def signer_key(entity_id: str) -> str:
-    """The name of the Transit key that only this entity can use."""
+    """Return the name of the Transit key that only this entity can use."""
     return f"jitvault-signer-{entity_id}"
 
 
 def to_sign(payload: Mapping[str, Any], payload_type: str) -> str:
-    """What Transit is sent to sign, as it is sent."""
+    """Return the base64 input that is sent to Transit for signing."""
     return input_of(unsigned(payload, payload_type))
 
 
@@ -38,26 +38,29 @@ def input_of(envelope: Envelope) -> str:
 
 
 def unsigned(payload: Mapping[str, Any], payload_type: str) -> Envelope:
-    """An envelope around the canonical bytes of `payload`, without a signature yet."""
+    """Return an unsigned envelope around the canonical bytes of `payload`."""
     return Envelope(canonical_bytes(payload), payload_type, {})
 
 
 def signed(envelope: Envelope, *, key: str, version: int, signature: bytes) -> dict[str, Any]:
-    """The JSON form of `envelope` with one signature by version `version` of the Transit key `key`."""
+    """Return `envelope` as JSON data, with one signature.
+
+    The signature was made by version `version` of the Transit key `key`.
+    """
     keyid = f"{key}:v{version}"
     envelope.signatures[keyid] = Signature(keyid, signature.hex())
     return dict(envelope.to_dict())
 
 
 def opened(document: object, *, key: str, public_keys: Mapping[int, str], payload_type: str) -> dict[str, Any]:
-    """The payload of a signed document, once its signature by Transit key `key` holds.
+    """Return the payload of a document whose signature by `key` is valid.
 
-    `public_keys` maps the key's versions to their base64 Ed25519 public keys, as Vault gives them.
-    Raises SecurityFinding when the document is malformed, of another type, or not signed by that key.
+    `public_keys` maps the versions of the Transit key to their base64 Ed25519 public keys, as Vault gives them.
+    Raises SecurityFinding if the document is malformed, of another type, or not signed by that key.
     """
     try:
         envelope = Envelope.from_dict(msgspec.json.decode(msgspec.json.encode(document)))
-        # without any key this raises as well: securesystemslib refuses a threshold that cannot be met
+        # Without any key this raises as well: securesystemslib refuses a threshold that cannot be met.
         envelope.verify([_ed25519(f"{key}:v{v}", public) for v, public in public_keys.items()], 1)
         payload = msgspec.json.decode(envelope.payload)
     except (VerificationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -68,7 +71,10 @@ def opened(document: object, *, key: str, public_keys: Mapping[int, str], payloa
 
 
 def payload_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What one's own document says, without looking at its signature. Raises SecurityFinding."""
+    """Return the payload of one's own document, signature unchecked.
+
+    Raises SecurityFinding if the document is not an envelope.
+    """
     try:
         payload: dict[str, Any] = msgspec.json.decode(base64.b64decode(document["payload"]), type=dict)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""From the documents that people write to the tasks that somebody has to look after."""
+"""The paths of people's documents in Vault, and what each path implies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, OVER, State
 _TASK = r"(?P<task>(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62})"
 _ENTITY = r"(?P<entity>[^/]+)"
 _REQUEST = re.compile(rf"requests/{_ENTITY}/{_TASK}/(?P<kind>[a-z]+)")
-# of the task itself, or of an extension by its digest
+# Decisions lie below the task, or below the digest of an extension.
 _DECISION = re.compile(rf"decisions/{_ENTITY}/{_TASK}(/(?P<kind>[a-z]+)(/[0-9a-f]{{32}})?)?")
 _FREEZE = re.compile(rf"freezes/{_ENTITY}/(?P<scope>all|[0-9a-f]{{32}})")
 _LONGEST_ENTITY = 64
@@ -21,23 +21,26 @@ _ENDS = frozenset({"end", "withdraw"})
 _GRANTS = frozenset({"submit", "grant"})
 
 REQUEST_LIFE = timedelta(days=7)
-"""So long after it was written, by Vault's clock, a request can begin something. What was published of a task stays for
-at least as long, so that a request which is taken in was never granted before, whatever the ledger remembers.
+"""How long a request can begin something, by Vault's time of the document.
+
+A task's published document is kept at least as long, so that a request which is admitted was never granted before,
+whatever the ledger remembers.
 """
 
 
 def is_stale(written_at: datetime, now: datetime) -> bool:
-    """Whether a request is too old to begin anything."""
+    """Return whether a request is too old to begin anything."""
     return now - written_at >= REQUEST_LIFE
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """What follows from one document: its task is looked after, or everything that a freeze covers.
+    """The work that follows from one document.
 
-    `ends` says that it may take access away, `grants` that it means nothing to a task that was granted, `submits` that
-    it alone can begin a task. `author` is the entity under whose path it lies, `requests` whether that is a request,
-    `since` the newest claim of the task when it became known.
+    The work is to look after the document's task, or after everything that a freeze covers. `ends`: the document
+    may end access. `grants`: it means nothing to a task that was granted already. `submits`: it alone can begin a
+    task. `author` is the entity under whose path the document lies, and `requests` says whether that path is a
+    request. `since` is the newest claim of the task at the moment when the document became known.
     """
 
     task_id: str = ""
@@ -51,21 +54,22 @@ class WorkItem:
 
 
 def submission_path(author: str, task_id: str) -> str:
-    """Where an author's request for a task lies, below the mount."""
+    """Return the path of an author's request for a task, below the mount."""
     return f"requests/{author}/{task_id}/submit"
 
 
 class Kept(StrEnum):
-    """The kinds of documents that the ledger has an index of: those by which access ends."""
+    """The kinds of documents that the ledger indexes: those that end access."""
 
     END = "end"
     FREEZE = "freeze"
 
 
-def kept_path(path: str) -> tuple[Kept, str, str] | None:
-    """The kind, the author and the task or scope of the document at `path`; None where the index has none of it.
+def indexed_path(path: str) -> tuple[Kept, str, str] | None:
+    """Return kind, author and task or scope of an indexed document's path.
 
-    Under another name than its scope's a freeze counts for nothing.
+    None means that the index has no document at that path. A freeze whose name is not that of its scope counts for
+    nothing.
     """
     if found := _FREEZE.fullmatch(path):
         kind, about = Kept.FREEZE, found["scope"]
@@ -77,17 +81,20 @@ def kept_path(path: str) -> tuple[Kept, str, str] | None:
 
 
 def path_of(kind: Kept, author: str, about: str) -> str:
-    """Where a document of the index lies, below the mount."""
+    """Return the path of an indexed document, below the mount."""
     return f"freezes/{author}/{about}" if kind is Kept.FREEZE else f"requests/{author}/{about}/end"
 
 
 def author_of(path: str) -> str:
-    """The entity under whose path a document lies."""
+    """Return the entity under whose path a document lies."""
     return path.split("/")[1]
 
 
 def work_item_for(path: str) -> WorkItem | None:
-    """What the document at `path`, below the mount, asks for; None where no task can be meant."""
+    """Return the work that follows from a document at `path`, or None.
+
+    `path` is below the mount. None means that no task can be meant.
+    """
     if path.startswith("freezes/"):
         return WorkItem(freezes=True)
     request = _REQUEST.fullmatch(path)
@@ -106,10 +113,11 @@ def work_item_for(path: str) -> WorkItem | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Of a task that the ledger knows: where it stands, who may end it, and by whose approval it holds access.
+class TaskParties:
+    """What the ledger knows of a task: its state and who has a part in it.
 
-    `done` is the newest claim of it, where everything was done that was wanted until then; else None.
+    `may_end` may end the task, and `approved_by` are those by whose approval it holds access. `done` is the newest
+    claim of the task if everything that was pending until then was done, else None.
     """
 
     state: State
@@ -118,11 +126,11 @@ class Parts:
     done: int | None = None
 
 
-class Heed(Enum):
+class DocumentEffect(Enum):
     """What follows from a document at once.
 
-    REVOKE: an operator ends what may hold access. END: somebody with a part in the task does. LOOK: the task is looked
-    at in its turn. NOTHING: whatever it says, no task changes by it.
+    REVOKE: an operator ends a task that may hold access. END: a party to the task ends it. LOOK: the task is looked
+    at in its turn. NOTHING: no task changes by this document, whatever it says.
     """
 
     REVOKE = auto()
@@ -131,22 +139,22 @@ class Heed(Enum):
     NOTHING = auto()
 
 
-def heed(asks: WorkItem, task: Parts | None, *, is_operator: bool) -> Heed:
-    """How urgent a document is, given what the ledger knows of its task.
+def effect_of(asks: WorkItem, task: TaskParties | None, *, is_operator: bool) -> DocumentEffect:
+    """Return what follows from a document, given its task in the ledger.
 
-    Where there is no task, only a request can begin something. No other document is missed by that: a task is entered
-    in the ledger first, and all that was written about it is read afterwards.
+    Without a task, only a request can begin something. No other document is missed by that: a task is entered in
+    the ledger first, and everything written about it is read afterwards.
     """
     if task is None:
-        # that the ledger lost a task is told when an operator wants it ended
-        return Heed.LOOK if asks.submits or (asks.ends and is_operator) else Heed.NOTHING
+        # an operator's end is looked at: the operator is told that the ledger does not know the task
+        return DocumentEffect.LOOK if asks.submits or (asks.ends and is_operator) else DocumentEffect.NOTHING
     if task.done is not None and asks.since is not None and task.done > asks.since:
-        # whoever had that claim has read the document: after a start the lines of the last minute come once more
-        return Heed.NOTHING
+        # The worker with that claim has read the document: after a start, the lines of the last minute are read again.
+        return DocumentEffect.NOTHING
     has_part = asks.author in (task.may_end if asks.requests else task.approved_by)
     if asks.ends and is_operator and task.state in LIVE_STATES | {State.ENDING}:
-        return Heed.REVOKE
+        return DocumentEffect.REVOKE
     if asks.ends and has_part and task.state in LIVE_STATES:
-        return Heed.END
-    # of what is over for good, those with a part in it are told again how it ended
-    return Heed.LOOK if has_part or task.state not in OVER - BEFORE_GRANT else Heed.NOTHING
+        return DocumentEffect.END
+    # The parties of a task that is final are told again how it ended.
+    return DocumentEffect.LOOK if has_part or task.state not in OVER - BEFORE_GRANT else DocumentEffect.NOTHING

@@ -1,4 +1,4 @@
-"""What the worker publishes of a task in Vault: its proof and its receipt are packed there, and read here."""
+"""A task's published document in Vault, with packed proof and receipt."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import EndReason, State
 
 ILLEGIBLE = "illegible"
-"""The state that is shown of what no worker can have written."""
+"""The state that is shown for a document that no worker can have written."""
 MOST_UNPACKED = 16 * 1024 * 1024
-"""So many bytes are unpacked. Some ten thousand leases with their checks are less; a few hundred kilobytes of a thief's
-can be gigabytes.
+"""The most bytes that are unpacked. Some ten thousand leases with their checks take less, while a few hundred kilobytes
+written by a thief can unpack to gigabytes.
 """
-_UNPACKED_IN_VAIN = (ValueError, RecursionError, zlib.error)
+_UNPACK_ERRORS = (ValueError, RecursionError, zlib.error)
 
 
 def packed(part: Mapping[str, Any] | None) -> str | None:
-    """A part as one string: OpenBao refuses a request that holds 1,000 of them, and 22 leases with their checks do."""
-    return base64.b64encode(zlib.compress(json.dumps(dict(part)).encode())).decode() if part is not None else None
+    """Pack a part into one string.
+
+    OpenBao refuses a request that holds 1,000 strings, and 22 leases with their checks do.
+    """
+    if part is None:
+        return None
+    return base64.b64encode(zlib.compress(json.dumps(dict(part)).encode())).decode()
 
 
 def unpacked(task_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A published document as it was before it was packed. What no worker can have written says that it is `ILLEGIBLE`.
+    """Return a published document with its packed parts unpacked.
 
-    Whoever stole a worker's token can write anything there, and must not stop a command by it.
+    A document that no worker can have written gets the state `ILLEGIBLE`: whoever stole a worker's token can write
+    anything there, and must not stop a command by it.
     """
     found = document.get("proof")
     try:
         proof = _unpacked(found) if isinstance(found, str) else found
-    except _UNPACKED_IN_VAIN:
+    except _UNPACK_ERRORS:
         return _illegible(task_id)
     whole = {**document, "proof": proof, "receipt": unpacked_receipt(document)}
     return whole if whole.get("task_id") == task_id and _is_legible(whole) else _illegible(task_id)
@@ -48,7 +54,7 @@ def _illegible(task_id: str) -> dict[str, Any]:
         "task_id": task_id,
         "state": ILLEGIBLE,
         "end_reason": None,
-        # an event that no ledger holds
+        # this names an event that no ledger holds
         "chain": {"seq": 0, "head": ""},
         "ends_at": None,
         "proof": None,
@@ -59,8 +65,12 @@ def _illegible(task_id: str) -> dict[str, Any]:
 
 
 def _is_legible(document: Mapping[str, Any]) -> bool:
-    """Whether everything is there, and of its kind, by which a command decides what to do."""
-    error, chain = document.get("error"), document.get("chain")
+    """Return whether every field that a command decides by is there.
+
+    Each has to be of its type, too.
+    """
+    error = document.get("error")
+    chain = document.get("chain")
     is_error = isinstance(error, dict) and isinstance(error.get("exit_code"), int) and {"message", "hint"} <= {*error}
     if document.get("state") == "refused":
         return is_error
@@ -78,13 +88,13 @@ def _is_legible(document: Mapping[str, Any]) -> bool:
 
 
 def unpacked_receipt(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The signed receipt in a published document, not verified; None where there is none."""
+    """Return the signed receipt in a published document, unverified, or None."""
     found = document.get("receipt")
     if not isinstance(found, str):
         return None
     try:
         receipt = _unpacked(found)
-    except _UNPACKED_IN_VAIN:
+    except _UNPACK_ERRORS:
         return None
     return receipt if isinstance(receipt, dict) else None
 
@@ -102,7 +112,10 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """What the worker last published of a task, and when by Vault's clock. `seq` and `head` are its chain's last."""
+    """The worker's last published document of a task, and Vault's time of it.
+
+    `seq` and `head` name the last event of the task's chain.
+    """
 
     task_id: str
     state: State
@@ -127,19 +140,23 @@ class PublishedTask:
 
     @property
     def chain(self) -> dict[str, Any]:
-        """How an event `recovered` names what it goes on from."""
+        """The chain's last event and state, as a `recovered` event names them."""
         return {"seq": self.seq, "head": self.head, "state": self.state.value}
 
 
 def published_task_of(
     task_id: str, document: Mapping[str, Any], installation: str, written_at: datetime
 ) -> PublishedTask:
-    """A published document as a value. Raises InvalidInput for one that this installation's worker did not write."""
+    """Return a published document as a value.
+
+    Raises InvalidInput for a document that this installation's worker did not write.
+    """
     if document.get("installation") != installation:
         raise InvalidInput("it belongs to another installation")
     try:
         body = base64.b64decode(document["body"], validate=True)
-        content, chain = Revision.of(body).content, document["chain"]
+        content = Revision.of(body).content
+        chain = document["chain"]
         found = PublishedTask(
             task_id=task_id,
             state=State(document["state"]),
@@ -158,7 +175,7 @@ def published_task_of(
             receipt=unpacked_receipt(document),
             written_at=written_at,
         )
-        # what the rest of the story reads of it has to be there
+        # the fields that callers read of the revision have to be there
         complete = Revision.of(body).spec.id == task_id and all(entry["path"] for entry in Revision.of(body).access)
         own = (content["installation"], content["task"], content["revision"]) == (installation, task_id, found.revision)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidInput) as error:

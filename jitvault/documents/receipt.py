@@ -1,4 +1,4 @@
-"""A receipt that is published with a task: whether Vault's own key signed it, for that task and that end."""
+"""A receipt that is published with a task, and how it is verified."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def verified(
     installation: str,
     state: object,
 ) -> dict[str, Any] | None:
-    """What a receipt says, where the key of receipts signed it about this task, in this state; None for any other.
+    """Return a receipt's content if it is signed for this task and state.
 
-    Whoever has a worker's token can sign as well: that leaves a line which freezes everything.
+    None means that Vault's key of receipts did not sign it about this task, in this state. A thief of the worker's
+    token can sign as well, but that leaves an audit line which freezes everything.
     """
     if signed is None or state not in CLOSED:
         return None
     try:
-        told = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
+        content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
     except SecurityFinding:
         return None
-    proof = told.get("proof")
-    said = proof.get("state") if isinstance(proof, dict) else None
-    # the receipt of a seal is signed a moment before: its proof says confirmed
+    proof = content.get("proof")
+    proven_state = proof.get("state") if isinstance(proof, dict) else None
+    # the receipt of a seal is signed a moment before the state changes: its proof says confirmed
     expected = State.CONFIRMED if state == State.SEALED else state
-    same = (told.get("task"), told.get("digest"), told.get("installation"), said)
-    return told if same == (task_id, digest, installation, expected) else None
+    found = (content.get("task"), content.get("digest"), content.get("installation"), proven_state)
+    return content if found == (task_id, digest, installation, expected) else None

@@ -1,7 +1,8 @@
-"""The documents that people sign, as the worker accepts them: nothing missing, nothing more, nothing hidden.
+"""The documents that people sign, in the form that the worker accepts.
 
-A signature says who wrote a document, not that it makes sense: whoever may sign can sign anything. What is not
-exactly one of these counts as absent, so that nobody can stop a task from being ended by signing garbage.
+A signature says who wrote a document, not that it makes sense: whoever may sign can sign anything. A payload that
+is not exactly one of these models counts as absent, so that nobody can stop a task from being ended by signing
+garbage.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jitvault.formats.shorten import one_line
 from jitvault.formats.time_window import MAX_DURATION
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-# it is printed on other people's terminals
+# Notes are printed on other people's terminals.
 Note = Annotated[str, Prose(500)] | Literal[""]
 Called = Annotated[str, Prose(255)] | Literal[""]
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
@@ -27,7 +28,7 @@ _CALLED: TypeAdapter[str] = TypeAdapter(Called)
 
 
 class SignedDocument(Strict):
-    """What every signed document says: what it is, about which task, by whom, when; and a nonce."""
+    """The fields of every signed document: kind, task, author, nonce, time."""
 
     kind: str
     task: Identifier
@@ -36,31 +37,37 @@ class SignedDocument(Strict):
     at: AwareDatetime
 
 
-class SubmitPaper(SignedDocument):
-    """A spec. `revise` replaces an earlier one."""
+class SubmitDocument(SignedDocument):
+    """Request a task by its spec. `revise` replaces an earlier request."""
 
     kind: Literal["submit"]
     spec: dict[str, Any]
     revise: bool
 
 
-class GrantPaper(SignedDocument):
+class GrantDocument(SignedDocument):
     """Issue exactly this spec now."""
 
     kind: Literal["grant"]
     spec_digest: Digest
 
 
-class EndPaper(SignedDocument):
-    """End the task. `cancelled` withdraws it before it is granted; `forced` closes it even if that cannot be proven."""
+class EndDocument(SignedDocument):
+    """End the task.
+
+    `cancelled` withdraws it before it is granted; `forced` closes it even if its end cannot be proven.
+    """
 
     kind: Literal["end"]
     reason: Literal["completed", "operator", "cancelled", "forced"]
     note: Note
 
 
-class ExtendPaper(SignedDocument):
-    """Move the deadline `ends_at` of the granted revision `digest` by so many seconds, and no other deadline."""
+class ExtendDocument(SignedDocument):
+    """Move the deadline `ends_at` of the granted revision `digest`.
+
+    It is moved by `seconds`, and no other deadline is moved.
+    """
 
     kind: Literal["extend"]
     digest: Digest
@@ -69,10 +76,11 @@ class ExtendPaper(SignedDocument):
     reason: Annotated[str, Prose(500)]
 
 
-class DecisionPaper(SignedDocument):
-    """Yes or no about one digest, of a revision or of an extension, in the name of `groups`.
+class DecisionDocument(SignedDocument):
+    """Approve or deny one digest, in the name of `groups`.
 
-    Revision and requester are in what the digest is of as well: they stand here so that the signature says them.
+    The digest is that of a revision or of an extension. It covers revision and requester already; they are repeated
+    here so that the signature names them.
     """
 
     kind: Literal["decision"]
@@ -85,8 +93,8 @@ class DecisionPaper(SignedDocument):
     expires_at: AwareDatetime
 
 
-class WithdrawPaper(SignedDocument):
-    """An approval that was given earlier counts no more, whichever of this task it was."""
+class WithdrawDocument(SignedDocument):
+    """Withdraw an earlier approval, whichever of this task's it was."""
 
     kind: Literal["withdraw"]
     digest: Digest
@@ -95,8 +103,11 @@ class WithdrawPaper(SignedDocument):
     reason: Note
 
 
-class FreezePaper(SignedDocument):
-    """Grant nothing more of a scope and end what is held of it, or lift that. `task` is the scope's key."""
+class FreezeDocument(SignedDocument):
+    """Freeze a scope, or lift its freeze.
+
+    While a scope is frozen, nothing more is granted in it, and what is held is ended. `task` is the scope's key.
+    """
 
     kind: Literal["freeze"]
     agent: Called
@@ -110,34 +121,42 @@ P = TypeVar("P", bound=SignedDocument)
 
 
 def parse_signed(model: type[P], payload: Mapping[str, Any], *, task: str, entity: str) -> P:
-    """`payload` as a paper of `entity` about `task`. Raises SecurityFinding for anything else."""
+    """Return `payload` as a document by `entity` about `task`.
+
+    Raises SecurityFinding for anything else.
+    """
     try:
-        paper = model.model_validate_json(canonical_bytes(payload))
+        document = model.model_validate_json(canonical_bytes(payload))
     except (ValidationError, ValueError, RecursionError) as error:
         raise SecurityFinding(f"it is not a proper {model.__name__}: {_first(error)}") from None
-    if paper.task != task or paper.entity != entity:
-        raise SecurityFinding(f"it is about task {one_line(paper.task)} and by {one_line(paper.entity)}")
-    return paper
+    if document.task != task or document.entity != entity:
+        raise SecurityFinding(f"it is about task {one_line(document.task)} and by {one_line(document.entity)}")
+    return document
 
 
 def check_name(name: str) -> str:
-    """`name`, if it can be one: a freeze of another would count for nothing. Raises InvalidInput."""
+    """Return `name` if it can be a name.
+
+    A freeze of any other text counts for nothing.
+
+    Raises InvalidInput.
+    """
     try:
         return _CALLED.validate_python(name)
     except ValidationError as error:
-        said = error.errors(include_input=False, include_url=False)[0]["msg"]
+        reason = error.errors(include_input=False, include_url=False)[0]["msg"]
         raise InvalidInput(
-            f"{name!r:.80} is no name: {said}", hint="Take it from `jitvault list` or the spec."
+            f"{name!r:.80} is no name: {reason}", hint="Take it from `jitvault list` or the spec."
         ) from None
 
 
 def check_note(note: str) -> str:
-    """`note`, if it may be signed as a reason. Raises InvalidInput."""
+    """Return `note` if it may be signed as a reason. Raises InvalidInput."""
     try:
         return _NOTE.validate_python(note)
     except ValidationError as error:
-        said = error.errors(include_input=False, include_url=False)[0]["msg"]
-        raise InvalidInput(f"--reason: {said}", hint="Say it in one line of plain text.") from None
+        reason = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise InvalidInput(f"--reason: {reason}", hint="Say it in one line of plain text.") from None
 
 
 def _first(error: Exception) -> str:

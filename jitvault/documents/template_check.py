@@ -1,9 +1,9 @@
-"""What the check of a template found, as it lies in Vault, and whether it still speaks for what would be granted.
+"""The stored result of a template check, and whether it still holds.
 
-An administrator makes the check (`provision/template_check/trial.py`), because the worker never reads a secret. The
-record is at `jitvault/checks/<template>`, where only administrators write and the worker reads. A result speaks for a
-path as long as everything that it rested on is the same: the template's part in it, the engine's configuration, the
-probe.
+An administrator runs the check (`provision/template_check/trial.py`), because the worker never reads a secret. The
+record is at `jitvault/checks/<template>`, where only administrators write and the worker reads. A result holds for
+a path as long as everything that it rests on is unchanged: the template's part in it, the engine's configuration,
+and the probe.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ FOLDER = "checks"
 MAX_FAILURES = 20
 MAX_ENDED = 256
 STEPS = 20
-"""How many steps a check has. A result of one that had fewer says nothing about those that came since."""
+"""How many steps a check has. A result with fewer steps says nothing about those that were added since."""
 _FIRST_STEPS = 11
-# What says nothing about how a credential is made and ended. A field that is new is looked at until it is named here.
+# Fields that decide nothing about how a credential is made and ended. A new field counts until it is listed here.
 _UNREGARDED = frozenset({"parameters", "path", "tier", "data_domains", "max_window", "wrap_ttl", "lease_budget"})
 
 Failure = Annotated[str, Field(min_length=1, max_length=500)]
@@ -34,8 +34,10 @@ Failure = Annotated[str, Field(min_length=1, max_length=500)]
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a result rests on: a digest of the template's part, one of the engine's snapshot, and when the probe's
-    document was written, by Vault's clock.
+    """What a result rests on.
+
+    `template` is a digest of the template's part, `engine` one of the engine's snapshot, and `probe_written_at` is
+    when the probe's document was written, by Vault's clock.
     """
 
     template: str
@@ -44,8 +46,10 @@ class Basis:
 
 
 class Result(Strict):
-    """What one check of one Vault path found. `failed` says what, in the order of the `steps`; `told` is what people
-    have to read although it is no failure.
+    """The result of one check of one Vault path.
+
+    `failed` names the failures, in the order of the `steps`. `told` is what people have to read although it is no
+    failure.
     """
 
     template: Digest
@@ -63,8 +67,9 @@ class Result(Strict):
 
 
 class Record(Strict):
-    """All results of one template by path, the leases that a check which runs now has made, and the last ones that
-    checks made and saw dead.
+    """All results of one template by path, and the leases of its checks.
+
+    `running` are the leases of a check that runs now; `ended` are the last leases that checks created and saw dead.
     """
 
     kind: Literal["TemplateCheck"]
@@ -76,16 +81,17 @@ class Record(Strict):
 
 
 def template_digest(template: AccessTemplate) -> str:
-    """The digest of what in a template decides how its credentials are made, used and ended.
+    """Return the digest of the fields that the revocation depends on.
 
-    Who edits a description or a budget does not have to check the revocation again.
+    They decide how the credentials are made, used and ended. After an edit of a description or a budget, the
+    revocation need not be checked again.
     """
     body = template.canonical()["spec"]
     return digest_of({name: value for name, value in body.items() if name not in _UNREGARDED})
 
 
 def read_record(document: Mapping[str, Any] | None) -> Record | None:
-    """`document` as a record, None where there is none or it is not exactly one."""
+    """Return `document` as a record; None if absent or not exactly a record."""
     if document is None:
         return None
     try:
@@ -97,7 +103,10 @@ def read_record(document: Mapping[str, Any] | None) -> Record | None:
 def why_not(
     document: Mapping[str, Any] | None, *, installation: str, template: str, path: str, basis: Basis
 ) -> str | None:
-    """Why what lies in Vault does not say that `path` can be revoked as it is now; None where it does."""
+    """Return why the stored record does not show that `path` can be revoked.
+
+    None means that it does.
+    """
     if document is None:
         return "it was never checked that its revocation works"
     record = read_record(document)
@@ -125,16 +134,22 @@ def _changed(then: Basis, now: Basis) -> str:
     return "the probe was" if then.probe_written_at != now.probe_written_at else ""
 
 
-def told_by(document: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """What the checks of a template told that is no failure, each sentence once."""
+def remarks_of(document: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the remarks of a template's checks, each sentence once.
+
+    A remark is something that people have to read although it is no failure.
+    """
     record = read_record(document)
-    return tuple(dict.fromkeys(said for one in record.paths.values() for said in one.told)) if record else ()
+    if record is None:
+        return ()
+    return tuple(dict.fromkeys(remark for result in record.paths.values() for remark in result.told))
 
 
 def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) -> str:
-    """`exempt`, `needed`, `failed` or `passed`, by the record and the template alone.
+    """Return `exempt`, `needed`, `failed` or `passed` for a template.
 
-    Whether the engine and the probe are still the same is not looked at: whoever lists templates may not see them.
+    The record and the template alone decide. Whether the engine and the probe are unchanged is not checked: whoever
+    lists templates may not be allowed to see them.
     """
     if template.spec.confirm != "target":
         return "exempt"
@@ -144,7 +159,7 @@ def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) ->
         return "needed"
     results = [record.paths.get(path) for path in paths]
     digest = template_digest(template)
-    found = [one for one in results if one is not None and one.template == digest and one.steps >= STEPS]
+    found = [each for each in results if each is not None and each.template == digest and each.steps >= STEPS]
     if any(not result.passed for result in found):
         return "failed"
     return "passed" if len(found) == len(paths) else "needed"

@@ -1,7 +1,8 @@
-"""Which documents in Vault say nothing any more: of requests that began no task, and of tasks that were never granted.
+"""Which documents in Vault can be removed since they say nothing now.
 
-Nothing can be granted by the removal of one: a request begins nothing once it is as old as `REQUEST_LIFE`, and only
-what is older is removed. What is published of a task that was granted stays until the worker removes it.
+These are requests that began no task, and documents of tasks that were never granted. No removal can lead to a
+grant: a request begins nothing once it is as old as `REQUEST_LIFE`, and only older documents are removed. The
+published document of a task that was granted stays until the worker removes it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ NEVER_GRANTED = frozenset({"refused", State.CANCELLED.value, State.DENIED.value,
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What lies in Vault under one task's name: its requests, by path, and what is published of it, if anything is.
+    """The documents in Vault under one task's name.
 
-    The times are Vault's, of the newest version.
+    `requests` maps the paths of its requests to their times; `state` is the published state, if anything is
+    published. The times are Vault's, of the newest version.
     """
 
     task_id: str
@@ -31,7 +33,10 @@ class Remains:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What there is, the published document last: without it an old request is refused as too old."""
+        """The paths in the order of removal.
+
+        The published document is last: without it, an old request is refused as too old.
+        """
         published = (f"tasks/{self.task_id}",) if self.state is not None else ()
         return (*sorted(self.requests), *published)
 
@@ -40,10 +45,12 @@ class Remains:
 
 
 def is_removable(remains: Remains, now: datetime, older_than: timedelta) -> bool:
-    """Whether all of it is older than that and nothing of it is about a task that is open or was granted.
+    """Return whether everything of a task is old enough and no longer open.
 
-    Of a task that was granted long ago nothing is published any more, and its request is as old as that.
+    Nothing is removed of a task that is open or was granted. Of a task that was granted long ago no published
+    document is left, and its request is as old as the grant.
     """
+
     if remains.state is not None and remains.state not in NEVER_GRANTED:
         return False
     times = [*remains.requests.values(), *([remains.published_at] if remains.published_at else [])]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from jitvault.audit.observation import Kind, Observation
-from jitvault.documents.paths import Kept, kept_path
+from jitvault.documents.paths import Kept, indexed_path
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
@@ -31,7 +31,7 @@ _GAPS = select(func.count()).select_from(schema.audit_gaps)
 
 def note(connection: Connection, new: Iterable[Observation]) -> None:
     """Enter the documents that these lines show to be written."""
-    found = Counter(place for o in new if o.kind is Kind.WRITTEN and (place := kept_path(o.subject)) is not None)
+    found = Counter(place for o in new if o.kind is Kind.WRITTEN and (place := indexed_path(o.subject)) is not None)
     _enter(connection, [(*place, times) for place, times in sorted(found.items())])
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, or_, select, update
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import Parts, author_of, submission_path
+from jitvault.documents.paths import TaskParties, author_of, submission_path
 from jitvault.ledger import schema, writes
 from jitvault.ledger.claims import DONE
 from jitvault.ledger.database import Database
@@ -57,9 +57,9 @@ class SqlIntake:
 
     _db: Database
 
-    def parts(self, task_ids: Collection[str]) -> Mapping[str, Parts]:
+    def parts(self, task_ids: Collection[str]) -> Mapping[str, TaskParties]:
         """Those of these tasks that are known."""
-        found: dict[str, Parts] = {}
+        found: dict[str, TaskParties] = {}
         for some in batches(sorted(task_ids)):
             with self._db.read() as connection:
                 found |= _parts(connection, some)
@@ -164,7 +164,7 @@ def _state(value: str) -> State:
     return State(value) if value in _STATES else State.ACTIVE
 
 
-def _parts(connection: Connection, task_ids: Sequence[str]) -> dict[str, Parts]:
+def _parts(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskParties]:
     named = {"task_ids": list(task_ids)}
     rows = list(connection.execute(_STANDING, named))
     may_end = {row.task_id: {row.requester, row.agent} for row in rows}
@@ -175,7 +175,7 @@ def _parts(connection: Connection, task_ids: Sequence[str]) -> dict[str, Parts]:
         for task_id, entity in connection.execute(_APPROVED_BY, named):
             approved_by[task_id].add(entity)
     return {
-        row.task_id: Parts(
+        row.task_id: TaskParties(
             _state(row.state),
             frozenset(may_end[row.task_id]),
             frozenset(approved_by[row.task_id]),

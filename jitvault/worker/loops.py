@@ -26,7 +26,7 @@ from functools import partial
 from threading import Event
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import Heed, WorkItem
+from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRefused, VaultUnavailable, WrongState
 from jitvault.kill_switch.triggers import Reasons, covered, tripped
 from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
@@ -232,15 +232,15 @@ class Loops:
 
         self._every("intake", 0, look)
 
-    def _take_in(self, ask: WorkItem, how: Heed) -> None:
+    def _take_in(self, ask: WorkItem, how: DocumentEffect) -> None:
         """Have a document's task looked after: at once, or in the turn of its author."""
         now, hint = time.monotonic(), ask.author if ask.requests else None
         job = Job(ask.task_id, Urgency.ASKED, hint=hint, author=ask.author, to_grant=ask.grants, since=ask.since)
-        if how is Heed.REVOKE:
+        if how is DocumentEffect.REVOKE:
             self.pool.want(replace(job, urgency=Urgency.REVOKE), news=True)
-        elif how is Heed.END and self.gate.spend(ask.author, now):
+        elif how is DocumentEffect.END and self.gate.spend(ask.author, now):
             self.pool.want(replace(job, urgency=Urgency.END), news=True)
-        elif how is not Heed.NOTHING:
+        elif how is not DocumentEffect.NOTHING:
             self.gate.keep(job, now)
 
     def backlog(self, worker: WorkerContext) -> None:

@@ -112,13 +112,13 @@ def templates_show(
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
     from jitvault.cli.views import tables as listings
-    from jitvault.documents.template_check import as_recorded, told_by
+    from jitvault.documents.template_check import as_recorded, remarks_of
 
     wiring = session.open_session()
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
     state = as_recorded(seen[name], template) if seen is not None else None
-    told = told_by(seen[name]) if seen is not None and state == "passed" else ()
+    told = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
     listings.template(template.canonical(), paths, state, told, as_json=json_)
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import EndPaper, parse_signed
+from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import LedgerUnavailable, SecurityFinding
 from jitvault.ledger.document_index import Indexed, Standing, looked_for
 from jitvault.lifecycle.requests.listing import is_told, see_that_it_is_told
@@ -182,7 +182,7 @@ def _wish(worker: WorkerContext, task_id: str, author: str) -> _Wish | None:
     stored = worker.documents.read(path)
     if stored is None:
         return None
-    found = verified(worker, stored, EndPaper, path, author, task_id)
+    found = verified(worker, stored, EndDocument, path, author, task_id)
     paper = found.paper if found else _unsigned(stored, author, task_id)
     entity = worker.identity.by_id(author) if paper else None
     if paper is None or entity is None:
@@ -192,14 +192,14 @@ def _wish(worker: WorkerContext, task_id: str, author: str) -> _Wish | None:
     return _Wish(said, found is not None and paper.reason == "forced", stored.written_at)
 
 
-def _unsigned(stored: Stored, author: str, task_id: str) -> EndPaper | None:
+def _unsigned(stored: Stored, author: str, task_id: str) -> EndDocument | None:
     """What a document says, if it is the end of this task but for its signature, as where its key was replaced since.
 
     Vault lets nobody but its author write there. What takes access away must not be lost because the signature cannot
     be checked any more; that it cannot is a finding.
     """
     try:
-        return parse_signed(EndPaper, payload_of(stored.document), task=task_id, entity=author)
+        return parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=author)
     except SecurityFinding:
         return None
 

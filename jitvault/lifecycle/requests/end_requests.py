@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from jitvault.documents.dsse import payload_of
-from jitvault.documents.signed import EndPaper, parse_signed
+from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import SecurityFinding, VaultRefused
 from jitvault.vault.interface import Documents
 
@@ -39,6 +39,6 @@ def _asked(documents: Documents, entity: str, task_id: str) -> dict[str, str] | 
     with suppress(SecurityFinding, VaultRefused):
         stored = documents.read(f"requests/{entity}/{task_id}/end")
         if stored is not None:
-            paper = parse_signed(EndPaper, payload_of(stored.document), task=task_id, entity=entity)
+            paper = parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=entity)
             return {"at": stored.written_at.isoformat(), "reason": paper.reason, "note": paper.note}
     return None

@@ -20,7 +20,7 @@ from typing import Any
 from jitvault.context import WorkerContext
 from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
-from jitvault.documents.signed import FreezePaper, parse_signed
+from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
 from jitvault.ledger.document_index import Indexed, Standing, looked_for
 from jitvault.lifecycle.requests.listing import see_that_it_is_told
@@ -133,7 +133,7 @@ def _judged(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> Indexed |
     stored = worker.documents.read(path)
     if stored is None:
         return _without_document(worker, one)
-    found = verified(worker, stored, FreezePaper, path, one.author, one.about)
+    found = verified(worker, stored, FreezeDocument, path, one.author, one.about)
     paper = found.paper if found else _unsigned(stored, one)
     scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
     if paper is None or scope is None or scope.key != one.about:
@@ -161,10 +161,10 @@ def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
     return None
 
 
-def _unsigned(stored: Stored, one: Indexed) -> FreezePaper | None:
+def _unsigned(stored: Stored, one: Indexed) -> FreezeDocument | None:
     """What a document says, if it is a freeze but for its signature. That one lifts something has to be signed."""
     try:
-        paper = parse_signed(FreezePaper, payload_of(stored.document), task=one.about, entity=one.author)
+        paper = parse_signed(FreezeDocument, payload_of(stored.document), task=one.about, entity=one.author)
     except SecurityFinding:
         return None
     return paper if paper.freezes else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.context import Person, WorkerContext
 from jitvault.documents.dsse import payload_of
-from jitvault.documents.signed import FreezePaper, parse_signed
+from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import Denied, Frozen, SecurityFinding
 from jitvault.ledger.model import TaskRecord
 from jitvault.ledger.stream_model import Freeze
@@ -62,7 +62,7 @@ def _words(documents: Documents, entity: str, own: str) -> Iterator[FreezeStatem
             stored = documents.read(f"freezes/{entity}/{key}")
             if stored is None:
                 continue
-            paper = parse_signed(FreezePaper, payload_of(stored.document), task=key, entity=entity)
+            paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
             scope = Scope(paper.agent, paper.template, paper.owner)
             if scope.key == key:
                 yield FreezeStatement(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import Kept, kept_path, path_of
+from jitvault.documents.paths import Kept, indexed_path, path_of
 from jitvault.model.states import OVER
 
 BLIND_FOR = timedelta(seconds=5)
@@ -52,7 +52,7 @@ def keep_names(worker: WorkerContext, kind: Kept, author: str, names: list[str],
     Of tasks that are over nothing is kept: most of what an author ever asked for is.
     """
     found = [name.rstrip("/") for name in names]
-    found = [name for name in found if kept_path(path_of(kind, author, name)) is not None]
+    found = [name for name in found if indexed_path(path_of(kind, author, name)) is not None]
     if kind is Kept.END:
         known = worker.ledger.parts(found)
         found = [name for name in found if name not in known or known[name].state not in OVER]

@@ -11,11 +11,11 @@ from datetime import timedelta
 from jitvault.audit.observation import Place
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import (
-    Heed,
+    DocumentEffect,
     Kept,
-    Parts,
+    TaskParties,
     WorkItem,
-    heed,
+    effect_of,
     is_stale,
     path_of,
     submission_path,
@@ -64,15 +64,15 @@ class Triage:
         self._worker = worker
         self._operators: dict[str, tuple[float, bool]] = {}
 
-    def sort(self, asks: Sequence[WorkItem]) -> list[tuple[WorkItem, Heed]]:
+    def sort(self, asks: Sequence[WorkItem]) -> list[tuple[WorkItem, DocumentEffect]]:
         """Each of these documents about a task, with what follows from it; two that say the same are one."""
         known = self._worker.ledger.parts({ask.task_id for ask in asks if ask.task_id})
         return [(ask, self._heed(ask, known)) for ask in dict.fromkeys(asks) if ask.task_id]
 
-    def _heed(self, ask: WorkItem, known: Mapping[str, Parts]) -> Heed:
+    def _heed(self, ask: WorkItem, known: Mapping[str, TaskParties]) -> DocumentEffect:
         task = known.get(ask.task_id)
         # who it is costs Vault a request, and matters for the end of a task
-        return heed(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
+        return effect_of(ask, task, is_operator=ask.ends and ask.requests and self._is_operator(ask.author))
 
     def _is_operator(self, entity_id: str) -> bool:
         now = time.monotonic()

@@ -16,12 +16,12 @@ from jitvault.documents.approvers import Registry, is_withdrawn, void
 from jitvault.documents.dsse import DOCUMENT_TYPE, opened, signer_key
 from jitvault.documents.paths import submission_path
 from jitvault.documents.signed import (
-    DecisionPaper,
-    ExtendPaper,
-    GrantPaper,
+    DecisionDocument,
+    ExtendDocument,
+    GrantDocument,
     SignedDocument,
-    SubmitPaper,
-    WithdrawPaper,
+    SubmitDocument,
+    WithdrawDocument,
     parse_signed,
 )
 from jitvault.errors import InvalidInput, SecurityFinding
@@ -75,7 +75,7 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     """
     path = submission_path(requester, task_id)
     stored = stored or worker.documents.read(path)
-    found = verified(worker, stored, SubmitPaper, path, requester, task_id) if stored else None
+    found = verified(worker, stored, SubmitDocument, path, requester, task_id) if stored else None
     if found is None:
         return None
     spec = parse_spec(canonical_bytes(found.paper.spec), f"the request for {task_id}")
@@ -106,7 +106,7 @@ def wants_grant(worker: WorkerContext, submitted: Submission, approvals: Sequenc
     agent's inbox is watched.
     """
     entity, spec = submitted.requester.id, submitted.spec
-    found = read_paper(worker, GrantPaper, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
+    found = read_paper(worker, GrantDocument, f"requests/{entity}/{spec.id}/grant", entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return False
     asked_last = all(vote.written_at < found.written_at for vote in approvals)
@@ -119,7 +119,7 @@ def extension_requests(
     """What each of `entities` asks for from the deadline `ends_at` of the revision `digest` on, in their order."""
     found = []
     for entity_id in dict.fromkeys(entities):
-        stored = read_paper(worker, ExtendPaper, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
+        stored = read_paper(worker, ExtendDocument, f"requests/{entity_id}/{task_id}/extend", entity_id, task_id)
         # one about another deadline was granted before, or is put back
         if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
             continue
@@ -138,7 +138,7 @@ def votes(worker: WorkerContext, task_id: str, groups: Sequence[str], *, below: 
     """
     found = []
     for entity_id in _authors(worker, "decisions/"):
-        stored = read_paper(worker, DecisionPaper, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
+        stored = read_paper(worker, DecisionDocument, f"decisions/{entity_id}/{task_id}{below}", entity_id, task_id)
         entity = worker.identity.by_id(entity_id) if stored else None
         if stored is not None and entity is not None:
             found.append((entity, stored))
@@ -153,12 +153,12 @@ def _vote(
     groups: Sequence[str],
     approvers: Registry,
     entity: Entity,
-    stored: Read[DecisionPaper],
+    stored: Read[DecisionDocument],
 ) -> Vote:
     paper, written_at = stored.paper, stored.written_at
     path = f"decisions/{entity.id}/{task_id}/withdraw"
     there = worker.documents.read(path)
-    taken_back = verified(worker, there, WithdrawPaper, path, entity.id, task_id) if there else None
+    taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None
     # only they can write there: what cannot be read may have been their no, and gives nothing back
     withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
     if there and there.unread:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.documents.paths import REQUEST_LIFE, Heed, Parts, WorkItem, heed, is_stale, work_item_for
+from jitvault.documents.paths import (
+    REQUEST_LIFE,
+    DocumentEffect,
+    TaskParties,
+    WorkItem,
+    effect_of,
+    is_stale,
+    work_item_for,
+)
 from jitvault.model.states import State
 
 
@@ -50,46 +58,46 @@ def test_a_request_that_is_too_old_is_never_young_again(age: timedelta, more: ti
     assert is_stale(written, written + age + more) or not is_stale(written, written + age)
 
 
-def how(path: str, state: State | None, *, is_operator: bool = False) -> Heed:
+def how(path: str, state: State | None, *, is_operator: bool = False) -> DocumentEffect:
     """What follows from a document of one of the requester, an approver, and somebody else."""
     asks = work_item_for(path)
     assert asks
-    task = Parts(state, may_end={"requester", "agent"}, approved_by={"approver"}) if state else None
-    return heed(asks, task, is_operator=is_operator)
+    task = TaskParties(state, may_end={"requester", "agent"}, approved_by={"approver"}) if state else None
+    return effect_of(asks, task, is_operator=is_operator)
 
 
 @pytest.mark.parametrize(
     ("path", "state", "expected"),
     [
-        ("requests/agent/t-1/end", State.ACTIVE, Heed.END),
-        ("requests/agent/t-1/end", State.PENDING_APPROVAL, Heed.LOOK),
+        ("requests/agent/t-1/end", State.ACTIVE, DocumentEffect.END),
+        ("requests/agent/t-1/end", State.PENDING_APPROVAL, DocumentEffect.LOOK),
         # each further one would bring it back before its pause is over
-        ("requests/agent/t-1/end", State.ENDING, Heed.LOOK),
-        ("requests/else/t-1/end", State.ACTIVE, Heed.LOOK),
-        ("requests/else/t-1/end", State.SEALED, Heed.NOTHING),
-        ("requests/requester/t-1/grant", State.SEALED, Heed.LOOK),
-        ("requests/else/t-1/end", None, Heed.NOTHING),
-        ("requests/else/t-1/grant", None, Heed.NOTHING),
-        ("requests/else/t-1/submit", None, Heed.LOOK),
-        ("decisions/approver/t-1/withdraw", State.ACTIVE, Heed.END),
-        ("decisions/requester/t-1/withdraw", State.ACTIVE, Heed.LOOK),
-        ("decisions/approver/t-1", State.PENDING_APPROVAL, Heed.LOOK),
-        ("decisions/approver/t-1", None, Heed.NOTHING),
+        ("requests/agent/t-1/end", State.ENDING, DocumentEffect.LOOK),
+        ("requests/else/t-1/end", State.ACTIVE, DocumentEffect.LOOK),
+        ("requests/else/t-1/end", State.SEALED, DocumentEffect.NOTHING),
+        ("requests/requester/t-1/grant", State.SEALED, DocumentEffect.LOOK),
+        ("requests/else/t-1/end", None, DocumentEffect.NOTHING),
+        ("requests/else/t-1/grant", None, DocumentEffect.NOTHING),
+        ("requests/else/t-1/submit", None, DocumentEffect.LOOK),
+        ("decisions/approver/t-1/withdraw", State.ACTIVE, DocumentEffect.END),
+        ("decisions/requester/t-1/withdraw", State.ACTIVE, DocumentEffect.LOOK),
+        ("decisions/approver/t-1", State.PENDING_APPROVAL, DocumentEffect.LOOK),
+        ("decisions/approver/t-1", None, DocumentEffect.NOTHING),
     ],
 )
-def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | None, expected: Heed) -> None:
+def test_only_whoever_may_end_what_is_held_is_urgent(path: str, state: State | None, expected: DocumentEffect) -> None:
     assert how(path, state) == expected
 
 
 def test_what_a_later_claim_has_done_is_not_looked_at_again() -> None:
     asks = WorkItem("t-1", "requester", requests=True, ends=True, since=3)
-    for done, expected in ((None, Heed.END), (3, Heed.END), (4, Heed.NOTHING)):
-        assert heed(asks, Parts(State.ACTIVE, {"requester"}, (), done), is_operator=False) is expected
+    for done, expected in ((None, DocumentEffect.END), (3, DocumentEffect.END), (4, DocumentEffect.NOTHING)):
+        assert effect_of(asks, TaskParties(State.ACTIVE, {"requester"}, (), done), is_operator=False) is expected
 
 
 @pytest.mark.parametrize("state", [None, *State])
 def test_an_operators_end_comes_first_wherever_access_may_be_left(state: State | None) -> None:
     first = state in {State.ISSUING, State.ISSUED, State.ACTIVE, State.ENDING}
-    assert (how("requests/olga/t-1/end", state, is_operator=True) is Heed.REVOKE) == first
-    assert how("requests/olga/t-1/end", None, is_operator=True) is Heed.LOOK, "a ledger that lost it is told of"
-    assert how("requests/olga/t-1/extend", state, is_operator=True) is not Heed.REVOKE
+    assert (how("requests/olga/t-1/end", state, is_operator=True) is DocumentEffect.REVOKE) == first
+    assert how("requests/olga/t-1/end", None, is_operator=True) is DocumentEffect.LOOK, "a loss is reported"
+    assert how("requests/olga/t-1/extend", state, is_operator=True) is not DocumentEffect.REVOKE

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.documents.signed import (
-    DecisionPaper,
-    EndPaper,
-    GrantPaper,
+    DecisionDocument,
+    EndDocument,
+    GrantDocument,
     SignedDocument,
-    SubmitPaper,
-    WithdrawPaper,
+    SubmitDocument,
+    WithdrawDocument,
     check_note,
     parse_signed,
 )
@@ -23,10 +23,10 @@ from jitvault.errors import InvalidInput, SecurityFinding
 
 COMMON = {"task": "t1", "entity": "e1", "nonce": "0" * 32, "at": "2030-01-01T00:00:00+00:00"}
 PAPERS: dict[type[SignedDocument], dict[str, Any]] = {
-    SubmitPaper: {**COMMON, "kind": "submit", "spec": {"a": 1}, "revise": False},
-    GrantPaper: {**COMMON, "kind": "grant", "spec_digest": "sha256:" + "a" * 64},
-    EndPaper: {**COMMON, "kind": "end", "reason": "completed", "note": ""},
-    DecisionPaper: {
+    SubmitDocument: {**COMMON, "kind": "submit", "spec": {"a": 1}, "revise": False},
+    GrantDocument: {**COMMON, "kind": "grant", "spec_digest": "sha256:" + "a" * 64},
+    EndDocument: {**COMMON, "kind": "end", "reason": "completed", "note": ""},
+    DecisionDocument: {
         **COMMON,
         "kind": "decision",
         "digest": "sha256:" + "b" * 64,
@@ -37,7 +37,7 @@ PAPERS: dict[type[SignedDocument], dict[str, Any]] = {
         "reason": "too many rows",
         "expires_at": "2030-01-01T00:30:00+00:00",
     },
-    WithdrawPaper: {
+    WithdrawDocument: {
         **COMMON,
         "kind": "withdraw",
         "digest": "sha256:" + "b" * 64,
@@ -86,18 +86,18 @@ def test_a_field_more_or_less_is_refused(model: type[SignedDocument]) -> None:
 @pytest.mark.parametrize(
     ("model", "field", "value"),
     [
-        (EndPaper, "reason", "because"),
-        (EndPaper, "note", "\x1b[2Jgone"),
-        (EndPaper, "note", "x" * 501),
-        (DecisionPaper, "decision", "perhaps"),
-        (DecisionPaper, "expires_at", "tomorrow"),
-        (DecisionPaper, "expires_at", "2030-01-01T00:00:00"),
-        (DecisionPaper, "digest", "sha256:short"),
-        (DecisionPaper, "groups", []),
-        (DecisionPaper, "revision", 0),
-        (DecisionPaper, "reason", "shown \u202ebackwards"),
-        (SubmitPaper, "revise", "yes"),
-        (GrantPaper, "spec_digest", None),
+        (EndDocument, "reason", "because"),
+        (EndDocument, "note", "\x1b[2Jgone"),
+        (EndDocument, "note", "x" * 501),
+        (DecisionDocument, "decision", "perhaps"),
+        (DecisionDocument, "expires_at", "tomorrow"),
+        (DecisionDocument, "expires_at", "2030-01-01T00:00:00"),
+        (DecisionDocument, "digest", "sha256:short"),
+        (DecisionDocument, "groups", []),
+        (DecisionDocument, "revision", 0),
+        (DecisionDocument, "reason", "shown \u202ebackwards"),
+        (SubmitDocument, "revise", "yes"),
+        (GrantDocument, "spec_digest", None),
     ],
 )
 def test_a_signed_value_that_makes_no_sense_is_refused(model: type[SignedDocument], field: str, value: object) -> None:
@@ -134,5 +134,5 @@ def test_a_reason_that_would_not_be_accepted_is_refused_before_it_is_signed(note
 @pytest.mark.parametrize("more", [{"a\nTask t1 is sealed (operator)": 1}, {"entity": "e1\nTask t1 is sealed"}])
 def test_what_somebody_signed_puts_no_line_into_a_message(more: dict[str, Any]) -> None:
     with pytest.raises(SecurityFinding) as refused:
-        parse_signed(EndPaper, {**PAPERS[EndPaper], **more}, task="t1", entity="e1")
+        parse_signed(EndDocument, {**PAPERS[EndDocument], **more}, task="t1", entity="e1")
     assert "Task t1 is sealed" in str(refused.value) and "\n" not in str(refused.value)

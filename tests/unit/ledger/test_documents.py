@@ -8,7 +8,7 @@ import pytest
 from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import Kept, kept_path, path_of
+from jitvault.documents.paths import Kept, indexed_path, path_of
 from jitvault.ledger.document_index import Indexed, Standing
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
@@ -93,10 +93,10 @@ def test_a_list_is_whole_until_there_is_a_gap(ledger: Ledger) -> None:
 
 def test_a_document_is_found_again_by_its_path() -> None:
     for path in (END, f"freezes/e-1/{'a' * 32}", "freezes/e-1/all"):
-        found = kept_path(path)
+        found = indexed_path(path)
         assert found is not None and path_of(*found) == path
     for path in ("requests/e-1/t-1/submit", "freezes/e-1/everything", "freezes/e-1/a/b", f"freezes/{'e' * 65}/all"):
-        assert kept_path(path) is None
+        assert indexed_path(path) is None
 
 
 def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: Ledger) -> None:

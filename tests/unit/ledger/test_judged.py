@@ -8,7 +8,7 @@ from datetime import timedelta
 from builders import NOW, change, make, read, seen
 
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import Parts, submission_path
+from jitvault.documents.paths import TaskParties, submission_path
 from jitvault.ledger.judgements import Judged, Judgement, OverQuota, Unsettled
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import AccessRow, Change, DecisionRow
@@ -80,7 +80,7 @@ def test_who_may_end_a_task_and_who_approved_it(ledger: Ledger) -> None:
     ]
     access = [AccessRow("t-1", revision, "pg", "e-agent", f"e-owner-{revision}", 1) for revision in (1, 2)]
     change(ledger, Change("decided", state=State.APPROVED, rows=(*votes, *access)), "t-1")
-    expected = Parts(State.APPROVED, frozenset({"e-req", "e-agent", "e-owner-1"}), frozenset({"e-yes"}))
+    expected = TaskParties(State.APPROVED, frozenset({"e-req", "e-agent", "e-owner-1"}), frozenset({"e-yes"}))
     (known,) = ledger.parts(["t-1", "nothing"]).values()
     assert replace(known, done=None) == expected
     with ledger.claim("t-1") as claim:
