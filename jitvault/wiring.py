@@ -217,7 +217,7 @@ class Wiring:
         from jitvault.vault.audit_hash import AuditHash
 
         nameless = self.nameless_worker
-        nameless.ledger.follow(generation.GENERATION)
+        nameless.ledger.raise_generation(generation.GENERATION)
         self.login.introduce(
             lambda vault: register_session(
                 replace(nameless, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))

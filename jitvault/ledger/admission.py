@@ -18,7 +18,7 @@ from jitvault.policy.question import HeldLeases
 _COUNTS = tuple(state.value for state in (*LIVE_STATES, State.ENDING))
 
 
-class SqlAdmission:
+class GrantCounts:
     """Count what is held before more is granted; a part of `Ledger`."""
 
     _db: Database

@@ -23,7 +23,7 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import upsert
 from jitvault.ledger.model import OpState
 from jitvault.ledger.recovery import is_recovery
-from jitvault.ledger.stream_model import NOWHERE, Freeze, Gap, NotKept, Reading, Written
+from jitvault.ledger.stream_model import NO_PLACES, CountedLines, Freeze, Gap, SourceReading, WrittenDocument
 
 _SOURCE = schema.audit_sources.c
 
@@ -73,7 +73,7 @@ _MOVE_ON = (
 )
 
 
-class SqlRecord:
+class AuditPositions:
     """Enter lines of the audit stream and the positions they were read from; a part of `Ledger`."""
 
     def __init__(self, database: Database) -> None:
@@ -82,12 +82,12 @@ class SqlRecord:
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def readings(self) -> Mapping[str, Reading]:
+    def readings(self) -> Mapping[str, SourceReading]:
         """By name, every source that was ever read."""
         with self._db.read() as connection:
             rows = connection.execute(_READINGS).mappings().all()
         return {
-            row["name"]: Reading(
+            row["name"]: SourceReading(
                 row["name"],
                 Position(row["identity"], row["offset"], row["epoch"]),
                 row["vouched"],
@@ -157,7 +157,7 @@ class SqlRecord:
         with self._db.read() as connection:
             return {name: at for name, at in connection.execute(_LAST_CANARIES) if at is not None}
 
-    def not_kept(self) -> Sequence[NotKept]:
+    def not_kept(self) -> Sequence[CountedLines]:
         """How many lines were counted and not kept, since they belong to no task or repeat themselves; by kind."""
         with self._db.read() as connection:
             return noise.counted(connection)
@@ -236,7 +236,7 @@ class SqlRecord:
             row = connection.execute(_TRIPPED).first()
         return Freeze(*row) if row else None
 
-    def written(self, *, since: datetime, after: Mapping[str, Place] = NOWHERE) -> Sequence[Written]:
+    def written(self, *, since: datetime, after: Mapping[str, Place] = NO_PLACES) -> Sequence[WrittenDocument]:
         """People's documents that the stream showed as written at `since` or later, in the order of Vault's time.
 
         `after` leaves out, by source, what stands there or before: each is read in the order of its places.
@@ -248,7 +248,7 @@ class SqlRecord:
                 rows += connection.execute(_WRITTEN_AFTER, known)
             again = writes.since(connection, since, after)
         kept = [
-            Written(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(writes.CLAIM))
+            WrittenDocument(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(writes.CLAIM))
             for row in sorted(rows, key=lambda row: (row.at, row.line))
         ]
         return sorted([*kept, *again], key=attrgetter("at"))

@@ -1,4 +1,4 @@
-"""The one place where a task changes."""
+"""Write a change of a task: the only place where a task changes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from jitvault.ledger.notices import tell_change
 from jitvault.ledger.rows import put, rfc3339
 from jitvault.model.event_chain import GENESIS, link
 
-# made once, as those of the ledger are
-_MOVE = update(schema.tasks).where(
+# built once: building a statement costs more than running it
+_UPDATE_TASK = update(schema.tasks).where(
     schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
 )
-_EVENT = insert(schema.events)
+_INSERT_EVENT = insert(schema.events)
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
-_SEEN = select(schema.observations.c.op).where(schema.observations.c.op.in_(_OPS), schema.observations.c.closing)
-_SETTLE = (
+_OPS_SEEN = select(schema.observations.c.op).where(schema.observations.c.op.in_(_OPS), schema.observations.c.closing)
+_SETTLE_SEEN = (
     update(schema.operations)
-    .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.op_id.in_(_SEEN))
+    .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.op_id.in_(_OPS_SEEN))
     .values(state=OpState.SETTLED)
 )
 
@@ -33,13 +33,17 @@ _SETTLE = (
 def write_change(
     connection: Connection, task: TaskRow, change: Change, at: datetime, *, is_new: bool = False
 ) -> TaskRow:
-    """The one place where a task changes: its rows, one event, the head that covers it, and who is to hear of it."""
+    """Write a task's change and return the task after it.
+
+    In one transaction: the changed rows, one event, the chain's head that covers the event, the task's own columns, and
+    the notices about the change. Raises WrongState where the task is not at the version of `task` any more.
+    """
     state = change.state or task.state
     body = {**change.body, "state": state.value}
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), body)
     put(connection, change.rows)
     settle_seen(connection, change.rows)
-    connection.execute(_EVENT, asdict(event))
+    connection.execute(_INSERT_EVENT, asdict(event))
     values = {
         **change.fields,
         "state": state,
@@ -47,7 +51,7 @@ def write_change(
         "head": event.hash,
         "version": task.version + 1,
     }
-    changed = connection.execute(_MOVE, {**values, "the_task": task.task_id, "its_version": task.version})
+    changed = connection.execute(_UPDATE_TASK, {**values, "the_task": task.task_id, "its_version": task.version})
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
     changed_task = replace(task, **values)
@@ -56,7 +60,10 @@ def write_change(
 
 
 def settle_seen(connection: Connection, rows: Sequence[Row]) -> None:
-    """Whoever reads the stream can see an act's line before its answer is committed here."""
+    """Settle answered operations whose audit line was ingested already.
+
+    Another process can ingest an operation's line before its answer is committed here.
+    """
     ops = [row.op_id for row in rows if isinstance(row, OperationRow) and row.state is OpState.ANSWERED]
-    for some in batches(ops):
-        connection.execute(_SETTLE, {"ops": some})
+    for batch in batches(ops):
+        connection.execute(_SETTLE_SEEN, {"ops": batch})

@@ -35,7 +35,7 @@ def note(connection: Connection, new: Iterable[Observation]) -> None:
     _enter(connection, [(*place, times) for place, times in sorted(found.items())])
 
 
-class SqlDocuments:
+class DocumentQueries:
     """Keep an index of the documents that people wrote; a part of `Ledger`."""
 
     _db: Database

@@ -52,7 +52,7 @@ _STATES = frozenset(state.value for state in State)
 _UNGRANTED = [state.value for state in (State.PENDING_APPROVAL, State.APPROVED, State.ISSUING)]
 
 
-class SqlIntake:
+class RequestIntake:
     """Keep what was judged of requests that began no task; a part of `Ledger`."""
 
     _db: Database

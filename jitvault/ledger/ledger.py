@@ -1,4 +1,4 @@
-"""The ledger on a database: how a task changes, and what is read of it."""
+"""The ledger: how a task changes, and what is read about tasks."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from jitvault.formats.product import Product
 from jitvault.formats.shorten import one_line
 from jitvault.ledger import ingest as stream
 from jitvault.ledger import schema, trail
-from jitvault.ledger.admission import SqlAdmission, admit
-from jitvault.ledger.audit_positions import SqlRecord
+from jitvault.ledger.admission import GrantCounts, admit
+from jitvault.ledger.audit_positions import AuditPositions
 from jitvault.ledger.change import write_change
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.documents import SqlDocuments
+from jitvault.ledger.documents import DocumentQueries
 from jitvault.ledger.findings import put_finding
-from jitvault.ledger.intake import SqlIntake
+from jitvault.ledger.intake import RequestIntake
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -51,12 +51,12 @@ from jitvault.ledger.model import (
     TaskRecord,
     TaskRow,
 )
-from jitvault.ledger.notices import SqlNotices
-from jitvault.ledger.recovery import SqlRecovery, check_not_recovering
-from jitvault.ledger.retention import SqlRetention
+from jitvault.ledger.notices import NoticeQueue
+from jitvault.ledger.recovery import RecoveryQueries, check_not_recovering
+from jitvault.ledger.retention import RetentionQueries
 from jitvault.ledger.rows import TABLES, R, get, last_product, of_task
-from jitvault.ledger.sweep_queries import SqlOrphans
-from jitvault.ledger.task_claims import SqlTurns
+from jitvault.ledger.sweep_queries import SweepQueries
+from jitvault.ledger.task_claims import TaskClaims
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import LIVE_STATES, OVER, State, check_move
@@ -64,28 +64,33 @@ from jitvault.model.states import LIVE_STATES, OVER, State, check_move
 _FINDINGS = "has_findings"
 
 
-def _has(kind: type) -> str:
+def _exists_column(kind: type) -> str:
     return f"has_{TABLES[kind].name}"
 
 
-_THERE: Mapping[str, Table] = {
-    **{_has(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)},
+_OPTIONAL_TABLES: Mapping[str, Table] = {
+    **{_exists_column(kind): TABLES[kind] for kind in (DecisionRow, GrantRow, LeaseRow, CheckRow, OperationRow)},
     _FINDINGS: schema.findings,
 }
 
 
-def _task_and() -> Select[Any]:
-    """A task, and of what else there is something: most tasks have no rows in most tables."""
+def _task_and_which_rows() -> Select[Any]:
+    """Return the statement for a task and whether other tables mention it.
+
+    Most tasks have no rows in most tables, so their queries can be skipped.
+    """
     task_id = schema.tasks.c.task_id
-    there = (
-        select(literal(1)).where(table.c.task_id == task_id).exists().label(name) for name, table in _THERE.items()
+    exists = (
+        select(literal(1)).where(table.c.task_id == task_id).exists().label(name)
+        for name, table in _OPTIONAL_TABLES.items()
     )
-    return select(schema.tasks, *there).where(task_id == bindparam("task_id"))
+    return select(schema.tasks, *exists).where(task_id == bindparam("task_id"))
 
 
-# made once: making a statement costs more than running it, and access is there for as long as this takes
-_TASK, _TASK_AND = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")), _task_and()
-# nobody else changes it before this is over; that rows of others name it is no change
+# Built once: building a statement costs more than running it, and revocations wait for these queries.
+_TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id"))
+_TASK_AND_WHICH_ROWS = _task_and_which_rows()
+# Locks the task row until the transaction ends. KEY SHARE, because rows that only refer to the task do not change it.
 _FENCED = _TASK.where(schema.tasks.c.claim_epoch == bindparam("claim")).with_for_update(key_share=True)
 _EVENTS = (
     select(*(schema.events.c[field.name] for field in fields(Event)))
@@ -94,7 +99,7 @@ _EVENTS = (
 )
 _OP = schema.operations.c
 _NOT_READ_BACK = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE, OperationKind.PUBLISH, OperationKind.SIGN)
-# but for what was published or signed, and renewals that are over
+# all but finished renewals, publications and signatures
 _OPERATIONS = (
     select(schema.operations)
     .where(
@@ -103,24 +108,28 @@ _OPERATIONS = (
     )
     .order_by(_OP.sent_at)
 )
-# by the rows, and by the parent's own chain
+# by the children's rows, and by the parent's own event chain
 _CHILDREN = union(
     select(schema.tasks.c.task_id).where(schema.tasks.c.parent == bindparam("task_id")),
     select(schema.events.c.body["to"].as_string()).where(
         schema.events.c.task_id == bindparam("task_id"), schema.events.c.kind == EventKind.HANDED_ON
     ),
 )
-_FOUND = select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
-_OF_TOKEN = select(schema.observations.c.line).where(schema.observations.c.subject == bindparam("token")).limit(1)
-_GAVE_BACK = _OF_TOKEN.where(
+_TASK_FINDINGS = (
+    select(schema.findings).where(schema.findings.c.task_id == bindparam("task_id")).order_by(schema.findings.c.id)
+)
+_LINE_ABOUT_TOKEN = (
+    select(schema.observations.c.line).where(schema.observations.c.subject == bindparam("token")).limit(1)
+)
+_REVOKED_ITSELF = _LINE_ABOUT_TOKEN.where(
     schema.observations.c.actor == bindparam("token"),
     schema.observations.c.kind == Kind.TOKEN_REVOKED,
     schema.observations.c.closing,
     ~schema.observations.c.failed,
 )
-_UNWRAPPED = _OF_TOKEN.where(schema.observations.c.kind == Kind.UNWRAPPED)
+_UNWRAPPED = _LINE_ABOUT_TOKEN.where(schema.observations.c.kind == Kind.UNWRAPPED)
 _MANY_LINES = 2_000
-_IS_LONG = (
+_HAS_MANY_LINES = (
     select(schema.observations.c.line)
     .where(schema.observations.c.actor.in_(bindparam("tokens", expanding=True)))
     .limit(1)
@@ -129,11 +138,20 @@ _IS_LONG = (
 
 
 class Ledger(
-    SqlRecord, SqlTurns, SqlOrphans, SqlAdmission, SqlNotices, SqlRecovery, SqlRetention, SqlIntake, SqlDocuments
+    AuditPositions,
+    TaskClaims,
+    SweepQueries,
+    GrantCounts,
+    NoticeQueue,
+    RecoveryQueries,
+    RetentionQueries,
+    RequestIntake,
+    DocumentQueries,
 ):
     """Everything that is read from the ledger or written to it.
 
     Each method raises LedgerUnavailable when the database is missing, locked for too long, full or of another version.
+    The base classes hold the methods of one subject each and share the database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -141,13 +159,16 @@ class Ledger(
         self._taken, self._left = {}, set()
 
     def close(self) -> None:
-        """Close the connections that nobody is using."""
+        """Close the connections that no thread is using."""
         self._db.close()
 
     # -- changing a task ----------------------------------------------------------------------------
 
     def create(self, task: TaskRow, change: Change, *, at: datetime) -> TaskRow:
-        """The first event of a task. Raises WrongState when the task exists."""
+        """Insert a task with its first event; return the task.
+
+        Raises WrongState when the task exists.
+        """
 
         def unit(connection: Connection) -> TaskRow:
             try:
@@ -156,17 +177,18 @@ class Ledger(
                 raise WrongState(f"task {task.task_id} exists already") from error
             check_move(task.task_id, None, task.state, change.event)
             created = write_change(connection, task, change, at, is_new=True)
-            return _told_again(connection, created, change, at)
+            return _replay_lines_of_recovered(connection, created, change, at)
 
         return self._db.write(unit)
 
     def apply(
         self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
     ) -> TaskRow:
-        """Write `change` and its event at once, if `admission` holds in that transaction.
+        """Write `change` and its event in one transaction; return the task.
 
-        Raises WrongState when the claim was lost, what the admission's judge raises, and Frozen for an issue while a
-        recovery is open.
+        `claim` is the epoch of the caller's claim on the task. `admission`, where given, is judged in the same
+        transaction. Raises WrongState when the claim was lost, whatever the admission's judge raises, and Frozen for an
+        issue while a recovery is open.
         """
 
         def unit(connection: Connection) -> TaskRow:
@@ -176,53 +198,56 @@ class Ledger(
                 check_not_recovering(connection, task_id)
             if admission is not None:
                 admit(connection, admission)
-                _hand_on(connection, admission, at)
-            return _told_again(connection, write_change(connection, task, change, at), change, at)
+                _record_delegation(connection, admission, at)
+            return _replay_lines_of_recovered(connection, write_change(connection, task, change, at), change, at)
 
         return self._db.write(unit, alone=admission is not None)
 
     # -- reading -------------------------------------------------------------------------------------
 
     def task(self, task_id: str) -> TaskRow | None:
+        """Return one task, None where the ledger does not know it."""
         with self._db.read() as connection:
             return _task(connection, task_id)
 
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
-        """Those in one of `states`, the oldest first: most of all that ever were are over."""
+        """Return the tasks in one of `states`, the oldest first."""
         task = schema.tasks.c
         query = select(schema.tasks).where(task.state.in_([state.value for state in states]))
         if OVER.isdisjoint(states):
+            # lets the database use the index of open tasks: most tasks are over
             query = query.where(schema.IS_OPEN)
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(task.created_at, task.task_id)).mappings()
             return [get(row, TaskRow) for row in rows]
 
     def named(self, task_ids: Collection[str]) -> list[TaskRow]:
-        """Those of `task_ids` that are known."""
+        """Return those of `task_ids` that the ledger knows."""
         task_id = schema.tasks.c.task_id
         with self._db.read() as connection:
             return [
                 get(row, TaskRow)
-                for wanted in batches(sorted(task_ids))
-                for row in connection.execute(select(schema.tasks).where(task_id.in_(wanted))).mappings()
+                for batch in batches(sorted(task_ids))
+                for row in connection.execute(select(schema.tasks).where(task_id.in_(batch))).mappings()
             ]
 
     def bodies(self) -> Iterator[bytes]:
-        """What was ever asked for: the body of each revision, one at a time."""
+        """Yield the body of every revision that was ever submitted."""
         with self._db.read() as connection:
-            # not all of them at once: there may be millions
+            # streamed: there may be millions of revisions
             yield from connection.execution_options(yield_per=500).execute(select(schema.revisions.c.body)).scalars()
 
     def children(self, task_id: str) -> list[str]:
-        """The tasks that the task handed a part of its access on to, in the order of their ids.
+        """Return the ids of the tasks that this task delegated to, sorted.
 
-        Also those whose own rows say so no more: its chain says it, which somebody who edits theirs does not change.
+        The parent's own chain counts as well as the children's rows, so that editing a child's row does not hide the
+        child.
         """
         with self._db.read() as connection:
             return sorted(connection.execute(_CHILDREN, {"task_id": task_id}).scalars())
 
     def held(self) -> dict[str, int]:
-        """The tasks that hold access, each with the number of its last event."""
+        """Return the tasks that hold access, each with its last event's number."""
         task = schema.tasks.c
         query = select(task.task_id, task.seq).where(
             schema.IS_OPEN, task.state.in_([state.value for state in LIVE_STATES])
@@ -231,139 +256,183 @@ class Ledger(
             return {row.task_id: row.seq for row in connection.execute(query)}
 
     def ungranted(self) -> list[str]:
-        """The tasks that may still be granted, those with an issue that did not finish included."""
+        """Return the tasks that may still be granted.
+
+        Tasks whose issue was begun and not finished are among them.
+        """
         task = schema.tasks.c
         open_ = [State.PENDING_APPROVAL.value, State.APPROVED.value, State.ISSUING.value]
         with self._db.read() as connection:
             return list(connection.execute(select(task.task_id).where(schema.IS_OPEN, task.state.in_(open_))).scalars())
 
     def file(self, task_id: str) -> TaskRecord | None:
-        """All of a task. Raises Unreadable where somebody edited it so that it cannot be read."""
+        """Return everything known about a task, None for an unknown task.
+
+        Raises Unreadable where somebody edited the task's rows so that they cannot be read.
+        """
         with self._db.read() as connection, readable(task_id):
             return _file(connection, task_id)
 
-    def file_again(self, file: TaskRecord) -> TaskRecord:
-        """The same as `file`, which was read a moment ago, as it is now: read anew where its task has changed since.
+    def refreshed(self, record: TaskRecord) -> TaskRecord:
+        """Return `record` as the ledger has it now.
 
-        Of one that has not, the stream may have settled an operation more. Raises LedgerUnavailable where it is gone.
+        `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
+        findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
+        task is gone, and Unreadable as `file` does.
         """
-        task_id = file.task.task_id
+        task_id = record.task.task_id
         with self._db.read() as connection, readable(task_id):
-            # all that changes a task moves its version, but for what was found about it
-            if _task(connection, task_id) == file.task:
-                return replace(file, findings=_findings(connection, task_id))
-            again = _file(connection, task_id, known=file.events)
-        if again is None:
+            # every change of a task raises its version, except for findings about it
+            if _task(connection, task_id) == record.task:
+                return replace(record, findings=_findings(connection, task_id))
+            current = _file(connection, task_id, known=record.events)
+        if current is None:
             raise LedgerUnavailable(f"task {task_id} vanished from the ledger")
-        return again
+        return current
 
-    def trail(self, file: TaskRecord) -> AuditTrail:
-        """The observations that concern a task, what others did that casts doubt on a proof among them, in the order of
-        the stream, and the canaries around them.
+    def trail(self, record: TaskRecord) -> AuditTrail:
+        """Return the audit lines that concern a task, with nearby canaries.
+
+        Lines stand in the order of the stream. Lines of others that cast doubt on a proof (hazards, unnamed
+        revocations) are included.
         """
         with self._db.read() as connection:
-            return trail.trail(connection, file)
+            return trail.trail(connection, record)
 
-    def acts(self, file: TaskRecord) -> AuditTrail:
-        """What the task's tokens did and what was done to them, in the order of the stream, without canaries.
+    def acts(self, record: TaskRecord) -> AuditTrail:
+        """Return what the task's tokens did and what was done to them.
 
-        What a worker does to keep them is left out: of a task that is held for long that is nearly all there is.
+        In the order of the stream, without canaries. The worker's own renewals and look-ups are left out: they are
+        nearly all lines of a task that is held for long.
         """
         with self._db.read() as connection:
-            return trail.acts(connection, file)
+            return trail.acts(connection, record)
 
     # -- the rest ------------------------------------------------------------------------------------
 
-    def gave_back(self, token: str) -> bool:
-        """Whether a task's token was revoked by itself; `token` is the HMAC of its accessor."""
+    def was_revoked_by_itself(self, token: str) -> bool:
+        """Return whether a task's token was revoked by itself.
+
+        `token` is the HMAC of the token's accessor.
+        """
         with self._db.read() as connection:
-            return connection.execute(_GAVE_BACK, {"token": token}).first() is not None
+            return connection.execute(_REVOKED_ITSELF, {"token": token}).first() is not None
 
     def was_unwrapped(self, token: str) -> bool:
-        """Whether somebody took a task's token out of its wrapping, or tried to."""
+        """Return whether somebody unwrapped a task's token, or tried to.
+
+        `token` is the HMAC of the token's accessor.
+        """
         with self._db.read() as connection:
             return connection.execute(_UNWRAPPED, {"token": token}).first() is not None
 
-    def is_long(self, file: TaskRecord) -> bool:
-        """Whether the task's tokens left so many lines that reading them takes time."""
-        tokens = [g.accessor_hmac for g in file.grants if g.accessor_hmac]
-        with self._db.read() as connection:
-            return connection.execute(_IS_LONG, {"tokens": tokens}).first() is not None
+    def is_long(self, record: TaskRecord) -> bool:
+        """Return whether the task's tokens left more than 2,000 lines.
 
-    def interrupted(self, file: TaskRecord) -> bool:
-        """Whether lines of the task's tokens stand in another stretch than the one that is being read now."""
+        Reading so many takes time.
+        """
+        tokens = [g.accessor_hmac for g in record.grants if g.accessor_hmac]
         with self._db.read() as connection:
-            return trail.interrupted(connection, file)
+            return connection.execute(_HAS_MANY_LINES, {"tokens": tokens}).first() is not None
 
-    def endangered(self, file: TaskRecord) -> bool:
-        """Whether anybody did, since the task's token was meant, what can take a credential's record away."""
+    def interrupted(self, record: TaskRecord) -> bool:
+        """Return whether the stream was interrupted during the task.
+
+        True where a line of the task's tokens stands in another segment than the one that is being read now, or where a
+        gap was recorded since the task's first token was requested.
+        """
         with self._db.read() as connection:
-            return trail.endangered(connection, file)
+            return trail.interrupted(connection, record)
+
+    def endangered(self, record: TaskRecord) -> bool:
+        """Return whether an act since the task began can hide a credential.
+
+        Such acts (hazards) can remove Vault's record of a credential. They count from when the task's first token was
+        requested.
+        """
+        with self._db.read() as connection:
+            return trail.endangered(connection, record)
 
     def known_leases(self, lease_ids: Sequence[str]) -> set[str]:
-        """Which of these leases belong to any task."""
+        """Return those of these leases that belong to any task."""
         return self._among(schema.leases.c.lease_id, lease_ids)
 
     def task_of_target(self, name: str) -> str | None:
-        """The task with a lease whose credential its target knows by this name."""
+        """Return the task whose lease has this name at its target.
+
+        None where no task has such a lease.
+        """
         lease = schema.leases.c
         with self._db.read() as connection:
             return connection.execute(select(lease.task_id).where(lease.target_name == name).limit(1)).scalar()
 
     def known_targets(self, names: Sequence[str]) -> set[str]:
-        """Which of these names, as targets know credentials by, are those of leases that belong to any task."""
+        """Return those of these target names that belong to a task's lease."""
         return self._among(schema.leases.c.target_name, names)
 
     def _among(self, column: Column[Any], values: Sequence[str]) -> set[str]:
-        """Which of `values` a column has."""
+        """Return those of `values` that a column has."""
         known: set[str] = set()
         with self._db.read() as connection:
-            for wanted in batches(values):
-                known |= set(connection.execute(select(column).where(column.in_(wanted))).scalars())
+            for batch in batches(values):
+                known |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
         return known
 
     def finding_counts(self) -> dict[str, int]:
-        """How many findings each task has that has any, with those that are only counted."""
-        found = schema.findings.c
-        # one that counts others stands for all of them
-        each = func.sum(case((found.more > 0, found.more), else_=1))
-        query = select(found.task_id, each).where(found.task_id.is_not(None)).group_by(found.task_id)
+        """Return how many findings each task has, for tasks that have any.
+
+        Findings that were only counted are included.
+        """
+        finding = schema.findings.c
+        # a row with `more` stands for as many findings
+        count = func.sum(case((finding.more > 0, finding.more), else_=1))
+        query = select(finding.task_id, count).where(finding.task_id.is_not(None)).group_by(finding.task_id)
         with self._db.read() as connection:
-            return {task_id: count for task_id, count in connection.execute(query)}  # noqa: C416 - rows are no pairs
+            return {task_id: found for task_id, found in connection.execute(query)}  # noqa: C416 - rows are no pairs
 
     def issue_times(self, role: str) -> set[datetime]:
-        """Vault's issue times of all known tokens of a token role."""
+        """Return Vault's issue times of all known tokens of a token role."""
         grant = schema.grants.c
         query = select(grant.issued_at).where(grant.role == role, grant.issued_at.is_not(None))
         with self._db.read() as connection:
             return set(connection.execute(query).scalars())
 
     def installation(self) -> str | None:
+        """Return the id of the installation, None for a new ledger."""
         with self._db.read() as connection:
             return connection.execute(select(schema.installation.c.id)).scalar()
 
     def set_installation(self, installation: str) -> None:
-        """Bind a new ledger to an installation; one that is bound keeps its own."""
+        """Bind a new ledger to an installation.
+
+        A ledger that is bound keeps its installation.
+        """
         values = {"one": 1, "id": installation}
-        # of two processes that start with a new ledger both come here
+        # two processes that start with a new ledger can both get here
         self._db.write(lambda c: c.execute(upsert(c, schema.installation).values(values).on_conflict_do_nothing()))
 
     def product(self) -> Product | None:
-        """The server that it was last used with; None where none said what it is."""
+        """Return the server product that the ledger was last used with.
+
+        None where no server said which product it is.
+        """
         with self._db.read() as connection:
             return last_product(connection)
 
-    def used_with(self, product: Product) -> None:
-        """Keep that it is used with that server."""
+    def set_product(self, product: Product) -> None:
+        """Record the server product that the ledger is used with."""
         self._db.write(lambda c: c.execute(update(schema.installation).values(product=product.value)))
 
-    def follow(self, generation: int) -> None:
-        """Keep that a worker with rules of that generation works on the ledger: lower ones write no more."""
-        there = schema.installation.c.generation
+    def raise_generation(self, generation: int) -> None:
+        """Record that a worker with rules of this generation uses the ledger.
+
+        Workers of lower generations may not write from then on.
+        """
+        recorded = schema.installation.c.generation
         with self._db.read() as connection:
-            if connection.execute(select(there).where(there < generation)).first() is None:
+            if connection.execute(select(recorded).where(recorded < generation)).first() is None:
                 return
-        higher = update(schema.installation).where(there < generation).values(generation=generation)
+        higher = update(schema.installation).where(recorded < generation).values(generation=generation)
         self._db.write(lambda c: c.execute(higher))
 
     def finding(
@@ -378,29 +447,35 @@ class Ledger(
         author: str = "",
         more: int = 0,
     ) -> None:
-        """Keep a finding once. `line` and `request_id` name the audit line that shows it, `author` the entity that
-        wrote what it is about.
+        """Record a finding once.
 
-        Of one author and rule, or of one task and rule, so many are kept one by one (`domain.finding`), and the others
-        are counted in one more. `more` others are counted at once.
+        `line` and `request_id` name the audit line that shows it, `author` the entity that wrote what the finding is
+        about. Only so many findings of one author and rule, or of one task and rule, are recorded one by one
+        (`jitvault.model.finding`); the others are counted in one more row. `more` adds that many to the count at once.
         """
         named = {"line": line or None, "request_id": request_id or None, "author": author or None}
-        # it may quote what somebody else signed
-        said = one_line(message)
-        self._db.write(lambda c: put_finding(c, task_id, rule, said, at, **named, more=more), alone=True)
+        # the message may quote a document that somebody else signed
+        quoted = one_line(message)
+        self._db.write(lambda c: put_finding(c, task_id, rule, quoted, at, **named, more=more), alone=True)
 
 
-def _told_again(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
-    """A task whose tokens were found later: what the lines that are known already say of them is entered now."""
+def _replay_lines_of_recovered(connection: Connection, task: TaskRow, change: Change, at: datetime) -> TaskRow:
+    """Enter known lines of tokens that a recovery found; return the task.
+
+    The lines were ingested before the ledger knew the tokens, so no task was told of them.
+    """
     if change.event != EventKind.RECOVERED or not change.body["grants"]:
         return task
     stream.replay_known_lines(connection, task.task_id, [grant["accessor"] for grant in change.body["grants"]], at)
-    again = _task(connection, task.task_id)
-    return again or task
+    changed = _task(connection, task.task_id)
+    return changed or task
 
 
-def _hand_on(connection: Connection, admission: GrantAdmission, at: datetime) -> None:
-    """Enter in the parent's chain that a part of it is handed on: whoever edits the child's rows does not hide it."""
+def _record_delegation(connection: Connection, admission: GrantAdmission, at: datetime) -> None:
+    """Record in the parent's chain that it delegates a part of its access.
+
+    Editing the child's rows then does not hide the delegation.
+    """
     parent = _task(connection, admission.parent) if admission.parent else None
     if parent is not None:
         write_change(connection, parent, Change(EventKind.HANDED_ON, {"to": admission.task_id}), at)
@@ -412,17 +487,18 @@ def _task(connection: Connection, task_id: str) -> TaskRow | None:
 
 
 def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()) -> TaskRecord | None:
-    """All that there is of a task. Of its events, to which there is only ever added, those after the `known` are read:
-    there are thousands once it was held for hours.
+    """Return everything known about a task, None for an unknown task.
+
+    Events are append-only, so only those after the `known` ones are read: a task that was held for hours has thousands.
     """
-    row = connection.execute(_TASK_AND, {"task_id": task_id}).mappings().first()
+    row = connection.execute(_TASK_AND_WHICH_ROWS, {"task_id": task_id}).mappings().first()
     if row is None:
         return None
     task = get(row, TaskRow)
-    there = {name for name in _THERE if row[name]}
+    present = {name for name in _OPTIONAL_TABLES if row[name]}
 
     def of(kind: type[R], *order: str) -> tuple[R, ...]:
-        return of_task(connection, kind, task_id, *order) if _has(kind) in there else ()
+        return of_task(connection, kind, task_id, *order) if _exists_column(kind) in present else ()
 
     revisions = of_task(connection, RevisionRow, task_id, "revision")
     current = next((r for r in revisions if r.revision == task.revision), None)
@@ -431,14 +507,14 @@ def _file(connection: Connection, task_id: str, *, known: tuple[Event, ...] = ()
     return TaskRecord(
         task=task,
         revision=current,
-        # those about the present revision: what was said of an earlier one does not count any more
+        # only decisions on the current revision count
         decisions=tuple(d for d in of(DecisionRow, "entity_id") if d.digest == task.digest and d.decision != "lapsed"),
         grants=of(GrantRow, "attempt"),
         leases=of(LeaseRow, "issued_at", "lease_id"),
         checks=of(CheckRow, "subject", "n"),
-        operations=_operations(connection, task_id) if _has(OperationRow) in there else (),
+        operations=_operations(connection, task_id) if _exists_column(OperationRow) in present else (),
         events=known + _events(connection, task_id, after=known[-1].seq if known else 0),
-        findings=_findings(connection, task_id) if _FINDINGS in there else (),
+        findings=_findings(connection, task_id) if _FINDINGS in present else (),
     )
 
 
@@ -447,11 +523,14 @@ def _operations(connection: Connection, task_id: str) -> tuple[OperationRow, ...
 
 
 def _findings(connection: Connection, task_id: str) -> tuple[Mapping[str, Any], ...]:
-    return tuple(dict(row) for row in connection.execute(_FOUND, {"task_id": task_id}).mappings())
+    return tuple(dict(row) for row in connection.execute(_TASK_FINDINGS, {"task_id": task_id}).mappings())
 
 
 def _fenced(connection: Connection, task_id: str, claim: int) -> TaskRow:
-    """The task, if `claim` is still the newest claim of it."""
+    """Return the task if `claim` is still its newest claim.
+
+    Raises WrongState where another process has claimed the task since.
+    """
     row = connection.execute(_FENCED, {"task_id": task_id, "claim": claim}).mappings().first()
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")

@@ -1,6 +1,7 @@
-"""The ledger: its rows as values, and the operations that the services need.
+"""Rows of the ledger as values, and the change that writes them.
 
-One function changes a task (`apply`); everything it writes is in one `Change`, decided before.
+A task changes in one function (`jitvault.ledger.change.write_change`). Everything that one step writes stands in one
+`Change`, which is decided before the transaction begins.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from jitvault.policy.question import HeldLeases
 
 
 class OpState(StrEnum):
-    """`intended` is committed before the call; after a crash it reads as unknown."""
+    """The state of a call to Vault that creates or destroys something.
+
+    `intended` is committed before the call is sent. An operation that is still `intended` after a crash is treated as
+    `unknown`: Vault may have carried it out.
+    """
 
     INTENDED = "intended"
     ANSWERED = "answered"
@@ -29,12 +34,18 @@ class OpState(StrEnum):
 
 
 ENDED_UNSEEN = "ended unseen"
-"""The answer of a create of which no line and no answer came, and whose token was found in a list and ended."""
+"""The recorded answer of a create that left neither an answer nor an audit line.
+
+Its token was found in Vault's list of accessors and revoked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """`ends_at` is the deadline of a task that was issued; `due_at` is when it has to be looked at next."""
+    """One task: its state, the head of its event chain, and its times.
+
+    `ends_at` is the deadline of a task whose token was issued. `due_at` is when a worker has to look at the task next.
+    """
 
     task_id: str
     state: State
@@ -54,12 +65,15 @@ class TaskRow:
     confirmed_ms: int | None
     receipt: Mapping[str, Any] | None
     parent: str | None = None
-    """The task that handed a part of its access on to this one, as its revision says."""
+    """The task that delegated a part of its access to this one, as this task's revision names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionRow:
-    """`body` is the canonical bytes; the digest is over them and is never recomputed from newer models."""
+    """One revision of a task's spec, with the decision on it.
+
+    `body` holds the canonical bytes. `digest` is computed over these bytes and never again from newer models.
+    """
 
     task_id: str
     revision: int
@@ -70,7 +84,10 @@ class RevisionRow:
 
 @dataclass(frozen=True, slots=True)
 class AccessRow:
-    """What a revision asks for by one template, so that what is held can be counted: at most `lease_budget` leases."""
+    """One template that a revision asks for.
+
+    The rows let held leases be counted: a task holds at most `lease_budget` leases of the template.
+    """
 
     task_id: str
     revision: int
@@ -82,9 +99,10 @@ class AccessRow:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A cache of a verified document in Vault, for reading only: no decision looks at it.
+    """A cached copy of a signed decision in Vault, for display only.
 
-    `decision` is `lapsed` for one that counted once and does not any more; a file has none of those.
+    The signed document was verified before it was cached. No decision of a worker reads this row. `decision` is
+    `lapsed` for an approval that counted once and counts no more; a `TaskRecord` leaves lapsed rows out.
     """
 
     task_id: str
@@ -98,13 +116,14 @@ class DecisionRow:
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """One attempt to give a task its token. At most one grant of a task is not settled.
+    """One attempt to issue a task's token.
 
-    `token_lease` is the token's own lease path, known only where its accessor was lost in a crash. `ttl_s` is how long
-    a credential may live without a renewal, `step_s` how long the token is given at a time; `rolling` says that both it
-    and its leases have to be renewed to live until the deadline, and `renew_at` when: None where it reaches it.
-    `expires_at` is never before its end, by Vault's clock. `wrapping_hmac` is the HMAC of the wrapping token that is
-    delivered, `asked` what the create's request says (`jitvault.audit.intent.Intent.words`).
+    At most one grant of a task is not settled. `token_lease` is the token's own lease path, known only where its
+    accessor was lost in a crash. `ttl_s` is how long a credential may live without a renewal, `step_s` how long the
+    token is given at a time, both in seconds. `rolling` says that the token and its leases have to be renewed to live
+    until the deadline. `renew_at` is when the token is renewed next, None where it already lives until the deadline.
+    `expires_at` is never before the token's real end, by Vault's clock. `wrapping_hmac` is the HMAC of the wrapping
+    token that is delivered. `asked` is what the create's request says (`jitvault.audit.intent.Intent.words`).
     """
 
     grant_id: str
@@ -135,9 +154,10 @@ class GrantRow:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """One lease that the audit stream showed. `target_name` is what its target knows it by, for a probe.
+    """One lease that the audit stream showed.
 
-    `renew_at` is when it is renewed next, None for one that is left alone.
+    `target_name` is the name by which the target knows the credential, for a probe. `renew_at` is when the lease is
+    renewed next, None for a lease that is not renewed.
     """
 
     lease_id: str
@@ -153,6 +173,8 @@ class LeaseRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
+    """One numbered check of a confirmation: its subject, result and evidence."""
+
     task_id: str
     subject: str
     n: int
@@ -162,7 +184,10 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """`task_id` is None for an act on what belongs to no task."""
+    """One call to Vault that creates or destroys something.
+
+    `task_id` is None for a call about something that belongs to no task.
+    """
 
     op_id: str
     task_id: str | None
@@ -179,7 +204,10 @@ Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | O
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Everything that one step writes. `fields` are columns of the task; `rows` are inserted or replaced."""
+    """Everything that one step writes to a task.
+
+    `fields` are columns of the task. `rows` are inserted, or replace the rows with their keys.
+    """
 
     event: EventKind
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -190,8 +218,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """All that the ledger knows of one task, but for renewals that are over: one that is held for hours has hundreds of
-    them behind it, and nothing rests on them.
+    """Everything the ledger knows about one task.
+
+    Settled renewals are left out: a task that is held for hours has hundreds of them, and no decision depends on them.
     """
 
     task: TaskRow
@@ -207,10 +236,11 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class GrantAdmission:
-    """What a grant has been decided on and has to be so still in the very transaction that begins it.
+    """What a grant was decided on, to be checked again where it begins.
 
-    `judge` gets the loads as `Admission.load` gives them and the revisions of those of the parent's children, besides
-    this task, of which something may be alive. It raises to refuse, and does nothing else that takes time.
+    The ledger calls `judge` in the transaction that begins the grant. `judge` gets the loads as `Ledger.load` returns
+    them, and the revisions of the parent's other children whose credentials may still be live. It raises to refuse the
+    grant, and must not do anything slow.
     """
 
     task_id: str
@@ -224,10 +254,11 @@ class GrantAdmission:
 
 @dataclass(frozen=True, slots=True)
 class UntrackedCredentialRow:
-    """A credential in Vault that no task explains. `task_id` is set where a task calls it dead.
+    """A credential in Vault that no task explains.
 
-    `line` is the audit line that shows how it was made, where there is one. `revoking` says that we have begun to end
-    it: it is not finished before its end is proven.
+    `task_id` is set where a task calls the credential dead. `line` is the audit line that shows how the credential was
+    made, where there is one. `revoking` says that its revocation has begun: the row is not finished before the
+    credential's end is confirmed.
     """
 
     lease_id: str
@@ -246,7 +277,10 @@ class UntrackedCredentialRow:
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """What is told once: a finding with the same task, rule and message is not kept again."""
+    """A finding to record.
+
+    A finding with the task, rule and message of a recorded one is not recorded again.
+    """
 
     task_id: str | None
     rule: str
@@ -256,21 +290,27 @@ class FindingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """The closing line of an issue, and Vault's time of its request line."""
+class CreationLine:
+    """The response line of an issue, and Vault's time of its request line."""
 
     line: Observation
     since: datetime
 
 
-PAST = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
+READ_FROM_START = "read from its beginning when the ledger was rebuilt: nobody looked for canaries in it before"
+"""What the gap says of a source that is read again from its beginning after a recovery. Stored."""
 
 
-REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
+LEDGER_REBUILT = "the ledger was rebuilt: what stands before was not read under trust"
+"""What the gap says of a source whose earlier lines were not checked when they were read. Stored."""
 
 
 class Turn(Enum):
-    """Whose turn a task is: ours now, another's at this moment, or nobody's, since another has had it."""
+    """The result of trying to claim a task without waiting.
+
+    OURS: this process holds the claim, or the ledger does not know the task. ANOTHERS: another worker holds the claim
+    at this moment. OVER: another worker has already done everything that was wanted.
+    """
 
     OURS = auto()
     ANOTHERS = auto()

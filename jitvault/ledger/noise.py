@@ -18,7 +18,7 @@ from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.tripwires.rules import is_publication, is_signature
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
-from jitvault.ledger.stream_model import NotKept
+from jitvault.ledger.stream_model import CountedLines
 
 MOST_OF_ONE = 100
 """How many lines of a kind are kept of one token that gets nothing."""
@@ -215,8 +215,8 @@ def count(connection: Connection, lines: Sequence[Observation]) -> None:
         connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=changed))
 
 
-def counted(connection: Connection) -> Sequence[NotKept]:
+def counted(connection: Connection) -> Sequence[CountedLines]:
     """How many lines were counted instead of kept, by kind, most first."""
     table = schema.lines_not_kept
     rows = connection.execute(select(table).order_by(table.c.lines.desc(), table.c.kind)).mappings()
-    return [NotKept(row["kind"], row["lines"], row["last_at"], row["last_remote"]) for row in rows]
+    return [CountedLines(row["kind"], row["lines"], row["last_at"], row["last_remote"]) for row in rows]

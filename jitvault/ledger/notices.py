@@ -24,7 +24,7 @@ _TAKEN_AWAY = frozenset({State.ENDING, State.UNVERIFIED})
 _BEGUN = "begun"
 
 
-class SqlNotices:
+class NoticeQueue:
     """Keep notices until they are told; a part of `Ledger`."""
 
     _db: Database

@@ -15,7 +15,7 @@ from jitvault.errors import Frozen
 from jitvault.ledger import schema
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
-from jitvault.ledger.model import PAST
+from jitvault.ledger.model import READ_FROM_START
 
 _PREFIX = "recovery "
 _REASON = "the ledger is being rebuilt"
@@ -32,7 +32,7 @@ _NEWEST = select(func.max(schema.freezes.c.at)).where(is_recovery())
 _OPEN_SINCE = select(func.min(schema.freezes.c.at)).where(is_recovery(), schema.freezes.c.lifted_at.is_(None))
 
 
-class SqlRecovery:
+class RecoveryQueries:
     """Begin and finish the recovery of a ledger; a part of `Ledger`."""
 
     _db: Database
@@ -82,7 +82,7 @@ class SqlRecovery:
                 # the claim goes as well: whoever reads just now would write the old stretch back
                 free = {"claim_epoch": table.c.claim_epoch + 1, "claim_until": 0}
                 connection.execute(update(table).where(table.c.name == source).values(**values, **free))
-            row = {"source": source, "epoch": epoch, "what": PAST, "at": at}
+            row = {"source": source, "epoch": epoch, "what": READ_FROM_START, "at": at}
             connection.execute(upsert(connection, gap).values(row).on_conflict_do_nothing())
 
         self._db.write(unit, alone=True)

@@ -16,7 +16,7 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.states import State
 
 
-class SqlRetention:
+class RetentionQueries:
     """Find what may be removed from Vault; a part of `Ledger`."""
 
     _db: Database

@@ -1,4 +1,4 @@
-"""Rows of the audit stream as values: positions, gaps, freezes, and lines that are counted and not kept."""
+"""Rows of the audit stream: positions, gaps, freezes, and line counts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from types import MappingProxyType
 from jitvault.audit.observation import Place
 from jitvault.audit.source import Position
 
-NOWHERE: Mapping[str, Place] = MappingProxyType({})
+NO_PLACES: Mapping[str, Place] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How far a source was read, and whether its lines count: a canary of ours was found in it."""
+class SourceReading:
+    """How far a source was read, and whether its lines are trusted.
+
+    `vouched` is set once a canary of this worker was found in the source.
+    """
 
     source: str
     position: Position
@@ -25,7 +28,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Why the stretch `epoch` of a source is not the continuation of the one before."""
+    """Why segment `epoch` of a source does not continue the segment before it."""
 
     source: str
     epoch: int
@@ -34,8 +37,11 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class NotKept:
-    """How many lines of a kind were counted and not kept, and Vault's time and the client's address of the last."""
+class CountedLines:
+    """How many lines of one kind were counted instead of stored.
+
+    `last_at` is Vault's time of the last of them, `last_remote` the client's address in it.
+    """
 
     kind: str
     lines: int
@@ -45,7 +51,10 @@ class NotKept:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Nothing is granted and everything that is held ends, until somebody lifts it."""
+    """A freeze in force: nothing is granted and every held task ends.
+
+    It lasts until an operator lifts it.
+    """
 
     reason: str
     line: str
@@ -53,12 +62,12 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A document that somebody wrote: its path below the mount, Vault's time of it, and where the line stands that
-    shows it.
+class WrittenDocument:
+    """A document that a person wrote, as the audit stream shows it.
 
-    `claim` is the newest claim of its task when the line was entered, 0 for a task that was not known: whoever takes a
-    later one reads the document.
+    `path` is below the mount, `at` is Vault's time of the write, `place` is where its line stands. `claim` is the epoch
+    of the task's newest claim when the line was ingested, 0 for a task that was unknown then: a worker that takes a
+    later claim reads the document.
     """
 
     path: str

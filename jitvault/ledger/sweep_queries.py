@@ -21,7 +21,15 @@ from jitvault.ledger.claims import extend, held
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import batches, upsert
 from jitvault.ledger.findings import put_finding
-from jitvault.ledger.model import FindingRow, GrantRow, LeaseRow, Made, OperationRow, OpState, UntrackedCredentialRow
+from jitvault.ledger.model import (
+    CreationLine,
+    FindingRow,
+    GrantRow,
+    LeaseRow,
+    OperationRow,
+    OpState,
+    UntrackedCredentialRow,
+)
 from jitvault.ledger.rows import get, get_observation, put
 from jitvault.ledger.trail import can_touch, in_order
 from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
@@ -34,7 +42,7 @@ _UNDER_WAY = (*LIVE_STATES, State.ENDING)
 _NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
 
 
-class SqlOrphans:
+class SweepQueries:
     """Look for what no task knows; a part of `Ledger`."""
 
     _db: Database
@@ -180,7 +188,7 @@ class SqlOrphans:
 
     # -- what the stream shows -------------------------------------------------------------------------
 
-    def made_for_nobody(self) -> list[Made]:
+    def made_for_nobody(self) -> list[CreationLine]:
         """The lines of tokens and leases that were made, and that belong to no grant and no lease of the ledger."""
         line, grant = schema.observations.c, schema.grants.c
         known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
@@ -191,7 +199,7 @@ class SqlOrphans:
         lease = and_(line.kind == Kind.LEASE_ISSUED, line.subject.not_in(select(schema.leases.c.lease_id)))
         return self._made(or_(token, lease))
 
-    def wrapped_reads(self) -> list[Made]:
+    def wrapped_reads(self) -> list[CreationLine]:
         """The lines of what task tokens read in a wrapping that no line shows as opened."""
         line, grant, task = schema.observations.c, schema.grants.c, schema.tasks.c
         other = schema.observations.alias()
@@ -218,7 +226,7 @@ class SqlOrphans:
         with self._db.read() as connection:
             return _sessions(connection)
 
-    def _made(self, which: ColumnElement[bool]) -> list[Made]:
+    def _made(self, which: ColumnElement[bool]) -> list[CreationLine]:
         line = schema.observations.c
         done = select(schema.observations).where(which, line.closing, ~line.failed)
         with self._db.read() as connection:
@@ -227,7 +235,7 @@ class SqlOrphans:
             for wanted in batches(sorted({o.request_id for o in lines if o.request_id})):
                 first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
                 begun |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
-        return [Made(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
+        return [CreationLine(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
 
 
 def _paths(body: bytes) -> list[str]:

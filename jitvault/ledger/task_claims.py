@@ -24,7 +24,7 @@ _CLAIMED = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks).la
 )
 
 
-class SqlTurns:
+class TaskClaims:
     """Claim tasks for one worker at a time; a part of `Ledger`.
 
     What was taken is known to all threads of the process.

@@ -18,7 +18,7 @@ from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.formats.shorten import shorten
 from jitvault.ledger import schema
 from jitvault.ledger.dialect import upsert
-from jitvault.ledger.stream_model import Written
+from jitvault.ledger.stream_model import WrittenDocument
 
 MOST_OF_ONE = 20
 """So many lines of one document are kept."""
@@ -119,14 +119,14 @@ def newest(connection: Connection, path: str) -> datetime | None:
     return found
 
 
-def since(connection: Connection, at: datetime, after: Mapping[str, Place]) -> list[Written]:
+def since(connection: Connection, at: datetime, after: Mapping[str, Place]) -> list[WrittenDocument]:
     """The newest write of each document whose lines are not kept any more, where it stands behind `after`."""
     rows = list(connection.execute(_ELSEWHERE, {"since": at, "sources": list(after)}))
     for source, place in after.items():
         rows += connection.execute(
             _AFTER, {"since": at, "source": source, "epoch": place.epoch, "offset": place.offset}
         )
-    return [Written(row.path, row.at, Place(row.source, row.epoch, row.offset), row.claim) for row in rows]
+    return [WrittenDocument(row.path, row.at, Place(row.source, row.epoch, row.offset), row.claim) for row in rows]
 
 
 def _of_authors(connection: Connection, written: Sequence[Observation]) -> Counter[str]:

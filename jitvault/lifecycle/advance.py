@@ -177,12 +177,12 @@ def _read_after_turns(worker: WorkerContext, file: TaskRecord, claim: int, *, wa
     `was_ending` says that the task was ending before the first turn. Only then can entitled people have signed further
     reasons since; they are recorded here.
     """
-    file = worker.ledger.file_again(file)
+    file = worker.ledger.refreshed(file)
     if was_ending and file.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused):
             record_end_notes(worker, file, claim)
-        file = worker.ledger.file_again(file)
+        file = worker.ledger.refreshed(file)
     return file
 
 
@@ -230,12 +230,12 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     else:
         is_delivered = last.file is not None and last.file.task.state in DELIVERED_STATES
         unread = _read_stream(worker, until=worker.clock.monotonic() + _READ_FIRST_S if is_delivered else None)
-        file = worker.ledger.file_again(last.file) if last.file else worker.file(task_id)
+        file = worker.ledger.refreshed(last.file) if last.file else worker.file(task_id)
         check_integrity(worker, file)
         if isinstance(unread, AuditLagging):
             _end_before_reading(worker, file, claim)
             unread = _read_stream(worker)
-            file = worker.ledger.file_again(file)
+            file = worker.ledger.refreshed(file)
         if unread:
             return _revoke_without_stream(worker, file, claim, unread)
     if file.task.state in DELIVERED_STATES:
@@ -253,7 +253,7 @@ def _check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecor
     """Record the tripwires that the task's lines hit; return it and them."""
     trips = watch(worker, file)
     if trips:
-        file = worker.ledger.file_again(file)
+        file = worker.ledger.refreshed(file)
     return file, trips
 
 
@@ -328,7 +328,7 @@ def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, entered: 
     evaluation = entered if entered and file.task.seq == 1 else reevaluate(worker, file, claim)
     if evaluation is None:
         return Step()
-    file = worker.ledger.file_again(file)
+    file = worker.ledger.refreshed(file)
     submitted, standing = evaluation.submitted, evaluation.standing
     due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
     if not due or not wants_grant(worker, submitted, standing.tally.approved_by):
@@ -410,7 +410,7 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
             read_up_to(worker, file.task.due_at)
         except AuditUntrusted as error:
             return _revoke_without_stream(worker, file, claim, error)
-        file = worker.ledger.file_again(file)
+        file = worker.ledger.refreshed(file)
     file, trips = _check_tripwires(worker, file)
     why = why_end(reader, file, trips)
     if why is None:
@@ -418,13 +418,13 @@ def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
             _apply(worker, file, claim, EventKind.UNWRAPPED, {}, State.ACTIVE)
             file = worker.file(file.task.task_id)
         extend(worker, file, claim)
-        file = worker.ledger.file_again(file)
+        file = worker.ledger.refreshed(file)
         if is_replaced(file.task):
             return _replace_token(worker, file, claim, trips)
         revoke_superseded_leases(worker, file, claim)
         why = renew_due(worker, file, claim)
         if why is not None:
-            file = worker.ledger.file_again(file)
+            file = worker.ledger.refreshed(file)
     if why is not None:
         # in this turn, not the next one: until the revocation the access is still there
         return _end(worker, file, claim, why=why)

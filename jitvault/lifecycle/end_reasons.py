@@ -87,7 +87,7 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     requested = _requested_or_due(worker, file)
     if requested is not None and requested[0] is not EndReason.DEADLINE:
         return requested
-    if worker.ledger.gave_back(grant.accessor_hmac or ""):
+    if worker.ledger.was_revoked_by_itself(grant.accessor_hmac or ""):
         return EndReason.COMPLETED, {"note": "the agent revoked its own token"}
     if requested is not None:
         return requested

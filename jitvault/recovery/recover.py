@@ -14,7 +14,7 @@ from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, NotFound, VaultUnavailable
-from jitvault.ledger.model import PAST, REBUILT, TaskRecord
+from jitvault.ledger.model import LEDGER_REBUILT, READ_FROM_START, TaskRecord
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.revocation.cascade import with_task_claim
 from jitvault.lifecycle.revocation.revoke import revoke_tokens
@@ -155,7 +155,7 @@ def _read(worker: WorkerContext, claim: int, files: Files) -> None:
     if missed:
         _read_up_to_now(worker, claim)
     if begun := _read_from_the_past(worker):
-        worker.ledger.break_stretches(REBUILT, worker.now(), only=begun)
+        worker.ledger.break_stretches(LEDGER_REBUILT, worker.now(), only=begun)
         _read_up_to_now(worker, claim)
 
 
@@ -182,7 +182,7 @@ def _read_from_the_past(worker: WorkerContext) -> list[str]:
     """The sources that count whose past is still in one stretch with what comes now; also after a run that died."""
     past, rebuilt = dict[str, int](), dict[str, int]()
     for gap in worker.ledger.gaps():
-        for found, what in ((past, PAST), (rebuilt, REBUILT)):
+        for found, what in ((past, READ_FROM_START), (rebuilt, LEDGER_REBUILT)):
             if gap.what == what:
                 found[gap.source] = max(gap.epoch, found.get(gap.source, 0))
     readings = worker.ledger.readings()

@@ -23,7 +23,7 @@ from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditLagging, AuditMissing, AuditUntrusted, LedgerUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.product import another_server
-from jitvault.ledger.stream_model import Reading
+from jitvault.ledger.stream_model import SourceReading
 
 PATIENCE_S = 5.0
 # where only reading on is asked for: revoking must not wait for a stream that does not come
@@ -142,7 +142,7 @@ def _know_the_server(worker: WorkerContext, now: datetime) -> None:
         worker.ledger.break_stretches(why, now)
         seen = f"By {now:%Y-%m-%d %H:%M:%S} UTC {why}. {_BY_LISTING} Find out who moved it."
         worker.ledger.finding(None, "another_server", seen, now)
-    worker.ledger.used_with(release.product)
+    worker.ledger.set_product(release.product)
 
 
 class _Search:
@@ -237,30 +237,30 @@ class _Search:
                 return True
         return False
 
-    def _reading(self, source: Source) -> Reading:
+    def _reading(self, source: Source) -> SourceReading:
         """How far a source was read; a new one begins where it says."""
         ledger = self._worker.ledger
         if source.name not in self._readings and source.passing:
             # whoever connects to a receiver makes one: nothing is written down of those that do not count
-            return Reading(source.name, source.start(), vouched=False, read_at=None)
+            return SourceReading(source.name, source.start(), vouched=False, read_at=None)
         if source.name not in self._readings:
             ledger.start_source(source.name, source.start())
             self._readings = ledger.readings()
         return self._readings[source.name]
 
 
-def _has_news(source: Source, reading: Reading | None) -> bool:
+def _has_news(source: Source, reading: SourceReading | None) -> bool:
     """Whether a source that does not count has lines that nobody looked at; one that cannot be read has none."""
     with suppress(AuditUntrusted):
         return source.has_more(reading.position if reading else source.start())
     return False
 
 
-def _counts(source: Source, reading: Reading) -> bool:
+def _counts(source: Source, reading: SourceReading) -> bool:
     return reading.vouched and source.continues(reading.position)
 
 
-def _read_on(worker: WorkerContext, source: Source, reading: Reading, *, until: float | None = None) -> bool:
+def _read_on(worker: WorkerContext, source: Source, reading: SourceReading, *, until: float | None = None) -> bool:
     if not source.has_more(reading.position):
         return False
     _read(worker, source, until=until)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
-from jitvault.ledger.stream_model import Freeze, Gap, NotKept
+from jitvault.ledger.stream_model import CountedLines, Freeze, Gap
 from jitvault.stream.reading import canary
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class StreamStatus:
     skew: timedelta | None
     sources: tuple[SourceFacts, ...]
     freeze: Freeze | None
-    not_kept: tuple[NotKept, ...] = ()
+    not_kept: tuple[CountedLines, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -17,7 +17,7 @@ from jitvault.audit.trail import Canary
 from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import GrantRow, LeaseRow, Made, TaskRow
+from jitvault.ledger.model import CreationLine, GrantRow, LeaseRow, TaskRow
 from jitvault.lifecycle.decision.template_gate import ended_by_checks
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import OVER, State, Verdict
@@ -190,7 +190,7 @@ def _wrapped_reads(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[Pe
     ]
 
 
-def _issue(made: Made) -> Issue:
+def _issue(made: CreationLine) -> Issue:
     line, lease = made.line, issued(made.line)
     return Issue(
         kind="lease" if lease else "token",

@@ -14,7 +14,7 @@ from jitvault.audit.observation import Kind
 from jitvault.ledger import writes
 from jitvault.ledger.judgements import Unsettled
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.stream_model import Written
+from jitvault.ledger.stream_model import WrittenDocument
 from jitvault.model.finding import MOST, WINDOW
 from jitvault.model.notice import Kind as Notified
 
@@ -102,7 +102,7 @@ def test_of_one_document_so_many_writes_are_kept_and_the_others_are_known_by_the
     mine = [one for one in shown if one.path == path]
     assert len(mine) == writes.MOST_OF_ONE + 1 and len(shown) == len(mine) + 1
     last = seen(399, Kind.WRITTEN, path)
-    assert mine[-1] == Written(path, last.at, last.place, 0) and ledger.newest_line(path) == last.at
+    assert mine[-1] == WrittenDocument(path, last.at, last.place, 0) and ledger.newest_line(path) == last.at
     assert [(one.kind, one.lines) for one in ledger.not_kept()] == [("written", 400 - writes.MOST_OF_ONE)]
     # whoever has seen it is not given it again, and whoever has not is given the newest alone
     assert [one.path for one in ledger.written(since=NOW, after={"audit": last.place})] == ["requests/e-2/t-1/end"]

@@ -37,7 +37,7 @@ from jitvault.ledger import claims
 from jitvault.ledger.database import opened
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
-from jitvault.ledger.stream_model import Freeze, Gap, Reading
+from jitvault.ledger.stream_model import Freeze, Gap, SourceReading
 
 SECOND = timedelta(seconds=1)
 
@@ -55,7 +55,7 @@ def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: Ledger) -
     for name in ("audit", "node-2"):
         ledger.start_source(name, Position("1:2", 0, 1))
     assert ledger.readings() == {
-        name: Reading(name, Position("1:2", 0, 1), vouched=False, read_at=None) for name in ("audit", "node-2")
+        name: SourceReading(name, Position("1:2", 0, 1), vouched=False, read_at=None) for name in ("audit", "node-2")
     }
     with ledger.claim_source("audit") as claim:
         ledger.vouch("audit", claim=claim)
@@ -68,8 +68,10 @@ def test_a_source_does_not_count_until_somebody_vouches_for_it(ledger: Ledger) -
 def test_reading_a_source_says_how_far_and_when_and_vouches_for_nothing(ledger: Ledger) -> None:
     ledger.start_source("node-2", Position("3:4", 0, 1))
     read(ledger, [seen(1, Kind.OWN)], at=NOW + SECOND)
-    assert ledger.readings()["audit"] == Reading("audit", Position("1:2", 200, 1), vouched=False, read_at=NOW + SECOND)
-    assert ledger.readings()["node-2"] == Reading("node-2", Position("3:4", 0, 1), vouched=False, read_at=None)
+    assert ledger.readings()["audit"] == SourceReading(
+        "audit", Position("1:2", 200, 1), vouched=False, read_at=NOW + SECOND
+    )
+    assert ledger.readings()["node-2"] == SourceReading("node-2", Position("3:4", 0, 1), vouched=False, read_at=None)
 
 
 def test_what_somebody_vouched_for_stays_so_when_it_is_read(ledger: Ledger) -> None:

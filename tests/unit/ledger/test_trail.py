@@ -436,10 +436,10 @@ def test_the_acts_on_what_stands_for_a_token_are_the_tasks(ledger: Ledger) -> No
 def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_in_it(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
-    assert ledger.file_again(file) == file
-    assert ledger.file_again(file).events is file.events
+    assert ledger.refreshed(file) == file
+    assert ledger.refreshed(file).events is file.events
     ledger.finding("t-1", "denied", "too often", NOW, line="1", request_id="r-1")
-    again = ledger.file_again(file)
+    again = ledger.refreshed(file)
     assert again == file_of(ledger) and [found["rule"] for found in again.findings] == ["denied"]
 
 
@@ -447,16 +447,16 @@ def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something
     two_tasks(ledger)
     file = file_of(ledger)
     change(ledger, Change("kept", fields={"due_at": NOW}))
-    changed = ledger.file_again(file)
+    changed = ledger.refreshed(file)
     assert changed == file_of(ledger) != file
     # there may be thousands: only those that came since are read
     assert len(changed.events) > len(file.events) and changed.events[0] is file.events[0]
     read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
-    observed = ledger.file_again(changed)
+    observed = ledger.refreshed(changed)
     assert observed == file_of(ledger) and [lease.lease_id for lease in observed.leases] == [LEASE]
     # what is said of others changes nothing
     read(ledger, [seen(2, Kind.USED, OTHER_TOKEN, actor=OTHER_TOKEN)])
-    assert ledger.file_again(observed).events is observed.events
+    assert ledger.refreshed(observed).events is observed.events
 
 
 def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledger: Ledger) -> None:
@@ -478,4 +478,4 @@ def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
     with pytest.raises(LedgerUnavailable, match="vanished"):
-        ledger.file_again(replace(file, task=replace(file.task, task_id="t-9")))
+        ledger.refreshed(replace(file, task=replace(file.task, task_id="t-9")))
