@@ -25,7 +25,7 @@ from jitvault.model.states import State
 from jitvault.worker.process import hiring
 
 TASKS, PEOPLE = 500, 16
-BAR = 1.25
+BAR = 3.5
 _PATIENCE_S, _LOOK_S = 280, 0.2
 
 

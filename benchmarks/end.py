@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 
 from benchmarks.measure import Figure, ratio
-from benchmarks.meter import Meter, metered
+from benchmarks.meter import COMMIT, STATEMENT, VAULT, Meter, metered
 from benchmarks.meter import component_figures as parts
 from benchmarks.scene import Scene
 from jitvault.ledger.model import TaskRecord
@@ -14,6 +14,8 @@ from jitvault.lifecycle.confirmation.quiet import QUIET
 from jitvault.model.states import State
 
 TIMES = 15
+MOST = {VAULT: 22, COMMIT: 13, STATEMENT: 221}
+"""What one completion asked for when these bars were set."""
 _MS = timedelta(milliseconds=1)
 
 
@@ -49,7 +51,7 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
         Figure("bare_dead_ms", median(bare), "ms", "itself"),
         Figure("complete_to_dead_ms", median(to_dead), "ms", said),
         Figure("confirm_overhead_ms", median(confirmed), "ms", f"the quiet second, {TIMES} times"),
-        *parts("complete", meters),
+        *parts("complete", meters, MOST),
     ], meters[-1]
 
 

@@ -25,7 +25,7 @@ from jitvault.ledger import schema
 from jitvault.ledger.database import opened
 from jitvault.vault.client import Connection, Vault
 
-TASKS = int(os.environ.get("KEEP_TASKS", "300"))
+TASKS = int(os.environ.get("KEEP_TASKS", "1500"))
 LEASES = int(os.environ.get("KEEP_LEASES", "0"))
 """How many PostgreSQL leases each of the tasks has: each is renewed with its token."""
 TTL_S = 120

@@ -18,12 +18,15 @@ from statistics import median
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy import Engine, event
+
 from benchmarks.measure import Figure
 from jitvault.audit.files.file_source import FileSource
 from jitvault.ledger.database import Database
 from jitvault.vault.http_transport import Session
 
 VAULT, COMMIT, LEDGER_READ, AUDIT = "vault", "commit", "ledger_read", "audit"
+STATEMENT = "statement"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -83,6 +86,7 @@ def metered() -> Iterator[Meter]:
     """Measure everything that this process does inside. Not for two threads at once."""
     meter = Meter()
     with (
+        _counted_statements(meter),
         _instead(Session, "send", _timed_send(meter)),
         _instead(Database, "write", _timed_write(meter)),
         _instead(Database, "read", _timed_read(meter)),
@@ -95,8 +99,12 @@ def metered() -> Iterator[Meter]:
             meter.total_s = time.perf_counter() - started
 
 
-def component_figures(name: str, meters: list[Meter]) -> list[Figure]:
-    """The parts of an act, as medians: they say where its time went, and how often it asked."""
+def component_figures(name: str, meters: list[Meter], most: Mapping[str, int]) -> list[Figure]:
+    """Return the parts of an act, as medians: where its time went, and how often it asked.
+
+    `most` has the bar of each count: Vault requests, ledger commits and SQL statements. Counts are the same on every
+    machine, so that they show a request too many where times drown it.
+    """
     share = f"{name}, {len(meters)} times"
     parts = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads", AUDIT: "audit reading"}
     figures = [
@@ -108,10 +116,24 @@ def component_figures(name: str, meters: list[Meter]) -> list[Figure]:
             f"{name}_rest_ms", median(m.rest_ms for m in meters), "ms", f"the rest, waiting included, of one {share}"
         )
     )
-    for kind, unit in ((VAULT, "requests"), (COMMIT, "commits")):
+    for kind, unit in ((VAULT, "requests"), (COMMIT, "commits"), (STATEMENT, "statements")):
         calls = median(m.calls[kind] for m in meters)
-        figures.append(Figure(f"{name}_{kind}_calls", calls, unit, f"one {share}"))
+        figures.append(Figure(f"{name}_{kind}_calls", calls, unit, f"one {share}", bar=most[kind]))
     return figures
+
+
+@contextmanager
+def _counted_statements(meter: Meter) -> Iterator[None]:
+    """Count every SQL statement that SQLAlchemy sends to any database of this process."""
+
+    def count(*_: Any) -> None:
+        meter.calls[STATEMENT] += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
 
 
 @contextmanager

@@ -1,0 +1,98 @@
+"""Each module is declared to be pure or to act, and the page about the layout names every package."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# what reads files, talks to servers or keeps state; everything else is in the contract of pure modules
+ACTING = frozenset(
+    {
+        "__main__",
+        "agent",
+        "audit.files",
+        "audit.receivers",
+        "audit.source",
+        "cli",
+        "context",
+        "doctor.run",
+        "doctor.target_facts",
+        "doctor.vault_facts",
+        "doctor.vault_health",
+        "doctor.worker_facts",
+        "engines",
+        "kill_switch",
+        "ledger",
+        "lifecycle.advance",
+        "lifecycle.confirmation",
+        "lifecycle.decision",
+        "lifecycle.end_reasons",
+        "lifecycle.ending",
+        "lifecycle.issuance",
+        "lifecycle.record",
+        "lifecycle.renewal",
+        "lifecycle.requests",
+        "lifecycle.revocation",
+        "login",
+        "notices",
+        "operations",
+        "policy.cedar",
+        "policy.cedar_request",
+        "policy.cedar_slices",
+        "policy.current",
+        "policy.interface",
+        "provision",
+        "recovery",
+        "resources",
+        "sandbox",
+        "schemas",
+        "settings",
+        "stream",
+        "sweep",
+        "vault",
+        "wiring",
+        "worker",
+    }
+)
+
+
+def modules() -> list[str]:
+    """Return the names of all modules below `jitvault`, without the packages themselves."""
+    files = (ROOT / "jitvault").rglob("*.py")
+    names = (file.relative_to(ROOT / "jitvault").with_suffix("") for file in files if file.name != "__init__.py")
+    return sorted(".".join(name.parts) for name in names)
+
+
+def pure() -> frozenset[str]:
+    """Return the modules and packages of the import contract, without the name of the root package."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    names = contracts["importlinter:contract:pure"]["source_modules"].split()
+    return frozenset(name.removeprefix("jitvault.") for name in names)
+
+
+def declared(module: str, names: frozenset[str]) -> str | None:
+    """Return the entry of `names` that stands for the module: itself, or the nearest package above it."""
+    parts = module.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in names), None)
+
+
+def test_each_module_is_declared_pure_or_acting() -> None:
+    for module in modules():
+        found = declared(module, pure() | ACTING)
+        assert found is not None, f"{module} is neither in the contract of pure modules nor in ACTING"
+    assert not pure() & ACTING
+
+
+def test_every_declaration_is_about_a_module_that_is_there() -> None:
+    for name in pure() | ACTING:
+        place = ROOT / "jitvault" / Path(*name.split("."))
+        assert place.is_dir() or place.with_suffix(".py").exists(), name
+
+
+def test_the_page_about_the_layout_names_every_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    packages = {path.parent.name for path in (ROOT / "jitvault").glob("*/__init__.py")}
+    assert [name for name in sorted(packages) if f"`{name}/`" not in page] == []
