@@ -1,37 +1,37 @@
-"""Every error that jitvault raises on purpose.
+"""Errors that jitvault raises on purpose.
 
-Each class has an exit code of its own and a hint: what the reader does next. Adapters translate
-foreign exceptions into these at their edge; the CLI has one boundary that prints them. Nothing here
-ever carries a secret: no token, no password, no response body.
+Each direct subclass of JitvaultError has an exit code of its own, which its subclasses share, and every error has a
+hint: what the reader does next. Adapters translate foreign exceptions into these errors at their edge, and the CLI
+prints them in one place. No error carries a secret: no token, no password, no response body.
 
-    JitvaultError                1   a bug, or something nobody foresaw
+    JitvaultError                1   a bug, or a case that was not foreseen
     ├── UsageError               2   the command line or the environment is incomplete
     ├── Denied                   3   policy or an approver said no
-    ├── ApprovalMissing          4   somebody has to approve first
-    ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers garbage
+    ├── ApprovalMissing          4   an approver has to approve first
+    ├── VaultUnavailable         5   Vault is unreachable, sealed, or answers with garbage
     │   ├── VaultBusy            5   Vault takes no more requests for the moment (429)
     │   ├── VaultNotServing      5   nothing was done: no connection, sealed, or no node is active
-    │   ├── TargetUnavailable    5   Vault answers, and could not reach a target or do there what it was asked
-    │   └── OutcomeUnknown       5   an act was sent and its answer was lost: it may have been done
-    ├── NotConfirmed             6   revoked, but not proven
-    │   └── StillTaken           6   the target itself says that it takes the credential
+    │   ├── TargetUnavailable    5   Vault answers, but could not reach a target or do there what it was asked
+    │   └── OutcomeUnknown       5   a request was sent and its answer was lost: it may have been carried out
+    ├── NotConfirmed             6   revoked, but the revocation is not confirmed
+    │   └── StillAccepted        6   the target itself says that it accepts the credential
     ├── AuditUntrusted           7   the audit stream cannot be trusted, or cannot be read
-    │   ├── AuditLagging         7   lines arrive, but they are behind
-    │   └── AuditMissing         7   the file is not there
+    │   ├── AuditLagging         7   lines arrive, but late
+    │   └── AuditMissing         7   the audit file does not exist
     ├── InvalidInput             8   a spec, a template or a policy is wrong
     ├── WrongState               9   not found, or not possible in this state
     │   ├── NotFound             9
-    │   └── Overtaken            9   what was decided on has changed before it was done
+    │   └── DecisionStale        9   what was decided on changed before it was done
     ├── VaultRefused            10   Vault refused this token
-    │   └── VaultRejected       10   Vault refused this request (400): it has a reason to show
+    │   └── VaultRejected       10   Vault refused this request (400) and gives a reason
     ├── LedgerUnavailable       11   the ledger is unavailable, of another version, or full
-    │   ├── LedgerAway          11   its server does not answer
-    │   ├── OlderRules          11   a newer version worked on it, and this one may not write any more
-    │   └── LedgerFull          11   nothing can be written to it; what is there may be readable
+    │   ├── LedgerUnreachable   11   the ledger's database server does not answer
+    │   ├── OlderRules          11   a newer version worked on the ledger, so this one may not write to it
+    │   └── LedgerFull          11   nothing can be written to the ledger; its rows may be readable
     ├── SecurityFinding         12   something happened that must not happen
-    │   ├── Unreadable          12   what the ledger has of a task is nothing that jitvault wrote
-    │   └── Frozen              12   nothing is granted until somebody has looked into it
-    └── WaitTimedOut            13   nobody did the work in time
+    │   ├── Unreadable          12   the ledger's record of a task was not written by jitvault
+    │   └── Frozen              12   nothing is granted until an operator has investigated
+    └── WaitTimedOut            13   no worker did the work in time
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ from typing import ClassVar
 
 
 class JitvaultError(Exception):
-    """The root. `str()` says what happened and to which task; `hint` says what to do next."""
+    """Base of all errors of jitvault.
+
+    `str()` says what happened and to which task; `hint` says what to do next.
+    """
 
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = "This is a bug in jitvault. Run the command again with --debug and report it."
@@ -60,8 +63,8 @@ class UsageError(JitvaultError):
 class Denied(JitvaultError):
     exit_code = 3
     default_hint = (
-        "`jitvault policy explain SPEC` says what it takes. Run `jitvault grant TASK` again when that is so, or change "
-        "the spec and submit it with --revise."
+        "`jitvault policy explain SPEC` shows what the policies require. Run `jitvault grant TASK` again when that is "
+        "the case, or change the spec and submit it with --revise."
     )
 
 
@@ -76,30 +79,33 @@ class VaultUnavailable(JitvaultError):
 
 
 class VaultBusy(VaultUnavailable):
-    default_hint = "A rate limit of Vault's was reached. Nothing is lost: run the same command again in a moment."
+    default_hint = "Vault's rate limit was reached. Nothing is lost: run the same command again in a moment."
 
 
 class VaultNotServing(VaultUnavailable):
-    """Not sent, or refused before anything was done."""
+    """Raised for a request that was not sent, or that Vault refused before doing anything."""
 
 
 class TargetUnavailable(VaultUnavailable):
-    """Vault could not do at a target what was asked of it there, and nothing else is wrong."""
+    """Raised where Vault works, but could not do at a target what it was asked to do there."""
 
-    default_hint = "Run the same command again when the target answers. Until then access lasts for its TTL alone."
+    default_hint = "Run the same command again when the target answers. Until then access ends only with its TTL."
 
 
 class OutcomeUnknown(VaultUnavailable):
-    default_hint = "The act may have been done. Run the same command again: it looks up what happened."
+    default_hint = "The request may have been carried out. Run the same command again: it looks up what happened."
 
 
 class NotConfirmed(JitvaultError):
     exit_code = 6
-    default_hint = "Run `jitvault status TASK` for the check that failed; the same command tries again."
+    default_hint = "`jitvault status TASK` shows the check that failed. Run the same command to try again."
 
 
 class StillAccepted(NotConfirmed):
-    """The target itself says that it takes the credential. Every other NotConfirmed says that nothing is known."""
+    """Raised where the target itself says that it accepts the credential.
+
+    Every other NotConfirmed means that nothing is known about it.
+    """
 
 
 class AuditUntrusted(JitvaultError):
@@ -108,11 +114,11 @@ class AuditUntrusted(JitvaultError):
 
 
 class AuditLagging(AuditUntrusted):
-    default_hint = "Run the same command again in a moment, or look at what brings the lines here."
+    default_hint = "Run the same command again in a moment, or check what transports the audit lines to this machine."
 
 
 class AuditMissing(AuditUntrusted):
-    """There is no file, and the one that was read is not found under another name either."""
+    """Raised where the audit file does not exist, and was not found under another name either."""
 
 
 class InvalidInput(JitvaultError):
@@ -122,17 +128,17 @@ class InvalidInput(JitvaultError):
 
 class WrongState(JitvaultError):
     exit_code = 9
-    default_hint = "Run `jitvault status TASK` to see where the task is."
+    default_hint = "Run `jitvault status TASK` to see the task's state."
 
 
 class NotFound(WrongState):
-    default_hint = "Run `jitvault list` to see the tasks there are."
+    default_hint = "Run `jitvault list` to see all tasks."
 
 
 class DecisionStale(WrongState):
-    """Nothing was done: somebody else was first. It is decided anew."""
+    """Raised where another process acted first: nothing was done, and the decision has to be made again."""
 
-    default_hint = "Others were granted at the same moment. Run the same command again."
+    default_hint = "Other tasks were granted at the same moment. Run the same command again."
 
 
 class VaultRefused(JitvaultError):
@@ -141,7 +147,7 @@ class VaultRefused(JitvaultError):
 
 
 class VaultRejected(VaultRefused):
-    """Vault understood the request and said no (HTTP 400 or 404)."""
+    """Raised where Vault understood the request and said no (HTTP 400 or 404)."""
 
     def __init__(self, message: str, *, status: int, reasons: tuple[str, ...] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -155,20 +161,23 @@ class LedgerUnavailable(JitvaultError):
 
 
 class LedgerUnreachable(LedgerUnavailable):
-    """Nobody can say what is in it; who has Vault alone does without."""
+    """Raised where the content of the ledger cannot be read.
+
+    A command that needs only Vault goes on without the ledger.
+    """
 
 
 class OlderRules(LedgerUnavailable):
-    """Nothing was written: what this version judges and seals is not what the newer ones do."""
+    """Raised where nothing was written because newer versions of jitvault judge and seal by other rules."""
 
     default_hint = (
-        "Install here what the other workers run. How to go back to an older version: docs/operations/ledger.md, "
-        '"Upgrading".'
+        "Install the version that the other workers run. How to go back to an older version is described in "
+        'docs/operations/ledger.md, "Upgrading".'
     )
 
 
 class LedgerFull(LedgerUnavailable):
-    default_hint = "Free space on its disk, then run the command again."
+    default_hint = "Free space on the ledger's disk, then run the command again."
 
 
 class SecurityFinding(JitvaultError):
@@ -177,41 +186,46 @@ class SecurityFinding(JitvaultError):
 
 
 class Unreadable(SecurityFinding):
-    """What the ledger has of a task is nothing that jitvault ever wrote."""
+    """Raised where the ledger's record of a task is not one that jitvault wrote."""
 
-    default_hint = "It was edited: `jitvault ledger check` says whether others were as well."
+    default_hint = "The record was edited. `jitvault ledger check` shows whether other records were edited as well."
 
 
 class Frozen(SecurityFinding):
     default_hint = (
-        "Treat the worker's identity as stolen, and look at `jitvault audit status`. An unwrap from an address that "
-        "agents share with the worker is theirs: name it in JITVAULT_SHARED_HOSTS. A ledger that was restored knows "
-        "nothing of what was done since: `jitvault ledger recover`. Then: `jitvault unfreeze`."
+        "Treat the worker's identity as stolen, and look at `jitvault audit status`. If agents share an address with "
+        "the worker and unwrapped from there, name it in JITVAULT_SHARED_HOSTS. If the ledger was restored from a "
+        "backup, run `jitvault ledger recover`. Then run `jitvault unfreeze --reason WHY`."
     )
 
 
 class WaitTimedOut(JitvaultError):
     exit_code = 13
-    default_hint = "The request is written. Is a worker running? Wait longer with --wait, or ask again later."
+    default_hint = (
+        "The request is stored. Check that a worker is running, and wait longer with --wait or ask again later."
+    )
 
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:
-    """An error with the exit code of `error` and another message."""
+    """Return an error of the same exit code as `error`, with another message and hint."""
     kind = VaultRefused if isinstance(error, VaultRejected) else type(error)
     return kind(message, hint=hint)
 
 
 CORRUPT_RECORD_ERRORS = (Unreadable, InvalidInput, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What comes of a row or a document that somebody edited: it need not even be JSON."""
+"""What reading an edited row or document may raise: it need not even be JSON."""
 
 
 @contextmanager
 def readable(task_id: str) -> Iterator[None]:
-    """Raise Unreadable, without anything of what was found, where the ledger's record of a task cannot be read."""
+    """Raise Unreadable where the ledger's record of a task cannot be read.
+
+    The message names only the kind of error, never any content of the record.
+    """
     try:
         yield
     except Unreadable:
         raise
     except CORRUPT_RECORD_ERRORS as error:
-        said = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
-        raise Unreadable(said) from None
+        message = f"the ledger's record of task {task_id} cannot be read ({type(error).__name__})"
+        raise Unreadable(message) from None

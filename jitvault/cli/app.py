@@ -1,4 +1,4 @@
-"""The command line: every command, and the one place where failures become messages and exit codes."""
+"""Command line: all commands, and the one place where failures become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,32 @@ from typer.main import get_command
 
 from jitvault import __version__
 from jitvault.cli.closing import on_exit
-from jitvault.cli.commands import approve as approver
-from jitvault.cli.commands import approvers, doctor, extend, freeze, ledger, policy, sweep, tidy, worker
-from jitvault.cli.commands import audit_receive as audit
-from jitvault.cli.commands import audit_status as trust
-from jitvault.cli.commands import end as ending
-from jitvault.cli.commands import grant as operator
-from jitvault.cli.commands import init as admin
-from jitvault.cli.commands import show as auditor
-from jitvault.cli.commands import template_check as check
-from jitvault.cli.commands import templates as local
-from jitvault.cli.commands import unwrap as agent
+from jitvault.cli.commands import (
+    approve,
+    approvers,
+    audit_receive,
+    audit_status,
+    doctor,
+    end,
+    extend,
+    freeze,
+    grant,
+    init,
+    ledger,
+    policy,
+    show,
+    sweep,
+    template_check,
+    templates,
+    tidy,
+    unwrap,
+    worker,
+)
 from jitvault.errors import JitvaultError
 
 app = typer.Typer(
     name="jitvault",
-    help="Gives an AI agent access for one approved task and takes it away again, provably.",
+    help="Give an AI agent access for one approved task, revoke it, and prove that it is revoked.",
     epilog="Exit codes: 0 done, 1 bug, 2 usage, 3 denied, 4 approval missing, 5 Vault unavailable, "
     "6 revoked but not confirmed, 7 audit stream not trusted, 8 invalid spec, 9 not found or wrong state, "
     "10 Vault refused, 11 ledger, 12 security finding, 13 wait timed out.",
@@ -41,7 +51,9 @@ app = typer.Typer(
 )
 
 
-_INTERRUPTED, _BROKEN_PIPE = 130, 141  # as a shell tells SIGINT and SIGPIPE
+# the exit codes by which a shell reports SIGINT and SIGPIPE
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 def _version(value: bool) -> None:
@@ -59,105 +71,117 @@ def root(
     pass
 
 
-_OPERATORS, _APPROVERS, _AGENTS = "For operators", "For approvers", "For agents"
-_AUDITORS, _ADMINS, _LOCAL = "For auditors", "For administrators", "On this machine"
+_OPERATORS = "For operators"
+_APPROVERS = "For approvers"
+_AGENTS = "For agents"
+_AUDITORS = "For auditors"
+_ADMINS = "For administrators"
+_LOCAL = "On this machine"
 
-app.command(rich_help_panel=_OPERATORS)(operator.submit)
-app.command(rich_help_panel=_OPERATORS)(operator.grant)
+app.command(rich_help_panel=_OPERATORS)(grant.submit)
+app.command(rich_help_panel=_OPERATORS)(grant.grant)
 app.command(rich_help_panel=_OPERATORS)(extend.extend)
-app.command(rich_help_panel=_OPERATORS)(ending.complete)
-app.command(rich_help_panel=_OPERATORS)(ending.revoke)
-app.command(rich_help_panel=_OPERATORS)(operator.cancel)
+app.command(rich_help_panel=_OPERATORS)(end.complete)
+app.command(rich_help_panel=_OPERATORS)(end.revoke)
+app.command(rich_help_panel=_OPERATORS)(grant.cancel)
 app.command(rich_help_panel=_OPERATORS)(freeze.freeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.unfreeze)
 app.command(rich_help_panel=_OPERATORS)(freeze.freezes)
-app.command(rich_help_panel=_APPROVERS)(approver.approve)
-app.command(rich_help_panel=_APPROVERS)(approver.deny)
-app.command(rich_help_panel=_APPROVERS)(approver.withdraw)
-app.command(rich_help_panel=_APPROVERS)(approver.approvals)
-app.command(rich_help_panel=_AGENTS)(agent.unwrap)
-app.command(rich_help_panel=_AUDITORS)(auditor.status)
-app.command("list", rich_help_panel=_AUDITORS)(auditor.list_)
-app.command(rich_help_panel=_AUDITORS)(auditor.report)
+app.command(rich_help_panel=_APPROVERS)(approve.approve)
+app.command(rich_help_panel=_APPROVERS)(approve.deny)
+app.command(rich_help_panel=_APPROVERS)(approve.withdraw)
+app.command(rich_help_panel=_APPROVERS)(approve.approvals)
+app.command(rich_help_panel=_AGENTS)(unwrap.unwrap)
+app.command(rich_help_panel=_AUDITORS)(show.status)
+app.command("list", rich_help_panel=_AUDITORS)(show.list_)
+app.command(rich_help_panel=_AUDITORS)(show.report)
 app.command(rich_help_panel=_ADMINS)(worker.worker)
 app.command(rich_help_panel=_ADMINS)(sweep.sweep)
-app.command("close-findings", rich_help_panel=_ADMINS)(trust.close_findings)
-app.command(rich_help_panel=_ADMINS)(admin.init)
+app.command("close-findings", rich_help_panel=_ADMINS)(audit_status.close_findings)
+app.command(rich_help_panel=_ADMINS)(init.init)
 app.command(rich_help_panel=_ADMINS)(tidy.tidy)
 app.command(rich_help_panel=_ADMINS)(doctor.doctor)
 app.add_typer(approvers.approvers_app, name="approvers", rich_help_panel=_ADMINS)
 app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel=_ADMINS)
-audit.audit_app.command("status")(trust.audit_status)
-audit.audit_app.command("accept")(trust.audit_accept)
-app.add_typer(audit.audit_app, name="audit", rich_help_panel=_ADMINS)
-app.add_typer(local.spec_app, name="spec", rich_help_panel=_LOCAL)
-local.templates_app.command("check")(check.templates_check)
-app.add_typer(local.templates_app, name="templates", rich_help_panel=_LOCAL)
+audit_receive.audit_app.command("status")(audit_status.audit_status)
+audit_receive.audit_app.command("accept")(audit_status.audit_accept)
+app.add_typer(audit_receive.audit_app, name="audit", rich_help_panel=_ADMINS)
+app.add_typer(templates.spec_app, name="spec", rich_help_panel=_LOCAL)
+templates.templates_app.command("check")(template_check.templates_check)
+app.add_typer(templates.templates_app, name="templates", rich_help_panel=_LOCAL)
 app.add_typer(policy.policy_app, name="policy", rich_help_panel=_LOCAL)
-app.command(rich_help_panel=_LOCAL)(local.demo)
-app.command(rich_help_panel=_LOCAL)(local.dev)
+app.command(rich_help_panel=_LOCAL)(templates.demo)
+app.command(rich_help_panel=_LOCAL)(templates.dev)
 
 
-def _in_paragraphs(commands: typer.Typer) -> None:
-    """Give each command its docstring as help, each paragraph on one line: how wide a terminal is it knows itself."""
+def _join_help_lines(commands: typer.Typer) -> None:
+    """Make each command's docstring its help, each paragraph on one line, to be wrapped at the terminal's width."""
     for command in commands.registered_commands:
         text = inspect.getdoc(command.callback) or ""
         command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     for group in commands.registered_groups:
         if group.typer_instance is not None:
-            _in_paragraphs(group.typer_instance)
+            _join_help_lines(group.typer_instance)
 
 
-_in_paragraphs(app)
+_join_help_lines(app)
 
 
 def main() -> None:
-    """Run one command. No failure shows a traceback without --debug, and none shows a secret."""
+    """Run one command.
+
+    A failure shows a traceback only with --debug, and never shows a secret.
+    """
     with on_exit:
         _run()
 
 
 @cache
 def _commands() -> Any:
-    """The commands as typer runs them. It takes tens of milliseconds to build them, and some processes run many."""
+    """Return the commands as typer runs them.
+
+    They are cached because building them takes tens of milliseconds and some processes run many commands.
+    """
     return get_command(app)
 
 
 def _run() -> NoReturn:
     arguments = sys.argv[1:]
-    debug, as_json = "--debug" in arguments, "--json" in arguments
-    # what words of a hint stand for, once a command knows it
-    named: dict[str, str] = {}
+    debug = "--debug" in arguments
+    as_json = "--json" in arguments
+    # what a placeholder in a hint (TASK) stands for, once the command knows it
+    placeholders: dict[str, str] = {}
     try:
-        code = _commands()(prog_name="jitvault", standalone_mode=False, obj=named)
+        code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
     except typer.TyperException as error:
-        # the command line itself is wrong; help that was asked for by naming no command is printed already
-        if message := error.format_message():
-            _tell(message, f"See `{_command_of(error)} --help`.", error.exit_code, as_json=as_json)
+        # the command line itself is wrong; without a message, the help of a group was printed already
+        message = error.format_message()
+        if message:
+            _print_error(message, f"See `{_command_of(error)} --help`.", error.exit_code, as_json=as_json)
         sys.exit(error.exit_code)
     except JitvaultError as error:
         if debug:
             raise
-        hint = re.sub(r"\bTASK\b", lambda word: named.get(word[0], word[0]), error.hint)
-        _tell(str(error), _as_typed(hint, error), error.exit_code, as_json=as_json)
+        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), error.hint)
+        _print_error(str(error), _with_server_program(hint, error), error.exit_code, as_json=as_json)
     except (BrokenPipeError, SystemExit):
-        # whoever read our output has gone (typer only exits for that): Python must not complain about it at exit
+        # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         sys.exit(_BROKEN_PIPE)
     except Exception as error:
-        # the boundary: of a bug only the kind is told, since its text may hold anything
+        # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        _tell(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
-    # typer makes this number of Ctrl-C
+        _print_error(f"unexpected {type(error).__name__}", JitvaultError.default_hint, 1, as_json=as_json)
+    # typer returns this code for Ctrl-C
     if code == _INTERRUPTED:
-        hint = "What was begun is finished by the next command on the task."
-        _tell("interrupted", hint, _INTERRUPTED, as_json=as_json)
+        hint = "The next command on the task finishes what was begun."
+        _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _as_typed(hint: str, error: JitvaultError) -> str:
-    """Put the program of the server, or the one that is installed, into the commands of a hint."""
+def _with_server_program(hint: str, error: JitvaultError) -> str:
+    """Return the hint with `bao` replaced by the server's program, or by the one that is installed."""
     if "`bao " not in hint:
         return hint
     from jitvault.errors import VaultUnavailable
@@ -166,7 +190,7 @@ def _as_typed(hint: str, error: JitvaultError) -> str:
     from jitvault.wiring import Wiring
 
     if isinstance(error, VaultUnavailable):
-        # who asked a server that does not answer is not kept waiting for it once more
+        # the server does not answer: do not make the caller wait for it a second time
         return with_command(hint, command_line(None, shutil.which))
     try:
         command = Wiring(load()).vault_command
@@ -181,19 +205,21 @@ def _command_of(error: typer.TyperException) -> str:
     return str(context.command_path) if context else "jitvault"
 
 
-def _tell(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
+def _print_error(message: str, hint: str, code: int, *, as_json: bool) -> NoReturn:
     from jitvault.cli.views.output import for_terminal, printable, to_json
     from jitvault.formats.token_pattern import without_tokens
 
-    message, hint = without_tokens(printable(message)), without_tokens(printable(hint))
+    message = without_tokens(printable(message))
+    hint = without_tokens(printable(hint))
     if as_json:
         body: dict[str, Any] = {"error": {"exit_code": code, "message": message, "hint": hint}}
         typer.echo(to_json(body), err=True)
     else:
-        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-        # a reason that somebody gave may be part of it
-        told = for_terminal(message, sys.stderr, first=" " * len("error: "))
-        typer.echo(told[len("error: ") :] + "\n" + for_terminal(hint, sys.stderr, first="  "), err=True)
+        prefix = "error: "
+        typer.secho(prefix, fg="red", bold=True, err=True, nl=False)
+        # the message may contain a reason that another person wrote, so its lines are marked as continued
+        folded = for_terminal(message, sys.stderr, first=" " * len(prefix))
+        typer.echo(folded[len(prefix) :] + "\n" + for_terminal(hint, sys.stderr, first="  "), err=True)
     sys.exit(code)
 
 

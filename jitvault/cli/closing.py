@@ -1,8 +1,8 @@
-"""What is done at the end of a command, however it ends: what a process has of its own in Vault is ended."""
+"""Clean-up that runs whenever a command exits, such as revoking this process's own Vault token."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 
 on_exit = ExitStack()
-"""`main` closes it; it is empty then, and can be filled again."""
+"""Closed by `main`, which leaves it empty, so that the next command of the same process can fill it again."""

@@ -1,4 +1,7 @@
-"""The options that many commands share. Only typer is imported here: `--help` has to start fast."""
+"""Options that many commands share.
+
+Only typer is imported at the top, because `--help` has to start fast.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,29 @@ _TASK_ID = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a task can have this id; `jitvault.formats.fields` says the same of specs."""
+    """Return whether `text` is a valid task id; `jitvault.formats.fields` has the same rule for specs."""
     return _TASK_ID.fullmatch(text) is not None
 
 
 def is_file(text: str) -> bool:
-    """Whether `text` names a file; a name that no file can have does not."""
+    """Return whether `text` names a file; False also for a name that no file can have."""
     try:
         return Path(text).is_file()
     except OSError:
         return False
 
 
-def speak_of(context: typer.Context, task: str) -> None:
-    """What a failure of this command hints at is this task, where the hint says TASK."""
+def set_hint_task(context: typer.Context, task: str) -> None:
+    """Make the hint of a failure of this command say `task` where it says TASK."""
     if context.obj is not None:
         context.obj["TASK"] = task
 
 
 def task_id(context: typer.Context, text: str | None) -> str | None:
-    """The id as it was typed: it becomes part of Vault paths, so nothing else gets any further."""
+    """Return the task id as it was typed. Raises UsageError for text that is not a task id.
+
+    The id becomes part of Vault paths, so it is checked before anything else.
+    """
     if text is not None and not is_task_id(text):
         from jitvault.formats.token_pattern import without_tokens
 
@@ -41,10 +47,10 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
         raise UsageError(
             "TASK: expected 1 to 63 of a-z 0-9 . _ - beginning with a letter or digit, without `..`, "
             f"got {shown!a:.80}",
-            hint="Run `jitvault list` to see the tasks there are.",
+            hint="Run `jitvault list` to see all tasks.",
         )
     if text is not None:
-        speak_of(context, text)
+        set_hint_task(context, text)
     return text
 
 
@@ -54,11 +60,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a fa
 Wait = Annotated[
     float,
     typer.Option(
-        "--wait", metavar="SECONDS", min=0, max=86_400, help="How long to go on, or to wait for a worker (exit 13)."
+        "--wait", metavar="SECONDS", min=0, max=86_400, help="How long to try, or to wait for a worker (exit code 13)."
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the task's record.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result to a new 0600 file.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason. It is kept in the task's record.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write the result to a new file with mode 0600.")
+]
 
 DEFAULT_WAIT = 30.0

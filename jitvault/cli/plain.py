@@ -1,4 +1,4 @@
-"""A rich console that shows text as text."""
+"""Rich console that prints strings literally."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from jitvault.cli.views.output import printable
 
 
 class PlainConsole(Console):
-    """Names, reasons and secrets come from others: no markup in a string is interpreted and no control character
+    """Console that interprets no markup in strings.
+
+    Names, reasons and secrets come from other people: no markup in a string is interpreted and no control character
     reaches the terminal. Only a `rich.text.Text` has colours.
     """
 
@@ -19,5 +21,5 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, quiet=quiet, soft_wrap=False, emoji=False, markup=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Also called by rich, for each cell of a table."""
+        """Return `text` without control characters. Rich also calls this for each cell of a table."""
         return super().render_str(printable(text), **options)

@@ -1,6 +1,6 @@
-"""How a command gets something done: by itself where it has the worker's identity, else by waiting for a worker.
+"""Carry out a command: with the worker's identity directly, otherwise by waiting for a worker.
 
-Either way the result is what the worker publishes in Vault, so both ways show the same.
+Either way the result is what the worker publishes in Vault, so both ways show the same output.
 """
 
 from __future__ import annotations
@@ -36,26 +36,29 @@ from jitvault.wiring import Wiring
 
 Published = Mapping[str, Any]
 
-_FIRST_POLL_S, _POLL_S = 0.02, 0.2
-# denied (a freeze), invalid (a template lost its check), a security finding: somebody has to do something first
+_FIRST_POLL_S = 0.02
+_POLL_S = 0.2
+# denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
-_TELL_S = 1.0
-BEFORE, GRANTED = BEFORE_GRANT, LIVE_STATES
+_NOTIFY_S = 1.0
+BEFORE = BEFORE_GRANT
+GRANTED = LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
 ENDING = frozenset({State.ENDING})
 
 
 def open_session() -> Wiring:
-    """What this command can reach, until it ends."""
+    """Return the adapters of this command; they are closed when it exits. Raises UsageError."""
     wiring = Wiring(load())
     on_exit.callback(wiring.close)
     return wiring
 
 
 def published(wiring: Wiring, task_id: str) -> Published | None:
-    """What the worker last said of the task, and `published_at`, when that was by Vault's clock.
+    """Return what a worker last published of the task, with `published_at` by Vault's clock.
 
-    None for a task that nobody took in, and for one that was sealed so long ago that it was removed from Vault.
+    None for a task that no worker has admitted, and for one that was sealed so long ago that it was removed from
+    Vault.
     """
     documents = wiring.person.documents if wiring.settings.person else wiring.worker.documents
     stored = documents.read(f"tasks/{task_id}")
@@ -63,14 +66,17 @@ def published(wiring: Wiring, task_id: str) -> Published | None:
 
 
 def known(wiring: Wiring, task_id: str) -> Published:
-    """The same, for a task that has to be there. Raises NotFound, and SecurityFinding for what no worker wrote."""
-    document = _there(wiring, task_id)
+    """Return what a worker last published of a task that has to exist.
+
+    Raises NotFound, and SecurityFinding for a document that no worker wrote.
+    """
+    document = _existing(wiring, task_id)
     if document["state"] == ILLEGIBLE:
         raise fallback.illegible(task_id)
     return document
 
 
-def _there(wiring: Wiring, task_id: str) -> Published:
+def _existing(wiring: Wiring, task_id: str) -> Published:
     document = published(wiring, task_id)
     if document is None or document["state"] == "refused":
         raise fallback.unknown_task(wiring, task_id, document)
@@ -78,17 +84,18 @@ def _there(wiring: Wiring, task_id: str) -> Published:
 
 
 def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
-    """Return the state of a task: the ledger's, where the worker's identity has one that says that it may hold access.
+    """Return the state of a task: the ledger's where that says that the task may hold access, else the published one.
 
-    Whoever stole the worker's token can publish that the task is over. A full ledger, or a worker's login that Vault
-    refuses, keeps nobody from signing the end of a task that is published as held. Raises JitvaultError where the login
-    fails and the task is published as over: nobody would vouch for it.
+    The ledger is asked only with the worker's identity. It comes first because a thief of the worker's token can
+    publish that the task is over. A full ledger, or a worker login that Vault refuses, does not keep a caller from
+    signing the end of a task that is published as held. Raises JitvaultError where the login fails and the task is
+    published as over: nothing would confirm it.
     """
     task = None
     try:
         task = wiring.worker.ledger.task(task_id) if wiring.has_worker else None
     except LedgerUnavailable:
-        # Vault alone is left to go by
+        # only the published state is left
         pass
     except JitvaultError:
         if document["state"] in DONE:
@@ -97,9 +104,10 @@ def state_here(wiring: Wiring, task_id: str, document: Published) -> str:
 
 
 def current(wiring: Wiring, task_id: str) -> Published:
-    """The same, and no earlier than a grant that this process's own ledger knows of.
+    """Return what is published of a task, brought up to date with this process's own ledger.
 
-    A Vault that was restored tells of an earlier time, until the task is advanced.
+    A restored Vault has documents of an earlier time: where the ledger knows of a grant that they do not show, the task
+    is advanced first. Raises NotFound.
     """
     document = published(wiring, task_id)
     if (document is None or document["state"] in BEFORE) and wiring.has_worker:
@@ -107,15 +115,18 @@ def current(wiring: Wiring, task_id: str) -> Published:
         if task is not None and task.state in GRANTED | ENDING | DONE:
             from jitvault.lifecycle.advance import advance
 
-            # Without a stream it is told as well, and taken away. What somebody else wrote keeps nobody from ending it.
+            # Without an audit stream the task is published and revoked as well. A foreign document prevents no end.
             with suppress(AuditUntrusted, SecurityFinding):
                 advance(wiring.worker, task_id)
-    return _there(wiring, task_id)
+    return _existing(wiring, task_id)
 
 
 @contextmanager
 def allowed(what: str, who: str) -> Iterator[None]:
-    """Say whose right it is where Vault does not let the caller do something: a path alone tells nobody."""
+    """Name who has the right where Vault refuses the caller; the path in Vault's answer does not explain it.
+
+    `what` completes "Vault does not let you …", `who` completes "Only … can". Raises VaultRefused.
+    """
     try:
         yield
     except VaultRejected:
@@ -129,23 +140,24 @@ def allowed(what: str, who: str) -> Iterator[None]:
 
 @contextmanager
 def signing(what: str, who: str) -> Iterator[None]:
-    """The same where something would have been signed and written."""
+    """Do as `allowed` does, for an act that signs and writes a document: the message says that nothing was written."""
     with allowed(f"{what}: nothing was written", who):
         yield
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """When the caller signed what they wait for, by Vault's clock: what was published before does not answer it.
+    """Hold when the caller signed what they wait for, by Vault's clock.
 
-    `at` is the time of the newest document, `submitted` that of the request itself. None: it does not matter.
+    What was published before then does not answer it. `at` is the time of the newest document, `submitted` that of the
+    request itself. None means that the time does not matter.
     """
 
     at: datetime | None = None
     submitted: datetime | None = None
 
     def is_answered_by(self, document: Published) -> bool:
-        """Whether that was published later; what is granted or over no request changes any more."""
+        """Return whether the document was published later; no request changes a task that is granted or over."""
         since = self.submitted if document["state"] == "refused" else self.at
         return since is None or document["state"] not in {"refused", *BEFORE} or document["published_at"] >= since
 
@@ -154,7 +166,10 @@ NEVER = Signed()
 
 
 def written_at(wiring: Wiring, path: str) -> datetime | None:
-    """When the caller wrote that document; None with the worker's identity, which looks at everything itself."""
+    """Return when the caller's document at `path` was written, by Vault's clock.
+
+    None with the worker's identity, since such a command does the work itself and need not wait.
+    """
     stored = None if wiring.has_worker else wiring.person.documents.read(path)
     return stored.written_at if stored is not None else None
 
@@ -162,21 +177,24 @@ def written_at(wiring: Wiring, path: str) -> datetime | None:
 def settle(
     wiring: Wiring, task_id: str, done: Callable[[Published], bool], wait: float, signed: Signed = NEVER
 ) -> Published:
-    """Advance the task here, or wait until a worker has: then `done` holds of what is published after it was `signed`.
+    """Advance the task here, or wait until a worker has done it, and return what is then published.
 
-    Here nothing new is begun after `wait` seconds either. Raises WaitTimedOut, and whatever the worker could not do.
+    A worker has done it when `done` holds for a document that was published after the request was `signed`. With the
+    worker's identity nothing new is begun after `wait` seconds either. Raises WaitTimedOut after `wait` seconds, and
+    whatever error kept the worker from doing it.
     """
     clock = wiring.clock
-    deadline, pause_s = clock.monotonic() + wait, _FIRST_POLL_S
+    deadline = clock.monotonic() + wait
+    pause_s = _FIRST_POLL_S
     if wiring.has_worker:
         from jitvault.lifecycle.advance import advance
 
         hint = wiring.person.entity if wiring.settings.person else None
-        teller = wiring.teller
+        notifier = wiring.teller
         try:
             advance(wiring.worker, task_id, hint=hint, deadline=deadline)
         finally:
-            teller.tell_for(_TELL_S)
+            notifier.tell_for(_NOTIFY_S)
         return known(wiring, task_id)
     while True:
         document = published(wiring, task_id)
@@ -194,38 +212,38 @@ def settle(
 
 
 def check_not_final(document: Published) -> None:
-    """Raise what kept a worker from granting the task when it looked last, unless that passes by itself."""
-    why = document["error"]
-    if document["state"] == State.APPROVED and why is not None and why["exit_code"] in _FINAL:
-        raise refused(why)
+    """Raise the error that last kept a worker from granting the task, unless it passes by itself."""
+    error = document["error"]
+    if document["state"] == State.APPROVED and error is not None and error["exit_code"] in _FINAL:
+        raise refused(error)
 
 
 def _held_up(document: Published | None) -> str:
-    """What a worker met when it looked last, where it got no further."""
-    why = document and document["error"]
-    return f": {why['message']}" if why else ""
+    """Return the error that a worker met when it last tried, as the end of a sentence; empty without one."""
+    error = document and document["error"]
+    return f": {error['message']}" if error else ""
 
 
 def _over_quota(wiring: Wiring) -> str:
-    """That a worker has to look at much else of the caller's first, where it said so."""
+    """Return that the caller's other documents have to be processed first, where a worker published that."""
     from jitvault.lifecycle.requests.quota import over_quota_of
 
-    said = over_quota_of(wiring.person.documents, wiring.person.entity)
-    return f": {said}" if said else ""
+    notice = over_quota_of(wiring.person.documents, wiring.person.entity)
+    return f": {notice}" if notice else ""
 
 
 def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
-    """What is shown of a task, with `end_requested`: what people asked for and no worker has done yet.
+    """Return `shown` with `end_requested`: the ends of the task that were requested and no worker has done yet.
 
-    A command with the worker's identity has just done it.
+    The list is empty with the worker's identity: such a command has just done them.
     """
     from jitvault.lifecycle.requests.end_requests import ends_asked_for, names_in
 
     asked: list[dict[str, str]] = []
-    waits = shown["state"] in BEFORE | GRANTED
-    if waits and not wiring.has_worker and wiring.settings.person:
+    is_open = shown["state"] in BEFORE | GRANTED
+    if is_open and not wiring.has_worker and wiring.settings.person:
         content = shown["revision"]["content"] if "timeline" in shown else revision_of(shown).content
-        # a ledger can be read by nobody in particular, and while Vault is away
+        # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
             me = wiring.person
             asked = ends_asked_for(me.documents, shown["task_id"], own=me.entity, names=names_in(content))
@@ -233,49 +251,52 @@ def with_ends_asked_for(wiring: Wiring, shown: Published) -> dict[str, Any]:
 
 
 def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable) -> LedgerUnavailable:
-    """End in Vault what can be ended although the ledger failed; gives the error that says so."""
-    from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
+    """Revoke in Vault what can be revoked although the ledger failed, and return the error that says how much."""
+    from jitvault.lifecycle.revocation import without_ledger
 
-    taken = RevocationCount()
+    revoked = without_ledger.RevocationCount()
     with suppress(JitvaultError):
-        # where it cannot even be read, nobody knows what there is
+        # where the ledger cannot even be read, the task's credentials are not known
         asked_by = wiring.person.entity if wiring.settings.person else None
-        taken = revoke_without_ledger(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
-    if not taken.known:
+        revoked = without_ledger.revoke_without_ledger(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
+    if not revoked.known:
         return error
-    message = f"task {task_id}: {taken.ended} of {taken.known} credentials were ended in Vault, and nothing is proven"
+    message = (
+        f"task {task_id}: {revoked.ended} of {revoked.known} credentials were revoked in Vault; nothing is confirmed"
+    )
     return LedgerUnavailable(f"{message}: {error}", hint=error.hint)
 
 
 def ask(question: str, *, done: str) -> None:
-    """Ask; a no, or nobody who says anything, raises UsageError with what was `done`."""
+    """Ask a yes-or-no question on the terminal. Raises UsageError, which says what was `done`, without a yes."""
     # not typer.confirm: with err=True it still prints a space to stdout, where only the result belongs
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer:
         typer.echo(err=True)
     if answer.strip().lower() not in ("y", "yes"):
-        raise UsageError(f"{done}: there was no yes", hint="Answer y; a script that decides says --yes.")
+        raise UsageError(f"{done}: the question was not answered with yes", hint="Answer y, or use --yes in a script.")
 
 
 def check_findings(document: Published) -> None:
-    """Raise SecurityFinding where something happened that must not: a success is not one then."""
+    """Raise SecurityFinding where the task has a finding: then the command must not exit with 0."""
     if document["findings"]:
         raise SecurityFinding(f"task {document['task_id']}: {document['findings'][0]}")
 
 
 def inbox(wiring: Wiring, document: Published) -> Published | None:
-    """The wrapping token in the caller's own inbox, if it lies there for this grant."""
+    """Return the message with the wrapping token from the caller's inbox, or None if it has none for this grant."""
     message = wiring.person.documents.get(inbox_path(wiring, document))
     return message if message and message["grant_id"] == document["grant_id"] else None
 
 
 def inbox_path(wiring: Wiring, document: Published) -> str:
+    """Return the path of the caller's inbox message for the task."""
     return f"inbox/{wiring.person.entity}/{document['task_id']}"
 
 
 def refused(error: Mapping[str, Any]) -> JitvaultError:
-    """The worker's refusal, with the exit code that it would have had here."""
+    """Return the worker's published error as an exception with the same exit code."""
     code = int(error["exit_code"])
     kinds = {kind.exit_code: kind for kind in reversed(JitvaultError.__subclasses__())}
     return kinds.get(code, JitvaultError)(str(error["message"]), hint=str(error["hint"]))

@@ -135,7 +135,7 @@ def test_two_sandboxes_run_side_by_side_and_leave_nothing_behind(directory: Path
 
         for dev, number in ((one, signal.SIGINT), (two, signal.SIGTERM)):
             code, said = dev.gone(number)
-            assert code == 0 and "The sandbox is gone." in said and "Traceback" not in said
+            assert code == 0 and "The sandbox is stopped and removed." in said and "Traceback" not in said
             assert not dev.env_file.exists()
             assert list((dev.directory / "tmp").iterdir()) == []
             if dev is one:

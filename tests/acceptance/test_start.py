@@ -114,6 +114,12 @@ def test_every_command_is_in_the_help() -> None:
         assert re.search(rf"│ {words[0]} ", shown), words
 
 
+def test_former_names_of_options_are_taken_and_not_shown() -> None:
+    shown = run("worker", "--help").stdout
+    assert "--concurrency" in shown and "--slow-slots" in shown
+    assert "--hands" not in shown and "--may-hang" not in shown
+
+
 def test_the_version_is_one_line_on_stdout() -> None:
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,6 +134,9 @@ def test_the_version_is_one_line_on_stdout() -> None:
         (["status"], "TASK"),
         (["grant", "task", "--wait", "soon"], "--wait"),
         (["report", "--format", "xml"], "--format"),
+        (["worker", "--concurrency", "0"], "--concurrency"),
+        (["worker", "--hands", "0"], "--hands"),
+        (["worker", "--may-hang", "65"], "--may-hang"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -176,7 +185,7 @@ def test_ctrl_c_is_130_and_says_that_nothing_is_lost(cli: Cli, spec: Callable[..
     out, err = waiting.communicate(timeout=10)
     # where an import makes a class at that moment, Python ends by the signal itself, which a shell calls 130 as well
     assert waiting.returncode in (130, -signal.SIGINT) and out == ""
-    assert err == "error: interrupted\n  What was begun is finished by the next command on the task.\n"
+    assert err == "error: interrupted\n  The next command on the task finishes what was begun.\n"
 
 
 def test_whoever_reads_the_output_may_leave_early(cli: Cli) -> None:

@@ -44,7 +44,7 @@ def test_without_a_worker_grant_writes_the_request_and_gives_up_after_wait(
     began = time.monotonic()
     waited = quick("operator", "grant", file, "--wait", "1", "--json", code=13, worker=False)
     assert 1 <= time.monotonic() - began < 5
-    assert waited.stdout == "" and "The request is written" in waited.error["hint"]
+    assert waited.stdout == "" and "The request is stored" in waited.error["hint"]
     own = f"requests/{world.entity_ids['operator']}/{file.stem}"
     assert documents.get(f"{own}/submit") and documents.get(f"{own}/grant")
     assert documents.get(f"tasks/{file.stem}") is None, "nobody acted"
@@ -125,7 +125,7 @@ def test_a_worker_that_is_refused_is_told_how_to_do_without_and_status_still_sho
     assert shown.json["state"] == "issued" and "`unset` it" in shown.error["hint"]
     assert "`unset` it" in quick("operator", "complete", file.stem, "--json", code=10, extra=refused).error["hint"]
     unset = quick("operator", "complete", file.stem, "--wait", "0", "--json", code=13, worker=False)
-    assert "The request is written" in unset.error["hint"]
+    assert "The request is stored" in unset.error["hint"]
 
 
 @pytest.mark.parametrize("command", ["submit", "grant", "grant again"])

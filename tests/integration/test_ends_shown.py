@@ -101,7 +101,7 @@ def test_a_reason_that_comes_later_is_kept_and_why_it_ended_stays(rig: Rig, stuc
     assert (ended.json["end_reason"], ended.json["confirmed"], ended.stderr) == ("completed", True, "")
     assert notes(rig, stuck) == [(operator, "the agent went wild"), (operator, "mended now")]
     late = rig("operator", "revoke", stuck, "--reason", "and another thing")
-    assert "this reason is not kept" in late.stderr
+    assert "this reason is not recorded" in late.stderr
     assert len(notes(rig, stuck)) == 2
 
 

@@ -259,6 +259,6 @@ def test_the_shipped_cases_hold_and_another_policy_fails_them(
     checked = rig(None, "policy", "check", CEDAR).json
     assert decided == set(checked["rules"]), "every shipped rule is in a case"
     failed: Result = rig(None, "policy", "test", cases, code=8, extra=policies(SUBMIT))
-    assert not failed.json["ok"] and "cases are decided otherwise" in failed.error["message"]
+    assert not failed.json["ok"] and "cases are not decided as expected" in failed.error["message"]
     first = failed.json["cases"][0]
     assert first["differences"][0] == "decision: expected permit, got deny"

@@ -548,8 +548,8 @@ def test_a_wrong_command_line_is_2_and_says_what_is_wrong(quick: Cli, tmp_path: 
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
     wrong: list[tuple[list[str], str]] = [
-        ([], "--socket, --http or --stdin"),
-        (["--stdin", *TCP], "--socket, --http or --stdin"),
+        ([], "--socket, --http and --stdin"),
+        (["--stdin", *TCP], "--socket, --http and --stdin"),
         (["--socket", "tcp://127.0.0.1"], "expected tcp://"),
         (["--socket", "tcp://127.0.0.1:banana"], "expected tcp://"),
         (["--socket", "udp://127.0.0.1:1"], "expected tcp://"),

@@ -1,4 +1,4 @@
-"""What approvers do: read exactly what would be granted, sign yes or no, and take a yes back."""
+"""Approvers' commands: show exactly what would be granted, sign a decision, withdraw an approval."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Digest = Annotated[
     str | None,
-    typer.Option("--digest", help="Decide only if this is the digest (sha256:…) that is published."),
+    typer.Option("--digest", help="Decide only if the published digest is this one (sha256:…)."),
 ]
 Groups = Annotated[
     list[str] | None,
-    typer.Option("--group", metavar="GROUP", help="Decide in the name of this group alone; may be given again."),
+    typer.Option("--group", metavar="GROUP", help="Decide only in the name of this group. May be repeated."),
 ]
 
 
@@ -36,7 +36,11 @@ def approve(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show in plain words what the task would be granted, and sign its digest."""
+    """Show what a task would be granted, and sign your approval.
+
+    The signature is over the digest of exactly what is shown. Where the task asks for more time, that is what you
+    approve.
+    """
     _decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
 
 
@@ -50,7 +54,10 @@ def deny(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Refuse a task: a denial wins over any number of approvals."""
+    """Show what a task would be granted, and sign a denial.
+
+    One denial outweighs any number of approvals.
+    """
     _decide(task, "deny", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
 
 
@@ -62,7 +69,10 @@ def withdraw(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Take your approval back: the task waits for another one, or ends where it was granted by it."""
+    """Withdraw your approval of a task.
+
+    A task that has not been granted waits for another approval. A task that was granted by yours ends.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
@@ -74,15 +84,16 @@ def withdraw(
         raise WrongState(f"task {task} is {document['state']}: there is no approval to withdraw")
     revision = render.revision_of(document)
     with session.signing(f"withdraw from task {task}", _approvers()):
-        carries = _carries(wiring, document, revision)
+        is_decisive = _is_decisive(wiring, document, revision)
         if not yes:
             session.ask(f"Withdraw your approval of {task}?", done="nothing was signed")
         sign_withdrawal(wiring.person, revision, reason=reason)
-    me, held = wiring.person.entity, document["state"] in session.GRANTED
+    me = wiring.person.entity
+    was_granted = document["state"] in session.GRANTED
 
     def counted(d: session.Published) -> bool:
-        if held:
-            return d["state"] in session.DONE or not (carries or _approved_more(d, me))
+        if was_granted:
+            return d["state"] in session.DONE or not (is_decisive or _approved_extension(d, me))
         return {"entity": me, "decision": "approve", "digest": revision.digest} not in d["decisions"]
 
     document = session.settle(wiring, task, counted, wait)
@@ -90,7 +101,10 @@ def withdraw(
 
 
 def approvals(json_: Json = False, debug: Debug = False) -> None:
-    """Show every task that waits for your approval: what it would be granted, and what changed."""
+    """Show every task that waits for your approval.
+
+    For each, the command shows what it would be granted and what changed since it was approved last.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.lifecycle.decision.pending_approvals import waiting
@@ -127,16 +141,16 @@ def _decide(
     if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
         raise WrongState(
             f"task {task} is denied: {document['why_denied']}",
-            hint="Of this revision that is final: whoever asked for it changes the spec and submits it with --revise.",
+            hint="The denial of this revision is final. Its requester can change the spec and submit it with --revise.",
         )
     if digest is not None and digest != matter.digest:
         raise WrongState(
             f"task {task} has the digest {matter.digest}, not {digest}",
-            hint="It was revised since you looked. Read it again before you decide.",
+            hint="The task was revised since you read it. Read it again before you decide.",
         )
     part = may_decide(matter.revision, wiring.person.entity, matter.obligations)
     if part is not None and decision == "approve":
-        raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask somebody else.")
+        raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask another approver.")
     if document["state"] == "denied":
         denied = f"policy denies task {task} as it is, whoever approves it: {document['why_denied']}"
         typer.echo(output.for_terminal(denied, sys.stderr), err=True)
@@ -156,20 +170,21 @@ def _decide(
             reason=reason,
             extension=matter.extension,
         )
-    _tell(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
+    _await_counting(wiring, task, matter, decision, expires.isoformat(), wait=wait, as_json=as_json)
 
 
-def _tell(
+def _await_counting(
     wiring: Wiring, task: str, matter: ApprovalSubject, decision: str, expires: str, *, wait: float, as_json: bool
 ) -> None:
-    """Wait until the decision was counted, and say what came of it. Raises Denied where it does not count."""
+    """Wait until a worker has counted the decision, and print the result. Raises Denied where it does not count."""
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.errors import Denied
     from jitvault.lifecycle.decision.pending_approvals import matter_of
     from jitvault.model.extension import decision_path
 
-    me, name = wiring.person.entity, wiring.person.me.display_name
+    me = wiring.person.entity
+    name = wiring.person.me.display_name
     below = decision_path(matter.digest) if matter.extension else ""
     written_at = session.written_at(wiring, f"decisions/{me}/{task}{below}")
 
@@ -177,14 +192,14 @@ def _tell(
         now = matter_of(d)
         if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
             return True
-        # one that was published before is about an earlier decision of theirs
+        # a refusal that was published before is about an earlier decision of this approver
         return bool(_refusal(now.said, me)) and (written_at is None or d["published_at"] >= written_at)
 
     document = session.settle(wiring, task, counted, wait)
-    said = document["extension"] if matter.extension else document
-    if why := _refusal(said, me):
+    decided = document["extension"] if matter.extension else document
+    if why := _refusal(decided, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
-    shown = {**document, "missing": said["missing"]}
+    shown = {**document, "missing": decided["missing"]}
     render.voted(shown, decision, matter.digest, expires, as_json=as_json)
 
 
@@ -195,7 +210,11 @@ def _approvers() -> str:
 
 
 def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[str] | None) -> list[str]:
-    """In whose name the caller decides: the groups that the task needs and they are registered for. Raises Denied."""
+    """Return the groups in whose name the caller decides.
+
+    These are the groups that the task needs and the caller is registered for, of the `named` ones where there are any.
+    Raises Denied where none is left, or where a named group is not among them.
+    """
     from jitvault.errors import Denied
     from jitvault.lifecycle.decision.pending_approvals import registration
 
@@ -204,46 +223,48 @@ def _groups(wiring: Wiring, task: str, deciders: Sequence[str], named: Sequence[
     if not found or (named and {*named} - {*found}):
         raise Denied(
             f"task {task} is decided by {' and '.join(deciders)}; you are registered for {' and '.join(mine)}",
-            hint="Leave --group out, or ask somebody of the other group.",
+            hint="Leave --group out, or ask a member of the other group.",
         )
     return found
 
 
-def _carries(wiring: Wiring, document: Published, revision: Revision) -> bool:
-    """Whether an approval of the caller's carries what is decided; False where more time alone still waits by it.
+def _is_decisive(wiring: Wiring, document: Published, revision: Revision) -> bool:
+    """Return whether the task was decided by an approval of the caller's.
 
-    Raises WrongState when they have approved neither this revision nor more time for it.
+    False where they approved only an extension that still waits. Raises WrongState where they have approved neither
+    this revision nor an extension of it.
     """
     from jitvault.documents.dsse import payload_of
     from jitvault.errors import WrongState
 
-    me, task = wiring.person.entity, document["task_id"]
-    if any(one["entity"] == me and one["withdrawn"] for one in document["refused"]):
+    me = wiring.person.entity
+    task = document["task_id"]
+    if any(vote["entity"] == me and vote["withdrawn"] for vote in document["refused"]):
         raise WrongState(f"you have withdrawn your approval of task {task} already")
     own = wiring.person.documents.get(f"decisions/{me}/{task}")
-    said: Mapping[str, Any] = payload_of(own) if own else {}
-    if (said.get("decision"), said.get("digest")) == ("approve", revision.digest):
+    signed: Mapping[str, Any] = payload_of(own) if own else {}
+    if (signed.get("decision"), signed.get("digest")) == ("approve", revision.digest):
         return True
-    if not _approved_more(document, me):
+    if not _approved_extension(document, me):
         raise WrongState(f"you have not approved revision {revision.content['revision']} of task {task}")
-    return _carried_more(document, me)
+    return _extended_by(document, me)
 
 
-def _approved_more(document: Published, entity: str) -> bool:
-    """Whether the entity's approval of more time counts."""
-    return _carried_more(document, entity) or _is_among(document["extension"], entity)
+def _approved_extension(document: Published, entity: str) -> bool:
+    """Return whether an approval by the entity counts for an extension that was made or still waits."""
+    return _extended_by(document, entity) or _is_approver(document["extension"], entity)
 
 
-def _carried_more(document: Published, entity: str) -> bool:
-    """Whether it is by the entity's approval that the task was extended, lately or before.
+def _extended_by(document: Published, entity: str) -> bool:
+    """Return whether the entity approved any extension that the task was given.
 
     A worker of an earlier version publishes no `extensions`.
     """
-    return any(_is_among(one, entity) for one in document.get("extensions", ()))
+    return any(_is_approver(extension, entity) for extension in document.get("extensions", ()))
 
 
-def _is_among(extension: Mapping[str, Any] | None, entity: str) -> bool:
-    return extension is not None and entity in {one["entity"] for one in extension["approved_by"]}
+def _is_approver(extension: Mapping[str, Any] | None, entity: str) -> bool:
+    return extension is not None and entity in {vote["entity"] for vote in extension["approved_by"]}
 
 
 def _refusal(document: Published, entity: str) -> str | None:

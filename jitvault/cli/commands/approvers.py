@@ -1,4 +1,4 @@
-"""`jitvault approvers`: an administrator says who may approve."""
+"""`jitvault approvers`: an administrator registers who may approve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jitvault.cli.options import Debug, Json
 if TYPE_CHECKING:
     from jitvault.vault.client import Vault
 
-approvers_app = typer.Typer(help="Who may approve: one person is one Vault entity.", no_args_is_help=True)
+approvers_app = typer.Typer(help="Register, remove and list approvers.", no_args_is_help=True)
 
 Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's name or id.")]
 
@@ -20,18 +20,23 @@ Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's n
 def add(
     who: Who,
     person: Annotated[
-        str, typer.Option("--person", metavar="WHO", help="The human being, such as the address of their mail.")
+        str, typer.Option("--person", metavar="WHO", help="The human being, for example their mail address.")
     ],
     group: Annotated[
         list[str] | None,
-        typer.Option("--group", metavar="GROUP", help="A group of approvers (jitvault-approvers); may be given again."),
+        typer.Option(
+            "--group", metavar="GROUP", help="A group of approvers, jitvault-approvers by default. May be repeated."
+        ),
     ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Register an approver, with their groups and their signing key. Run again, it sets the groups.
+    """Register an approver with their groups and their signing key.
 
-    A person who has an entity is refused: a second login is an alias of the same one.
+    One person is one Vault entity. A person who is registered with another entity is refused: make their second login
+    an alias of the entity that they have. Run the command again to set other groups.
+
+    Example: jitvault approvers add alice --person alice@example.org --group jitvault-approvers
     """
     from jitvault.cli.views import tables as listings
     from jitvault.policy.decision import APPROVERS
@@ -43,11 +48,14 @@ def add(
 
 @approvers_app.command("remove")
 def remove(
-    who: Annotated[str, typer.Argument(metavar="ENTITY|PERSON", help="Whom to remove.")],
+    who: Annotated[str, typer.Argument(metavar="ENTITY|PERSON", help="The approver to remove.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Take a registration back. What they approved counts no more, also when they are added again."""
+    """Remove an approver's registration.
+
+    Their earlier approvals no longer count, even when they are registered again.
+    """
     from jitvault.cli.views import tables as listings
     from jitvault.provision import approvers
 
@@ -56,7 +64,10 @@ def remove(
 
 @approvers_app.command("list")
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """Show who is registered, for which groups, and what keeps somebody from approving."""
+    """List the registered approvers with their groups.
+
+    The list also shows what keeps one of them from approving.
+    """
     from jitvault.cli.views import tables as listings
     from jitvault.provision import approvers
 

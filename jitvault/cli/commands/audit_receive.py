@@ -1,4 +1,4 @@
-"""What belongs to the audit stream: receiving it where Vault pushes it."""
+"""`jitvault audit receive`: receive the audit lines that Vault's devices push."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from jitvault.audit.files.spool import Spool
     from jitvault.audit.receivers.receiver import Notices, Receiver
 
-audit_app = typer.Typer(help="The audit stream.", no_args_is_help=True)
+audit_app = typer.Typer(help="Receive, check and repair the audit stream.", no_args_is_help=True)
 
 
 @audit_app.command("receive")
 def receive(
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool: a directory of our own.")],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool directory, for this receiver alone.")],
     socket: Annotated[
         str | None,
         typer.Option("--socket", metavar="URL", help="Listen for a socket device: tcp://HOST:PORT, unix:///PATH."),
@@ -34,9 +34,12 @@ def receive(
         str | None,
         typer.Option("--http", metavar="URL", help="Listen for OpenBao's http device: http(s)://HOST:PORT/PATH."),
     ] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Take the lines of standard input, up to its end.")] = False,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the lines from standard input, up to its end.")] = False,
     prefix: Annotated[
-        str, typer.Option("--prefix", metavar="TEXT", help="With --stdin: only lines that begin with this and {.")
+        str,
+        typer.Option(
+            "--prefix", metavar="TEXT", help="With --stdin: read only lines that begin with this text and `{`."
+        ),
     ] = "",
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="With https: the certificate and its chain, PEM.")
@@ -46,27 +49,32 @@ def receive(
     ] = None,
     bearer_file: Annotated[
         Path | None,
-        typer.Option("--bearer-file", metavar="FILE", help="With --http: the secret that senders have to know."),
+        typer.Option(
+            "--bearer-file", metavar="FILE", help="With --http: a file with the bearer token that senders use."
+        ),
     ] = None,
     no_bearer: Annotated[
-        bool, typer.Option("--no-bearer", help="With --http: let whoever reaches the port add lines.")
+        bool, typer.Option("--no-bearer", help="With --http: let anyone who reaches the port add lines.")
     ] = False,
     max_connections: Annotated[
         int, typer.Option("--max-connections", min=1, max=1024, help="How many senders may be connected at once.")
     ] = 64,
     untrusted: Annotated[
         str,
-        typer.Option("--untrusted", metavar="SIZE", help="How much of the disk those may take that may be strangers."),
+        typer.Option("--untrusted", metavar="SIZE", help="How much disk space senders that may not be Vault can use."),
     ] = "256MiB",
     keep: Annotated[
-        str, typer.Option("--keep", metavar="DURATION", help="How long files of senders that are gone stay.")
+        str, typer.Option("--keep", metavar="DURATION", help="How long to keep the files of senders that are gone.")
     ] = "7d",
-    json_: Annotated[bool, typer.Option("--json", help="Say as JSON where it listens.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the address that it listens on as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Receive what Vault's audit devices push, and keep it in files that jitvault reads like Vault's own.
+    """Receive what Vault's audit devices push.
 
-    Runs until SIGTERM or Ctrl-C; with --stdin until the end of standard input.
+    The lines are kept in files that jitvault reads like those of Vault's file device: name the spool directory in
+    JITVAULT_AUDIT_FILE. The command runs until SIGTERM or Ctrl-C, with --stdin until the end of standard input.
+
+    Example: jitvault audit receive --into /var/lib/jitvault/spool --socket tcp://127.0.0.1:9090
     """
     from jitvault.audit.files.spool import Spool
     from jitvault.audit.files.untrusted import parse_quota
@@ -75,13 +83,13 @@ def receive(
     from jitvault.formats.time_window import parse_duration
 
     if [socket is not None, http is not None, stdin].count(True) != 1:
-        raise UsageError("name one way in: --socket, --http or --stdin")
+        raise UsageError("audit receive needs one of --socket, --http and --stdin")
     if prefix and not stdin:
         raise UsageError("--prefix goes with --stdin")
     if http is None and (tls_cert or tls_key or bearer_file or no_bearer):
         raise UsageError("--tls-cert, --tls-key, --bearer-file and --no-bearer go with --http")
     if http is not None and (bearer_file is None) != no_bearer:
-        # the connections of an http device are anybody's: nothing else tells whose a line is
+        # anyone may connect like an http device: nothing else shows who sent a line
         raise UsageError("--http needs either --bearer-file or --no-bearer")
     try:
         kept = parse_duration(keep)
@@ -97,7 +105,7 @@ def receive(
         receiver = _socket(socket, spool, notices, max_connections)
     else:
         receiver = _stream(prefix, spool, notices)
-    with _until_told() as stopping:
+    with _stop_signals() as stopping:
         _announce(receiver.listening, into, as_json=json_)
         receiving.receive(receiver, spool, keep=kept, stopping=stopping, notices=notices)
 
@@ -132,7 +140,7 @@ def _stream(prefix: str, spool: Spool, notices: Notices) -> Receiver:
 
 def _announce(listening: str, into: Path, *, as_json: bool) -> None:
     if as_json:
-        # on one line: whoever started us waits for it while we run on
+        # on one line: the process that started this one waits for it while this one goes on running
         sys.stdout.write(json.dumps({"listening": listening, "into": str(into)}, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     else:
@@ -140,8 +148,8 @@ def _announce(listening: str, into: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _until_told() -> Iterator[Event]:
-    """An event that SIGTERM, SIGINT and SIGHUP set."""
+def _stop_signals() -> Iterator[Event]:
+    """Yield an event that SIGTERM, SIGINT and SIGHUP set."""
     stopping = Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

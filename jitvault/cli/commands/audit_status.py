@@ -1,4 +1,4 @@
-"""Whether the audit stream can be trusted, and what is frozen because of what it showed."""
+"""Commands about the audit stream: whether it can be trusted, and closing what it showed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknow
 
 
 def audit_status(json_: Json = False, debug: Debug = False) -> None:
-    """Send a canary through the audit stream and show what each source says.
+    """Send a canary through the audit stream and show each source.
 
-    Exits with 7 when the stream is not trusted: nothing is granted or confirmed then. Without the worker's identity
-    it shows what the ledger remembers.
+    The command exits with 7 when the stream is not trusted: then nothing is granted or confirmed. Without the worker's
+    identity it sends no canary and shows what the ledger has recorded.
     """
     from jitvault.cli import session
     from jitvault.errors import AuditLagging, AuditUntrusted, Frozen
@@ -38,54 +38,63 @@ def audit_status(json_: Json = False, debug: Debug = False) -> None:
 
 
 def audit_accept(
-    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not be again.")],
+    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not happen again.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Take lost lines of our own acts for a gap, after whatever lost them was mended."""
+    """Accept that audit lines were lost, after you have repaired the cause.
+
+    The missing lines of jitvault's own requests are recorded as a gap of the stream. Across a gap nothing is confirmed
+    without look-ups and a listing of leases.
+    """
     from jitvault.cli.views import output
     from jitvault.errors import WrongState
 
     worker, why = _worker_with(reason)
     missing = worker.ledger.unseen_operations(worker.now())
     if not missing:
-        raise WrongState("no line of ours is missing", hint="`jitvault audit status` shows what is wrong.")
+        raise WrongState(
+            "no audit line of jitvault's own requests is missing", hint="`jitvault audit status` shows what is wrong."
+        )
     sources = worker.ledger.break_stretches(
         f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now()
     )
     if json_:
         typer.echo(output.to_json({"sources": sources, "reason": why}))
     else:
-        typer.echo(f"a gap in {sources} source(s): over it nothing is confirmed without look-ups and a listing")
+        typer.echo(f"a gap in {sources} source(s): across it nothing is confirmed without look-ups and a listing")
 
 
 def lift_tripwires(reason: str, *, as_json: bool) -> None:
-    """Let tasks be granted again after a tripwire froze everything; what is still held is ended first."""
+    """Lift the tripwires' freeze of everything, after ending what is still held. Raises WrongState."""
     from jitvault.cli.views import output
 
     worker, why = _worker_with(reason)
     lifted = _lift(worker, why)
-    said = {"lifted": lifted, "reason": why}
-    typer.echo(output.to_json(said) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
+    answer = {"lifted": lifted, "reason": why}
+    typer.echo(output.to_json(answer) if as_json else f"lifted {lifted} freeze(s); tasks that were ended stay ended")
 
 
 def close_findings(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's Vault entity name.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in the ledger.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. The ledger keeps it.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let policy count an agent's open findings no more. They stay to be seen, with the reason."""
+    """Close an agent's open findings, so that policy no longer counts them.
+
+    The findings stay visible, with the reason.
+    """
     from jitvault.cli.views import output
 
     worker, why = _worker_with(reason)
     closed = _close_findings(worker, agent, why)
-    said = {"agent": agent, "closed": closed, "reason": why}
-    typer.echo(output.to_json(said) if json_ else f"closed {closed} finding(s) of {agent}")
+    answer = {"agent": agent, "closed": closed, "reason": why}
+    typer.echo(output.to_json(answer) if json_ else f"closed {closed} finding(s) of {agent}")
 
 
 def _lift(worker: WorkerContext, why: str) -> int:
-    """Raises WrongState while something is still held, and where nothing is frozen."""
+    """Return how many freezes were lifted. Raises WrongState while a task is still held, or if nothing is frozen."""
     from jitvault.errors import WrongState
     from jitvault.kill_switch.triggers import end_all, tripped
 
@@ -95,12 +104,15 @@ def _lift(worker: WorkerContext, why: str) -> int:
             raise WrongState(f"{len(held)} tasks are still held: {', '.join(sorted(held)[:5])}", hint="Run it again.")
     lifted = worker.ledger.lift_freezes(why, worker.now())
     if not lifted:
-        raise WrongState("nothing is frozen", hint="`jitvault audit status` shows what is.")
+        raise WrongState("no tripwire has frozen anything", hint="`jitvault freezes` shows the freezes in force.")
     return lifted
 
 
 def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
-    """Raises NotFound for an agent that Vault does not know, and WrongState where nothing of it is open."""
+    """Return how many findings were closed.
+
+    Raises NotFound for an agent that Vault does not know, and WrongState where it has no open finding.
+    """
     from jitvault.errors import NotFound, WrongState
 
     entity = worker.identity.by_name(agent)
@@ -113,14 +125,14 @@ def _close_findings(worker: WorkerContext, agent: str, why: str) -> int:
 
 
 def _worker_with(reason: str) -> tuple[WorkerContext, str]:
-    """The worker, whom Vault has to know, and a reason that says something. Raises InvalidInput."""
+    """Return the worker and the reason. Raises InvalidInput for an empty reason, UsageError without the identity."""
     from jitvault.cli import session
     from jitvault.documents.signed import check_note
     from jitvault.errors import InvalidInput
 
     why = check_note(reason)
     if not why:
-        raise InvalidInput("--reason: expected a reason", hint="It is all that is left of this decision.")
+        raise InvalidInput("--reason: expected a reason", hint="The reason is the only record of this decision.")
     return session.open_session().worker, why
 
 
@@ -150,12 +162,15 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _not_kept(kinds: Sequence[Mapping[str, Any]]) -> str:
-    """Lines that anybody can have Vault write, and that belong to no task or say nothing new."""
+    """Return in words which lines are only counted.
+
+    Anyone can make Vault write them, and they belong to no task or say nothing new.
+    """
     from jitvault.cli.views import output
 
-    last = max(kinds, key=lambda one: str(one["last_at"]))
-    named = ", ".join(f"{one['lines']:,} {one['kind'].replace('_', ' ')}" for one in kinds)
-    return f"{named}: only counted, the last {output.readable(last['last_at'])} from {last['last_from'] or 'nowhere'}"
+    last = max(kinds, key=lambda counted: str(counted["last_at"]))
+    counts = ", ".join(f"{counted['lines']:,} {counted['kind'].replace('_', ' ')}" for counted in kinds)
+    return f"{counts}: only counted, the last {output.readable(last['last_at'])} from {last['last_from'] or 'nowhere'}"
 
 
 def _show_source(console: Console, source: Mapping[str, Any]) -> None:
@@ -184,7 +199,7 @@ def _read(source: Mapping[str, Any]) -> str:
 
 
 def _clock(skew_ms: int) -> str:
-    """How Vault's clock differs; a few milliseconds are only the way of the request."""
+    """Return in words how Vault's clock differs; differences below a second are the request's own time."""
     if abs(skew_ms) < 1000:
         return "Vault's and ours agree"
     return f"Vault's is {abs(skew_ms) / 1000:.1f} s {'ahead of' if skew_ms > 0 else 'behind'} ours"

@@ -1,7 +1,7 @@
-"""`jitvault demo`: the whole story on real servers, told by the commands that people type.
+"""`jitvault demo`: one task from request to seal on real servers, by the commands that people type.
 
 Each step is a child process with one person's environment, so what is shown is what the product does. The
-wrapping token and the database login go through 0600 files, never over the screen.
+wrapping token and the database login go through files with mode 0600, and are never shown.
 """
 
 from __future__ import annotations
@@ -38,19 +38,22 @@ _PEOPLE = {
     "research-agent": "JITVAULT_AGENT_TOKEN",
     "auditor": "JITVAULT_AUDITOR_TOKEN",
 }
-# who runs beside the worker, so that their commands do the acts; the others only write and sign
+# people whose commands have the worker's identity and do the work themselves; the others only write and sign
 _BESIDE_THE_WORKER = frozenset({"operator", "approver-1"})
 
 
 def run(server: str | None, *, as_json: bool) -> None:
-    """Tell it on the server program that is asked for. Raises JitvaultError at the first step that goes wrong."""
+    """Run the demo on the server program `server`, or on the sandbox's own.
+
+    Raises JitvaultError at the first step that goes wrong.
+    """
     started = time.monotonic()
     console = output.console(quiet=as_json)
     binary = find_binary(server)
     console.print(f"Starting {binary.release} and PostgreSQL, provisioned as an administrator would …")
     with sandbox(binary) as (world, variables):
         story = _Story(world, variables, console, as_json=as_json)
-        result = story.tell()
+        result = story.play()
     result["seconds"] = round(time.monotonic() - started, 1)
     if as_json:
         sys.stdout.write(to_json(result) + "\n")
@@ -59,13 +62,17 @@ def run(server: str | None, *, as_json: bool) -> None:
 
 
 class _Story:
+    """Runs the steps of the demo, prints them and collects their answers."""
+
     def __init__(self, world: World, variables: dict[str, str], console: Console, *, as_json: bool) -> None:
         self.world, self.variables, self.console, self.as_json = world, variables, console, as_json
         self.files = world.servers.directory
         self.steps: list[dict[str, Any]] = []
 
-    def tell(self) -> dict[str, Any]:
-        wrapped, secrets = self.files / "wrapped.json", self.files / "secrets.json"
+    def play(self) -> dict[str, Any]:
+        """Run all steps and return what `--json` prints. Raises JitvaultError."""
+        wrapped = self.files / "wrapped.json"
+        secrets = self.files / "secrets.json"
         spec = self.files / f"{TASK}.yaml"
         intent = "Count the orders for the weekly report."
         spec.write_text(SPEC.format(id=TASK, intent=intent, criticality="medium"))
@@ -80,9 +87,9 @@ class _Story:
         login = json.loads(secrets.read_text())["secrets"][0]["fields"]
         connection = self.use(login)
         proof = self.step("Done: revoke, look up, probe, prove", "operator", "complete", TASK)
-        self.refused(login, connection)
+        self.check_refused(login, connection)
         settle_s = int(self.variables["JITVAULT_SETTLE_WINDOW"].rstrip("s"))
-        self.tell_note(f"The settle window, {settle_s} s: a late lease would appear now")
+        self.note(f"The settle window, {settle_s} s: a late lease would appear now")
         time.sleep(settle_s)
         sealed = self.step("Sealed: nothing of it can come back", "operator", "status", TASK)
         return {
@@ -90,17 +97,17 @@ class _Story:
             "state": self.state(sealed),
             "steps": self.steps,
             "proof": proof,
-            **self.papers(),
+            **self.write_documents(),
         }
 
     def use(self, login: dict[str, str]) -> psycopg.Connection[Any]:
         connection = self.connect(login)
         row = connection.execute("SELECT count(*) FROM orders").fetchone()
-        self.tell_note(f"The agent's query finds {row[0] if row else 0} orders; its connection stays open")
+        self.note(f"The agent's query finds {row[0] if row else 0} orders; its connection stays open")
         return connection
 
-    def refused(self, login: dict[str, str], connection: psycopg.Connection[Any]) -> None:
-        """Try what an agent would try that kept its login and its connection."""
+    def check_refused(self, login: dict[str, str], connection: psycopg.Connection[Any]) -> None:
+        """Use the connection and the login as an agent would that kept both. Raises JitvaultError if one works."""
         import psycopg
 
         tries: dict[str, Callable[[], object]] = {
@@ -112,7 +119,7 @@ class _Story:
                 attempt()
             except psycopg.OperationalError as error:
                 reason = str(error).strip().splitlines()[0].rpartition("FATAL: ")[2].strip()
-                self.tell_note(f"{what} is refused: {reason}")
+                self.note(f"{what} is refused: {reason}")
             else:
                 raise JitvaultError(f"{what.lower()} still works after the task was confirmed")
 
@@ -122,10 +129,11 @@ class _Story:
         dsn = self.world.servers.postgres.dsn("app", user=login["username"], password=login["password"])
         return psycopg.connect(dsn, autocommit=True)
 
-    def papers(self) -> dict[str, str]:
-        """Write report and receipt to where they stay when the sandbox is gone."""
+    def write_documents(self) -> dict[str, str]:
+        """Write report and receipt to a directory that stays when the sandbox is removed, and return their paths."""
         directory = Path(tempfile.mkdtemp(prefix="jitvault-demo-"))
-        report, receipt = directory / "report.json", directory / "receipt.json"
+        report = directory / "report.json"
+        receipt = directory / "receipt.json"
         self.step(
             "For the auditor: one row a lease, and the signed receipt",
             *("auditor", "report", TASK, "--out", str(report), "--receipt", str(receipt)),
@@ -138,34 +146,38 @@ class _Story:
         return str(self.run("operator", "status", TASK, "--json")[0]["state"])
 
     def step(self, title: str, who: str, *command: str, code: int = 0) -> dict[str, Any]:
-        """Run one command as one person and show what it prints; its answer where the demo is JSON."""
+        """Run one command as one person, show what it prints, and return its JSON answer where the demo prints JSON."""
         typed = " ".join(Path(word).name if word.startswith("/") else word for word in command)
         self.console.print(f"\n{len(self.steps) + 1}. {title}", style="bold cyan")
         self.console.print(f"{who}$ jitvault {typed}", style="dim")
         wants_json = self.as_json and "--out" not in command
         answer, shown = self.run(who, *command, *(["--json"] if wants_json else []), code=code)
-        # in the colours that the command chose itself
+        # in the colours that the command itself printed
         self.console.print(Text.from_ansi(shown.rstrip()), soft_wrap=True)
         self.steps.append({"title": title, "who": who, "command": typed, "exit_code": code, "answer": answer})
         return answer
 
     def run(self, who: str, *command: str, code: int = 0) -> tuple[dict[str, Any], str]:
         environment = {**os.environ, **self.variables, "VAULT_TOKEN": self.variables[_PEOPLE[who]]}
-        for name in (*_PEOPLE.values(), *(() if who in _BESIDE_THE_WORKER else ("JITVAULT_WORKER_TOKEN",))):
+        hidden = [*_PEOPLE.values()]
+        if who not in _BESIDE_THE_WORKER:
+            hidden.append("JITVAULT_WORKER_TOKEN")
+        for name in hidden:
             environment.pop(name, None)
         environment["COLUMNS"] = str(self.console.width)
         if self.console.is_terminal:
             environment["FORCE_COLOR"] = "1"
         argv = [sys.executable, "-m", "jitvault", *command]
-        # one stream, so that what a person sees comes in the order in which they see it
+        # one stream, so that errors and results keep the order in which a person would see them
         errors = subprocess.PIPE if "--json" in command else subprocess.STDOUT
         done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)  # noqa: S603
         if done.returncode != code:
-            said = (done.stderr or done.stdout).strip()
-            raise JitvaultError(f"`jitvault {command[0]}` ended with {done.returncode}: {said}")
+            printed = (done.stderr or done.stdout).strip()
+            raise JitvaultError(f"`jitvault {command[0]}` ended with {done.returncode}: {printed}")
         answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {}
         return answer, done.stdout
 
-    def tell_note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Print a numbered line that belongs to no command, and record it as a step."""
         self.console.print(f"\n{len(self.steps) + 1}. {text}", style="bold cyan")
         self.steps.append({"title": text, "who": "", "command": "", "exit_code": 0, "answer": {}})

@@ -1,4 +1,7 @@
-"""`jitvault dev`: the sandbox in the foreground, for a second terminal. The demo runs in the same one."""
+"""`jitvault dev`: run the sandbox in the foreground, to be used from a second terminal.
+
+The demo runs in such a sandbox as well.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ spec:
 
 @contextmanager
 def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
-    """A provisioned world and its environment; everything is stopped and removed at the end."""
+    """Yield a provisioned world and its environment variables; everything is stopped and removed at the end."""
     with _terminable(), running_servers(binary=binary) as servers:
         world = provisioned(servers)
         spec = servers.directory / "read-orders.yaml"
@@ -49,14 +52,14 @@ def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
 
 
 def foreground(env_file: Path | None, server: str | None) -> None:
-    """Run the sandbox until Ctrl-C or SIGTERM; `env_file` appears, whole, when everything is ready.
+    """Run the sandbox until Ctrl-C or SIGTERM.
 
-    `server` is the program that is asked for, see `find_binary`.
-
-    Tasks are kept alive meanwhile, and what is due is done. Raises WrongState when that comes to an end.
+    `env_file` is created, complete, when everything is ready. `server` names the server program, see `find_binary`. A
+    keeper process renews tasks and does what is due. Raises WrongState when that process ends, UsageError where
+    `env_file` exists.
     """
     if env_file is not None and env_file.exists():
-        raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it: name a new file.")
+        raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it. Name a new file.")
     binary = find_binary(server)
     try:
         with sandbox(binary) as (world, variables), keeping(world.servers.directory, variables) as keeper:
@@ -64,11 +67,11 @@ def foreground(env_file: Path | None, server: str | None) -> None:
             while keeper.exit_code is None:
                 time.sleep(_POLL_S)
             raise WrongState(
-                f"what keeps the sandbox's tasks alive ended:\n{keeper.last_words()}",
+                f"the process that renews the sandbox's tasks ended:\n{keeper.last_words()}",
                 hint="Start the sandbox again.",
             )
     except KeyboardInterrupt:
-        sys.stderr.write("\nThe sandbox is gone.\n")
+        sys.stderr.write("\nThe sandbox is stopped and removed.\n")
     finally:
         if env_file is not None:
             env_file.unlink(missing_ok=True)
@@ -77,16 +80,16 @@ def foreground(env_file: Path | None, server: str | None) -> None:
 def _announce(binary: Binary, world: World, variables: dict[str, str], env_file: Path | None) -> None:
     sys.stderr.write(f"{binary.release} is at {world.address}, PostgreSQL on port {world.servers.postgres.port}.\n")
     if env_file is None:
-        sys.stderr.write("Without --env-file nobody else can use it.")
+        sys.stderr.write("Without --env-file it cannot be used from a second terminal.")
     else:
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
-        _appear(env_file, lines)
+        _write_whole(env_file, lines)
         sys.stderr.write(f"In a second terminal: source {env_file}")
-    sys.stderr.write("\nCtrl-C ends it, and nothing stays.\n")
+    sys.stderr.write("\nCtrl-C stops it and removes everything.\n")
 
 
-def _appear(path: Path, text: str) -> None:
-    """Write a file that only its owner can read and that is complete from the moment it exists."""
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that only its owner can read and that is complete from the moment it exists. Raises UsageError."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -100,7 +103,7 @@ def _appear(path: Path, text: str) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the sandbox as Ctrl-C does, with everything cleaned up."""
+    """Make SIGTERM and SIGHUP end the sandbox as Ctrl-C does, with everything cleaned up."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

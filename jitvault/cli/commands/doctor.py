@@ -1,4 +1,4 @@
-"""`jitvault doctor`: can access be granted, revoked and proven here, and what is to be mended?"""
+"""`jitvault doctor`: check whether access can be granted, revoked and proven here, and what to repair."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yello
 
 
 def doctor(json_: Json = False, debug: Debug = False) -> None:
-    """Look whether access can be granted, revoked and proven here, with whatever identities there are.
+    """Check whether access can be granted, revoked and proven here.
 
-    Changes nothing. Exits with 0 when all three can be done, with the code of the first check that failed, and with 2
-    when one could not be made for want of an identity.
+    The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with
+    the code of the first check that failed, and with 2 when a check was skipped because an identity is missing.
     """
     from jitvault.cli import session
     from jitvault.doctor.check import can, first_failure
@@ -41,8 +41,9 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
     unknown = [ability.value for ability, answer in able.items() if answer is None]
     if unknown:
         raise UsageError(
-            f"nothing failed, and whether it can {', '.join(unknown)} is not known: checks were skipped",
-            hint="Each says what it takes; the worker's identity, JITVAULT_AUDIT_FILE and JITVAULT_LEDGER do for most.",
+            f"nothing failed, but whether it can {', '.join(unknown)} is not known: checks were skipped",
+            hint="Each skipped check says what it needs. Most need the worker's identity, JITVAULT_AUDIT_FILE and "
+            "JITVAULT_LEDGER.",
         )
 
 
@@ -60,9 +61,9 @@ def _print_json(head: Mapping[str, Any], checks: Sequence[Check], able: Mapping[
 
 
 def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
-    """Each check in its area; what is to be done below it, and last what the whole of it says.
+    """Print each check under its area with what to do about it, and the summary last.
 
-    What was skipped for the same reason is told once.
+    Checks of an area with the same result are printed once, with all their names.
     """
     from itertools import groupby
 
@@ -75,19 +76,19 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
     for area, group in groupby(checks, key=lambda check: check.about.area):
         console.print(area, style="bold")
         for (status, seen, mend), names in _folded(group).items():
-            said = output.indented(f"{', '.join(names)}: {seen}", console.width - 4).strip()
-            console.print(Text.assemble("  ", _MARKS[status], " ", said), soft_wrap=True)
+            line = output.indented(f"{', '.join(names)}: {seen}", console.width - 4).strip()
+            console.print(Text.assemble("  ", _MARKS[status], " ", line), soft_wrap=True)
             if mend:
                 line = output.indented(f"→ {mend}", console.width - 4)
                 console.print(f"  {line}", style="dim", soft_wrap=True)
-    told = ", ".join(f"{count} {status}" for status, count in counts(checks).items() if count)
-    console.print(f"{len(checks)} checks: {told}")
+    summary = ", ".join(f"{count} {status}" for status, count in counts(checks).items() if count)
+    console.print(f"{len(checks)} checks: {summary}")
     answers = Text(", ").join(Text.assemble(f"{ability}: ", _CAN[answer]) for ability, answer in able.items())
     console.print("Can it", answers)
 
 
 def _folded(checks: Iterable[Check]) -> dict[tuple[str, str, str], list[str]]:
-    """The names of the checks that say the same, in the order of the first of each."""
+    """Return the names of the checks by their status, finding and remedy, in the order of the first of each."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for check in checks:
         found.setdefault((check.status.value, check.seen, check.mend), []).append(check.about.name)

@@ -1,4 +1,4 @@
-"""How access is ended: by whoever is done with it, or by an operator, for one task or many."""
+"""Commands that end access: `complete` for a finished task, `revoke` for one task or many."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 _OPEN = frozenset({"pending_approval", "approved"})
-"""The states of a task that holds nothing and may be granted without another request."""
+"""The states of a task that holds no access and may be granted without another request."""
 
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="Close it even if that cannot be proven: Vault is made to forget what it cannot revoke."
+        "--force", help="Close it without proof: Vault is made to forget what it cannot revoke. Needs --reason."
     ),
 ]
 
 
 def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False) -> None:
-    """End a task that is done: revoke its access and prove it."""
+    """Complete a task: revoke its access and confirm that it is revoked."""
     from jitvault.model.states import EndReason
 
     _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
@@ -36,9 +36,11 @@ def revoke(
     agent: Annotated[str, typer.Option("--agent", help="End every task of this agent (its name or entity id).")] = "",
     template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
     owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="End every task, and every token of our roles in Vault.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="End every task, and revoke every token of jitvault's roles.")
+    ] = False,
     freeze: Annotated[
-        bool, typer.Option("--freeze", help="First freeze the same, so that none of it is granted again.")
+        bool, typer.Option("--freeze", help="First freeze the same tasks, so that none is granted again.")
     ] = False,
     reason: Reason = "",
     force: Force = False,
@@ -47,10 +49,13 @@ def revoke(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """End a task at once, whatever it is doing, or all tasks of an agent, template or owner, or all there are.
+    """Revoke the access of one task, or of many tasks, at once.
 
-    Access is taken away first, then its end is proven. With --agent, --template, --owner or --all the doors of all of
-    them are closed before anything else is done; what is interrupted goes on when the command is run again.
+    Name one TASK, or choose all tasks of an agent, a template or an owner, or all tasks there are. Access is revoked
+    first, then the revocation is confirmed. With --agent, --template, --owner or --all the tokens of all chosen tasks
+    are revoked before anything else. Where the command is interrupted, run it again: it goes on with the rest.
+
+    Example: jitvault revoke --agent research-agent --freeze --reason "its host was compromised"
     """
     from jitvault.errors import UsageError
     from jitvault.model.states import EndReason
@@ -62,12 +67,18 @@ def revoke(
         from jitvault.model.scope import Scope
 
         if force:
-            raise UsageError("--force is for one task", hint="What cannot be proven is looked at one by one.")
+            raise UsageError(
+                "--force is for one task",
+                hint="Close each task that cannot be confirmed with `jitvault revoke TASK --force --reason WHY`.",
+            )
         scope = Scope(agent, template, owner)
         revoke_scope(scope, note=reason, yes=yes, freeze=freeze, wait=wait, as_json=json_)
         return
     if freeze:
-        raise UsageError("--freeze is for --agent, --template, --owner and --all", hint="A task is granted only once.")
+        raise UsageError(
+            "--freeze is for --agent, --template, --owner and --all",
+            hint="Leave --freeze out: a task is granted only once.",
+        )
     _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force, yes=yes)
 
 
@@ -98,7 +109,7 @@ def _end(
             question = f"Close task {task} for good even if nothing proves that its credentials are dead?"
             session.ask(question, done="nothing was closed")
     if note and withdrawn is None and state in session.DONE:
-        typer.echo(f"task {task} is {state} already: this reason is not kept", err=True)
+        typer.echo(f"task {task} is {state} already: this reason is not recorded", err=True)
     unsealed = force and state == "confirmed"
     if state in {*session.GRANTED, ILLEGIBLE} or unsealed or (state == "ending" and (force or note)):
         with session.signing(f"end task {task}", "operators and the task's agent"):
@@ -122,9 +133,10 @@ def _end(
 
 
 def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published | None:
-    """Sign the end of a task that may still be granted, before anything else is done for it; gives what became of it.
+    """Sign the end of a task that may still be granted, and return what a worker published of it then.
 
-    None for one that is granted or over by what was published. It may be granted meanwhile: the same end holds then.
+    Nothing else is done for the task before. None for a task that is published as granted or over. The task may be
+    granted meanwhile: the signed end holds for the grant as well.
     """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
@@ -132,9 +144,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
     from jitvault.model.states import EndReason
 
     document = session.published(wiring, task)
-    # a request that no worker has taken in would be granted by the first one that does
-    waits = document["state"] in _OPEN if document is not None else fallback.asked_at(wiring, task) is not None
-    if not waits:
+    # a request that no worker has admitted yet would be granted by the first one that does
+    is_open = document["state"] in _OPEN if document is not None else fallback.asked_at(wiring, task) is not None
+    if not is_open:
         return None
     with session.signing(f"end task {task}", "operators and the task's agent"):
         sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
@@ -144,33 +156,36 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
 
 
 def _check_forceable(document: Published, note: str) -> None:
-    """Closing a task without proof needs a reason, and a task that is not proven. Raises UsageError, WrongState."""
+    """Refuse to close a task by force without a reason, or one whose revocation is confirmed.
+
+    Raises UsageError, WrongState.
+    """
     from jitvault.errors import UsageError, WrongState
 
     if not note:
-        raise UsageError("--force needs --reason WHY", hint="It is all that is left of this decision.")
+        raise UsageError("--force needs --reason WHY", hint="The reason is the only record of this decision.")
     task, state, proof = document["task_id"], document["state"], document["proof"] or {}
     if state == "sealed":
-        raise WrongState(f"task {task} is sealed: it is proven, nothing is to be forced")
+        raise WrongState(f"task {task} is sealed: its end is proven, and nothing has to be forced")
     if state == "confirmed" and not proof.get("unproven_because"):
         before = f", as it was {times} before" if (times := _times(proof.get("reopened", 0))) else ""
         raise WrongState(
-            f"task {task} is confirmed{before}: nothing is to be forced",
-            hint="Its proof is looked at once more when its settle window is over. Should that not hold, or should it "
-            f"not be sealed then, `jitvault status {task}` says why, and --force closes it.",
+            f"task {task} is confirmed{before}: nothing has to be forced",
+            hint="Its proof is checked again when its settle window is over. If it does not hold then, or the task is "
+            f"not sealed, `jitvault status {task}` says why, and --force closes it.",
         )
 
 
 def _cut_short(task: str, error: JitvaultError) -> JitvaultError:
-    """What kept the task from being ended and proven, where Vault said at least how far it came."""
+    """Return the error to raise for a task whose end was interrupted, with how far the revocation has come."""
     from jitvault.errors import AuditUntrusted, NotConfirmed, OutcomeUnknown
 
     if isinstance(error, AuditUntrusted):
         message = f"task {task} is revoked as far as Vault says, and nothing is proven: {error}"
         return type(error)(message, hint=error.hint)
     if isinstance(error, OutcomeUnknown):
-        # Vault itself answers: what hangs is behind it
-        hint = "Look at the target, then run the same command again; a worker tries again, too."
+        # Vault itself answers: it is the target behind it that hangs
+        hint = "Check the target, then run the same command again. A worker also tries again."
         return NotConfirmed(f"task {task} is NOT known to be revoked: {error}", hint=hint)
     return error
 
@@ -191,27 +206,27 @@ def _not_confirmed(document: Published) -> NotConfirmed:
     if document["state"] == "unverified":
         return NotConfirmed(
             f"task {task} was closed without proof: {forced['reason']}",
-            hint="Nothing more will be done about it: look at the target yourself, a credential may still work there. "
-            "It stays in every list and report as unverified.",
+            hint="jitvault does nothing more about it. Check the target yourself: a credential may still work there. "
+            "The task stays in every list and report as unverified.",
         )
     alive = [lease for lease in document["proof"]["leases"] if lease["verdict"] in ("revoke_failed", "irrevocable")]
     if alive:
         return NotConfirmed(
             f"task {task} is NOT revoked: Vault could not end {_number(len(alive), 'lease')}, which may still work: "
             f"{alive[0]['error'] or 'no reason given'}",
-            hint="Mend that at the target (a write to its engine's role or connection in Vault would cost the proof), "
-            "then run the same command again; a worker tries again, too, and Vault is trying or has given up. "
-            f"`jitvault status {task}` names the leases.",
+            hint="Repair that at the target, not in Vault: after a write to the engine's role or connection the end "
+            "cannot be proven. Then run the same command again. A worker also tries again; Vault is trying, or has "
+            f"given up. `jitvault status {task}` names the leases.",
         )
     if is_past_proof(document["proof"]):
         return NotConfirmed(
             f"task {task} is revoked as far as Vault says, and cannot be proven any more: "
             f"{unproven_because(document['proof'])}",
-            hint="Look at the target: does the credential still work there? Then "
-            f"`jitvault revoke {task} --force --reason WHY` closes it without proof.",
+            hint="Check at the target that the credential does not work any more. Then "
+            f"`jitvault revoke {task} --force --reason WHY` closes the task without proof.",
         )
     return NotConfirmed(
         f"task {task} is revoked as far as Vault says, and not proven: {unproven_because(document['proof'])}",
-        hint=f"The same command tries again; `jitvault status {task}` shows the check that failed. If it can never be "
-        f"proven: `jitvault revoke {task} --force --reason WHY` closes it without proof.",
+        hint=f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
+        f"never be proven, `jitvault revoke {task} --force --reason WHY` closes the task without proof.",
     )

@@ -1,4 +1,4 @@
-"""How a task that holds access gets more time."""
+"""`jitvault extend`: move the deadline of a task that holds access."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from jitvault.cli.views.output import NewFile
     from jitvault.wiring import Wiring
 
-For = Annotated[str, typer.Option("--for", metavar="DURATION", help="By how much the deadline moves, such as 30m.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; approvers read it.")]
+For = Annotated[
+    str, typer.Option("--for", metavar="DURATION", help="By how much to move the deadline, for example 30m.")
+]
+Why = Annotated[str, typer.Option("--reason", help="The reason. Approvers read it.")]
 
 
 def extend(
@@ -26,10 +28,13 @@ def extend(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Have the deadline of a task that holds access moved, as far as policy and approvers agree.
+    """Move the deadline of a task that holds access.
 
-    The token that there is lives on. Where it cannot live so long it is ended and proven dead, and a new wrapping token
-    is printed. After an approval that takes one, run the same command again.
+    Policy decides how far, and whether approvers have to agree first. The task keeps its token where that can live long
+    enough. Otherwise the token is revoked, its revocation is confirmed, and a new wrapping token is printed. After an
+    approval of such an extension, run the same command again to receive it.
+
+    Example: jitvault extend count-orders --for 30m --reason "the import takes longer"
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
@@ -53,7 +58,7 @@ def extend(
         _raise_for(document, nonce)
         message = session.inbox(wiring, document) if document["grant_id"] != before else None
         if message is not None:
-            # whoever was stopped since may hold what others have ended
+            # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, task)
             _raise_for(document, nonce)
         _print(document, message, out=file, as_json=json_)
@@ -64,16 +69,16 @@ def extend(
 
 
 def _check_extensible(wiring: Wiring, document: Published) -> None:
-    """Raise WrongState for a task that holds nothing, and Denied for who has no part in it."""
+    """Raise WrongState for a task that holds no access, and Denied unless the caller is its requester or agent."""
     from jitvault.cli import session
     from jitvault.errors import Denied, WrongState
 
     task = document["task_id"]
     if document["state"] not in session.GRANTED or not document["ends_at"]:
-        hint = "Only what holds access can be extended. Have another task granted."
+        hint = "Only a task that holds access can be extended. Submit another task."
         raise WrongState(f"task {task} is {document['state']}: there is no deadline to move", hint=hint)
     if wiring.person.entity not in (document["requester"], document["agent"]):
-        hint = "Ask one of them to run `jitvault extend`."
+        hint = f"Ask one of them to run `jitvault extend {task}`."
         raise Denied(f"only the requester and the agent of task {task} can ask for more time", hint=hint)
 
 
@@ -86,7 +91,7 @@ def _seconds(text: str) -> int:
     try:
         return parse_duration(text) // timedelta(seconds=1)
     except InvalidInput as error:
-        raise InvalidInput(f"--for: {error}", hint="Say it as 30m or 1h30m.") from None
+        raise InvalidInput(f"--for: {error}", hint="Write it as 30m or 1h30m.") from None
 
 
 def _instant(text: str) -> Any:
@@ -96,53 +101,58 @@ def _instant(text: str) -> Any:
 
 
 def _is_answered(document: Published, nonce: str) -> bool:
-    """Whether the request was looked at, and the task is not between two tokens."""
+    """Return whether a worker has answered the request, and the task is not between two tokens."""
     from jitvault.cli import session
 
     if document["state"] not in session.GRANTED:
         return True
-    said = document["extension"] or {}
-    return said.get("request") == nonce and document["state"] != "issuing"
+    extension = document["extension"] or {}
+    return extension.get("request") == nonce and document["state"] != "issuing"
 
 
 def _raise_for(document: Published, nonce: str) -> None:
-    """Raise what the worker refused it with, and Denied where the task ended instead."""
+    """Raise the error by which a worker refused the request, and Denied where the task ended instead.
+
+    Raises WrongState while another request for more time waits, WaitTimedOut where no worker has answered.
+    """
     from jitvault.cli import session
     from jitvault.errors import Denied, WaitTimedOut, WrongState
 
-    task, said = document["task_id"], document["extension"] or {}
-    if said.get("request") == nonce and said["error"] is not None:
-        raise session.refused(said["error"])
+    task = document["task_id"]
+    extension = document["extension"] or {}
+    if extension.get("request") == nonce and extension["error"] is not None:
+        raise session.refused(extension["error"])
     if document["state"] not in session.GRANTED:
         raise Denied(
             f"task {task} was not extended: it is {document['state']} ({document['end_reason']})",
-            hint=f"`jitvault status {task}` says why it ended. Have another task granted.",
+            hint=f"`jitvault status {task}` says why it ended. Submit another task.",
         )
-    if said.get("request") != nonce:
-        if said.get("state") == "pending":
-            first = said["content"]["by"]["name"]
+    if extension.get("request") != nonce:
+        if extension.get("state") == "pending":
+            first = extension["content"]["by"]["name"]
             raise WrongState(
                 f"task {task}: the request of {first} for more time comes first, and waits for approval",
                 hint=f"Ask again once it is decided: `jitvault status {task}` shows who is missing.",
             )
-        raise WaitTimedOut(f"task {task}: the request for more time was not looked at")
+        raise WaitTimedOut(f"task {task}: no worker has answered the request for more time")
 
 
 def _print(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
-    """What came of it; the wrapping token of a task that has a new one is in it once."""
+    """Print the result of the request; a new wrapping token is in it once."""
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
 
-    said = document["extension"]
+    extension = document["extension"]
+    content = extension["content"]
     wrappings = list(message["wrapping"]) if message else []
     shown = {
         "task_id": document["task_id"],
         "grant_id": document["grant_id"],
         "state": document["state"],
         "ends_at": document["ends_at"],
-        "extension": {"state": said["state"], "digest": said["digest"], **_told(said["content"])},
-        "replaces": said["replaces"],
-        "missing": said["missing"],
+        "extension": {"state": extension["state"], "digest": extension["digest"], **_shown_content(content)},
+        "replaces": extension["replaces"],
+        "missing": extension["missing"],
         "wrapping": wrappings,
     }
     if out is not None:
@@ -151,40 +161,41 @@ def _print(document: Published, message: Published | None, *, out: NewFile | Non
     if as_json:
         output.text(output.to_json(shown) + "\n", out=None)
         return
-    console, waits = output.console(), said["state"] == "pending"
-    now = "is to be extended" if waits else "is extended"
+    console = output.console()
+    is_pending = extension["state"] == "pending"
+    now = "is to be extended" if is_pending else "is extended"
     console.print(f"Task {shown['task_id']} {now}")
     console.print(f"  expires  {output.readable(shown['ends_at'])}")
-    if waits:
-        until = output.readable(said["content"]["until"])
-        console.print(f"  then     {until}")
-        console.print(f"  digest   {said['digest']}", soft_wrap=True)
-    for missing in said["missing"]:
+    if is_pending:
+        console.print(f"  then     {output.readable(content['until'])}")
+        console.print(f"  digest   {extension['digest']}", soft_wrap=True)
+    for missing in extension["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
     render.print_wrappings(console, shown["wrapping"], out)
-    if said["replaces"] and not waits and message is None:
+    if extension["replaces"] and not is_pending and message is None:
         typer.echo(render.why_no_token(document), err=True)
 
 
-def _told(content: Published) -> dict[str, Any]:
+def _shown_content(content: Published) -> dict[str, Any]:
     return {key: content[key] for key in ("by", "reason", "since", "seconds", "until", "window_s")}
 
 
 def _raise_waiting(document: Published) -> None:
-    """Raise ApprovalMissing while somebody has to approve it first."""
+    """Raise ApprovalMissing while the extension waits for an approver, or for its requester."""
     from jitvault.errors import ApprovalMissing
 
-    said, task = document["extension"], document["task_id"]
-    if said["state"] != "pending":
+    extension = document["extension"]
+    task = document["task_id"]
+    if extension["state"] != "pending":
         return
-    if not said["missing"]:
+    if not extension["missing"]:
         raise ApprovalMissing(
             f"more time for task {task} takes a new token, which goes to its requester",
-            hint="Have the requester run the same command: they take the token.",
+            hint="Ask the requester to run the same command: they receive the token.",
         )
-    missing = ", ".join(f"{m['count']} of {m['group']}" for m in said["missing"])
-    again = ", then run the same command again" if said["replaces"] else ""
+    missing = ", ".join(f"{m['count']} of {m['group']}" for m in extension["missing"])
+    again = ", then run the same command again" if extension["replaces"] else ""
     raise ApprovalMissing(
         f"more time for task {task} needs approval: {missing}",
-        hint=f"Ask an approver to run `jitvault approve {task}`{again}. It goes on until its deadline.",
+        hint=f"Ask an approver to run `jitvault approve {task}`{again}. The task goes on until its deadline.",
     )

@@ -1,4 +1,4 @@
-"""Hold the door closed: nothing of a scope is granted or renewed until it is lifted."""
+"""`jitvault freeze`, `unfreeze` and `freezes`: stop grants and renewals of a scope, and lift that again."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Owner = Annotated[str, typer.Option("--owner", help="Tasks of this owner (its na
 
 
 def freeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why; whoever is refused reads it.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason. Those who are refused read it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",
     all_: Annotated[bool, typer.Option("--all", help="All tasks.")] = False,
-    unseen: Annotated[
-        bool, typer.Option("--unseen", help="The name is right although no task has had it yet.")
-    ] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Freeze a name that no task has had yet.")] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Grant and renew nothing more of an agent, template or owner, or of all, and end what is held of it.
+    """Freeze an agent, a template, an owner or everything.
 
-    It holds until an operator lifts it with `jitvault unfreeze`. A worker ends what is held; where this command has its
-    identity, it does so itself.
+    Nothing that the freeze covers is granted or renewed, and what is held of it ends: a worker does that, or this
+    command where it has the worker's identity. The freeze holds until an operator lifts it with `jitvault unfreeze`.
+
+    Example: jitvault freeze --agent research-agent --reason "its host was compromised"
     """
     from jitvault.cli import session
     from jitvault.cli.commands import kill_switch as killswitch
@@ -43,20 +43,21 @@ def freeze(
     from jitvault.kill_switch.triggers import covered, end_all
     from jitvault.model.scope import Scope
 
-    wiring, asked = session.open_session(), Scope(agent, template, owner)
+    wiring = session.open_session()
+    requested = Scope(agent, template, owner)
     if not unseen:
-        check_somebody(wiring, agent or owner)
+        check_name_is_used(wiring, agent or owner)
     sign(agent, template, owner, all_, reason=reason, freezes=True)
     ended = {}
     if wiring.has_worker:
-        # its line may be on its way
-        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, asked.key)
+        # the audit line of this freeze may not have been read yet
+        wiring.worker.ledger.note_written(Kept.FREEZE, wiring.person.entity, requested.key)
         ended = end_all(wiring.worker, covered(wiring.worker), lambda words: typer.echo(words, err=True))
-        check_in_force(wiring, asked)
-    # only now, and whatever comes of it: a doubt keeps no access alive
+        check_in_force(wiring, requested)
+    # only now, and whatever its result: a doubt about the name must not keep access alive
     with suppress(JitvaultError):
         if template and not killswitch.is_known(wiring, Scope(template=template)):
-            # it is frozen all the same: the first task of it may be on its way
+            # the template is frozen nevertheless: its first task may be about to be granted
             typer.echo(f"no task ever had {template!r:.80}: is the name right?", err=True)
     scope = {"agent": agent, "template": template, "owner": owner}
     shown = {"frozen": {part: name for part, name in scope.items() if name}, "reason": reason, "ended": ended}
@@ -69,27 +70,30 @@ def freeze(
 
 
 def check_in_force(wiring: Wiring, scope: Scope) -> None:
-    """Raise NotConfirmed where a lift is dated later than the freeze that was signed just now."""
+    """Raise NotConfirmed where an unfreeze has a later date than the freeze that was signed just now."""
     from jitvault.errors import NotConfirmed
     from jitvault.lifecycle.requests.freeze_documents import freezes as in_force
 
     if not any(word.scope.is_same(scope) for word in in_force(wiring.worker)):
-        hint = "Vault's clock was set back since somebody lifted it. Freeze it again in some seconds."
+        hint = "Vault's clock was set back since an operator lifted it. Freeze it again in some seconds."
         raise NotConfirmed(f"the freeze of {scope} is signed and not in force: a lift is dated later", hint=hint)
 
 
 def unfreeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again; kept in Vault or the ledger.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. Vault or the ledger keeps it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",
-    all_: Annotated[bool, typer.Option("--all", help="All that operators froze.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Lift all freezes by operators.")] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let tasks be granted again: of what an operator froze, or without a scope after a tripwire froze everything.
+    """Lift a freeze, so that tasks can be granted again.
 
-    What is still held after a tripwire is ended first; that needs the worker's identity.
+    Name the scope of a freeze by an operator. Without a scope the command lifts the freeze of everything by a tripwire:
+    it first ends what is still held, and needs the worker's identity.
+
+    Example: jitvault unfreeze --agent research-agent --reason "the host was rebuilt"
     """
     from jitvault.cli.commands import audit_status as trust
     from jitvault.cli.views import output
@@ -104,10 +108,11 @@ def unfreeze(
         typer.echo("lifted; tasks that were ended stay ended")
 
 
-def check_somebody(wiring: Wiring, name: str) -> None:
-    """Raise NotFound for the name of an agent or owner that nobody has: in a hurry it must not look like a success.
+def check_name_is_used(wiring: Wiring, name: str) -> None:
+    """Raise NotFound for the name of an agent or owner that no entity has: a typing error must not look like a success.
 
-    Whether there is such an entity only the worker's identity can ask; without it somebody's task has to have the name.
+    Only the worker's identity can ask Vault for an entity. Without it, the agent or owner of some task has to have the
+    name.
     """
     from jitvault.cli.commands import kill_switch as killswitch
     from jitvault.documents.signed import check_name
@@ -120,12 +125,15 @@ def check_somebody(wiring: Wiring, name: str) -> None:
     if wiring.has_worker and (wiring.worker.identity.by_name(name) or wiring.worker.identity.by_id(name)):
         return
     if not any(killswitch.is_known(wiring, scope) for scope in (Scope(agent=name), Scope(owner=name))):
-        hint = "Take it from `jitvault list` or the spec; --unseen freezes a name that no task has had yet."
-        raise NotFound(f"nobody has the name {name!r:.80}: nothing was frozen", hint=hint)
+        hint = "Take the name from `jitvault list` or the spec. --unseen freezes a name that no task has had yet."
+        raise NotFound(f"no agent or owner has the name {name!r:.80}: nothing was frozen", hint=hint)
 
 
 def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, freezes: bool) -> dict[str, str]:
-    """Sign it as an operator; gives the scope's named parts. Raises UsageError, InvalidInput, VaultRefused."""
+    """Sign a freeze, or with `freezes` False its lift, as an operator, and return the scope's named parts.
+
+    Raises UsageError, InvalidInput, VaultRefused.
+    """
     from jitvault.cli import session
     from jitvault.documents.signed import check_note
     from jitvault.errors import InvalidInput, UsageError
@@ -133,19 +141,21 @@ def sign(agent: str, template: str, owner: str, all_: bool, *, reason: str, free
     from jitvault.model.scope import Scope
 
     if sum(map(bool, (agent, template, owner, all_))) != 1:
-        raise UsageError("it takes one of --agent, --template, --owner and --all")
+        raise UsageError("a freeze takes one of --agent, --template, --owner and --all")
     if not check_note(reason):
-        raise InvalidInput("--reason: expected a reason", hint="It is what everybody reads who is refused.")
-    scope, person = Scope(agent, template, owner), session.open_session().person
+        raise InvalidInput("--reason: expected a reason", hint="Everyone who is refused reads the reason.")
+    scope = Scope(agent, template, owner)
+    person = session.open_session().person
     with session.signing(f"{'freeze' if freezes else 'unfreeze'} {scope}", "operators"):
         sign_freeze(person, scope, freezes=freezes, reason=reason)
     return scope.as_json()
 
 
 def freezes(json_: Json = False, debug: Debug = False) -> None:
-    """Show the freezes in force: of what, by whom, since when and why.
+    """List the freezes in force: of what, by whom, since when and why.
 
-    With the worker's identity they are verified and named; without it a tripwire's freeze shows only beside a ledger.
+    With the worker's identity their signatures are verified and their authors named. Without it, a freeze by a tripwire
+    is shown only where there is a ledger.
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
@@ -165,10 +175,10 @@ def freezes(json_: Json = False, debug: Debug = False) -> None:
         typer.echo(output.to_json({"freezes": found, "tripwires_known": known}))
         return
     table = output.new_table("what", "by", "since", "why")
-    for one in found:
-        by = one["by"] or ("jitvault ledger recover" if one["kind"] == "recovery" else "a tripwire")
-        table.add_row(str(Scope(**one["scope"])), by, output.readable(one["at"]), one["reason"])
+    for row in found:
+        author = row["by"] or ("jitvault ledger recover" if row["kind"] == "recovery" else "a tripwire")
+        table.add_row(str(Scope(**row["scope"])), author, output.readable(row["at"]), row["reason"])
     nothing = "Nothing is frozen." if known else "Nothing is frozen by operators."
     output.console().print(table if found else nothing)
     if not known:
-        typer.echo("Whether a tripwire froze everything is not known here: the ledger has it.")
+        typer.echo("Whether a tripwire froze everything is not known here: only the ledger records it.")

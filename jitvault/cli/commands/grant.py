@@ -1,4 +1,4 @@
-"""What operators do: ask for access, have it granted, end it."""
+"""Operators' commands: submit a task, have it granted, cancel it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, speak_of
+from jitvault.cli.options import DEFAULT_WAIT, Debug, Json, Out, Reason, Task, Wait, is_file, is_task_id, set_hint_task
 
 if TYPE_CHECKING:
     from jitvault.cli.session import Published
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A task spec, YAML or JSON.")]
-Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec by this one, as a new revision.")]
+Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec with this one, as a new revision.")]
 
 
 def submit(
@@ -26,18 +26,24 @@ def submit(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Sign a task spec and have it decided about; nothing is granted yet."""
+    """Sign a task spec and request a decision about it.
+
+    Nothing is granted yet. The command exits with 3 when the task is denied and with 4 when an approval is missing.
+
+    Example: jitvault submit task.yaml
+    """
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.lifecycle.requests.sign import sign_submission
 
     wiring = session.open_session()
     read = _read_spec(wiring, spec)
-    speak_of(context, read.id)
+    set_hint_task(context, read.id)
     _check_free(wiring, read, revise=revise)
     with session.signing(f"ask for task {read.id}", "members of jitvault-operators"):
         sign_submission(wiring.person, read, revise=revise)
-    signed = session.Signed(*2 * [session.written_at(wiring, _own(wiring, read.id, "submit"))])
+    submitted = session.written_at(wiring, _own_request(wiring, read.id, "submit"))
+    signed = session.Signed(at=submitted, submitted=submitted)
     document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait, signed)
     render.decided(document, as_json=json_)
     _raise_for(document)
@@ -52,7 +58,13 @@ def grant(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Have access issued, and print the wrapping token that the agent unwraps (once)."""
+    """Issue a task's access and print its wrapping token.
+
+    A spec is submitted first. The agent exchanges the wrapping token for the task's token with `jitvault unwrap`; that
+    works only once.
+
+    Example: jitvault grant task.yaml --out wrapped.json
+    """
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
@@ -61,31 +73,34 @@ def grant(
 
     wiring = session.open_session()
     with output.new_file(out) as file:
-        read = _asked_for(wiring, what, revise=revise)
-        speak_of(context, read.id)
+        read = _requested_spec(wiring, what, revise=revise)
+        set_hint_task(context, read.id)
         sign_grant_wish(wiring.person, read)
         signed = session.Signed(
-            at=session.written_at(wiring, _own(wiring, read.id, "grant")),
-            submitted=session.written_at(wiring, _own(wiring, read.id, "submit")),
+            at=session.written_at(wiring, _own_request(wiring, read.id, "grant")),
+            submitted=session.written_at(wiring, _own_request(wiring, read.id, "submit")),
         )
         document = session.settle(wiring, read.id, lambda d: _is_granted_or_waits(d, read, wiring), wait, signed)
         _raise_for(document, as_json=json_)
         message = session.inbox(wiring, document)
         if message is not None:
-            # whoever was stopped since may hold what others have ended
+            # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
             _raise_for(document, as_json=json_)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
         render.granted(document, message, out=file, as_json=json_)
         if message is not None:
-            # only now: a token that could not be printed has to stay where it is
+            # only now: a token that could not be printed has to stay in the inbox
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
     session.check_findings(document)
 
 
-def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
-    """The spec that `grant` is about: a file, which is submitted first, or what was submitted under that id."""
+def _requested_spec(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
+    """Return the spec that `grant` is about: that of a file, which is submitted first, or that of a submitted task.
+
+    Raises NotFound where `what` is neither.
+    """
     from jitvault.cli import session
     from jitvault.errors import NotFound
     from jitvault.lifecycle.requests.sign import sign_submission
@@ -105,7 +120,7 @@ def _asked_for(wiring: Wiring, what: str, *, revise: bool) -> TaskSpec:
 def cancel(
     task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False, debug: Debug = False
 ) -> None:
-    """Withdraw a task that has not been granted."""
+    """Cancel a task that has not been granted."""
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
     from jitvault.cli.views import task as render
@@ -113,7 +128,7 @@ def cancel(
 
     wiring = session.open_session()
     document = session.published(wiring, task)
-    # a request that no worker has taken in would be granted by the first one that does
+    # a request that no worker has admitted yet would be granted by the first one that does
     if document is not None or fallback.asked_at(wiring, task) is None:
         document = session.known(wiring, task)
         _check_withdrawable(document)
@@ -125,20 +140,20 @@ def cancel(
 
 
 def _check_withdrawable(document: Published) -> None:
-    """Raise WrongState for what is granted or over."""
+    """Raise WrongState for a task that is granted or over."""
     from jitvault.cli import session
     from jitvault.errors import WrongState
 
     task, state = document["task_id"], document["state"]
     if state in ("denied", "lapsed"):
-        hint = "It can be granted only as a new revision, which --revise submits."
+        hint = "It can only be granted as a new revision: `jitvault submit SPEC --revise`."
         raise WrongState(f"task {task} is {state}: there is nothing to withdraw", hint=hint)
     if state not in {"cancelled", *session.BEFORE}:
-        raise WrongState(f"task {task} is {state}", hint=f"End it with `jitvault revoke {task}`.")
+        raise WrongState(f"task {task} is {state}", hint=f"Use `jitvault revoke {task}` to end it.")
 
 
 def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """The spec in a file, checked against everything that can be known before it is written anywhere."""
+    """Return the spec in a file, checked as far as possible before anything is written. Raises InvalidInput."""
     from jitvault.cli.commands.templates import load_spec
     from jitvault.errors import InvalidInput
     from jitvault.model.vault_access import role_name
@@ -154,7 +169,10 @@ def _read_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
 
 def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
-    """Refuse, before anything is written, an id that is taken by somebody else or by another spec."""
+    """Refuse an id that another requester or another spec has already, before anything is written.
+
+    Raises WrongState.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.errors import WrongState
@@ -172,17 +190,17 @@ def _check_free(wiring: Wiring, spec: TaskSpec, *, revise: bool) -> None:
     if document["state"] not in session.BEFORE:
         raise WrongState(
             f"task {spec.id} is {document['state']} with another spec: {'; '.join(changed[:5])}",
-            hint="Choose another id: what was granted is not changed afterwards.",
+            hint="Choose another id: a task that was granted is not changed afterwards.",
         )
     if not revise:
         raise WrongState(
             f"task {spec.id} was submitted with another spec: {'; '.join(changed[:5])}",
-            hint="Use --revise to replace it by a new revision, or another id for another task.",
+            hint="Use --revise to replace it with a new revision, or choose another id.",
         )
 
 
 def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
-    """The spec that the caller submitted for a task, from their own signed request."""
+    """Return the spec that the caller submitted for a task, from their own signed request; None without one."""
     import json
 
     from jitvault.documents.dsse import payload_of
@@ -191,12 +209,12 @@ def _own_spec(wiring: Wiring, task_id: str) -> TaskSpec | None:
     if not is_task_id(task_id):
         return None
     person = wiring.person
-    document = person.documents.get(_own(wiring, task_id, "submit"))
+    document = person.documents.get(_own_request(wiring, task_id, "submit"))
     return parse_spec(json.dumps(payload_of(document)["spec"]).encode(), task_id) if document else None
 
 
-def _own(wiring: Wiring, task_id: str, kind: str) -> str:
-    """Where the caller's request of that kind lies."""
+def _own_request(wiring: Wiring, task_id: str, kind: str) -> str:
+    """Return the path of the caller's request of that kind."""
     return f"requests/{wiring.person.entity}/{task_id}/{kind}"
 
 
@@ -216,17 +234,21 @@ def _is_about(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
 
 
 def _is_granted_or_waits(document: Published, spec: TaskSpec, wiring: Wiring) -> bool:
-    """Whether no worker will do more now: approved it stays only before its window."""
-    waits = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
-    return waits and _is_about(document, spec, wiring)
+    """Return whether no worker will do more for the spec now. A task stays approved only before its window."""
+    is_settled = document["state"] != "approved" or not spec.window.opens(wiring.clock.agreed())
+    return is_settled and _is_about(document, spec, wiring)
 
 
 def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
-    """The exit code of a task that was not granted; `as_json` None: its standing was printed already."""
+    """Raise the error that gives a task that was not granted its exit code.
+
+    With `as_json`, the task's state is printed first; None means that it was printed already.
+    """
     from jitvault.cli.views import task as render
     from jitvault.errors import ApprovalMissing, Denied, WrongState
 
-    state, task = document["state"], document["task_id"]
+    state = document["state"]
+    task = document["task_id"]
     if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
@@ -236,8 +258,12 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
         raise ApprovalMissing(f"task {task} needs approval: {missing}")
     if state == "denied":
         by_a_person = any(vote["decision"] == "deny" for vote in document["decisions"])
-        hint = "Change the spec and submit it with --revise: of this revision the no is final." if by_a_person else None
+        final = "The denial of this revision is final. Change the spec and submit it with --revise."
+        hint = final if by_a_person else None
         raise Denied(f"task {task} is denied: {document['why_denied']}", hint=hint)
     if state == "approved":
-        raise WrongState(f"task {task} is approved and its window has not begun", hint="Grant it again then.")
+        raise WrongState(
+            f"task {task} is approved and its window has not begun",
+            hint=f"Run `jitvault grant {task}` again when it has begun.",
+        )
     raise WrongState(f"task {task} is {state}", hint="Use another id for a new task.")

@@ -1,4 +1,4 @@
-"""What administrators do: provision Vault."""
+"""`jitvault init`: an administrator provisions Vault."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from jitvault.cli.options import Debug, Json
 
 
 def init(
-    plan: Annotated[bool, typer.Option("--plan", help="Show the difference and change nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the changes and make none.")] = False,
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", metavar="NAME=CIDR,…", help="A named network that tasks can be bound to."),
+        typer.Option(
+            "--network", metavar="NAME=CIDR,…", help="A named network that tasks can be bound to. May be repeated."
+        ),
     ] = None,
     worker_approle: Annotated[
-        bool, typer.Option("--worker-approle", help="Make an AppRole jitvault-worker for the worker to log in by.")
+        bool, typer.Option("--worker-approle", help="Create the AppRole jitvault-worker, by which the worker logs in.")
     ] = False,
     worker_cidr: Annotated[
         list[str] | None,
-        typer.Option("--worker-cidr", metavar="CIDR", help="With it: where the worker may log in and act from."),
+        typer.Option(
+            "--worker-cidr", metavar="CIDR", help="With --worker-approle: where the worker may log in and act from."
+        ),
     ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Provision Vault: mounts, policies, token roles, groups, signing keys, limits. Shows the difference first.
+    """Provision Vault's mounts, policies, token roles, groups, keys and limits.
 
-    Names the templates that nothing is granted by until their check passes.
+    The command prints each change, and names the templates that grant nothing until their check has passed. Run it
+    again after a change of templates or settings.
+
+    Example: jitvault init --plan --network office=10.1.0.0/16
     """
     from jitvault import resources as shipped
     from jitvault.cli import session
@@ -57,8 +64,8 @@ def init(
     found = provision.plan(vault, want)
     if not plan:
         provision.apply(vault, found)
-    told = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
-    missing = [with_command(line, wiring.vault_command) for line in told]
+    notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
+    missing = [with_command(line, wiring.vault_command) for line in notes]
     listings.provisioned(found, missing, applied=not plan, as_json=json_)
 
 

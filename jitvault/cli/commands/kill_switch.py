@@ -1,4 +1,4 @@
-"""The kill switch at the command line: `revoke` for a scope of tasks instead of one."""
+"""The kill switch on the command line: `jitvault revoke` for a scope of tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_S = 0.5
 
 
 def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
-    """End every task of a scope and print how each came out. Raises the first failure, after all."""
+    """End every task of a scope and print the result of each. Raises the first failure, after all were tried."""
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.documents.signed import check_note
@@ -31,7 +31,9 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     from jitvault.lifecycle.requests.sign import sign_freeze
 
     if not check_note(note):
-        raise UsageError("revoke needs --reason WHY here", hint="It is kept in the record of every task that is ended.")
+        raise UsageError(
+            "revoke needs --reason WHY here", hint="The reason is kept in the record of every task that is ended."
+        )
     wiring = session.open_session()
     tasks = _in_scope(wiring, scope)
     check_known(scope, scope.is_all or bool(tasks) or is_known(wiring, scope))
@@ -49,9 +51,9 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
         if wiring.has_worker:
             results += published_but_unknown(_worker_of(wiring), scope, results)
         else:
-            results += [unreadable(name) for name, said in _published(wiring, scope).items() if said is None]
+            results += [unreadable(name) for name, shown in _published(wiring, scope).items() if shown is None]
     except JitvaultError as error:
-        # what came of the others is told all the same
+        # the results of the other tasks are printed nevertheless
         failure = failure or error
     listings.killed(results, as_json=as_json)
     _raise_for(results)
@@ -60,8 +62,9 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
 
 
 def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> Iterator[Sequence[str]]:
-    """First `tasks`, then what was granted meanwhile, until that is nothing or the time is over."""
-    deadline, known = time.monotonic() + wait, set(tasks)
+    """Yield first `tasks`, then those that were granted meanwhile, until there are none or `wait` seconds are over."""
+    deadline = time.monotonic() + wait
+    known = set(tasks)
     yield tasks
     while more := sorted(set(_in_scope(wiring, scope)) - known):
         known.update(more)
@@ -71,9 +74,11 @@ def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> 
 
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
-    named = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-    what = f"End {len(tasks)} tasks ({named})" if tasks else "The ledger has no task of it that holds access; go on"
-    return f"{what}, and every token of our roles in Vault?" if everything else f"{what}?"
+    names = ", ".join(tasks[:5])
+    if len(tasks) > 5:
+        names += f" and {len(tasks) - 5} more"
+    what = f"End {len(tasks)} tasks ({names})" if tasks else "No task of this scope is known to hold access; go on"
+    return f"{what}, and revoke every token of jitvault's roles in Vault?" if everything else f"{what}?"
 
 
 def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
@@ -83,12 +88,13 @@ def _in_scope(wiring: Wiring, scope: Scope) -> list[str]:
     if wiring.has_worker:
         check_operator(_worker_of(wiring), wiring.person)
         return in_scope(_worker_of(wiring), scope)
-    living = session.GRANTED | session.ENDING
-    return sorted(name for name, said in _published(wiring, scope).items() if said and said["state"] in living)
+    open_states = session.GRANTED | session.ENDING
+    published = _published(wiring, scope)
+    return sorted(name for name, shown in published.items() if shown and shown["state"] in open_states)
 
 
 def is_known(wiring: Wiring, scope: Scope) -> bool:
-    """Whether any task was ever covered by the scope, as far as one can see from here."""
+    """Return whether the scope ever covered a task, by the ledger, or without one by what is published in Vault."""
     from jitvault.kill_switch.kill import was_known
 
     if wiring.has_worker:
@@ -97,7 +103,10 @@ def is_known(wiring: Wiring, scope: Scope) -> bool:
 
 
 def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
-    """What is published of the tasks of a scope; None where nobody can read whether it is one."""
+    """Return what is published of each task of a scope.
+
+    None for a document that cannot be read, since it may belong to a task of the scope.
+    """
     from jitvault.cli import session
     from jitvault.cli.views.task import revision_of
     from jitvault.errors import CORRUPT_RECORD_ERRORS
@@ -105,58 +114,61 @@ def _published(wiring: Wiring, scope: Scope) -> dict[str, Published | None]:
     found: dict[str, Published | None] = {}
     for name in wiring.person.documents.names("tasks/"):
         try:
-            said = session.published(wiring, name)
-            if said and said["state"] != "refused" and scope.covers(revision_of(said).content):
-                found[name] = said
+            document = session.published(wiring, name)
+            if document and document["state"] != "refused" and scope.covers(revision_of(document).content):
+                found[name] = document
         except CORRUPT_RECORD_ERRORS:
             found[name] = None
     return found
 
 
 def _revoke_roles(wiring: Wiring, tasks: Sequence[str]) -> JitvaultError | None:
-    """Have every token of our roles ended; gives what kept one from it."""
+    """Revoke every token of jitvault's roles, and return the error where one could not be revoked."""
     from jitvault.errors import JitvaultError, NotConfirmed
     from jitvault.kill_switch.roles import look_first, revoke_roles
 
     if not wiring.has_worker:
-        said = "the tokens of our roles that belong to no task were NOT revoked: that needs the worker's identity"
-        typer.echo(said, err=True)
+        message = (
+            "the tokens of jitvault's roles that belong to no task were NOT revoked: that needs the worker's identity"
+        )
+        typer.echo(message, err=True)
         return NotConfirmed(
-            said,
-            hint="Run it where the worker's identity is set (a token, its file, or JITVAULT_WORKER_LOGIN), or "
+            message,
+            hint="Run the command where the worker's identity is set (a token, its file, or JITVAULT_WORKER_LOGIN), or "
             "see docs/operations/break-glass.md.",
         )
-    look_first(_hire(wiring), tasks)
+    look_first(_context_factory(wiring), tasks)
     try:
         roles = revoke_roles(_worker_of(wiring))
     except JitvaultError as error:
         typer.echo(f"not every role could be revoked as a whole: {error}", err=True)
         return error
-    typer.echo(f"every token of our {roles} roles is revoked; Vault goes on with their leases", err=True)
+    typer.echo(f"every token of jitvault's {roles} roles is revoked; Vault goes on with their leases", err=True)
     return None
 
 
 def _kill_here(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
-    """With the worker's identity: at once, a few tasks at a time."""
+    """End the tasks with the worker's identity, a few at a time."""
     from jitvault.kill_switch.ended_before import ended_earlier
     from jitvault.kill_switch.kill import kill
 
     earlier = ended_earlier(_worker_of(wiring), tasks)
-    return kill(_hire(wiring), tasks, note=note, wait=wait, tell=_Progress(), earlier=earlier)
+    return kill(_context_factory(wiring), tasks, note=note, wait=wait, tell=_Progress(), earlier=earlier)
 
 
-def _hire(wiring: Wiring) -> Callable[[], ThreadContext]:
+def _context_factory(wiring: Wiring) -> Callable[[], ThreadContext]:
+    """Return what gives each thread a worker and a person with connections of their own."""
     from jitvault.kill_switch.pool import ThreadContext
 
-    def hire() -> ThreadContext:
+    def new_context() -> ThreadContext:
         own = wiring.for_thread()
         return ThreadContext(_worker_of(own), own.person)
 
-    return hire
+    return new_context
 
 
 def _worker_of(wiring: Wiring) -> WorkerContext:
-    """The worker, also where the ledger takes no word of it: access is taken away all the same."""
+    """Return the worker, without a registered session where the ledger cannot be written: access is revoked anyway."""
     from jitvault.errors import LedgerUnavailable
 
     try:
@@ -166,34 +178,41 @@ def _worker_of(wiring: Wiring) -> WorkerContext:
 
 
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:
-    """Ask for the end of each, and wait for a worker."""
+    """Sign the end of each task, and wait until a worker has ended them."""
     from jitvault.cli import session
     from jitvault.cli.views.task import not_proven
     from jitvault.errors import WaitTimedOut
     from jitvault.kill_switch.kill import Result
     from jitvault.model.states import State
 
-    unsigned = {task: error for task in tasks if (error := _unsigned(wiring, task, note))}
+    unsigned: dict[str, JitvaultError] = {}
+    for task in tasks:
+        error = _sign_end(wiring, task, note)
+        if error is not None:
+            unsigned[task] = error
     deadline = time.monotonic() + wait
-    tell, done, left = _Progress(), dict[str, State](), dict[str, Sequence[str]]()
+    progress = _Progress()
+    done: dict[str, State] = {}
+    open_ends: dict[str, Sequence[str]] = {}
     while True:
         for task in tasks:
             document = session.known(wiring, task)
-            left[task] = not_proven(document)
-            if (state := State(document["state"])) in session.DONE:
+            open_ends[task] = not_proven(document)
+            state = State(document["state"])
+            if state in session.DONE:
                 done[task] = state
         final = len(done) == len(tasks) or time.monotonic() >= deadline
-        tell("proven", len(done), len(tasks), final=final)
+        progress("proven", len(done), len(tasks), final=final)
         if final:
             break
         time.sleep(_POLL_S)
     late = WaitTimedOut(f"no worker has done this within {wait:g} s")
     missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
-    return [Result(task, done.get(task), missed.get(task), not_proven=left[task]) for task in tasks]
+    return [Result(task, done.get(task), missed.get(task), not_proven=open_ends[task]) for task in tasks]
 
 
-def _unsigned(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
-    """Ask for the end of a task; gives what kept us from it, which must not keep the others alive."""
+def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
+    """Sign the end of a task, and return the error of one that could not be signed: the others have to end anyway."""
     from jitvault.cli import session
     from jitvault.errors import JitvaultError
     from jitvault.lifecycle.requests.sign import sign_end
@@ -208,7 +227,7 @@ def _unsigned(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
 
 
 class _Progress:
-    """How far it is, on stderr: one line that is written over on a terminal, else one at the end of each part."""
+    """Prints progress to stderr: on a terminal one line that is overwritten, else one line at the end of each part."""
 
     def __call__(self, what: str, done: int, of: int, *, final: bool = False) -> None:
         if not of:
@@ -224,20 +243,21 @@ def _raise_for(results: Sequence[Result]) -> None:
     from jitvault.errors import NotConfirmed, SecurityFinding, error_like
 
     counted = [result for result in results if not result.ended_earlier]
-    left = [result for result in counted if not result.proven]
-    if not left:
+    unproven = [result for result in counted if not result.proven]
+    if not unproven:
         return
-    said = f"{len(left)} of {len(counted)} tasks are not proven dead: {left[0].task_id}" + (
-        f" and {len(left) - 1} more" if len(left) > 1 else ""
-    )
-    task = left[0].task_id
+    task = unproven[0].task_id
+    message = f"{len(unproven)} of {len(counted)} tasks are not proven to be revoked: {task}"
+    if len(unproven) > 1:
+        message += f" and {len(unproven) - 1} more"
     hint = (
-        "Mend what is named at the target (a write to its engine's role or connection in Vault would cost the proof), "
-        f"then run the same command again: it goes on with the rest. `jitvault status {task}` shows the check that "
-        f"failed; what can never be proven `jitvault revoke {task} --force --reason WHY` closes without proof."
+        "Repair what is named at the target, not in Vault: after a write to the engine's role or connection the end "
+        "cannot be proven. Then run the same command again: it goes on with the rest. "
+        f"`jitvault status {task}` shows the check that failed. If an end can never be proven, "
+        f"`jitvault revoke {task} --force --reason WHY` closes the task without proof."
     )
-    error = next((result.error for result in left if result.error is not None), None)
+    error = next((result.error for result in unproven if result.error is not None), None)
     if error is None:
-        raise NotConfirmed(said, hint=hint)
-    # what the ledger does not have this command cannot go on with
-    raise error_like(error, f"{said}: {error}", hint=error.hint if isinstance(error, SecurityFinding) else hint)
+        raise NotConfirmed(message, hint=hint)
+    # a task that the ledger does not have needs another remedy than running the command again
+    raise error_like(error, f"{message}: {error}", hint=error.hint if isinstance(error, SecurityFinding) else hint)

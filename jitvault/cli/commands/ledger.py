@@ -1,4 +1,4 @@
-"""Looking after the ledger itself: its schema, whether it is whole, and moving it to another database."""
+"""`jitvault ledger`: create, upgrade, check and copy the ledger's database."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ if TYPE_CHECKING:
     from jitvault.ledger.database import Database
     from jitvault.wiring import Wiring
 
-ledger_app = typer.Typer(help="Make, upgrade, check, move and recover the ledger.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Create, upgrade, check, copy and recover the ledger.", no_args_is_help=True)
 ledger_app.command("recover")(ledger_recover)
 
 
 @ledger_app.command("upgrade")
 def ledger_upgrade(json_: Json = False, debug: Debug = False) -> None:
-    """Make the ledger's tables, or bring them to the present; workers may go on running."""
+    """Create the ledger's tables, or upgrade them to this version.
+
+    Workers may go on running meanwhile.
+    """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
     from jitvault.ledger.database import raw, upgrade
 
     before, after = upgrade(raw(_address(session.open_session()), create=True))
-    what = "made" if before is None else "left as it is" if before == after else f"brought from version {before}"
+    if before is None:
+        what = "created"
+    elif before == after:
+        what = "not changed"
+    else:
+        what = f"upgraded from version {before}"
     typer.echo(to_json({"before": before, "after": after}) if json_ else f"The ledger was {what}: version {after}.")
 
 
 @ledger_app.command("check")
 def ledger_check(json_: Json = False, debug: Debug = False) -> None:
-    """Check schema, triggers and the chain of every task, and that it holds what Vault says it held.
+    """Check the ledger's schema, its triggers and the event chain of every task.
 
-    Exit 11 for a schema that is not ours, 12 for anything that somebody must have changed.
+    The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
+    is not jitvault's, and with 12 where the ledger was edited.
     """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
@@ -43,9 +52,10 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
 
     wiring = session.open_session()
     database = opened(_address(wiring), create=False)
-    found, heads = look(database), _heads(wiring, database)
+    found = look(database)
+    heads = _heads(wiring, database)
     problems = [f"{name}: {'; '.join(what)}" for name, what in found.broken.items()]
-    problems += [f"{name}: Vault says that it held more" for name in heads["missing"]]
+    problems += [f"{name}: events that Vault knows of are missing" for name in heads["missing"]]
     problems += [f"the trigger {name} is missing: rows can be changed" for name in found.unguarded]
     body = {
         "version": version(database),
@@ -68,11 +78,18 @@ def ledger_check(json_: Json = False, debug: Debug = False) -> None:
 
 @ledger_app.command("copy")
 def ledger_copy(
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="An empty database, or a path; made where needed.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
+    ],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Copy the ledger, whole and verified, into an empty one. Stop the workers first, and start them on the new one."""
+    """Copy the whole ledger into an empty database, and verify the copy.
+
+    Stop all workers first. Then name the copy in JITVAULT_LEDGER and start them again.
+
+    Example: jitvault ledger copy --to postgresql://jitvault@db.example.org/jitvault
+    """
     from jitvault.cli import session
     from jitvault.cli.views.output import to_json
     from jitvault.ledger.database import opened, raw, upgrade
@@ -82,8 +99,9 @@ def ledger_copy(
     target = raw(to, create=True)
     upgrade(target)
     counts = copy(source, target)
-    said = f"Copied {counts['tasks']} tasks with {counts['events']} events; every chain is whole."
-    typer.echo(to_json({"counts": counts}) if json_ else f"{said} Name it in JITVAULT_LEDGER and put the old one away.")
+    copied = f"Copied {counts['tasks']} tasks with {counts['events']} events; every chain is whole."
+    advice = "Name the copy in JITVAULT_LEDGER, and do not use the old ledger any more."
+    typer.echo(to_json({"counts": counts}) if json_ else f"{copied} {advice}")
 
 
 def _address(wiring: Wiring) -> str:
@@ -91,7 +109,10 @@ def _address(wiring: Wiring) -> str:
 
 
 def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
-    """How the ledger compares with what Vault has, where there is somebody who can ask it."""
+    """Compare the ledger's chains with the heads that are published in Vault, where there is a token to read them.
+
+    Returns `{compared, missing, said}`; `compared` is None where Vault could not be asked.
+    """
     from jitvault.errors import VaultRefused, VaultUnavailable
     from jitvault.ledger.chains import lacking
     from jitvault.lifecycle.record.integrity import published_heads
@@ -108,5 +129,5 @@ def _heads(wiring: Wiring, database: Database) -> dict[str, Any]:
     return {
         "compared": len(heads),
         "missing": missing,
-        "said": f"Of {len(heads)} tasks that Vault knows {len(heads) - len(missing)} are as far as it says.",
+        "said": f"Of {len(heads)} tasks that Vault knows, {len(heads) - len(missing)} have all events that it knows.",
     }

@@ -1,4 +1,4 @@
-"""`jitvault policy`: whether a policy set is sound, whether it decides as expected, and why it decides what it does."""
+"""`jitvault policy`: check a policy set, test its decisions, and explain them."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ if TYPE_CHECKING:
     from jitvault.policy.decision import Obligations
     from jitvault.wiring import Wiring
 
-policy_app = typer.Typer(help="The policies by which access is granted.", no_args_is_help=True)
+policy_app = typer.Typer(help="Check, test and explain the policies that decide about grants.", no_args_is_help=True)
 
-# what only the worker knows
-_UNKNOWN = (
+# what `policy explain` assumes without the worker's identity
+_ASSUMED = (
     "the agent is in jitvault-agents and in no other group, the owner in none",
     "no other task holds a lease",
     "the agent has no open finding",
     "nothing is frozen",
     "the worker has these policies",
 )
-_ABOUT_PARENT = "its parent has this access, you may hand it on, and nobody handed it to the parent"
+_ASSUMED_OF_PARENT = "its parent has this access, you may delegate it, and it was not delegated to the parent"
 
 
 @policy_app.command("check")
 def policy_check(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Policies and their schema; those in use if left out.")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A directory with policies and their schema; by default those in use."),
     ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check a policy set against its schema, and find rules that can never decide anything.
+    """Check a policy set against its schema, and find rules that never decide.
 
-    It warns of what could be granted by the templates and would not be permitted to go on.
+    The command warns of access that the templates could grant and that the policies would not permit to be renewed.
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
@@ -77,17 +78,20 @@ def policy_check(
     if found.idle:
         raise InvalidInput(
             f"{len(found.idle)} rule(s) decide nothing: {', '.join(found.idle)}",
-            hint="Remove them, or correct what covers them. The set is used all the same.",
+            hint="Remove these rules, or correct the rules that cover them. The policy set is used nevertheless.",
         )
 
 
 @policy_app.command("test")
 def policy_test(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Cases, YAML or JSON.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the policies in use what each case asks, and compare what they decide with what it expects."""
+    """Run test cases against the policies in use.
+
+    Each case has a request and the decision that it expects. The command exits with 8 where a decision differs.
+    """
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.errors import InvalidInput
@@ -106,7 +110,7 @@ def policy_test(
         _show_outcomes(outcomes)
     if failed:
         raise InvalidInput(
-            f"{len(failed)} of {len(outcomes)} cases are decided otherwise: {failed[0].name}",
+            f"{len(failed)} of {len(outcomes)} cases are not decided as expected: {failed[0].name}",
             hint="Correct the policies or the case.",
         )
 
@@ -117,9 +121,12 @@ def policy_explain(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what would be decided about a spec now, by which rules and why, and what it would take. Nothing is asked for.
+    """Explain what the policies would decide about a spec now.
 
-    With the worker's identity it counts what is held and sees what is frozen; without, it says what it assumed.
+    The command shows by which rules and why, and for a denial what would have to change. It requests nothing. With the
+    worker's identity it takes held leases and freezes into account; without it, the output says what was assumed.
+
+    Example: jitvault policy explain task.yaml
     """
     from jitvault.cli import session
     from jitvault.cli.commands.templates import load_spec
@@ -130,13 +137,20 @@ def policy_explain(
 
     wiring = session.open_session()
     read = load_spec(wiring, spec)
-    asked, assumed = _asked(wiring, read)
-    found = explain(wiring.authorizer, asked)
-    frozen = frozen_over(wiring.nameless_worker, asked) if wiring.has_worker else []
-    decision, obligations = found.decision, found.decision.obligations
+    question, assumed = _question_of(wiring, read)
+    found = explain(wiring.authorizer, question)
+    frozen = frozen_over(wiring.nameless_worker, question) if wiring.has_worker else []
+    decision = found.decision
+    obligations = decision.obligations
     if json_:
-        told = {"decision": decision.as_json(), "instead": list(found.instead), "frozen": frozen, "assumed": assumed}
-        typer.echo(output.to_json({"task_id": read.id, **told}))
+        answer = {
+            "task_id": read.id,
+            "decision": decision.as_json(),
+            "instead": list(found.instead),
+            "frozen": frozen,
+            "assumed": assumed,
+        }
+        typer.echo(output.to_json(answer))
         return
     facts = {"by": ", ".join(decision.rules) or "no rule"}
     if decision.reasons:
@@ -145,15 +159,15 @@ def policy_explain(
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
     if frozen:
-        facts["frozen"] = "; ".join(one["reason"] for one in frozen) + " (`jitvault freezes`)"
+        facts["frozen"] = "; ".join(freeze["reason"] for freeze in frozen) + " (`jitvault freezes`)"
     facts |= {"policies": decision.policy_digest, "assumed": "; ".join(assumed) or "nothing"}
     console = output.console()
-    word = _word(decision.permitted, obligations)
-    console.print(f"Task {read.id} would be {word}{', and it is frozen' if frozen else ''}")
+    state = _resulting_state(decision.permitted, obligations)
+    console.print(f"Task {read.id} would be {state}{', and it is frozen' if frozen else ''}")
     output.print_facts(console, facts)
 
 
-def _word(permitted: bool, obligations: Obligations) -> str:
+def _resulting_state(permitted: bool, obligations: Obligations) -> str:
     if not permitted:
         return "denied"
     return "pending_approval" if obligations.approvals else "approved at once"
@@ -170,8 +184,8 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
             console.print(f"    {difference}")
 
 
-def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
-    """What policy is asked about a spec that nobody has submitted, and what of it is assumed."""
+def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
+    """Return what policy is asked about a spec that was not submitted, and what of it is assumed."""
     from jitvault.lifecycle.decision.evaluate import enabled
     from jitvault.lifecycle.decision.explain import access_of
     from jitvault.lifecycle.decision.questions import DecisionInput, asked_about, principal_of
@@ -179,18 +193,21 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
     from jitvault.policy.question import Principal
 
     access = [access_of(wiring.templates[entry.template]) for entry in spec.spec.access]
-    you, assumed = Principal("Operator", "you", "you", (OPERATORS,)), [f"you are in {OPERATORS}"]
+    you = Principal("Operator", "you", "you", (OPERATORS,))
+    assumed = [f"you are in {OPERATORS}"]
     depth = 1 if spec.spec.parent else 0
-    about_parent = [_ABOUT_PARENT] if depth else []
+    about_parent = [_ASSUMED_OF_PARENT] if depth else []
     if not wiring.has_worker:
         agent = Principal("Agent", spec.spec.agent, spec.spec.agent, (AGENTS,))
         owner = Principal("Operator", spec.spec.owner, spec.spec.owner)
-        at, delegator = wiring.clock.agreed(), you if depth else None
-        found = DecisionInput(spec, access, you, agent, owner, {}, depth, at, delegator)
-        return found, [*assumed, *about_parent, *_UNKNOWN]
+        delegator = you if depth else None
+        found = DecisionInput(spec, access, you, agent, owner, {}, depth, wiring.clock.agreed(), delegator)
+        return found, [*assumed, *about_parent, *_ASSUMED]
     worker = wiring.nameless_worker
-    if wiring.settings.person and (me := worker.identity.by_id(wiring.person.entity)):
-        you, assumed = principal_of(worker, "Operator", me), []
+    me = worker.identity.by_id(wiring.person.entity) if wiring.settings.person else None
+    if me:
+        you = principal_of(worker, "Operator", me)
+        assumed = []
     agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
     owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
     found = asked_about(
@@ -200,7 +217,7 @@ def _asked(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
 
 
 def _read(path: Path) -> bytes:
-    """The file, and at most one byte more than may be in it. Raises InvalidInput."""
+    """Return the file's content, at most one byte more than is allowed. Raises InvalidInput."""
     from jitvault.errors import InvalidInput
     from jitvault.formats.strict_yaml import MAX_BYTES, place
 

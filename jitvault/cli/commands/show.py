@@ -1,4 +1,4 @@
-"""What auditors and everybody else look at: where a task is, and what became of every lease."""
+"""Commands that show tasks: `status`, `list` and `report`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jitvault.cli.options import Debug, Json, Out, Task, task_id
 if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
-# how long `status` goes on with what is due before it shows it
+# how long `status` does what is due for the task before it shows the task
 _PATIENCE_S = 10.0
 
 
@@ -27,7 +27,7 @@ class Format(StrEnum):
 def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
-    With the worker's identity, whatever is due is done first, as far as that takes no more than some seconds. Without a
+    With the worker's identity the command first does what is due for the task, for some seconds at most. Without a
     ledger it shows what a worker last published in Vault, and how old that is.
     """
     from jitvault.cli import session
@@ -55,7 +55,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
         try:
             file = advance(wiring.worker, task, hint=None, deadline=wiring.clock.monotonic() + _PATIENCE_S)
         except (AuditUntrusted, Frozen, NotConfirmed, VaultRefused, VaultUnavailable, WaitTimedOut) as error:
-            # what is known is wanted most when something is wrong
+            # the known facts are needed most when something is wrong
             known = wiring.ledger.file(task)
             if known is None:
                 raise
@@ -88,7 +88,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
 
 
 def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Whose approval a task waits for, as the worker published it; nothing where Vault cannot be asked."""
+    """Return whose approval a task waits for, as a worker published it; nothing where Vault cannot be asked."""
     from jitvault.cli import session
     from jitvault.errors import JitvaultError
 
@@ -100,13 +100,15 @@ def _missing(wiring: Wiring, shown: Mapping[str, Any]) -> list[Mapping[str, Any]
 
 
 def list_(
-    open_: Annotated[bool, typer.Option("--open", help="Only what waits, holds access, or is not sealed yet.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="List only tasks that wait, hold access or are not sealed yet.")
+    ] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List all tasks with their states, and how many findings each has.
+    """List all tasks with their states and their numbers of findings.
 
-    Without a ledger: those of which something is published in Vault, and how old that is.
+    Without a ledger the command lists the tasks that a worker has published in Vault, and how old that is.
     """
     from jitvault.cli import session
     from jitvault.cli.views import published as fallback
@@ -115,7 +117,7 @@ def list_(
     from jitvault.model.states import OVER, State
 
     wiring = session.open_session()
-    # what a document says is anybody's word: a state that there is not is shown
+    # anyone may have written a published document: one with an unknown state is shown as well
     left_out = tuple(OVER) if open_ else ()
     if has_ledger := fallback.has_ledger(wiring):
         findings = wiring.ledger.finding_counts()
@@ -129,17 +131,24 @@ def list_(
 
 
 def report(
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="One task only.", callback=task_id)] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.JSON,
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="Report only this task.", callback=task_id)
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="The report's format.")] = Format.JSON,
     out: Out = None,
     receipt: Annotated[
         Path | None,
-        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK."),
+        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
     ] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Export one row for each lease, and the signed receipt of a sealed task."""
+    """Export one row for each lease, and the receipt of a sealed task.
+
+    The receipt is signed and shows how each credential was confirmed to be revoked.
+
+    Example: jitvault report count-orders --out report.json --receipt receipt.json
+    """
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.errors import NotFound, SecurityFinding, Unreadable, UsageError, WrongState, readable
@@ -173,5 +182,5 @@ def report(
             receipt_file.write(output.to_json(dict(signed)) + "\n")
         output.text(text, out=report_file)
     if left_out:
-        # what can be read of the others is worth having all the same
+        # the report of the other tasks was written nevertheless
         raise SecurityFinding(f"{len(left_out)} task(s) are not in the report: {left_out[0]}", hint=left_out[0].hint)

@@ -1,4 +1,4 @@
-"""What stands in Vault and belongs to no task, and the other way round."""
+"""`jitvault sweep`: find credentials in Vault without a task, and tasks' credentials that Vault does not have."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 def sweep(
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="End orphans among our roles' tokens, and what tasks hold that Vault has no more."),
+        typer.Option(
+            "--fix",
+            help="Revoke untracked tokens of jitvault's roles, and end tasks whose credentials Vault no longer has.",
+        ),
     ] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare Vault's tokens and leases with the ledger and the audit stream, in both directions.
+    """Compare Vault's tokens and leases with the ledger and the audit stream.
 
-    What is younger than the settle window, or has an open act, is only listed. Needs the worker's identity. Exits with
-    12 when something remains that no task explains, with 6 when something is gone without proof.
+    The command finds credentials in Vault that belong to no task, and credentials of tasks that Vault no longer has.
+    What is younger than the settle window, or has an open operation, is only listed. It needs the worker's identity. It
+    exits with 12 when an untracked credential remains, and with 6 when one is gone without proof.
     """
     from jitvault.cli import session
     from jitvault.cli.views import output
@@ -47,21 +51,21 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
     from jitvault.cli.views import output
 
     looked = found["looked_at"]
-    said = f"{looked['tokens']} tokens and {looked['leases']} leases below {len(looked['paths'])} paths"
-    console.print(f"Looked at {said}, {output.readable(found['at'])}", soft_wrap=True)
+    extent = f"{looked['tokens']} tokens and {looked['leases']} leases below {len(looked['paths'])} paths"
+    console.print(f"Looked at {extent}, {output.readable(found['at'])}", soft_wrap=True)
     if found["frozen"]:
         output.print_facts(console, {"frozen": found["frozen"]["why"]})
-    _part(console, "Orphans: in Vault, and no task explains them", found["orphans"], _orphan)
-    _part(console, "Unlinked: made without a task, and not in Vault any more", found["unlinked"], _unlinked)
-    _part(console, "Ghosts: alive in the ledger, and gone in Vault", found["ghosts"], _ghost(found["advanced"]))
-    _part(
-        console, "Irrevocable: of a task, and Vault has given up or goes on trying", found["irrevocable"], _irrevocable
-    )
+    _part(console, "Untracked: in Vault, but of no task", found["orphans"], _untracked)
+    _part(console, "Unlinked: issued without a task, and no longer in Vault", found["unlinked"], _unlinked)
+    _part(console, "Missing: live in the ledger, but no longer in Vault", found["ghosts"], _missing(found["advanced"]))
+    _part(console, "Irrevocable: Vault has given up revoking it, or goes on trying", found["irrevocable"], _irrevocable)
     _part(console, "Closed without proof: nothing more is done about these", found["closed"], _closed)
-    _part(console, "Not judged: too young, an act is open, or its record cannot be read", found["waiting"], _waiting)
-    notes = {f"may not list {path}": "what is there was not looked at" for path in found["unread"]}
+    _part(
+        console, "Not judged: too young, an operation is open, or its record cannot be read", found["waiting"], _waiting
+    )
+    notes = {f"may not list {path}": "its leases were not checked" for path in found["unread"]}
     if looked["not_judged"]:
-        notes["too many"] = f"{looked['not_judged']} were listed and not looked up"
+        notes["too many"] = f"{looked['not_judged']} were listed but not looked up"
     if notes:
         output.print_facts(console, notes)
     if not any(found[part] for part in ("orphans", "unlinked", "ghosts", "irrevocable")) and not notes:
@@ -83,7 +87,7 @@ def _part(console: Console, title: str, items: Sequence[Mapping[str, Any]], fact
             console.print(f"    {item['command']}", soft_wrap=True)
 
 
-def _orphan(item: Mapping[str, Any]) -> dict[str, str]:
+def _untracked(item: Mapping[str, Any]) -> dict[str, str]:
     from jitvault.cli.views import output
 
     checks = " ".join(f"{c['n']}{'✓' if c['ok'] else '✗'}" for c in item["checks"])
@@ -99,11 +103,13 @@ def _orphan(item: Mapping[str, Any]) -> dict[str, str]:
 def _unlinked(item: Mapping[str, Any]) -> dict[str, str]:
     from jitvault.cli.views import output
 
-    made = f"{output.readable(item['at'])} at {item['path']} from {item['remote']}"
-    return {"made": made, "line": f"{item['line'][:16]}, request {item['request_id']}"}
+    issued = f"{output.readable(item['at'])} at {item['path']} from {item['remote']}"
+    return {"issued": issued, "line": f"{item['line'][:16]}, request {item['request_id']}"}
 
 
-def _ghost(advanced: Mapping[str, str]) -> Any:
+def _missing(advanced: Mapping[str, str]) -> Any:
+    """Return what gives the facts of a missing credential; `advanced` are the new states of tasks by id."""
+
     def facts(item: Mapping[str, Any]) -> dict[str, str]:
         became = advanced.get(item["task_id"])
         return {

@@ -1,4 +1,4 @@
-"""`jitvault templates check`: an administrator sees, once, that what a template gives can be taken back."""
+"""`jitvault templates check`: prove that a template's credentials can be revoked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from jitvault.model.template import AccessTemplate
     from jitvault.wiring import Wiring
 
-_BY_HAND = "Nothing takes that back by itself: end it by hand, at the target too. Then mend what is shown."
+_BY_HAND = "jitvault does not revoke this later: revoke it by hand, at the target too. Then repair what is shown."
 _BY_ITSELF = (
-    "A certificate whose key is kept nowhere expires by itself. A lease that is named is to be revoked by hand: "
-    "`bao lease revoke`. Then mend what is shown: others would go on trusting the certificate of a task."
+    "A certificate whose key was not kept expires by itself. Revoke a lease that is named by hand: "
+    "`bao lease revoke`. Then repair what is shown: others would go on trusting the certificate of a task."
 )
 
 
@@ -26,20 +26,26 @@ def templates_check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="NAME=VALUE", help="Only the paths of this choice; may be given again."),
+        typer.Option("--with", metavar="NAME=VALUE", help="Check only the paths of this choice. May be repeated."),
     ] = None,
     patience: Annotated[
         str,
         typer.Option(
             "--patience",
             metavar="DURATION",
-            help="How long to wait at most until servers refuse a revoked certificate.",
+            help="How long to wait until servers refuse a revoked certificate.",
         ),
     ] = "10m",
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Issue a credential, use it, revoke it while it is used, and see that it is dead. Nothing is granted before."""
+    """Check that a template's credentials can be revoked.
+
+    An administrator issues a credential, uses it, revokes it while it is in use, and sees that it no longer works.
+    Unless the template is exempt, no task is granted by it before its check has passed.
+
+    Example: jitvault templates check postgres-readonly --with database=app
+    """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.errors import InvalidInput, NotConfirmed, UsageError
@@ -57,7 +63,7 @@ def templates_check(
     chosen = _chosen(template, with_ or [])
     token = wiring.settings.admin
     if token is None:
-        raise UsageError("a check needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
+        raise UsageError("templates check needs an administrator's token in JITVAULT_ADMIN_TOKEN or VAULT_TOKEN")
     outcomes = []
     for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
@@ -74,26 +80,26 @@ def templates_check(
     if failed := [outcome.path for outcome in outcomes if not outcome.passed]:
         raise NotConfirmed(
             f"the check of template {name} failed for {', '.join(failed)}: no task is granted by it",
-            hint="Mend what is shown and run the check again. What it had made is revoked.",
+            hint="Repair what is shown and run the check again. The credentials that it issued are revoked.",
         )
 
 
 class _Progress:
-    """What is waited for, on a terminal: one line on stderr that is written over, and taken away in the end."""
+    """Shows on a terminal what the check waits for: one line on stderr that is overwritten, and cleared at the end."""
 
     def __init__(self) -> None:
         self._shown = False
 
-    def __call__(self, said: str) -> None:
-        if sys.stderr.isatty() and (said or self._shown):
-            # a line that is folded could not be written over
-            cut = said[: shutil.get_terminal_size().columns - 1]
+    def __call__(self, text: str) -> None:
+        if sys.stderr.isatty() and (text or self._shown):
+            # a line that the terminal wraps could not be overwritten
+            cut = text[: shutil.get_terminal_size().columns - 1]
             typer.echo(f"\r{cut}\x1b[K", nl=False, err=True)
-            self._shown = bool(said)
+            self._shown = bool(text)
 
 
 def found(wiring: Wiring, name: str) -> AccessTemplate:
-    """The template `name`. Raises NotFound."""
+    """Return the template `name`. Raises NotFound."""
     from jitvault.errors import NotFound
 
     template = wiring.templates.get(name)
@@ -103,9 +109,9 @@ def found(wiring: Wiring, name: str) -> AccessTemplate:
 
 
 def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any] | None] | None:
-    """The records of the checks of templates, or None where the caller has no token or may not see them.
+    """Return the records of templates' checks by name, or None where the caller has no token or may not read them.
 
-    Templates can be looked at without Vault, so one that does not answer is no failure here.
+    Templates can be shown without Vault, so a Vault that does not answer is no failure here.
     """
     from jitvault.errors import JitvaultError
     from jitvault.provision.template_check.record import recorded
@@ -121,7 +127,7 @@ def documents(wiring: Wiring, names: list[str]) -> Mapping[str, Mapping[str, Any
 
 
 def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
-    """The combinations that have all the choices in `given`. Raises UsageError, InvalidInput."""
+    """Return the combinations of choices that contain all those in `given`. Raises UsageError, InvalidInput."""
     from jitvault.errors import UsageError
     from jitvault.formats.strict_yaml import shown
 

@@ -1,4 +1,4 @@
-"""What needs no Vault of one's own: checking specs, looking at templates, and the sandbox."""
+"""Commands that need no Vault of your own: check specs, show templates, run the sandbox."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Server = Annotated[
         metavar="PATH",
         envvar="JITVAULT_SANDBOX_SERVER",
         show_envvar=False,
-        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, or a container image that has one, "
-        "instead of the OpenBao that comes with the sandbox; also in JITVAULT_SANDBOX_SERVER.",
+        help="The program of an OpenBao (bao) or a HashiCorp Vault (vault) to run, or a container image with one, "
+        "instead of the sandbox's own OpenBao. It can also be set in JITVAULT_SANDBOX_SERVER.",
     ),
 ]
 
-spec_app = typer.Typer(help="Task specs.", no_args_is_help=True)
-templates_app = typer.Typer(help="Access templates.", no_args_is_help=True)
+spec_app = typer.Typer(help="Check task specs.", no_args_is_help=True)
+templates_app = typer.Typer(help="List, show and check access templates.", no_args_is_help=True)
 
 
 @spec_app.command("check")
@@ -35,7 +35,12 @@ def spec_check(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check a spec and its templates without asking Vault."""
+    """Check a task spec and its templates.
+
+    The command does not ask Vault, and shows which Vault paths the task would read.
+
+    Example: jitvault spec check task.yaml
+    """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.model.vault_access import Fetch
@@ -50,7 +55,7 @@ def spec_check(
 
 
 def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
-    """The spec in a file, checked against its schema, the templates and the clock. Raises InvalidInput."""
+    """Return the spec in a file, checked against its schema, the templates and the clock. Raises InvalidInput."""
     from datetime import timedelta
 
     from jitvault.errors import InvalidInput
@@ -89,7 +94,10 @@ def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
 
 @templates_app.command("list")
 def templates_list(json_: Json = False, debug: Debug = False) -> None:
-    """List the access templates, and which passed their check where the caller may see it."""
+    """List the access templates.
+
+    The list shows which have passed their check, where the caller may see that.
+    """
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
     from jitvault.cli.views import tables as listings
@@ -108,7 +116,10 @@ def templates_show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show one access template, the Vault paths that it can give, and its check where the caller may see it."""
+    """Show one access template and the Vault paths that it can grant.
+
+    The result of its check is shown where the caller may see it.
+    """
     from jitvault.cli import session
     from jitvault.cli.commands import template_check as check
     from jitvault.cli.views import tables as listings
@@ -118,9 +129,9 @@ def templates_show(
     template = check.found(wiring, name)
     seen = check.documents(wiring, [name])
     state = as_recorded(seen[name], template) if seen is not None else None
-    told = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
+    notes = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
-    listings.template(template.canonical(), paths, state, told, as_json=json_)
+    listings.template(template.canonical(), paths, state, notes, as_json=json_)
 
 
 def demo(
@@ -128,7 +139,10 @@ def demo(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Tell the whole story on a real Vault and a real PostgreSQL, started for it and gone afterwards."""
+    """Run one task from its request to its seal on real servers.
+
+    The demo starts a real Vault and a real PostgreSQL, and stops and removes them at the end.
+    """
     from jitvault.cli.commands.demo import run
 
     run(server, as_json=json_)
@@ -140,13 +154,16 @@ def dev(
         typer.Option(
             "--env-file",
             metavar="PATH",
-            help="Write what a second terminal sources; complete once it exists.",
+            help="Write a file for a second terminal to source. It is complete once it exists.",
         ),
     ] = None,
     server: Server = None,
     debug: Debug = False,
 ) -> None:
-    """Run the sandbox in the foreground, everything provisioned, until Ctrl-C."""
+    """Run a provisioned sandbox in the foreground until Ctrl-C.
+
+    Example: jitvault dev --env-file dev.env
+    """
     from jitvault.cli.commands.dev import foreground
 
     foreground(env_file, server)

@@ -1,4 +1,4 @@
-"""`jitvault tidy`: an administrator removes from Vault what is left of requests and tasks that are over."""
+"""`jitvault tidy`: an administrator removes documents of old requests and finished tasks from Vault."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from jitvault.cli.options import Debug, Json, Yes
 
 def tidy(
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="DURATION", help="What is younger stays; at least 7d.")
+        str, typer.Option("--older-than", metavar="DURATION", help="Keep what is younger; at least 7d.")
     ] = "30d",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove old requests that began no task, and what is published of tasks that were never granted.
+    """Remove documents of old requests and finished tasks from Vault.
 
-    Also the requests of tasks of which nothing is published any more. Nothing is granted by that, and nothing that is
-    open ends: a request that is as old begins nothing. The ledger keeps all of it.
+    These are requests that began no task, what is published of tasks that were never granted, and the requests of tasks
+    of which nothing is published any more. The removal grants nothing and ends no open task: a request of that age can
+    begin nothing. The ledger keeps its records.
+
+    Example: jitvault tidy --older-than 90d --plan
     """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings

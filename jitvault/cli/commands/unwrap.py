@@ -1,4 +1,4 @@
-"""What agents do: unwrap what was granted to them."""
+"""`jitvault unwrap`: an agent takes its task token out of the wrapping."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ def unwrap(
         str,
         typer.Argument(
             metavar="TOKEN|FILE|-|TASK",
-            help="A wrapping token, a file with grant's JSON, - for standard input, or a task in your inbox.",
+            help="A wrapping token, a file with the JSON output of `jitvault grant`, - for standard input, or the id "
+            "of a task in your inbox.",
         ),
     ],
-    read: Annotated[bool, typer.Option("--read", help="Read the task's secrets at once and print them.")] = False,
+    read: Annotated[bool, typer.Option("--read", help="Read the task's secrets at once, and print them.")] = False,
     out: Out = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Take the task token out of its wrapping, once."""
+    """Take a task token out of its wrapping.
+
+    This works only once. The token, or with --read the secrets that it gives, is printed or written to a new file.
+
+    Example: jitvault unwrap wrapped.json --read --out secrets.json
+    """
     from jitvault.agent.unwrap import read_all, wrapping_token
     from jitvault.agent.unwrap import unwrap as take
     from jitvault.cli import session
@@ -44,8 +50,8 @@ def unwrap(
         try:
             held = take(vault, token)
         except NotFound:
-            # a look-up that fails names no wrapping in the audit stream; a refused unwrap does, and so tells jitvault
-            # that somebody was first
+            # A failed look-up does not name the wrapping in the audit stream. A refused unwrap does, and so shows
+            # jitvault that the token was unwrapped before.
             Wrapping(vault).unwrap(token)
             raise
         if read:
@@ -57,13 +63,14 @@ def unwrap(
 
 
 class _Given(NamedTuple):
-    """What is to be unwrapped, and where in the inbox it lies until it is."""
+    """Hold the text with the wrapping token, and its path in the inbox where it came from there."""
 
     text: str
     inbox: str = ""
 
 
 def _given(wiring: Wiring, what: str) -> _Given:
+    """Return the text that the argument stands for. Raises InvalidInput, NotFound."""
     from jitvault.errors import InvalidInput, NotFound
     from jitvault.formats.token_pattern import is_wrapping, without_tokens
 
@@ -81,7 +88,7 @@ def _given(wiring: Wiring, what: str) -> _Given:
         raise InvalidInput(f"expected a wrapping token, a file, - or the id of a task, got {shown!a:.80}")
     inbox = f"inbox/{wiring.person.entity}/{what}"
     message = wiring.person.documents.get(inbox)
-    # one that was delivered too late was taken out again
+    # a token that was delivered too late was removed again
     if message is None or not message["wrapping"]:
         raise NotFound(f"there is no file {what}, and no task of that name in your inbox")
     return _Given(str(message["wrapping"][0]["token"]), inbox)

@@ -1,4 +1,4 @@
-"""The worker as a process."""
+"""`jitvault worker`: run the worker as a process."""
 
 from __future__ import annotations
 
@@ -9,34 +9,50 @@ import typer
 
 from jitvault.cli.options import Debug
 
+_DEFAULT = 4
+_MOST = 64
+
 
 class LogFormat(StrEnum):
     CONSOLE = "console"
     JSON = "json"
 
 
+def _former(name: str) -> typer.models.OptionInfo:
+    """Return a hidden option for the former name of an option, which scripts may still use."""
+    option: typer.models.OptionInfo = typer.Option(name, min=1, max=_MOST, hidden=True)
+    return option
+
+
 def worker(
-    hands: Annotated[int, typer.Option("--hands", min=1, max=64, help="How many tasks are looked after at once.")] = 4,
-    may_hang: Annotated[
-        int, typer.Option("--may-hang", min=1, max=64, help="How many more may wait for a target that hangs.")
-    ] = 4,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=_MOST, help="How many tasks to work on at once.")
+    ] = _DEFAULT,
+    slow_slots: Annotated[
+        int,
+        typer.Option("--slow-slots", min=1, max=_MOST, help="How many more tasks may wait for a target that hangs."),
+    ] = _DEFAULT,
     sweep_every: Annotated[
         str, typer.Option("--sweep-every", metavar="DURATION", help="How often to sweep, or `never`.")
     ] = "1h",
     fix: Annotated[
-        bool, typer.Option("--fix", help="Let sweeps end what belongs to no task, instead of only telling.")
+        bool, typer.Option("--fix", help="Let sweeps revoke what belongs to no task, instead of only reporting it.")
     ] = False,
     health: Annotated[
         str | None,
-        typer.Option("--health", metavar="ADDRESS:PORT", help="Serve healthz, readyz and metrics, on loopback."),
+        typer.Option("--health", metavar="ADDRESS:PORT", help="Serve /healthz, /readyz and /metrics, on loopback."),
     ] = None,
-    log: Annotated[LogFormat, typer.Option("--log", help="How to log, to stderr.")] = LogFormat.CONSOLE,
+    log: Annotated[LogFormat, typer.Option("--log", help="The format of the log on stderr.")] = LogFormat.CONSOLE,
+    hands: Annotated[int | None, _former("--hands")] = None,
+    may_hang: Annotated[int | None, _former("--may-hang")] = None,
     debug: Debug = False,
 ) -> None:
-    """Run the lifecycle of all tasks unattended, until Ctrl-C or SIGTERM.
+    """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.
 
-    It takes requests, issues what is approved, keeps alive what is held, ends what is due and proves what has ended.
-    Several workers may run on one ledger. SIGHUP reads templates and policies again.
+    The worker admits requests, issues approved access, renews what tasks hold, revokes what is due and confirms that it
+    is revoked. Several workers may run on one ledger. On SIGHUP it reads templates and policies again.
+
+    Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
     from jitvault.formats.time_window import parse_duration
     from jitvault.settings import load
@@ -49,7 +65,13 @@ def worker(
     # before anything secret is read
     keep_private()
     pace = Pace(sweep_s=0 if sweep_every == "never" else parse_duration(sweep_every).total_seconds())
-    plan = Plan(hands=hands, may_hang=may_hang, health=health, pace=pace, fix=fix)
+    plan = Plan(
+        hands=concurrency if hands is None else hands,
+        may_hang=slow_slots if may_hang is None else may_hang,
+        health=health,
+        pace=pace,
+        fix=fix,
+    )
     settings = load()
-    told = log_to_stderr(as_json=log is LogFormat.JSON, vault_command=Wiring(settings).vault_command)
-    work(settings, plan, told)
+    logger = log_to_stderr(as_json=log is LogFormat.JSON, vault_command=Wiring(settings).vault_command)
+    work(settings, plan, logger)
