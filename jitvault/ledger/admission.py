@@ -1,4 +1,4 @@
-"""How much is held, and what is open about an agent: what is counted before more is granted."""
+"""Count held leases and open findings before more is granted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jitvault.ledger.model import GrantAdmission
 from jitvault.model.states import LIVE_STATES, State
 from jitvault.policy.question import HeldLeases
 
-# until all of it is proven dead a task may hold what it had
+# a task counts until all of its credentials are confirmed dead
 _COUNTS = tuple(state.value for state in (*LIVE_STATES, State.ENDING))
 
 
@@ -26,32 +26,47 @@ class GrantCounts:
     def load(
         self, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
     ) -> Mapping[str, HeldLeases]:
-        """What is held now, for each of `templates`, without the task `besides`.
+        """Return what is held now for each of `templates`.
 
-        `agent` and `owner` are entities. Findings are those of `OF_AGENT`, since `since`,
-        that nobody has closed.
+        `agent` and `owner` are entity ids. The task `besides` is not counted. Findings are those of the rules of
+        `OF_AGENT`, newer than `since`, that no operator has closed.
         """
         with self._db.read() as connection:
             return _load(connection, agent, owner, templates, besides=besides, since=since)
 
     def close_findings(self, agent: str, why: str, at: datetime) -> int:
-        """Have the agent's open findings count no more for policy; gives how many there were. They stay to be seen."""
+        """Stop counting an agent's open findings for policy; return how many.
+
+        The findings stay in the ledger and can still be displayed.
+        """
         table, task = schema.findings, schema.tasks.c
         own = select(task.task_id).where(task.agent == agent)
         close = update(table).where(table.c.task_id.in_(own), _is_open()).values(closed_at=at, closed_why=why[:500])
         return self._db.write(lambda c: c.execute(close).rowcount)
 
 
-def admit(connection: Connection, asked: GrantAdmission) -> None:
-    """Have `asked` judged on what is held now, in a transaction that runs alone: who is judged after this one sees it.
+def admit(connection: Connection, admission: GrantAdmission) -> None:
+    """Judge a grant on what is held now.
 
-    Raises what its judge raises.
+    Has to run in a transaction of its own kind (`alone`), so that the next grant that is judged sees this one. Raises
+    what the admission's judge raises.
     """
-    loads = _load(connection, asked.agent, asked.owner, asked.templates, besides=asked.task_id, since=asked.since)
-    asked.judge(loads, _living_children(connection, asked.parent, besides=asked.task_id) if asked.parent else ())
+    loads = _load(
+        connection,
+        admission.agent,
+        admission.owner,
+        admission.templates,
+        besides=admission.task_id,
+        since=admission.since,
+    )
+    siblings: Sequence[bytes] = ()
+    if admission.parent:
+        siblings = _living_children(connection, admission.parent, besides=admission.task_id)
+    admission.judge(loads, siblings)
 
 
 def _living_children(connection: Connection, parent: str, *, besides: str) -> list[bytes]:
+    """Return the current revisions of a parent's children that may be live."""
     task, revision = schema.tasks.c, schema.revisions.c
     current = and_(task.task_id == revision.task_id, task.revision == revision.revision)
     query = (
@@ -66,12 +81,14 @@ def _living_children(connection: Connection, parent: str, *, besides: str) -> li
 def _load(
     connection: Connection, agent: str, owner: str, templates: Sequence[str], *, besides: str, since: datetime
 ) -> Mapping[str, HeldLeases]:
-    asked = {"agent": agent, "owner": owner, "besides": besides, "since": since}
-    of_agent, of_owner, budgets = 0, 0, dict[str, int]()
-    for row in connection.execute(_HELD, asked):
+    values = {"agent": agent, "owner": owner, "besides": besides, "since": since}
+    of_agent = of_owner = 0
+    budgets: dict[str, int] = {}
+    for row in connection.execute(_HELD, values):
         budgets[row.template] = row.budget
-        of_agent, of_owner = of_agent + row.of_agent, of_owner + row.of_owner
-    findings = connection.execute(_FINDINGS, asked).scalar_one()
+        of_agent += row.of_agent
+        of_owner += row.of_owner
+    findings = connection.execute(_FINDINGS, values).scalar_one()
     return {name: HeldLeases(of_agent, of_owner, budgets.get(name, 0), findings) for name in templates}
 
 
@@ -88,8 +105,8 @@ def _budget(whose: ColumnElement[bool] | None = None) -> ColumnElement[int]:
     return func.sum(_ACCESS.lease_budget if whose is None else case((whose, _ACCESS.lease_budget), else_=0))
 
 
-# made once: to put one together takes longer than to run it. All that is held is gone through once, whoever holds it,
-# and nothing of what was held in the past
+# Built once: building a statement takes longer than running it. It reads all held accesses once, of every agent and
+# owner, and none of tasks that are over.
 _HELD = (
     select(
         _ACCESS.template,
@@ -102,7 +119,7 @@ _HELD = (
     .group_by(_ACCESS.template)
 )
 _FINDINGS = (
-    # one that counts others stands for all of them
+    # a row with `more` stands for as many findings
     select(func.coalesce(func.sum(case((schema.findings.c.more > 0, schema.findings.c.more), else_=1)), 0))
     .select_from(schema.findings.join(schema.tasks, _TASK.task_id == schema.findings.c.task_id))
     .where(_TASK.agent == bindparam("agent"), schema.findings.c.at > bindparam("since"), _is_open())

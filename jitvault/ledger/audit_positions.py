@@ -1,4 +1,4 @@
-"""The audit record on a database: positions, canaries, gaps, freezes."""
+"""Positions in the audit stream, with canaries, gaps and freezes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from jitvault.ledger.stream_model import NO_PLACES, CountedLines, Freeze, Gap, S
 _SOURCE = schema.audit_sources.c
 
 
-def _unseen() -> Select[str]:
+def _unseen_operations() -> Select[str]:
     op, line, gap = schema.operations.c, schema.observations.c, schema.audit_gaps.c
     ours = select(schema.worker_sessions.c.accessor_hmac)
     seen = select(line.op).where(line.op == op.op_id, line.closing, line.actor.in_(ours))
-    # what is missing before a gap may be what is missing in it
+    # a line missing before a gap may lie in the gap
     excused = select(gap.source).where(gap.at >= op.answered_at)
     before: BindParameter[datetime] = bindparam("before")
     return select(op.op_id).where(
@@ -40,14 +40,16 @@ def _unseen() -> Select[str]:
     )
 
 
-def _tripped() -> Select[str, str, datetime]:
+def _oldest_freeze() -> Select[str, str, datetime]:
     freeze = schema.freezes.c
-    tripped = (freeze.lifted_at.is_(None), ~is_recovery())
-    return select(freeze.reason, freeze.line, freeze.at).where(*tripped).order_by(freeze.id).limit(1)
+    in_force = (freeze.lifted_at.is_(None), ~is_recovery())
+    return select(freeze.reason, freeze.line, freeze.at).where(*in_force).order_by(freeze.id).limit(1)
 
 
-# made once: to put one together takes longer than to run it
-_READINGS, _UNSEEN, _TRIPPED = select(schema.audit_sources), _unseen(), _tripped()
+# built once: building a statement takes longer than running it
+_READINGS = select(schema.audit_sources)
+_UNSEEN = _unseen_operations()
+_OLDEST_FREEZE = _oldest_freeze()
 _LINE = schema.observations.c
 _OWN_CANARY = (
     select(_LINE.line)
@@ -55,15 +57,15 @@ _OWN_CANARY = (
     .where(_LINE.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
     .limit(1)
 )
-_OF_SOURCE = select(func.max(schema.canaries.c.at)).where(schema.canaries.c.source == _SOURCE.name)
-_LAST_CANARIES = select(_SOURCE.name, _OF_SOURCE.scalar_subquery())
+_LAST_OF_SOURCE = select(func.max(schema.canaries.c.at)).where(schema.canaries.c.source == _SOURCE.name)
+_LAST_CANARIES = select(_SOURCE.name, _LAST_OF_SOURCE.scalar_subquery())
 _WRITTEN = select(schema.observations).where(_LINE.kind == Kind.WRITTEN, _LINE.at >= bindparam("since"))
 _WRITTEN_ELSEWHERE = _WRITTEN.where(_LINE.source.not_in(bindparam("sources", expanding=True)))
 _WRITTEN_AFTER = _WRITTEN.where(
     _LINE.source == bindparam("source"),
     or_(_LINE.epoch > bindparam("epoch"), and_(_LINE.epoch == bindparam("epoch"), _LINE.offset > bindparam("offset"))),
 )
-_MOVE_ON = (
+_ADVANCE = (
     update(schema.audit_sources)
     .where(
         _SOURCE.name == bindparam("source"),
@@ -74,16 +76,16 @@ _MOVE_ON = (
 
 
 class AuditPositions:
-    """Enter lines of the audit stream and the positions they were read from; a part of `Ledger`."""
+    """Ingest audit lines and keep read positions; a part of `Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # -- reading ---------------------------------------------------------------------------------------
 
     def readings(self) -> Mapping[str, SourceReading]:
-        """By name, every source that was ever read."""
+        """Return every source that was ever read, by its name."""
         with self._db.read() as connection:
             rows = connection.execute(_READINGS).mappings().all()
         return {
@@ -97,22 +99,31 @@ class AuditPositions:
         }
 
     def start_source(self, source: str, position: Position) -> None:
-        """Begin a source; one that is known keeps its own position."""
+        """Record a new source with its first position.
+
+        A source that is known keeps its own position.
+        """
         values = {"name": source, "vouched": False, **asdict(position)}
         self._db.write(lambda c: c.execute(upsert(c, schema.audit_sources).values(values).on_conflict_do_nothing()))
 
     @contextmanager
     def claim_source(self, source: str) -> Iterator[int]:
-        """The exclusive right to change what is said of a source, as `Ledger.claim` for a task."""
+        """Hold the exclusive right to change a source's row.
+
+        Like `Ledger.claim` for a task; yields the claim's epoch.
+        """
         with held(self._db, schema.audit_sources.c.name, source, f"audit source {source}") as epoch:
             yield epoch
 
     def turn(self, source: str) -> AbstractContextManager[object]:
-        """Wait for the other threads of this process that read the source."""
-        return self._turns[source]
+        """Return the lock of this process for reading the source."""
+        return self._locks[source]
 
     def vouch(self, source: str, *, claim: int) -> None:
-        """From now on the source's lines count."""
+        """Trust the source's lines from now on.
+
+        Raises WrongState when the claim was lost.
+        """
         self._db.write(lambda c: _change_source(c, source, claim, vouched=True))
 
     def observe(
@@ -125,16 +136,18 @@ class AuditPositions:
         expected: str | None = None,
         shared: Sequence[str] = (),
     ) -> Canary | None:
-        """Write a batch, what it means for tasks and for all of them, and the position after it, at once.
+        """Ingest a batch and advance the source's position, in one transaction.
 
-        Raises WrongState where the source was not read up to `after`, exactly: somebody else has read on.
+        `after` is the position that the batch was read from. Raises WrongState where the source was not read up to
+        exactly `after`: another process has read on.
 
-        Gives, and keeps, the canary whose HMAC is `expected`, when its line is in the batch. `shared` are networks
-        whose addresses the worker has in common with agents (`jitvault.audit.tripwires.rules.of_fleet`).
+        Returns, and stores, the canary whose HMAC is `expected` when its line is in the batch or was ingested before.
+        `shared` are networks whose addresses the worker has in common with agents
+        (`jitvault.audit.tripwires.rules.of_fleet`).
         """
 
         def unit(connection: Connection) -> Canary | None:
-            _move_on(connection, source, after, batch.position, at)
+            _advance(connection, source, after, batch.position, at)
             if batch.gaps:
                 _add_gap(connection, Gap(source, batch.position.epoch, "; ".join(batch.gaps), at))
             stream.ingest_batch(connection, batch.observations, at, shared)
@@ -146,36 +159,49 @@ class AuditPositions:
     # -- trust -----------------------------------------------------------------------------------------
 
     def keep_canary(self, source: str, expected: str) -> Canary | None:
-        """The canary `expected`, kept, if another process has read its line."""
+        """Store and return the canary `expected` if another process ingested it.
+
+        None where its line was not read yet.
+        """
         with self._db.read() as connection:
             if canaries.find(connection, source, expected) is None:
                 return None
         return self._db.write(lambda c: canaries.keep(c, source, expected))
 
     def last_canaries(self) -> Mapping[str, datetime]:
-        """Vault's time of the newest canary of each source."""
+        """Return Vault's time of the newest canary of each source."""
         with self._db.read() as connection:
             return {name: at for name, at in connection.execute(_LAST_CANARIES) if at is not None}
 
     def not_kept(self) -> Sequence[CountedLines]:
-        """How many lines were counted and not kept, since they belong to no task or repeat themselves; by kind."""
+        """Return how many lines were counted instead of stored, by kind.
+
+        Such lines belong to no task, or repeat themselves.
+        """
         with self._db.read() as connection:
             return noise.counted(connection)
 
     def gaps(self) -> Sequence[Gap]:
-        """All gaps, the newest first."""
+        """Return all gaps, the newest first."""
         gap = schema.audit_gaps.c
         query = select(gap.source, gap.epoch, gap.what, gap.at).order_by(gap.at.desc(), gap.source, gap.epoch.desc())
         with self._db.read() as connection:
             return [Gap(*row) for row in connection.execute(query)]
 
     def unseen_operations(self, before: datetime) -> list[str]:
-        """Own operations that Vault answered before `before`, and whose line has not been read, with no gap since."""
+        """Return own operations whose audit line is missing.
+
+        Those that Vault answered before `before`, whose line has not been read, and since whose answer no gap was
+        recorded.
+        """
         with self._db.read() as connection:
             return list(connection.execute(_UNSEEN, {"before": before}).scalars())
 
     def session(self, accessor_hmac: str, at: datetime) -> None:
-        """Remember the accessor HMAC of this worker's token: an operation id only counts with one of them."""
+        """Record the accessor HMAC of this worker's token.
+
+        Operation ids count only in lines of recorded sessions.
+        """
         values = {"accessor_hmac": accessor_hmac, "first_at": at, "last_at": at}
 
         def unit(connection: Connection) -> None:
@@ -185,12 +211,18 @@ class AuditPositions:
         self._db.write(unit)
 
     def is_own(self, canary: str) -> bool:
-        """Whether the canary's line names a session that is remembered; `canary` is its HMAC."""
+        """Return whether a canary's line names a recorded session.
+
+        `canary` is the canary's HMAC.
+        """
         with self._db.read() as connection:
             return connection.execute(_OWN_CANARY, {"canary": canary}).first() is not None
 
     def salt(self, mark: str, at: datetime) -> bool:
-        """Remember the HMAC of a constant; True if the device had another salt before: it was made anew."""
+        """Record the HMAC of a constant; return whether the device's salt is new.
+
+        True if the device had another salt before: the audit device was set up again.
+        """
         table = schema.audit_salts
 
         def unit(connection: Connection) -> bool:
@@ -203,15 +235,15 @@ class AuditPositions:
         return self._db.write(unit, alone=True)
 
     def break_stretches(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
-        """Begin a new stretch in every source, or in `only` those: what comes is not the continuation of what was read.
+        """Begin a new segment in every source, or in those of `only`.
 
-        Gives how many sources there are.
+        What comes next does not continue what was read before; `what` says why. Returns how many sources were changed.
         """
         table = schema.audit_sources
         which = table.c.name.in_(only) if only is not None else true()
 
         def unit(connection: Connection) -> int:
-            # the claim goes as well: whoever reads just now would write the old stretch back
+            # The claim is ended as well: a process that reads at this moment would write the old segment back.
             change = (
                 update(table)
                 .where(which)
@@ -227,34 +259,41 @@ class AuditPositions:
     # -- freezes ---------------------------------------------------------------------------------------
 
     def alarm(self, op_id: str, at: datetime) -> None:
-        """Freeze everything where a token was made under a create that Vault refused, or that was given up."""
+        """Freeze everything where a token was made under a failed create.
+
+        A create failed if Vault refused it or the worker gave it up; `op_id` is its operation id.
+        """
         self._db.write(lambda c: alarms.raise_for_operation(c, op_id, at))
 
     def freeze(self) -> Freeze | None:
-        """The oldest freeze that was not lifted."""
+        """Return the oldest freeze that was not lifted, None where there is none."""
         with self._db.read() as connection:
-            row = connection.execute(_TRIPPED).first()
+            row = connection.execute(_OLDEST_FREEZE).first()
         return Freeze(*row) if row else None
 
     def written(self, *, since: datetime, after: Mapping[str, Place] = NO_PLACES) -> Sequence[WrittenDocument]:
-        """People's documents that the stream showed as written at `since` or later, in the order of Vault's time.
+        """Return documents of people that the stream showed as written.
 
-        `after` leaves out, by source, what stands there or before: each is read in the order of its places.
+        Those written at `since` or later, in the order of Vault's time. `after` gives a place by source: lines of that
+        source at this place or before are left out, because each source is read in the order of its places.
         """
         with self._db.read() as connection:
             rows = list(connection.execute(_WRITTEN_ELSEWHERE, {"since": since, "sources": list(after)}))
             for source, place in after.items():
-                known = {"since": since, "source": source, "epoch": place.epoch, "offset": place.offset}
-                rows += connection.execute(_WRITTEN_AFTER, known)
-            again = writes.since(connection, since, after)
+                values = {"since": since, "source": source, "epoch": place.epoch, "offset": place.offset}
+                rows += connection.execute(_WRITTEN_AFTER, values)
+            repeated = writes.since(connection, since, after)
         kept = [
             WrittenDocument(row.subject, row.at, Place(row.source, row.epoch, row.offset), row.detail.get(writes.CLAIM))
             for row in sorted(rows, key=lambda row: (row.at, row.line))
         ]
-        return sorted([*kept, *again], key=attrgetter("at"))
+        return sorted([*kept, *repeated], key=attrgetter("at"))
 
     def configured(self, mount: str, since: datetime) -> datetime | None:
-        """Vault's time of the newest write to the configuration of an engine that the stream showed after `since`."""
+        """Return when an engine's configuration was last written since `since`.
+
+        Vault's time of the newest such line; None where there is none.
+        """
         newest = select(func.max(_LINE.at)).where(
             _LINE.kind == Kind.HAZARD, _LINE.at > since, _LINE.path.startswith(f"{mount}/config/", autoescape=True)
         )
@@ -262,7 +301,7 @@ class AuditPositions:
             return connection.execute(newest).scalar()
 
     def lift_freezes(self, why: str, at: datetime) -> int:
-        """Lift all freezes; gives how many there were."""
+        """Lift all freezes; return how many were in force."""
         table = schema.freezes
         lift = (
             update(table).where(table.c.lifted_at.is_(None), ~is_recovery()).values(lifted_at=at, lifted_why=why[:500])
@@ -271,17 +310,23 @@ class AuditPositions:
 
 
 def _change_source(connection: Connection, source: str, claim: int, **values: object) -> None:
-    """Write columns of a source under its claim. Raises WrongState when the claim was lost."""
+    """Write columns of a source under its claim.
+
+    Raises WrongState when the claim was lost.
+    """
     table = schema.audit_sources
     change = update(table).where(table.c.name == source, table.c.claim_epoch == claim).values(**values)
     if connection.execute(change).rowcount != 1:
         raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
 
 
-def _move_on(connection: Connection, source: str, after: Position, to: Position, at: datetime) -> None:
-    """Note how far a source was read. Raises WrongState where it is not `after` any more: somebody else has read on."""
+def _advance(connection: Connection, source: str, after: Position, to: Position, at: datetime) -> None:
+    """Record how far a source was read.
+
+    Raises WrongState where the source's position is not `after` any more: another process has read on.
+    """
     was = {f"was_{name}": value for name, value in asdict(after).items()}
-    if connection.execute(_MOVE_ON, {"source": source, **was, **asdict(to), "read_at": at}).rowcount != 1:
+    if connection.execute(_ADVANCE, {"source": source, **was, **asdict(to), "read_at": at}).rowcount != 1:
         raise WrongState(f"another process reads audit source {source}", hint="Run the command again.")
 
 

@@ -1,4 +1,4 @@
-"""The ledger looked at as a whole: every task's chain, what keeps it append-only, and how much there is."""
+"""Check the whole ledger: every event chain, the triggers, and row counts."""
 
 from __future__ import annotations
 
@@ -17,27 +17,34 @@ from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import guards, triggers
 from jitvault.model.event_chain import Event, chain_problems
 
-_AT_ONCE = 1_000
+_FETCHED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """`broken` says what is wrong with the chain of each task that is not whole; `unguarded` are missing triggers."""
+class ChainCheck:
+    """The result of checking a whole ledger.
+
+    `broken` lists the problems of each task whose chain is not whole. `unguarded` names the append-only triggers that
+    are missing.
+    """
 
     counts: Mapping[str, int]
     broken: Mapping[str, list[str]]
     unguarded: tuple[str, ...]
 
 
-def look(database: Database) -> Found:
-    """Read all of it, as it is at one moment. Raises LedgerUnavailable."""
+def look(database: Database) -> ChainCheck:
+    """Check the whole ledger as it is at one moment.
+
+    Raises LedgerUnavailable.
+    """
     with database.read() as connection:
         missing = guards(connection.dialect.name, schema.APPEND_ONLY) - triggers(connection)
-        return Found(counts(connection), dict(broken(connection)), tuple(sorted(missing)))
+        return ChainCheck(counts(connection), dict(broken(connection)), tuple(sorted(missing)))
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """How many rows each table has."""
+    """Return how many rows each table has."""
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in schema.metadata.sorted_tables
@@ -45,19 +52,22 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def broken(connection: Connection) -> Iterator[tuple[str, list[str]]]:
-    """The tasks whose chain is not whole, each with what is wrong. Holds one task's events at a time."""
+    """Yield each task whose chain is not whole, with its problems.
+
+    Holds one task's events in memory at a time.
+    """
     task, event = schema.tasks.c, schema.events.c
     try:
         yield from list(_broken(connection))
     except CORRUPT_RECORD_ERRORS:
-        # each by itself says which it is
+        # read one task at a time, to find the one that cannot be read
         for task_id in list(connection.execute(select(task.task_id).order_by(task.task_id)).scalars()):
             try:
                 yield from list(_broken(connection, event.task_id == task_id))
             except CORRUPT_RECORD_ERRORS as error:
                 yield task_id, [f"its events cannot be read ({type(error).__name__})"]
-    bare = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
-    for task_id in connection.execute(bare).scalars():
+    without_events = select(task.task_id).where(~select(event.seq).where(event.task_id == task.task_id).exists())
+    for task_id in connection.execute(without_events).scalars():
         yield task_id, ["the task has no events"]
 
 
@@ -71,32 +81,39 @@ def _broken(connection: Connection, *which: ColumnElement[bool]) -> Iterator[tup
         .where(*which)
         .order_by(event.task_id, event.seq)
     )
-    rows = connection.execution_options(yield_per=_AT_ONCE).execute(query)
-    for task_id, of_task in groupby(rows, key=attrgetter("task_id")):
-        told = list(of_task)
-        problems = chain_problems([Event(*row[: len(columns)]) for row in told], head=told[0].head)
-        if told[-1].seq != told[0].last:
-            problems.append(f"the task says that it has {told[0].last} events")
-        problems += _set_by_hand(told)
+    rows = connection.execution_options(yield_per=_FETCHED_AT_ONCE).execute(query)
+    for task_id, group in groupby(rows, key=attrgetter("task_id")):
+        rows_of_task = list(group)
+        problems = chain_problems([Event(*row[: len(columns)]) for row in rows_of_task], head=rows_of_task[0].head)
+        if rows_of_task[-1].seq != rows_of_task[0].last:
+            problems.append(f"the task says that it has {rows_of_task[0].last} events")
+        problems += _set_by_hand(rows_of_task)
         if problems:
             yield task_id, problems
 
 
-def _set_by_hand(told: Sequence[Any]) -> Iterator[str]:
-    """What of a task's own row is not what its chain says; the rest of its rows is compared before anything is done."""
-    ends = [row.body["ends_at"] for row in told if row.body.get("ends_at")]
-    if told[-1].body.get("state") != told[0].state:
-        yield f"its state was set to {told[0].state} by hand"
-    if told[0].ends_at != (datetime.fromisoformat(ends[-1]) if ends else None):
+def _set_by_hand(rows_of_task: Sequence[Any]) -> Iterator[str]:
+    """Yield which columns of a task's row contradict its event chain.
+
+    The rest of the task's rows is compared before a worker does anything.
+    """
+    ends = [row.body["ends_at"] for row in rows_of_task if row.body.get("ends_at")]
+    if rows_of_task[-1].body.get("state") != rows_of_task[0].state:
+        yield f"its state was set to {rows_of_task[0].state} by hand"
+    if rows_of_task[0].ends_at != (datetime.fromisoformat(ends[-1]) if ends else None):
         yield "its deadline was set by hand"
 
 
 def lacking(database: Database, heads: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Of tasks with the number and hash of an event that each had, those that do not have it."""
-    event, gone = schema.events.c, []
+    """Return the tasks that lack the event that they had.
+
+    `heads` gives the number and hash of an event of each task.
+    """
+    event = schema.events.c
+    lost = []
     with database.read() as connection:
         for task_id, (seq, head) in sorted(heads.items()):
             query = select(event.hash).where(event.task_id == task_id, event.seq == seq)
             if connection.execute(query).scalar() != head:
-                gone.append(task_id)
-    return gone
+                lost.append(task_id)
+    return lost

@@ -1,7 +1,8 @@
-"""Claims: who may write now. Fenced by an epoch, timed by the database's clock.
+"""Claims: which process may write a row now.
 
-A row is named by a column of its table and the value there. The statements are made once for each column: making one
-costs more than running it, and access is there for as long as this takes.
+A claim is a lease on a row with a fencing epoch, timed by the database's clock. The row is named by a column of its
+table and the value there. Each statement is built once for each column: building one costs more than running it, and
+revocations wait for claims.
 """
 
 from __future__ import annotations
@@ -22,20 +23,23 @@ from jitvault.ledger.dialect import now_s
 
 LIFE_S = 30.0
 DONE, LEFT = 0.0, 1.0
-"""The end of a claim that was given back: all that was wanted was done, or something was left."""
-# longer than a claim, so that what a crashed process held is waited for and not refused
+"""The `claim_until` of a claim that was given back: all that was wanted was done, or something was left to do."""
+# longer than a claim, so that waiting outlasts the claim of a crashed process
 PATIENCE_S = LIFE_S + 5.0
-# a source is held for a moment; a task for seconds
+# the claim of a source is held for a moment, that of a task for seconds
 _FIRST_POLL_S, _POLL_S = 0.002, 0.05
-# what was taken so lately is gone on with as it is: the rest of its life is enough for a turn of the story
+# A claim younger than this is not extended: its remaining 25 s cover one turn.
 _FRESH_S = 5.0
-# no names of columns: an UPDATE takes those for what it sets
-_NAMED, _EPOCH, _HOW = "named", "epoch_held", "how"
+# Not names of columns: in an UPDATE, a parameter of a column's name means the value to set.
+_VALUE, _EPOCH, _END = "named", "epoch_held", "how"
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A claim that was taken before it is used. `at` is of this process's monotonic clock, in seconds."""
+    """A claim that was taken before its use.
+
+    `at` is when, by this process's monotonic clock, in seconds.
+    """
 
     epoch: int
     at: float = field(default_factory=time.monotonic)
@@ -55,13 +59,14 @@ def held(
     taken: Taken | None = None,
     leaves_rest: Callable[[], bool] = lambda: False,
 ) -> Iterator[int]:
-    """Take the claim of one row and give its epoch; waits while another process holds it.
+    """Hold the claim of one row; yield its epoch.
 
-    `taken` is a claim that was taken before: it is gone on with, where nobody took it over. What is done under it is
-    everything that was wanted, unless that fails or `leaves_rest`, which is asked at its end.
+    Waits while another process holds the claim, and raises WrongState when it cannot be had in time. `taken` is a claim
+    that was taken before: it is continued, unless another process took it over. At the end the claim is given back as
+    DONE, or as LEFT where the block raises or `leaves_rest` returns true.
 
-    Every write under it says `WHERE claim_epoch = mine`, so whoever was paused past its claim writes
-    nothing. Raises WrongState when it cannot be had in time.
+    Every write under the claim says `WHERE claim_epoch = mine`, so that a process that was paused past the end of its
+    claim writes nothing.
     """
     deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_POLL_S
     epoch = taken.epoch if taken and is_ours(database, column, value, taken) else None
@@ -73,70 +78,76 @@ def held(
     try:
         yield epoch
     except BaseException:
-        # what failed says more than that the claim, which ends by itself, cannot be given back either
+        # The first error matters more than that the claim, which ends by itself, could not be given back.
         with suppress(LedgerUnavailable):
             give_back(database, column, value, epoch, LEFT)
         raise
     give_back(database, column, value, epoch, LEFT if leaves_rest() else DONE)
 
 
-def give_back(database: Database, column: Column[Any], value: object, epoch: int, how: float) -> None:
-    """Let others have the claim at once, unless it was lost. `how` is DONE or LEFT."""
-    database.write(lambda c: c.execute(_ending(column), {_NAMED: value, _EPOCH: epoch, _HOW: how}))
+def give_back(database: Database, column: Column[Any], value: object, epoch: int, end: float) -> None:
+    """Let other processes have the claim at once, unless it was lost.
+
+    `end` is DONE or LEFT.
+    """
+    database.write(lambda c: c.execute(_give_back_statement(column), {_VALUE: value, _EPOCH: epoch, _END: end}))
 
 
 def is_ours(database: Database, column: Column[Any], value: object, taken: Taken) -> bool:
-    """Whether nobody took over what was taken; it lasts long enough to be gone on with."""
+    """Return whether no process took over a claim that was taken.
+
+    The claim is extended where too little of it is left.
+    """
     if not taken.is_fresh:
         return extend(database, column, value, taken.epoch)
-    # a look costs no commit
+    # a read costs no commit
     with database.read() as connection:
-        return connection.execute(_looking(column), {_NAMED: value}).scalar() == taken.epoch
+        return connection.execute(_epoch_query(column), {_VALUE: value}).scalar() == taken.epoch
 
 
 def take(database: Database, column: Column[Any], value: object) -> int | None:
-    """Take the claim of one row, if nobody has it; gives its epoch."""
-    taken = database.write(lambda c: c.execute(_taking_one(column), {_NAMED: value}).scalar())
+    """Take the claim of one row; return its epoch, None where it is held."""
+    taken = database.write(lambda c: c.execute(_take_statement(column), {_VALUE: value}).scalar())
     return int(taken) if taken is not None else None
 
 
 def extend(database: Database, column: Column[Any], value: object, epoch: int) -> bool:
-    """Hold the claim for another 30 s. False when it was lost."""
-    return database.write(lambda c: c.execute(_extending(column), {_NAMED: value, _EPOCH: epoch}).rowcount == 1)
+    """Hold the claim for another 30 s; return False when it was lost."""
+    return database.write(lambda c: c.execute(_extend_statement(column), {_VALUE: value, _EPOCH: epoch}).rowcount == 1)
 
 
 def is_free(table: Table) -> ColumnElement[bool]:
-    """Whether nobody holds the claim of a row."""
-    # one that lasts longer than any can was taken by a clock that is or was wrong: it would block for as long
+    """Return the condition that no process holds the claim of a row."""
+    # A claim that lasts longer than any can was taken by a wrong clock, and would block for as long.
     return or_(table.c.claim_until < now_s(), table.c.claim_until > now_s() + 2 * LIFE_S)
 
 
 def taking(table: Table) -> Update:
-    """The statement that takes claims, still without saying of which rows."""
+    """Return the statement that takes claims, without its choice of rows."""
     return update(table).values(claim_epoch=table.c.claim_epoch + 1, claim_until=now_s() + LIFE_S)
 
 
 @cache
-def _taking_one(column: Column[Any]) -> ReturningUpdate[Any]:
+def _take_statement(column: Column[Any]) -> ReturningUpdate[Any]:
     table = column.table
-    return taking(table).where(column == bindparam(_NAMED), is_free(table)).returning(table.c.claim_epoch)
+    return taking(table).where(column == bindparam(_VALUE), is_free(table)).returning(table.c.claim_epoch)
 
 
 @cache
-def _held_by(column: Column[Any]) -> Update:
-    return update(column.table).where(column == bindparam(_NAMED), column.table.c.claim_epoch == bindparam(_EPOCH))
+def _held_statement(column: Column[Any]) -> Update:
+    return update(column.table).where(column == bindparam(_VALUE), column.table.c.claim_epoch == bindparam(_EPOCH))
 
 
 @cache
-def _extending(column: Column[Any]) -> Update:
-    return _held_by(column).values(claim_until=now_s() + LIFE_S)
+def _extend_statement(column: Column[Any]) -> Update:
+    return _held_statement(column).values(claim_until=now_s() + LIFE_S)
 
 
 @cache
-def _ending(column: Column[Any]) -> Update:
-    return _held_by(column).values(claim_until=bindparam(_HOW))
+def _give_back_statement(column: Column[Any]) -> Update:
+    return _held_statement(column).values(claim_until=bindparam(_END))
 
 
 @cache
-def _looking(column: Column[Any]) -> Select[int]:
-    return select(column.table.c.claim_epoch).where(column == bindparam(_NAMED))
+def _epoch_query(column: Column[Any]) -> Select[int]:
+    return select(column.table.c.claim_epoch).where(column == bindparam(_VALUE))

@@ -1,7 +1,7 @@
-"""The ledger's index of the documents by which access ends: which of them lie in Vault, and what came of each.
+"""Index of the documents by which access ends, and what came of each.
 
-The lines of the audit stream keep it up to date. So a look at a task reads what was written since the last one, however
-many people there are and however much they wrote before.
+The index says which of these documents lie in Vault. The lines of the audit stream keep it up to date, so that a look
+at a task reads only what was written since the last look, however many people there are and however much they wrote.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from jitvault.documents.paths import Kept
 
 
 class Standing(StrEnum):
-    """What came of a document when it was read.
+    """The result of reading a document.
 
-    counts: it ends a task, or it is a freeze that nobody lifted. lifts: it lifts freezes. waits: it would lift some,
-    and its author is no operator now. lifted: it is a freeze that was lifted. void: it counts for nothing.
+    counts: the document ends a task, or it is a freeze that no one lifted. lifts: it lifts freezes. waits: it would
+    lift freezes, and its author is no operator now. lifted: it is a freeze that was lifted. void: it has no effect.
     """
 
     COUNTS = "counts"
@@ -33,8 +33,8 @@ class Standing(StrEnum):
 class Indexed:
     """A document of an author about a task or a scope.
 
-    `news` counts how often it was seen to be written, `read` is what `news` was when it was read last: 0 where nobody
-    has read it yet. `body` is what is kept of what it says.
+    `news` counts how often the document was seen to be written. `read` is the value of `news` when it was last read, 0
+    for a document that was never read. `body` is the part of its content that is kept.
     """
 
     kind: Kept
@@ -47,29 +47,36 @@ class Indexed:
 
     @property
     def is_unread(self) -> bool:
+        """Whether the document was written since it was last read."""
         return self.news > self.read
 
 
-MAY_COME = timedelta(seconds=60)
-"""How long a document that a line told of, and that is not there, is looked for again.
+APPEARS_WITHIN = timedelta(seconds=60)
+"""How long to look again for a document that an audit line named and that Vault does not find.
 
-A node that was the active one, and does not know yet that another is, says that what was written since is not there
-(docs/vault-facts.md, "Several nodes").
+A node that was the active one and does not know yet that another node took over answers that a newer document does not
+exist (docs/vault-facts.md, "Several nodes").
 """
 _MISSED = "missed_at"
 
 
-def looked_for(one: Indexed, now: datetime) -> Indexed | None:
-    """The document as one to look for again; None where it was missing for long enough to be gone."""
-    since = datetime.fromisoformat(one.body[_MISSED]) if _MISSED in one.body else now
-    if abs(now - since) > MAY_COME:
+def retry_missing(document: Indexed, now: datetime) -> Indexed | None:
+    """Return the document as one to look for again.
+
+    None where it has been missing for longer than `APPEARS_WITHIN`: it is gone.
+    """
+    missing_since = datetime.fromisoformat(document.body[_MISSED]) if _MISSED in document.body else now
+    if abs(now - missing_since) > APPEARS_WITHIN:
         return None
-    return replace(one, body={**one.body, _MISSED: since.isoformat()})
+    return replace(document, body={**document.body, _MISSED: missing_since.isoformat()})
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """When all documents of a kind were listed last, and how many gaps the audit stream had then; `gaps_now` has it."""
+    """When all documents of a kind were listed last.
+
+    `gaps` is how many gaps the audit stream had then, `gaps_now` how many it has now.
+    """
 
     at: datetime | None
     gaps: int
@@ -77,5 +84,5 @@ class Listing:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the lines since then tell of every document that was written since."""
+        """Whether the lines since the listing show every document written since."""
         return self.at is not None and self.gaps == self.gaps_now

@@ -1,4 +1,4 @@
-"""The index of documents on a database."""
+"""The index of documents on the database (see `document_index`)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _UNREAD_OF_OPEN = (
     .where(schema.IS_OPEN, _UNREAD, _DOC.kind == bindparam("kind"))
     .order_by(_DOC.about, _DOC.author)
 )
-# a freeze that was in force is lifted, and not forgotten where its document is gone
-_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(Standing.COUNTS)
+# A freeze in force stays in the index when its document is gone: it has to be lifted.
+_MAY_BE_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(Standing.COUNTS)
 _GAPS = select(func.count()).select_from(schema.audit_gaps)
 
 
 def note(connection: Connection, new: Iterable[Observation]) -> None:
-    """Enter the documents that these lines show to be written."""
+    """Index the documents that these lines show as written."""
     found = Counter(place for o in new if o.kind is Kind.WRITTEN and (place := indexed_path(o.subject)) is not None)
     _enter(connection, [(*place, times) for place, times in sorted(found.items())])
 
@@ -41,7 +41,10 @@ class DocumentQueries:
     _db: Database
 
     def indexed(self, kind: Kept, about: str | None, standings: Collection[Standing]) -> list[Indexed]:
-        """What nobody has read as it is now, and what has one of these standings; of all scopes or tasks for None."""
+        """Return unread documents, and documents with one of these standings.
+
+        `about` is a task or a scope, None for all of them.
+        """
         wanted: ColumnElement[bool] = _UNREAD
         if standings:
             wanted = wanted | _DOC.standing.in_(sorted(standings))
@@ -64,47 +67,55 @@ class DocumentQueries:
         ]
 
     def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
-        """The author and the task of each that nobody has read as it is now, of tasks that are not over."""
+        """Return author and task of each unread document about an open task."""
         with self._db.read() as connection:
             rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
         return [(row.author, row.about) for row in rows]
 
     def note_written(self, kind: Kept, author: str, about: str) -> None:
-        """Enter a document whose line may not be there yet."""
+        """Index a document whose audit line may not be there yet."""
         self._db.write(lambda connection: _enter(connection, [(kind, author, about, 1)]))
 
     def keep_read(self, documents: Sequence[Indexed]) -> None:
-        """Keep what came of documents. One that was read later, or is gone from the index, stays as it is."""
+        """Record the results of reading documents.
+
+        A document that was read later by another worker, or is not in the index any more, stays as it is.
+        """
 
         def unit(connection: Connection) -> None:
-            for one in documents:
-                change = update(schema.documents).where(*_is(one), _DOC.read <= one.read)
-                connection.execute(change.values(read=one.read, standing=one.standing, body=dict(one.body)))
+            for document in documents:
+                change = update(schema.documents).where(*_is_document(document), _DOC.read <= document.read)
+                values = {"read": document.read, "standing": document.standing, "body": dict(document.body)}
+                connection.execute(change.values(values))
 
         if documents:
             self._db.write(unit)
 
     def forget(self, document: Indexed) -> None:
-        """Take a document out that is not in Vault any more."""
-        gone = delete(schema.documents).where(*_is(document), _DOC.news == document.news)
+        """Remove a document from the index that is not in Vault any more.
+
+        A document that was written again meanwhile stays.
+        """
+        gone = delete(schema.documents).where(*_is_document(document), _DOC.news == document.news)
         self._db.write(lambda connection: connection.execute(gone))
 
     def keep_listed(self, kind: Kept, author: str, names: Sequence[str], *, again: bool) -> list[str]:
-        """Enter all that lies there of an author, and forget what does not, but for freezes that were in force; gives
-        what was not known before.
+        """Index all listed documents of an author and forget the others.
 
-        `again`: those that are known may have been written again, and have to be read.
+        Freezes that are in force are never forgotten. `again` marks known documents as written, because they may have
+        been and have to be read. Returns the documents that were not known before.
         """
         of_author = (_DOC.kind == kind, _DOC.author == author)
         with self._db.read() as connection:
             known = set(connection.execute(select(_DOC.about).where(*of_author)).scalars())
-        new, gone = sorted(set(names) - known), sorted(known - set(names))
+        new = sorted(set(names) - known)
+        gone = sorted(known - set(names))
 
         def unit(connection: Connection) -> None:
-            for some in batches(gone):
-                # what a line has shown since is there
+            for batch in batches(gone):
+                # an unread document was written since the listing
                 connection.execute(
-                    delete(schema.documents).where(*of_author, _DOC.about.in_(some), ~_UNREAD, _FORGOTTEN)
+                    delete(schema.documents).where(*of_author, _DOC.about.in_(batch), ~_UNREAD, _MAY_BE_FORGOTTEN)
                 )
             _enter(connection, [(kind, author, name, 1) for name in (names if again else new)])
 
@@ -113,18 +124,22 @@ class DocumentQueries:
         return new
 
     def indexed_authors(self, kind: Kept) -> list[str]:
-        """Those of whom something is in the index."""
+        """Return the authors of the documents in the index."""
         with self._db.read() as connection:
             return list(connection.execute(select(_DOC.author).where(_DOC.kind == kind).distinct()).scalars())
 
     def listing(self, kind: Kept) -> Listing:
+        """Return when documents of a kind were listed last."""
         with self._db.read() as connection:
             gaps = connection.execute(_GAPS).scalar_one()
             row = connection.execute(select(_LISTED.at, _LISTED.gaps).where(_LISTED.kind == kind)).first()
         return Listing(row.at, row.gaps, gaps) if row else Listing(None, 0, gaps)
 
     def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:
-        """Remember that everything was listed, which began at `at` when the stream had so many gaps."""
+        """Record that all documents of a kind were listed.
+
+        The listing began at `at`, when the stream had `gaps` gaps.
+        """
 
         def unit(connection: Connection) -> None:
             values = {"gaps": gaps, "at": at}
@@ -134,18 +149,22 @@ class DocumentQueries:
         self._db.write(unit)
 
 
-def _is(document: Indexed) -> tuple[ColumnElement[bool], ...]:
+def _is_document(document: Indexed) -> tuple[ColumnElement[bool], ...]:
     return _DOC.kind == document.kind, _DOC.author == document.author, _DOC.about == document.about
 
 
 def _enter(connection: Connection, found: Sequence[tuple[Kept, str, str, int]]) -> None:
-    """Enter documents, each with how often it was seen to be written; what is known is to be read again."""
+    """Index documents, each with how often it was seen to be written.
+
+    A known document becomes unread.
+    """
     table = schema.documents
     statement = upsert(connection, table)
     again = {"news": table.c.news + statement.excluded.news}
     statement = statement.on_conflict_do_update(index_elements=["kind", "author", "about"], set_=again)
-    for some in batches(found):
-        connection.execute(
-            statement,
-            [{"kind": kind, "author": author, "about": about, "news": n, "read": 0} for kind, author, about, n in some],
-        )
+    for batch in batches(found):
+        rows = [
+            {"kind": kind, "author": author, "about": about, "news": times, "read": 0}
+            for kind, author, about, times in batch
+        ]
+        connection.execute(statement, rows)

@@ -156,7 +156,8 @@ class Ledger(
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._taken, self._left = {}, set()
+        self._taken = {}
+        self._unfinished = set()
 
     def close(self) -> None:
         """Close the connections that no thread is using."""

@@ -1,4 +1,4 @@
-"""Rows as values: one mapping between the dataclasses of the port and the tables."""
+"""Map rows of the tables to the dataclasses of `jitvault.ledger.model`."""
 
 from __future__ import annotations
 
@@ -55,14 +55,20 @@ R = TypeVar("R", TaskRow, RevisionRow, AccessRow, DecisionRow, GrantRow, LeaseRo
 
 
 def put(connection: Connection, rows: Sequence[Row]) -> None:
-    """Insert each row, or replace the one with its key; all of one kind go in one statement, what others name first."""
-    for kind, alike in groupby(sorted(rows, key=lambda row: _ORDER[type(row)]), key=type):
-        connection.execute(_upsert(kind, connection.dialect.name), [values_of(row) for row in alike])
+    """Insert each row, or replace the row with its key.
+
+    Rows of one kind go in one statement; tables that others refer to go first.
+    """
+    for kind, rows_of_kind in groupby(sorted(rows, key=lambda row: _ORDER[type(row)]), key=type):
+        connection.execute(_upsert(kind, connection.dialect.name), [values_of(row) for row in rows_of_kind])
 
 
 @cache
 def _upsert(kind: type, dialect: str) -> Upsert:
-    """One statement for each kind of row, made once: access is there for as long as writing takes."""
+    """Return the statement for one kind of row, built once.
+
+    Building it costs more than running it, and revocations wait for writes.
+    """
     table = TABLES[kind]
     keys = [column.name for column in table.primary_key]
     statement = upsert_on(dialect, table)
@@ -71,12 +77,18 @@ def _upsert(kind: type, dialect: str) -> Upsert:
 
 
 def values_of(row: Row) -> dict[str, Any]:
-    """The columns of a row. Not `asdict`: that copies each value, and access is there for as long as writing takes."""
+    """Return the columns of a row.
+
+    Not `asdict`: that copies each value, and revocations wait for writes.
+    """
     return {name: getattr(row, name) for name in _COLUMNS[type(row)]}
 
 
 def get(row: RowMapping, kind: type[R]) -> R:
-    """The value of type `kind` in a result row."""
+    """Return the value of type `kind` in a result row.
+
+    Raises ValueError for an enum's value that this version does not know.
+    """
     values: dict[str, Any] = {}
     for name in _COLUMNS[kind]:
         value = row[name]
@@ -86,7 +98,7 @@ def get(row: RowMapping, kind: type[R]) -> R:
 
 
 def of_task(connection: Connection, kind: type[R], task_id: str, *order: str) -> tuple[R, ...]:
-    """All rows of type `kind` of a task, ordered by the named columns."""
+    """Return all rows of type `kind` of a task, ordered by these columns."""
     found = connection.execute(_of_task(TABLES[kind], order), {"task_id": task_id})
     return tuple(get(row, kind) for row in found.mappings())
 
@@ -97,12 +109,16 @@ def _of_task(table: Table, order: tuple[str, ...]) -> Select[Any]:
 
 
 def last_product(connection: Connection) -> Product | None:
-    """The server that the ledger was last used with."""
-    found = connection.execute(select(schema.installation.c.product)).scalar()
-    return Product(found) if found in set(Product) else None
+    """Return the server product that the ledger was last used with.
+
+    None where none was recorded, or one that this version does not know.
+    """
+    product = connection.execute(select(schema.installation.c.product)).scalar()
+    return Product(product) if product in set(Product) else None
 
 
 def observation_values(o: Observation) -> dict[str, Any]:
+    """Return the columns of an audit line, texts cut to their lengths."""
     return {
         "line": o.line,
         "source": o.place.source,
@@ -126,6 +142,10 @@ def observation_values(o: Observation) -> dict[str, Any]:
 
 
 def get_observation(row: RowMapping) -> Observation:
+    """Return the audit line in a result row.
+
+    Raises ValueError for an unknown kind.
+    """
     return Observation(
         line=row["line"],
         place=Place(row["source"], row["epoch"], row["offset"]),
@@ -147,5 +167,5 @@ def get_observation(row: RowMapping) -> Observation:
 
 
 def rfc3339(at: datetime) -> str:
-    """How times are written into events: UTC with microseconds."""
+    """Return a time as events store it: UTC with microseconds."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")

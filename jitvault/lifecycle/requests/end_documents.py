@@ -19,7 +19,7 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import EndDocument, parse_signed
 from jitvault.errors import LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import Indexed, Standing, looked_for
+from jitvault.ledger.document_index import Indexed, Standing, retry_missing
 from jitvault.lifecycle.requests.listing import is_told, see_that_it_is_told
 from jitvault.lifecycle.requests.reader import find_about_author, verified
 from jitvault.model.states import EndReason
@@ -152,7 +152,7 @@ def _looked_for(worker: WorkerContext, task_id: str, one: Indexed) -> Indexed | 
     """An unread document that is not there, as one to look for again; None where there is nothing to look for."""
     if not one.is_unread or worker.documents.read(path_of(Kept.END, one.author, task_id)) is not None:
         return None
-    return looked_for(one, worker.now())
+    return retry_missing(one, worker.now())
 
 
 def _standing(worker: WorkerContext, wish: _Wish | None) -> Standing:

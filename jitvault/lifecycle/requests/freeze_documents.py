@@ -22,7 +22,7 @@ from jitvault.documents.dsse import payload_of
 from jitvault.documents.paths import Kept, path_of
 from jitvault.documents.signed import FreezeDocument, parse_signed
 from jitvault.errors import AuditUntrusted, LedgerUnavailable, SecurityFinding
-from jitvault.ledger.document_index import Indexed, Standing, looked_for
+from jitvault.ledger.document_index import Indexed, Standing, retry_missing
 from jitvault.lifecycle.requests.listing import see_that_it_is_told
 from jitvault.lifecycle.requests.reader import find_about_author, verified
 from jitvault.lifecycle.requests.renamed import entity_named
@@ -154,7 +154,7 @@ def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
     """What stays of a document that is not in Vault: a freeze that was in force, and what may come yet."""
     if one.standing is Standing.COUNTS:
         return replace(one, read=one.news)
-    if (again := looked_for(one, worker.now())) is not None:
+    if (again := retry_missing(one, worker.now())) is not None:
         return again
     with suppress(LedgerUnavailable):
         worker.ledger.forget(one)
