@@ -83,7 +83,14 @@ class VaultBusy(VaultUnavailable):
 
 
 class VaultNotServing(VaultUnavailable):
-    """Raised for a request that was not sent, or that Vault refused before doing anything."""
+    """Raised for a request that was not sent, or that Vault refused before doing anything.
+
+    `answers` is true where the server is there, and is sealed or not active.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, answers: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.answers = answers
 
 
 class TargetUnavailable(VaultUnavailable):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from jitvault import resources as shipped
 from jitvault.errors import InvalidInput, LedgerUnavailable, UsageError, WrongState
-from jitvault.formats.product import another_server, command_line
+from jitvault.formats.product import another_server, commands_of
 from jitvault.formats.secret import Secret
 from jitvault.model import generation
 from jitvault.vault.active_node import ActiveNode
@@ -31,6 +31,7 @@ from jitvault.vault.tokens import Tokens
 if TYPE_CHECKING:
     from jitvault.context import Person, WorkerContext
     from jitvault.engines.interface import Engine
+    from jitvault.formats.product import Product
     from jitvault.formats.reloadable import CurrentMapping
     from jitvault.ledger.ledger import Ledger
     from jitvault.model.template import AccessTemplate
@@ -102,11 +103,26 @@ class Wiring:
         tls = Tls(s.vault_cacert, s.vault_capath, s.vault_client_cert, s.vault_client_key, s.vault_tls_server_name)
         return Connection(s.vault_addr.rstrip("/"), s.vault_namespace, tls, closing=self.closing)
 
-    @cached_property
+    @property
     def vault_command(self) -> str:
-        """The program that a hint names, `bao` or `vault`: by the product that answers, and what is installed here."""
-        release = self.release()
-        return command_line(release.product if release else None, shutil.which)
+        """The program of a command that is printed to be typed, `bao` or `vault`."""
+        return self.commands()[0]
+
+    def commands(self, *, ask: bool = True) -> tuple[str, ...]:
+        """Return the programs that a hint names, `bao` or `vault` or both.
+
+        It goes by the product that answers, where the server is to be asked; else by the one that the ledger was used
+        with; else by what is installed here.
+        """
+        release = self.release() if ask else None
+        return commands_of(release.product if release else self._product_of_ledger(), shutil.which)
+
+    def _product_of_ledger(self) -> Product | None:
+        """The product that the ledger was last used with; None where there is none, or it cannot be read."""
+        try:
+            return self.ledger.product() if self.has_ledger else None
+        except LedgerUnavailable:
+            return None
 
     @cached_property
     def _at_root(self) -> Connection:

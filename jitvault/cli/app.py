@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import shutil
 import sys
+from contextlib import closing
 from functools import cache
 from typing import Annotated, Any, NoReturn
 
@@ -184,20 +184,20 @@ def _with_server_program(hint: str, error: JitvaultError) -> str:
     """Return the hint with `bao` replaced by the server's program, or by the one that is installed."""
     if "`bao " not in hint:
         return hint
-    from jitvault.errors import VaultUnavailable
-    from jitvault.formats.product import command_line, with_command
+    from jitvault.errors import VaultNotServing, VaultUnavailable
+    from jitvault.formats.product import with_commands
     from jitvault.settings import load
     from jitvault.wiring import Wiring
 
-    if isinstance(error, VaultUnavailable):
-        # the server does not answer: do not make the caller wait for it a second time
-        return with_command(hint, command_line(None, shutil.which))
+    # where the server does not answer, do not make the caller wait for it a second time
+    answers = error.answers if isinstance(error, VaultNotServing) else not isinstance(error, VaultUnavailable)
     try:
-        command = Wiring(load()).vault_command
+        wiring = Wiring(load())
     except JitvaultError:
         # the settings are what is wrong
         return hint
-    return with_command(hint, command)
+    with closing(wiring):
+        return with_commands(hint, wiring.commands(ask=answers))
 
 
 def _command_of(error: typer.TyperException) -> str:

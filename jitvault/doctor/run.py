@@ -38,7 +38,7 @@ from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, WrongState
-from jitvault.formats.product import Product, command_line, product_by_lines, with_command
+from jitvault.formats.product import Product, commands_of, product_by_lines, with_commands
 from jitvault.formats.secret import Secret
 from jitvault.ledger.inspection import condition, room_for
 from jitvault.lifecycle.requests.freeze_documents import freezes
@@ -63,8 +63,9 @@ _FOREIGN = Unusable(
 def all_checks(wiring: Wiring) -> Iterator[Check]:
     """Every check, in the order in which one thing rests on another: what fails first is what to mend first."""
     look = _Look(wiring)
-    command = command_line(look.product, shutil.which)
-    return (replace(check, mend=with_command(check.mend, command)) for check in _checks(look))
+    before = look.record.product if isinstance(look.record, LedgerFacts) else None
+    commands = commands_of(look.product or before, shutil.which)
+    return (replace(check, mend=with_commands(check.mend, commands)) for check in _checks(look))
 
 
 def _checks(look: _Look) -> Iterator[Check]:

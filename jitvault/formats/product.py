@@ -7,14 +7,14 @@ OpenBao 2.x is younger than Vault 1.x.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 _SAID = re.compile(r"(OpenBao|Vault) v(\d{1,9}\.\d{1,9}\.\d{1,9}\S{0,100})")
-_COMMAND = re.compile(r"(?<=`)bao(?= )")
+_COMMAND = re.compile(r"`bao ([^`]*)`")
 _BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
 _FIRST_LATE = (1, 15)
 _LATE = timedelta(seconds=20)
@@ -130,16 +130,18 @@ def product_by_lines(lines: str) -> Product | None:
     return Product.OPENBAO if found[1] == "bao" else Product.VAULT
 
 
-def command_line(product: Product | None, is_there: Callable[[str], object]) -> str:
-    """The program that a hint names: the product's own, but the other where only that one is installed.
+def commands_of(product: Product | None, is_there: Callable[[str], object]) -> tuple[str, ...]:
+    """Return the programs that a hint names: the product's own, but the other where only that one is installed.
 
+    Of a product that nobody knows it is the program that is installed, and both where that tells nothing either.
     `is_there` says whether a program can be run here, as `shutil.which` does.
     """
-    own = (product or Product.OPENBAO).command
-    other = "vault" if own == "bao" else "bao"
-    return other if is_there(other) and not is_there(own) else own
+    installed = [each.command for each in Product if is_there(each.command)]
+    if product is not None and (not installed or product.command in installed):
+        return (product.command,)
+    return (installed[0],) if len(installed) == 1 else tuple(each.command for each in Product)
 
 
-def with_command(hint: str, command: str) -> str:
-    """The hint with `command` where a command of `bao` stands in it: both take the same words."""
-    return _COMMAND.sub(command, hint)
+def with_commands(hint: str, commands: Sequence[str]) -> str:
+    """Return the hint with each command of `bao` as one of `commands`, or of either: both take the same words."""
+    return _COMMAND.sub(lambda found: " or ".join(f"`{command} {found[1]}`" for command in commands), hint)

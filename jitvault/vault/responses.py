@@ -89,9 +89,9 @@ def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) 
         return VaultBusy(f"Vault at {address} takes no more requests for the moment (HTTP 429)")
     if status in _NOT_SERVING:
         why = "it is sealed or starting" if status == HTTPStatus.SERVICE_UNAVAILABLE else f"HTTP {status}"
-        return VaultNotServing(f"Vault at {address} does not take requests: {why}")
+        return VaultNotServing(f"Vault at {address} does not take requests: {why}", answers=True)
     if reasons == (_NOBODY_ACTIVE,):
-        return VaultNotServing(f"Vault at {address} does not take requests: no node is active")
+        return VaultNotServing(f"Vault at {address} does not take requests: no node is active", answers=True)
     return OutcomeUnknown(f"Vault at {address} answered {path} with HTTP {status}: {said}")
 
 

@@ -6,13 +6,13 @@ Values are ids, states and the messages of `jitvault.errors`, which hold none; o
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
-from jitvault.formats.product import with_command
+from jitvault.formats.product import with_commands
 
 
 class Log(Protocol):
@@ -25,8 +25,8 @@ class Log(Protocol):
     def error(self, event: str, **values: object) -> Any: ...
 
 
-def log_to_stderr(*, as_json: bool, vault_command: str = "bao") -> Log:
-    """A logger that may be used by all threads. Its hints name `vault_command`, the program of Vault or of OpenBao."""
+def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
+    """A logger that may be used by all threads. Its hints name `commands`, the programs of OpenBao or Vault."""
     shape: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -37,7 +37,7 @@ def log_to_stderr(*, as_json: bool, vault_command: str = "bao") -> Log:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            partial(_with_hint, vault_command),
+            partial(_with_hint, commands),
             _printable,
             shape,
         ],
@@ -48,10 +48,10 @@ def log_to_stderr(*, as_json: bool, vault_command: str = "bao") -> Log:
 
 
 def _with_hint(
-    vault_command: str, _logger: object, _method: str, event: MutableMapping[str, Any]
+    commands: Sequence[str], _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     if isinstance(hint := event.get("hint"), str):
-        event["hint"] = with_command(hint, vault_command)
+        event["hint"] = with_commands(hint, commands)
     return event
 
 

@@ -31,6 +31,10 @@ BLOCKS = [
     (set(names.split()), text)
     for names, text in re.findall(r"^```console(.*)\n((?:(?!```).*\n)*)```$", PAGE, re.MULTILINE)
 ]
+# what whoever has HashiCorp's program alone may have pasted before
+(SERVERS_BLOCK,) = re.findall(
+    r"^```sh\n(.*?)^```$", (ROOT / "docs" / "servers.md").read_text(), re.MULTILINE | re.DOTALL
+)
 SCENARIOS = {"practise", "jitvault", "gone", "back", "force", "stolen", "stolen-approle", "stolen-password"}
 WORKER_ROLE = "auth/approle/role/jitvault-worker"
 
@@ -90,8 +94,10 @@ def _environment(rig: Rig, directory: Path, *, jitvault: bool, client: str) -> d
     program = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m jitvault "$@"\n'
     (programs / "jitvault").write_text(program if jitvault else "#!/bin/sh\nexit 127\n")
     (programs / "jitvault").chmod(0o755)
-    if not (programs / client).exists():
-        (programs / client).symlink_to(find_binary().path)
+    # HashiCorp's program knows no BAO_ variables: who has that one alone, and OpenBao's under its name, gets as far
+    program = "unset BAO_ADDR BAO_TOKEN\n" if client == "vault" else ""
+    (programs / client).write_text(f'#!/bin/sh\n{program}exec {shlex.quote(str(find_binary().path))} "$@"\n')
+    (programs / client).chmod(0o755)
     system = [place for place in os.environ["PATH"].split(":") if not (Path(place) / "bao").exists()]
     places = (programs, find_programs() / "bin", *system)
     postgres = rig.world.servers.postgres
@@ -113,8 +119,9 @@ def _run(rig: Rig, scenario: str, directory: Path, *, jitvault: bool = True, log
     """Run all blocks of a scenario in one shell, and see that each keeps what it promises."""
     blocks = [text for names, text in BLOCKS if names & {scenario, f"{scenario}-{login}"}]
     script = "\n".join(f"{text}\necho '@@'" for text in blocks)
-    # who has HashiCorp's program alone gets as far; that one knows no BAO_ variables, whatever it is called
     client = "vault" if login == "approle" else find_binary().product.command
+    if client == "vault":
+        script = f"{SERVERS_BLOCK}\n{script}"
     environment = {**_environment(rig, directory, jitvault=jitvault, client=client), **more}
     printed = _in_a_shell(script, environment, directory).split("@@\n")
     assert len(printed) == len(blocks) + 1, printed

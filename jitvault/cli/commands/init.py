@@ -40,7 +40,7 @@ def init(
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
     from jitvault.errors import UsageError
-    from jitvault.formats.product import with_command
+    from jitvault.formats.product import with_commands
     from jitvault.provision import init as provision
     from jitvault.provision.template_check.record import unchecked
     from jitvault.provision.worker_login import worker_login
@@ -65,7 +65,8 @@ def init(
     if not plan:
         provision.apply(vault, found)
     notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
-    missing = [with_command(line, wiring.vault_command) for line in notes]
+    commands = wiring.commands()
+    missing = [with_commands(line, commands) for line in notes]
     listings.provisioned(found, missing, applied=not plan, as_json=json_)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from enum import StrEnum
 from typing import Annotated
 
@@ -73,5 +74,7 @@ def worker(
         fix=fix,
     )
     settings = load()
-    logger = log_to_stderr(as_json=log is LogFormat.JSON, vault_command=Wiring(settings).vault_command)
+    with closing(Wiring(settings)) as wiring:
+        commands = wiring.commands()
+    logger = log_to_stderr(as_json=log is LogFormat.JSON, commands=commands)
     work(settings, plan, logger)

@@ -11,13 +11,13 @@ from jitvault.formats.product import (
     Product,
     Release,
     another_server,
-    command_line,
+    commands_of,
     late_lines,
     of_program,
     product_by_lines,
     product_of,
     release_of,
-    with_command,
+    with_commands,
 )
 
 RECORDED = Path(__file__).parent.parent / "audit" / "recorded"
@@ -118,7 +118,7 @@ def test_words_of_a_stranger_in_a_line_say_nothing_of_the_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("product", "there", "command"),
+    ("product", "there", "commands"),
     [
         (Product.OPENBAO, {"bao", "vault"}, "bao"),
         (Product.VAULT, {"bao", "vault"}, "vault"),
@@ -126,19 +126,22 @@ def test_words_of_a_stranger_in_a_line_say_nothing_of_the_server() -> None:
         (Product.OPENBAO, {"vault"}, "vault"),
         (Product.VAULT, set(), "vault"),
         (None, {"vault"}, "vault"),
-        (None, set(), "bao"),
+        (None, {"bao"}, "bao"),
+        (None, {"bao", "vault"}, "bao vault"),
+        (None, set(), "bao vault"),
     ],
 )
-def test_a_hint_names_a_program_that_is_there(product: Product | None, there: set[str], command: str) -> None:
-    assert command_line(product, there.__contains__) == command
+def test_a_hint_names_a_program_that_is_there(product: Product | None, there: set[str], commands: str) -> None:
+    assert commands_of(product, there.__contains__) == tuple(commands.split())
 
 
 def test_only_commands_are_put_into_other_words() -> None:
     hint = "Log in (`bao login`, not `baobab`) to bao; `jitvault init` first, then `bao kv get x`."
-    assert with_command(hint, "vault") == (
+    assert with_commands(hint, ["vault"]) == (
         "Log in (`vault login`, not `baobab`) to bao; `jitvault init` first, then `vault kv get x`."
     )
-    assert with_command(hint, "bao") == hint
+    assert with_commands(hint, ["bao"]) == hint
+    assert with_commands("See `bao status`.", ["bao", "vault"]) == "See `bao status` or `vault status`."
 
 
 @pytest.mark.parametrize("before", [None, *Product])
