@@ -297,7 +297,7 @@ def test_a_task_that_holds_access_ends_when_an_approval_is_withdrawn(rig: Rig, s
     rig("approver-1", "approve", task, "--yes")
     held = rig.use(rig.granted(Path(task)))
     ended = rig.cli("approver-1", "withdraw", task, "--yes", "--reason", "Wrong table.")
-    assert ended.stdout.startswith(f"You withdrew your approval of task {task}; its access is taken back, and")
+    assert ended.stdout.startswith(f"You withdrew your approval of task {task}; its access is revoked, and")
     assert not rig.is_live(held.token)
     shown = rig("operator", "status", task).json
     assert (shown["end_reason"], shown["decisions"]) == ("policy", [])

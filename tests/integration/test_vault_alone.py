@@ -75,8 +75,8 @@ def test_without_a_worker_a_request_waits_and_its_author_is_told_so(alone: Alone
     file = spec()
     alone("operator", "submit", file, "--wait", "0", code=13)
     told = alone("operator", "status", file.stem, "--json", code=9).error
-    assert f"there is no task {file.stem} yet: no worker has taken your request of " in told["message"]
-    assert told["hint"] == f"Is a worker running? `jitvault cancel {file.stem}` withdraws the request."
+    assert f"there is no task {file.stem} yet: no worker has admitted your request of " in told["message"]
+    assert told["hint"] == f"Check that a worker is running. `jitvault cancel {file.stem}` withdraws the request."
     others = alone("auditor", "status", file.stem, "--json", code=9).error
     assert others["message"] == f"there is no task {file.stem} in Vault"
 
@@ -263,7 +263,7 @@ def test_a_ledger_that_does_not_answer_is_told_of_and_done_without(rig: Rig, per
     person("operator", "grant", file, "--json", *PATIENT, extra=away)
     for command in (("status", file.stem), ("list",), ("freezes",)):
         done = person("operator", *command, "--json", extra=away)
-        assert "the ledger cannot be used" in done.stderr and "this is what lies in Vault" in done.stderr
+        assert "the ledger cannot be used" in done.stderr and "this is what is published in Vault" in done.stderr
     assert person("operator", "status", file.stem, "--json", extra=away).json["published"]["age_s"] >= 0
     # with the worker's identity it is no fallback: nobody does its work without the ledger
     assert rig("auditor", "list", code=11, extra=away).error["exit_code"] == 11

@@ -97,7 +97,7 @@ def withdraw(
         return {"entity": me, "decision": "approve", "digest": revision.digest} not in d["decisions"]
 
     document = session.settle(wiring, task, counted, wait)
-    render.voted(document, "withdraw", revision.digest, None, as_json=json_)
+    render.print_vote(document, "withdraw", revision.digest, None, as_json=json_)
 
 
 def approvals(json_: Json = False, debug: Debug = False) -> None:
@@ -112,7 +112,7 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     wiring = session.open_session()
     with session.allowed("see what waits for approval", _approvers()):
         found = waiting(wiring.person)
-    listings.waiting(found, as_json=json_)
+    listings.print_pending(found, as_json=json_)
 
 
 def _decide(
@@ -157,7 +157,7 @@ def _decide(
     with session.signing(f"decide about task {task}", _approvers()):
         names = _groups(wiring, task, matter.obligations.deciders, groups)
     differs = changes(document, matter.revision) if matter.extension is None else None
-    render.proposal(matter.digest, matter.words, matter.decision, differs)
+    render.print_proposal(matter.digest, matter.words, matter.decision, differs)
     if not yes:
         what = f"more time for {task}" if matter.extension else task
         session.ask(f"{decision.capitalize()} {what}?", done="nothing was signed")
@@ -200,7 +200,7 @@ def _await_counting(
     if why := _refusal(decided, me):
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     shown = {**document, "missing": decided["missing"]}
-    render.voted(shown, decision, matter.digest, expires, as_json=as_json)
+    render.print_vote(shown, decision, matter.digest, expires, as_json=as_json)
 
 
 def _approvers() -> str:

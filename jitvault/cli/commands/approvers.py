@@ -43,7 +43,7 @@ def add(
     from jitvault.provision import approvers
 
     found = approvers.register(_vault(), who, person=person, groups=group or [APPROVERS])
-    listings.approver("registered", found, as_json=json_)
+    listings.print_approver("registered", found, as_json=json_)
 
 
 @approvers_app.command("remove")
@@ -59,7 +59,7 @@ def remove(
     from jitvault.cli.views import tables as listings
     from jitvault.provision import approvers
 
-    listings.approver("removed", approvers.remove(_vault(), who), as_json=json_)
+    listings.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
 
 
 @approvers_app.command("list")
@@ -71,7 +71,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     from jitvault.cli.views import tables as listings
     from jitvault.provision import approvers
 
-    listings.approvers(approvers.listed(_vault()), as_json=json_)
+    listings.print_approvers(approvers.listed(_vault()), as_json=json_)
 
 
 def _vault() -> Vault:

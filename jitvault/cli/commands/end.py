@@ -95,7 +95,7 @@ def _end(
     wiring = session.open_session()
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
     if withdrawn is not None and withdrawn["state"] == "cancelled":
-        render.decided(withdrawn, as_json=as_json)
+        render.print_decision(withdrawn, as_json=as_json)
         typer.echo(f"task {task} was never granted: there was nothing to revoke, and now it never is", err=True)
         return
     document = withdrawn or session.current(wiring, task)
@@ -121,12 +121,12 @@ def _end(
         except (AuditUntrusted, OutcomeUnknown, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document["proof"]:
-                render.ended(document, as_json=as_json)
+                render.print_end(document, as_json=as_json)
                 raise _cut_short(task, error) from None
             raise
         except LedgerUnavailable as error:
             raise session.revoke_without_ledger(wiring, task, error) from None
-    render.ended(document, as_json=as_json)
+    render.print_end(document, as_json=as_json)
     if not document["proof"]["confirmed"]:
         raise _not_confirmed(document)
     session.check_findings(document)
@@ -145,7 +145,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> Published |
 
     document = session.published(wiring, task)
     # a request that no worker has admitted yet would be granted by the first one that does
-    is_open = document["state"] in _OPEN if document is not None else fallback.asked_at(wiring, task) is not None
+    is_open = document["state"] in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
     if not is_open:
         return None
     with session.signing(f"end task {task}", "operators and the task's agent"):

@@ -45,7 +45,7 @@ def submit(
     submitted = session.written_at(wiring, _own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     document = session.settle(wiring, read.id, lambda d: _is_about(d, read, wiring), wait, signed)
-    render.decided(document, as_json=json_)
+    render.print_decision(document, as_json=json_)
     _raise_for(document)
 
 
@@ -89,7 +89,7 @@ def grant(
             _raise_for(document, as_json=json_)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
-        render.granted(document, message, out=file, as_json=json_)
+        render.print_grant(document, message, out=file, as_json=json_)
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
             wiring.person.documents.destroy(session.inbox_path(wiring, document))
@@ -129,14 +129,14 @@ def cancel(
     wiring = session.open_session()
     document = session.published(wiring, task)
     # a request that no worker has admitted yet would be granted by the first one that does
-    if document is not None or fallback.asked_at(wiring, task) is None:
+    if document is not None or fallback.requested_at(wiring, task) is None:
         document = session.known(wiring, task)
         _check_withdrawable(document)
     if document is None or document["state"] != "cancelled":
         with session.signing(f"cancel task {task}", "operators and the task's agent"):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.settle(wiring, task, lambda d: d["state"] not in session.BEFORE, wait)
-    render.decided(document, as_json=json_)
+    render.print_decision(document, as_json=json_)
 
 
 def _check_withdrawable(document: Published) -> None:
@@ -252,7 +252,7 @@ def _raise_for(document: Published, *, as_json: bool | None = None) -> None:
     if state in ("issuing", "issued", "active") or (state == "approved" and as_json is None):
         return
     if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
-        render.decided(document, as_json=as_json)
+        render.print_decision(document, as_json=as_json)
     if state == "pending_approval":
         missing = ", ".join(f"{m['count']} of {m['group']}" for m in document["missing"])
         raise ApprovalMissing(f"task {task} needs approval: {missing}")

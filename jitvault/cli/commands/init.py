@@ -67,7 +67,7 @@ def init(
     notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
-    listings.provisioned(found, missing, applied=not plan, as_json=json_)
+    listings.print_provisioning(found, missing, applied=not plan, as_json=json_)
 
 
 def _networks(given: list[str]) -> dict[str, list[str]]:

@@ -55,7 +55,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     except JitvaultError as error:
         # the results of the other tasks are printed nevertheless
         failure = failure or error
-    listings.killed(results, as_json=as_json)
+    listings.print_kill_results(results, as_json=as_json)
     _raise_for(results)
     if failure is not None:
         raise failure

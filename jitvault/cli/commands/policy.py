@@ -131,7 +131,7 @@ def policy_explain(
     from jitvault.cli import session
     from jitvault.cli.commands.templates import load_spec
     from jitvault.cli.views import output
-    from jitvault.cli.views.policy import obliged
+    from jitvault.cli.views.policy import obligation_facts
     from jitvault.lifecycle.decision.explain import explain
     from jitvault.lifecycle.requests.freezes import frozen_over
 
@@ -155,7 +155,7 @@ def policy_explain(
     facts = {"by": ", ".join(decision.rules) or "no rule"}
     if decision.reasons:
         facts["because"] = "; ".join(decision.reasons)
-    facts |= obliged(obligations.as_json()) if decision.permitted else {}
+    facts |= obligation_facts(obligations.as_json()) if decision.permitted else {}
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"
     if frozen:

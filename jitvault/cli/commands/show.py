@@ -69,8 +69,8 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     else:
         session.known(wiring, task)
         found = fallback.vouched(wiring, task)
-        shown = fallback.told(wiring, session.with_ends_asked_for(wiring, found.document), found)
-        overview.published(shown, wiring.clock.agreed(), as_json=json_)
+        shown = fallback.with_source(wiring, session.with_ends_asked_for(wiring, found.document), found)
+        overview.print_published(shown, wiring.clock.agreed(), as_json=json_)
         if found.problem:
             hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
             raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)
@@ -80,7 +80,7 @@ def status(task: Task, json_: Json = False, debug: Debug = False) -> None:
     held_up = freeze or rebuilding(wiring.ledger)
     with readable(task):
         shown = session.with_ends_asked_for(wiring, status_of(file, wiring.ledger.trail(file), held_up, children))
-    overview.status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
+    overview.print_status({**shown, "missing": _missing(wiring, shown), "published": None}, as_json=json_)
     if failure is not None:
         raise failure
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
@@ -127,7 +127,7 @@ def list_(
         with session.allowed("list the tasks", "operators, approvers and auditors"):
             names = wiring.person.documents.names("tasks/")
         tasks = [row for row in fallback.rows(wiring, names) if row["state"] not in left_out]
-    listings.tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
+    listings.print_tasks(tasks, published=not has_ledger, as_json=json_, only_open=open_)
 
 
 def report(

@@ -68,9 +68,9 @@ def templates_check(
     for outcome in check_template(wiring.vault(token), wiring.engines, template, chosen, waiting):
         outcomes.append(outcome)
         if not json_:
-            listings.outcome(outcome)
+            listings.print_outcome(outcome)
     if json_:
-        listings.outcomes(name, outcomes)
+        listings.print_outcomes(name, outcomes)
     left = [what for outcome in outcomes for what in outcome.left_behind]
     if left:
         raise NotConfirmed(

@@ -51,7 +51,7 @@ def spec_check(
     for entry in read.spec.access:
         template = wiring.templates[entry.template]
         fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
-    listings.checked(read.canonical(), fetches, as_json=json_)
+    listings.print_spec_check(read.canonical(), fetches, as_json=json_)
 
 
 def load_spec(wiring: Wiring, path: Path) -> TaskSpec:
@@ -107,7 +107,7 @@ def templates_list(json_: Json = False, debug: Debug = False) -> None:
     templates = wiring.templates
     seen = check.documents(wiring, sorted(templates))
     states = {name: as_recorded(seen[name], t) for name, t in templates.items()} if seen is not None else None
-    listings.templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
+    listings.print_templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
 
 
 @templates_app.command("show")
@@ -131,7 +131,7 @@ def templates_show(
     state = as_recorded(seen[name], template) if seen is not None else None
     notes = remarks_of(seen[name]) if seen is not None and state == "passed" else ()
     paths = [template.resolve(choices) for choices in template.all_choices()]
-    listings.template(template.canonical(), paths, state, notes, as_json=json_)
+    listings.print_template(template.canonical(), paths, state, notes, as_json=json_)
 
 
 def demo(

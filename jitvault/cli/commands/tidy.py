@@ -48,7 +48,7 @@ def tidy(
     removed = 0
     if found and not plan:
         if not yes:
-            listings.remains(found, removed=None, as_json=False)
+            listings.print_remains(found, removed=None, as_json=False)
             session.ask(f"Remove what is left of {len(found)} tasks from Vault?", done="nothing was removed")
         removed = provision.remove(vault, found)
-    listings.remains(found, removed=removed, as_json=json_)
+    listings.print_remains(found, removed=removed, as_json=json_)

@@ -55,9 +55,9 @@ def unwrap(
             Wrapping(vault).unwrap(token)
             raise
         if read:
-            render.secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
+            render.print_secrets(held.task_id, read_all(vault, held), out=file, as_json=json_)
         else:
-            render.unwrapped(held, out=file, as_json=json_)
+            render.print_task_token(held, out=file, as_json=json_)
     if given.inbox:
         wiring.person.documents.destroy(given.inbox)
 

@@ -1,6 +1,6 @@
-"""Where results go, and how the pieces of what is printed look.
+"""Print results, and format the parts of what is printed.
 
-Results go to stdout, everything else to stderr. Text from specs and Vault is shown as text: markup in it is not
+Results go to stdout, everything else to stderr. Text from specs and Vault is printed literally: markup in it is not
 interpreted.
 """
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# an id, a path or a digest: it has no blank in it, so nothing reads as a sentence where a terminal breaks it
+# an id, a path or a digest: without a blank in it, no part of it reads as a sentence where a terminal breaks it
 _ID = re.compile(r"[A-Za-z0-9:/._=@+,()-]{1,200}")
 CONTINUED = "    | "
-"""What stands before each line that goes on with the words of somebody else."""
-# json escapes what is below a space itself
+"""The prefix of each continued line of text that another person wrote."""
+# json itself escapes the characters below a space
 _NOT_ASCII = re.compile("[^\x00-\x7e]+")
 _COLOURS = {
     "denied": "red",
@@ -49,7 +49,7 @@ _COLOURS = {
 
 
 def to_json(value: object) -> str:
-    """Readable in any script; what a terminal would obey is escaped, as JSON does it."""
+    """Return indented JSON with all scripts unescaped; characters that a terminal would obey are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     return _NOT_ASCII.sub(lambda run: run[0] if run[0].isprintable() else json.dumps(run[0])[1:-1], text)
 
@@ -65,12 +65,13 @@ def text(value: str, *, out: NewFile | None) -> None:
 
 
 class NewFile:
-    """A file with mode 0600 that is made before the act whose result it will hold: a secret that comes once
-    must not meet a full disk or a name that is taken.
+    """A file with mode 0600, created before the act whose result it will hold.
+
+    A secret that is returned only once must not be lost because the disk is full or the file exists.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises UsageError when the file exists or cannot be made."""
+        """Create the file. Raises UsageError when it exists or cannot be created."""
         self.path = path
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -84,7 +85,7 @@ class NewFile:
 
 @contextmanager
 def new_file(path: Path | None) -> Iterator[NewFile | None]:
-    """The new file at `path`, or None without one; removed again when nothing was written into it."""
+    """Yield the new file at `path`, or None without a path; a file that stays empty is removed again."""
     if path is None:
         yield None
         return
@@ -97,25 +98,27 @@ def new_file(path: Path | None) -> Iterator[NewFile | None]:
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """What it prints of a string is what is written there, as text."""
+    """Return a console that prints strings literally."""
     from jitvault.cli.plain import PlainConsole
 
     return PlainConsole(stderr=stderr, quiet=quiet)
 
 
 def printable(text: str) -> str:
-    """What came from outside may hold control characters, which a terminal would obey: they are escaped."""
+    """Return `text` with escaped control characters: text from outside may hold some, which a terminal would obey."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTINUED) -> str:
-    """A line that came from outside, wrapped at words; each line that goes on is indented and marked.
+    """Wrap a line that came from outside at words; each continued line is indented and marked.
 
-    A terminal would begin it where a line of jitvault's own begins. An id is never cut, so that it can be copied; every
-    other word is cut where it is wider than the room, by how wide a terminal shows it.
+    Otherwise the terminal would begin a continued line where one of jitvault's own lines begins. An id is never cut, so
+    that it can be copied. Every other word is cut where it is wider than the room, as wide as a terminal shows it.
     """
-    first = line[: len(line) - len(line.lstrip(" "))] if first is None else first
-    lines, room = [first], max(20, width - len(rest))
+    if first is None:
+        first = line[: len(line) - len(line.lstrip(" "))]
+    lines = [first]
+    room = max(20, width - len(rest))
     empty = True
     for word in printable(line).split():
         for piece in [word] if _ID.fullmatch(word) else _pieces(word, room):
@@ -128,7 +131,7 @@ def folded(line: str, width: int, *, first: str | None = None, rest: str = CONTI
 
 
 def for_terminal(text: str, stream: TextIO, *, first: str = "") -> str:
-    """Each line folded to the width of the terminal that it goes to; as it is where it goes elsewhere."""
+    """Fold each line to the width of the terminal that `stream` is; return the text unchanged for other streams."""
     if not stream.isatty():
         return first + text
     width = shutil.get_terminal_size().columns
@@ -146,7 +149,7 @@ def _pieces(word: str, room: int) -> list[str]:
 
 
 def _cells(text: str) -> int:
-    """How wide a terminal shows it: a letter of some scripts takes the room of two."""
+    """Return the width of `text` on a terminal, where letters of some scripts take two columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -155,9 +158,10 @@ def _cells(text: str) -> int:
 
 
 def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -> None:
-    """Names and values; words are wrapped, an id or a digest is never folded, so that it can be copied.
+    """Print names and values in two columns.
 
-    One that does not fit beside its name stands below it. `least` is the width that the names have at least.
+    Words are wrapped. An id or a digest is never folded, so that it can be copied: one that does not fit beside its
+    name is printed below it. `least` is the minimal width of the names.
     """
     column = 2 + max(least, *map(len, facts)) + 2
     for name, value in facts.items():
@@ -171,7 +175,7 @@ def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0) -
 
 
 def indented(line: str, width: int, *, first: str = "  ", rest: str = "    ") -> str:
-    """Text below something: words are wrapped, what goes on is indented, an id is never folded."""
+    """Return `line` wrapped and indented, to be printed below a heading; an id is never folded."""
     return folded(line, width, first=first, rest=rest)
 
 
@@ -181,22 +185,23 @@ def new_table(*columns: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        # an id that is cut cannot be copied: it is folded instead
+        # an id that is truncated cannot be copied, so it is folded instead
         table.add_column(column, overflow="fold")
     return table
 
 
 def coloured(word: str, style: str | None = None) -> Text:
-    """A word in `style`; without one in that of the state or outcome that it names."""
+    """Return a word in `style`, or in the style of the state or outcome that it names."""
     from rich.text import Text
 
     return Text(printable(word), style or _COLOURS.get(word, "bold"))
 
 
 def pairs(values: Mapping[str, str]) -> str:
-    """`name=value, name=value`, as what is sent with a request is shown."""
+    """Return `name=value, name=value`, by which a request's parameters are shown."""
     return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
 def readable(at: str | None) -> str:
+    """Return an RFC 3339 time as `2024-05-01 12:00:00 UTC`."""
     return f"{at[:10]} {at[11:19]} UTC" if at else "not known yet"

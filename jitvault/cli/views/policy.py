@@ -1,4 +1,4 @@
-"""A policy decision in words, for `policy explain`, approvers and `status`."""
+"""Policy decisions in words, for `policy explain`, approvers and `status`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 
-def obliged(obligations: Mapping[str, Any]) -> dict[str, str]:
-    """What a decision obliges to, as facts to print; empty where it obliges to nothing."""
+def obligation_facts(obligations: Mapping[str, Any]) -> dict[str, str]:
+    """Return the obligations of a decision as facts to print; empty where there are none."""
     from jitvault.formats.time_window import format_duration
 
     needed = [f"{each['count']} approval(s) by {each['group']}" for each in obligations["approvals"]]
@@ -18,14 +18,14 @@ def obliged(obligations: Mapping[str, Any]) -> dict[str, str]:
             facts[name] = f"{format_duration(timedelta(seconds=obligations[key]))} at most"
     if obligations["confirm"]:
         facts["proof"] = "by the target" if obligations["confirm"] == "target" else "by the audit stream"
-    facts["told"] = ", ".join(obligations["notify"])
+    facts["notified"] = ", ".join(obligations["notify"])
     return {name: value for name, value in facts.items() if value}
 
 
-def told(decision: Mapping[str, Any]) -> str:
-    """All of it in one line: the rules, why, and what they oblige to."""
+def decision_line(decision: Mapping[str, Any]) -> str:
+    """Return a decision in one line: its rules, their reasons and their obligations."""
     parts = ["; ".join(decision["reasons"])]
-    parts += [f"{name} {what}" for name, what in obliged(decision["obligations"]).items()]
-    said = "; ".join(part for part in parts if part)
+    parts += [f"{name} {what}" for name, what in obligation_facts(decision["obligations"]).items()]
+    explanation = "; ".join(part for part in parts if part)
     rules = ", ".join(decision["rules"]) or "no rule permits it"
-    return f"{rules}: {said}" if said else rules
+    return f"{rules}: {explanation}" if explanation else rules

@@ -1,5 +1,6 @@
-"""What is shown where no ledger can be read: what a worker last published in Vault, how old that is, and what nobody
-can know from it.
+"""Tasks as workers published them in Vault, shown where no ledger can be read.
+
+A published document may lag behind, so its age is shown, and what it does not contain.
 """
 
 from __future__ import annotations
@@ -19,34 +20,34 @@ if TYPE_CHECKING:
     from jitvault.wiring import Wiring
 
 UNKNOWN = ("uses", "timeline", "frozen", "children")
-"""What the ledger says of a task and no published document does: it is left out, never guessed."""
+"""What only the ledger knows of a task: it is left out, never guessed."""
 _HELD = ("issuing", "issued", "active")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def has_ledger(wiring: Wiring) -> bool:
-    """Whether a ledger can be read here; where the one that was named cannot, that is said on stderr.
+    """Return whether a ledger can be read here; a warning on stderr says that the one of the settings cannot.
 
-    Raises LedgerUnavailable for one that is there and cannot be used, and, with the worker's identity, for any: nobody
-    does the worker's work without it.
+    Raises LedgerUnavailable for a ledger that exists and cannot be used. With the worker's identity it is raised for
+    every ledger that cannot be read, since the worker's work needs one.
     """
     if not wiring.has_ledger:
-        # without one nobody expects what only it has
+        # without the setting the caller does not expect what only a ledger has
         if "ledger" in wiring.settings.model_fields_set:
-            _say("there is no ledger where JITVAULT_LEDGER says")
+            _warn("there is no ledger where JITVAULT_LEDGER says")
         return False
     try:
         _ = wiring.ledger
     except LedgerUnreachable as error:
         if wiring.has_worker or wiring.settings.person is None:
             raise
-        _say(str(error))
+        _warn(str(error))
         return False
     return True
 
 
 def vouched(wiring: Wiring, task_id: str) -> Vouched:
-    """What is published of a task, and who vouches for it. Raises NotFound, SecurityFinding."""
+    """Return what is published of a task, and whose signature confirms it. Raises NotFound, SecurityFinding."""
     from jitvault.lifecycle.record import vouched
 
     newest = wiring.person.documents.read(f"tasks/{task_id}")
@@ -58,9 +59,10 @@ def vouched(wiring: Wiring, task_id: str) -> Vouched:
     return found
 
 
-def told(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
-    """A published document with `published`: `{at, age_s, vouched_by, vouched, problem, unknown}`, `age_s` by this
-    machine's clock.
+def with_source(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[str, Any]:
+    """Return a published document with `published`, which says where it comes from and how old it is.
+
+    `published` is `{at, age_s, vouched_by, vouched, problem, unknown}`; `age_s` is by this machine's clock.
     """
     at = document["published_at"]
     about = {
@@ -75,25 +77,28 @@ def told(wiring: Wiring, document: Mapping[str, Any], found: Vouched) -> dict[st
 
 
 def facts(shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
-    """For people: since when nothing newer is known, and what is not known at all."""
+    """Return facts for people: how old the published document is, and what it does not contain."""
     from jitvault.cli.views.output import readable
 
-    published, deadline, found = shown["published"], shown["ends_at"], {}
+    published = shown["published"]
+    deadline = shown["ends_at"]
+    found: dict[str, str] = {}
     if shown["state"] in _HELD and deadline:
         over = datetime.fromisoformat(deadline) <= now
         found["deadline"] = readable(deadline) + (", which is over: its end is not published yet" if over else "")
     ago = age(published["age_s"])
+    unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {
         **found,
         "as of": f"{readable(published['at'])}, {ago} ago: what a worker last published in Vault, and it may lag",
-        "vouched": f"by {'nobody: ' if published['vouched_by'] == 'nobody' else ''}{published['vouched']}",
+        "vouched": f"by {unvouched}{published['vouched']}",
         "unknown": "what its tokens did, its timeline, what it handed on, whether a tripwire froze everything since: "
         "the ledger has it",
     }
 
 
 def age(seconds: int) -> str:
-    """`40 s`, `3 min`, `26 h`, `12 d`: rounded down, so that no unit is below two of the next smaller one."""
+    """Return a duration as `40 s`, `3 min`, `26 h` or `12 d`, rounded down; a unit is used from two of it on."""
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
@@ -101,16 +106,16 @@ def age(seconds: int) -> str:
 
 
 def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
-    """What is published of these tasks, as a list shows it; `published_at` and `age_s` say how old that is."""
+    """Return the rows of a task list from what is published; `published_at` and `age_s` say how old each is."""
     keys = ("task_id", "state", "end_reason", "digest", "requester", "agent", "parent", "ends_at")
     found = []
     for name in names:
         stored = wiring.person.documents.read(f"tasks/{name}")
         if stored is None:
             continue
-        said = {key: stored.document.get(key) for key in keys}
-        # it is read by its name, and one that somebody else wrote must not hide the others
-        row: dict[str, Any] = {key: None if value is None else str(value) for key, value in said.items()}
+        values = {key: stored.document.get(key) for key in keys}
+        # the task's id is the document's name, and a document that is not a worker's must not hide the others
+        row: dict[str, Any] = {key: None if value is None else str(value) for key, value in values.items()}
         findings = stored.document.get("findings")
         row |= {"task_id": name, "findings": len(findings) if isinstance(findings, list) else 0}
         row |= {"published_at": stored.written_at.isoformat(), "age_s": _age_s(wiring, stored.written_at)}
@@ -119,37 +124,40 @@ def rows(wiring: Wiring, names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def illegible(task_id: str) -> SecurityFinding:
-    """That what is published of a task is no document of a worker's."""
+    """Return the error for a published document that no worker wrote."""
     return SecurityFinding(
         f"what is published of task {task_id} was not written by a worker",
-        hint="Somebody has a worker's token, or an administrator's. What the task holds can be ended all the same: "
-        f"`jitvault revoke {task_id}`.",
+        hint="Another party has a worker's token, or an administrator's. What the task holds can be revoked "
+        f"nevertheless: `jitvault revoke {task_id}`.",
     )
 
 
 def unknown_task(wiring: Wiring, task_id: str, document: Mapping[str, Any] | None) -> NotFound:
-    """That Vault has nothing of a task, and why that may be so."""
+    """Return the error for a task of which nothing is published, with the reason where it is known."""
     if document is not None:
         why = document["error"]
         return NotFound(f"there is no task {task_id}: its request was refused: {why['message']}", hint=why["hint"])
-    if (asked := asked_at(wiring, task_id)) is not None:
+    requested = requested_at(wiring, task_id)
+    if requested is not None:
         from jitvault.cli.views.output import readable
 
+        when = readable(requested.isoformat())
         return NotFound(
-            f"there is no task {task_id} yet: no worker has taken your request of {readable(asked.isoformat())} in",
-            hint=f"Is a worker running? `jitvault cancel {task_id}` withdraws the request.",
+            f"there is no task {task_id} yet: no worker has admitted your request of {when}",
+            hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",
         )
     return NotFound(
         f"there is no task {task_id} in Vault",
-        hint="Run `jitvault list` to see the tasks there are. What was sealed long ago is removed from Vault, and kept "
-        "in the ledger.",
+        hint="Run `jitvault list` to see all tasks. A task that was sealed long ago is removed from Vault, and kept in "
+        "the ledger.",
     )
 
 
-def asked_at(wiring: Wiring, task_id: str) -> datetime | None:
-    """When the caller asked for the task, if they did and it can still begin something: whoever may not ask has not.
+def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
+    """Return when the caller requested the task; None without a request that can still begin a task.
 
-    What was published of an older request may have been removed.
+    None also for a caller whom Vault does not let read their requests. A stale request counts as none, since what was
+    published of it may have been removed.
     """
     from jitvault.documents.paths import is_stale
 
@@ -163,9 +171,9 @@ def asked_at(wiring: Wiring, task_id: str) -> datetime | None:
 
 
 def _age_s(wiring: Wiring, at: datetime) -> int:
-    """By two clocks, so that a moment ago may seem to come."""
+    """Return the age in seconds. It compares two clocks, so a recent time may seem to lie ahead: then it is 0."""
     return max(0, int((wiring.clock.agreed() - at).total_seconds()))
 
 
-def _say(why: str) -> None:
-    typer.echo(f"{why}: this is what lies in Vault", err=True)
+def _warn(why: str) -> None:
+    typer.echo(f"{why}: this is what is published in Vault", err=True)

@@ -1,4 +1,4 @@
-"""What commands print about one task; nothing here adds a secret."""
+"""Output about one task; nothing here adds a secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, text, to_json
-from jitvault.cli.views.policy import told
+from jitvault.cli.views.policy import decision_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,15 +24,16 @@ NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 
 
 def revision_of(document: Published) -> Revision:
-    """The revision in a published document; its digest is taken over the bytes, never believed."""
+    """Return the revision in a published document; its digest is computed from the bytes, never taken from it."""
     from jitvault.model.revision import Revision
 
     return Revision.of(base64.b64decode(document["body"]))
 
 
-def decided(document: Published, *, as_json: bool) -> None:
-    """A task that was decided about: its state, and who is missing."""
-    task, state = document["task_id"], document["state"]
+def print_decision(document: Published, *, as_json: bool) -> None:
+    """Print the state of a task that was decided about, whose approval is missing, and the next command."""
+    task = document["task_id"]
+    state = document["state"]
     steps = {
         "pending_approval": f"jitvault approve {task}",
         "approved": f"jitvault grant {task}",
@@ -58,8 +59,8 @@ def decided(document: Published, *, as_json: bool) -> None:
         output.print_facts(console, fact, least=len("missing"))
 
 
-def granted(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
-    """The grant; the wrapping token is in it once, for whoever took it out of their inbox."""
+def print_grant(document: Published, message: Published | None, *, out: NewFile | None, as_json: bool) -> None:
+    """Print a grant; `message` is the caller's inbox message with the wrapping token, which is shown only once."""
     shown = {
         "task_id": document["task_id"],
         "grant_id": document["grant_id"],
@@ -85,7 +86,7 @@ def granted(document: Published, message: Published | None, *, out: NewFile | No
 
 
 def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], out: NewFile | None) -> None:
-    """What each wrapping token gives, and how it is opened."""
+    """Print what each wrapping token gives, and how to unwrap it."""
     for wrapping in wrappings:
         for path in wrapping["reads"]:
             console.print(f"  reads    {path}")
@@ -97,18 +98,19 @@ def print_wrappings(console: Console, wrappings: Sequence[Mapping[str, Any]], ou
 
 
 def why_no_token(document: Published) -> str:
+    """Return in words where the wrapping token of a granted task is, if it is not in the caller's inbox."""
     revision = revision_of(document)
     if revision.spec.spec.deliver == "agent":
         agent = revision.content["agent"]["name"]
         return f"The wrapping token is in the inbox of {agent}, who takes it with `jitvault unwrap {revision.spec.id}`."
     return (
-        "The wrapping token was printed before, or nobody took it within ten minutes. It is never made twice: "
-        f"if it is lost, `jitvault revoke {revision.spec.id}` and use another id."
+        "The wrapping token was printed before, or it was not fetched within ten minutes. It is never issued twice: "
+        f"if it is lost, run `jitvault revoke {revision.spec.id}` and use another id."
     )
 
 
-def ended(document: Published, *, as_json: bool) -> None:
-    """The proof of a task's end."""
+def print_end(document: Published, *, as_json: bool) -> None:
+    """Print the proof of a task's end."""
     proof = document["proof"]
     if as_json:
         typer.echo(to_json(proof))
@@ -119,7 +121,7 @@ def ended(document: Published, *, as_json: bool) -> None:
 
 
 def not_proven(document: Published) -> Sequence[str]:
-    """What no check of a proof looks at. An older worker's document does not say it itself."""
+    """Return what no check of the task's proof looks at, also for an older worker's document, which lacks it."""
     from jitvault.errors import CORRUPT_RECORD_ERRORS
     from jitvault.model.verifiers import unproven
 
@@ -128,30 +130,31 @@ def not_proven(document: Published) -> Sequence[str]:
         if proof is None:
             return unproven(revision_of(document).access) if document["state"] not in NEVER_HELD else ()
         if "not_proven" in proof:
-            return [str(said) for said in proof["not_proven"]]
+            return [str(point) for point in proof["not_proven"]]
         given = dict.fromkeys(str(lease["template"]) for lease in proof["leases"])
         return unproven(revision_of(document).access, given, is_whole=proof["confirmed"])
     except CORRUPT_RECORD_ERRORS:
-        # whoever stole a worker's token can write anything there, and must not stop a command by it
+        # a thief of a worker's token can write anything there, and must not stop a command by it
         return ("what its certificates may still do: what is published of them cannot be read",)
 
 
-def proposal(
+def print_proposal(
     digest: str, lines: Sequence[str], decision: Mapping[str, Any], changes: Sequence[str] | None = None
 ) -> None:
-    """What an approver is about to sign, what policy said of it, and what changed since it was approved, on stderr."""
+    """Print to stderr what an approver is about to sign, what policy decided, and what changed since an approval."""
     console = output.console(stderr=True)
-    for line in (*lines, f"By policy: {told(decision)}.", *changed(changes)):
+    for line in (*lines, f"By policy: {decision_line(decision)}.", *changed(changes)):
         console.print(output.folded(line, console.width), soft_wrap=True)
     console.print(f"Digest: {digest}", soft_wrap=True)
 
 
 def changed(changes: Sequence[str] | None) -> list[str]:
-    """The differences against the last approved revision, to be printed; nothing where none was approved."""
+    """Return the differences to the last approved revision as lines; none where no revision was approved."""
     return [] if changes is None else ["Changed since it was approved:", *(f"  {line}" for line in changes)]
 
 
-def voted(document: Published, decision: str, digest: str, expires: str | None, *, as_json: bool) -> None:
+def print_vote(document: Published, decision: str, digest: str, expires: str | None, *, as_json: bool) -> None:
+    """Print a decision that was counted, and the task's state after it."""
     shown = {
         "task_id": document["task_id"],
         "decision": decision,
@@ -165,14 +168,15 @@ def voted(document: Published, decision: str, digest: str, expires: str | None, 
         return
     console = output.console()
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
-    taken = document["state"] in ("ending", "confirmed", "sealed", "unverified")
-    what = "its access is taken back, and the task is" if taken else "it is"
+    has_ended = document["state"] in ("ending", "confirmed", "sealed", "unverified")
+    what = "its access is revoked, and the task is" if has_ended else "it is"
     console.print(f"You {past} {shown['task_id']}; {what}", output.coloured(shown["state"]))
     for missing in document["missing"]:
         console.print(f"  missing  {missing['count']} approval(s) by {missing['group']}")
 
 
-def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
+def print_task_token(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
+    """Print an unwrapped task token, or write it to the new file."""
     from jitvault.model.vault_access import data_by_path
 
     bodies = data_by_path(held.reads)
@@ -189,7 +193,7 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     console = output.console()
     until = output.readable(held.expires_at.isoformat())
     console.print(
-        f"Task {held.task_id}: this token lives until {until}, and longer where it is kept",
+        f"Task {held.task_id}: this token lives until {until}, and longer while a worker renews it",
     )
     for path in shown["reads"]:
         console.print(f"  reads  {path}")
@@ -198,7 +202,7 @@ def unwrapped(held: TaskToken, *, out: NewFile | None, as_json: bool) -> None:
     console.print(f"  token  {shown['token']}", soft_wrap=True)
 
 
-def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
+def print_secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | None, as_json: bool) -> None:
     if as_json or out:
         text(to_json({"task_id": task_id, "secrets": list(found)}) + "\n", out=out)
         return
@@ -212,16 +216,17 @@ def secrets(task_id: str, found: Sequence[Mapping[str, Any]], *, out: NewFile | 
 
 
 def uncounted(shown: Mapping[str, Any]) -> list[str]:
-    """The decisions that do not count, each with the reason."""
-    return [f"{one['name']} {one['why']}" for one in shown["refused"]]
+    """Return the decisions that do not count, each with the reason."""
+    return [f"{vote['name']} {vote['why']}" for vote in shown["refused"]]
 
 
 def _took(proof: Mapping[str, Any]) -> str:
-    """How long the end took, by the clocks of whoever worked on it."""
-    dead, proven = proof["dead_ms"], proof["confirmed_ms"]
+    """Return in words how long the end took, by the clocks of the processes that worked on it."""
+    dead = proof["dead_ms"]
+    proven = proof["confirmed_ms"]
     if dead is None or proven is None:
-        return "dead and proven; a clock was wrong, so how long it took is not known"
-    return f"dead after {dead} ms, proven after {proven} ms"
+        return "revoked and proven; a clock was wrong, so how long it took is not known"
+    return f"revoked after {dead} ms, proven after {proven} ms"
 
 
 def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[str]) -> None:
@@ -239,7 +244,7 @@ def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[s
     if why := _what_else(proof, failed):
         lines.append(f"{'not sealed' if proof['confirmed'] else 'not proven'}: {why}")
     if times := proof.get("reopened"):
-        lines.append(f"its end was called proven, or found undone, {times} times before, and it began to end again")
+        lines.append(f"its end was reopened {times} times: it had been proven, or a revocation was found undone")
     for line in lines:
         console.print(output.indented(line, console.width), style="red", soft_wrap=True)
     for line in unproven:
@@ -248,13 +253,13 @@ def print_proof(console: Console, proof: Mapping[str, Any], unproven: Sequence[s
 
 def _what_else(proof: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> str:
     """Return why a task is open, where no error or failed check says it."""
-    said = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
+    shown = [*(str(lease["error"]) for lease in proof["leases"] if lease["error"]), *(c["evidence"] for c in failed)]
     why = str(proof.get("unproven_because") or "")
-    return "" if any(why.endswith(one) for one in said) else why
+    return "" if any(why.endswith(text) for text in shown) else why
 
 
 def _print_verdict(console: Console, what: str, owner: Mapping[str, Any], name: str) -> None:
-    """One credential; its id has a line of its own and is never folded, so that it can be copied."""
+    """Print one credential; its id has a line of its own and is never folded, so that it can be copied."""
     line = f"  {what:<12}{owner['verdict']:<18}{_checks(owner['checks'])}"
     console.print(line)
     if name:

@@ -1,4 +1,4 @@
-"""The history of a task in a few lines: what was tried again and again is one line, with how often and until when."""
+"""Timeline of a task in few lines: repeated tries are one line, with how often and until when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from jitvault.model.kinds import EventKind
 
-# what every try of an end and every renewal writes; anything else that happens begins a new stretch of them
+# what every try of an end and every renewal writes; any other event begins a new group of them
 _RENEWED = {EventKind.RENEW_INTENDED, EventKind.RENEWED, EventKind.KEPT}
 _LOOKED = {EventKind.JUDGED, EventKind.OBSERVED, EventKind.LISTING_INTENDED, EventKind.LISTED}
 _TRIED = frozenset(
@@ -19,7 +19,7 @@ _TRIED = frozenset(
 
 @dataclass
 class Line:
-    """One thing that happened `count` times from `first` to `last`, both RFC 3339."""
+    """An event that happened `count` times from `first` to `last`, both RFC 3339."""
 
     event: str
     first: str
@@ -32,14 +32,14 @@ class Line:
 
 
 def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
-    """The events in their order, each where it happened first; the same outcome of a later try is counted there."""
+    """Return the events in their order; a later try with the same outcome is counted where it happened first."""
     lines: list[Line] = []
     tries: dict[tuple[object, ...], Line] = {}
     for event in timeline:
         kind, at, body = event["event"], event["at"], event["body"]
         if kind not in _TRIED:
             tries = {}
-        key = (kind, _told(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
+        key = (kind, _describe(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
         line = tries.get(key)
         if line is None:
             line = Line(kind, at, at)
@@ -52,10 +52,10 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 
 def rows(timeline: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """When, and what happened; the whole of it is in --json."""
+    """Return when and what, for each line of the timeline; `--json` has every event."""
     found = []
     for line in folded(timeline):
-        words = _told(line.event, line.bodies)
+        words = _describe(line.event, line.bodies)
         if line.count > 1:
             same_day = line.first[:10] == line.last[:10]
             words += f" ({line.count} times, last at {_when(line.last)[11 if same_day else 0 : 19]})"
@@ -71,8 +71,9 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
-    body, words = bodies[0], event.replace("_", " ")
+def _describe(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
+    body = bodies[0]
+    words = event.replace("_", " ")
     match event:
         case EventKind.OBSERVED:
             lines, leases = (sum(len(one[part]) for one in bodies) for part in ("lines", "leases"))
@@ -82,8 +83,8 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case EventKind.HANDED_ON:
             return f"handed on to {body['to']}"
         case EventKind.RECOVERED:
-            told = body["from"]
-            return f"recovered: {body['state']}, from what was published (event {told['seq']}, {told['state']})"
+            published = body["from"]
+            return f"recovered: {body['state']}, from the published event {published['seq']} ({published['state']})"
         case EventKind.SUBMITTED | EventKind.REVISED | EventKind.DECIDED:
             why = [f"{one['name']} {one['why']}" for one in body.get("refused", ())] + [body.get("why", "")]
             return f"{words}: {body['state']}" + _because("; ".join(filter(None, why)))
@@ -102,8 +103,8 @@ def _told(event: str, bodies: Sequence[Mapping[str, Any]]) -> str:
         case EventKind.REVOKED:
             return f"revoked: {_outcome(body)}"
         case EventKind.LISTED:
-            left = len(body["suspects"])
-            return f"listed: {body['answer']}" + (f", {left} of nobody" if left else "")
+            suspects = len(body["suspects"])
+            return f"listed: {body['answer']}" + (f", {suspects} of no task" if suspects else "")
         case _:
             return words
 

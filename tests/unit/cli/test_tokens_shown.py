@@ -29,5 +29,5 @@ def test_the_command_that_unwraps_is_one_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_task_token_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     held = TaskToken("t", Secret(TOKEN), datetime(2030, 1, 1, tzinfo=UTC), ())
-    render.unwrapped(held, out=None, as_json=False)
+    render.print_task_token(held, out=None, as_json=False)
     assert f" {TOKEN}\n" in capsys.readouterr().out

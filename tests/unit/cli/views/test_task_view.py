@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jitvault.cli.views.status import _found, _waits_for
+from jitvault.cli.views.status import _grouped_findings, _waits_for
 
 
 def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str, Any]:
@@ -11,14 +11,14 @@ def finding(message: str, request: str, line: str | None = "a" * 64) -> dict[str
 
 def test_findings_that_say_the_same_are_shown_once_with_the_first_and_their_number() -> None:
     found = [finding("b was refused", "r1"), finding("a was refused", "r2"), finding("b was refused", "r3")]
-    assert list(_found(found)) == [
+    assert list(_grouped_findings(found)) == [
         ("a was refused", "denied, line aaaaaaaaaaaaaaaa, request r2"),
         ("b was refused", "denied, line aaaaaaaaaaaaaaaa, request r1, and 1 more like it"),
     ]
 
 
 def test_a_finding_without_a_line_names_its_rule() -> None:
-    assert list(_found([finding("it was edited", "", None)])) == [("it was edited", "denied")]
+    assert list(_grouped_findings([finding("it was edited", "", None)])) == [("it was edited", "denied")]
 
 
 def test_a_task_that_waits_says_for_whom_and_what_gives_it() -> None:

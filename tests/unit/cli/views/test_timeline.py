@@ -65,7 +65,7 @@ def test_a_listing_in_each_try_is_folded_by_what_it_found() -> None:
     assert shown[1:] == [
         "revoke intended (2 times, last at 00:00:04)",
         "listing intended (3 times, last at 00:00:07)",
-        "listed: not accounted for, 1 of nobody (2 times, last at 00:00:06)",
+        "listed: not accounted for, 1 of no task (2 times, last at 00:00:06)",
         "listed: accounted",
     ]
 
