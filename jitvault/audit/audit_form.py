@@ -1,6 +1,7 @@
-"""In which form an audit device writes its lines. Some options of a device make lines that nothing is proven by.
+"""The form in which an audit device writes its lines.
 
-The worker may not read a device's options (`sys/audit` needs sudo), so they are told from the lines themselves.
+With some options of a device, its lines cannot prove anything. The worker may not read a device's options
+(`sys/audit` needs sudo), so the form is recognised from the lines themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 from jitvault.audit.entry import Auth
 
 _MOST_LINES = 500
-# the device's option `prefix` puts something before the entry
+# The device's option `prefix` puts text before the entry.
 _PREFIX = re.compile(rb"[^{]{0,64}(?=\{)")
 _END_OF_XML = (b"</json:object>", b"</json:string>", b"</json:number>", b"</json:boolean>", b"</json:array>")
 
@@ -42,9 +43,9 @@ _line = msgspec.json.Decoder(_Line).decode
 
 
 def wrong_form(tail: bytes) -> str:
-    """Why nothing can be proven by a log that ends with `tail`; empty where nothing is wrong with its form.
+    """Return why a log that ends with `tail` cannot prove anything, or "".
 
-    The newest line that tells counts: a device may have been made anew since.
+    The newest line that shows the form counts: a device may have been set up anew since the older ones.
     """
     if tail.rstrip().endswith(_END_OF_XML):
         return JSONX
@@ -72,13 +73,13 @@ def is_hashed(value: str) -> bool:
 
 
 def is_elided(data: dict[str, Any] | None) -> bool:
-    """Whether the answer to a listing has the number of its keys instead of them."""
+    """Return whether the answer to a listing has only the number of its keys."""
     keys = (data or {}).get("keys")
     return isinstance(keys, int) and not isinstance(keys, bool)
 
 
 def _decoded(raw: bytes) -> _Line | None:
-    """One line; None where it is no entry, or only its end is there."""
+    """Decode one line; None if it is no entry, or only its end is there."""
     prefix = _PREFIX.match(raw)
     try:
         return _line(raw[prefix.end() :]) if prefix else None

@@ -1,4 +1,4 @@
-"""From an audit entry to the observation that it gives, if any.
+"""Classify an audit entry: return the observation that it gives, if any.
 
 Shapes: docs/vault-facts.md, "Audit entries"; what makes a revocation look done: "Revocation".
 """
@@ -26,32 +26,33 @@ _OF_A_TOKEN = frozenset(
 _CREATE = "auth/token/create/jitvault-"
 _AUDIT_HASH = "sys/audit-hash/"
 _AUDIT_DEVICES = "sys/audit/"
-_PAPERS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
+_DOCUMENTS = ("jitvault/data/requests/", "jitvault/data/decisions/", "jitvault/data/freezes/")
 _PUBLISHED = ("jitvault/data/tasks/", "jitvault/metadata/tasks/")
 _SIGNED = "jitvault-transit/sign/jitvault-receipts"
-# the short ones are gone from OpenBao and still there in Vault
+# The short paths are gone from OpenBao, and still exist in Vault.
 _REVOKE_LEASE = re.compile(r"sys/(?:leases/)?revoke(?:/(?P<lease>.*)|$)", re.DOTALL)
 _RENEW_LEASE = re.compile(r"sys/(?:leases/)?renew(?:/(?P<lease>.*)|$)", re.DOTALL)
-# Nothing but refusals: an error that an engine passes on may speak of permissions, too. Blanks are matched in one place
-# only, so that a run of them is read once.
+# An error that consists of refusals alone: an error that an engine passes on may mention permissions, too. Blanks are
+# matched in one place only, so that a long run of them is read once.
 _DENIED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?(permission denied|invalid token))+\s*")
-# An engine's framework says so before anything of the engine runs. Some paths take every token or none, and what stands
-# below them may look like a change of the engine.
+# An engine's framework answers this before any code of the engine runs. Some paths take every token or none, and their
+# subpaths can look like a change of the engine.
 _UNSUPPORTED = re.compile(r"(\d+ errors? occurred:)?(\s*(\*\s*)?unsupported (path|operation))+\s*")
-# How much of a path and of an error the expressions are applied to. Whoever sends requests chooses both; an error that
-# is longer is no plain refusal.
+# The expressions are applied to at most so much of a path and of an error. Clients choose both; a longer error is no
+# plain refusal.
 MAX_PATH = 4096
 MAX_ERROR = 1024
 _WARNING = 200
-# the policy of every wrapping token; Vault lets nobody else have it
+# The policy of every wrapping token; Vault lets no other token have it.
 _WRAPPING_POLICY = "response-wrapping"
 _PATH_END = 256
 
 
 def may_matter(path: str, operation: str = "") -> bool:
-    """Whether a line can be an observation for what was done where. Others are for the token that acted.
+    """Return whether a line can be an observation by its path and operation.
 
-    It says yes to everything that `observe` looks at by path; a reader decodes only such lines in full.
+    All other lines can be one only by the token that acted. The answer is true for everything that `observe` looks
+    at by path; a reader decodes only such lines in full.
     """
     if path.startswith(_PATHS):
         return True
@@ -59,19 +60,22 @@ def may_matter(path: str, operation: str = "") -> bool:
 
 
 def may_matter_by_token(policies: Iterable[str]) -> bool:
-    """Whether a line can be an observation for the policies of the token that acted: a task's token or a wrapping's."""
+    """Return whether a line can be an observation by the caller's policies.
+
+    It can for a task token and for a wrapping token.
+    """
     return any(policy.startswith(ACCESS_POLICY) or policy == _WRAPPING_POLICY for policy in policies)
 
 
 def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Observation | None:
-    """The observation that `entry` gives, or None where it is nothing of ours.
+    """Return the observation that `entry` gives, or None.
 
-    `namespace` is jitvault's own: the same path in another one is something else. Raises OverflowError for a time
-    that UTC cannot hold.
+    `namespace` is jitvault's own: the same path in another namespace is not jitvault's. Raises OverflowError for a
+    time that UTC cannot hold.
     """
     whole, entry = entry, _shortened(entry)
     kind, subject = (Kind.UNWRAP_REFUSED, "") if _is_spent(entry) else _classify(entry)
-    if kind is None or not (_is_here(entry, namespace) or _is_anywhere(entry, kind)):
+    if kind is None or not (_is_in_our_namespace(entry, namespace) or _is_namespace_free(entry, kind)):
         return None
     request = entry.request
     return Observation(
@@ -89,16 +93,19 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
         failed=_failed(entry),
         error=shorten(_error(whole), 255),
         token=shorten(_named_token(entry, kind), 80),
-        alias=shorten(_alias(entry, kind), 80),
+        alias=shorten(_derived_token(entry, kind), 80),
         detail=_detail(entry, kind),
     )
 
 
 def _shortened(entry: Entry) -> Entry:
-    """Cut what whoever sends requests can make long, before any expression reads it; each cut says so in the text."""
+    """Cut the texts that clients can make long.
+
+    This comes before any expression reads them. The text itself shows each cut.
+    """
     request = entry.request
     if len(request.path) > MAX_PATH:
-        # its end as well: what was asked of an ACME server stands there
+        # the end of the path is kept as well: the part that names an ACME request is there
         path = shorten(request.path, MAX_PATH - _PATH_END) + request.path[-_PATH_END:]
         request = structs.replace(request, path=path)
     if request is entry.request and len(entry.error) <= MAX_ERROR:
@@ -106,11 +113,11 @@ def _shortened(entry: Entry) -> Entry:
     return structs.replace(entry, request=request, error=shorten(entry.error, MAX_ERROR))
 
 
-def _is_here(entry: Entry, namespace: str) -> bool:
-    """Whether the line is of our namespace.
+def _is_in_our_namespace(entry: Entry, namespace: str) -> bool:
+    """Return whether the line is of jitvault's namespace.
 
-    Audit devices belong to the root namespace, and so do canaries. What happens above ours concerns us when it is a
-    hazard.
+    Audit devices belong to the root namespace, and so do canaries. A hazard in a namespace above jitvault's
+    concerns it as well.
     """
     there = entry.request.namespace.path.strip("/") if entry.request.namespace else ""
     here = namespace.strip("/")
@@ -121,10 +128,11 @@ def _is_here(entry: Entry, namespace: str) -> bool:
     return (not there or f"{here}/".startswith(f"{there}/")) and _is_hazard(entry.request)
 
 
-def _is_anywhere(entry: Entry, kind: Kind) -> bool:
-    """Whether the line is about a token itself, which whoever holds it can send to any namespace.
+def _is_namespace_free(entry: Entry, kind: Kind) -> bool:
+    """Return whether the line is about a token that may act in any namespace.
 
-    A wrapping can be opened by a token of another namespace that names it in the body.
+    The holder of a token can send it to any namespace, and a wrapping can be opened by a token of another namespace
+    that names the wrapping token in the body.
     """
     return kind in _OF_A_TOKEN or (kind is Kind.LEASE_ISSUED and _is_unwrap(entry))
 
@@ -133,7 +141,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     request, path = entry.request, entry.request.path
     data = request.data or {}
     if request.operation == "help":
-        return _asked_for_help(entry)
+        return _help_request(entry)
     if path.startswith(_AUDIT_HASH):
         return Kind.CANARY, _text(data.get("input")) if _is_hashed(entry.auth) else ""
     if path.startswith(_CREATE):
@@ -143,9 +151,9 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
         return _unwrap(entry)
     if act := _renewed_lease(entry) or _credential_act(path, data) or _renewed_by_name(entry):
         return act
-    if _is_hazard(request) and not _denied(entry) and not _is_nobodys(entry):
+    if _is_hazard(request) and not _denied(entry) and not _is_unprivileged(entry):
         return Kind.HAZARD, ""
-    if path.startswith(_PAPERS) and request.operation in ("create", "update") and entry.type == "response":
+    if path.startswith(_DOCUMENTS) and request.operation in ("create", "update") and entry.type == "response":
         return (Kind.WRITTEN, path.partition("/data/")[2]) if not _failed(entry) else (None, "")
     if entry.type == "response" and (act := _workers_act(entry)):
         return act
@@ -154,25 +162,32 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if entry.error and request.client_token and not (entry.auth and entry.auth.accessor):
         return Kind.REFUSED, ""
     if path in _REVOKE_BY_TOKEN:
-        # whose it was shows by the token's HMAC alone
+        # the line shows whose token it was by the token's HMAC alone
         return Kind.TOKEN_REVOKED, ""
     return (Kind.OWN, "") if _op(request) else (None, "")
 
 
 def _is_spent(entry: Entry) -> bool:
-    """Whether a wrapping token was sent for something that it may not do: that is refused, and uses it up."""
+    """Return whether a request that it may not make used up a wrapping token.
+
+    Vault refuses that request, and the wrapping token is used up.
+    """
     return entry.auth is not None and _WRAPPING_POLICY in (entry.auth.policies or ()) and _denied(entry)
 
 
 def _is_hashed(auth: Auth | None) -> bool:
-    """Whether the device shows accessors as HMACs. Where it shows them in plain no line links to a token of ours, so
-    that no canary of its counts.
+    """Return whether the device shows accessors as HMACs.
+
+    A device that shows them in plain links no line to a token of ours, so its canaries do not count.
     """
     return auth is None or not auth.accessor or is_hashed(auth.accessor)
 
 
-def _asked_for_help(entry: Entry) -> tuple[Kind | None, str]:
-    """Vault says what a path is for and does nothing, whatever the path: anybody may ask, of most without a policy."""
+def _help_request(entry: Entry) -> tuple[Kind | None, str]:
+    """Classify a help request, which does nothing, whatever its path.
+
+    Every caller may ask, for most paths without a policy.
+    """
     if entry.auth and _is_task_token(entry.auth) and _denied(entry):
         return Kind.DENIED, entry.auth.accessor
     return None, ""
@@ -189,7 +204,7 @@ _BY_DATA = {
 
 
 def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | None:
-    """What was done to a credential that the request names in its path or its data."""
+    """Return the act on a credential that the request names in path or data."""
     if path in _BY_DATA:
         kind, key = _BY_DATA[path]
         return kind, _text(data.get(key))
@@ -201,7 +216,10 @@ def _credential_act(path: str, data: Mapping[str, Any]) -> tuple[Kind, str] | No
 
 
 def _renewed_lease(entry: Entry) -> tuple[Kind, str] | None:
-    """Return the renewal of a lease by the lease id in its answer, which is plain wherever the request named it."""
+    """Return the renewal of a lease by the lease id in its answer.
+
+    That id is plain, wherever the request named the lease.
+    """
     secret = entry.response.secret if entry.response else None
     if secret and secret.lease_id and _RENEW_LEASE.match(entry.request.path):
         return Kind.RENEWED, secret.lease_id
@@ -209,7 +227,10 @@ def _renewed_lease(entry: Entry) -> tuple[Kind, str] | None:
 
 
 def _renewed_by_name(entry: Entry) -> tuple[Kind, str] | None:
-    """A renewal that names its token in the body: its answer shows whose it was, its request the token's HMAC alone."""
+    """Return a renewal that names its token in the body.
+
+    Its answer shows whose token it was; its request shows the token's HMAC alone.
+    """
     request, response = entry.request, entry.response or Response()
     if request.path != "auth/token/renew":
         return None
@@ -228,10 +249,10 @@ def _unwrap(entry: Entry) -> tuple[Kind | None, str]:
     if entry.error:
         return Kind.UNWRAP_REFUSED, ""
     if response.secret and response.secret.lease_id:
-        # what a token read in a wrapping shows its lease only when it is unwrapped
+        # a wrapped read shows its lease only when it is unwrapped
         return Kind.LEASE_ISSUED, response.secret.lease_id
     if _is_unwrap(entry) and response.wrap_info:
-        # an unwrap whose answer was asked for in a wrapping shows no more than a rewrap, and does the same
+        # an unwrap with a wrapped answer looks like a rewrap in the line, and does the same
         return Kind.REWRAPPED, response.wrap_info.wrapped_accessor
     if entry.request.path == "cubbyhole/response" and entry.response:
         return Kind.CUBBYHOLE_READ, ""
@@ -251,29 +272,32 @@ def _task_act(entry: Entry) -> tuple[Kind, str]:
 
 
 def _is_task_token(auth: Auth | None) -> bool:
-    """Whether a token holds one of our access policies: only tokens made through our roles do."""
+    """Return whether a token holds an access policy of jitvault's.
+
+    Only tokens that were created through jitvault's roles do.
+    """
     return any(p.startswith(ACCESS_POLICY) for p in (auth.policies or ())) if auth else False
 
 
 _GLOBAL_HAZARDS = re.compile(
     r"sys/(leases/tidy|(leases/)?revoke-(force|prefix)/|mounts/|remount|audit/|storage/raft/snapshot)|auth/token/tidy"
 )
-# Of PKI: what takes an issuer away or lets another be the default, so that Vault says 204 and no CRL that anybody
-# reads has the serial number (docs/vault-facts.md, "Certificates"). A role may have any name, so what is issued
-# through it is none of these, `issue/config` included.
+# Paths of PKI that take an issuer away or make another one the default: Vault then answers a revocation with 204, and
+# no CRL that anybody reads has the serial number (docs/vault-facts.md, "Certificates"). A role may have any name, so
+# issuing through a role is no such path, `issue/config` included.
 _ISSUER = (
     r"root/?$|root/(generate|rotate|replace)(/|$)|issuer/[^/]+/?$|issuers/(generate|import)/|intermediate/set-signed"
 )
-# What anybody may ask of an ACME server, without a token: of a mount's, an issuer's or a role's, whatever these are
-# called. No template's mount has a part `acme` in its name, so that below one this is nothing else.
+# Requests to an ACME server need no token: the server of a mount, of an issuer or of a role, whatever their names. No
+# template's mount has a part `acme` in its name, so a path below such a part is nothing else.
 _ACME = (
     r"acme/(directory|new-(nonce|account|order|eab)|revoke-cert|key-change|(account|authorization|challenge|order)s?/)"
 )
 _OF_ACME = re.compile(rf"/{_ACME}")
-# What PKI answers whoever has a token, whatever its policies: certificates, their status, an issuer's certificate and
-# CRLs. Nothing below these paths changes anything, and a name in them may be any. No part before them is one that
-# begins a change, and no template's mount has a part `cert`, `ocsp` or `issuer`.
-_ANYBODYS = re.compile(
+# PKI answers these paths to every token, whatever its policies: certificates, their status, an issuer's certificate and
+# CRLs. Nothing below these paths changes anything, and a name in them may be any. No part before them begins a change,
+# and no template's mount has a part `cert`, `ocsp` or `issuer`.
+_OPEN_TO_ALL = re.compile(
     r"(?:(?!(?:config|roles|reset|rotate-[a-z]+|root|issuers?|intermediate)/)[^/]+/)+"
     r"(?:(?:cert|(?:unified-)?ocsp)/.|issuer/[^/]+/(?:json|der|pem|(?:unified-)?crl)(?:/|$))",
     re.DOTALL,
@@ -297,21 +321,21 @@ _PATHS = (
     "auth/token/renew",
     _CREATE,
 )
-# nothing follows from a look at these
+# a read of these paths gives no observation
 _WRITTEN_PATHS = (
     "sys/mounts/",
     "sys/remount",
     _AUDIT_DEVICES,
     "sys/storage/raft/snapshot",
     "auth/token/tidy",
-    *_PAPERS,
+    *_DOCUMENTS,
     *_PUBLISHED,
     _SIGNED,
 )
 
 
 def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
-    """What only the worker does: publish, take that away again, and sign with its own key."""
+    """Return what only the worker does: publish, unpublish, sign receipts."""
     path = entry.request.path
     if path.startswith(_PUBLISHED) and entry.request.operation not in READING:
         return Kind.OWN, path.split("/", 2)[2]
@@ -325,45 +349,55 @@ def _is_signature(request: Request) -> bool:
 
 
 def _is_hazard(request: Request) -> bool:
-    """Whether the act can make a revocation look done that was not (docs/vault-facts.md, "Revocation")."""
+    """Return whether the act can make a revocation look done that was not.
+
+    See docs/vault-facts.md, "Revocation".
+    """
     if request.operation in READING:
         return False
     return bool(_GLOBAL_HAZARDS.match(request.path)) or _is_engine_hazard(request.path)
 
 
 def _enables_device(request: Request) -> bool:
-    """Whether the request asks for one more audit device; taking one away has another operation."""
+    """Return whether the request enables an audit device.
+
+    Disabling one has another operation.
+    """
     return request.path.startswith(_AUDIT_DEVICES) and request.operation in ("create", "update")
 
 
-def _is_nobodys(entry: Entry) -> bool:
-    """Whether an engine was asked without rights: some paths take anybody, and none of those changes its revocation.
+def _is_unprivileged(entry: Entry) -> bool:
+    """Return whether an engine was asked without rights.
 
-    A batch token has no accessor, and policies. Vault's own line for a new audit device has neither.
+    Some paths take callers without a token, and none of those changes what a revocation does. A batch token has no
+    accessor, but has policies. Vault's own line for a new audit device has neither.
     """
     has_rights = entry.auth is not None and bool(entry.auth.accessor or entry.auth.policies)
     return not has_rights and not _GLOBAL_HAZARDS.match(entry.request.path)
 
 
 def _is_engine_hazard(path: str) -> bool:
-    """Whether a write to the path changes what an engine's revocation does.
+    """Return whether a write to the path changes an engine's revocation.
 
-    What stands beyond the limit is not looked at, so that a path of that length counts as one wherever it could be.
+    The path beyond the limit is not read, so a path of that length counts as a hazard wherever it could be one.
     """
     if len(path) >= MAX_PATH:
         found, acme = _OF_AN_ENGINE.match(path), _OF_ACME.search(path[-_PATH_END:])
     else:
         found, acme = _ENGINE_HAZARDS.match(path), _OF_ACME.search(path)
-    return found is not None and not acme and not _ANYBODYS.match(path)
+    return found is not None and not acme and not _OPEN_TO_ALL.match(path)
 
 
 def _denied(entry: Entry) -> bool:
-    """Whether Vault itself refused the request, so that nothing was done."""
+    """Return whether Vault itself refused, so that nothing was done."""
     return bool(_DENIED.fullmatch(entry.error))
 
 
 def _failed(entry: Entry) -> bool:
-    """Whether the line shows that the act was not done: an error, or a mere acceptance (202)."""
+    """Return whether the line shows that the act was not done.
+
+    It shows an error, or a mere acceptance (202).
+    """
     data = (entry.response.data if entry.response else None) or {}
     return bool(entry.error) or "error" in data or data.get("http_status_code") == 202
 
@@ -381,66 +415,74 @@ def _detail(entry: Entry, kind: Kind) -> dict[str, Any]:
         # plain because `init` tuned the mount so; a probe looks for this name
         detail["target_name"] = shorten(_text((response.data or {})[named[0]]), 255)
     if kind is Kind.USED and (entry.request.wrap_ttl or response.wrap_info):
-        # a TTL of less than a second is 0 in the request line, and its answer is wrapped all the same
+        # a TTL below one second is 0 in the request line, and the answer is wrapped nevertheless
         detail["wrapped"] = True
     if kind is Kind.RENEWED and type(seconds := (entry.request.data or {}).get("increment")) is int:
-        # plain as a number alone, and on OpenBao alone; how long a renewed token can live at most
+        # plain only if it is a number, and only on OpenBao: the longest that the renewed token can live
         detail["increment_s"] = seconds
     if kind is Kind.RENEWED and response.auth and response.auth.token_ttl > 0:
-        # how long it was really given; plain on both servers
+        # the TTL that was really given; plain on both servers
         detail["ttl_s"] = response.auth.token_ttl
     if _denied(entry):
         detail["denied"] = True
     if _is_spent(entry):
         detail["spent"] = True
     if kind is Kind.HAZARD:
-        detail |= _of_hazard(entry)
+        detail |= _hazard_exemption(entry)
     if response.warnings:
         detail["warnings"] = [_beginning(_text(w)) for w in response.warnings[:3]]
     if entry.auth and entry.auth.entity_id:
         detail["entity"] = shorten(entry.auth.entity_id, 80)
-    detail |= _signed(entry, kind)
-    detail |= _listing(entry, kind)
-    detail |= _by_whom(entry, kind)
+    detail |= _signature_detail(entry, kind)
+    detail |= _listing_detail(entry, kind)
+    detail |= _worker_mark(entry, kind)
     if kind is Kind.TOKEN_CREATED:
         detail["asked"] = asked(entry.request.data or {}, entry.request.wrap_ttl)
     return detail
 
 
-def _of_hazard(entry: Entry) -> dict[str, Any]:
-    """What takes an act from the hazards: `domain.hazards`."""
+def _hazard_exemption(entry: Entry) -> dict[str, Any]:
+    """Return what exempts an act from the hazards.
+
+    `jitvault.lifecycle.confirmation.hazards` reads these details.
+    """
     said = {"unsupported": _UNSUPPORTED.fullmatch(entry.error) is not None, "enables": _enables_device(entry.request)}
     return {name: True for name, holds in said.items() if holds}
 
 
-def _signed(entry: Entry, kind: Kind) -> dict[str, Any]:
-    """The HMAC of what was signed with the worker's key, where something was."""
+def _signature_detail(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """Return the HMAC of what the worker's key signed, if anything."""
     if kind is not Kind.OWN or entry.type != "response" or not _is_signature(entry.request):
         return {}
     signed = _text((entry.request.data or {}).get("input"))
     if signed and not signed.startswith("hmac-"):
-        # the mount was tuned so, and there is nothing to hold against an HMAC
+        # the mount was tuned to show the input in plain, so there is nothing to compare with an HMAC
         signed = PLAIN
-    return {"signed": signed[:96], **_for_recovery(entry)}
+    return {"signed": signed[:96], **_recovery_detail(entry)}
 
 
-def _by_whom(entry: Entry, kind: Kind) -> dict[str, Any]:
-    """Whether the worker's policy allowed it: who stole what the worker logs in with has a token of their own."""
+def _worker_mark(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """Return whether the worker's policy allowed the act.
+
+    A thief of the worker's login credentials has a token of their own, with that policy.
+    """
     if kind in (Kind.CANARY, Kind.TOKEN_CREATED):
-        return _for_recovery(entry)
+        return _recovery_detail(entry)
     told = kind is Kind.RENEWED or entry.request.path.startswith(_PUBLISHED)
     return {"worker": True} if told and _is_workers(entry) else {}
 
 
-def _listing(entry: Entry, kind: Kind) -> dict[str, Any]:
-    """Whether the line of our own listing does not show what was listed."""
+def _listing_detail(entry: Entry, kind: Kind) -> dict[str, Any]:
+    """Return whether our own listing's line does not show what was listed."""
     elided = kind is Kind.OWN and entry.request.operation == "list" and entry.type == "response"
     return {"elided": True} if elided and is_elided(entry.response.data if entry.response else None) else {}
 
 
-def _for_recovery(entry: Entry) -> dict[str, Any]:
-    """What tells a ledger that was lost whose line it is: Vault's own word on policies, and the HMACs of the ids that
-    the worker gives a task token.
+def _recovery_detail(entry: Entry) -> dict[str, Any]:
+    """Return what shows a rebuilt ledger that the line is the worker's.
+
+    That is Vault's own statement of the policies, and the HMACs of the ids that the worker puts into a task token's
+    metadata.
     """
     if not _is_workers(entry):
         return {}
@@ -451,16 +493,22 @@ def _for_recovery(entry: Entry) -> dict[str, Any]:
 
 
 def _is_workers(entry: Entry) -> bool:
-    """Whether the token that acted holds the worker's policy, by Vault's own word."""
+    """Return whether the caller's token holds the worker's policy.
+
+    Vault itself states the policies.
+    """
     return entry.auth is not None and WORKER_POLICY in (entry.auth.policies or ())
 
 
 def _named_token(entry: Entry, kind: Kind) -> str:
-    """The HMAC of the token that a line without an accessor of ours is about."""
+    """Return the HMAC of the token that a line is about.
+
+    This is for lines without an accessor of ours.
+    """
     if _is_spent(entry):
         return _sent_token(entry)
     if kind in (Kind.UNWRAPPED, Kind.UNWRAP_REFUSED, Kind.REWRAPPED) or _is_unwrap(entry):
-        # who unwraps for somebody else names the wrapping token in the body
+        # a caller that unwraps for another one names the wrapping token in the body
         return _text((entry.request.data or {}).get("token")) or _sent_token(entry)
     if kind is Kind.RENEWED or entry.request.path in _REVOKE_BY_TOKEN:
         return _text((entry.request.data or {}).get("token"))
@@ -468,10 +516,10 @@ def _named_token(entry: Entry, kind: Kind) -> str:
 
 
 def _sent_token(entry: Entry) -> str:
-    """Return the HMAC of the token in the header, of the form in which Vault gave it out.
+    """Return the HMAC of the header's token, in the form that Vault issued.
 
-    `auth.client_token` has that form on both servers, also where the header has a JWT with the wrapping token in it.
-    Of a token that Vault does not know there is only `request.client_token`.
+    `auth.client_token` has that form on both servers, also if the header has a JWT with the wrapping token in it.
+    For a token that Vault does not know there is only `request.client_token`.
     """
     return (entry.auth.client_token if entry.auth else "") or entry.request.client_token
 
@@ -480,21 +528,25 @@ def _is_unwrap(entry: Entry) -> bool:
     return entry.request.path.startswith("sys/wrapping/")
 
 
-def _alias(entry: Entry, kind: Kind) -> str:
-    """The HMAC of a token that stands for a task's token from this line on."""
+def _derived_token(entry: Entry, kind: Kind) -> str:
+    """Return the HMAC of a derived token, or "".
+
+    The token belongs to a task's token from this line on.
+    """
     response = entry.response or Response()
     if entry.type == "request":
-        return _kept_form(entry, kind)
+        return _stored_form(entry, kind)
     if kind is Kind.UNWRAPPED:
         return response.auth.client_token if response.auth else ""
     wrapped = kind in (Kind.TOKEN_CREATED, Kind.REWRAPPED, Kind.USED) and not _failed(entry)
     return response.wrap_info.token if response.wrap_info and wrapped else ""
 
 
-def _kept_form(entry: Entry, kind: Kind) -> str:
-    """The HMAC of a task token in the form in which HashiCorp Vault keeps it; empty where both forms are the same.
+def _stored_form(entry: Entry, kind: Kind) -> str:
+    """Return the HMAC of a task token in HashiCorp Vault's stored form.
 
-    What names the token later can have that form alone: a use after its end, and a revocation with it in the body.
+    The result is empty if both forms are equal. Later lines can name the token in the stored form alone: a use
+    after its end, and a revocation that names it in the body.
     """
     auth = entry.auth or Auth()
     own = kind in (Kind.USED, Kind.DENIED) or entry.request.path in _OWN_ACTS

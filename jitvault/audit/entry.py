@@ -1,4 +1,7 @@
-"""One line of the audit log, by the keys that are used. Shapes: docs/vault-facts.md, "Audit entries"."""
+"""One line of the audit log, with the keys that are used.
+
+Shapes: docs/vault-facts.md, "Audit entries".
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 TARGET_NAMES = ("username", "serial_number")
-"""The response keys that say what a target knows a credential by, in plain where `init` tuned the mount."""
+"""The response keys with the target's name of a credential, shown in plain where `init` tuned the mount."""
 
 
 class Auth(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One audit line, by the keys that are used; Vault adds others, which are ignored."""
+    """One audit line, with the keys that are used; other keys are ignored."""
 
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     type: str

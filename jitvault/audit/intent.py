@@ -1,7 +1,8 @@
-"""What a task token was to be, as it was committed before Vault was asked, held against the line that shows it made.
+"""The intent to create a task token, compared with the line about it.
 
-Whoever has the worker's token and reads the ledger knows every operation id. An id is leave to make one token, the one
-that the intent describes, while nobody knows what became of the intent.
+The intent was committed to the ledger before Vault was asked. A holder of the worker's token who reads the ledger
+knows every operation id. An id allows the creation of one token, the one that the intent describes, and only while
+nobody knows what became of the intent.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from jitvault.formats.shorten import shorten
 
 LIFE = timedelta(minutes=15)
 """How long after its commit an intent can show in the stream. A worker sends at once, and Vault ends a request after
-90 s unless it is configured otherwise; the rest is for clocks that differ."""
+90 s unless it is configured otherwise; the rest is for clocks that differ.
+"""
 _CREATE = "auth/token/create/"
-# the worker says what it is for; nothing in Vault goes by it
+# The worker chooses what the metadata are for; nothing in Vault depends on them.
 _FREE = "meta"
 _MOST, _LONGEST = 64, 96
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A create that was committed.
+    """A committed intent to create a task token.
 
-    `words` gives for each policy, and for the TTL, its HMAC of the audit device; None where the ledger does not have
-    them. `accessor` is the HMAC of the accessor that Vault answered with, None while that is not known. `given_up` says
-    that Vault made no token for it, as far as anybody knows. `sent_at` is None where the ledger was rebuilt.
+    `words` maps each policy, and the TTL, to its HMAC by the audit device; None if the ledger does not have them.
+    `accessor` is the HMAC of the accessor that Vault answered with, None while that is unknown. `given_up` says
+    that Vault created no token for the intent, as far as the ledger knows. `sent_at` is None if the ledger was
+    rebuilt.
     """
 
     role: str
@@ -41,12 +44,12 @@ class Intent:
 
 
 def ttl_word(ttl_s: int) -> str:
-    """Return a TTL as the worker sends it."""
+    """Return a TTL in the form in which the worker sends it."""
     return f"{ttl_s}s"
 
 
 def words_of(stored: object) -> Mapping[str, Mapping[str, str]] | None:
-    """Return `Intent.words` as the ledger has them; None where somebody wrote something else there."""
+    """Return the stored `Intent.words`; None if the row holds anything else."""
     if not isinstance(stored, dict):
         return None
     parts = (stored.get("policies"), stored.get("ttl"))
@@ -54,9 +57,10 @@ def words_of(stored: object) -> Mapping[str, Mapping[str, str]] | None:
 
 
 def asked(data: Mapping[str, Any], wrap_ttl_s: int) -> dict[str, Any]:
-    """Return what a create's request asked for, as its line shows it: for an observation's detail.
+    """Return what a create requested, for the detail of an observation.
 
-    Strings are HMACs on both servers unless the mount was tuned to show them. `also` names what the worker never sends.
+    Strings are HMACs on both servers unless the mount was tuned to show them. `also` lists the keys that the worker
+    never sends.
     """
     policies = data.get("policies")
     listed = policies if isinstance(policies, list) else [policies]
@@ -71,7 +75,10 @@ def asked(data: Mapping[str, Any], wrap_ttl_s: int) -> dict[str, Any]:
 
 
 def mismatch(intent: Intent, line: Observation) -> str:
-    """Return what about a token that was made is not as its intent says, as the end of a sentence; "" where all is."""
+    """Return how a created token differs from its intent, or "".
+
+    The difference is given as the end of a sentence. The result is "" if nothing differs.
+    """
     if intent.accessor is not None and intent.accessor != line.subject:
         return "with the operation id of another token"
     if intent.accessor is None and intent.given_up:
@@ -88,7 +95,7 @@ def mismatch(intent: Intent, line: Observation) -> str:
 def _other_terms(shown: Mapping[str, Any], words: Mapping[str, Mapping[str, str]], wrap_ttl_s: int) -> str:
     """Return how the terms of a request differ from the intent's."""
     meant = words["policies"]
-    # a value is shown in plain where the mount was tuned so
+    # values are shown in plain if the mount was tuned so
     plain = {hashed: word for word, hashed in meant.items()} | {word: word for word in meant}
     if sorted(plain.get(policy, "") for policy in shown["policies"]) != sorted(meant):
         return "with other policies than its intent names"

@@ -1,12 +1,13 @@
-"""What one line of the audit stream says, as far as jitvault cares: `jitvault.audit.classify` makes it.
+"""Observations: what one line of the audit stream shows to jitvault.
 
-A line becomes at most one observation. Its `subject` is the credential that it is about: a lease id, or
-the HMAC of a token's accessor; its `actor` is the HMAC of the accessor of the token that acted. Neither
-metadata nor headers identify anybody, since a client can choose both: they are kept to be shown.
+`jitvault.audit.classify` makes at most one observation of a line. The `subject` is the credential that the line is
+about: a lease id, or the HMAC of a token's accessor. The `actor` is the HMAC of the accessor of the token that
+acted. Metadata and headers identify nobody, since a client can choose both: they are only kept for display.
 
-Some lines show no accessor of ours and yet are about a task: an unwrap, a read of what is wrapped, a token that
-Vault does not know any more. They name a token by its HMAC (`token`), and an earlier line said which task token
-that HMAC stands for (`alias`): `jitvault.audit.token_links` joins the two.
+Some lines show no accessor of ours and yet are about a task: an unwrap, a read of a wrapping, a token that Vault
+does not know any more. They name a token by its HMAC (`token`), and an earlier line said from which task token the
+token with that HMAC was derived (`alias`): `jitvault.audit.token_links` joins the two.
+
 Shapes: docs/vault-facts.md, "Audit entries".
 """
 
@@ -19,7 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 PLAIN = "plain"
-"""Of a value that is not shown as an HMAC, in a line's detail."""
+"""Stands in a line's detail for a value that the device shows in plain instead of as an HMAC."""
 
 
 class Kind(StrEnum):
@@ -45,7 +46,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a line stands: byte `offset` of the `epoch`-th contiguous stretch that was read of `source`."""
+    """The position of a line in its stream.
+
+    The line begins at byte `offset` of segment `epoch`; a segment is a contiguous part of `source` that was read.
+    """
 
     source: str
     epoch: int
@@ -54,13 +58,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One audit line that matters. `failed` is true when it shows an error or was not carried out.
+    """One audit line that matters.
 
-    `line` is the SHA-256 of the line's bytes; `at` is Vault's time, UTC; `closing` tells a response from
-    a request; `error` is the HMAC of the error text where Vault only shows that. `token` is the HMAC of the
-    token that the line names, where no accessor says whose it is. `alias` is the HMAC of a token that stands
-    for the task token from now on: its wrapping token, the token itself, or the wrapping of what it read. HashiCorp
-    Vault keeps a token in another form than it gives out: the request line of what a token did has that form.
+    `line` is the SHA-256 of the line's bytes; `at` is Vault's time, UTC; `closing` tells a response from a request.
+    `failed` is true if the line shows an error, or that the act was not carried out. `error` is the error text, or
+    its HMAC if Vault shows only that. `token` is the HMAC of the token that the line names, if no accessor says
+    whose it is. `alias` is the HMAC of a derived token, which belongs to the task token from this line on: its
+    wrapping token, the token itself, or the wrapping of what it read. HashiCorp Vault stores a token in another
+    form than it issues: the request line of an act of the token has the stored form.
     """
 
     line: str
@@ -82,7 +87,7 @@ class Observation:
 
     @property
     def stands_for(self) -> str:
-        """The HMAC of the accessor of the task token that `alias` stands for."""
+        """The accessor HMAC of the task token that `alias` was derived from."""
         return self.actor if self.kind in (Kind.USED, Kind.LEASE_ISSUED) else self.subject
 
     @property
@@ -91,15 +96,15 @@ class Observation:
         return self.alias if self.kind is Kind.USED and self.closing else ""
 
 
-# Vault's own longest; what is more says nothing
+# The longest TTL that Vault itself gives; a larger number says nothing.
 _LONGEST_S = 10 * 366 * 24 * 3600
 
 
 def renewed_until(line: Observation) -> datetime | None:
-    """The latest time, by Vault's clock, up to which a renewal can have let a credential live; None where that is not
-    known, and for any other line.
+    """Return the latest time up to which a renewal can have extended a lease.
 
-    An answer says how long that was. What was asked for is the most that it can have been, and stands in the line on
+    The time is by Vault's clock. The result is None if the time is unknown, and for a line that is no renewal. An
+    answer shows the TTL that was given. The increment that was requested bounds it, and is shown in the line on
     OpenBao alone; an increment of nothing is the longest that Vault may give (docs/vault-facts.md, "Renewals").
     """
     seconds = line.detail.get("ttl_s") or line.detail.get("increment_s", 0)
@@ -110,5 +115,5 @@ _RESTORES = frozenset({"sys/storage/raft/snapshot", "sys/storage/raft/snapshot-f
 
 
 def restores(lines: Sequence[Observation]) -> Iterator[Observation]:
-    """The lines that say that a snapshot of Vault was put back."""
+    """Return the lines that show that a snapshot of Vault was restored."""
     return (o for o in lines if o.kind is Kind.HAZARD and o.path in _RESTORES and o.closing and not o.failed)

@@ -1,4 +1,4 @@
-"""Where audit lines come from."""
+"""The interface of audit sources: streams from which audit lines are read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jitvault.audit.observation import Observation
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a source was read. `epoch` counts the contiguous stretches: a gap starts a new one.
+    """How far a source was read.
 
-    `offset` counts the bytes of the stretch, also where it goes on in another file. `identity` is the source's own
-    way to find the place again (at most 500 characters); nobody else looks into it.
+    `epoch` counts the segments: a gap starts a new one. `offset` counts the bytes of the segment, also if the
+    segment continues in another file. `identity` is how the source itself finds the place again (at most 500
+    characters); no other code reads it.
     """
 
     identity: str
@@ -24,9 +25,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The observations of some lines of one stretch, and the position after them.
+    """Observations of lines of one segment, and the position after them.
 
-    `gaps` says what is missing between the batch before and this one; `position.epoch` is another one then.
+    `gaps` says what is missing between the previous batch and this one; `position.epoch` then names another
+    segment.
     """
 
     observations: tuple[Observation, ...]
@@ -36,52 +38,63 @@ class Batch:
 
 
 class Source(Protocol):
-    """One stream of audit lines with one writer: a file with its rotated predecessors, or a connection.
+    """One stream of audit lines with one writer.
 
-    `name` is what the ledger knows it by, at most 255 characters.
+    The stream is a file with its rotated predecessors, or a connection. `name` is the stream's name in the ledger,
+    at most 255 characters.
     """
 
     name: str
     passing: bool
-    """Whether it is one of many that come and go. It is remembered only once its lines count."""
+    """Whether the stream is one of many that come and go. It is recorded only once its lines count."""
 
     def vouch(self) -> None:
-        """Tell whoever receives this source that a canary of ours was found in it."""
+        """Tell the receiver of this stream that a canary of ours was found in it."""
         ...
 
     def start(self) -> Position:
-        """Where to begin when nothing was read before."""
+        """Return the position to begin at when nothing was read before."""
         ...
 
     def beginning(self) -> Position:
-        """Before everything that is there, in files that were rotated too."""
+        """Return the position before everything that is there.
+
+        Rotated files are included.
+        """
         ...
 
     def end(self) -> Position:
-        """The end of the last whole line that is there now."""
+        """Return the position after the last whole line that is there now."""
         ...
 
     def continues(self, position: Position) -> bool:
-        """Whether what is there now holds what was read up to `position`, or the continuation of it."""
+        """Return whether the stream still holds what was read, or continues it.
+
+        What was read is everything up to `position`.
+        """
         ...
 
     def wrong_form(self) -> str:
-        """Why nothing can be proven by its lines as its device writes them now; empty where nothing is wrong."""
+        """Return why the lines in their present form cannot prove anything, or ""."""
         ...
 
     def has_more(self, position: Position) -> bool:
-        """Whether anything happened to the source since `position` was its end. Raises AuditUntrusted."""
+        """Return whether anything happened since `position` was the end.
+
+        Raises AuditUntrusted.
+        """
         ...
 
     def read(self, position: Position, *, only: str = "") -> Iterator[Batch]:
-        """What was written since `position`, in batches, up to the present end. Raises AuditUntrusted.
+        """Yield what was written since `position`, in batches.
 
-        Where `only` is given, lines that do not contain this text are passed over undecoded, whatever they are.
+        The last batch ends at the present end. With `only`, lines that do not contain this text are skipped
+        undecoded, whatever they are. Raises AuditUntrusted.
         """
         ...
 
 
 class Sources(Protocol):
-    """All streams that there are now: connections come and go."""
+    """All streams that exist now: connections come and go."""
 
     def present(self) -> Sequence[Source]: ...

@@ -1,12 +1,13 @@
-"""Which task token an audit line is about, where no accessor in the line says so.
+"""Links between audit lines and task tokens.
 
-A token stands for a task token when a line of Vault's own says that one came from the other: the wrapping of the
-task token, the task token itself, and the wrapping of what it read. Vault makes the accessors and token HMACs of a
-line; a client chooses metadata, headers and the operation id, so nothing here looks at them.
+They are needed where no accessor in a line names the token. A derived token belongs to a task token if a line of
+Vault's own says that one came from the other: the wrapping of the task token, the task token itself, and the
+wrapping of what it read. Vault makes the accessors and token HMACs of a line; a client chooses metadata, headers
+and the operation id, so nothing here looks at those.
 
-A wrapping that was asked for as a JWT is shown by the HMAC of the token in it where it is made, and where it is opened
-by the header. Opened by the body, its line has the HMAC of the JWT, and nothing joins the two: what was in it is
-accounted for by `jitvault.lifecycle.confirmation.wrapped_reads`.
+A wrapping that was requested as a JWT is shown by the HMAC of the token inside the JWT, both where it is created
+and where it is opened by the header. If it is opened by the body, the line has the HMAC of the JWT, and nothing
+joins the two: `jitvault.lifecycle.confirmation.wrapped_reads` accounts for the content of such a wrapping.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jitvault.audit.observation import Kind, Observation
 
 T = TypeVar("T")
 
-# the subject of the others is a lease, a nonce or a document, which a client can choose to be any text
+# The subject of all other kinds is a lease, a nonce or a document, which a client can choose to be any text.
 _ABOUT_A_TOKEN = frozenset(
     {
         Kind.TOKEN_CREATED,
@@ -36,28 +37,27 @@ _ABOUT_A_TOKEN = frozenset(
 
 
 def derived_tokens(lines: Iterable[Observation], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The HMAC of each token that stands for a task token, and the HMAC of that one's accessor.
+    """Return each derived token with the accessor of its task token.
 
-    `given` has those that are known without a line.
-
-    The order of the lines does not matter. A rewrap that does not show what is wrapped gives what the old wrapping
-    stood for. Should two lines disagree, which Vault's cannot, the same one is always believed.
+    Both are HMACs. `given` has the pairs that are known without a line. The order of the lines does not matter.
+    After a rewrap that does not show what is wrapped, the new wrapping belongs to the token of the old one. Should
+    two lines disagree, which Vault's lines cannot, the result is always the same.
     """
-    said: defaultdict[str, set[str]] = defaultdict(set)
+    stated: defaultdict[str, set[str]] = defaultdict(set)
     rewraps: defaultdict[str, set[str]] = defaultdict(set)
     for token, accessor in (given or {}).items():
-        said[accessor].add(token)
+        stated[accessor].add(token)
     for line in lines:
         if line.alias and line.stands_for:
-            said[line.stands_for].add(line.alias)
+            stated[line.stands_for].add(line.alias)
         elif line.alias and line.kind is Kind.REWRAPPED:
             rewraps[line.token].add(line.alias)
     found: dict[str, str] = {}
-    for accessor in sorted(said):
-        found |= {alias: accessor for alias in said[accessor] if alias not in found}
-    # what a line says goes before what is inherited; each alias is reached once, so that a circle ends
-    for accessor in sorted(said):
-        waiting = list(said[accessor])
+    for accessor in sorted(stated):
+        found |= {alias: accessor for alias in stated[accessor] if alias not in found}
+    # what a line states goes before what a rewrap passes on; each token is reached once, so a circle ends
+    for accessor in sorted(stated):
+        waiting = list(stated[accessor])
         while waiting:
             for alias in rewraps[waiting.pop()] - found.keys():
                 found[alias] = accessor
@@ -66,22 +66,24 @@ def derived_tokens(lines: Iterable[Observation], given: Mapping[str, str] | None
 
 
 def owning_token(line: Observation, derived_tokens: Mapping[str, str]) -> str:
-    """The HMAC of the accessor of the token that a line is about: it says so, a wrapping of it does, or who acted.
+    """Return the accessor HMAC of the token that owns a line.
 
-    Who acted comes last: an agent that holds another token sends that one in the header and the wrapping token in the
-    body (`bao unwrap` does), and what it gets belongs to the task whose wrapping it was.
+    In this order: the token named by the line, the task token whose wrapping is named, the caller. The caller comes
+    last: an agent that holds another token sends that one in the header and the wrapping token in the body
+    (`bao unwrap` does), and the content belongs to the task whose wrapping it was.
     """
     named = line.subject if line.kind in _ABOUT_A_TOKEN else ""
     if line.kind is Kind.LEASE_ISSUED and line.token:
-        # opened by anybody: it belongs to whoever had it wrapped, or to nobody that is known yet
+        # whoever opened the wrapping, the lease belongs to the token that had it wrapped, or to none that is known yet
         return derived_tokens.get(line.token, "")
     return named or derived_tokens.get(line.token, "") or line.actor
 
 
 def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
-    """The lines, where a revocation that names a task token in its body has that one's accessor as its subject.
+    """Return the lines, with a subject for revocations that name a task token.
 
-    Only what was unwrapped, or acted, is the token itself: who revokes a wrapping ends nothing that was in it.
+    A revocation that names the token in its body gets that token's accessor as its subject. Only a token that was
+    unwrapped, or that acted, is the task token itself: revoking a wrapping does not revoke what was in it.
     """
     itself = (o for o in lines if o.alias and (o.kind is Kind.UNWRAPPED or not o.closing))
     tokens = {o.alias: o.stands_for for o in itself}
@@ -95,10 +97,11 @@ def with_subjects(lines: Sequence[Observation]) -> tuple[Observation, ...]:
 def linked(
     lines: Iterable[Observation], tokens: Mapping[str, T], derived_tokens: Mapping[str, str]
 ) -> Iterator[tuple[T, Observation]]:
-    """Each line with what `tokens` has for the accessor HMAC that it is about; lines about none are left out.
+    """Yield each line with the value of each token that it concerns.
 
-    A line in which one task's token acts on another's comes for both, the owner first: theft shows in the task that it
-    befalls. A lease has one owner.
+    The values are those of `tokens`. `tokens` is keyed by accessor HMACs; lines that concern none of them are left
+    out. A line in which one task's token acts on another's is yielded for both, the owner first: theft shows in the
+    task that it befalls. A lease has one owner.
     """
     for line in lines:
         names = (

@@ -1,4 +1,4 @@
-"""What a proof rests on: the audit lines of a task in their order, and the canaries between them."""
+"""What a proof rests on: a task's audit lines, with canaries between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jitvault.audit.observation import Observation, Place
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A line of ours that matched its own HMAC: where it stands in the stream, and Vault's time of it."""
+    """A line of ours that matched its own HMAC: its place and Vault's time."""
 
     place: Place
     at: datetime
@@ -20,7 +20,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class AuditTrail:
-    """The audit stream as it was read, in its own order, with the canaries in it."""
+    """The audit stream as it was read, in its own order, with its canaries."""
 
     observations: Sequence[Observation]
     canaries: Sequence[Canary]
@@ -29,7 +29,10 @@ class AuditTrail:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment of the stream: ordered by place within a stretch, by Vault's time across stretches."""
+    """A moment of the stream.
+
+    Points are ordered by place within a segment, and by Vault's time across segments.
+    """
 
     place: Place
     at: datetime
@@ -56,10 +59,11 @@ def done(line: Observation) -> bool:
     return line.closing and not line.failed
 
 
-def listed(trail: AuditTrail, ops: frozenset[str], *, in_stretch_of: Place) -> Observation | None:
-    """The worker's last listing of the task's prefixes in a stretch, with a canary after it.
+def listed(trail: AuditTrail, ops: frozenset[str], *, in_segment_of: Place) -> Observation | None:
+    """Return the worker's last listing of the task's prefixes.
 
-    One of which the line does not show what was listed is none: nobody could hold the proof against it.
+    A canary has to follow the listing. The listing is in the segment of `in_segment_of`. A listing whose line does
+    not show what was listed does not count: nobody could check the proof against it.
     """
     return next(
         (
@@ -69,7 +73,7 @@ def listed(trail: AuditTrail, ops: frozenset[str], *, in_stretch_of: Place) -> O
             and done(o)
             and "elided" not in o.detail
             and o.actor in trail.worker_accessors
-            and segment(o.place) == segment(in_stretch_of)
+            and segment(o.place) == segment(in_segment_of)
             and canary_after(trail, o.place) is not None
         ),
         None,
@@ -77,7 +81,10 @@ def listed(trail: AuditTrail, ops: frozenset[str], *, in_stretch_of: Place) -> O
 
 
 def unshown(trail: AuditTrail) -> str:
-    """What to say beside a missing listing where the worker made one of which the device shows only its length."""
+    """Return what to add where the device shows only a listing's length.
+
+    The text belongs to a listing that is missing.
+    """
     made = any("elided" in o.detail and o.actor in trail.worker_accessors for o in trail.observations)
     return f"; of the listing that was made, {ELIDED}" if made else ""
 

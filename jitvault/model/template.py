@@ -51,9 +51,9 @@ WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
 WORK_AFTER_UNWRAP = timedelta(seconds=5)
 # Vault's own paths, and jitvault's: access to them would decide who may do what.
 RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault", "jitvault-transit"})
-# Below a path part of this name PKI answers callers without a token. In a mount with such a name, an anonymous request
-# could not be told from a change of the engine (`audit/classify.py`).
-ANYBODYS = frozenset({"acme", "cert", "issuer", "ocsp", "unified-ocsp"})
+# Below a path part of this name PKI answers every token, whatever its policies, or needs none. In a mount with such a
+# name, such a request could not be told from a change of the engine (`audit/classify.py`).
+OPEN_TO_ALL = frozenset({"acme", "cert", "issuer", "ocsp", "unified-ocsp"})
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}")
 _SEGMENT = r"(?:[A-Za-z0-9._@:-]|\{[a-z][a-z0-9_]{0,31}\})+"
@@ -222,7 +222,7 @@ class TemplateBody(Strict):
         return None
 
     def _wrong_paths(self) -> str | None:
-        if named := sorted(ANYBODYS & {*self.mount.split("/")}):
+        if named := sorted(OPEN_TO_ALL & {*self.mount.split("/")}):
             return f"expected a mount without a part that is called {named[0]}"
         # Two harmless parts can form `..` together, or a choice can be the whole first segment.
         for with_ in self.combinations():

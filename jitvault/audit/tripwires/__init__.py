@@ -1,1 +1,1 @@
-"""The rules by which a line shows what must not happen."""
+"""The rules that show in an audit line what must not happen."""

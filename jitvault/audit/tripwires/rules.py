@@ -1,34 +1,35 @@
-"""What an audit line must not say. Each rule is one function; `RULES` and `FLEET_RULES` name them all.
+"""The tripwires: what an audit line must not show.
+
+Each rule is one function; `RULES` and `FLEET_RULES` name them all.
 
 On one task's lines (`of_task`):
 
 - `unwrap_outside_network`: the task's token was unwrapped from outside the task's networks;
-- `unwrap_refused`: somebody's unwrap failed because somebody else was first, or a wrapping was used up by a request
+- `unwrap_refused`: an unwrap failed because the wrapping had been used before, or a wrapping was used up by a request
   that it is not for;
 - `rewrapped`: a wrapping of the task was moved into another one;
 - `wrapping_read`: a wrapping of the task was read by the old way, which takes the secret and shows no lease;
-- `denied`: Vault refused the token as many requests as the limit says;
+- `denied`: Vault refused as many requests of the token as the limit says;
 - `outside_template`: the token did something on a path that its templates do not have;
 - `before_window`: the token was used before the task's window opened;
-- `after_end`: the token was used after its revocation, by somebody who knew or had the time to learn;
+- `after_end`: the token was used after its revocation, by an agent that knew of it or had the time to learn of it;
 - `over_budget`: the token got more leases than its templates allow;
 - `wrapped_lease`: the token had a credential wrapped, so that no line shows which one it got;
-- `renewed_by_others`: the token or a lease was renewed, and not by the worker, which looks at everything before.
+- `renewed_by_others`: the token or a lease was renewed, and not by the worker, which checks everything before.
 
-On all lines (`of_fleet`), and each of them freezes everything, since the worker itself cannot be trusted then:
+On all lines (`of_fleet`). Each of these rules freezes everything, since the worker itself cannot be trusted then:
 
-- `unknown_token`: a token was made through our roles without an intent of ours, other than its intent says, or not by
-  our worker;
+- `unknown_token`: a token was created through our roles without an intent of ours, other than its intent says, or not
+  by our worker;
 - `unknown_renewal`: the worker's token renewed something without an intent of ours;
-- `unknown_publication`: the worker's token wrote or removed what is published of a task without an intent of ours, or
-  of another one than that says;
+- `unknown_publication`: the worker's token wrote or removed a task's published document without an intent of ours, or
+  that of another task than the intent says;
 - `unknown_signature`: the worker's token signed with the key of receipts without an intent of ours, or something else
-  than that says;
+  than the intent says;
 - `unwrap_by_worker`: something was unwrapped from the worker's address.
 
-The worker's token is one that our worker logged in with, or any other one with its policy.
-
-What the lines say is Vault's; the times are its clock's. Shapes: docs/vault-facts.md, "Audit entries".
+The worker's token is one that our worker logged in with, or any other one with its policy. The lines are Vault's,
+and the times are by Vault's clock. Shapes: docs/vault-facts.md, "Audit entries".
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ from jitvault.audit.tripwires.trip import (
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.networks import is_one_of, is_within
 
-# What a token may ask about itself, keep for itself and give back, how it opens what it read in a wrapping, and the
-# preflight of the KV commands, which says how a path of its own is mounted. None of it is anybody else's.
+# What a token may ask about itself, keep for itself and give back, how it opens a wrapped read, and the preflight of
+# the KV commands, which shows how a path is mounted. None of these concern another token.
 _HARMLESS = frozenset(
     {
         "auth/token/lookup-self",
@@ -75,18 +76,19 @@ _HARMLESS = frozenset(
     }
 )
 _HARMLESS_BELOW = ("cubbyhole/", "sys/internal/ui/mounts/")
-_GIVING_BACK = "auth/token/revoke-self"
+_REVOKE_SELF = "auth/token/revoke-self"
 
 _OPENED = frozenset({Kind.UNWRAPPED, Kind.REWRAPPED, Kind.CUBBYHOLE_READ, Kind.LEASE_ISSUED})
-# A standby tries what it then forwards, and fails (docs/vault-facts.md, "Several nodes"). Its clock may be ahead, and
-# then this stands after the unwrap that the active node did.
+# A standby tries a request before it forwards it, and fails (docs/vault-facts.md, "Several nodes"). The standby's clock
+# may be ahead, and then its line is dated after the unwrap that the active node did.
 _FORWARDED = ("cannot write to readonly storage", "please forward to the active node")
 
 
 def of_task(bounds: TaskLimits, lines: Sequence[Observation], aliases: Mapping[str, str]) -> list[TripwireHit]:
-    """Every trip in `lines`, by time; at most one of a rule for a request. Lines of other tasks change nothing.
+    """Return every hit of a rule in a task's lines, by time.
 
-    `denied` trips once, and `over_budget` once for each token, at the request that reaches the limit.
+    There is at most one hit of a rule for a request. Lines of other tasks change nothing. `denied` is hit once, and
+    `over_budget` once for each token, at the request that reaches the limit.
     """
     case = _Case(bounds, in_order(lines), aliases)
     return trips((rule, hit) for rule, judge in RULES for hit in judge(case))
@@ -104,22 +106,22 @@ def of_fleet(
     worker_addresses: frozenset[str],
     shared: Sequence[str],
 ) -> list[TripwireHit]:
-    """Every trip that freezes everything, by time; at most one of a rule for a request.
+    """Return every hit of a rule that freezes everything, by time.
 
-    `sessions` are the accessor HMACs of the worker's own tokens, `intents` what it meant to create by operation id,
-    `renewals` what it meant to renew by operation id, `publications` the path that it meant to write or to remove by
-    operation id, `signatures` the HMAC of what it meant to sign, `used_again` the ids of more than one act, `shared`
-    the CIDRs that the worker's hosts share with agents.
+    There is at most one hit of a rule for a request. `sessions` are the accessor HMACs of the worker's own tokens.
+    By operation id, `intents` are what the worker meant to create, `renewals` what it meant to renew,
+    `publications` the path that it meant to write or to remove, and `signatures` the HMAC of what it meant to sign.
+    `used_again` are the ids of more than one act, and `shared` the CIDRs that the worker's hosts share with agents.
     """
     meant = (intents, renewals, publications, signatures, used_again)
     fleet = _Fleet(in_order(lines), sessions, *meant, worker_addresses, tuple(shared))
     return trips((rule, hit) for rule, judge in FLEET_RULES for hit in judge(fleet))
 
 
-# not slots: what is worked out once is kept
+# without slots, so that computed properties are cached
 @dataclass(frozen=True)
 class _Case:
-    """One task's lines in order, and the questions that several rules ask of them."""
+    """One task's lines in order, with what several rules ask about them."""
 
     bounds: TaskLimits
     lines: Sequence[Observation]
@@ -133,17 +135,20 @@ class _Case:
     def owns(self, o: Observation) -> bool:
         return owning_token(o, self.aliases) in self.bounds.tokens
 
-    def stands_for_ours(self, o: Observation) -> bool:
-        """Whether the line names a token that stands for one of the task's."""
+    def names_derived_token(self, o: Observation) -> bool:
+        """Return whether the line names a token derived from one of the task's."""
         return self.aliases.get(o.token) in self.bounds.tokens
 
     def is_own_cubbyhole(self, o: Observation) -> bool:
-        """Whether the task token reads its own cubbyhole, where no wrapping is."""
+        """Return whether the task token reads its own cubbyhole.
+
+        There is no wrapping in that.
+        """
         return o.kind is Kind.CUBBYHOLE_READ and o.actor in self.bounds.tokens
 
     @cached_property
     def opened(self) -> dict[str, list[Observation]]:
-        """The lines that used a wrapping up, by the HMAC of its token."""
+        """The lines that used up a wrapping, by the HMAC of its token."""
         found: dict[str, list[Observation]] = {}
         for o in self.lines:
             if o.kind in _OPENED and done(o) and not self.is_own_cubbyhole(o):
@@ -152,7 +157,7 @@ class _Case:
 
     @cached_property
     def wrapped(self) -> list[Observation]:
-        """The first line of each request by which a token of the task had a credential wrapped."""
+        """The first line of each request for a wrapped credential of the task."""
         reads = [o for o in self.acts if o.kind is Kind.USED and o.path in self.bounds.paths]
         return by_request(o for o in reads if "wrapped" in o.detail or o.wrapping)
 
@@ -161,16 +166,20 @@ class _Case:
         return {o.request_id: o for o in reversed(self.lines) if not o.closing and o.request_id}
 
     def begun(self, o: Observation) -> datetime:
-        """When the request of a line began: by its request line, else by the line itself."""
+        """Return when the request of a line began.
+
+        That is the time of its request line, or else of the line itself.
+        """
         return self._request_lines.get(o.request_id, o).at
 
     def late(self, o: Observation) -> timedelta:
-        """By how much the request of a line began after the end of the token, for sure.
+        """Return how long after the token's end the request began, for certain.
 
-        Vault's clock may have been set in between, and another node has another one. In one stretch the place says what
-        came first, and across two no more than the clocks may differ.
+        Vault's clock may have been set in between, and another node has another clock. Within a segment the place
+        shows what came first; across two segments only a difference beyond the clocks' tolerance counts.
         """
-        begun, ended = self._request_lines.get(o.request_id, o).place, self.bounds.ended_in
+        begun = self._request_lines.get(o.request_id, o).place
+        ended = self.bounds.ended_in
         late = self.begun(o) - (self.bounds.ended_at or self.begun(o))
         if ended is None or (begun.source, begun.epoch) != (ended.source, ended.epoch):
             return late if late > MAX_SKEW else timedelta(0)
@@ -190,7 +199,10 @@ class _Fleet:
     shared: tuple[str, ...]
 
     def is_workers(self, o: Observation) -> bool:
-        """Whether the worker's identity acted: a session of ours, or another login that has its policy."""
+        """Return whether the worker's identity acted.
+
+        That is a session of ours, or another login that has the worker's policy.
+        """
         return o.actor in self.sessions or "worker" in o.detail
 
 
@@ -208,7 +220,7 @@ def _unwrap_outside_network(case: _Case) -> Iterator[Hit]:
 def _unwrap_refused(case: _Case) -> Iterator[Hit]:
     bounds = case.bounds
     for o in case.lines:
-        if o.kind is not Kind.UNWRAP_REFUSED or not case.stands_for_ours(o):
+        if o.kind is not Kind.UNWRAP_REFUSED or not case.names_derived_token(o):
             continue
         if any(words in o.error for words in _FORWARDED):
             continue
@@ -232,13 +244,13 @@ def _unwrap_refused(case: _Case) -> Iterator[Hit]:
 
 def _rewrapped(case: _Case) -> Iterator[Hit]:
     for o in case.lines:
-        if o.kind is Kind.REWRAPPED and done(o) and (case.owns(o) or case.stands_for_ours(o)):
+        if o.kind is Kind.REWRAPPED and done(o) and (case.owns(o) or case.names_derived_token(o)):
             yield o, f"A wrapping of the task was moved into a new one from {origin(o)}: only that one opens it now."
 
 
 def _wrapping_read(case: _Case) -> Iterator[Hit]:
     for o in case.lines:
-        ours = o.kind is Kind.CUBBYHOLE_READ and case.stands_for_ours(o) and not case.is_own_cubbyhole(o)
+        ours = o.kind is Kind.CUBBYHOLE_READ and case.names_derived_token(o) and not case.is_own_cubbyhole(o)
         if ours and done(o):
             yield (
                 o,
@@ -247,7 +259,7 @@ def _wrapping_read(case: _Case) -> Iterator[Hit]:
 
 
 def _denied(case: _Case) -> Iterator[Hit]:
-    """Once for the task. What Vault refuses after the end is `after_end`'s."""
+    """Hit once for a task. A refusal after the end belongs to `after_end`."""
     ended_at = case.bounds.ended_at
     refused = [o for o in case.acts if o.kind is Kind.DENIED or "denied" in o.detail]
     those = [o for o in by_request(refused) if ended_at is None or case.begun(o) <= ended_at]
@@ -262,7 +274,10 @@ def _denied(case: _Case) -> Iterator[Hit]:
 
 
 def _outside_template(case: _Case) -> Iterator[Hit]:
-    """Whatever kind of act it was: that the token can make tokens or change a mount is worse than a read."""
+    """Hit for any kind of act on another path.
+
+    A token that can create tokens or change a mount is worse than one that can read.
+    """
     for o in case.acts:
         allowed = o.path in case.bounds.paths or o.path in _HARMLESS or o.path.startswith(_HARMLESS_BELOW)
         if done(o) and not allowed:
@@ -281,12 +296,15 @@ def _before_window(case: _Case) -> Iterator[Hit]:
 
 
 def _after_end(case: _Case) -> Iterator[Hit]:
-    """What began before the end was in flight and is no trip; nor is giving back a token that is gone."""
+    """Hit for a use that began after the end.
+
+    A use that began before was in flight. Giving back a token that is gone is no hit either.
+    """
     bounds = case.bounds
     for o in case.lines:
-        used = o.actor in bounds.tokens or (o.kind is Kind.REFUSED and case.stands_for_ours(o))
+        used = o.actor in bounds.tokens or (o.kind is Kind.REFUSED and case.names_derived_token(o))
         late = case.late(o)
-        if used and o.path != _GIVING_BACK and late > (timedelta(0) if bounds.told else bounds.grace):
+        if used and o.path != _REVOKE_SELF and late > (timedelta(0) if bounds.told else bounds.grace):
             yield (
                 o,
                 f"The task's token was used for {path_of(o)} from {origin(o)} {ago(late)} after it was revoked"
@@ -295,9 +313,10 @@ def _after_end(case: _Case) -> Iterator[Hit]:
 
 
 def _over_budget(case: _Case) -> Iterator[Hit]:
-    """Once for each token: what one had is dead before another one takes its place.
+    """Hit once for each token of the task.
 
-    A read in a wrapping counts when it is asked for; the lease that shows when it is opened is not another one.
+    One token is dead before another one takes its place. A wrapped read counts when it is requested; the lease that
+    shows when the wrapping is opened is not another one.
     """
     wrappings = {o.wrapping for o in case.acts if o.wrapping and o.path in case.bounds.paths}
     issued = [o for o in case.lines if o.kind is Kind.LEASE_ISSUED and done(o) and case.owns(o)]
@@ -325,14 +344,17 @@ def _wrapped_lease(case: _Case) -> Iterator[Hit]:
 
 
 def _renewed_by_others(case: _Case) -> Iterator[Hit]:
-    """What the token does itself is another rule's, and it cannot renew itself."""
+    """Hit for a renewal by any other token.
+
+    Acts of the token itself belong to another rule, and it cannot renew itself.
+    """
     ours = case.bounds.workers | case.bounds.tokens
     for o in case.lines:
         if o.kind is not Kind.RENEWED or not done(o) or o.actor in ours:
             continue
-        lease = o.subject in case.bounds.leases
-        if lease or case.owns(o):
-            what = "A lease of the task" if lease else "The task's token"
+        is_lease = o.subject in case.bounds.leases
+        if is_lease or case.owns(o):
+            what = "A lease of the task" if is_lease else "The task's token"
             yield o, f"{what} was renewed at {path_of(o)} from {origin(o)}, and not by the worker."
 
 
@@ -359,12 +381,15 @@ _NO_INTENT = "without an intent in the ledger"
 
 def _unknown_token(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
-        if o.kind is Kind.TOKEN_CREATED and done(o) and (wrong := _not_meant(fleet, o)):
+        if o.kind is Kind.TOKEN_CREATED and done(o) and (wrong := _unintended_reason(fleet, o)):
             yield o, f"A token was created at {path_of(o)} from {origin(o)}, {wrong}."
 
 
-def _not_meant(fleet: _Fleet, o: Observation) -> str:
-    """Return why nobody meant to create a token, as the end of a sentence; "" where the worker did."""
+def _unintended_reason(fleet: _Fleet, o: Observation) -> str:
+    """Return why a token's creation was not intended, or "".
+
+    The reason is the end of a sentence. The result is "" if the worker intended it.
+    """
     if o.actor not in fleet.sessions and _is_shown_as_ours(fleet, o):
         return "as a second audit device shows it that writes into the same log: each device needs a file of its own"
     if o.actor not in fleet.sessions:
@@ -378,7 +403,10 @@ def _not_meant(fleet: _Fleet, o: Observation) -> str:
 
 
 def _is_shown_as_ours(fleet: _Fleet, o: Observation) -> bool:
-    """Whether another line of the same request names a session of the worker: Vault makes the ids of requests."""
+    """Return whether the request's other line names a worker's session.
+
+    Vault makes the ids of requests.
+    """
     same = (other for other in fleet.lines if other.request_id and other.request_id == o.request_id)
     return any(other.kind is o.kind and other.actor in fleet.sessions for other in same)
 
@@ -387,15 +415,18 @@ def _unknown_renewal(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         if o.kind is not Kind.RENEWED or not done(o) or not fleet.is_workers(o):
             continue
-        if not _is_meant(o, fleet.renewals.get(o.op)) or o.op in fleet.used_again:
+        if not _is_intended(o, fleet.renewals.get(o.op)) or o.op in fleet.used_again:
             yield o, f"The worker's token renewed at {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 
-def _is_meant(o: Observation, subject: str | None) -> bool:
-    """Whether a renewal is the one whose intent names `subject`: the accessor's HMAC, or the lease id."""
+def _is_intended(o: Observation, subject: str | None) -> bool:
+    """Return whether a renewal is the one whose intent names `subject`.
+
+    `subject` is the accessor's HMAC, or the lease id.
+    """
     if subject is None:
         return False
-    # the answer of a lease's renewal has its id, unless Vault gave no lease: then its HMAC is all that there is
+    # the answer to a lease's renewal has the lease id, unless Vault returned no lease: then there is only its HMAC
     unknown = not subject or (o.path.startswith("sys/") and "/" not in o.subject)
     return unknown or o.subject == subject
 
@@ -409,12 +440,16 @@ def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
 
 
 def is_publication(o: Observation) -> bool:
-    """Whether a line is about what the worker tells everybody about a task."""
+    """Return whether a line is about the published document of a task."""
     return o.kind is Kind.OWN and o.subject.startswith("tasks/")
 
 
 def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
-    """The same thing signed twice under one intent is the same receipt: an Ed25519 signature has nothing random."""
+    """Hit for a signature without its intent.
+
+    The same content signed twice under one intent is no hit: an Ed25519 signature has nothing random, so it is the
+    same receipt.
+    """
     for o in fleet.lines:
         if not is_signature(o) or not done(o) or not fleet.is_workers(o):
             continue
@@ -426,7 +461,7 @@ def _unknown_signature(fleet: _Fleet) -> Iterator[Hit]:
 
 
 def is_signature(o: Observation) -> bool:
-    """Whether a line is about a signature with the worker's own key."""
+    """Return whether a line is about a signature with the worker's own key."""
     return o.kind is Kind.OWN and "signed" in o.detail
 
 
@@ -435,7 +470,7 @@ _UNWRAPS = frozenset({Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED})
 
 def _unwrap_by_worker(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
-        # a lease shows a wrapping only where it was unwrapped
+        # a lease names a wrapping only if it was unwrapped
         unwrap = o.kind in _UNWRAPS or (o.kind is Kind.LEASE_ISSUED and o.token)
         own = is_one_of(o.remote, fleet.worker_addresses) and not is_within(o.remote, fleet.shared)
         if unwrap and own and done(o):

@@ -1,4 +1,4 @@
-"""What a tripwire gives, what a task's lines are held against, and the words for both."""
+"""What a tripwire returns, what a task's lines are compared with, words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jitvault.formats.networks import addresses_in
 from jitvault.formats.strict_yaml import shown
 from jitvault.model.states import EndReason
 
-# old ways of naming a token in the path show it in plain
+# old paths that name a token show it in plain
 _A_TOKEN = re.compile(r"(hv[sbr]|\b[sbr])\.[\w.-]{16,}")
 
 
@@ -54,18 +54,19 @@ INTERCEPTIONS = frozenset(
         Rule.WRAPPING_READ,
     }
 )
-"""Rules that say that somebody else may hold what was meant for the agent."""
+"""Rules that show that somebody else may hold what was meant for the agent."""
 OF_AGENT = frozenset(Rule) - FREEZING - {Rule.RENEWED_BY_OTHERS}
-"""Rules that a task's own lines break. Until somebody has looked into it, its agent is not given more: what others
-sign or do, or what a listing shows, is no reason, for with that anybody could shut an agent out.
+"""Rules that a task's own lines break. Until the finding is examined, the task's agent is granted nothing more. What
+others sign or do, or what a listing shows, is no reason for that: otherwise anybody could shut an agent out.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TripwireHit:
-    """A rule that a line broke. `line` is the SHA-256 of the audit line, `at` Vault's time of it.
+    """A rule that a line broke.
 
-    `message` is a sentence for an operator; paths and addresses in it are escaped, and it holds no secret.
+    `line` is the SHA-256 of the audit line, `at` Vault's time of it. `message` is a sentence for an operator; paths
+    and addresses in it are escaped, and it holds no secret.
     """
 
     rule: Rule
@@ -79,13 +80,13 @@ class TripwireHit:
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """What one task's lines are held against.
+    """What one task's lines are compared with.
 
-    `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it works
-    from (none: any), `paths` the Vault paths that its templates have, each of which gives leases, `workers` the
-    accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while it
-    lives, and `ended_in` where that line stands; `told` says that whoever uses the token knew of the end, which was
-    completion; without it, use goes unremarked for `grace`.
+    `tokens` are the accessor HMACs of its grants, `leases` the ids of its leases, `networks` the CIDRs that it
+    works from (none: any), `paths` the Vault paths that its templates have, each of which issues leases, `workers`
+    the accessor HMACs of the worker's tokens. `ended_at` is Vault's time of the token's revocation line, None while
+    the token lives, and `ended_in` the place of that line. `told` says that the agent itself completed the task, so
+    that whoever uses the token knew of the end; without it, a use during `grace` is no hit.
     """
 
     tokens: frozenset[str]
@@ -103,11 +104,11 @@ class TaskLimits:
 
 
 Hit = tuple[Observation, str]
-"""A line that breaks a rule, and what to tell about it."""
+"""A line that breaks a rule, and the message about it."""
 
 
 def trips(hits: Iterable[tuple[Rule, Hit]]) -> list[TripwireHit]:
-    """The first hit of each rule for each request, by time."""
+    """Return the first hit of each rule for each request, by time."""
     found: dict[tuple[Rule, str], tuple[Observation, TripwireHit]] = {}
     for rule, (o, message) in hits:
         reason = EndReason.INTERCEPTED if rule in INTERCEPTIONS else EndReason.TRIPWIRE
@@ -117,7 +118,10 @@ def trips(hits: Iterable[tuple[Rule, Hit]]) -> list[TripwireHit]:
 
 
 def in_order(lines: Iterable[Observation]) -> list[Observation]:
-    """Each line once, by Vault's time, so that the order in which they were read changes nothing."""
+    """Return each line once, by Vault's time.
+
+    The order in which the lines were read changes nothing.
+    """
     return sorted({o.line: o for o in lines}.values(), key=order)
 
 
@@ -132,12 +136,12 @@ def precedes(one: Observation, other: Observation) -> bool:
 
 
 def request(o: Observation) -> str:
-    """What the two entries of one request have in common."""
+    """Return what the two entries of one request have in common."""
     return o.request_id or o.line
 
 
 def by_request(lines: Iterable[Observation]) -> list[Observation]:
-    """The first line of each request."""
+    """Return the first line of each request."""
     found: dict[str, Observation] = {}
     for o in lines:
         found.setdefault(request(o), o)

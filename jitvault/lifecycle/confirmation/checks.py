@@ -201,7 +201,7 @@ def _reconciled(
     `begun` says that a canary stands before the issue. Without one (a lease from a node that has just become the
     active one) it has to have been seen alive, whatever stretch its end is in.
     """
-    listing = listed(trail, credential.listing_ops, in_stretch_of=last.place)
+    listing = listed(trail, credential.listing_ops, in_segment_of=last.place)
     if listing is None:
         missing = "the stream was interrupted between issue and look-up" if begun else "no matching canary before it"
         return Check(5, ok=False, evidence=f"{missing}{unshown(trail)}")

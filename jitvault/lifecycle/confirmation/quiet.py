@@ -150,7 +150,7 @@ def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset
 
     What was listed before an act does not know what that act made.
     """
-    listing = listed(trail, ops, in_stretch_of=at)
+    listing = listed(trail, ops, in_segment_of=at)
     lines = _acts(tokens, trail) + [o for o in trail.observations if _begins_or_ends(o, tokens)]
     return listing is not None and all(follows(listing, o) for o in lines)
 

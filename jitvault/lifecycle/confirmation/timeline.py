@@ -162,7 +162,7 @@ def _one_a_stretch(lines: Iterable[Observation]) -> list[Observation]:
 
 
 def _is_listed_beside(credential: Credential, trail: AuditTrail, line: Observation) -> bool:
-    return listed(trail, credential.listing_ops, in_stretch_of=line.place) is not None
+    return listed(trail, credential.listing_ops, in_segment_of=line.place) is not None
 
 
 def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | None) -> Iterator[Observation]:

@@ -124,7 +124,7 @@ OPS = frozenset({LIST_OP, "op-list-2"})
 
 
 def found(story: Story, epoch: int = 1) -> Observation | None:
-    return listed(story.trail(), OPS, in_stretch_of=Place("audit", epoch, 0))
+    return listed(story.trail(), OPS, in_segment_of=Place("audit", epoch, 0))
 
 
 def test_the_last_listing_of_a_stretch_counts() -> None:
