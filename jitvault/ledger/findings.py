@@ -1,4 +1,4 @@
-"""Findings on a database: each is kept once, and of one author no more than a number."""
+"""Record findings: each once, and only so many of one author."""
 
 from __future__ import annotations
 
@@ -25,22 +25,29 @@ def put_finding(
     author: str | None = None,
     more: int = 0,
 ) -> None:
-    """Insert a finding; the same one twice is one.
+    """Insert a finding unless an equal one is there.
 
-    `author` wrote what it is about. Once there are MOST of an author, or of a task where there is no author, it is
-    counted instead; `more` says that so many are to be counted, however many there are. What is about neither is the
-    worker's own, and kept.
+    `author` is the entity that wrote what the finding is about. Once MOST findings of an author are recorded, or of a
+    task where there is no author, further ones are only counted in one row. `more` counts that many at once. A finding
+    with neither author nor task is about the worker itself and is always recorded.
     """
     message = cut(message)
     same = (_of(task_id), _FOUND.rule == rule)
-    # the database's own rule does not see it: to SQL no task is not the same as no task
+    # The unique key does not see equal findings without a task: in SQL, NULL is not equal to NULL.
     if not more and connection.execute(select(_FOUND.id).where(*same, _FOUND.message == message).limit(1)).first():
         return
-    named = {"task_id": task_id, "line": line, "request_id": request_id and request_id[:64], "author": author}
-    values: dict[str, object] = {**named, "rule": rule, "message": message, "at": at}
+    values: dict[str, object] = {
+        "task_id": task_id,
+        "line": line,
+        "request_id": request_id and request_id[:64],
+        "author": author,
+        "rule": rule,
+        "message": message,
+        "at": at,
+    }
     if more or _is_full(connection, task_id, rule, author, at):
         whose = _FOUND.author.is_(None) if author is None else _FOUND.author == author
-        # what comes after somebody has looked into the others is open again
+        # a finding after an operator closed the others begins a new, open row
         counted = (*same, whose, _FOUND.more > 0, _FOUND.closed_at.is_(None), _FOUND.at > at - WINDOW)
         if connection.execute(update(schema.findings).where(*counted).values(more=more or _FOUND.more + 1)).rowcount:
             return
@@ -50,6 +57,7 @@ def put_finding(
 
 
 def _is_full(connection: Connection, task_id: str | None, rule: str, author: str | None, at: datetime) -> bool:
+    """Return whether an author's or a task's findings reached MOST."""
     if author is None and task_id is None:
         return False
     whose = _of(task_id) if author is None else _FOUND.author == author
@@ -62,5 +70,5 @@ def _of(task_id: str | None) -> ColumnElement[bool]:
 
 
 def cut(message: str) -> str:
-    """As much of a message as an index of PostgreSQL takes."""
+    """Return as much of a message as an index of PostgreSQL takes."""
     return message[:1000].encode()[:2000].decode(errors="ignore")

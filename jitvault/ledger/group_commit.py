@@ -1,8 +1,8 @@
-"""Group commit: what the threads of a process write at one moment is made durable by one commit.
+"""Group commit: one commit for the concurrent writes of a process.
 
-A commit waits for the disk, and SQLite has one writer at a time: who comes while another commits would wait, blindly
-and in growing steps. Here the first to come writes for all that wait behind it. Each of them still succeeds or fails
-by itself, and none is told of success before the commit.
+A commit waits for the disk, and SQLite has one writer at a time: a thread that comes during a commit would poll for the
+lock, in growing steps. Here the first thread becomes the leader and writes for all that queue behind it. Each unit
+still succeeds or fails by itself, and no thread is told of success before the commit.
 """
 
 from __future__ import annotations
@@ -19,70 +19,79 @@ T = TypeVar("T")
 Transaction = Callable[[], AbstractContextManager[Connection]]
 """Opens a connection in a transaction that holds the write lock, and commits it in the end."""
 
-_AT_ONCE = 64
+_LARGEST_GROUP = 64
 
 
 class GroupCommit:
-    """The only way to write to one database. Shared by threads."""
+    """The only way to write to one database; shared by threads."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._waiting: deque[_Turn] = deque()
         self._writing = False
-        # guards both, and is told when a write is over
+        # guards the two above, and is notified when a write ends
         self._over = threading.Condition()
 
     def write(self, unit: Callable[[Connection], T]) -> T:
-        """Run `unit` in a transaction, perhaps with others'; gives its result once it is durable.
+        """Run `unit` in a transaction, perhaps with others; return its result.
 
-        Raises what `unit` raises, and SQLAlchemyError. A unit may be run more than once, each time from its reads.
+        Returns once the result is durable. Raises what `unit` raises, and SQLAlchemyError. A unit may be run more than
+        once, each time from its reads.
         """
         turn = _Turn(unit)
-        if turns := self._led_by(turn):
+        if turns := self._group_led_by(turn):
             try:
                 self._lead(turns)
             finally:
                 with self._over:
                     self._writing = False
-                    # all at once: whoever failed with others tries again with them
+                    # all waiting threads: units that failed together are tried again together
                     self._over.notify_all()
         result: T = turn.outcome()
         return result
 
-    def _led_by(self, own: _Turn) -> list[_Turn]:
-        """Wait until another has written `own`, or nobody writes: then those that it writes, itself the first."""
+    def _group_led_by(self, own: _Turn) -> list[_Turn]:
+        """Wait for `own` to be written; return the group to lead otherwise.
+
+        Empty where another thread has written `own`. Where no thread is writing, this one becomes the leader of the
+        returned group, whose first turn is `own`.
+        """
         with self._over:
             self._waiting.append(own)
             try:
                 self._over.wait_for(lambda: own.done or not self._writing)
             finally:
-                # one that is led is taken by its leader, and one that was interrupted is not written later
+                # A leader removes the turns that it writes. An interrupted thread removes its own turn.
                 if own in self._waiting:
                     self._waiting.remove(own)
             if own.done:
                 return []
             self._writing = True
-            others = min(len(self._waiting), _AT_ONCE - 1)
+            others = min(len(self._waiting), _LARGEST_GROUP - 1)
             return [own, *(self._waiting.popleft() for _ in range(others))]
 
     def _lead(self, turns: list[_Turn]) -> None:
+        """Write the group together; where that fails, each turn alone."""
         if len(turns) > 1 and self._together(turns):
             return
         for turn in turns:
             self._alone(turn)
 
     def _together(self, turns: list[_Turn]) -> bool:
-        """Whether one transaction was good for all. What one of them fails with undoes the others, too."""
+        """Write all turns in one transaction; return whether they are done.
+
+        An error of one of them undoes the others, too, and then none is done.
+        """
         begun = False
         try:
             with self._transaction() as connection:
                 begun = True
                 for turn in turns:
                     turn.run(connection)
-        except Exception as error:  # noqa: BLE001 - whose it is shows when each is run alone
+        except Exception as error:  # noqa: BLE001 - running each alone shows whose error it is
             if begun:
                 return False
-            # whoever holds it is waited for once, and not by each in its turn
+            # the lock was waited for once, and is not waited for again by each turn
             for turn in turns:
                 turn.error = error
         for turn in turns:
@@ -99,7 +108,7 @@ class GroupCommit:
 
 
 class _Turn:
-    """One unit, and how it came out."""
+    """One unit of one thread, and its result or error."""
 
     def __init__(self, unit: Callable[[Connection], Any]) -> None:
         self._unit = unit
@@ -112,6 +121,7 @@ class _Turn:
         self._value = self._unit(connection)
 
     def outcome(self) -> Any:
+        """Return the unit's result. Raises its error."""
         if self.error is not None:
             raise self.error
         return self._value

@@ -1,4 +1,7 @@
-"""What a check-up reads of the ledger: whether its chains are whole, how much room it has, what is left undone."""
+"""What `jitvault check` reads of the ledger.
+
+Whether its chains are whole, how much room it has, and what is left undone.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.ledger_facts import Finding, LastDecision, LedgerFacts, Room
 from jitvault.model.states import LIVE_STATES, OVER, State, Verdict
 
-# of the tasks that are not over so many chains are read at most, and of the others: the newest
+# how many chains are checked at most, the newest first: of tasks that are open, and of tasks that are over
 LIVING, FINISHED = 1_000, 200
-_LATEST = 20
-_LATELY = timedelta(minutes=10)
+_DECISION_AMONG_NEWEST = 20
+_QUOTA_ROW_LIFE = timedelta(minutes=10)
 _OVER = [state.value for state in OVER]
 
 
 def condition(url: str, now: datetime) -> tuple[LedgerFacts, LastDecision | None]:
-    """What stands in the ledger at `url`, and the newest decision among its newest tasks. Writes nothing.
+    """Return the ledger's facts, and the newest decision of its newest tasks.
 
-    Raises LedgerUnavailable.
+    Writes nothing. Raises LedgerUnavailable.
     """
     with opened(url, create=False).read() as connection:
         newest = _newest(connection, over=False, most=LIVING) + _newest(connection, over=True, most=FINISHED)
@@ -52,7 +55,7 @@ def condition(url: str, now: datetime) -> tuple[LedgerFacts, LastDecision | None
 
 
 def _newest(connection: Connection, *, over: bool, most: int) -> list[tuple[str, str]]:
-    """Task and head of its chain."""
+    """Return the newest tasks, each with the head of its chain."""
     task = schema.tasks.c
     which = task.state.in_(_OVER) if over else task.state.not_in(_OVER)
     query = select(task.task_id, task.head).where(which).order_by(task.created_at.desc()).limit(most)
@@ -60,22 +63,26 @@ def _newest(connection: Connection, *, over: bool, most: int) -> list[tuple[str,
 
 
 def _broken(connection: Connection, tasks: list[tuple[str, str]]) -> Iterator[str]:
+    """Yield those of these tasks whose chain is not whole."""
     event = schema.events
     for task_id, head in tasks:
         try:
             query = select(event).where(event.c.task_id == task_id).order_by(event.c.seq)
             whole = not chain_problems([Event(**row) for row in connection.execute(query).mappings()], head=head)
         except (TypeError, ValueError):
-            # what was edited by hand need not even be JSON
+            # a row that was edited by hand may not even be JSON
             whole = False
         if not whole:
             yield task_id
 
 
 def _over_quota(connection: Connection, now: datetime) -> tuple[tuple[str, int, datetime], ...]:
-    """Those of whom a worker has said so lately: one that was killed takes nothing back."""
+    """Return the authors over quota that a worker reported lately.
+
+    A worker that was killed does not remove its report.
+    """
     over = schema.over_quota.c
-    query = select(over.author, over.waiting, over.since).where(over.at > now - _LATELY).order_by(over.since)
+    query = select(over.author, over.waiting, over.since).where(over.at > now - _QUOTA_ROW_LIFE).order_by(over.since)
     return tuple((row.author, row.waiting, row.since) for row in connection.execute(query))
 
 
@@ -86,7 +93,7 @@ def _findings(connection: Connection) -> tuple[Finding, ...]:
 
 
 def _overdue(connection: Connection, now: datetime) -> tuple[tuple[str, datetime], ...]:
-    """Those that hold access and that nobody looked at since their time came."""
+    """Return held tasks whose due time has passed."""
     task = schema.tasks.c
     holding = task.state.in_([state.value for state in LIVE_STATES])
     query = select(task.task_id, task.due_at).where(holding, task.due_at <= now).order_by(task.due_at)
@@ -94,6 +101,7 @@ def _overdue(connection: Connection, now: datetime) -> tuple[tuple[str, datetime
 
 
 def _ending(connection: Connection) -> tuple[tuple[str, datetime], ...]:
+    """Return the tasks that are ending, each with since when."""
     task = schema.tasks.c
     ending = (task.state == State.ENDING.value, task.ending_at.is_not(None))
     query = select(task.task_id, task.ending_at).where(*ending).order_by(task.ending_at)
@@ -101,16 +109,17 @@ def _ending(connection: Connection) -> tuple[tuple[str, datetime], ...]:
 
 
 def _stuck(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """Return the leases of open tasks that could not be revoked."""
     task, lease = schema.tasks.c, schema.leases.c
-    resists = lease.verdict.in_([Verdict.IRREVOCABLE.value, Verdict.REVOKE_FAILED.value])
+    not_revoked = lease.verdict.in_([Verdict.IRREVOCABLE.value, Verdict.REVOKE_FAILED.value])
     query = select(lease.lease_id, lease.task_id).join(schema.tasks, task.task_id == lease.task_id)
-    found = connection.execute(query.where(task.state.not_in(_OVER), resists).order_by(lease.lease_id))
+    found = connection.execute(query.where(task.state.not_in(_OVER), not_revoked).order_by(lease.lease_id))
     return tuple((row.lease_id, row.task_id) for row in found)
 
 
 def _last_decision(connection: Connection) -> LastDecision | None:
     task, event = schema.tasks.c, schema.events.c
-    latest = select(task.task_id).order_by(task.created_at.desc()).limit(_LATEST)
+    latest = select(task.task_id).order_by(task.created_at.desc()).limit(_DECISION_AMONG_NEWEST)
     decided = event.kind.in_([EventKind.SUBMITTED, EventKind.REVISED, EventKind.DECIDED])
     query = select(event.task_id, event.at, event.body).where(event.task_id.in_(latest), decided)
     for row in connection.execute(query.order_by(event.at.desc())):
@@ -120,14 +129,18 @@ def _last_decision(connection: Connection) -> LastDecision | None:
 
 
 def room_for(url: str) -> Room | None:
-    """The room for a ledger that is there, or may be made; None where it is no file of this machine's."""
-    named = file_of(url)
-    if named is None:
+    """Return the disk space of a SQLite ledger, also of one not made yet.
+
+    None for a ledger on a server. Raises LedgerUnavailable.
+    """
+    path = file_of(url)
+    if path is None:
         return None
-    file = named.absolute()
+    file = path.absolute()
     log = file.with_name(f"{file.name}-wal")
     try:
-        disk = os.statvfs(next(place for place in (file, *file.parents) if place.exists()))
+        existing = next(path for path in (file, *file.parents) if path.exists())
+        disk = os.statvfs(existing)
         return Room(disk.f_bavail * disk.f_frsize, log.stat().st_size if log.exists() else 0)
     except OSError as error:
         raise LedgerUnavailable(f"the ledger {file} cannot be looked at: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What the ledger knows of the documents that people write: whose they are, and which of them were judged already."""
+"""Rows about people's requests: results of reading them, and quotas."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from enum import StrEnum
 class Judgement(StrEnum):
     """Why a request began no task.
 
-    invalid: it is not properly signed, or no spec. refused: its author was told so. lost: Vault says that it began a
-    task, which the ledger does not know. too_old: nobody read it for so long that it begins nothing any more.
+    invalid: it is not properly signed, or no spec. refused: its author was told so. lost: Vault's documents say that it
+    began a task, which the ledger does not know. too_old: it was not read for so long that it begins nothing any more.
     """
 
     INVALID = "invalid"
@@ -25,8 +25,8 @@ class Judgement(StrEnum):
 class Judged:
     """One version of a request that was read and began no task.
 
-    `version` and `written_at` are Vault's, and tell it from what is written at the same path later. `line_at` is
-    Vault's time of the newest line about it that had been read before the request was.
+    `version` and `written_at` are Vault's, and distinguish this version from later ones at the path. `line_at` is
+    Vault's time of the newest line about the request that had been ingested before the request was read.
     """
 
     path: str
@@ -38,9 +38,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """Of one author the tasks whose request has to be read.
+    """The tasks of one author whose request has to be read.
 
-    `new` ones, and `doubtful` ones, which may have been written again while the audit stream was not read.
+    Requests for `new` tasks were never read. Those for `doubtful` ones may have been written again while the audit
+    stream was not read.
     """
 
     new: Sequence[str]
@@ -49,7 +50,10 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class OverQuota:
-    """An author who wrote more than is taken in: how much waits, and since when that is so."""
+    """An author who wrote more documents than the quota allows.
+
+    `waiting` is how many of them wait, `since` since when any do, `at` when a worker last reported it.
+    """
 
     author: str
     waiting: int

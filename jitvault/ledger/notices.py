@@ -1,4 +1,7 @@
-"""Notices on a database: written with the change that they tell of, so none is lost and none is made up."""
+"""The queue of notices to people.
+
+A notice is written in the transaction of the change that it reports, so that none is lost and none is invented.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,22 @@ from jitvault.model.kinds import EventKind
 from jitvault.model.notice import LONGEST_PAUSE, TOLD_FOR, Kind, Notice, kind_of_change, notice_id
 from jitvault.model.states import State
 
-# what held access and holds none: of one task this is told before that its end is not proven
+# Access was taken away. For one task this is reported before the notice that its end is not proven.
 _TAKEN_AWAY = frozenset({State.ENDING, State.UNVERIFIED})
-# the row that says since when notices are told at all
+# the row that marks since when notices are sent at all
 _BEGUN = "begun"
 
 
 class NoticeQueue:
-    """Keep notices until they are told; a part of `Ledger`."""
+    """Keep notices until they are delivered; a part of `Ledger`."""
 
     _db: Database
 
     def begin_notices(self, at: datetime) -> None:
-        """Notices are told from now on: of what was before `at` nobody hears, the first time that this is called."""
+        """Send notices from now on.
+
+        When this is called for the first time, notices from before `at` are never sent.
+        """
         table = schema.notices
         with self._db.read() as connection:
             if connection.execute(select(table.c.id).where(table.c.id == _BEGUN)).first():
@@ -39,25 +45,26 @@ class NoticeQueue:
         earlier = update(table).where(table.c.at < at, table.c.due_at.is_not(None)).values(due_at=None)
 
         def unit(connection: Connection) -> None:
-            # whoever writes the mark is the first: nobody was told before
+            # the process that writes the mark is the first: no notice was sent before
             if connection.execute(upsert(connection, table).values(mark).on_conflict_do_nothing()).rowcount:
                 connection.execute(earlier)
 
         self._db.write(unit)
 
     def due_notices(self, now: datetime, limit: int) -> list[Notice]:
-        """What has to be told now: what is severe first, then one of each author in turn, the oldest of theirs.
+        """Return notices to send now, at most `limit`.
 
-        Severe is that access is taken away, or that its end is not proven, and each finding but those about documents.
-        What is older than a day is not told any more.
+        Severe ones come first, then one of each author in turn, the oldest of theirs. Severe are notices that access
+        was taken away or that its end is not proven, and all findings except those about documents. Notices older than
+        a day are not sent any more.
         """
         notice = schema.notices.c
-        # of each author one by one, so that however many one of them makes come, those of others are soon told
+        # authors take turns, so that many notices of one author do not delay those of others
         lane = func.coalesce(notice.author, notice.task_id, "")
         turn = func.row_number().over(partition_by=(notice.severe, lane), order_by=(notice.at, notice.id))
         due = (
             select(schema.notices, turn.label("turn"))
-            # what lies further away than any pause was put off by a clock that was wrong
+            # a time further away than any pause was set by a wrong clock
             .where(or_(notice.due_at <= now, notice.due_at > now + 2 * LONGEST_PAUSE), notice.at > now - TOLD_FOR)
             .subquery()
         )
@@ -69,26 +76,32 @@ class NoticeQueue:
         ]
 
     def take_notice(self, notice: Notice, until: datetime) -> bool:
-        """Count a try and leave the notice alone until `until`; False where another process has taken it."""
+        """Count a try and hide the notice from others until `until`.
+
+        Returns False where another process has taken the notice.
+        """
         table = schema.notices
-        mine = (table.c.id == notice.id, table.c.tries == notice.tries, table.c.due_at.is_not(None))
-        take = update(table).where(*mine).values(tries=notice.tries + 1, due_at=until)
+        untaken = (table.c.id == notice.id, table.c.tries == notice.tries, table.c.due_at.is_not(None))
+        take = update(table).where(*untaken).values(tries=notice.tries + 1, due_at=until)
         return self._db.write(lambda c: c.execute(take).rowcount) == 1
 
     def put_off(self, notice: Notice, until: datetime) -> None:
-        """Nobody took it; it is told again at `until`."""
+        """Send the notice again at `until`, because no channel accepted it."""
         table = schema.notices
         later = update(table).where(table.c.id == notice.id, table.c.due_at.is_not(None)).values(due_at=until)
         self._db.write(lambda c: c.execute(later))
 
     def told(self, notice: Notice, at: datetime) -> None:
-        """It arrived, and is not told again."""
+        """Mark the notice as delivered at `at`."""
         table = schema.notices
         done = update(table).where(table.c.id == notice.id).values(due_at=None, told_at=at)
         self._db.write(lambda c: c.execute(done))
 
     def tell_unproven(self, task_id: str, at: datetime) -> None:
-        """Have it told that the task's end is not proven yet; once for each end."""
+        """Queue a notice that the task's end is not proven yet.
+
+        At most one for each end of the task.
+        """
         task = schema.tasks.c
         query = select(task.state, task.end_reason, task.revision, task.digest, task.requester)
 
@@ -102,7 +115,10 @@ class NoticeQueue:
 
 
 def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[str, Any]) -> Notice:
-    """Of one end that cannot be proven people hear once, however often it is tried; once more after it was proven."""
+    """Return the notice that a task's end is not proven.
+
+    Its id makes it one for each end, however often the proof is tried; another one follows only after a confirmation.
+    """
     event = schema.events.c
     proven = select(func.count()).where(event.task_id == task_id, event.kind == EventKind.CONFIRMED)
     times = connection.execute(proven).scalar_one()
@@ -110,7 +126,10 @@ def _unproven(connection: Connection, task_id: str, at: datetime, body: Mapping[
 
 
 def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetime, *, before: State | None) -> None:
-    """Have a change told that made a task what it is now, if it is one that people hear of."""
+    """Queue a notice about a task's change, if people hear of such changes.
+
+    `before` is the task's state before the change, None for a new task.
+    """
     kind = kind_of_change(before, task.state, event.kind, event.body)
     if kind is None:
         return
@@ -131,6 +150,7 @@ def tell_change(connection: Connection, event: Event, task: TaskRow, at: datetim
 def tell_finding(
     connection: Connection, task_id: str | None, rule: str, message: str, at: datetime, *, author: str | None
 ) -> None:
+    """Queue a notice about a finding."""
     body = {"state": None, "end_reason": None, "rule": rule, "message": message}
     notice = Notice(notice_id(Kind.FINDING, task_id, f"{rule}\0{message}"), task_id, Kind.FINDING, at, body)
     _put(connection, notice, author=author, severe=rule not in OF_DOCUMENTS)

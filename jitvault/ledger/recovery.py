@@ -1,6 +1,7 @@
-"""A recovery on a database: the mark that keeps everything from being granted, and sources that are read again.
+"""Recovery of a lost ledger: the mark that blocks grants.
 
-The mark is a freeze of its own kind, so that also a worker of an older version grants nothing.
+The mark is a freeze of its own kind, so that workers of older versions grant nothing either. Sources are read again
+from their beginning.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ HINT = "`jitvault ledger recover` goes on with it, also after it was interrupted
 
 
 def is_recovery() -> ColumnElement[bool]:
-    """Whether a row of the freezes is a recovery's mark."""
+    """Return the condition that a row of `freezes` is a recovery's mark."""
     return schema.freezes.c.line.startswith(_PREFIX)
 
 
-# made once: each grant asks, and access waits for the answer
+# built once: each grant runs these queries
 _NEWEST = select(func.max(schema.freezes.c.at)).where(is_recovery())
 _OPEN_SINCE = select(func.min(schema.freezes.c.at)).where(is_recovery(), schema.freezes.c.lifted_at.is_(None))
 
@@ -38,7 +39,10 @@ class RecoveryQueries:
     _db: Database
 
     def begin_recovery(self, at: datetime) -> datetime:
-        """Let nothing be granted until `end_recovery`; gives since when, which an earlier run may have begun."""
+        """Block all grants until `end_recovery`; return since when.
+
+        An earlier run that was interrupted may have begun the recovery.
+        """
 
         def unit(connection: Connection) -> datetime:
             begun = open_since(connection)
@@ -50,25 +54,29 @@ class RecoveryQueries:
         return self._db.write(unit, alone=True)
 
     def recovering(self) -> datetime | None:
-        """Since when nothing is granted because a recovery has not finished; None where none is open."""
+        """Return since when a recovery blocks grants, None where none is open."""
         with self._db.read() as connection:
             return open_since(connection)
 
     def end_recovery(self, why: str, at: datetime) -> None:
-        """Let tasks be granted again."""
+        """Allow grants again."""
         table = schema.freezes
         lift = update(table).where(is_recovery(), table.c.lifted_at.is_(None))
         self._db.write(lambda c: c.execute(lift.values(lifted_at=at, lifted_why=why[:500])))
 
     def recovered_at(self) -> datetime | None:
-        """When the newest recovery began, open or not: of what was done before, the ledger may lack the intent."""
+        """Return when the newest recovery began, open or not.
+
+        The ledger may lack the intents of what was done before.
+        """
         with self._db.read() as connection:
             return newest(connection)
 
     def begin_in_the_past(self, source: str, position: Position, at: datetime) -> None:
-        """Have a source read from `position`, its beginning, in a new stretch, which is a gap to all others.
+        """Have a source read again from `position`, its beginning.
 
-        Its lines count when a canary was found in it. What is known of it stays.
+        The source begins a new segment there, which is a gap to all others. Its lines count once a canary was found in
+        it. Known lines stay.
         """
         table, gap = schema.audit_sources, schema.audit_gaps
 
@@ -79,40 +87,45 @@ class RecoveryQueries:
             if known is None:
                 connection.execute(insert(table).values(name=source, **values))
             else:
-                # the claim goes as well: whoever reads just now would write the old stretch back
-                free = {"claim_epoch": table.c.claim_epoch + 1, "claim_until": 0}
-                connection.execute(update(table).where(table.c.name == source).values(**values, **free))
+                # The claim is ended as well: a process that reads at this moment would write the old segment back.
+                ended_claim = {"claim_epoch": table.c.claim_epoch + 1, "claim_until": 0}
+                connection.execute(update(table).where(table.c.name == source).values(**values, **ended_claim))
             row = {"source": source, "epoch": epoch, "what": READ_FROM_START, "at": at}
             connection.execute(upsert(connection, gap).values(row).on_conflict_do_nothing())
 
         self._db.write(unit, alone=True)
 
     def unknown_lines(self, lines: Collection[str]) -> Sequence[str]:
-        """Which of these lines the ledger does not have."""
-        line, wanted, known = schema.observations.c.line, sorted(set(lines)), set[str]()
+        """Return those of these lines that the ledger does not have."""
+        line = schema.observations.c.line
+        wanted = sorted(set(lines))
+        known: set[str] = set()
         with self._db.read() as connection:
-            for some in batches(wanted):
-                known |= set(connection.execute(select(line).where(line.in_(some))).scalars())
-        return [one for one in wanted if one not in known]
+            for batch in batches(wanted):
+                known |= set(connection.execute(select(line).where(line.in_(batch))).scalars())
+        return [digest for digest in wanted if digest not in known]
 
 
 def newest(connection: Connection) -> datetime | None:
-    """When the newest recovery began."""
+    """Return when the newest recovery began, None where there was none."""
     return connection.execute(_NEWEST).scalar()
 
 
 def check_not_recovering(connection: Connection, task_id: str) -> None:
-    """Raise Frozen while a recovery is open: for the transaction that begins an issue."""
+    """Raise Frozen while a recovery is open.
+
+    For the transaction that begins an issue.
+    """
     since = open_since(connection)
     if since is not None:
         raise Frozen(f"task {task_id}: nothing is granted, {told(since)}", hint=HINT)
 
 
 def told(since: datetime) -> str:
-    """An open recovery in words."""
+    """Return a sentence about an open recovery."""
     return f"{_REASON} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def open_since(connection: Connection) -> datetime | None:
-    """Since when a recovery is open; None where none is."""
+    """Return since when a recovery is open, None where none is."""
     return connection.execute(_OPEN_SINCE).scalar()

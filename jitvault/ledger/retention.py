@@ -1,4 +1,4 @@
-"""What a database says of tasks whose published document is to be removed."""
+"""Queries for removing published documents of tasks long sealed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,28 @@ class RetentionQueries:
     _db: Database
 
     def sealed_before(self, names: Sequence[str], at: datetime) -> dict[str, str]:
-        """Those of these tasks that are sealed, and were it earlier than `at`, each with its requester's entity."""
+        """Return those of these tasks that were sealed before `at`.
+
+        Each with its requester's entity id.
+        """
         task, event = schema.tasks.c, schema.events.c
         joined = schema.tasks.join(schema.events, event.task_id == task.task_id)
         query = select(task.task_id, task.requester).select_from(joined)
         query = query.where(task.state == State.SEALED.value, event.kind == EventKind.SEALED)
-        # an event's time is text, of one width and in UTC, so that it is ordered as the times are
+        # event times are texts of one width in UTC, so that their order is that of the times
         query = query.group_by(task.task_id, task.requester).having(func.max(event.at) < rfc3339(at))
         found: dict[str, str] = {}
         with self._db.read() as connection:
-            for some in batches(names):
-                rows = connection.execute(query.where(task.task_id.in_(some)))
+            for batch in batches(names):
+                rows = connection.execute(query.where(task.task_id.in_(batch)))
                 found |= {row.task_id: row.requester for row in rows}
         return found
 
     def open_acts(self, kind: str) -> list[OperationRow]:
-        """The acts of this kind that belong to no task and whose outcome is not known, the oldest first."""
+        """Return operations of this kind of no task with unknown outcome.
+
+        The oldest first.
+        """
         op = schema.operations.c
         open_ = op.state.in_((OpState.INTENDED.value, OpState.UNKNOWN.value))
         query = select(schema.operations).where(open_, op.task_id.is_(None), op.kind == kind)

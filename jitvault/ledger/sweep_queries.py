@@ -1,4 +1,7 @@
-"""What belongs to no task, on a database: orphans with the acts on them, and what has to be known to find them."""
+"""Find untracked credentials, and the acts on them.
+
+These belong to no task. The sweep compares Vault, ledger and stream; here are its queries and the rows that it writes.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ from jitvault.ledger.trail import can_touch, in_order
 from jitvault.model.states import ENDED, LIVE_STATES, State, Verdict
 
 _SKEW = timedelta(seconds=30)
-# where the request line of an issue was lost
-_A_REQUEST = timedelta(seconds=1)
+# how long before its response line an issue counts as begun where its request line was lost
+_LONGEST_REQUEST = timedelta(seconds=1)
 _DEAD = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED, Verdict.NEVER_ISSUED)
 _UNDER_WAY = (*LIVE_STATES, State.ENDING)
 _NOT_OVER = (*LIVE_STATES, *(state for state in ENDED if state is not State.SEALED))
@@ -51,14 +54,17 @@ class SweepQueries:
 
     @contextmanager
     def claim_sweep(self) -> Iterator[int]:
-        """The exclusive right to end what belongs to no task, for 30 s; waits for another's claim."""
+        """Hold the exclusive right to revoke what belongs to no task, for 30 s.
+
+        Waits while another process holds the claim; yields the claim's epoch.
+        """
         with held(self._db, schema.installation.c.one, 1, "what belongs to no task") as epoch:
             yield epoch
 
     def extend_sweep(self, claim: int) -> None:
         """Hold the claim for another 30 s. Raises WrongState when it was lost."""
         if not extend(self._db, schema.installation.c.one, 1, claim):
-            raise _taken_over()
+            raise _claim_lost()
 
     def keep(
         self,
@@ -69,32 +75,42 @@ class SweepQueries:
         at: datetime,
         claim: int | None = None,
     ) -> None:
-        """Write all of it at once. Raises WrongState when `claim` was lost."""
+        """Write untracked credentials, operations and findings in one transaction.
+
+        Raises WrongState when `claim` was lost.
+        """
 
         def unit(connection: Connection) -> None:
-            mine = select(schema.installation.c.one).where(schema.installation.c.claim_epoch == claim)
-            if claim is not None and connection.execute(mine).first() is None:
-                raise _taken_over()
+            held_claim = select(schema.installation.c.one).where(schema.installation.c.claim_epoch == claim)
+            if claim is not None and connection.execute(held_claim).first() is None:
+                raise _claim_lost()
             for orphan in orphans:
                 _put(connection, orphan)
             put(connection, operations)
             settle_seen(connection, operations)
-            for found in findings:
-                line, request_id = found.line or None, found.request_id or None
-                put_finding(connection, found.task_id, found.rule, found.message, at, line=line, request_id=request_id)
+            for finding in findings:
+                put_finding(
+                    connection,
+                    finding.task_id,
+                    finding.rule,
+                    finding.message,
+                    at,
+                    line=finding.line or None,
+                    request_id=finding.request_id or None,
+                )
 
         self._db.write(unit, alone=True)
 
     # -- what was found before -------------------------------------------------------------------------
 
     def orphans(self) -> list[UntrackedCredentialRow]:
-        """All that were ever found."""
+        """Return every untracked credential that was ever found."""
         query = select(schema.orphans).order_by(schema.orphans.c.first_seen_at, schema.orphans.c.lease_id)
         with self._db.read() as connection:
-            return [_orphan(row) for row in connection.execute(query).mappings()]
+            return [_untracked_row(row) for row in connection.execute(query).mappings()]
 
     def operations_on(self, lease_ids: Sequence[str]) -> list[OperationRow]:
-        """The operations of no task on these, the oldest first."""
+        """Return operations of no task on these leases, the oldest first."""
         op = schema.operations.c
         with self._db.read() as connection:
             found = [
@@ -104,32 +120,38 @@ class SweepQueries:
                     select(schema.operations).where(op.task_id.is_(None), op.subject.in_(wanted))
                 ).mappings()
             ]
-        return sorted(found, key=lambda one: (one.sent_at, one.op_id))
+        return sorted(found, key=lambda operation: (operation.sent_at, operation.op_id))
 
     def trail_of(self, lease_ids: Sequence[str]) -> AuditTrail:
-        """The lines of those operations, what others did to these leases, hazards, and the canaries around them."""
+        """Return the evidence about these untracked leases.
+
+        The lines of the operations on them, what others did to these leases, hazards, and the canaries around all of
+        these.
+        """
         op, line = schema.operations.c, schema.observations.c
-        acts, lines, begun = set[str](), dict[str, Observation](), list[datetime]()
+        own_ops = set[str]()
+        lines: dict[str, Observation] = {}
+        sent: list[datetime] = []
         with self._db.read() as connection:
             for wanted in batches(lease_ids):
                 query = select(op.op_id, op.sent_at).where(op.task_id.is_(None), op.subject.in_(wanted))
                 ops = connection.execute(query).all()
-                acts |= {row.op_id for row in ops}
-                begun += [row.sent_at for row in ops]
-                _add(connection, lines, and_(line.kind == Kind.LEASE_REVOKED, line.subject.in_(wanted)))
-            for some in batches(sorted(acts)):
-                _add(connection, lines, line.op.in_(some))
-            since = min(begun, default=None)
+                own_ops |= {row.op_id for row in ops}
+                sent += [row.sent_at for row in ops]
+                _add_lines(connection, lines, and_(line.kind == Kind.LEASE_REVOKED, line.subject.in_(wanted)))
+            for batch in batches(sorted(own_ops)):
+                _add_lines(connection, lines, line.op.in_(batch))
+            since = min(sent, default=None)
             if since is not None:
-                # a revocation that names its lease in the body shows an HMAC that the ledger does not know
+                # A revocation that names its lease in the body shows an HMAC, which the ledger cannot match to a lease.
                 unnamed = and_(line.kind == Kind.LEASE_REVOKED, line.subject.startswith("hmac-"))
                 hazards = and_(line.kind == Kind.HAZARD, can_touch(lease_ids))
-                _add(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
+                _add_lines(connection, lines, and_(or_(hazards, unnamed), line.at >= since - _SKEW))
             ordered = in_order(sorted(lines.values(), key=lambda o: (o.place.source, o.place.epoch, o.place.offset)))
             return AuditTrail(ordered, _canaries(connection, ordered), _sessions(connection))
 
     def told_lines(self, rules: Sequence[str]) -> frozenset[str]:
-        """The audit lines that findings of these rules name."""
+        """Return the audit lines that findings of these rules name."""
         found = schema.findings.c
         query = select(found.line).where(found.rule.in_(rules), found.line.is_not(None))
         with self._db.read() as connection:
@@ -138,7 +160,10 @@ class SweepQueries:
     # -- what belongs to tasks -------------------------------------------------------------------------
 
     def grants_since(self, at: datetime) -> list[GrantRow]:
-        """All grants whose token was issued then or later, and those that have no issue time or are not settled."""
+        """Return grants issued at `at` or later, and those still open.
+
+        A grant is open where it has no issue time or is not settled.
+        """
         grant = schema.grants.c
         recent = or_(grant.issued_at >= at, grant.issued_at.is_(None), ~grant.settled)
         query = select(schema.grants).where(recent).order_by(grant.issued_at, grant.grant_id)
@@ -146,7 +171,7 @@ class SweepQueries:
             return [get(row, GrantRow) for row in connection.execute(query).mappings()]
 
     def leases_among(self, lease_ids: Sequence[str]) -> list[LeaseRow]:
-        """Those of these leases that belong to a task."""
+        """Return those of these leases that belong to a task."""
         lease = schema.leases.c
         with self._db.read() as connection:
             return [
@@ -156,29 +181,35 @@ class SweepQueries:
             ]
 
     def leases_not_dead(self) -> list[LeaseRow]:
-        """All leases that are not known to be dead."""
+        """Return all leases of tasks that are not known to be dead.
+
+        Leases that were closed without proof are left out.
+        """
         lease = schema.leases.c
-        # what was closed without proof was told then, and stays so
+        # closing without proof was reported then, and stays so
         over = [*_DEAD, Verdict.UNVERIFIABLE]
         query = select(schema.leases).where(lease.verdict.not_in(over)).order_by(lease.issued_at, lease.lease_id)
         with self._db.read() as connection:
             return [get(row, LeaseRow) for row in connection.execute(query).mappings()]
 
     def access_paths(self) -> dict[str, bool]:
-        """The Vault paths that tasks were ever allowed to read, and whether a task that is not over has it."""
+        """Return the Vault paths that tasks were ever allowed to read.
+
+        Each with whether a task that is not over has it.
+        """
         task, revision = schema.tasks.c, schema.revisions.c
         joined = schema.revisions.join(schema.tasks, task.task_id == revision.task_id)
         query = select(revision.body, task.state).select_from(joined)
         found: dict[str, bool] = {}
         with self._db.read() as connection:
-            # not all of them at once: there may be millions
+            # streamed: there may be millions of revisions
             for body, state in connection.execution_options(yield_per=500).execute(query):
                 for path in _paths(body):
                     found[path] = found.get(path, False) or state in _NOT_OVER
         return found
 
     def unfinished_operations(self) -> list[OperationRow]:
-        """Operations that are intended or unknown, of tasks that are neither proven nor over."""
+        """Return intended and unknown operations of tasks that may hold access."""
         op, task = schema.operations.c, schema.tasks.c
         joined = schema.operations.join(schema.tasks, task.task_id == op.task_id)
         open_ = and_(op.state.in_((OpState.INTENDED, OpState.UNKNOWN)), task.state.in_(_UNDER_WAY))
@@ -189,30 +220,34 @@ class SweepQueries:
     # -- what the stream shows -------------------------------------------------------------------------
 
     def made_for_nobody(self) -> list[CreationLine]:
-        """The lines of tokens and leases that were made, and that belong to no grant and no lease of the ledger."""
+        """Return lines that created tokens or leases which no grant or lease has."""
         line, grant = schema.observations.c, schema.grants.c
         known = select(grant.accessor_hmac).where(grant.accessor_hmac.is_not(None))
-        # the answer of a create that is open was lost, or is still on its way: its grant finds it
-        meant = select(grant.create_op).where(grant.accessor_hmac.is_(None), ~grant.settled)
-        ours = and_(line.op.in_(meant), line.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
+        # The answer of an open create was lost or is on its way; the handling of its grant finds the token.
+        open_creates = select(grant.create_op).where(grant.accessor_hmac.is_(None), ~grant.settled)
+        ours = and_(line.op.in_(open_creates), line.actor.in_(select(schema.worker_sessions.c.accessor_hmac)))
         token = and_(line.kind == Kind.TOKEN_CREATED, line.subject.not_in(known), ~ours)
         lease = and_(line.kind == Kind.LEASE_ISSUED, line.subject.not_in(select(schema.leases.c.lease_id)))
-        return self._made(or_(token, lease))
+        return self._creation_lines(or_(token, lease))
 
     def wrapped_reads(self) -> list[CreationLine]:
-        """The lines of what task tokens read in a wrapping that no line shows as opened."""
+        """Return wrapped reads of task tokens whose wrapping was never opened.
+
+        A lease is inside such a wrapping where no line shows that it was unwrapped. Only tasks that are not over count.
+        """
         line, grant, task = schema.observations.c, schema.grants.c, schema.tasks.c
         other = schema.observations.alias()
         opened = select(other.c.token).where(other.c.kind == Kind.LEASE_ISSUED, other.c.token != "")
-        held_by = schema.grants.join(schema.tasks, task.task_id == grant.task_id)
-        tokens = select(grant.accessor_hmac).select_from(held_by)
+        grants_of_tasks = schema.grants.join(schema.tasks, task.task_id == grant.task_id)
+        tokens = select(grant.accessor_hmac).select_from(grants_of_tasks)
         tokens = tokens.where(grant.accessor_hmac.is_not(None), task.state.in_(_NOT_OVER))
         used = and_(line.kind == Kind.USED, line.alias != "", line.alias.not_in(opened), line.actor.in_(tokens))
-        return self._made(used)
+        return self._creation_lines(used)
 
     def used_at(self, paths: Sequence[str], *, since: datetime) -> list[Observation]:
-        """The lines of task tokens' requests for these paths that show no lease, and all that show a wrapping opened or
-        moved, since then and in the order of the stream.
+        """Return task tokens' requests for these paths that show no lease.
+
+        And all lines that show a wrapping opened or rewrapped; both since `since`, in the order of the stream.
         """
         line = schema.observations.c
         reads = and_(line.kind == Kind.USED, line.path.in_(paths))
@@ -223,30 +258,38 @@ class SweepQueries:
         return sorted(found, key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
 
     def worker_accessors(self) -> frozenset[str]:
+        """Return the accessor HMACs of the worker's own tokens."""
         with self._db.read() as connection:
             return _sessions(connection)
 
-    def _made(self, which: ColumnElement[bool]) -> list[CreationLine]:
+    def _creation_lines(self, which: ColumnElement[bool]) -> list[CreationLine]:
+        """Return successful responses among `which` lines.
+
+        Each with Vault's time of its request line; where that line is missing, one second before the response.
+        """
         line = schema.observations.c
         done = select(schema.observations).where(which, line.closing, ~line.failed)
         with self._db.read() as connection:
             lines = [get_observation(row) for row in connection.execute(done.order_by(line.at, line.line)).mappings()]
-            begun: dict[str, datetime] = {}
+            request_times: dict[str, datetime] = {}
             for wanted in batches(sorted({o.request_id for o in lines if o.request_id})):
                 first = select(line.request_id, func.min(line.at)).where(line.request_id.in_(wanted), ~line.closing)
-                begun |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
-        return [CreationLine(o, begun.get(o.request_id, o.at - _A_REQUEST)) for o in lines]
+                request_times |= {row[0]: row[1] for row in connection.execute(first.group_by(line.request_id))}
+        return [CreationLine(o, request_times.get(o.request_id, o.at - _LONGEST_REQUEST)) for o in lines]
 
 
 def _paths(body: bytes) -> list[str]:
-    """Where an approved request has its access. Of one that nobody can read, what templates have is known."""
+    """Return the paths to which an approved request gives access.
+
+    Empty for a request that cannot be read: what templates allow is known elsewhere.
+    """
     try:
         return [str(entry["path"]) for entry in json.loads(body)["access"]]
     except CORRUPT_RECORD_ERRORS:
         return []
 
 
-def _taken_over() -> WrongState:
+def _claim_lost() -> WrongState:
     return WrongState("another process took over what belongs to no task", hint="Run the command again.")
 
 
@@ -257,12 +300,12 @@ def _put(connection: Connection, orphan: UntrackedCredentialRow) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=["lease_id"], set_=changed))
 
 
-def _orphan(row: RowMapping) -> UntrackedCredentialRow:
+def _untracked_row(row: RowMapping) -> UntrackedCredentialRow:
     values: dict[str, Any] = {column.name: row[column.name] for column in fields(UntrackedCredentialRow)}
     return UntrackedCredentialRow(**{**values, "verdict": Verdict(values["verdict"])})
 
 
-def _add(connection: Connection, lines: dict[str, Observation], which: ColumnElement[bool]) -> None:
+def _add_lines(connection: Connection, lines: dict[str, Observation], which: ColumnElement[bool]) -> None:
     rows = connection.execute(select(schema.observations).where(which)).mappings()
     lines |= {row["line"]: get_observation(row) for row in rows}
 
@@ -272,7 +315,7 @@ def _sessions(connection: Connection) -> frozenset[str]:
 
 
 def _canaries(connection: Connection, lines: Sequence[Observation]) -> tuple[Canary, ...]:
-    """From the last canary of each source before the first line on."""
+    """Return canaries, from the last one of each source before the first line."""
     if not lines:
         return ()
     canary, other = schema.canaries.c, schema.canaries.alias()
