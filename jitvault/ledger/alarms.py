@@ -1,4 +1,7 @@
-"""Freeze everything where a line shows that the worker's identity is stolen, and tell of a Vault that was restored."""
+"""Raise alarms while lines are ingested.
+
+A line that shows that the worker's identity is stolen freezes everything; a restore of Vault becomes a finding.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from jitvault.ledger.rows import get_observation
 from jitvault.model.kinds import OperationKind
 
 # the kinds that `of_fleet` looks at
-_TELLING = frozenset(
+_WATCHED_KINDS = frozenset(
     {Kind.TOKEN_CREATED, Kind.RENEWED, Kind.UNWRAPPED, Kind.CUBBYHOLE_READ, Kind.REWRAPPED, Kind.LEASE_ISSUED}
 )
-# Addresses are given to others: where a worker acted from says nothing about it later. No wrapping lives for more than
-# 10 minutes, so that what a worker made is gone by then.
-_ADDRESS_LIFE = timedelta(minutes=15)
+# An address can be given to another host later, so it identifies a worker only for a while. No wrapping lives longer
+# than 10 minutes, so that all wrapping tokens of a worker are gone by then.
+_ADDRESS_TRUSTED_FOR = timedelta(minutes=15)
 
 _RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
 # where the worker writes and removes what it publishes
@@ -46,7 +49,7 @@ _INTENTS = (
     .join_from(schema.grants, schema.operations, _OPERATION.op_id == _GRANT.create_op, isouter=True)
     .where(_GRANT.create_op.in_(_OPS))
 )
-_LATELY = select(schema.worker_sessions.c.remote).where(
+_RECENT_ADDRESSES = select(schema.worker_sessions.c.remote).where(
     schema.worker_sessions.c.remote != "", schema.worker_sessions.c.last_at > bindparam("after")
 )
 _SENT = select(_OPERATION.op_id, _OPERATION.sent_at).where(_OPERATION.op_id.in_(_OPS))
@@ -57,10 +60,10 @@ _MEANT = select(_OPERATION.op_id, _OPERATION.kind, _OPERATION.subject).where(
 _FIRST_PUBLICATION = select(func.min(_OPERATION.sent_at)).where(_OPERATION.kind == OperationKind.PUBLISH)
 _IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, _LINE.subject.startswith("tasks/"))
 _DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
-# Whether Vault says that the token had the worker's policy. As text: a row that was edited need not be JSON.
+# Whether Vault says that the token had the worker's policy. Compared as text: an edited row may not be JSON.
 _IS_WORKERS = cast(_LINE.detail, String).contains('"worker":', autoescape=True)
-# the operation ids under which the worker's tokens did more than one act: an id is for one, and whoever reads the
-# audit log can send it again
+# Operation ids under which the worker's tokens did more than one act. An id is for one act, and anyone who reads the
+# audit log can send it again.
 _USED_AGAIN = (
     select(_LINE.op)
     .where(_DONE, _LINE.op.in_(_OPS), _LINE.actor.in_(bindparam("sessions", expanding=True)) | _IS_WORKERS)
@@ -72,30 +75,30 @@ _USED_AGAIN = (
 def raise_for(
     connection: Connection, lines: Sequence[Observation], sessions: frozenset[str], at: datetime, shared: Sequence[str]
 ) -> None:
-    """Enter a finding and a freeze for each line that shows what only a thief does.
+    """Record a finding and a freeze for each line that only theft explains.
 
     `sessions` are the accessor HMACs of the worker's own tokens, `shared` the networks that the worker has in common
     with agents.
     """
-    lines = [o for o in lines if o.kind in _TELLING or is_publication(o) or is_signature(o)]
+    lines = [o for o in lines if o.kind in _WATCHED_KINDS or is_publication(o) or is_signature(o)]
     if lines and (recovered := newest(connection)) is not None:
-        # a ledger that was lost has none of the intents of before
+        # a recovered ledger lacks the intents from before its recovery
         lines = [o for o in lines if o.at >= recovered]
     if not lines:
         return
-    named = {"ops": sorted({o.op for o in lines if o.op})}
-    meant = {row.op_id: row for row in connection.execute(_MEANT, named)}
-    lines = [o for o in lines if o.kind in _TELLING or o.op in meant or _is_since(connection, o)]
-    after = min(o.at for o in lines) - _ADDRESS_LIFE if lines else at
+    ops = sorted({o.op for o in lines if o.op})
+    meant = {row.op_id: row for row in connection.execute(_MEANT, {"ops": ops})}
+    lines = [o for o in lines if o.kind in _WATCHED_KINDS or o.op in meant or _is_since(connection, o)]
+    address_since = min(o.at for o in lines) - _ADDRESS_TRUSTED_FOR if lines else at
     trips = of_fleet(
         lines,
         sessions=sessions,
-        intents=_intents(connection, named["ops"]),
+        intents=_intents(connection, ops),
         renewals={op: row.subject for op, row in meant.items() if row.kind in _RENEWALS},
         publications={op: _PATHS[row.kind] + row.subject for op, row in meant.items() if row.kind in _PATHS},
         signatures={op: row.subject for op, row in meant.items() if row.kind == OperationKind.SIGN},
-        used_again=frozenset(connection.execute(_USED_AGAIN, {**named, "sessions": list(sessions)}).scalars()),
-        worker_addresses=frozenset(connection.execute(_LATELY, {"after": after}).scalars()),
+        used_again=frozenset(connection.execute(_USED_AGAIN, {"ops": ops, "sessions": list(sessions)}).scalars()),
+        worker_addresses=frozenset(connection.execute(_RECENT_ADDRESSES, {"after": address_since}).scalars()),
         shared=shared,
     )
     for trip in trips:
@@ -105,7 +108,10 @@ def raise_for(
 
 
 def tell_restores(connection: Connection, lines: Sequence[Observation], at: datetime) -> None:
-    """Enter a finding for each snapshot that was put back: nobody but a person knows what that took back as well."""
+    """Record a finding for each snapshot of Vault that was restored.
+
+    Only a person can tell what else the restore undid.
+    """
     for o in restores(lines):
         message = (
             f"Vault was restored from a snapshot at {o.at.isoformat(timespec='seconds')}: whom somebody disabled since "
@@ -115,29 +121,34 @@ def tell_restores(connection: Connection, lines: Sequence[Observation], at: date
 
 
 def _is_since(connection: Connection, line: Observation) -> bool:
-    """Whether a line is from when publications and signatures had operation ids: those of an older version had none.
+    """Return whether a line is newer than operation ids for publications.
 
-    A worker publishes a task before it signs anything about it.
+    Publications and signatures of older versions had no ids. A worker publishes a task before it signs anything about
+    it, so that the first recorded publication marks the change.
     """
     try:
         first = connection.execute(_FIRST_PUBLICATION).scalar()
     except ValueError:
-        # one that was edited is none
+        # an edited time says nothing: count the line
         return True
     return first is not None and line.at >= first
 
 
 def raise_for_operation(connection: Connection, op_id: str, at: datetime) -> None:
-    """Look once more at the lines of a create whose intent was given up after they were read."""
+    """Judge the lines of a create again whose intent was given up later.
+
+    The lines were ingested before the worker gave the create up.
+    """
     rows = connection.execute(select(schema.observations).where(_DONE, _LINE.op == op_id)).mappings()
     sessions = frozenset(connection.execute(select(schema.worker_sessions.c.accessor_hmac)).scalars())
     raise_for(connection, [o for row in rows if (o := get_observation(row)).actor in sessions], sessions, at, ())
 
 
-def _legible(connection: Connection, query: Select[tuple[str, Any]], ops: Sequence[str]) -> dict[str, Any]:
-    """Return one value of each operation; nothing where somebody wrote what is no time, or no JSON.
+def _values_of_ops(connection: Connection, query: Select[tuple[str, Any]], ops: Sequence[str]) -> dict[str, Any]:
+    """Return one value of each operation; empty where one is unreadable.
 
-    One row that was edited must not keep everybody's lines from being read.
+    Someone may have edited a row so that a time or JSON cannot be read. One such row must not stop the ingest of all
+    lines.
     """
     try:
         return {row[0]: row[1] for row in connection.execute(query, {"ops": ops})}
@@ -146,15 +157,16 @@ def _legible(connection: Connection, query: Select[tuple[str, Any]], ops: Sequen
 
 
 def _intents(connection: Connection, ops: Sequence[str]) -> dict[str, Intent]:
-    """Return what was meant under each operation id that is known."""
-    sent_at, asked = _legible(connection, _SENT, ops), _legible(connection, _ASKED, ops)
+    """Return the intent under each known operation id."""
+    sent_at = _values_of_ops(connection, _SENT, ops)
+    asked = _values_of_ops(connection, _ASKED, ops)
     return {
         row.create_op: Intent(
             role=row.role,
             wrap_ttl_s=row.wrap_ttl_s,
             words=words_of(asked.get(row.create_op)),
             accessor=row.accessor_hmac,
-            # of what was ended without a line its line can come later, from another node's file
+            # The line of a token revoked unseen can still come, from another node's file.
             given_up=row.settled or (row.state == OpState.ABANDONED and row.answer != ENDED_UNSEEN),
             sent_at=sent_at.get(row.create_op),
         )

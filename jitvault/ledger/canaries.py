@@ -1,4 +1,4 @@
-"""Canaries on a database: the lines that show how far the stream was surely ours when it was read."""
+"""Canaries: lines that prove how far the stream was trusted when read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jitvault.ledger import schema
 from jitvault.ledger.dialect import Upsert, batches, upsert_on
 
 _LINE, _CANARY, _SOURCE = schema.observations.c, schema.canaries.c, schema.audit_sources.c
-# made once: access waits for it
+# built once: revocations wait for these queries
 _FIND = select(schema.observations).where(
     _LINE.subject == bindparam("expected"),
     _LINE.source == bindparam("source"),
@@ -24,21 +24,21 @@ _FIND = select(schema.observations).where(
     _LINE.closing,
 )
 _SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
-_OF_STRETCH = (_CANARY.source == _LINE.source) & (_CANARY.epoch == _LINE.epoch)
+_OF_SEGMENT = (_CANARY.source == _LINE.source) & (_CANARY.epoch == _LINE.epoch)
 _COPIES = select(_LINE.line).where(
     _LINE.line.in_(bindparam("lines", expanding=True)),
     _LINE.source != bindparam("source"),
-    select(_CANARY.at).where(_OF_STRETCH, _CANARY.offset == _LINE.offset).exists(),
+    select(_CANARY.at).where(_OF_SEGMENT, _CANARY.offset == _LINE.offset).exists(),
 )
 _BESIDE = select(
     _LINE.source,
     _LINE.epoch,
     select(func.max(_CANARY.offset))
-    .where(_OF_STRETCH, _CANARY.offset < _LINE.offset)
+    .where(_OF_SEGMENT, _CANARY.offset < _LINE.offset)
     .scalar_subquery()
     .label("before"),
     select(func.min(_CANARY.offset))
-    .where(_OF_STRETCH, _CANARY.offset >= _LINE.offset)
+    .where(_OF_SEGMENT, _CANARY.offset >= _LINE.offset)
     .scalar_subquery()
     .label("after"),
 ).where(_LINE.line.in_(bindparam("lines", expanding=True)))
@@ -53,13 +53,16 @@ _FIRST_FROM = _OF_SOURCE.where(_CANARY.at >= bindparam("time")).order_by(_CANARY
 
 
 def find(connection: Connection, source: str, expected: str) -> Canary | None:
-    """The canary whose HMAC is `expected`, once its own line was read."""
+    """Return the canary whose HMAC is `expected`, None if not read yet."""
     row = connection.execute(_FIND, {"expected": expected, "source": source}).mappings().first()
     return Canary(Place(source, row["epoch"], row["offset"]), row["at"]) if row else None
 
 
 def keep(connection: Connection, source: str, expected: str) -> Canary | None:
-    """The same; it is kept as a mark of trust."""
+    """Store and return the canary whose HMAC is `expected`.
+
+    None before its line is read.
+    """
     found = find(connection, source, expected)
     if found is not None:
         _put(connection, found)
@@ -67,11 +70,11 @@ def keep(connection: Connection, source: str, expected: str) -> Canary | None:
 
 
 def keep_seen(connection: Connection, source: str, seen: Iterable[Observation], expected: str | None) -> Canary | None:
-    """Keep what is a canary in the lines that were read just now: the `expected` one, which is given, and each that was
-    found in another source before.
+    """Store the canaries in lines that were just read.
 
-    The same lines may come in two ways. The ledger has a line from where it was read first, and both show it: what one
-    of them brought first must not wait for a canary that is always found in the other.
+    That is the `expected` one, which is returned, and each one whose line was found in another source before. A line
+    can come through two sources, and the ledger keeps the place where it was read first. Both places show the canary:
+    what came first in one of the sources must not wait for a canary that is always found first in the other.
     """
     lines = {o.line: o for o in seen if o.kind is Kind.CANARY and o.closing}
     if not lines:
@@ -93,25 +96,27 @@ def _put(connection: Connection, canary: Canary) -> None:
 def around(
     connection: Connection, lines: Sequence[Observation], expiries: Iterable[datetime | None]
 ) -> tuple[Canary, ...]:
-    """Of all canaries those that can say something of a task's lines.
+    """Return the canaries that say something about a task's lines.
 
-    In each line's stretch the nearest ones before and after it; in each source the last one before the first line, and
-    the first one after the last line and after each time at which a token was over.
+    In the segment of each line, the nearest canaries before and after it. In each source, the last canary before the
+    first line, and the first canaries after the last line and after each time at which a token ended (`expiries`, and
+    renewals in the lines).
 
-    A worker leaves thousands in a day, and a proof is not to take the longer the more others there are.
+    A worker leaves thousands of canaries a day, and a proof must not take longer because of them.
     """
     if not lines:
         return ()
     beside: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     rows: list[Any] = []
-    for some in batches([o.line for o in lines]):
-        for row in connection.execute(_BESIDE, {"lines": some}):
+    for batch in batches([o.line for o in lines]):
+        for row in connection.execute(_BESIDE, {"lines": batch}):
             beside[row.source, row.epoch] |= {row.before, row.after} - {None}
     for (source, epoch), offsets in beside.items():
         for places in batches(list(offsets)):
             rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": places})
-    # nodes take turns: the canary that is nearest in time can stand in another one's file
-    first, times = min(o.at for o in lines), {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
+    # Nodes take turns: the canary nearest in time can stand in another node's file.
+    first = min(o.at for o in lines)
+    times = {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
     for source in connection.execute(_SOURCES).scalars().all():
         rows += connection.execute(_LAST_BEFORE, {"source": source, "time": first})
         for time in times:
@@ -121,7 +126,11 @@ def around(
 
 
 def _ends(lines: Sequence[Observation]) -> set[datetime]:
-    """Until when renewals let tokens live: of those that were done the last of each token, by each of its names."""
+    """Return until when renewals in the lines let tokens live.
+
+    Of answered renewals the last one of each token counts, by each of its names; a renewal without an answer counts
+    itself.
+    """
     renewals = [(o, until) for o in lines if (until := renewed_until(o))]
     answered = {o.request_id for o, _ in renewals if o.closing}
     open_ = {until for o, until in renewals if not o.closing and o.request_id not in answered}

@@ -1,4 +1,4 @@
-"""Opening the ledger, and the schema's version."""
+"""Open the ledger's database, and check the version of its schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jitvault.ledger.store import Store
 from jitvault.model import generation
 
 HEAD = "0011"
-"""The schema's version: two digits for what breaks with the past, two for what only adds to it."""
+"""The schema's version: two digits for breaking changes, two for changes that only add."""
 
 T = TypeVar("T")
 
@@ -29,18 +29,23 @@ T = TypeVar("T")
 class Database:
     """One ledger database. Create it with `opened`.
 
-    `rules` is the generation of rules that its user follows; None for who only makes, moves or checks it.
+    `rules` is the generation of rules that its user follows, None for a user that only makes, moves or checks the
+    ledger.
     """
 
     def __init__(self, store: Store, rules: int | None = None) -> None:
-        self.store, self.rules = store, rules
+        self.store = store
+        self.rules = rules
 
     @property
     def engine(self) -> Engine:
         return self.store.engine
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool = False) -> T:
-        """Run `unit` in one transaction; see `Store.write`. Raises OlderRules where newer ones worked on the ledger."""
+        """Run `unit` in one transaction; see `Store.write`.
+
+        Raises OlderRules where a worker with newer rules used the ledger.
+        """
         rules = self.rules
         if rules is None:
             return self.store.write(unit, alone=alone)
@@ -52,19 +57,20 @@ class Database:
         return self.store.write(checked, alone=alone)
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A consistent view; nothing that is done in it is written."""
+        """Return a consistent view; nothing that is done in it is written."""
         return self.store.read()
 
     def close(self) -> None:
-        """Close the connections that nobody is using. Used again, it opens new ones."""
+        """Close idle connections. A later use opens new ones."""
         self.engine.dispose()
 
 
 def opened(ledger: str, *, create: bool) -> Database:
-    """The ledger at a URL, or in the file at a path. A missing SQLite file is created where `create` is true.
+    """Return the ledger at a URL, or in the file at a path.
 
-    Raises LedgerUnavailable for what cannot be used, a missing ledger, and a schema version that is not ours and does
-    not only add to it: an old ledger is never migrated silently.
+    A missing SQLite file is created where `create` is true. Raises LedgerUnavailable for a ledger that cannot be used,
+    for a missing one, and for a schema version that is not this one's and does not only add to it: an old ledger is
+    never migrated silently.
     """
     url = _url(ledger)
     if not _is_file(url):
@@ -74,24 +80,27 @@ def opened(ledger: str, *, create: bool) -> Database:
     database = Database(store, generation.GENERATION)
     try:
         if create:
-            # a new ledger has no generation to be held against yet
+            # a new ledger has no generation to compare with yet
             _create(Database(store))
         return _checked(database)
     except LedgerFull:
-        # where nobody else has it open the index of its log needs no room on the disk, and it can be read
+        # Opened exclusively, the index of its log needs no room on the disk, so that the ledger can still be read.
         return _checked(Database(SqliteStore(url, exclusive=True), generation.GENERATION))
 
 
 def file_of(ledger: str) -> Path | None:
-    """The file of a SQLite ledger; None for one on a server. Raises LedgerUnavailable for what is neither."""
+    """Return the file of a SQLite ledger, None for one on a server.
+
+    Raises LedgerUnavailable for what is neither.
+    """
     url = _url(ledger)
     return _file(url) if _is_file(url) else None
 
 
 def raw(ledger: str, *, create: bool) -> Database:
-    """The database at a URL or a path whatever is in it, for whoever makes, upgrades or checks a ledger.
+    """Return the database at a URL or a path whatever is in it.
 
-    Raises LedgerUnavailable.
+    For making, upgrading or checking a ledger. Raises LedgerUnavailable.
     """
     url = _url(ledger)
     if not _is_file(url):
@@ -101,21 +110,24 @@ def raw(ledger: str, *, create: bool) -> Database:
 
 
 def version(database: Database) -> str | None:
-    """The version of the schema that is there; None for a database without one."""
+    """Return the schema's version, None for a database without one."""
     with database.read() as connection:
         return _version(connection)
 
 
 def is_known(found: str | None) -> bool:
-    """Whether this jitvault can work with a ledger of version `found`: its own, or one that only adds to it."""
+    """Return whether this jitvault can use a ledger of version `found`.
+
+    It can use its own version, and those that only add to it.
+    """
     return found is not None and found[:2] == HEAD[:2] and found >= HEAD
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Bring the schema to the present, from nothing where the database is empty; gives the versions before and after.
+    """Upgrade the schema, or make it; return the versions before and after.
 
-    Of several processes that come at once one does it. Raises LedgerUnavailable for somebody else's database and for
-    a version of the future.
+    Of several processes that come at once, one does it. Raises LedgerUnavailable for a foreign database and for a newer
+    version.
     """
     from jitvault.ledger.migrations import upgrade as migrate
 
@@ -133,7 +145,10 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 
 def _url(ledger: str) -> URL:
-    """Raises LedgerUnavailable, and never repeats what was given: it may hold a password."""
+    """Parse the ledger's location.
+
+    Raises LedgerUnavailable, and never repeats the location: it may hold a password.
+    """
     file = path_of(ledger)
     try:
         url = make_url(ledger if file is None else f"sqlite:///{file}")
@@ -159,9 +174,10 @@ def _file(url: URL) -> Path:
 
 
 def _create(database: Database) -> None:
-    """Make the schema where there is none. Of two processes that start at once the second finds it made.
+    """Make the schema where there is none.
 
-    The file's size tells nothing: another process may have made the file and not yet the schema, or died then.
+    Of two processes that start at once, the second one finds the schema made. The file's size tells nothing: another
+    process may have made the file and not yet the schema, or died in between.
     """
     with database.read() as connection:
         empty = _is_empty(connection)
@@ -170,6 +186,10 @@ def _create(database: Database) -> None:
 
 
 def _checked(database: Database) -> Database:
+    """Return the database if its schema can be used.
+
+    Raises LedgerUnavailable.
+    """
     with database.read() as connection:
         found = _version(connection)
         empty = found is None and _is_empty(connection)
@@ -181,8 +201,8 @@ def _checked(database: Database) -> Database:
 
 
 def _check_rules(connection: Connection, rules: int) -> None:
-    """Raise OlderRules where a worker of a higher generation wrote to the ledger."""
-    # in each transaction: by the driver, since SQLAlchemy's way costs more than the look itself
+    """Raise OlderRules where a worker of a higher generation used the ledger."""
+    # Runs in each transaction, through the driver: SQLAlchemy's layer costs more than the query.
     newest = connection.exec_driver_sql("SELECT generation FROM installation").scalar()
     if newest is not None and newest > rules:
         raise OlderRules(
@@ -191,6 +211,7 @@ def _check_rules(connection: Connection, rules: int) -> None:
 
 
 def _wrong(found: str | None) -> LedgerUnavailable:
+    """Return the error for a schema version that cannot be used."""
     old = found is not None and found < HEAD
     return LedgerUnavailable(
         f"the ledger has schema version {found or 'none'}, this jitvault needs {HEAD}",

@@ -1,4 +1,7 @@
-"""What SQLite and PostgreSQL say in different words. The rest of the ledger is the same statements for both."""
+"""What SQLite and PostgreSQL express differently.
+
+All other statements of the ledger are common to both.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,16 @@ from sqlalchemy.sql.functions import FunctionElement
 
 Upsert = sqlite.Insert | postgresql.Insert
 
-_IN_ONE_QUERY = 500
+_BATCH_SIZE = 500
 
 T = TypeVar("T")
 
 
 class now_s(FunctionElement[float]):  # noqa: N801 - it is written like a function of SQL
-    """Seconds since 1970 by the database's own clock, at this moment and not when the transaction began."""
+    """Seconds since 1970 by the database's own clock.
+
+    At the moment of evaluation, not when the transaction began.
+    """
 
     type = Float()
     inherit_cache = True
@@ -36,26 +42,33 @@ def _now_on_postgresql(_element: now_s, _compiler: Any, **_kw: Any) -> str:
 
 @compiles(String, "postgresql")
 def _text_on_postgresql(_type: String, _compiler: Any, **_kw: Any) -> str:
-    # SQLite holds to no length. What is too long is cut where it is entered, and not refused on one of the two alone
+    # SQLite enforces no length. Long texts are cut before they are written, so that both databases behave alike.
     return "TEXT"
 
 
 def upsert(connection: Connection, table: Table) -> Upsert:
-    """An INSERT that can say what happens where the row is there already."""
+    """Return an INSERT that can say what happens to an existing row."""
     return upsert_on(connection.dialect.name, table)
 
 
 def upsert_on(dialect: str, table: Table) -> Upsert:
+    """Return an INSERT for a dialect, as `upsert` does for a connection."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many of them at a time as one query takes: a database has a limit."""
-    return (values[n : n + _IN_ONE_QUERY] for n in range(0, len(values), _IN_ONE_QUERY))
+    """Split values into batches that one query can take.
+
+    A database limits the parameters of a query.
+    """
+    return (values[n : n + _BATCH_SIZE] for n in range(0, len(values), _BATCH_SIZE))
 
 
 def take_time(connection: Connection) -> None:
-    """Let the statements of this transaction last as long as they do: a large table gets a new index."""
+    """Lift the statement time-out for this transaction.
+
+    Building an index of a large table takes long.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
 
@@ -64,7 +77,10 @@ def take_time(connection: Connection) -> None:
 
 
 def append_only(dialect: str, table: str) -> list[str]:
-    """The statements that keep a table append-only, by triggers of the names that `guards` gives."""
+    """Return the statements that make a table append-only.
+
+    They create triggers with the names that `guards` returns.
+    """
     if dialect != "postgresql":
         return [
             f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
@@ -87,13 +103,13 @@ def append_only(dialect: str, table: str) -> list[str]:
 
 
 def guards(dialect: str, tables: Iterable[str]) -> set[str]:
-    """The names of the triggers that keep `tables` append-only."""
+    """Return the names of the triggers that keep `tables` append-only."""
     acts = ("update", "delete", "truncate") if dialect == "postgresql" else ("update", "delete")
     return {f"{table}_no_{act}" for table in tables for act in acts}
 
 
 def triggers(connection: Connection) -> set[str]:
-    """The names of all triggers that are there and work."""
+    """Return the names of all triggers that exist and are enabled."""
     query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     if connection.dialect.name == "postgresql":
         query = (
@@ -104,7 +120,7 @@ def triggers(connection: Connection) -> set[str]:
 
 
 def set_numbers(connection: Connection, table: str) -> None:
-    """Let the numbers that the database gives to new rows of `table` go on after those that were copied into it."""
+    """Continue the table's id sequence after the ids that were copied into it."""
     if connection.dialect.name == "postgresql":
         newest = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0"  # noqa: S608 - a table of ours
         connection.execute(text(newest))

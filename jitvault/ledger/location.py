@@ -1,4 +1,7 @@
-"""Where a ledger is. Whoever has none is told so without a database library, which takes long to import."""
+"""Where a ledger is.
+
+Imports no database library, which takes long: a command without a ledger does not need one.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ from jitvault.errors import LedgerUnavailable
 
 
 def path_of(ledger: str) -> Path | None:
-    """The file that a path names; None for anything else, which is read as a URL."""
+    """Return the file that a path names.
+
+    None for anything else, which is read as a URL.
+    """
     return Path(ledger).expanduser() if ledger.startswith(("/", "./", "~/")) else None
 
 
 def ledger_exists(ledger: str) -> bool:
-    """Whether `ledger` names a SQLite file that is there, or a server, which is asked when it is opened."""
+    """Return whether `ledger` is an existing SQLite file or a server.
+
+    A server is contacted only when the ledger is opened.
+    """
     file = path_of(ledger)
     if file is None:
         from jitvault.ledger.database import file_of

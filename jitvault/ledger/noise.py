@@ -1,8 +1,8 @@
-"""Which lines of a batch the ledger keeps, and how many it only counts.
+"""Which lines of a batch the ledger stores, and which it only counts.
 
-Anybody can make Vault write some kinds of lines, without a token or with Vault's `default` policy: a refused unwrap, a
-look-up of a lease, a rewrap of a wrapping of their own. Such a line is kept where it belongs to a task or to the
-worker. Of those that one token can repeat without getting anything a number is kept. The others are counted by kind.
+Anyone can make Vault write some kinds of lines, without a token or with Vault's `default` policy: a refused unwrap, a
+look-up of a lease, a rewrap of an own wrapping. Such a line is stored where it belongs to a task or to the worker. Of
+lines that one token can repeat without gaining anything, only so many are stored. All others are counted by kind.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from jitvault.ledger.dialect import upsert
 from jitvault.ledger.stream_model import CountedLines
 
 MOST_OF_ONE = 100
-"""How many lines of a kind are kept of one token that gets nothing."""
+"""How many lines of a kind are stored of one token that gains nothing by them."""
 MOST_REWRAPS = 200
-"""How many rewraps that belong to nobody are kept of one hour of Vault's time.
+"""How many rewraps of unknown wrappings are stored of one hour of Vault's time.
 
-Which task's a wrapping is may stand in a file that is not read yet, and a lease is known by it. Without its line the
-task is not confirmed before its leases were listed.
+The line that says which task a wrapping belongs to may stand in a file that is not read yet, and a lease may be known
+by that wrapping alone. Without the rewrap's line the task is not confirmed before its leases were listed.
 """
 MOST_DENIED = 1000
-"""How many refused requests' lines are kept of one task token; more than what `JITVAULT_DENIED_LIMIT` can be."""
+"""How many lines of refused requests are stored of one task token; more than `JITVAULT_DENIED_LIMIT` can be."""
 
-# whoever reaches Vault can have these written
-_ANYBODYS = frozenset({Kind.REFUSED, Kind.UNWRAP_REFUSED, Kind.CUBBYHOLE_READ, Kind.LEASE_LOOKUP, Kind.OWN})
-# a refusal of these means nothing where it is none of ours
-_UNREGARDED = frozenset(
+# anyone who reaches Vault can cause these lines
+_BY_ANYONE = frozenset({Kind.REFUSED, Kind.UNWRAP_REFUSED, Kind.CUBBYHOLE_READ, Kind.LEASE_LOOKUP, Kind.OWN})
+# anyone can have these refused; a refusal means something only for tokens of tasks and of the worker
+_REFUSED_BY_ANYONE = frozenset(
     {
         Kind.CANARY,
         Kind.TOKEN_CREATED,
@@ -53,7 +53,7 @@ _LINE = schema.observations.c
 _GRANTS = select(schema.grants.c.accessor_hmac).where(
     schema.grants.c.accessor_hmac.in_(bindparam("values", expanding=True))
 )
-# while a ledger is rebuilt its grants are not there yet, and the lines that made them are
+# during a recovery the grants are not in the ledger yet, but the lines that created their tokens are
 _CREATED = select(_LINE.subject).where(
     _LINE.subject.in_(bindparam("values", expanding=True)), _LINE.kind == Kind.TOKEN_CREATED
 )
@@ -62,14 +62,17 @@ _DELIVERED = select(schema.grants.c.wrapping_hmac).where(
 )
 _LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.lease_id.in_(bindparam("values", expanding=True)))
 _REWRAPS = select(func.count()).where(_LINE.kind == Kind.REWRAPPED, _LINE.at > bindparam("since"))
-_OF_ONE = sorted(_REPEATED)
+_REPEATED_KINDS = sorted(_REPEATED)
 
 
 def split(
     connection: Connection, new: Sequence[Observation], stands_for: Collection[str], sessions: Collection[str]
 ) -> tuple[list[Observation], list[Observation]]:
-    """The lines to keep, and those to count. `stands_for` has the tokens that stand for task tokens."""
-    doubtful = [o for o in new if _can_be_anybodys(o)]
+    """Return the lines to store and the lines to count.
+
+    `stands_for` holds the tokens that stand for task tokens, `sessions` the accessor HMACs of the worker's tokens.
+    """
+    doubtful = [o for o in new if _can_be_by_anyone(o)]
     if not doubtful:
         return list(new), []
     too_many = _rewraps_too_many(connection, doubtful, stands_for)
@@ -85,31 +88,31 @@ def split(
             return True
         return o.kind is Kind.RENEWED and o.subject in leases
 
-    return _some_of_each(connection, new, lambda o: not _can_be_anybodys(o) or belongs(o), tokens, set(sessions))
+    return _some_of_each(connection, new, lambda o: not _can_be_by_anyone(o) or belongs(o), tokens, set(sessions))
 
 
-def _can_be_anybodys(o: Observation) -> bool:
-    """Whether the line may be no one's that the ledger knows, or one of many that say the same."""
+def _can_be_by_anyone(o: Observation) -> bool:
+    """Return whether a line may concern nothing known, or repeat others."""
     if "worker" in o.detail and (is_signature(o) or is_publication(o) or (o.kind is Kind.RENEWED and not o.failed)):
-        # also of a token that no login of ours gave: whoever stole what the worker logs in with has another one
+        # Also for a token that no login of this worker gave: a thief of its login credentials has another token.
         return False
     if (
-        o.kind in _ANYBODYS
+        o.kind in _BY_ANYONE
         or o.kind in (Kind.DENIED, Kind.REWRAPPED)
-        or (o.kind in _UNREGARDED and "denied" in o.detail)
+        or (o.kind in _REFUSED_BY_ANYONE and "denied" in o.detail)
     ):
         return True
     if o.kind is Kind.TOKEN_REVOKED and not o.subject:
         return True
-    # a renewal that names its token or its lease in the body; of a lease that one is in the path of the answer alone
+    # a renewal that names its token or lease in the body; the response of a lease's renewal names it in its path
     return o.kind is Kind.RENEWED and (not o.subject or o.path.startswith("sys/"))
 
 
 def _rewraps_too_many(connection: Connection, lines: Sequence[Observation], stands_for: Collection[str]) -> set[str]:
-    """The rewraps beyond what is kept of an hour; of tasks' wrappings more are kept than of others.
+    """Return the rewraps beyond the number stored for an hour.
 
-    The rewrap of a wrapping that was delivered is always kept, so that no flood hides who took it. There is one for
-    each, since a rewrap uses its wrapping up.
+    More are stored of tasks' wrappings than of others. The rewrap of a delivered wrapping is always stored, so that no
+    flood hides who took the wrapping; there is at most one of each, since a rewrap uses its wrapping up.
     """
     rewraps = [o for o in lines if o.kind is Kind.REWRAPPED]
     if not rewraps:
@@ -118,28 +121,30 @@ def _rewraps_too_many(connection: Connection, lines: Sequence[Observation], stan
     rewraps = [o for o in rewraps if o.token not in delivered]
     if not rewraps:
         return set()
-    there = connection.execute(_REWRAPS, {"since": max(o.at for o in rewraps) - _HOUR}).scalar() or 0
+    stored = connection.execute(_REWRAPS, {"since": max(o.at for o in rewraps) - _HOUR}).scalar() or 0
     too_many: set[str] = set()
     for o in rewraps:
-        if there >= (MOST_REWRAPS * 5 if o.token in stands_for else MOST_REWRAPS):
+        most = MOST_REWRAPS * 5 if o.token in stands_for else MOST_REWRAPS
+        if stored >= most:
             too_many.add(o.line)
         else:
-            there += 1
+            stored += 1
     return too_many
 
 
 def _known(connection: Connection, names: Collection[str], new: Sequence[Observation]) -> set[str]:
-    """Which of these accessor HMACs are task tokens'."""
-    values = {"values": [name for name in names if name]}
-    if not values["values"]:
+    """Return those of these accessor HMACs that belong to task tokens."""
+    accessors = [name for name in names if name]
+    if not accessors:
         return set()
     found = {o.subject for o in new if o.kind is Kind.TOKEN_CREATED and o.subject in names and "denied" not in o.detail}
-    return (
-        found | set(connection.execute(_GRANTS, values).scalars()) | set(connection.execute(_CREATED, values).scalars())
-    )
+    found |= set(connection.execute(_GRANTS, {"values": accessors}).scalars())
+    found |= set(connection.execute(_CREATED, {"values": accessors}).scalars())
+    return found
 
 
 def _leases(connection: Connection, ids: Sequence[str], new: Sequence[Observation]) -> set[str]:
+    """Return those of these lease ids that are known, or issued in `new`."""
     values = [lease_id for lease_id in ids if lease_id and not lease_id.startswith("hmac-")]
     if not values:
         return set()
@@ -154,35 +159,41 @@ def _some_of_each(
     tokens: Collection[str],
     sessions: Collection[str],
 ) -> tuple[list[Observation], list[Observation]]:
-    """Those that belong, and of those that one token can repeat for nothing the first ones."""
+    """Split lines: store those that belong, and the first repeated ones.
+
+    Repeated are lines that one token can cause again and again without gaining anything.
+    """
     kept: list[Observation] = []
     counted: list[Observation] = []
     repeated = {o.line: o for o in new if o.kind in _REPEATED and o.actor not in sessions and belongs(o)}
-    there = _there(connection, list(repeated.values()), tokens)
+    stored = _stored_counts(connection, list(repeated.values()), tokens)
     for o in new:
         if not belongs(o):
             counted.append(o)
             continue
         if o.line in repeated:
             key = (o.kind, o.token if o.token in tokens else o.actor)
-            if there[key] >= _most(o):
+            if stored[key] >= _most(o):
                 counted.append(o)
                 continue
-            there[key] += 1
+            stored[key] += 1
         kept.append(o)
     return kept, counted
 
 
 def _most(o: Observation) -> int:
-    """The answer to a request that was kept is kept, too: without it the request would be in flight for ever."""
+    """Return how many lines like this one are stored.
+
+    The response to a stored request is stored as well: without it, the request would be in flight for ever.
+    """
     most = MOST_DENIED if o.kind is Kind.DENIED else MOST_OF_ONE
     return most + MOST_OF_ONE if o.closing else most
 
 
-def _there(
+def _stored_counts(
     connection: Connection, repeated: Sequence[Observation], tokens: Collection[str]
 ) -> Counter[tuple[Kind, str]]:
-    """How many lines of each kind and token the ledger has already."""
+    """Return how many lines of each kind and token the ledger has."""
     found: Counter[tuple[Kind, str]] = Counter()
     by_token = {o.token for o in repeated if o.token in tokens}
     by_actor = {o.actor for o in repeated if o.actor and o.token not in tokens}
@@ -195,28 +206,31 @@ def _there(
 
 def _count(column: Column[str]) -> Select[Any]:
     values: BindParameter[str] = bindparam("values", expanding=True)
-    query = select(_LINE.kind, column, func.count()).where(column.in_(values), _LINE.kind.in_(_OF_ONE))
+    query = select(_LINE.kind, column, func.count()).where(column.in_(values), _LINE.kind.in_(_REPEATED_KINDS))
     if column is _LINE.token:
         query = query.where(schema.is_given(column))
     return query.group_by(_LINE.kind, column)
 
 
 def count(connection: Connection, lines: Sequence[Observation]) -> None:
-    """Note how many lines of each kind were not kept, and when and from where the last one of each came."""
+    """Add up how many lines of each kind were not stored.
+
+    Also when and from which address the last one of each kind came.
+    """
     table = schema.lines_not_kept
     by_kind: dict[Kind, list[Observation]] = {}
     for o in lines:
         by_kind.setdefault(o.kind, []).append(o)
-    for kind, some in sorted(by_kind.items()):
-        last = max(some, key=lambda o: o.at)
-        values = {"kind": kind, "lines": len(some), "last_at": last.at, "last_remote": last.remote[:64]}
+    for kind, of_kind in sorted(by_kind.items()):
+        last = max(of_kind, key=lambda o: o.at)
+        values = {"kind": kind, "lines": len(of_kind), "last_at": last.at, "last_remote": last.remote[:64]}
         statement = upsert(connection, table).values(values)
-        changed = {**values, "lines": table.c.lines + len(some)}
+        changed = {**values, "lines": table.c.lines + len(of_kind)}
         connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=changed))
 
 
 def counted(connection: Connection) -> Sequence[CountedLines]:
-    """How many lines were counted instead of kept, by kind, most first."""
+    """Return how many lines were counted by kind, most first."""
     table = schema.lines_not_kept
     rows = connection.execute(select(table).order_by(table.c.lines.desc(), table.c.kind)).mappings()
     return [CountedLines(row["kind"], row["lines"], row["last_at"], row["last_remote"]) for row in rows]

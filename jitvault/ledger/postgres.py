@@ -1,8 +1,9 @@
-"""A ledger in a PostgreSQL database: any number of workers on any number of machines.
+"""A ledger in a PostgreSQL database, for any number of workers.
 
-What SQLite gives by having one writer at a time is had here by two kinds of transactions. Those that change a task lock
-its row and run beside each other; those that enter what was read of the audit stream, or look whether something is
-there before they write it, run alone: nobody's change can be missed by them, and none can miss theirs.
+SQLite has one writer at a time; here two kinds of transactions give the guarantees that follow from that. Transactions
+that change a task lock its row and run in parallel. Transactions that ingest the audit stream, or that check whether
+something exists before they write it, run alone (`alone`): no transaction runs whose changes they could miss, or that
+could miss theirs.
 """
 
 from __future__ import annotations
@@ -23,32 +24,32 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
 from jitvault.ledger.store import from_json, to_json
 
-# how long a server that went away is waited for, and a lock each time
+# how long to wait for a server that went away, and for each lock
 PATIENCE_S = 10.0
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 60_000
-# a process that is paused within a transaction would hold up all others
+# a process that is paused within a transaction would block all others
 IDLE_TIMEOUT_MS = 15_000
 _TRIES = 8
 _FIRST_PAUSE_S = 0.02
-# of all advisory locks in this database the one of the ledger's own
+# the ledger's own number among the advisory locks of the database
 _LOCK = 0x6A69_7476
-# serialization failure, deadlock; a row that another transaction entered while this one looked whether it is there
-_AGAIN = frozenset({"40001", "40P01", "23505"})
-_LOCKED = "55P03"
+# serialization failure, deadlock, and a row that another transaction inserted after this one found it missing
+_RETRIED = frozenset({"40001", "40P01", "23505"})
+_LOCK_TIMEOUT = "55P03"
 _FULL = frozenset({"53100", "53200"})
-# connections are refused or ended: shutting down, starting up, failed over, too many of them
-_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "53300"})
+# connections are refused or ended: the server shuts down, starts up or failed over, or has too many of them
+_UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "53300"})
 
 T = TypeVar("T")
 
 
 class PostgresStore:
-    """`jitvault.ledger.store.Store`."""
+    """`jitvault.ledger.store.Store` on PostgreSQL."""
 
     def __init__(self, url: URL) -> None:
         self._secret = url.password
-        self._known = False
+        self._was_reached = False
         settings = {
             "timezone": "UTC",
             "lock_timeout": LOCK_TIMEOUT_MS,
@@ -56,16 +57,16 @@ class PostgresStore:
             "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
         }
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        given = url.query.get("options", "")
+        own_options = url.query.get("options", "")
         arguments = {
             "connect_timeout": 10,
             "application_name": "jitvault",
-            # a server that is gone without a word is noticed
+            # notices a server that vanished without closing its connections
             "keepalives_idle": 10,
             "tcp_user_timeout": 20_000,
             **{name: value for name, value in url.query.items() if name != "options"},
-            "options": f"{options} {given if isinstance(given, str) else ' '.join(given)}".strip(),
-            # no plan of one connection is kept for another: a pooler may stand between
+            "options": f"{options} {own_options if isinstance(own_options, str) else ' '.join(own_options)}".strip(),
+            # no prepared statements: a pooler in between may hand the connection to another client
             "prepare_threshold": None,
         }
         self.engine = create_engine(
@@ -73,7 +74,7 @@ class PostgresStore:
             connect_args=arguments,
             json_serializer=to_json,
             json_deserializer=from_json,
-            # one for each thread of a worker: what is over would be closed and made anew, several times for each task
+            # One for each thread of a worker: others are closed and reopened, several times for each task.
             pool_size=16,
             max_overflow=16,
             pool_timeout=PATIENCE_S,
@@ -84,17 +85,19 @@ class PostgresStore:
     # -- writing ---------------------------------------------------------------------------------------
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
-        """A unit that another transaction got in the way of is run again whole, also after the server went away.
+        """Run `unit` in a transaction, again whole where another one interfered.
 
-        What a lost answer to a commit means is asked of the server itself, by the transaction's number.
+        Also after the server went away. Where the answer to a commit was lost, the server itself is asked by the
+        transaction's number whether it was committed.
         """
-        began, tries = time.monotonic(), 0
+        began = time.monotonic()
+        tries = 0
         while True:
             tries += 1
             try:
                 return self._written(unit, alone=alone)
             except (DBAPIError, PoolTimeout) as error:
-                if not self._passes(error, tries, time.monotonic() - began):
+                if not self._is_retried(error, tries, time.monotonic() - began):
                     raise self._translated(error) from None
             time.sleep(min(1.0, _FIRST_PAUSE_S * 2**tries) * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
@@ -117,7 +120,10 @@ class PostgresStore:
         return value
 
     def _was_committed(self, number: str) -> bool:
-        """What became of a transaction whose commit was sent and not answered. Raises LedgerUnavailable: unknown."""
+        """Return what became of a commit that was sent and not answered.
+
+        Raises LedgerUnavailable where the server does not say.
+        """
         query = text("SELECT pg_xact_status(CAST(:number AS xid8))")
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -134,13 +140,13 @@ class PostgresStore:
             hint="Run the command again: it goes on from what the ledger has.",
         )
 
-    def _passes(self, error: Exception, tries: int, waited_s: float) -> bool:
+    def _is_retried(self, error: Exception, tries: int, waited_s: float) -> bool:
         code = _code(error)
-        if code in _AGAIN:
+        if code in _RETRIED:
             return tries < _TRIES
-        if code == _LOCKED:
+        if code == _LOCK_TIMEOUT:
             return tries < 3
-        return self._known and waited_s < PATIENCE_S and (_is_lost(error) or code in _AWAY)
+        return self._was_reached and waited_s < PATIENCE_S and (_is_lost(error) or code in _UNREACHABLE)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -154,36 +160,43 @@ class PostgresStore:
             raise self._translated(error) from None
 
     def _connected(self) -> Connection:
-        """A connection with a view of its own that does not change. A server that went away is waited for."""
+        """Return a connection with an unchanging view of its own.
+
+        Waits for a server that went away, if it was reached before.
+        """
         began = time.monotonic()
         while True:
             try:
                 connection = self.engine.connect()
             except DBAPIError:
-                if not self._known or time.monotonic() - began > PATIENCE_S:
+                if not self._was_reached or time.monotonic() - began > PATIENCE_S:
                     raise
                 time.sleep(0.1)
             else:
-                self._known = True
+                self._was_reached = True
                 return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def _translated(self, error: Exception) -> LedgerUnavailable:
-        code, cause = _code(error), getattr(error, "orig", None)
+        code = _code(error)
+        cause = getattr(error, "orig", None)
         if code in _FULL:
             return LedgerFull("the ledger is full: its server has no room")
-        # the details of a refusal show rows
-        said = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
+        # only the primary message: the details of a refusal show rows
+        reason = getattr(getattr(cause, "diag", None), "message_primary", None) or " ".join(str(cause or error).split())
         if self._secret:
-            said = said.replace(str(self._secret), "***")
-        kind = LedgerUnreachable if code in _AWAY or _is_lost(error) else LedgerUnavailable
+            reason = reason.replace(str(self._secret), "***")
+        kind = LedgerUnreachable if code in _UNREACHABLE or _is_lost(error) else LedgerUnavailable
         return kind(
-            f"the ledger cannot be used: {said:.200}",
+            f"the ledger cannot be used: {reason:.200}",
             hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",
         )
 
 
 def checked(url: URL) -> URL:
-    """Raises LedgerUnavailable for what cannot be a ledger."""
+    """Return the URL, with nothing changed.
+
+    Raises LedgerUnavailable for what cannot be a ledger.
+    """
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise LedgerUnavailable("a ledger on PostgreSQL has no driver of its own", hint="Write postgresql://…")
     try:
@@ -200,7 +213,7 @@ def _code(error: Exception) -> str | None:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Whether there is no connection any more, or none could be had."""
+    """Return whether the connection was lost, or none could be made."""
     code = _code(error)
     return getattr(error, "connection_invalidated", False) or (
         type(getattr(error, "orig", None)).__name__ == "OperationalError" and (code is None or code.startswith("08"))
@@ -213,7 +226,10 @@ def _on_connect(connection: Any, _record: object) -> None:
 
 @cache
 def _text_dumper() -> type:
-    """One for all connections: psycopg keeps what it knows of each class for ever."""
+    """Return the one dumper class for all connections.
+
+    psycopg keeps what it knows of each class for ever.
+    """
     from psycopg.types.string import StrDumper
 
     class Text(StrDumper):
@@ -226,7 +242,11 @@ def _text_dumper() -> type:
 
 
 def _on_checkout(connection: Any, _record: object, _proxy: object) -> None:
-    """A server that ended the connection has said so: nothing else comes unasked. It costs no round trip to see."""
+    """Discard a connection that the server ended.
+
+    A server that ends a connection says so, and nothing else comes unasked: readable data on the socket means the end.
+    The look costs no round trip.
+    """
     ready, _, _ = select.select([connection.pgconn.socket], [], [], 0)
     if ready:
         raise DisconnectionError("the server ended this connection")

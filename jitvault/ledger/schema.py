@@ -1,4 +1,4 @@
-"""The tables, with the rules that the database itself holds."""
+"""The ledger's tables, with the rules that the database itself enforces."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ metadata = MetaData(
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time. SQLite keeps no zone, so it is put back on the way out."""
+    """An aware UTC time.
+
+    SQLite stores no time zone, so UTC is put back when a value is read.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -59,12 +62,15 @@ class UtcTime(TypeDecorator[datetime]):
         return found
 
 
-# as the index says it, word for word: a query has to say the same for the index to be used
+# The condition of the partial index, word for word: a query has to use these words for the index to be used.
 IS_OPEN = text(f"state NOT IN ({', '.join(repr(state.value) for state in sorted(OVER))})")
 
 
 def is_given(column: Column[str]) -> ColumnElement[bool]:
-    """That there is something in it, for the lines that have one and for their index, in the same words."""
+    """Return the condition that a column is not empty.
+
+    In the words of the partial index over the lines that have a value, so that the index is used.
+    """
     return column != literal_column("''")
 
 
@@ -82,12 +88,12 @@ installation = Table(
     metadata,
     Column("one", Integer, primary_key=True),
     Column("id", String(64), nullable=False),
-    # who may end what belongs to no task now
+    # the claim of the sweep: which process may revoke what belongs to no task
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
-    # the highest generation of rules that worked on it (`jitvault.model.generation`)
+    # the highest generation of rules of any worker that used the ledger (`jitvault.model.generation`)
     Column("generation", Integer, nullable=False, server_default=text("0")),
-    # which server it was last used with (`jitvault.formats.product`); nothing where none ever said
+    # the server product that the ledger was last used with (`jitvault.formats.product`); NULL where none said
     Column("product", String(20)),
     CheckConstraint("one = 1", name="single"),
 )
@@ -113,7 +119,7 @@ tasks = Table(
     Column("dead_ms", Integer),
     Column("confirmed_ms", Integer),
     Column("receipt", JSON(none_as_null=True)),
-    # a claim is not part of the task: who may change it now, by the database's clock
+    # The claim is not part of the task: it says which process may change the task now, by the database's clock.
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
     _one_of("state", State),
@@ -131,7 +137,7 @@ revisions = Table(
     Column("decision", JSON, nullable=False),
 )
 
-# what a revision asks for, by agent, owner and template: how much of it is held is counted before more is granted
+# what a revision asks for, by agent, owner and template; held leases are counted before more is granted
 accesses = Table(
     "accesses",
     metadata,
@@ -180,15 +186,15 @@ grants = Table(
     Column("settled", Boolean(create_constraint=True, name="settled"), nullable=False),
     Column("verdict", String(20), nullable=False),
     Column("dead_at", UtcTime),
-    # the HMAC of the wrapping token that was delivered: a line that names it is known without the one that made it
+    # the HMAC of the delivered wrapping token, so that a line that names it is known without the line that made it
     Column("wrapping_hmac", String(80), index=True),
-    # what the create's request says, each word with its HMAC: a line that says something else is not ours
+    # what the create's request says, each word with its HMAC; a line that says something else is not the worker's
     Column("asked", JSON(none_as_null=True)),
     _one_of("verdict", Verdict),
     UniqueConstraint("task_id", "attempt"),
     Index("ix_grants_create_op", "create_op"),
 )
-# "never two live task tokens": the database refuses a second unsettled grant of a task
+# "Never two live task tokens": the database refuses a second unsettled grant of a task.
 Index(
     "uq_grants_unsettled",
     grants.c.task_id,
@@ -227,7 +233,7 @@ operations = Table(
     "operations",
     metadata,
     Column("op_id", String(32), primary_key=True),
-    # none for an act on what belongs to no task
+    # NULL for an act on what belongs to no task
     Column("task_id", String(63), ForeignKey("tasks.task_id")),
     Column("kind", String(32), nullable=False),
     Column("subject", String(512), nullable=False),
@@ -240,7 +246,7 @@ operations = Table(
     Index("ix_operations_state", "state", "answered_at"),
 )
 
-# what was found in Vault that no task explains
+# untracked credentials: found in Vault, and explained by no task
 orphans = Table(
     "orphans",
     metadata,
@@ -250,7 +256,7 @@ orphans = Table(
     Column("task_id", String(63)),
     Column("issued_at", UtcTime),
     Column("expires_at", UtcTime),
-    # the audit line that shows how it was made
+    # the audit line that shows how the credential was made
     Column("line", String(64), nullable=False),
     Column("request_id", String(64), nullable=False),
     Column("first_seen_at", UtcTime, nullable=False),
@@ -300,7 +306,7 @@ observations = Table(
     Index("ix_observations_op", "op"),
     Index("ix_observations_kind", "kind", "at"),
 )
-# few lines have one: an index over all of them would cost more than all the others
+# Few lines have these values: an index over all lines would cost more than all other indexes.
 for _column in (observations.c.token, observations.c.alias):
     _given = is_given(_column)
     Index(f"ix_observations_{_column.name}", _column, sqlite_where=_given, postgresql_where=_given)
@@ -312,7 +318,7 @@ canaries = Table(
     Column("epoch", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
     Column("at", UtcTime, nullable=False),
-    # the nearest to a moment is looked for in each source, and the newest of all
+    # for the nearest canary to a moment in each source, and for the newest of all
     Index("ix_canaries_source", "source", "at"),
     Index("ix_canaries_at", "at"),
 )
@@ -324,7 +330,7 @@ audit_sources = Table(
     Column("identity", String(500), nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
-    # whether a canary of ours was found in it: until then its lines are not believed
+    # whether a canary of this worker was found in the source; until then its lines are not trusted
     Column("vouched", Boolean(create_constraint=True, name="vouched"), nullable=False),
     Column("read_at", UtcTime),
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
@@ -340,7 +346,7 @@ audit_gaps = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-# how many lines of each kind were counted and not kept, since anybody can have them written
+# how many lines of each kind were counted instead of stored, because anyone can cause them
 lines_not_kept = Table(
     "lines_not_kept",
     metadata,
@@ -350,7 +356,7 @@ lines_not_kept = Table(
     Column("last_remote", String(64), nullable=False),
 )
 
-# the HMAC of one value, with each salt that the audit device ever had
+# the HMAC of one constant, for each salt that the audit device ever had
 audit_salts = Table(
     "audit_salts",
     metadata,
@@ -364,7 +370,7 @@ worker_sessions = Table(
     Column("accessor_hmac", String(80), primary_key=True),
     Column("first_at", UtcTime, nullable=False),
     Column("last_at", UtcTime, nullable=False),
-    # the address that Vault saw it act from
+    # the address from which Vault saw this session act
     Column("remote", String(64), nullable=False, server_default=text("''")),
 )
 
@@ -376,15 +382,15 @@ findings = Table(
     Column("rule", String(64), nullable=False),
     Column("message", String(1000), nullable=False),
     Column("at", UtcTime, nullable=False),
-    # the audit line that shows it, and the request that the line is of
+    # the audit line that shows the finding, and the request of that line
     Column("line", String(64)),
     Column("request_id", String(64)),
-    # an operator has looked into it: policy does not count it any more
+    # set when an operator closed the finding: policy does not count it any more
     Column("closed_at", UtcTime),
     Column("closed_why", String(500)),
-    # the entity that wrote what it is about, where it is about a document
+    # the entity that wrote the document that the finding is about
     Column("author", String(64)),
-    # how many others of its author and rule it stands for
+    # how many further findings of the author and rule this row counts
     Column("more", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("task_id", "rule", "message"),
     Index("ix_findings_author", "author", "rule"),
@@ -392,7 +398,7 @@ findings = Table(
 _open = findings.c.closed_at.is_(None)
 Index("ix_findings_open", findings.c.at, sqlite_where=_open, postgresql_where=_open)
 
-# what is to be told outside, written with what it tells of; due_at is null once somebody took it
+# notices to people, written with the change that they report; due_at is NULL once one was delivered
 notices = Table(
     "notices",
     metadata,
@@ -404,7 +410,7 @@ notices = Table(
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("due_at", UtcTime),
     Column("told_at", UtcTime),
-    # who made it come: those of one author wait for those of others
+    # whose act caused the notice: authors take turns
     Column("author", String(64)),
     Column("severe", Integer, nullable=False, server_default=text("0")),
     Index("ix_notices_due_at", "due_at"),
@@ -422,7 +428,7 @@ freezes = Table(
     UniqueConstraint("line"),
 )
 
-# which version of a request was read and began no task: it is not read again while it is the newest
+# versions of requests that were read and began no task; not read again while they are the newest
 judged = Table(
     "judged",
     metadata,
@@ -435,7 +441,7 @@ judged = Table(
     Column("judged_at", UtcTime, nullable=False),
 )
 
-# who wrote more than a worker takes in, and how much of it waits
+# authors who wrote more than a worker takes in, and how many of their documents wait
 over_quota = Table(
     "over_quota",
     metadata,
@@ -445,7 +451,7 @@ over_quota = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-# the newest of the writes of a document whose lines are not kept any more, and how many those are
+# the newest counted write of each document, and how many writes were counted instead of stored
 rewritten = Table(
     "rewritten",
     metadata,
@@ -458,7 +464,7 @@ rewritten = Table(
     Column("claim", Integer),
 )
 
-# how many lines about documents of an author were kept since an hour began
+# how many lines about an author's documents were stored in the hour that began at `since`
 writers = Table(
     "writers",
     metadata,
@@ -467,13 +473,13 @@ writers = Table(
     Column("lines", Integer, nullable=False),
 )
 
-# which documents by which access ends lie in Vault: how often each was seen to be written, and what came of it
+# the documents in Vault by which access ends: how often each was seen to be written, and the result of reading it
 documents = Table(
     "documents",
     metadata,
     Column("kind", String(8), primary_key=True),
     Column("author", String(64), primary_key=True),
-    # a task, or the key of a scope
+    # a task id, or the key of a scope
     Column("about", String(63), primary_key=True, index=True),
     Column("news", Integer, nullable=False),
     Column("read", Integer, nullable=False),
@@ -481,7 +487,7 @@ documents = Table(
     Column("body", JSON),
 )
 
-# when all documents of a kind were listed last, and how many gaps the audit stream had then
+# when all documents of a kind were last listed, and how many gaps the audit stream had then
 listings = Table(
     "listings",
     metadata,

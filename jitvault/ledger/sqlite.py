@@ -1,4 +1,4 @@
-"""A ledger in a SQLite file: one machine, and one writer at a time."""
+"""A ledger in a SQLite file, for one machine and one writer at a time."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from jitvault.ledger.store import from_json, to_json
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
-_SWITCH_PAUSE_S = 0.02
-# a worker's hands and loops each read at any moment: what is above stands by, is opened and closed for one reading, and
-# that takes longer than the reading
-_KEPT = {"pool_size": 32, "max_overflow": 32}
+_WAL_RETRY_PAUSE_S = 0.02
+# Each thread and loop of a worker may read at any moment. A connection beyond the pool is opened and closed for one
+# read, which takes longer than the read itself.
+_POOL = {"pool_size": 32, "max_overflow": 32}
 
 T = TypeVar("T")
 
 
 class SqliteStore:
-    """`jitvault.ledger.store.Store`; `exclusive` where nobody else may have the file open."""
+    """`jitvault.ledger.store.Store` on SQLite.
+
+    `exclusive` opens the file so that no other process may have it open.
+    """
 
     def __init__(self, url: URL, *, exclusive: bool = False) -> None:
-        pool: dict[str, Any] = {"poolclass": NullPool} if exclusive else _KEPT
+        pool: dict[str, Any] = {"poolclass": NullPool} if exclusive else _POOL
         timeout = {"timeout": BUSY_TIMEOUT_MS / 1000}
         as_json: dict[str, Any] = {"json_serializer": to_json, "json_deserializer": from_json}
         self.engine = create_engine(url, connect_args=timeout, **as_json, **pool)
@@ -45,8 +48,10 @@ class SqliteStore:
         self.group = GroupCommit(self._transaction)
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
-        """A deferred transaction that turns into a writer fails when another wrote in between, so SQLite begins
-        IMMEDIATE; a unit that still meets a busy database is run again whole, from its reads.
+        """Run `unit` in one transaction, perhaps with those of other threads.
+
+        SQLite begins IMMEDIATE, because a deferred transaction that turns into a writer fails when another one wrote in
+        between. A unit that still meets a busy database is run again whole, from its reads.
         """
         for attempt in range(1, _TRIES + 1):
             try:
@@ -77,9 +82,12 @@ class SqliteStore:
 
 
 def checked(url: URL) -> URL:
-    """Raises LedgerUnavailable for what cannot be a ledger."""
+    """Return the URL, with nothing changed.
+
+    Raises LedgerUnavailable for what cannot be a ledger.
+    """
     if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
-        # an option can make it a ledger in memory, or change how long a writer waits
+        # an option can make the ledger one in memory, or change how long a writer waits
         raise LedgerUnavailable("a ledger on SQLite has no driver of its own and no options")
     if not url.database or url.database == ":memory:":
         raise LedgerUnavailable("a ledger in memory would be forgotten", hint="Name a file in JITVAULT_LEDGER.")
@@ -87,7 +95,11 @@ def checked(url: URL) -> URL:
 
 
 def prepare(file: Path, *, create: bool) -> None:
-    """See that there is a file that only its owner can read, or those whom its owner put into its group."""
+    """Make sure that the file exists and is private.
+
+    Only its owner can read it, or members of the group to which its owner gave it. A missing file is made where
+    `create` is true. Raises LedgerUnavailable.
+    """
     try:
         if file.exists():
             _keep_others_out(file)
@@ -105,10 +117,10 @@ def prepare(file: Path, *, create: bool) -> None:
 
 
 def _keep_others_out(file: Path) -> None:
-    """Take from everybody but owner and group what they may do with a ledger that is there.
+    """Remove the rights of others on an existing ledger.
 
-    Its group keeps its rights: a worker and the auditors may share a ledger in that way. Raises LedgerUnavailable where
-    everybody may write it and its owner is somebody else, or where everybody may put another file in its place.
+    Its group keeps its rights: a worker and auditors may share a ledger in that way. Raises LedgerUnavailable where
+    everyone may write the ledger and it belongs to another user, or where everyone may replace its file.
     """
     file = file.resolve()
     directory = file.parent.stat()
@@ -117,15 +129,17 @@ def _keep_others_out(file: Path) -> None:
             f"everybody may replace the ledger: others may write into {file.parent}", hint=f"chmod o-w {file.parent}"
         )
     # the write-ahead log and its index are made with the mode of the ledger
-    for one in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+    for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
         with suppress(FileNotFoundError):
-            found = one.stat()
+            found = path.stat()
             if found.st_mode & stat.S_IRWXO == 0:
                 continue
             if os.geteuid() in (0, found.st_uid):
-                one.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IRWXO)
+                path.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IRWXO)
             elif found.st_mode & stat.S_IWOTH:
-                raise LedgerUnavailable(f"everybody may write the ledger {one}", hint=f"Its owner runs: chmod o= {one}")
+                raise LedgerUnavailable(
+                    f"everybody may write the ledger {path}", hint=f"Its owner runs: chmod o= {path}"
+                )
 
 
 def _exclusive(connection: Any, _record: object) -> None:
@@ -133,22 +147,24 @@ def _exclusive(connection: Any, _record: object) -> None:
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    # the driver must not begin by itself: _begin says how
+    # the driver must not begin transactions by itself: `_begin` does
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     _keep_a_write_ahead_log(cursor)
-    # NORMAL would lose committed intents when the power fails
+    # NORMAL would lose committed intents in a power failure
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    # without it REPLACE passes by the triggers that keep tables append-only
+    # without this, REPLACE bypasses the triggers that keep tables append-only
     cursor.execute("PRAGMA recursive_triggers = ON")
     cursor.close()
 
 
 def _keep_a_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Several processes that make a ledger at once all switch a new file. SQLite lets one do it, and tells the others
-    at once that the file is locked, however long they would wait.
+    """Switch the file to write-ahead logging, waiting for other processes.
+
+    Several processes that make a ledger at once all switch a new file. SQLite lets one of them do it, and tells the
+    others at once that the file is locked, whatever their busy time-out.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
@@ -157,13 +173,13 @@ def _keep_a_write_ahead_log(cursor: sqlite3.Cursor) -> None:
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(_SWITCH_PAUSE_S)
+            time.sleep(_WAL_RETRY_PAUSE_S)
         else:
             return
 
 
 def _begin(connection: Connection, how: str) -> None:
-    # by the driver itself: there are dozens of reads in a grant, and SQLAlchemy's way costs more than most of them
+    # Through the driver: a grant makes dozens of reads, and SQLAlchemy's layer costs more than most of them.
     driver: Any = connection.connection.driver_connection
     try:
         driver.execute(how)
@@ -175,7 +191,7 @@ def _begin(connection: Connection, how: str) -> None:
 
 def _translated(error: Exception) -> LedgerUnavailable:
     reason = str(getattr(error, "orig", None) or error)
-    # SHMSIZE: there is no room for the index of SQLite's log
+    # SHMSIZE: the disk has no room for the index of SQLite's log
     if "full" in reason or getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
         return LedgerFull(f"the ledger is full: {reason}")
     return LedgerUnavailable(f"the ledger cannot be used: {reason:.200}")

@@ -1,4 +1,4 @@
-"""What a database that keeps a ledger can do, whichever it is."""
+"""Interface of the databases that can keep a ledger, and its JSON codec."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ T = TypeVar("T")
 
 
 class Store(Protocol):
-    """One database. All of it raises LedgerUnavailable, and LedgerFull where nothing more can be written."""
+    """One database.
+
+    All methods raise LedgerUnavailable, and LedgerFull where nothing more can be written.
+    """
 
     engine: Engine
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
-        """Run `unit` in one transaction and give its result once it is durable.
+        """Run `unit` in one transaction; return its result once it is durable.
 
-        A unit may be run more than once, each time whole, from its reads. With `alone` no other is running that
-        it could miss, or that could miss it.
+        A unit may be run more than once, each time whole, from its reads. With `alone`, no other transaction runs whose
+        changes it could miss, or that could miss its own.
         """
         ...
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A consistent view; nothing that is done in it is written."""
+        """Return a consistent view; nothing that is done in it is written."""
         ...
 
 
 def from_json(text: str | bytes) -> Any:
-    """Raises ValueError for what is no JSON."""
+    """Decode JSON. Raises ValueError."""
     try:
         return msgspec.json.decode(text)
     except ValueError:
-        # what it does not take, such as a number without end, somebody may have written into a row all the same
+        # msgspec refuses some of what the standard library takes, such as Infinity; an edited row may contain it.
         return json.loads(text)
 
 
 def to_json(value: object) -> str:
-    # most of what is written is JSON, and this is ten times as fast as the standard library's
+    """Encode as JSON."""
+    # Most writes contain JSON, and msgspec is ten times as fast as the standard library.
     return msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""A ledger moved to another database: whole, or not at all."""
+"""Copy a ledger to another database, whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jitvault.ledger.claims import is_free
 from jitvault.ledger.database import Database
 from jitvault.ledger.dialect import set_numbers
 
-_AT_ONCE = 1_000
+_ROWS_AT_ONCE = 1_000
 _CLAIMED = (schema.tasks, schema.audit_sources, schema.installation)
 _NUMBERED = ("findings", "freezes")
 
 
 def copy(source: Database, target: Database) -> dict[str, int]:
-    """Copy everything into a ledger with nothing in it; gives how many rows each table has.
+    """Copy everything into an empty ledger; return the row counts.
 
-    Nobody writes to the source meanwhile. Every chain is verified in the target before anything is committed. Raises
-    WrongState where the target holds something or somebody holds a claim, SecurityFinding for a chain that is not
+    Nothing is written to the source meanwhile. Every chain is verified in the target before anything is committed.
+    Raises WrongState where the target holds rows or a process holds a claim, SecurityFinding for a chain that is not
     whole, and LedgerUnavailable.
     """
-    return source.write(lambda ours: target.write(lambda theirs: _copied(ours, theirs), alone=True), alone=True)
+    return source.write(lambda from_: target.write(lambda to: _copied(from_, to), alone=True), alone=True)
 
 
 def _copied(source: Connection, target: Connection) -> dict[str, int]:
@@ -39,19 +39,24 @@ def _copied(source: Connection, target: Connection) -> dict[str, int]:
     _name_parents(source, target)
     for name in _NUMBERED:
         set_numbers(target, name)
-    found, there = counts(source), counts(target)
-    if found != there or (torn := dict(broken(target))):
-        what = f"the chain of task {next(iter(torn))} is not whole" if found == there else "not every row was copied"
-        raise SecurityFinding(f"nothing was copied: {what}", hint="`jitvault ledger check` says more.")
-    return there
+    copied = counts(target)
+    if copied != counts(source):
+        raise _not_copied("not every row was copied")
+    for task_id in dict(broken(target)):
+        raise _not_copied(f"the chain of task {task_id} is not whole")
+    return copied
+
+
+def _not_copied(why: str) -> SecurityFinding:
+    return SecurityFinding(f"nothing was copied: {why}", hint="`jitvault ledger check` says more.")
 
 
 def _copy_table(source: Connection, target: Connection, table: Table) -> None:
-    rows = source.execution_options(yield_per=_AT_ONCE).execute(select(table)).mappings()
-    for some in rows.partitions(_AT_ONCE):
-        values = [dict(row) for row in some]
+    rows = source.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(table)).mappings()
+    for partition in rows.partitions(_ROWS_AT_ONCE):
+        values = [dict(row) for row in partition]
         if table is schema.tasks:
-            # a parent can come after its child
+            # a parent can come after its child; `_name_parents` sets the reference later
             values = [{**row, "parent": None} for row in values]
         target.execute(insert(table), values)
 
