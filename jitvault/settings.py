@@ -233,6 +233,14 @@ def spelled(name: str) -> str:
     return f"BAO_{name}" if not os.environ.get(f"VAULT_{name}") else f"VAULT_{name}"
 
 
+def variables() -> tuple[str, ...]:
+    """Return the names of all environment variables that are read here, in order."""
+    prefix = str(Settings.model_config["env_prefix"])
+    shared = {f"{spelling}_{name}" for name in (*_SHARED, "TOKEN") for spelling in ("VAULT", "BAO")}
+    own = {f"{prefix}{name.upper()}" for name in Settings.model_fields if not name.startswith("vault_")}
+    return tuple(sorted(shared | own))
+
+
 def _check_shared(environment: Mapping[str, str]) -> None:
     """Both spellings agree, and nobody asked for a connection that anybody can stand in. Raises UsageError."""
     for name in _SHARED:

@@ -30,6 +30,22 @@ VARIABLES = {
 COMMAND = [sys.executable, "-m", "jitvault"]
 
 
+# what an operator's shell may have set for the servers that they look after otherwise
+ELSEWHERE = {
+    "VAULT_ADDR": "https://vault.example.org:8200",
+    "VAULT_TOKEN": "hvs.elsewhere",
+    "BAO_NAMESPACE": "team",
+    "VAULT_SKIP_VERIFY": "true",
+    "JITVAULT_WORKER_LOGIN": "approle",
+    "JITVAULT_WORKER_TOKEN_FILE": "/nowhere/token",
+    "JITVAULT_POLICIES": "/nowhere/policies",
+    "JITVAULT_TEMPLATES": "/nowhere/templates",
+    "JITVAULT_NOTIFY_COMMAND": "/nowhere/notify",
+    "PGSSLMODE": "verify-full",
+    "PGOPTIONS": "-c nonsense=1",
+}
+
+
 def environment(directory: Path) -> dict[str, str]:
     """A newcomer's: an empty home, a temporary directory of its own, jitvault on the path, no variable set."""
     (directory / "home").mkdir(parents=True, exist_ok=True)
@@ -56,11 +72,17 @@ class Dev:
         whole = f"source {shlex.quote(str(self.env_file))} && {script}"
         argv = ["bash", "-c", whole]
         return subprocess.run(
-            argv, env=environment(self.directory), capture_output=True, text=True, timeout=60, check=False
+            argv,
+            env={**ELSEWHERE, **environment(self.directory)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def variables(self) -> dict[str, str]:
-        words = (shlex.split(line)[1] for line in self.env_file.read_text().splitlines())
+        lines = self.env_file.read_text().splitlines()
+        words = (shlex.split(line)[1] for line in lines if line.startswith("export "))
         return dict(word.split("=", 1) for word in words)
 
     def gone(self, number: signal.Signals) -> tuple[int, str]:
@@ -94,7 +116,7 @@ def developing(directory: Path) -> Iterator[Dev]:
     env_file = directory / "env"
     argv = [*COMMAND, "dev", "--env-file", str(env_file)]
     process = subprocess.Popen(
-        argv, env=environment(directory), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv, env={**ELSEWHERE, **environment(directory)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         deadline = time.monotonic() + 40
@@ -133,8 +155,18 @@ def test_two_sandboxes_run_side_by_side_and_leave_nothing_behind(directory: Path
         assert one.variables()["VAULT_ADDR"] != two.variables()["VAULT_ADDR"]
         assert one.servers.isdisjoint(two.servers)
 
+        # the worker of a sandbox ends where somebody refuses it, as those do who practise break glass
+        (keeper,) = (pid for pid in one.servers if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+        os.kill(keeper, signal.SIGKILL)
+        while alive(keeper):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        shown = one.shell("VAULT_TOKEN=$JITVAULT_OPERATOR_TOKEN jitvault complete read-orders --json")
+        assert shown.returncode == 0 and json.loads(shown.stdout)["confirmed"], shown
+
         for dev, number in ((one, signal.SIGINT), (two, signal.SIGTERM)):
             code, said = dev.gone(number)
+            assert ("its worker has ended" in said) is (dev is one)
             assert code == 0 and "The sandbox is stopped and removed." in said and "Traceback" not in said
             assert not dev.env_file.exists()
             assert list((dev.directory / "tmp").iterdir()) == []
@@ -167,7 +199,7 @@ def test_two_demos_at_once_each_give_a_sealed_task_with_report_and_receipt(direc
     demos = [
         subprocess.Popen(
             [*COMMAND, "demo", "--json"],
-            env=environment(home),
+            env={**ELSEWHERE, **environment(home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from jitvault.errors import UsageError, WrongState
+from jitvault import settings
+from jitvault.errors import UsageError
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.keeper import keeping
 from jitvault.sandbox.servers import running_servers
@@ -44,7 +45,7 @@ spec:
 @contextmanager
 def sandbox(binary: Binary) -> Iterator[tuple[World, dict[str, str]]]:
     """Yield a provisioned world and its environment variables; everything is stopped and removed at the end."""
-    with _terminable(), running_servers(binary=binary) as servers:
+    with _terminable(), _without_other_settings(), running_servers(binary=binary) as servers:
         world = provisioned(servers)
         spec = servers.directory / "read-orders.yaml"
         spec.write_text(SPEC.format(id="read-orders", intent="Count last week's orders by region.", criticality="low"))
@@ -55,8 +56,8 @@ def foreground(env_file: Path | None, server: str | None) -> None:
     """Run the sandbox until Ctrl-C or SIGTERM.
 
     `env_file` is created, complete, when everything is ready. `server` names the server program, see `find_binary`. A
-    keeper process renews tasks and does what is due. Raises WrongState when that process ends, UsageError where
-    `env_file` exists.
+    keeper process renews tasks and does what is due. Where that process ends, the servers stay: whoever practises how
+    to refuse a stolen worker needs them for the rest. Raises UsageError where `env_file` exists.
     """
     if env_file is not None and env_file.exists():
         raise UsageError(f"{env_file} exists already", hint="Another sandbox may be using it. Name a new file.")
@@ -66,10 +67,12 @@ def foreground(env_file: Path | None, server: str | None) -> None:
             _announce(binary, world, variables, env_file)
             while keeper.exit_code is None:
                 time.sleep(_POLL_S)
-            raise WrongState(
-                f"the process that renews the sandbox's tasks ended:\n{keeper.last_words()}",
-                hint="Start the sandbox again.",
+            sys.stderr.write(
+                f"\nThe sandbox goes on, and its worker has ended:\n{keeper.last_words()}\n"
+                "Nothing renews or ends tasks by itself until you start one in a second terminal: `jitvault worker`.\n"
             )
+            while True:
+                time.sleep(_POLL_S)
     except KeyboardInterrupt:
         sys.stderr.write("\nThe sandbox is stopped and removed.\n")
     finally:
@@ -82,7 +85,10 @@ def _announce(binary: Binary, world: World, variables: dict[str, str], env_file:
     if env_file is None:
         sys.stderr.write("Without --env-file it cannot be used from a second terminal.")
     else:
-        lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+        others = [name for name in settings.variables() if name not in variables]
+        # what is set there for other servers must not be mixed with this
+        lines = f"unset {' '.join(others)}\n"
+        lines += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
         _write_whole(env_file, lines)
         sys.stderr.write(f"In a second terminal: source {env_file}")
     sys.stderr.write("\nCtrl-C stops it and removes everything.\n")
@@ -99,6 +105,17 @@ def _write_whole(path: Path, text: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _without_other_settings() -> Iterator[None]:
+    """Take the operator's own settings, and those of PostgreSQL's library, out of the environment meanwhile."""
+    names = [name for name in os.environ if name in settings.variables() or name.startswith("PG")]
+    before = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 @contextmanager
