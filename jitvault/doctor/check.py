@@ -1,7 +1,7 @@
-"""One check of a check-up, and what all of them together say: can access be granted, revoked and proven here?
+"""One check of `jitvault doctor`, and what all checks together say: can access be granted, revoked and proven here?
 
-A check that could not be made is `skipped`, never `ok`. What grants, revokes or proves needs all its checks: one that
-failed is a no, and one that was skipped leaves it unknown.
+A check that could not be made is `skipped`, never `ok`. Each ability needs all its checks: one that failed makes it a
+no, and one that was skipped leaves it unknown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EVERYTHING = frozenset(Ability)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was `seen` of one thing, and what to do about it (`mend`) where it is not ok."""
+    """The result of one check: what was `seen`, and what to do about it (`mend`) where it is not ok."""
 
     about: About
     status: Status
@@ -54,9 +54,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is checked. `needed_to` is what cannot be done while it fails; `error` gives the exit code then.
+    """What is checked.
 
-    What `only_admins` can look at leaves nothing unknown where none of them asks: the worker's own work shows it, late.
+    `needed_to` are the abilities that are missing while the check fails; `error` gives the exit code then. A check that
+    `only_admins` can make leaves no ability unknown where it is skipped: the worker's own work shows the problem later.
     """
 
     area: str
@@ -78,13 +79,13 @@ class About:
         return Check(self, Status.SKIPPED, unknown.why, unknown.mend)
 
     def named(self, name: str) -> About:
-        """The same about one of several."""
+        """Return this subject with another name, for one of several checks of its kind."""
         return replace(self, name=name)
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Why something could not be looked at, and what it takes."""
+    """Why a fact could not be read, and what reading it takes (`mend`)."""
 
     why: str
     mend: str
@@ -94,30 +95,38 @@ Known: TypeAlias = T | Unknown
 
 
 def can(checks: Iterable[Check]) -> dict[Ability, bool | None]:
-    """Whether each ability is there: False where a check that it needs failed, None where one could not be made."""
+    """Return for each ability whether it is there: False where a check failed that it needs, None where one is missing.
+
+    An ability without any check is None as well.
+    """
     found: dict[Ability, bool | None] = {}
     checks = tuple(checks)
     for ability in Ability:
         needed = [check for check in checks if ability in check.about.needed_to]
         unknown = any(check.status is Status.SKIPPED and not check.about.only_admins for check in needed)
         failed = any(check.status is Status.FAIL for check in needed)
-        found[ability] = False if failed else None if unknown or not needed else True
+        if failed:
+            found[ability] = False
+        elif unknown or not needed:
+            found[ability] = None
+        else:
+            found[ability] = True
     return found
 
 
 def first_failure(checks: Iterable[Check]) -> Check | None:
-    """The failed check that the exit code tells of: the areas stand in the order in which one rests on the other."""
+    """Return the first failed check, which gives the exit code: each area depends on those before it."""
     return next((check for check in checks if check.status is Status.FAIL), None)
 
 
 def counts(checks: Iterable[Check]) -> dict[str, int]:
-    """How many checks have each status."""
+    """Return how many checks have each status."""
     states = [check.status for check in checks]
     return {status.value: states.count(status) for status in Status}
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:
-    """Some of `names`, and how many there are besides."""
+    """Return the first `most` names in one line, and how many more there are."""
     names = tuple(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

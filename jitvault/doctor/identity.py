@@ -1,4 +1,4 @@
-"""Who asks: the person, and above all the worker, whose token may have its one policy and nothing more."""
+"""Checks of identities: the person, and the worker, whose token has to have its one policy and no other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENTITY = About("identity", "worker entity", VaultRefused)
 
 NO_WORKER = Unknown(
     "the worker's identity is not here",
-    "Run it where the worker runs, or set JITVAULT_WORKER_TOKEN or JITVAULT_WORKER_LOGIN.",
+    "Run the command where the worker runs, or set JITVAULT_WORKER_TOKEN or JITVAULT_WORKER_LOGIN.",
 )
 
 
@@ -30,14 +30,17 @@ LOG_IN = "Log in as the worker again: its token has expired, was revoked, or its
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Vault does not know the token any more, or refuses it."""
+    """Vault no longer knows the token, or refuses it."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What Vault says of a token: `ttl` None for one without end; `enabled` None where that could not be read."""
+    """What Vault says of a token.
+
+    `ttl` is None for a token that does not expire, `enabled` (of its entity) None where that could not be read.
+    """
 
     name: str
     entity_id: str
@@ -54,16 +57,18 @@ def judge_person(person: Known[Holder | Refused]) -> Check:
         return PERSON.fail(person.why, "Log in again: `bao login`.")
     if not person.entity_id:
         return PERSON.warn(
-            f"{person.name} belongs to no entity: it can look, and sign nothing", "`bao login -method=…`"
+            f"{person.name} belongs to no entity: it can read, but sign nothing", "`bao login -method=…`"
         )
-    return PERSON.ok(f"{person.name}, {_left(person)}")
+    return PERSON.ok(f"{person.name}, {_remaining(person)}")
 
 
 def judge_people(person_key: str) -> Check:
-    """Say how people are told apart: nothing in Vault shows that two entities are one person."""
+    """Return how people are told apart: nothing in Vault shows that two entities are one person."""
     if person_key:
         return PEOPLE.ok(f"told apart by their entities' metadata {person_key}")
-    return PEOPLE.ok("told apart by entity alone: who has two can approve their own request (JITVAULT_PERSON_KEY)")
+    return PEOPLE.ok(
+        "told apart by entity alone: a person with two can approve their own request (JITVAULT_PERSON_KEY)"
+    )
 
 
 def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
@@ -72,7 +77,7 @@ def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
         return
     if isinstance(worker, Refused):
         yield TOKEN.fail(worker.why, LOG_IN)
-        refused = Unknown("Vault refuses the worker's token", "Mend `worker token` first.")
+        refused = Unknown("Vault refuses the worker's token", "Repair `worker token` first.")
         yield from (about.skipped(refused) for about in (POLICIES, ENTITY))
         return
     yield _token(worker)
@@ -82,13 +87,13 @@ def judge_worker(worker: Known[Holder | Refused]) -> Iterator[Check]:
 
 def _token(worker: Holder) -> Check:
     if worker.ttl is not None and worker.ttl < SOON:
-        return TOKEN.warn(f"{_left(worker)}", "Renew it (`bao token renew`), or log in as the worker again.")
-    return TOKEN.ok(_left(worker))
+        return TOKEN.warn(_remaining(worker), "Renew it (`bao token renew`), or log in as the worker again.")
+    return TOKEN.ok(_remaining(worker))
 
 
 def _policies(found: frozenset[str]) -> Check:
-    more, lacking = sorted(found - {WORKER_POLICY}), WORKER_POLICY not in found
-    if lacking:
+    more = sorted(found - {WORKER_POLICY})
+    if WORKER_POLICY not in found:
         return POLICIES.fail(
             f"it has {listed(sorted(found)) or 'none'}, and not {WORKER_POLICY}",
             f"Give the worker's login the policy {WORKER_POLICY} and no other, and log in again.",
@@ -96,7 +101,7 @@ def _policies(found: frozenset[str]) -> Check:
     if more:
         return POLICIES.fail(
             f"it has more than {WORKER_POLICY}: {listed(more)}",
-            f"A stolen worker may do all of that. Leave its login {WORKER_POLICY} alone (and no default policy).",
+            f"A stolen worker may use all of them. Give its login {WORKER_POLICY} alone, without the default policy.",
         )
     return POLICIES.ok(f"{WORKER_POLICY} and nothing more")
 
@@ -104,19 +109,19 @@ def _policies(found: frozenset[str]) -> Check:
 def _entity(worker: Holder) -> Check:
     if not worker.entity_id:
         return ENTITY.warn(
-            "its token belongs to no entity", "Let it log in with an auth method, so it can be disabled."
+            "its token belongs to no entity", "Let it log in by an auth method, so that its entity can be disabled."
         )
     if worker.enabled is None:
         return ENTITY.skipped(Unknown("its entity could not be read", "`jitvault init` gives the worker its policy."))
     if not worker.enabled:
         return ENTITY.fail(
-            "its entity is disabled", "Whoever disabled it had a reason: read docs/operations/break-glass.md."
+            "its entity is disabled", "Find out why it was disabled, and read docs/operations/break-glass.md."
         )
     return ENTITY.ok(f"{worker.name}, enabled")
 
 
-def _left(holder: Holder) -> str:
+def _remaining(holder: Holder) -> str:
     if holder.ttl is None:
-        return "a token without end"
+        return "a token that does not expire"
     renewed = "can be renewed" if holder.renewable else "cannot be renewed"
     return f"{format_duration(holder.ttl)} left, {renewed}"

@@ -1,4 +1,4 @@
-"""The ledger and what it says of tasks: is it whole, has it room, and is anything left undone?"""
+"""Checks of the ledger and its tasks: is it whole, has it free space, and is anything overdue?"""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ MB = 1024 * 1024
 LEAST_ROOM, LITTLE_ROOM, LONG_LOG = 64 * MB, 1024 * MB, 256 * MB
 LATE, LONG = timedelta(minutes=1), timedelta(minutes=5)
 RECENT = timedelta(days=1)
-_MENDS_END = (
-    "`jitvault status TASK` says what keeps it: mend that at the target. The last resort is "
+_REPAIR_END = (
+    "`jitvault status TASK` shows what prevents it: repair that at the target. The last resort is "
     "`jitvault revoke TASK --force --reason WHY`."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Outliving:
-    """A live lease that Vault will keep longer than its task may hold access."""
+    """A live lease that lasts longer in Vault than its task may hold access."""
 
     lease_id: str
     task_id: str
@@ -47,7 +47,7 @@ class Outliving:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """There is a ledger, and it cannot be used."""
+    """There is a ledger, but it cannot be used."""
 
     why: str
     mend: str
@@ -55,7 +55,7 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class NoneYet:
-    """There is no ledger where the worker would make one. `published` is how many tasks Vault knows of."""
+    """There is no ledger where the worker would create one; `published` is how many tasks Vault knows of."""
 
     published: int
     room: Room | None
@@ -77,7 +77,10 @@ def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Ch
 
 
 def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
-    """Whether it is the product that the ledger was last used with; nothing is said where nobody knows."""
+    """Warn where the server's product is not the one that the ledger was last used with.
+
+    Yields nothing where either is unknown.
+    """
     if isinstance(record, LedgerFacts) and (why := another_server(record.product, product)):
         yield SERVER.warn(
             f"{why}: what is held over the change is proven by look-ups and a listing, or not at all",
@@ -89,7 +92,7 @@ def _usable(record: LedgerFacts) -> Check:
     if record.recovering is not None:
         return LEDGER.fail(
             f"it is being rebuilt since {_clock(record.recovering)}: nothing is granted",
-            "`jitvault ledger recover` goes on with it.",
+            "Run `jitvault ledger recover` to go on.",
         )
     if record.rules > GENERATION:
         return LEDGER.fail(
@@ -103,9 +106,9 @@ def _none_yet(found: NoneYet) -> Check:
     if found.published:
         return LEDGER.fail(
             f"there is none, and Vault knows of {found.published} tasks: it was lost, or JITVAULT_LEDGER names another",
-            "Put it back from its backup where there is one; then `jitvault ledger recover` rebuilds what it lacks.",
+            "Restore it from a backup if there is one. Then `jitvault ledger recover` rebuilds what it lacks.",
         )
-    return LEDGER.warn("there is none yet", "The worker makes it with its first task.")
+    return LEDGER.warn("there is none yet", "The worker creates it with its first task.")
 
 
 def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) -> Iterator[Check]:
@@ -120,41 +123,48 @@ def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) 
     yield _quota(record.over_quota)
     late = [f"{task} since {_clock(at)}" for task, at in record.overdue if now - at > LATE]
     if late:
-        yield OVERDUE.fail(listed(late), "Nobody does what is due: is `jitvault worker` running?")
+        yield OVERDUE.fail(listed(late), "No worker does what is due: check that `jitvault worker` is running.")
     else:
         yield OVERDUE.ok("nothing waits for longer than a minute")
-    long = [f"{task} since {_clock(at)}" for task, at in record.ending if now - at > LONG]
-    yield UNPROVEN.fail(listed(long), _MENDS_END) if long else UNPROVEN.ok("no end has been unproven for 5 min")
+    unproven = [f"{task} since {_clock(at)}" for task, at in record.ending if now - at > LONG]
+    if unproven:
+        yield UNPROVEN.fail(listed(unproven), _REPAIR_END)
+    else:
+        yield UNPROVEN.ok("no end has been unproven for 5 min")
     stuck = [f"{lease} of {task}" for lease, task in record.stuck]
     if stuck:
         yield IRREVOCABLE.fail(
             listed(stuck),
-            "Vault could not revoke them, and `jitvault status TASK` says why. Mend that at the target, not in Vault.",
+            "Vault could not revoke them; `jitvault status TASK` says why. Repair that at the target, not in Vault.",
         )
     else:
-        yield IRREVOCABLE.ok("no lease resists")
+        yield IRREVOCABLE.ok("Vault could revoke every lease")
 
 
 def judge_outliving(found: Known[tuple[int, Sequence[Outliving]]]) -> Check:
-    """`found` is how many live leases were looked at, and those that will outlive their task."""
+    """Judge the live leases; `found` is how many were looked up, and those that will outlive their task."""
     if isinstance(found, Unknown):
         return OUTLIVING.skipped(found)
     looked_at, leases = found
     if leases:
-        told = [f"{o.lease_id} of {o.task_id} until {_clock(o.expires_at)}, task {_clock(o.ends_at)}" for o in leases]
-        return OUTLIVING.warn(listed(told), "They end with their token and are revoked; without both they live on.")
+        shown = [f"{o.lease_id} of {o.task_id} until {_clock(o.expires_at)}, task {_clock(o.ends_at)}" for o in leases]
+        return OUTLIVING.warn(
+            listed(shown), "They end with their token, or when they are revoked. If both fail, they stay valid."
+        )
     return OUTLIVING.ok(f"none of {looked_at} live leases")
 
 
 def _chains(record: LedgerFacts) -> Check:
     if record.broken:
-        return CHAINS.fail(f"changed by hand: {listed(record.broken)}", "Treat it as an incident; restore the ledger.")
+        return CHAINS.fail(
+            f"changed by hand: {listed(record.broken)}", "Treat this as an incident, and restore the ledger."
+        )
     return CHAINS.ok(f"whole, of {record.looked_at} of {record.tasks} tasks that were read")
 
 
 def _room(room: Room | None) -> Iterator[Check]:
     if room is None:
-        elsewhere = Unknown("the ledger is a database server's", "Look at that server's own monitoring.")
+        elsewhere = Unknown("the ledger is on a database server", "See that server's own monitoring.")
         yield from (about.skipped(elsewhere) for about in (ROOM, LOG))
         return
     seen, mend = f"{room.free // MB} MB are free on its disk", "Free space: a full ledger grants nothing."
@@ -162,33 +172,34 @@ def _room(room: Room | None) -> Iterator[Check]:
         yield ROOM.fail(seen, mend)
     else:
         yield ROOM.warn(seen, mend) if room.free < LITTLE_ROOM else ROOM.ok(seen)
-    told = f"{room.log // MB} MB"
-    mend = "A reader has held it open for long: look for a command that hangs."
-    yield LOG.warn(told, mend) if room.log > LONG_LOG else LOG.ok(told)
+    size = f"{room.log // MB} MB"
+    if room.log > LONG_LOG:
+        yield LOG.warn(size, "A reader has held it open for a long time: look for a command that hangs.")
+    else:
+        yield LOG.ok(size)
 
 
 def _quota(over: Sequence[tuple[str, int, datetime]]) -> Check:
     if not over:
-        return QUOTA.ok("nobody writes more than is taken in")
-    told = listed(
-        [f"entity {author}: {waiting} documents or more wait since {_clock(at)}" for author, waiting, at in over]
-    )
+        return QUOTA.ok("no author writes more than is processed")
+    authors = [f"entity {author}: {waiting} documents or more wait since {_clock(at)}" for author, waiting, at in over]
     return QUOTA.warn(
-        told,
-        "Nobody else waits for them. What begins nothing its author removes, or `jitvault tidy` does once it is old; "
-        "`bao write identity/entity/id/ENTITY disabled=true` stops whoever goes on.",
+        listed(authors),
+        "Other authors do not wait for them. Documents that begin nothing are removed by their author, or by "
+        "`jitvault tidy` once they are old. `bao write identity/entity/id/ENTITY disabled=true` stops an author.",
     )
 
 
 def _findings(findings: Sequence[Finding], now: datetime) -> Check:
     fresh = [finding for finding in findings if now - finding.at <= RECENT]
-    told = listed([f"{finding.rule} ({finding.task_id or 'no task'})" for finding in fresh or findings])
+    shown = listed([f"{finding.rule} ({finding.task_id or 'no task'})" for finding in fresh or findings])
     mend = (
-        "`jitvault status TASK` has the evidence; `jitvault close-findings AGENT --reason WHY` once it is understood."
+        "`jitvault status TASK` shows the evidence. Once it is understood, run "
+        "`jitvault close-findings AGENT --reason WHY`."
     )
     if fresh:
-        return FINDINGS.fail(f"{len(fresh)} of the last day: {told}", mend)
-    return FINDINGS.warn(f"{len(findings)} older: {told}", mend) if findings else FINDINGS.ok("none is open")
+        return FINDINGS.fail(f"{len(fresh)} of the last day: {shown}", mend)
+    return FINDINGS.warn(f"{len(findings)} older: {shown}", mend) if findings else FINDINGS.ok("none is open")
 
 
 def _clock(at: datetime) -> str:

@@ -1,4 +1,4 @@
-"""What decides about a grant and is no server: the policy set, the templates with their checks, the probes' logins."""
+"""Checks of what decides about a grant: the policy set, templates with their checks, and the probes' logins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ TEMPLATES = About("templates", "granted", InvalidInput, _GRANT)
 TEMPLATE = About("templates", "", InvalidInput)
 PROBE = About("probes", "", NotConfirmed, frozenset({Ability.PROVE}))
 
-_ASK_AS_WORKER = "Run it where the worker's identity is set, or set JITVAULT_ADMIN_TOKEN."
+_ASK_AS_WORKER = "Run the command where the worker's identity is set, or set JITVAULT_ADMIN_TOKEN."
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """The set on this disk: its digest, and the rules that decide nothing. `why` says why it does not validate."""
+    """The policy set on this disk: its digest, and the rules that decide nothing.
+
+    `why` says why the set does not validate, and is empty where it does.
+    """
 
     digest: str = ""
     rules: int = 0
@@ -34,10 +37,12 @@ class PolicySet:
 
 @dataclass(frozen=True, slots=True)
 class TemplateState:
-    """Why a template is not granted, None where it is; `checked_at` is the oldest of its paths' results.
+    """Whether tasks are granted by a template.
 
-    `exempt` ones have no check; `seen` says that the engine's role and the probe were compared as well. `mend` is what
-    has to be done before a check, where one would end with the same, and `told` what its check told.
+    `why_not` says why none is, and is None where they are. `checked_at` is the oldest result of its paths. An `exempt`
+    template has no check. `seen` says that the engine's role and the probe were compared with the record as well.
+    `mend` is what has to be done before a check where a check would fail for the same reason. `told` are the remarks of
+    a passed check.
     """
 
     name: str
@@ -52,7 +57,7 @@ class TemplateState:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A probe's own login: what it may do at its target, beyond that what no probe needs, and what it lacks."""
+    """A probe's own login: its `rights` at the target, the `excess` that no probe needs, and what it is `lacking`."""
 
     name: str
     mounts: Sequence[str]
@@ -65,7 +70,9 @@ class Standing:
 
 def judge_policies(found: PolicySet, last: Known[LastDecision | None]) -> Iterator[Check]:
     if found.why:
-        yield POLICIES.fail(found.why, "Correct it (`jitvault policy check`), then SIGHUP. Nothing else loads it.")
+        yield POLICIES.fail(
+            found.why, "Correct it (`jitvault policy check`), then send SIGHUP to the worker, which reads it again."
+        )
     elif found.idle:
         yield POLICIES.warn(f"{found.digest}: {listed(found.idle)} decide nothing", "`jitvault policy check` says why.")
     else:
@@ -74,19 +81,19 @@ def judge_policies(found: PolicySet, last: Known[LastDecision | None]) -> Iterat
         yield RUNNING.skipped(last)
     elif last is None:
         yield RUNNING.skipped(
-            Unknown("no task was decided about yet", "Submit one, or `jitvault policy explain SPEC`.")
+            Unknown("no task was decided about yet", "Submit a task, or run `jitvault policy explain SPEC`.")
         )
     elif last.digest == found.digest:
         yield RUNNING.ok(f"the newest decision ({last.task_id}) was made by this set")
     else:
         yield RUNNING.warn(
             f"the newest decision ({last.task_id}, {_when(last.at)}) was made by another set, {last.digest}",
-            "A process that runs keeps the last good set until SIGHUP. Send it, once the set on disk is what you want.",
+            "A running worker keeps the last valid set. Send SIGHUP to it once the set on disk is the one to use.",
         )
 
 
 def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Iterator[Check]:
-    """One check for each, and whether anything can be granted by any of them."""
+    """Yield whether anything can be granted by any template, and a check for each."""
     if isinstance(found, Unknown):
         yield TEMPLATES.skipped(found)
         return
@@ -96,7 +103,7 @@ def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Ite
     elif granted:
         yield TEMPLATES.skipped(Unknown("their checks were not compared with the engines", _ASK_AS_WORKER))
     else:
-        yield TEMPLATES.fail("nothing is granted by any template", "`jitvault templates check NAME`")
+        yield TEMPLATES.fail("nothing is granted by any template", "Run `jitvault templates check NAME`.")
     for one in found:
         yield _template(one, now)
 
@@ -104,30 +111,30 @@ def judge_templates(found: Known[Sequence[TemplateState]], now: datetime) -> Ite
 def _template(one: TemplateState, now: datetime) -> Check:
     about = TEMPLATE.named(one.name)
     if one.failed:
-        mend = one.mend or f"`jitvault templates check {one.name}` says what to mend."
+        mend = one.mend or f"`jitvault templates check {one.name}` says what to repair."
         return about.fail(f"not granted: {one.why_not}", mend)
     if one.why_not:
         mend = one.mend or f"An administrator runs `jitvault templates check {one.name}`."
         return about.warn(f"not granted: {one.why_not}", mend)
     if one.exempt:
-        return about.ok("granted; it says itself why its end is not proven by the target")
-    told = "; ".join((f"its check passed {_ago(now, one.checked_at)}", *one.told))
+        return about.ok("granted; the template says why its end is not proven by the target")
+    passed = "; ".join((f"its check passed {_ago(now, one.checked_at)}", *one.told))
     if not one.seen:
-        why = f"{told} by its record; whether the engine's role is still that one was not looked at"
+        why = f"{passed} by its record; whether the engine's role is still that one was not checked"
         return about.skipped(Unknown(why, _ASK_AS_WORKER))
     if one.checked_at and now - one.checked_at > OLD_CHECK:
-        return about.warn(told, f"The target may have changed since: `jitvault templates check {one.name}`.")
-    return about.ok(told)
+        return about.warn(passed, f"The target may have changed since: run `jitvault templates check {one.name}`.")
+    return about.ok(passed)
 
 
 def judge_probes(found: Known[Sequence[tuple[str, Known[Standing]]]], now: datetime) -> Iterator[Check]:
-    """One check for each standing credential: the only ones that jitvault has."""
+    """Yield a check for each probe's login; these are the only standing credentials that jitvault has."""
     if isinstance(found, Unknown):
         yield PROBE.named("all").skipped(found)
         return
     for name, standing in found:
         about = PROBE.named(name)
-        # the reason is one of ours, and the probe's document is never in it
+        # the reason is one of jitvault's own texts, and never contains the probe's document
         yield about.fail(standing.why, standing.mend) if isinstance(standing, Unknown) else _probe(about, standing, now)
     if not found:
         yield PROBE.named("all").ok("no template has one")
@@ -138,12 +145,12 @@ def _probe(about: About, one: Standing, now: datetime) -> Check:
     seen = f"for {listed(one.mounts)}: {one.role}, may {rights}; written {_ago(now, one.written_at)}"
     if one.lacking:
         return about.fail(
-            f"{seen}; it lacks {listed(one.lacking)}", "Without it nothing is proven by the target: grant it."
+            f"{seen}; it lacks {listed(one.lacking)}", "Grant it: without it nothing is proven by the target."
         )
     if one.excess:
-        return about.warn(f"{seen}; no probe needs {listed(one.excess, 6)}", "Take it back at the target.")
+        return about.warn(f"{seen}; no probe needs {listed(one.excess, 6)}", "Revoke these rights at the target.")
     if now - one.written_at > OLD_CREDENTIAL:
-        return about.warn(seen, f"Rotate it, and write it anew to jitvault/probes/{one.name}.")
+        return about.warn(seen, f"Rotate the login, and write the new one to jitvault/probes/{one.name}.")
     return about.ok(seen)
 
 

@@ -1,4 +1,4 @@
-"""What `jitvault init` provisioned, against what is wanted, and the audit devices, which it does not make."""
+"""Checks of what `jitvault init` provisioned, and of the audit devices, which it does not create."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS: Mapping[str, About] = {
         About(AREA, "group", WrongState, _GRANT, only_admins=True),
         About(AREA, "signing key", WrongState, _PROVE),
         About(AREA, "mount tuning", WrongState, _PROVE, only_admins=True),
-        # templates of other mounts are granted all the same, and each template's own check says what it is
+        # it affects the templates of one mount, whose own checks report it: others can still be granted
         About(AREA, "engine configuration", WrongState, only_admins=True),
         About(AREA, "read limit", WrongState, only_admins=True),
     )
@@ -33,14 +33,17 @@ RAW = About("audit", "secrets in the log", SecurityFinding, only_admins=True)
 
 NO_ADMIN = Unknown("only an administrator can look", "Set JITVAULT_ADMIN_TOKEN.")
 _INIT = (
-    "`jitvault init --plan` shows the difference, `jitvault init` makes it so. Where you changed no template and no "
-    "setting, somebody changed it in Vault: the audit log has who."
+    "`jitvault init --plan` shows the difference, `jitvault init` corrects it. If you changed no template and no "
+    "setting, it was changed in Vault: the audit log shows by whom."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that is wanted. `action` is what `init` would do (keep, create, update), `detail` what differs."""
+    """One thing that jitvault needs in Vault.
+
+    `action` is what `init` would do (keep, create, update), `detail` what differs.
+    """
 
     kind: str
     name: str
@@ -58,14 +61,14 @@ class Device:
 
 
 def judge(parts: Mapping[str, Known[Sequence[Part]]], notes: Known[Sequence[str]]) -> Iterator[Check]:
-    """One check for each kind of thing; `notes` are what is missing or left over and that `init` does not make."""
+    """Yield a check for each kind; `notes` are what is missing or left over that `init` neither makes nor removes."""
     for kind, about in KINDS.items():
         found = parts.get(kind, ())
         yield about.skipped(found) if isinstance(found, Unknown) else _kind(about, found)
     if isinstance(notes, Unknown):
         yield PLAN.skipped(notes)
     elif notes:
-        yield PLAN.warn("; ".join(notes), "Read each: some of it is made by other means than `jitvault init`.")
+        yield PLAN.warn("; ".join(notes), "Read each of them: `jitvault init` does not correct all of it.")
     else:
         yield PLAN.ok("nothing is missing, nothing is left over")
 
@@ -73,14 +76,14 @@ def judge(parts: Mapping[str, Known[Sequence[Part]]], notes: Known[Sequence[str]
 def _kind(about: About, parts: Sequence[Part]) -> Check:
     off = [part for part in parts if part.action != "keep"]
     if off:
-        return about.fail(listed(map(_told, off)), _INIT)
-    return about.ok(f"{len(parts)} as wanted")
+        return about.fail(listed(map(_deviation, off)), _INIT)
+    return about.ok(f"{len(parts)} as needed")
 
 
-def _told(part: Part) -> str:
+def _deviation(part: Part) -> str:
     if part.action == "create":
         return f"{part.name} is missing"
-    return f"{part.name} is another ({listed([' '.join(line.split()) for line in part.detail], 4)})"
+    return f"{part.name} differs ({listed([' '.join(line.split()) for line in part.detail], 4)})"
 
 
 def judge_devices(devices: Known[Sequence[Device]], ours: str) -> Iterator[Check]:

@@ -1,8 +1,8 @@
-"""`jitvault doctor`: who is asked for which fact, and what the facts say.
+"""`jitvault doctor`: read each fact with the identity that may read it, and judge the facts.
 
-The judgements are in the pure modules beside. It works with whatever identities there are, and while Vault is down:
-what cannot be looked at is skipped, with the reason. Nothing is changed; only the audit stream is read on, as by every
-command of the worker's.
+The judgements are in the pure modules of this package. The checks run with whatever identities there are, and while
+Vault is down: what cannot be read is skipped, with the reason. Nothing is changed; only the audit stream is read on, as
+by every command with the worker's identity.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from pydantic import SecretStr
 from jitvault import resources as shipped
 from jitvault.audit.files.configured import form_problem, is_unmarked, last_lines, why_unreadable
 from jitvault.context import WorkerContext
-from jitvault.doctor import identity, server, stream, targets
+from jitvault.doctor import identity, server, stream, target_facts, targets, vault_facts
 from jitvault.doctor import ledger as record
 from jitvault.doctor import policies as rules
 from jitvault.doctor import provisioning as provisioned
-from jitvault.doctor import target_facts as doctor_targets
-from jitvault.doctor import vault_facts as doctor
 from jitvault.doctor.check import Check, Known, Unknown
 from jitvault.doctor.identity import NO_WORKER, Holder, Refused
 from jitvault.doctor.ledger import NoneYet, Unusable
@@ -53,63 +51,63 @@ from jitvault.wiring import Wiring
 T = TypeVar("T")
 
 _NO_TOKEN = Unknown("there is no token of a person", "`bao login`, or set VAULT_TOKEN.")
-_NOBODY = Unknown("there is no token that Vault takes", "Log in to Vault (`bao login`) first.")
-_NO_LEDGER = Unknown("there is no ledger here", "Run it where the worker runs, with its JITVAULT_LEDGER.")
+_NO_IDENTITY = Unknown("there is no token that Vault takes", "Log in to Vault (`bao login`) first.")
+_NO_LEDGER = Unknown("there is no ledger here", "Run the command where the worker runs, with its JITVAULT_LEDGER.")
 _FOREIGN = Unusable(
     "this ledger belongs to another installation of jitvault", "JITVAULT_LEDGER and VAULT_ADDR do not belong together."
 )
 
 
 def all_checks(wiring: Wiring) -> Iterator[Check]:
-    """Every check, in the order in which one thing rests on another: what fails first is what to mend first."""
-    look = _Look(wiring)
-    before = look.record.product if isinstance(look.record, LedgerFacts) else None
-    commands = commands_of(look.product or before, shutil.which)
-    return (replace(check, mend=with_commands(check.mend, commands)) for check in _checks(look))
+    """Yield every check, each after those that it depends on: the first failure is the first to repair."""
+    facts = _Facts(wiring)
+    before = facts.record.product if isinstance(facts.record, LedgerFacts) else None
+    commands = commands_of(facts.product or before, shutil.which)
+    return (replace(check, mend=with_commands(check.mend, commands)) for check in _checks(facts))
 
 
-def _checks(look: _Look) -> Iterator[Check]:
-    wiring = look.wiring
-    yield from server.judge(look.server)
+def _checks(facts: _Facts) -> Iterator[Check]:
+    wiring = facts.wiring
+    yield from server.judge(facts.server)
     if wiring.settings.vault_namespace:
-        yield from server.judge_namespace(look.server, wiring.settings.vault_namespace)
-    yield server.judge_requests(look.takes_large)
-    yield identity.judge_person(look.person)
+        yield from server.judge_namespace(facts.server, wiring.settings.vault_namespace)
+    yield server.judge_requests(facts.takes_large)
+    yield identity.judge_person(facts.person)
     yield identity.judge_people(wiring.settings.person_key)
-    yield from identity.judge_worker(look.worker)
-    yield targets.judge_agents(look.agent_logins)
-    yield from _provisioned(look)
-    yield from record.judge_ledger(look.record)
-    yield from record.judge_server(look.record, look.product)
-    yield from provisioned.judge_devices(look.devices, wiring.settings.audit_device)
+    yield from identity.judge_worker(facts.worker)
+    yield targets.judge_agents(facts.agent_logins)
+    yield from _provisioned(facts)
+    yield from record.judge_ledger(facts.record)
+    yield from record.judge_server(facts.record, facts.product)
+    yield from provisioned.judge_devices(facts.devices, wiring.settings.audit_device)
     yield stream.judge_files(
         [
             File(str(path), why_unreadable(path), form_problem(path), is_unmarked(path))
             for path in wiring.settings.audit_file
         ]
     )
-    with _acting(look) as worker:
-        yield from stream.judge_stream(_by(worker, stream_of))
-        yield from stream.judge_freezes(look.tripped, _by(worker, freezes))
-        outlive = _by(worker, outliving)
-    yield from rules.judge_policies(look.policies, look.last_decision)
-    yield from _templates(look)
-    yield from rules.judge_probes(look.probes, look.now)
-    yield from targets.judge_targets(look.targets)
-    yield targets.judge_logins(look.logins_by_certificate)
-    yield from record.judge_tasks(look.record, look.now)
-    yield record.judge_outliving(outlive if look.no_ledger is None else look.no_ledger)
+    with _worker_for_checks(facts) as worker:
+        yield from stream.judge_stream(_with_worker(worker, stream_of))
+        yield from stream.judge_freezes(facts.tripped, _with_worker(worker, freezes))
+        outlive = _with_worker(worker, outliving)
+    yield from rules.judge_policies(facts.policies, facts.last_decision)
+    yield from _templates(facts)
+    yield from rules.judge_probes(facts.probes, facts.now)
+    yield from targets.judge_targets(facts.targets)
+    yield targets.judge_logins(facts.logins_by_certificate)
+    yield from record.judge_tasks(facts.record, facts.now)
+    yield record.judge_outliving(outlive if facts.no_ledger is None else facts.no_ledger)
 
 
-class _Look:
-    """The facts. Each is read once, when it is asked for; what depends on Vault is `Unknown` while Vault is away."""
+class _Facts:
+    """The facts, each read once when it is first needed; those of Vault are `Unknown` while it does not serve."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         self.settings = wiring.settings
         self.now = wiring.clock.now()
 
-    # -- who can be asked ------------------------------------------------------------------------------
+    # -- identities ------------------------------------------------------------------------------------
 
     @cached_property
     def server(self) -> Known[Server]:
@@ -133,41 +131,41 @@ class _Look:
 
     @cached_property
     def person(self) -> Known[Holder | Refused]:
-        return self._as(self.settings.person, _NO_TOKEN, doctor.holder)
+        return self._as(self.settings.person, _NO_TOKEN, vault_facts.holder)
 
     @cached_property
     def worker(self) -> Known[Holder | Refused]:
-        return self._as(self.wiring.login_if_any, NO_WORKER, doctor.holder)
+        return self._as(self.wiring.login_if_any, NO_WORKER, vault_facts.holder)
 
     @property
     def no_worker(self) -> Unknown | None:
-        """Why nothing can be asked as the worker."""
+        """Why nothing can be read with the worker's identity; None where it can."""
         if isinstance(self.worker, Refused):
             return Unknown(self.worker.why, identity.LOG_IN)
         return self.worker if isinstance(self.worker, Unknown) else None
 
     @cached_property
     def devices(self) -> Known[Sequence[Device]]:
-        return self._as(self.settings.admin, NO_ADMIN, doctor.devices)
+        return self._as(self.settings.admin, NO_ADMIN, vault_facts.devices)
 
-    def _as(self, token: Secret | Login | None, nobody: Unknown, look: Callable[[Vault], T]) -> Known[T]:
+    def _as(self, token: Secret | Login | None, if_none: Unknown, look: Callable[[Vault], T]) -> Known[T]:
         if token is None or self.away is not None:
-            return nobody if token is None else self.away or AWAY
+            return if_none if token is None else self.away or AWAY
         return known(lambda: look(self.wiring.vault(token)))
 
     @cached_property
     def admin(self) -> Vault | None:
-        """Whoever may see the audit devices may see all the rest."""
+        """The administrator's client, None without one: an identity that may list audit devices may read the rest."""
         return None if isinstance(self.devices, Unknown) else self.wiring.vault(self.settings.admin)
 
     @cached_property
-    def deputy(self) -> Vault | None:
-        """Who sees what a template's check and a probe rest on."""
+    def privileged(self) -> Vault | None:
+        """A client that may read what a template's check and a probe depend on: the administrator's or the worker's."""
         return self.admin or (None if self.no_worker else self.wiring.vault(self.wiring.login))
 
     @cached_property
-    def anybody(self) -> Vault | None:
-        return self.deputy or (self.wiring.vault(self.settings.person) if isinstance(self.person, Holder) else None)
+    def any_client(self) -> Vault | None:
+        return self.privileged or (self.wiring.vault(self.settings.person) if isinstance(self.person, Holder) else None)
 
     # -- the ledger ------------------------------------------------------------------------------------
 
@@ -184,8 +182,8 @@ class _Look:
         return found, last
 
     def _is_foreign(self, found: LedgerFacts) -> bool:
-        """Whether the ledger belongs to another Vault, as far as this one lets itself be asked."""
-        vault = self.anybody
+        """Return whether the ledger belongs to another Vault, as far as this one's installation id can be read."""
+        vault = self.any_client
         here = known(lambda: Documents(vault).get("installation")) if vault else None
         known_here = here.get("id") if isinstance(here, dict) else None
         return None not in (known_here, found.installation) and known_here != found.installation
@@ -206,7 +204,7 @@ class _Look:
 
     @property
     def no_ledger(self) -> Unknown | None:
-        """Why the ledger says nothing of tasks."""
+        """Why the ledger has no facts about tasks; None where it has."""
         if isinstance(self.record, Unusable):
             return Unknown(self.record.why, self.record.mend)
         return self.record if isinstance(self.record, Unknown) else None
@@ -239,28 +237,28 @@ class _Look:
     @property
     def template_states(self) -> Known[Sequence[TemplateState]]:
         return self._of_templates(
-            self.anybody,
-            lambda vault, templates: doctor.template_states(
-                vault, templates, self.wiring.engines, whole=self.deputy is not None
+            self.any_client,
+            lambda vault, templates: vault_facts.template_states(
+                vault, templates, self.wiring.engines, whole=self.privileged is not None
             ),
         )
 
     @property
     def probes(self) -> Known[Sequence[tuple[str, Known[Standing]]]]:
         return self._of_templates(
-            self.deputy, lambda vault, templates: doctor.probes(vault, templates, self.wiring.engines)
+            self.privileged, lambda vault, templates: vault_facts.probes(vault, templates, self.wiring.engines)
         )
 
     @property
     def targets(self) -> Known[Sequence[Target]]:
         return self._of_templates(
-            self.deputy, lambda vault, templates: doctor_targets.targets(vault, templates, self.wiring.engines)
+            self.privileged, lambda vault, templates: target_facts.targets(vault, templates, self.wiring.engines)
         )
 
     @property
     def agent_logins(self) -> Known[AgentLogins]:
         admin = self.admin
-        return self.away or NO_ADMIN if admin is None else known(lambda: doctor_targets.agent_logins(admin))
+        return self.away or NO_ADMIN if admin is None else known(lambda: target_facts.agent_logins(admin))
 
     @property
     def logins_by_certificate(self) -> Known[Mapping[str, Sequence[str]]]:
@@ -268,62 +266,62 @@ class _Look:
             return self.away or NO_ADMIN
         return self._of_templates(
             self.admin,
-            lambda vault, templates: doctor_targets.logins_by_certificate(vault, templates, self.wiring.engines),
+            lambda vault, templates: target_facts.logins_by_certificate(vault, templates, self.wiring.engines),
         )
 
     def _of_templates(self, vault: Vault | None, look: Callable[[Vault, Mapping[str, AccessTemplate]], T]) -> Known[T]:
         templates = self.templates
         if isinstance(templates, Unknown):
             return templates
-        return (self.away or self.no_worker or _NOBODY) if vault is None else known(lambda: look(vault, templates))
+        return (self.away or self.no_worker or _NO_IDENTITY) if vault is None else known(lambda: look(vault, templates))
 
 
-def _provisioned(look: _Look) -> Iterable[Check]:
-    """What `init` made, by the administrator, or as much of it as somebody else sees."""
-    if look.admin is None:
-        none = look.away or _NOBODY
-        parts = doctor.parts_seen_by(look.anybody) if look.anybody else dict.fromkeys(KINDS, none)
-        return provisioned.judge(parts, look.away or NO_ADMIN)
-    if isinstance(look.templates, Unknown):
-        return provisioned.judge(dict.fromkeys(KINDS, look.templates), look.templates)
-    per_second = look.settings.tasks_per_second
-    want = Want(look.templates, look.wiring.engines, shipped.vault_policies(), tasks_per_second=per_second)
+def _provisioned(facts: _Facts) -> Iterable[Check]:
+    """Yield the checks of what `init` made, or those that another identity than the administrator's can make."""
+    if facts.admin is None:
+        none = facts.away or _NO_IDENTITY
+        parts = vault_facts.parts_seen_by(facts.any_client) if facts.any_client else dict.fromkeys(KINDS, none)
+        return provisioned.judge(parts, facts.away or NO_ADMIN)
+    if isinstance(facts.templates, Unknown):
+        return provisioned.judge(dict.fromkeys(KINDS, facts.templates), facts.templates)
+    per_second = facts.settings.tasks_per_second
+    want = Want(facts.templates, facts.wiring.engines, shipped.vault_policies(), tasks_per_second=per_second)
     try:
-        plan = doctor.drift(look.admin, want)
+        plan = vault_facts.drift(facts.admin, want)
     except (WrongState, InvalidInput) as error:
         return [provisioned.PLAN.fail(str(error), error.hint)]
     except JitvaultError as error:
         none = Unknown(str(error), error.hint)
         return provisioned.judge(dict.fromkeys(KINDS, none), none)
-    return provisioned.judge(doctor.parts_of(plan), plan.missing)
+    return provisioned.judge(vault_facts.parts_of(plan), plan.missing)
 
 
-def _templates(look: _Look) -> Iterable[Check]:
-    if isinstance(look.templates, Unknown):
-        return [rules.TEMPLATES.fail(look.templates.why, look.templates.mend)]
-    return rules.judge_templates(look.template_states, look.now)
+def _templates(facts: _Facts) -> Iterable[Check]:
+    if isinstance(facts.templates, Unknown):
+        return [rules.TEMPLATES.fail(facts.templates.why, facts.templates.mend)]
+    return rules.judge_templates(facts.template_states, facts.now)
 
 
 @contextmanager
-def _acting(look: _Look) -> Iterator[Known[WorkerContext]]:
-    """The worker; where its ledger, policies or templates cannot be used, with others that stand in for this look.
+def _worker_for_checks(facts: _Facts) -> Iterator[Known[WorkerContext]]:
+    """Yield the worker; a ledger, policies or templates that cannot be used are replaced for these checks.
 
-    Nothing is decided here, and the audit stream can be judged without what was read of it before.
+    That is safe because nothing is decided here, and the audit stream can be judged without what was read before.
     """
-    if look.no_worker or not look.settings.audit_file:
-        yield look.no_worker or Unknown("JITVAULT_AUDIT_FILE is not set", stream.NAME_FILE)
+    if facts.no_worker or not facts.settings.audit_file:
+        yield facts.no_worker or Unknown("JITVAULT_AUDIT_FILE is not set", stream.NAME_FILE)
         return
     with TemporaryDirectory(prefix="jitvault-doctor-", ignore_cleanup_errors=True) as directory:
-        stand_ins: dict[str, Any] = {}
-        if not isinstance(look.record, LedgerFacts):
-            stand_ins["ledger"] = SecretStr(f"{directory}/ledger.db")
-        if look.policies.why:
-            stand_ins["policies"] = shipped.policies_dir() / "cedar"
-        if isinstance(look.templates, Unknown):
-            stand_ins["templates"] = shipped.templates_dir()
-        wiring = Wiring(look.settings.model_copy(update=stand_ins)) if stand_ins else look.wiring
+        replacements: dict[str, Any] = {}
+        if not isinstance(facts.record, LedgerFacts):
+            replacements["ledger"] = SecretStr(f"{directory}/ledger.db")
+        if facts.policies.why:
+            replacements["policies"] = shipped.policies_dir() / "cedar"
+        if isinstance(facts.templates, Unknown):
+            replacements["templates"] = shipped.templates_dir()
+        wiring = Wiring(facts.settings.model_copy(update=replacements)) if replacements else facts.wiring
         yield known(lambda: wiring.worker)
 
 
-def _by(worker: Known[WorkerContext], look: Callable[[WorkerContext], T]) -> Known[T]:
+def _with_worker(worker: Known[WorkerContext], look: Callable[[WorkerContext], T]) -> Known[T]:
     return worker if isinstance(worker, Unknown) else known(lambda: look(worker))

@@ -1,4 +1,4 @@
-"""The Vault server itself: is it there, open, the active node, and does its clock agree with ours?"""
+"""Checks of the Vault server: is it reachable, unsealed, the active node, and does its clock agree with ours?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.formats.product import Product, without_namespaces
 
 TESTED = {Product.OPENBAO: (2, 7), Product.VAULT: (1, 14)}
-"""The whole test suite runs on OpenBao's each time; on Vault's the most of it was run by hand (docs/servers.md)."""
+"""The versions that the whole test suite runs on (OpenBao), or most of it ran on by hand (Vault): docs/servers.md."""
 
 REACHABLE = About("vault", "reachable", VaultUnavailable, EVERYTHING)
 OPEN = About("vault", "unsealed", VaultUnavailable, EVERYTHING)
@@ -23,17 +23,18 @@ NAMESPACE = About("vault", "namespace", VaultUnavailable, EVERYTHING)
 NODE = About("vault", "node", VaultUnavailable)
 REQUESTS = About("vault", "request size", VaultUnavailable)
 MOST_REQUEST = 1024 * 1024
-"""More than this no document of anybody's has, and no request of jitvault's own."""
+"""The size in bytes that no document and no request of jitvault's own exceeds."""
 
-AWAY = Unknown("Vault does not answer, or is sealed", "Mend `reachable` and `unsealed` first.")
+AWAY = Unknown("Vault does not answer, or is sealed", "Repair `reachable` and `unsealed` first.")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What `sys/health`, `sys/seal-status` and `sys/leader` said.
+    """What `sys/health`, `sys/seal-status` and `sys/leader` answered.
 
-    `product` is None where they do not tell, `enterprise` says whether it is the paid edition. `skew` is Vault's clock
-    less ours. `leader` is the active node's address, None where nobody says; `clustered`: there can be several nodes.
+    `product` is None where they do not show it, `enterprise` says whether it is the paid edition. `skew` is Vault's
+    clock minus ours. `leader` is the active node's address, None where it is unknown. `clustered` says that there can
+    be several nodes.
     """
 
     address: str
@@ -53,7 +54,7 @@ class Server:
 
 
 def judge(server: Known[Server]) -> Iterator[Check]:
-    """All checks of this area."""
+    """Yield all checks of this area."""
     if isinstance(server, Unknown):
         yield REACHABLE.fail(server.why, server.mend)
         yield from (about.skipped(AWAY) for about in (OPEN, VERSION, CLOCK, NODE))
@@ -73,13 +74,13 @@ def judge_namespace(server: Known[Server], namespace: str) -> Iterator[Check]:
 
 
 def judge_requests(takes_large: Known[bool]) -> Check:
-    """What one request can make Vault keep and its audit log show."""
+    """Judge how large a document and an audit line one request can make Vault write."""
     if isinstance(takes_large, Unknown):
         return REQUESTS.skipped(takes_large)
     if takes_large:
         return REQUESTS.warn(
-            "the listener takes more than 1 MiB in one request, 32 MiB by default: whoever has a token can have "
-            "documents and audit lines of that size written",
+            "the listener accepts more than 1 MiB in one request, 32 MiB by default: anyone with a token can make "
+            "Vault write documents and audit lines of that size",
             "Set `max_request_size = 1048576` on each listener: docs/operations/worker.md.",
         )
     return REQUESTS.ok("the listener refuses more than 1 MiB")
@@ -87,9 +88,9 @@ def judge_requests(takes_large: Known[bool]) -> Check:
 
 def _open(server: Server) -> Check:
     if not server.initialised:
-        return OPEN.fail("it was never initialised", "Initialise it, then `jitvault init`.")
+        return OPEN.fail("it was never initialised", "Initialise it, then run `jitvault init`.")
     if server.sealed:
-        return OPEN.fail("it is sealed: leases neither end nor are revoked", "Unseal it: `bao operator unseal`.")
+        return OPEN.fail("it is sealed: no lease expires or can be revoked", "Unseal it: `bao operator unseal`.")
     return OPEN.ok("it is unsealed")
 
 
@@ -97,25 +98,26 @@ def _version(product: Product | None, version: str) -> Check:
     if product is None:
         return VERSION.warn(
             f"it says neither product nor version{f' but {version!r}' if version else ''}",
-            "What is known of other servers than OpenBao and Vault is nothing: docs/servers.md.",
+            "jitvault was tested with no server but OpenBao and Vault: docs/servers.md.",
         )
-    said = f"{product} {version or 'of a version that it does not tell'}"
+    release = f"{product} {version or 'of a version that it does not tell'}"
     found = re.match(r"(\d+)\.(\d+)", version)
     tested = ".".join(map(str, TESTED[product]))
     if found and (int(found[1]), int(found[2])) == TESTED[product]:
-        return VERSION.ok(said)
+        return VERSION.ok(release)
     return VERSION.warn(
-        f"{said}; jitvault was tested on {product} {tested}",
+        f"{release}; jitvault was tested on {product} {tested}",
         "Read in docs/servers.md what differs, and run the tests on this version.",
     )
 
 
 def _clock(skew: timedelta) -> Check:
     if abs(skew) <= timedelta(seconds=1):
-        # Vault tells whole seconds
+        # Vault answers in whole seconds
         return CLOCK.ok("Vault's and ours agree")
     way = "ahead of" if skew > timedelta(0) else "behind"
-    seen, mend = f"Vault's is {abs(skew).total_seconds():.0f} s {way} ours", "Set both by NTP."
+    seen = f"Vault's is {abs(skew).total_seconds():.0f} s {way} ours"
+    mend = "Set both clocks by NTP."
     if abs(skew) > MAX_SKEW:
         return CLOCK.fail(f"{seen}: nothing is granted or confirmed", mend)
     return CLOCK.warn(seen, mend) if abs(skew) > TOLERANCE else CLOCK.ok(seen)
@@ -123,7 +125,7 @@ def _clock(skew: timedelta) -> Check:
 
 def _node(server: Server) -> Check:
     if not server.clustered:
-        return NODE.ok("it stands alone")
+        return NODE.ok("it is a single node")
     if server.is_active:
         return NODE.ok("it is the active node")
     if server.leader is None:

@@ -1,4 +1,4 @@
-"""The audit stream: can its files be read, is it trusted, how far behind is it; and what is frozen."""
+"""Checks of the audit stream and of freezes: can its files be read, is it trusted, and how far behind is it?"""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NOTABLE_LAG = timedelta(seconds=1)
 class File:
     """One name in JITVAULT_AUDIT_FILE; `why` says why it cannot be read.
 
-    `wrong_form` says why nothing is proven by the lines that its device writes. `unmarked` is a receiver's directory
-    that we cannot write: the receiver is not told which sender is Vault.
+    `wrong_form` says why nothing can be proven by the lines that its device writes. `unmarked` is a receiver's
+    directory that this process cannot write to, so that the receiver does not learn which sender is Vault.
     """
 
     path: str
@@ -38,7 +38,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What became of a canary: `why` it is not trusted, None where it is. `anew` is when the device was made anew."""
+    """The result of a canary; `why` says why the stream is not trusted, None where it is.
+
+    `anew` is when the audit device was created anew, None where it was not.
+    """
 
     why: str | None
     mend: str
@@ -60,14 +63,16 @@ def judge_files(files: Sequence[File]) -> Check:
         return FILES.skipped(Unknown("JITVAULT_AUDIT_FILE is not set", NAME_FILE))
     unreadable = [f"{file.path}: {file.why}" for file in files if file.why]
     if unreadable:
-        return FILES.fail("; ".join(unreadable), "Only who may read it can prove anything: mend the path or its mode.")
+        return FILES.fail(
+            "; ".join(unreadable), "Correct the path or its mode: nothing is proven without reading these files."
+        )
     useless = [f"{file.path}: {file.wrong_form}" for file in files if file.wrong_form]
     if useless:
         return FILES.fail("; ".join(useless), "Set the device up without it: docs/operations/audit-sources.md.")
     unmarked = [file.path for file in files if file.unmarked]
     if unmarked:
         return FILES.warn(
-            f"{listed(unmarked)} can be read, but not written: its receiver takes Vault for a stranger",
+            f"{listed(unmarked)} can be read, but not written: its receiver cannot learn which sender is Vault",
             "Run the receiver as the user that reads its directory.",
         )
     return FILES.ok(f"{listed([file.path for file in files])} can be read")
@@ -79,14 +84,15 @@ def judge_stream(stream: Known[Stream]) -> Iterator[Check]:
         return
     if stream.why is not None or stream.lag is None:
         yield TRUST.fail(stream.why or "no canary came", stream.mend)
-        yield LAG.skipped(Unknown("no canary came through", "Mend `trust` first."))
+        yield LAG.skipped(Unknown("no canary came through", "Repair `trust` first."))
     else:
         gaps = f"; {stream.gaps} gaps are behind it" if stream.gaps else ""
         yield TRUST.ok(f"a canary came through{gaps}")
         ms = stream.lag // timedelta(milliseconds=1)
         late = stream.lag > NOTABLE_LAG
         seen = f"{ms} ms from a request to its line here"
-        yield LAG.warn(seen, "Look at what brings the lines here, and at the load.") if late else LAG.ok(seen)
+        mend = "Check what transports the lines to this machine, and the load."
+        yield LAG.warn(seen, mend) if late else LAG.ok(seen)
     yield _salt(stream)
 
 
@@ -98,7 +104,7 @@ def _salt(stream: Stream) -> Check:
 
 
 def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeStatement]]) -> Iterator[Check]:
-    """`tripped` is the tripwires' freeze, None without one; `words` are the operators' in force."""
+    """Judge the freezes: `tripped` is the tripwires', None without one; `words` are the operators' in force."""
     if isinstance(tripped, Unknown):
         yield TRIPWIRE.skipped(tripped)
     elif tripped is None:
@@ -108,9 +114,9 @@ def judge_freezes(tripped: Known[Tripped | None], words: Known[Sequence[FreezeSt
     if isinstance(words, Unknown):
         yield BY_OPERATORS.skipped(words)
         return
-    told = listed([f"{w.scope} by {w.by} since {w.at:%Y-%m-%d %H:%M:%S} UTC ({w.reason})" for w in words], 5)
+    shown = listed([f"{w.scope} by {w.by} since {w.at:%Y-%m-%d %H:%M:%S} UTC ({w.reason})" for w in words], 5)
     mend = "`jitvault unfreeze` with the same scope lifts it."
     if any(word.scope.is_all for word in words):
-        yield BY_OPERATORS.fail(told, mend)
+        yield BY_OPERATORS.fail(shown, mend)
     else:
-        yield BY_OPERATORS.warn(told, mend) if words else BY_OPERATORS.ok("none is in force")
+        yield BY_OPERATORS.warn(shown, mend) if words else BY_OPERATORS.ok("none is in force")

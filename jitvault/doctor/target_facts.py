@@ -1,7 +1,7 @@
-"""What a check-up finds out about targets and about agents' own logins. It writes nothing.
+"""Read facts about targets and about agents' own logins for `jitvault doctor`. Nothing is written.
 
-At a target, the probe's login looks. How agents log in only an administrator sees, by the auth methods of the members
-of `jitvault-agents`; of a token that exists nobody is asked.
+Targets are read by the probe's login. How agents log in can be read by an administrator only, from the auth methods of
+the members of `jitvault-agents`; existing tokens are not looked up.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from jitvault.provision.template_check.cert_logins import cert_logins
 from jitvault.vault.client import Vault
 from jitvault.vault.documents import Documents
 
-_MEND = "Mend the probe's document or its target; `jitvault templates check NAME` looks closer."
-# where the logins of each kind of auth method are; in all of them the field has the same name
+_MEND = "Correct the probe's document or its target; `jitvault templates check NAME` shows details."
+# the path of the logins of each kind of auth method; the field that is read has the same name in all of them
 _LOGINS = {"userpass": "users", "ldap": "users", "approle": "role", "jwt": "role", "oidc": "role", "kubernetes": "role"}
 _LOGINS |= {"cert": "certs"}
 _NO_DEFAULT = "token_no_default_policy"
-# each member's name is that of its login
+# auth methods in which the alias name is the name of the login
 _BY_NAME = frozenset({"userpass", "ldap"})
 
 
 def targets(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> list[Target]:
-    """What was found at each target, once for all templates that share its probe and connection.
+    """Return what was found at each target, once for all templates that share its probe and connection.
 
-    Raises VaultRefused for whoever may not read the probes or the engines' roles.
+    Raises VaultRefused for an identity that may not read the probes or the engines' roles.
     """
     users: dict[tuple[str, str], list[str]] = {}
     asked: dict[tuple[str, str], tuple[Engine, Mapping[str, Any]]] = {}
@@ -51,7 +51,7 @@ def targets(vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapp
 
 
 def _snapshots(vault: Vault, engine: Engine, template: AccessTemplate) -> Iterator[Mapping[str, Any]]:
-    """The engine's configuration for each path. One that is not there is the template's own check to tell."""
+    """Yield the engine's configuration for each path; a missing one is reported by the template's own check."""
     mount = template.spec.mount
     for choices in template.all_choices():
         try:
@@ -71,17 +71,17 @@ def _looked_at(vault: Vault, probe: str, names: list[str], engine: Engine, snaps
     except JitvaultError as error:
         return Target(names, Unknown(f"the target could not be asked: {error}", _MEND))
     except (KeyError, ValueError, TypeError) as error:
-        # never its text: it may hold a part of the document
-        return Target(names, Unknown(f"the probe's document is none ({type(error).__name__})", _MEND))
+        # never the error's text: it may contain a part of the document
+        return Target(names, Unknown(f"the probe's document is not valid ({type(error).__name__})", _MEND))
     return Target(names, [Hazard(one.about, one.seen, one.mend, one.certain) for one in found])
 
 
 def logins_by_certificate(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
 ) -> dict[str, list[str]]:
-    """The templates whose certificates may be a login to Vault, by the entry that trusts their CA.
+    """Return the templates whose certificates may be a login to Vault, by the entry that trusts their CA.
 
-    Raises VaultRefused for whoever may not look, NotConfirmed where there is too much to look at.
+    Raises VaultRefused for an identity that may not read the entries, NotConfirmed where there are too many.
     """
     found: dict[str, list[str]] = {}
     for name, template in sorted(templates.items()):
@@ -95,7 +95,10 @@ def logins_by_certificate(
 
 
 def agent_logins(vault: Vault) -> AgentLogins:
-    """Which logins of agents give the `default` policy. Raises VaultRefused for whoever may not look."""
+    """Return which logins of agents give the `default` policy.
+
+    Raises VaultRefused for an identity that may not read groups, entities or auth methods.
+    """
     group = (vault.read(f"identity/group/name/{AGENTS}") or {}).get("data") or {}
     methods = {table.get("accessor"): (path.rstrip("/"), table) for path, table in _auth_methods(vault).items()}
     given: set[str] = set()

@@ -1,4 +1,4 @@
-"""What lets a credential escape its end: at the targets of templates, and in what agents' own tokens may do."""
+"""Checks of what lets a credential escape revocation: at templates' targets, and by agents' own tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AGENTS = About("identity", "agents' tokens", VaultRefused, only_admins=True)
 LOGINS = About("targets", "logins by certificate", VaultRefused, only_admins=True)
 _CA_ALONE = (
     "A token of such a login outlives the certificate and its task. Issue agents' certificates from a CA that nothing "
-    "else trusts, or take the entry away; `jitvault templates check` says whether it takes them by their names."
+    "else trusts, or remove the entry. `jitvault templates check` shows whether it accepts them by their names."
 )
 _DEFAULT = (
     "Log agents in without Vault's `default` policy (token_no_default_policy=true): it lets its holder look up every "
@@ -24,7 +24,7 @@ _DEFAULT = (
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One thing at a target that lets a credential escape its end; one that is not `certain` may be meant."""
+    """One way at a target to escape revocation; one that is not `certain` may be intended."""
 
     about: str
     seen: str
@@ -34,7 +34,7 @@ class Hazard:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was found at the target of some templates, which share a connection and a probe."""
+    """The hazards at the target of some templates, which share a connection and a probe."""
 
     templates: Sequence[str]
     hazards: Known[Sequence[Hazard]]
@@ -42,9 +42,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class AgentLogins:
-    """By whom agents log in: `given` are the logins that give the `default` policy, `seen` how many were looked at.
+    """The logins of agents: `given` are those that give the `default` policy, `seen` how many were read.
 
-    `unread` are auth methods that no one but their own administrator can read, or of a kind that is not known here.
+    `unread` are auth methods that only their own administrator can read, or of a kind that jitvault does not know.
     """
 
     given: Sequence[str]
@@ -53,28 +53,28 @@ class AgentLogins:
 
 
 def judge_targets(found: Known[Sequence[Target]]) -> Iterator[Check]:
-    """One check for each hazard, and one for each target without any."""
+    """Yield a check for each hazard, and one for each target without any."""
     if isinstance(found, Unknown):
         yield TARGET.named("all").skipped(found)
         return
     for target in found:
         yield from _target(target)
     if not found:
-        yield TARGET.named("all").ok("no template has one that an agent could stand up to")
+        yield TARGET.named("all").ok("no template has a target where an agent could resist revocation")
 
 
 def _target(target: Target) -> Iterator[Check]:
     name = listed(target.templates)
     if isinstance(target.hazards, Unknown):
-        # that a probe cannot ask is told where the probes are looked at
+        # that a probe cannot ask its target is reported by the check of the probes
         yield TARGET.named(name).skipped(target.hazards)
         return
     for hazard in target.hazards:
-        called = f"{name}: {hazard.about}"
+        title = f"{name}: {hazard.about}"
         if hazard.certain:
-            yield TARGET.named(called).fail(hazard.seen, hazard.mend)
+            yield TARGET.named(title).fail(hazard.seen, hazard.mend)
         else:
-            yield WARNED.named(called).warn(hazard.seen, hazard.mend)
+            yield WARNED.named(title).warn(hazard.seen, hazard.mend)
     if not target.hazards:
         yield TARGET.named(name).ok(
             "every standby is named, waits are bounded, and no stronger login runs what a task's could write"
@@ -82,7 +82,7 @@ def _target(target: Target) -> Iterator[Check]:
 
 
 def judge_agents(found: Known[AgentLogins]) -> Check:
-    """Whether agents' own tokens get Vault's `default` policy, as far as the auth methods say."""
+    """Judge whether agents' own tokens get Vault's `default` policy, as far as the auth methods show."""
     if isinstance(found, Unknown):
         return AGENTS.skipped(found)
     if found.given:
@@ -90,16 +90,16 @@ def judge_agents(found: Known[AgentLogins]) -> Check:
     if found.unread:
         return AGENTS.warn(
             f"whether tokens from {listed(found.unread)} have `default` could not be read",
-            f"See for yourself. {_DEFAULT}",
+            f"Check these auth methods yourself. {_DEFAULT}",
         )
     return AGENTS.ok(f"none of {found.seen} logins gives `default`")
 
 
 def judge_logins(found: Known[Mapping[str, Sequence[str]]]) -> Check:
-    """Whether Vault may take certificates as a login; `found` has the templates by the entry that trusts their CA."""
+    """Judge whether Vault may accept certificates as a login; `found` has templates by the entry that trusts them."""
     if isinstance(found, Unknown):
         return LOGINS.skipped(found)
     if found:
-        said = (f"{entry} trusts the CA of {listed(templates)}" for entry, templates in sorted(found.items()))
-        return LOGINS.warn("; ".join(said), _CA_ALONE)
+        entries = (f"{entry} trusts the CA of {listed(templates)}" for entry, templates in sorted(found.items()))
+        return LOGINS.warn("; ".join(entries), _CA_ALONE)
     return LOGINS.ok("no cert auth method of this namespace trusts the CA of a template")

@@ -1,7 +1,6 @@
-"""What a check-up reads in Vault with somebody's identity: who they are, what `init` made, templates, probes. It writes
-nothing.
+"""Read facts from Vault for `jitvault doctor`: identities, provisioning, templates, probes. Nothing is written.
 
-Each kind of fact is known to whom Vault shows it; for everybody else it is `Unknown`, with what it takes.
+A fact that Vault does not show to the identity at hand is `Unknown`, with what it takes to read it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ T = TypeVar("T")
 
 
 def holder(vault: Vault) -> Holder | Refused:
-    """Whose token this is. Raises VaultUnavailable."""
+    """Return what Vault says of this client's own token. Raises VaultUnavailable."""
     try:
         data = (vault.read("auth/token/lookup-self") or {}).get("data") or {}
     except VaultRejected:
@@ -60,13 +59,17 @@ def _enabled(vault: Vault, entity: str) -> bool | None:
 
 
 def drift(vault: Vault, want: Want) -> Plan:
-    """What `jitvault init` would do, with today's networks. Raises VaultRefused, WrongState, InvalidInput."""
+    """Return what `jitvault init` would do, with the networks that Vault has.
+
+    Raises VaultRefused, WrongState, InvalidInput.
+    """
     return plan(vault, replace(want, networks=_networks(Live(vault))))
 
 
 def _networks(live: Live) -> dict[str, Sequence[str]]:
-    """The named networks that token roles exist for, each with the addresses of its first role: the others have to
-    agree with it.
+    """Return the named networks that token roles exist for, each with the CIDRs of its first role.
+
+    The other roles of a network have to agree with the first.
     """
     found: dict[str, Sequence[str]] = {}
     for name in sorted(live.token_roles):
@@ -77,13 +80,13 @@ def _networks(live: Live) -> dict[str, Sequence[str]]:
 
 
 def parts_of(found: Plan) -> dict[str, Known[Sequence[Part]]]:
-    """The steps of a plan by kind."""
+    """Return the steps of a plan by kind."""
     parts = [Part(step.kind, step.name, step.action, step.detail) for step in found.steps]
     return {kind: [part for part in parts if part.kind == kind] for kind in KINDS}
 
 
 def parts_seen_by(vault: Vault) -> dict[str, Known[Sequence[Part]]]:
-    """The kinds that others than administrators may see, as far as this identity may."""
+    """Return the parts that this identity may read; the kinds that only administrators see are `Unknown`."""
     unknown: dict[str, Known[Sequence[Part]]] = dict.fromkeys(KINDS, NO_ADMIN)
     return unknown | {
         "document": known(lambda: _there(vault, "document", INSTALLATION)),
@@ -110,7 +113,7 @@ def _role(wanted: TokenRole, answer: Mapping[str, Any] | None) -> Part:
 
 
 def devices(vault: Vault) -> list[Device]:
-    """The audit devices. Raises VaultRefused for whoever may not look."""
+    """Return the audit devices. Raises VaultRefused for an identity that may not list them."""
     return [
         Device(name, str(table.get("type")), str((table.get("options") or {}).get("log_raw")).lower() == "true")
         for name, table in sorted(Live(vault).audit_devices.items())
@@ -120,8 +123,9 @@ def devices(vault: Vault) -> list[Device]:
 def template_states(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine], *, whole: bool
 ) -> list[TemplateState]:
-    """Where each template stands. `whole` says that this identity may see what a check rests on; without it only the
-    record is looked at. Raises VaultRefused.
+    """Return the state of each template. Raises VaultRefused.
+
+    `whole` says that this identity may read what a check depends on; without it only the check's record is read.
     """
     return [_state(vault, template, engines, whole=whole) for _, template in sorted(templates.items())]
 
@@ -151,9 +155,9 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
 def probes(
     vault: Vault, templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]
 ) -> list[tuple[str, Known[Standing]]]:
-    """The standing credential of each probe that templates name; a probe without one is left out.
+    """Return the standing credential of each probe that templates name; a probe without one is left out.
 
-    Raises VaultRefused for whoever may not read the probes.
+    Raises VaultRefused for an identity that may not read the probes.
     """
     users: dict[tuple[str, str], list[str]] = {}
     for _, template in sorted(templates.items()):
@@ -175,10 +179,14 @@ def _standing(
             login = engines[engine].standing(stored.document)
             lacking = engines[engine].missing_rights(stored.document)
         except JitvaultError as error:
-            yield name, Unknown(f"the target could not be asked: {error}", "Mend the probe's document or its target.")
+            yield (
+                name,
+                Unknown(f"the target could not be asked: {error}", "Correct the probe's document or its target."),
+            )
         except (KeyError, ValueError, TypeError) as error:
-            # never its text: it may hold a part of the document
-            yield name, Unknown(f"its document is none ({type(error).__name__})", f"Write jitvault/probes/{name} anew.")
+            # never the error's text: it may contain a part of the document
+            why = f"its document is not valid ({type(error).__name__})"
+            yield name, Unknown(why, f"Write jitvault/probes/{name} again.")
         else:
             if login is not None:
                 seen = (login.role, login.rights, login.excess, lacking)
@@ -186,10 +194,10 @@ def _standing(
 
 
 def known(look: Callable[[], T]) -> Known[T]:
-    """What `look` gives, or why it cannot."""
+    """Return the result of `look`, or why it could not be read."""
     try:
         return look()
     except VaultRefused as error:
-        return Unknown(f"Vault does not let this identity look ({error})", NO_ADMIN.mend)
+        return Unknown(f"Vault does not let this identity read it ({error})", NO_ADMIN.mend)
     except JitvaultError as error:
         return Unknown(str(error), error.hint)

@@ -1,4 +1,4 @@
-"""What Vault says of itself to anybody: health, version, time, and which node is active."""
+"""Read what Vault shows without a token: health, version, time, and which node is active."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from jitvault.vault.release import seal_status_of
 
 
 def server_at(connection: Connection, clock: Clock) -> Known[Server]:
-    """What the node at `connection` says of itself; nothing is asked with anybody's token."""
-    nobody = Vault(connection, None).at_root()
+    """Return what the node at `connection` says of itself; it is asked without a token."""
+    client = Vault(connection, None).at_root()
     try:
-        return _said(nobody, connection.address, clock)
+        return _ask(client, connection.address, clock)
     except (JitvaultError, KeyError, TypeError, ValueError) as error:
-        # what is no Vault may answer anything
+        # a server that is not Vault may answer anything
         found = error if isinstance(error, JitvaultError) else VaultUnavailable(f"{connection.address} is not Vault")
         return Unknown(str(found), found.hint)
     finally:
-        nobody.close()
+        client.close()
 
 
 def takes_large(connection: Connection) -> Known[bool]:
-    """Whether the listener at `connection` takes a request of more than MOST_REQUEST.
+    """Return whether the listener at `connection` accepts a request of more than MOST_REQUEST.
 
-    It is sent one, without a token, which looks up a wrapping that does not exist: nothing changes by it, and where it
-    is taken a short line in the audit log is all that it leaves.
+    One is sent without a token, which looks up a wrapping that does not exist: it changes nothing, and where it is
+    accepted it leaves only a short line in the audit log.
     """
-    nobody = Vault(connection, None).at_root()
+    client = Vault(connection, None).at_root()
     try:
-        nobody.write("sys/wrapping/lookup", {"padding": "x" * MOST_REQUEST})
+        client.write("sys/wrapping/lookup", {"padding": "x" * MOST_REQUEST})
     except VaultRejected as error:
-        # older ones say 400, in these words
+        # older servers answer 400, in these words
         too_large = any("request body too large" in reason for reason in error.reasons)
         return error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not too_large
     except VaultRefused:
@@ -45,11 +45,11 @@ def takes_large(connection: Connection) -> Known[bool]:
     except JitvaultError as error:
         return Unknown(str(error), error.hint)
     finally:
-        nobody.close()
+        client.close()
     return True
 
 
-def _said(vault: Vault, address: str, clock: Clock) -> Server:
+def _ask(vault: Vault, address: str, clock: Clock) -> Server:
     before = clock.now()
     health = vault.health()
     ours = before + (clock.now() - before) / 2

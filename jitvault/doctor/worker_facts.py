@@ -1,6 +1,7 @@
-"""What a check-up sees with the worker's identity: a canary through the audit stream, leases that live too long.
+"""Read facts with the worker's identity for `jitvault doctor`: a canary, and leases that last too long.
 
-Reading the stream enters it into the ledger, as every command of the worker's does. Nothing else is written.
+Reading the audit stream records it in the ledger, as every command with the worker's identity does. Nothing else is
+written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TOLERANCE = timedelta(seconds=30)
 
 
 def stream_of(worker: WorkerContext) -> Stream:
-    """What became of a canary that was sent now."""
+    """Send a canary through the audit stream and return the result."""
     found = examine(worker)
     gaps = [gap for source in found.sources for gap in source.gaps]
     return Stream(
@@ -36,9 +37,9 @@ def stream_of(worker: WorkerContext) -> Stream:
 
 
 def outliving(worker: WorkerContext) -> tuple[int, tuple[Outliving, ...]]:
-    """How many leases of tasks that hold access Vault was asked about, and those that it keeps past their task's end.
+    """Look up leases of tasks that hold access; return how many, and those that expire after their task's deadline.
 
-    At most so many are asked about: a check-up may not take longer than whoever runs it waits.
+    At most MOST_LEASES of MOST_TASKS tasks are looked up, so that the command answers within seconds.
     """
     looked_at, found = 0, []
     for file, lease in islice(_live(worker), MOST_LEASES):

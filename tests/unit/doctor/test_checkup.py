@@ -33,7 +33,7 @@ SERVER = server.Server(
     leader=None,
 )
 HOLDER = identity.Holder("worker", "e1", frozenset({"jitvault-worker"}), timedelta(hours=8), True, True)
-RECORD = record.Record(
+RECORD = record.LedgerFacts(
     schema="0001",
     installation="i",
     tasks=3,
@@ -213,7 +213,7 @@ def test_drift_is_told_by_kind_with_what_differs() -> None:
     }
     found = by_name(provisioned.judge(parts, ["there is no secrets engine x/"]))
     assert (found["token role"].status, found["token role"].seen) == (Status.FAIL, "b is missing")
-    assert (found["policy"].status, found["policy"].seen) == (Status.FAIL, "w is another (- old, +new)")
+    assert (found["policy"].status, found["policy"].seen) == (Status.FAIL, "w differs (- old, +new)")
     assert (found["mount"].status, found["as a whole"].status) == (Status.OK, Status.WARN)
 
 
