@@ -137,7 +137,7 @@ def lease(**changes: Any) -> Credential:
         subject=LEASE,
         lookup_subject=LEASE_HMAC,
         mount="database",
-        claimed=Verdict.GONE,
+        reported=Verdict.GONE,
         lookup_ops=frozenset({LOOKUP_OP}),
         gone_errors=frozenset({INVALID, INVALID_HMAC}),
     )
@@ -150,7 +150,7 @@ def token(**changes: Any) -> Credential:
         subject=TOKEN,
         lookup_subject=TOKEN,
         mount="auth/token",
-        claimed=Verdict.GONE,
+        reported=Verdict.GONE,
         lookup_ops=frozenset({LOOKUP_OP}),
         gone_errors=frozenset({"invalid accessor", INVALID, INVALID_HMAC}),
         expires_at=START + timedelta(hours=1),

@@ -28,7 +28,7 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, TaskRecord
-from jitvault.lifecycle.confirmation.reopen import check_not_back, end_late
+from jitvault.lifecycle.confirmation.reopen import check_not_back, revoke_late_lease
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import Evaluation, admit_request, reevaluate, still_grantable
 from jitvault.lifecycle.decision.ancestors import is_replaced
@@ -309,7 +309,7 @@ def _next(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit],
         case State.CONFIRMED:
             return seal_or_reopen(worker, file, claim, advance)
         case State.SEALED | State.UNVERIFIED if has_late_lease(file):
-            end_late(worker, file, claim)
+            revoke_late_lease(worker, file, claim)
             return Step()
         case _:
             return Step()

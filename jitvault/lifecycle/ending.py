@@ -14,12 +14,12 @@ from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.confirmation.before_seal import why_proof_fails_now
 from jitvault.lifecycle.confirmation.confirm import record_judgement
 from jitvault.lifecycle.confirmation.evidence import collect_evidence, tokens_of
-from jitvault.lifecycle.confirmation.force import close, force
+from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
 from jitvault.lifecycle.confirmation.lookups import is_any_live, proven_before
 from jitvault.lifecycle.confirmation.quiet import QUIET, settles_at
-from jitvault.lifecycle.confirmation.reconcile import reconciled
-from jitvault.lifecycle.confirmation.reopen import BACK, reopen, tell_round
-from jitvault.lifecycle.confirmation.rounds import why_put_off
+from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
+from jitvault.lifecycle.confirmation.reopen import BACK, record_round, reopen
+from jitvault.lifecycle.confirmation.rounds import why_seal_postponed
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.decision.admit import Evaluation
 from jitvault.lifecycle.decision.evaluate import Standing
@@ -80,10 +80,10 @@ def revoke_and_confirm(
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
         reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
         file = worker.file(file.task.task_id)
-    tell_round(worker, file)
+    record_round(worker, file)
     revoke_tree(worker, file, claim, why=why)
     confirm_below(worker, file.task.task_id, claim, go_on)
-    found = reconciled(worker, file.task.task_id, claim)
+    found = collect_reconciled(worker, file.task.task_id, claim)
     if revoke_wrappings(worker, found, claim):
         found = collect_evidence(worker, file.task.task_id)
     outcome = record_judgement(worker, found, claim)
@@ -114,9 +114,9 @@ def _leave_unconfirmed(worker: WorkerContext, file: TaskRecord, claim: int, last
     request = _force_request(worker, file)
     if request is None:
         return Step()
-    if not last.forced and force(worker, file, claim, request):
+    if not last.forced and force_revoke(worker, file, claim, request):
         return Step(go_on=True, tries=_TRIES, forced=True)
-    close(worker, file, claim, request)
+    close_without_proof(worker, file, claim, request)
     return Step()
 
 
@@ -153,7 +153,7 @@ def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int, go_on: G
         why = f"what it handed on to {', '.join(open_below)} is not proven any more"
         reopen(worker, file, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
-    found = reconciled(worker, file.task.task_id, claim)
+    found = collect_reconciled(worker, file.task.task_id, claim)
     if has_late_lease(found.file):
         return Step(go_on=True)
     doubt = why_proof_fails_now(worker, found)
@@ -167,8 +167,8 @@ def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int, go_on: G
 
 def _close_unsealed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Close a task that cannot be sealed, where an operator signed for that."""
-    if why_put_off(file.events) is None:
+    if why_seal_postponed(file.events) is None:
         return
     request = _force_request(worker, file)
     if request is not None:
-        close(worker, file, claim, request)
+        close_without_proof(worker, file, claim, request)

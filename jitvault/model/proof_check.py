@@ -24,8 +24,15 @@ QUIET_N = 7
 """The check that passes by time alone."""
 
 
-LASTING = "nothing makes up for that"
-"""How the evidence of a check ends that can never pass any more."""
+_PERMANENT_ENDING = "nothing makes up for that"
+
+
+def permanent_evidence(what: str) -> str:
+    """Return evidence that marks a failed check as one that can never pass.
+
+    The ledger stores a check's evidence, but no flag of its own for this, so `Check.permanent` reads the mark again.
+    """
+    return f"{what}: {_PERMANENT_ENDING}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,16 @@ class Check:
     n: int
     ok: bool
     evidence: str
+
+    @classmethod
+    def failed_for_good(cls, n: int, what: str) -> Check:
+        """Return a failed check that can never pass because of `what`."""
+        return cls(n, ok=False, evidence=permanent_evidence(what))
+
+    @property
+    def permanent(self) -> bool:
+        """Return whether the check failed and can never pass any more."""
+        return not self.ok and self.evidence.endswith(_PERMANENT_ENDING)
 
     def as_json(self) -> dict[str, Any]:
         return {"n": self.n, "name": NAMES[self.n], "ok": self.ok, "evidence": self.evidence}

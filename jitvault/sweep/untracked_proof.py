@@ -19,7 +19,7 @@ from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, canary_after, canary_before, done, follows, segment, shown
-from jitvault.lifecycle.confirmation.hazards import may_have_been_done, touches
+from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
 
@@ -113,7 +113,7 @@ def _nothing_between(
 ) -> Check:
     if seen is None or gone is None:
         return Check(4, ok=False, evidence="the interval from look-up to look-up is not known")
-    for hazard in may_have_been_done(trail.observations):
+    for hazard in hazardous_acts(trail.observations):
         between = follows(hazard, seen) and follows(gone, hazard)
         if between and touches(hazard.path, orphan.mount, orphan.lease_id, token=orphan.kind == "token"):
             return Check(4, ok=False, evidence=f"{hazard.path} at {hazard.at.isoformat()} (line {hazard.line[:16]})")

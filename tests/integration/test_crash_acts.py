@@ -23,7 +23,7 @@ from jitvault.model.states import State
 from jitvault.sandbox.world import World, env
 
 pytestmark = pytest.mark.usefixtures("hurried")
-QUEUE = "jitvault.lifecycle.revocation.revoke:queue"
+QUEUE = "jitvault.lifecycle.revocation.revoke:queue_in_vault"
 FORCED = ("--force", "--yes", "--reason", "its owner keeps what it made")
 
 

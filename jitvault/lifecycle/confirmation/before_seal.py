@@ -1,4 +1,4 @@
-"""Judge a confirmed task once more before its seal: newer evidence may differ."""
+"""Judge a confirmed task again before its seal: newer evidence may differ."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from jitvault.lifecycle.confirmation.evidence import Evidence
 from jitvault.lifecycle.confirmation.lookups import is_any_live
 from jitvault.lifecycle.confirmation.reopen import BACK
 from jitvault.lifecycle.confirmation.rounds import refused_by_target
-from jitvault.lifecycle.confirmation.wrapped_read_probes import asked_before
+from jitvault.lifecycle.confirmation.wrapped_read_probes import answers_at_confirmation
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.model.revision import Revision
 
 
 def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None:
-    """Return why a confirmed task is not proven any more; None where it is.
+    """Return why the proof of a confirmed task fails now; None where it holds.
 
-    What rests on the word of a target alone (over a gap, or where Vault was made to forget a lease) is asked for there
-    once more, and after a restore of Vault all that a target refused. A target that does not answer now takes nothing
-    back of what it said when the task was confirmed.
+    A credential whose proof rests on its target alone (over a gap, or where Vault was made to forget a lease) is asked
+    for there again. After a restore of Vault, every credential that a target refused is. A target that does not answer
+    now does not invalidate what it said when the task was confirmed.
     """
-    file, open_ = evidence.file, evidence.doubts(worker)
-    if open_.unleased:
-        return open_.unleased
-    if open_.why_list and not evidence.listing_covers_all():
-        return f"{open_.why_list}, and nothing was listed since"
-    if why := unproven_read(open_.wrapped, asked_before(file)):
+    file = evidence.file
+    questions = evidence.open_questions(worker)
+    if questions.unleased:
+        return questions.unleased
+    if questions.why_list and not evidence.listing_covers_all():
+        return f"{questions.why_list}, and nothing was listed since"
+    if why := unproven_read(questions.wrapped, answers_at_confirmation(file)):
         return why
     if not is_complete(worker, file, evidence.trail):
         return "the stream shows a lease that was not judged"
@@ -42,7 +43,7 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
         if not is_never_issued(grant):
             token = judge_token(hashed, evidence, grant)
             if not is_proven(token, target=False):
-                return _failing("its token", token)
+                return _first_failure("its token", token)
     if why := _lease_unproven(worker, evidence, hashed):
         return why
     return BACK if is_any_live(worker, (*file.grants, *file.leases)) else None
@@ -50,41 +51,45 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
 
 def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -> str | None:
     """Return why a lease is not proven dead any more; None where all are."""
-    file, revision = evidence.file, Revision.of(evidence.file.revision.body)
-    # by the chain: the rows are a cache
+    file = evidence.file
+    revision = Revision.of(file.revision.body)
+    # read from the event chain, since the rows are only a cache of it
     refused = refused_by_target(file.events)
     doubtful: dict[LeaseRow, Proof] = {}
     for lease in file.leases:
         entry = revision.template_of(lease.path) or {}
-        proof = judge_lease(hashed, file, lease, evidence.trail, None, asked=entry, target=False)
+        proof = judge_lease(hashed, file, lease, evidence.trail, None, access=entry, target=False)
         if not is_proven(proof, target=False):
             doubtful[lease] = proof
-    # of certificates the target is Vault, which may be an older one again
-    asked = file.leases if any(restores(evidence.trail.observations)) else tuple(doubtful)
-    by_target = [lease for lease in asked if lease.lease_id in refused]
+    # the target of a certificate is Vault itself, which a restore may have taken back in time
+    to_ask = file.leases if any(restores(evidence.trail.observations)) else tuple(doubtful)
+    by_target = [lease for lease in to_ask if lease.lease_id in refused]
     for lease in doubtful.keys() - set(by_target):
-        return _failing(lease.lease_id, doubtful[lease])
-    now = probe(worker, file, revision, by_target)
+        return _first_failure(lease.lease_id, doubtful[lease])
+    answers = probe(worker, file, revision, by_target)
     for lease in by_target:
         entry = revision.template_of(lease.path) or {}
-        said = _as_said(now, lease)
-        proof = judge_lease(hashed, file, lease, evidence.trail, said, asked=entry, target=True)
+        answer = _answer_or_former(answers, lease)
+        proof = judge_lease(hashed, file, lease, evidence.trail, answer, access=entry, target=True)
         if not is_proven(proof, target=True):
-            return _failing(lease.lease_id, proof)
+            return _first_failure(lease.lease_id, proof)
     return None
 
 
-def _as_said(now: Mapping[str, ProbeResult], lease: LeaseRow) -> ProbeResult:
-    """Return what the target says now of a lease that it refused before."""
-    found = now.get(lease.target_name or "")
-    if found is not None and found.seen:
-        return found
-    why = found.evidence if found else "it was not asked"
-    kept = "the target refused it when the task was confirmed, and has said nothing else since"
-    return ProbeResult(refused=True, open_sessions=None, evidence=f"{kept} ({why})")
+def _answer_or_former(answers: Mapping[str, ProbeResult], lease: LeaseRow) -> ProbeResult:
+    """Return what the target says of a lease now, or else its refusal from before.
+
+    The target refused the lease when the task was confirmed.
+    """
+    answer = answers.get(lease.target_name or "")
+    if answer is not None and answer.seen:
+        return answer
+    why = answer.evidence if answer else "it was not asked"
+    former = "the target refused it when the task was confirmed, and has said nothing else since"
+    return ProbeResult(refused=True, open_sessions=None, evidence=f"{former} ({why})")
 
 
-def _failing(what: str, proof: Proof) -> str:
+def _first_failure(what: str, proof: Proof) -> str:
     """Describe the first check of a credential that does not hold."""
     check = next((check for check in proof.checks if not check.ok), None)
     if check is None:

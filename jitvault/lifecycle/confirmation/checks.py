@@ -1,25 +1,26 @@
-"""The only place that can say that a credential is proven dead.
+"""The only place that decides that a credential is proven dead.
 
-An HTTP status is a claim. Proof is evidence from the audit stream, by lookup and from the target, checked
-here one by one; a check without evidence fails. The checks, by number:
+An HTTP status of Vault's proves nothing. The proof is evidence from the audit stream, from look-ups, and from the
+target. It is checked here point by point, and a check without evidence fails. The checks, by number:
 
 1. the lease or token is known from its issue line;
-2. a response line of its revocation: right subject, no error, no mere acceptance (202);
-3. a later lookup says that it does not exist, and that lookup is itself in the stream;
-4. nothing in between can make a revocation look done: no tidy, forced revocation, unmount or remount, no
-   re-created audit device, no write to the mount's configuration or roles;
-5. the stream was trusted from issue to lookup: one contiguous stretch with matching canaries around it. Over a gap
-   it is trusted again when a look-up after it found the credential alive (so nothing in the gap took its record
-   away) or it had been revoked before, and a listing of the task's prefixes showed no lease that nobody knows;
-6. where the template asks for it: the target refuses the credential, and no session of it was found. Of a certificate
-   that is what its CRL and OCSP responder say; its sessions are at servers that nobody asks, and this says nothing of
-   them;
-7. quiet, for the task: every request of the token has its answer, every lease seen is dead, and a canary at
-   least one second after the revocation shows nothing newer. A request that never gets its answer waits for the
-   server's longest request and for such a listing. What was read in a wrapping and has no lease that is known needs
-   the listing, and the target's word that nothing is left that may have come of it.
+2. its revocation has a response line: with the right subject, without an error, and not a mere acceptance (202);
+3. a later look-up says that it does not exist, and the look-up itself is in the stream;
+4. nothing between issue and look-up can make a revocation look done that is not: no tidy, forced revocation, unmount or
+   remount, no re-created audit device, no write to the mount's configuration or roles;
+5. the stream was trusted from issue to look-up: one contiguous segment with matching canaries before and after. Over a
+   gap, the stream is trusted again under two conditions. The credential had been revoked before the gap, or a look-up
+   after the gap found it alive, so no act in the gap took its record away. And a listing of the task's prefixes showed
+   no lease that belongs to no task;
+6. where the template requires it: the target refuses the credential, and has no session of it. For a certificate, the
+   target is its CRL and its OCSP responder. Its sessions are at servers that are not asked, and the check says nothing
+   about them;
+7. the task is quiet: every request of its token has an answer, every lease that was seen is dead, and a canary at least
+   one second after the revocation shows nothing newer. A request that never gets its answer has to wait for the
+   server's longest request and needs the listing of check 5. A wrapped read whose lease is not known needs the listing,
+   and the target has to say that nothing is left that may have come from the read.
 
-Six ways in which Vault's own answer is not enough: docs/vault-facts.md, "Revocation".
+Vault's own answer is not enough in six ways: docs/vault-facts.md, "Revocation".
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ from jitvault.audit.trail import (
     unshown,
 )
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.hazards import hazards, shown_act, written_to
+from jitvault.lifecycle.confirmation.hazards import describe_act, first_write_to_mount, hazards
 from jitvault.lifecycle.confirmation.timeline import (
     Credential,
     alive_line,
-    expiry,
+    expiry_canary,
     issue_line,
     lookup_line,
     reappearance,
     revocation_line,
 )
-from jitvault.model.proof_check import LASTING, Check
+from jitvault.model.proof_check import Check
 from jitvault.model.states import Verdict
 
 _PROVEN = (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED)
@@ -65,24 +66,25 @@ class Proof:
     checks: tuple[Check, ...]
 
 
-def confirm(credential: Credential, trail: AuditTrail, *, probed: ProbeResult | None, target: bool) -> Proof:
-    """The verdict that the evidence carries, never more.
+def judge_credential(credential: Credential, trail: AuditTrail, *, probed: ProbeResult | None, target: bool) -> Proof:
+    """Return the highest verdict that the evidence supports, with its checks.
 
-    `target` says whether the template asks for proof from the target; without it check 6 is not made.
+    `target` says whether the template requires proof from the target; without it check 6 is not made. `probed` is what
+    the target said of the credential, None where it was not asked.
     """
     issue = issue_line(credential, trail.observations)
-    # what was there again after it was gone has to be ended anew
+    # a credential that reappeared after it was gone needs a revocation after that
     end = revocation_line(credential, trail, after=reappearance(credential, trail, after=issue) or issue)
-    revoked = _judged(credential, trail, issue, end, None, probed=probed, target=target)
-    expired = expiry(credential, trail)
-    if expired is None or revoked.verdict in _PROVEN:
-        return revoked
-    # what was not revoked for sure is dead all the same once its time is over
-    over = _judged(credential, trail, issue, None, expired, probed=probed, target=target)
-    return over if over.verdict in _PROVEN or end is None else revoked
+    by_revocation = _judge(credential, trail, issue, end, None, probed=probed, target=target)
+    expired = expiry_canary(credential, trail)
+    if expired is None or by_revocation.verdict in _PROVEN:
+        return by_revocation
+    # a revocation that cannot be proven does not matter once the TTL is over
+    by_expiry = _judge(credential, trail, issue, None, expired, probed=probed, target=target)
+    return by_expiry if by_expiry.verdict in _PROVEN or end is None else by_revocation
 
 
-def _judged(
+def _judge(
     credential: Credential,
     trail: AuditTrail,
     issue: Observation | None,
@@ -92,81 +94,89 @@ def _judged(
     probed: ProbeResult | None,
     target: bool,
 ) -> Proof:
-    """The checks on one way in which the credential can have ended."""
+    """Make the checks for one way to end: by the revocation `end`, or `expired`."""
     lookup = lookup_line(credential, trail, after=end or reappearance(credential, trail, after=issue) or issue)
     last = Point.of(lookup) or (Point(expired.place, expired.at) if expired else None)
     checks = [
         # 1
         Check(1, issue is not None, shown(issue, "no issue line was seen")),
         # 2
-        Check(2, bool(end or expired), shown(end, _over(expired) or "no revocation line without error was seen")),
+        Check(
+            2, bool(end or expired), shown(end, _expiry_text(expired) or "no revocation line without error was seen")
+        ),
         # 3
         Check(
             3,
             last is not None,
-            shown(lookup, _over(expired) or "no look-up line that says it is gone was seen"),
+            shown(lookup, _expiry_text(expired) or "no look-up line that says it is gone was seen"),
         ),
         # 4
-        _nothing_between(credential, trail, Point.of(issue), end, last),
+        _check_hazards(credential, trail, Point.of(issue), end, last),
         # 5
-        _trusted(credential, trail, issue, end, last, refused=target and _refused(probed).ok),
+        _check_trust(credential, trail, issue, end, last, refused=target and _check_target(probed).ok),
     ]
     if target:
         # 6
-        checks.append(_refused(probed))
-    begun = Point.of(issue)
-    written = begun is None or last is None or written_to(credential, trail, begun, last) is not None
-    return Proof(_verdict(credential, checks, expired=expired is not None, written=written), tuple(checks))
+        checks.append(_check_target(probed))
+    issued_at = Point.of(issue)
+    mount_changed = (
+        issued_at is None or last is None or first_write_to_mount(credential, trail, issued_at, last) is not None
+    )
+    return Proof(_verdict(credential, checks, expired=expired is not None, mount_changed=mount_changed), tuple(checks))
 
 
-def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool, written: bool) -> Verdict:
+def _verdict(credential: Credential, checks: Sequence[Check], *, expired: bool, mount_changed: bool) -> Verdict:
+    """Return the verdict that the checks support."""
     ok = {check.n: check.ok for check in checks}
     if credential.forced and not expired:
-        # Vault was made to forget it, whatever became of it: of its words only that it was there counts; and where its
-        # mount was written to meanwhile, the target that was asked may not be the one that it was made at
-        proven = all(ok.get(n) for n in (1, 3, 5, 6)) and not written
+        # Vault was made to forget the lease, whether or not it was revoked. So of Vault's answers only those count that
+        # found the lease. And where the mount was written to meanwhile, the target that was asked may not be the one
+        # where the credential was made
+        proven = all(ok.get(n) for n in (1, 3, 5, 6)) and not mount_changed
         return Verdict.TARGET_CONFIRMED if proven else Verdict.UNVERIFIABLE
     if all(ok[n] for n in (1, 2, 3, 4, 5)):
         if expired:
             return Verdict.EXPIRED
         return Verdict.TARGET_CONFIRMED if ok.get(6) else Verdict.AUDIT_CONFIRMED
-    # what was found after it had been gone is back, whatever an older look-up said
-    gone = credential.lookup_ops and not credential.there
-    if gone and credential.claimed not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
+    # a credential that the newest look-up found is back, whatever an older one said
+    gone = credential.lookup_ops and not credential.found_last
+    if gone and credential.reported not in (Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE):
         return Verdict.GONE
-    if credential.claimed in _PROVEN:
-        # nobody can claim what only the checks can say
+    if credential.reported in _PROVEN:
+        # a proven verdict comes from the checks alone
         return Verdict.ACKNOWLEDGED
-    return credential.claimed
+    return credential.reported
 
 
 def is_proven(proof: Proof, *, target: bool) -> bool:
-    """Whether the verdict reaches what the template asks for."""
+    """Return whether the verdict reaches what the template requires."""
     if target:
         return proof.verdict is Verdict.TARGET_CONFIRMED
     return proof.verdict in _PROVEN
 
 
-def _nothing_between(
+def _check_hazards(
     credential: Credential, trail: AuditTrail, issue: Point | None, end: Observation | None, last: Point | None
 ) -> Check:
-    """Whether an act between issue and look-up can have made the revocation look done.
+    """Make check 4: no act between issue and look-up can have faked the end.
 
-    One that takes records away did not take this one when it was seen alive afterwards, still before its end. A write
-    to the mount's own configuration is about what the revocation does, and nothing makes up for it.
+    A hazardous act that takes records away did not take this one where the credential was seen alive after the act and
+    before its revocation. A write to the mount's own configuration changes what a revocation does at the target, and no
+    look-up makes up for that.
     """
     if issue is None or last is None:
         return Check(4, ok=False, evidence="the interval from issue to look-up is not known")
-    if (written := written_to(credential, trail, issue, last)) is not None:
-        return Check(4, ok=False, evidence=f"{shown_act(written)}: {LASTING}")
+    written = first_write_to_mount(credential, trail, issue, last)
+    if written is not None:
+        return Check.failed_for_good(4, describe_act(written))
     alive = alive_line(credential, trail, before=end) if end else None
     for hazard in hazards(credential, trail, issue, last):
         if alive is None or not follows(alive, hazard):
-            return Check(4, ok=False, evidence=shown_act(hazard))
+            return Check(4, ok=False, evidence=describe_act(hazard))
     return Check(4, ok=True, evidence=f"none from {issue.at.isoformat()} to {last.at.isoformat()}")
 
 
-def _trusted(
+def _check_trust(
     credential: Credential,
     trail: AuditTrail,
     issue: Observation | None,
@@ -175,6 +185,10 @@ def _trusted(
     *,
     refused: bool,
 ) -> Check:
+    """Make check 5: the stream was trusted from issue to look-up.
+
+    `refused` says that the target refuses the credential.
+    """
     if issue is None or last is None:
         return Check(5, ok=False, evidence="the interval from issue to look-up is not known")
     before = canary_before(trail, issue.place)
@@ -183,36 +197,39 @@ def _trusted(
         return Check(5, ok=False, evidence="no matching canary after it")
     if before is not None and segment(issue.place) == segment(last.place):
         return Check(5, ok=True, evidence=f"{issue.place.source} bytes {before} to {after} read contiguously")
-    return _reconciled(credential, trail, issue, end, last, begun=before is not None, refused=refused)
+    return _check_trust_over_gap(credential, trail, issue, end, last, has_canary=before is not None, refused=refused)
 
 
-def _reconciled(
+def _check_trust_over_gap(
     credential: Credential,
     trail: AuditTrail,
     issue: Observation,
     end: Observation | None,
     last: Point,
     *,
-    begun: bool,
+    has_canary: bool,
     refused: bool,
 ) -> Check:
-    """Whether what a gap may hide is ruled out: a lease that nobody knows, an act that took the record away.
+    """Make check 5 over a gap: what the gap may hide has to be ruled out.
 
-    `begun` says that a canary stands before the issue. Without one (a lease from a node that has just become the
-    active one) it has to have been seen alive, whatever stretch its end is in.
+    A gap may hide a lease that belongs to no task, and an act that took the credential's record away. `has_canary` says
+    that a canary comes before the issue. Without one (as for a lease from a node that has just become the active one)
+    the credential must have been seen alive, whichever segment its revocation is in.
     """
     listing = listed(trail, credential.listing_ops, in_segment_of=last.place)
     if listing is None:
-        missing = "the stream was interrupted between issue and look-up" if begun else "no matching canary before it"
+        missing = "no matching canary before it"
+        if has_canary:
+            missing = "the stream was interrupted between issue and look-up"
         return Check(5, ok=False, evidence=f"{missing}{unshown(trail)}")
     how = f"interrupted; nothing unaccounted for was listed (line {listing.line[:16]})"
-    if begun and (end is None or segment(issue.place) == segment(end.place)):
+    if has_canary and (end is None or segment(issue.place) == segment(end.place)):
         return Check(5, ok=True, evidence=f"{how}; its end came before the gap")
     alive = alive_line(credential, trail, before=end) if end else None
     if alive is None and credential.kind == "token" and end is not None and end.actor == end.subject:
         return Check(5, ok=True, evidence=f"{how}; it revoked itself after the gap")
     if alive is None and refused:
-        # an act that took its record away would have left it working there
+        # an act that took its record away in Vault would have left the credential working at the target
         return Check(5, ok=True, evidence=f"{how}; and the target refuses it")
     if alive is None:
         missing = "the stream was interrupted, and nobody saw it alive between gap and revocation"
@@ -220,11 +237,12 @@ def _reconciled(
     return Check(5, ok=True, evidence=f"{how}; it was alive after the gap (line {alive.line[:16]})")
 
 
-def _refused(probed: ProbeResult | None) -> Check:
+def _check_target(probed: ProbeResult | None) -> Check:
+    """Make check 6 of what the target said; None: it was not asked."""
     if probed is None:
         return Check(6, ok=False, evidence="the target was not probed")
     return Check(6, ok=probed.is_over, evidence=probed.evidence)
 
 
-def _over(expired: Canary | None) -> str:
+def _expiry_text(expired: Canary | None) -> str:
     return f"its TTL was over at {expired.at.isoformat()}, by Vault's clock" if expired else ""

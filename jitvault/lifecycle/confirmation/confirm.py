@@ -1,4 +1,7 @@
-"""Gather the evidence for each credential of a task and let `domain.confirmation` judge it."""
+"""Judge each credential of a task by its evidence, and confirm the task when all are proven dead.
+
+The rules are in `checks.py`; here the evidence is put together and the judgement is committed.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from jitvault.engines.interface import ProbeResult
 from jitvault.errors import NotConfirmed, StillAccepted, UsageError
 from jitvault.formats.clocks import lasted
 from jitvault.ledger.model import Change, CheckRow, GrantRow, LeaseRow, OperationRow, TaskRecord
-from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
+from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.evidence import Evidence, good_listings, tokens_of
 from jitvault.lifecycle.confirmation.lookups import gone_lookups, is_any_live, last_found, live_lookups, proven_before
 from jitvault.lifecycle.confirmation.quiet import settles_at
 from jitvault.lifecycle.confirmation.quiet_check import Quiet, check_quiet
 from jitvault.lifecycle.confirmation.timeline import Credential
-from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_about, where_of
+from jitvault.lifecycle.confirmation.wrapped_read_probes import ask_targets, probe_target
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.receipt import rung_of
 from jitvault.lifecycle.renewal.schedule import has_come
@@ -32,7 +35,10 @@ from jitvault.model.vault_access import last_end
 from jitvault.policy.decision import ProofLevel
 
 Hashed = Callable[[str], str]
-"""The audit device's HMAC of a value, asked for once in one judgement: the salt can change between two."""
+"""Returns the audit device's HMAC of a value.
+
+Within one judgement each value is hashed once: the device's salt can change between two requests.
+"""
 
 INVALID_LEASE = "invalid lease"
 INVALID_ACCESSOR = "invalid accessor"
@@ -40,40 +46,44 @@ INVALID_ACCESSOR = "invalid accessor"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A task's credentials with their proofs, and whether all of them reach what is asked."""
+    """A task's credentials with their verdicts and checks.
+
+    `proven` says that each of them reaches what its template requires. `target_answers` is what the targets said of
+    credentials that were read in a wrapping, by the digest of the read's audit line.
+    """
 
     grants: tuple[GrantRow, ...]
     leases: tuple[LeaseRow, ...]
     checks: tuple[CheckRow, ...]
     proven: bool
-    asked: Mapping[str, ProbeResult]
-    """What the targets said of credentials that were read in a wrapping, by the digest of the read's line."""
+    target_answers: Mapping[str, ProbeResult]
 
 
 def judge(worker: WorkerContext, found: Evidence) -> Judgement:
-    """The verdict on every token and lease of the task, by the evidence that there is now."""
-    file, trail = found.file, found.trail
-    complete = is_complete(worker, file, trail)
+    """Return the verdict on every token and lease of the task by the evidence."""
+    file = found.file
+    trail = found.trail
     revision = Revision.of(file.revision.body)
+    # that the stream shows no lease that is not in the ledger belongs to the proof
+    proven: list[bool] = [is_complete(worker, file, trail)]
     probed = probe(worker, file, revision, file.leases)
-    wrapped = found.doubts(worker).wrapped
-    about_wrapped = ask_about(worker, found, wrapped)
+    wrapped = found.open_questions(worker).wrapped
+    about_wrapped = ask_targets(worker, found, wrapped)
     by_lease = {read.lease_id: about_wrapped.get(read.line) for read in wrapped if read.lease_id}
     hashed = cache(worker.hasher.hash)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
-    checks: list[CheckRow] = [_asked_row(file, line, said) for line, said in about_wrapped.items()]
-    proven: list[bool] = [complete]
+    checks: list[CheckRow] = [_target_row(file, line, answer) for line, answer in about_wrapped.items()]
     for grant in file.grants:
         proof = judge_token(hashed, found, grant)
         grants.append(replace(grant, verdict=proof.verdict))
         checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(is_never_issued(grant) or is_proven(proof, target=False))
     for lease in file.leases:
-        asked = revision.template_of(lease.path) or {}
-        target = rung_of(file, asked) == ProofLevel.TARGET
+        access = revision.template_of(lease.path) or {}
+        target = rung_of(file, access) == ProofLevel.TARGET
         answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
-        proof = judge_lease(hashed, file, lease, trail, answer, asked=asked, target=target)
+        proof = judge_lease(hashed, file, lease, trail, answer, access=access, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
@@ -81,11 +91,11 @@ def judge(worker: WorkerContext, found: Evidence) -> Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a task lacks to be `record_judgement`: `proven` says that every credential is, `quiet` is check 7.
+class ConfirmOutcome:
+    """What a task lacks to be `confirmed`.
 
-    `soon`: only time is missing, or the answer to a request that is in flight. `back`: Vault has again what was proven
-    dead before.
+    `proven` says that every credential is proven dead, and `quiet` is check 7. `soon` says that only time is missing,
+    or the answer to a request in flight. `back` says that Vault has a credential again that was proven dead before.
     """
 
     proven: bool
@@ -94,83 +104,95 @@ class Outcome:
     back: bool = False
 
 
-def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> Outcome:
-    """Write the verdicts, and call the task confirmed when everything is proven and it is quiet."""
-    file, trail, tokens = evidence.file, evidence.trail, tokens_of(evidence.file)
+def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> ConfirmOutcome:
+    """Record the verdicts; confirm the task when it is all proven and quiet."""
+    file = evidence.file
+    tokens = tokens_of(file)
     found = judge(worker, evidence)
-    look = check_quiet(worker, evidence, leases_dead=found.proven, asked=found.asked)
+    quiet = check_quiet(worker, evidence, leases_dead=found.proven, target_answers=found.target_answers)
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
-    checks = (*found.checks, *_rows(file, file.task.task_id, (look.check,)))
-    if not look.check.ok:
-        _keep_open(worker, file, claim, found, look, checks)
-        return Outcome(found.proven, look.check, soon=look.soon)
+    checks = (*found.checks, *_rows(file, file.task.task_id, (quiet.check,)))
+    if not quiet.check.ok:
+        _record_unconfirmed(worker, file, claim, found, quiet, checks)
+        return ConfirmOutcome(found.proven, quiet.check, soon=quiet.soon)
     if is_any_live(worker, proven_before(file)):
-        return Outcome(proven=False, quiet=look.check, back=True)
+        return ConfirmOutcome(proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
-        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": look.check.evidence},
+        {"checks": [[c.subject, c.n, c.ok] for c in found.checks], "quiet": quiet.check.evidence},
         state=State.CONFIRMED,
         fields={
             **_durations(file, credentials, worker.now()),
-            "due_at": settles_at(tokens, trail, worker.settle_window) or evidence.newest.at,
+            "due_at": settles_at(tokens, evidence.trail, worker.settle_window) or evidence.newest.at,
         },
         rows=(*settled, *found.leases, *checks),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
-    return Outcome(found.proven, look.check)
+    return ConfirmOutcome(found.proven, quiet.check)
 
 
-def _keep_open(
-    worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement, look: Quiet, checks: Sequence[CheckRow]
+def _record_unconfirmed(
+    worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement, quiet: Quiet, checks: Sequence[CheckRow]
 ) -> None:
-    """Write what a task lacks, where that is news; and when it is due again, where nothing else says that."""
+    """Record what a task lacks, where that has changed or a new due time is needed.
+
+    A task with an unproven credential is due when its revocations are; otherwise check 7 says when.
+    """
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
-    news = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
-    # what is not proven is due as its revocations are
-    is_over = found.proven and not look.soon and has_come(worker, file, file.task.due_at or look.due_at)
-    if news or is_over:
-        fields = {"due_at": look.due_at} if found.proven else {}
-        change = Change(EventKind.JUDGED, {"quiet": look.check.evidence}, fields=fields, rows=(*credentials, *checks))
+    has_changed = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
+    needs_due_at = found.proven and not quiet.soon and has_come(worker, file, file.task.due_at or quiet.due_at)
+    if has_changed or needs_due_at:
+        fields = {"due_at": quiet.due_at} if found.proven else {}
+        change = Change(EventKind.JUDGED, {"quiet": quiet.check.evidence}, fields=fields, rows=(*credentials, *checks))
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, str | None]]:
-    """What of the checks is news: whether each holds, and why not. What carries one that holds differs each time."""
+    """Return what counts as a change of the checks: whether each holds, and why not.
+
+    The evidence of a check that holds is left out, since it differs each time.
+    """
     return {(check.subject, check.n, None if check.ok else check.evidence) for check in checks}
 
 
 def is_never_issued(grant: GrantRow) -> bool:
+    """Return whether no token of this grant was ever made."""
     return grant.accessor_hmac is None and grant.verdict is Verdict.NEVER_ISSUED
 
 
 def _differs(file: TaskRecord, row: GrantRow | LeaseRow) -> bool:
-    """Whether a verdict differs from the one that is written."""
-    known = {g.grant_id: g.verdict for g in file.grants} | {x.lease_id: x.verdict for x in file.leases}
+    """Return whether a verdict differs from the one in the ledger."""
+    known = {grant.grant_id: grant.verdict for grant in file.grants}
+    known |= {lease.lease_id: lease.verdict for lease in file.leases}
     key = row.lease_id if isinstance(row, LeaseRow) else row.grant_id
     return known.get(key) is not row.verdict
 
 
 def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
+    """Judge one token of the task; proof from a target does not apply to it."""
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
-    file, trail = found.file, found.trail
-    # the device can have been made anew: then its later lines name the same accessor by another HMAC
-    again = hashed(grant.wrapped_accessor) if grant.wrapped_accessor and found.interrupted else None
-    named = grant.token_lease or grant.accessor_hmac
-    return confirm(
+    file = found.file
+    trail = found.trail
+    other_hmacs: frozenset[str] = frozenset()
+    if grant.wrapped_accessor and found.interrupted:
+        # the audit device may have been re-created: its later lines then name the same accessor by another HMAC
+        other_hmacs = frozenset({hashed(grant.wrapped_accessor)} - {""})
+    subject = grant.token_lease or grant.accessor_hmac
+    return judge_credential(
         Credential(
             kind="token",
             subject=grant.accessor_hmac,
             lookup_subject=grant.accessor_hmac,
             mount="auth/token",
-            claimed=_claimed(grant.verdict, file.operations, named),
-            lookup_ops=gone_lookups(file.operations, named),
+            reported=_reported(grant.verdict, file.operations, subject),
+            lookup_ops=gone_lookups(file.operations, subject),
             gone_errors=frozenset({INVALID_ACCESSOR, INVALID_LEASE, hashed(INVALID_LEASE)}),
-            expires_at=grant.expires_at or _at_the_latest(file, grant, trail),
-            also=frozenset({again} if again else ()),
-            live_ops=live_lookups(file.operations, named),
-            there=last_found(file.operations, named) == "live",
+            expires_at=grant.expires_at or _latest_expiry(file, grant, trail),
+            other_hmacs=other_hmacs,
+            live_ops=live_lookups(file.operations, subject),
+            found_last=last_found(file.operations, subject) == "live",
             listing_ops=good_listings(file),
             lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
             last_end=last_end(grant.role, grant.issued_at),
@@ -183,16 +205,16 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     )
 
 
-def _at_the_latest(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> datetime | None:
-    """When a token was over whose issue did not come to its look-up: its TTL was to be a step. Vault has to say as well
-    that it is gone, since nobody saw which TTL it got.
+def _latest_expiry(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> datetime | None:
+    """Return when a token expired whose issue stopped before its look-up.
 
-    Whoever comes later than that finds nothing to revoke, and nothing but its time can show how it ended.
+    The token was requested with a TTL of one step, but which TTL it got was not seen. So Vault has to say as well that
+    the token is gone. After its expiry there is nothing left to revoke, and only its time can show how it ended.
     """
     if last_found(file.operations, grant.token_lease or grant.accessor_hmac or "") != "gone":
         return None
-    made = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and done(o))
-    own = next((o for o in made if o.actor in trail.worker_accessors), None)
+    created = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and done(o))
+    own = next((o for o in created if o.actor in trail.worker_accessors), None)
     return own.at + timedelta(seconds=grant.step_s) if own else None
 
 
@@ -203,21 +225,26 @@ def judge_lease(
     trail: AuditTrail,
     probed: ProbeResult | None,
     *,
-    asked: Mapping[str, object],
+    access: Mapping[str, object],
     target: bool,
 ) -> Proof:
-    return confirm(
+    """Judge one lease of the task.
+
+    `access` is the entry of the revision that the lease comes from, and `target` says whether proof from the target is
+    required.
+    """
+    return judge_credential(
         Credential(
             kind="lease",
             subject=lease.lease_id,
             lookup_subject=hashed(lease.lease_id),
-            mount=str(asked.get("mount", lease.path.partition("/")[0])),
-            claimed=_claimed(lease.verdict, file.operations, lease.lease_id),
+            mount=str(access.get("mount", lease.path.partition("/")[0])),
+            reported=_reported(lease.verdict, file.operations, lease.lease_id),
             lookup_ops=gone_lookups(file.operations, lease.lease_id),
-            # Vault shows the reason in plain, OpenBao its HMAC
+            # Vault shows the error in plain text, OpenBao its HMAC
             gone_errors=frozenset({INVALID_LEASE, hashed(INVALID_LEASE)}),
             live_ops=live_lookups(file.operations, lease.lease_id),
-            there=last_found(file.operations, lease.lease_id) == "live",
+            found_last=last_found(file.operations, lease.lease_id) == "live",
             listing_ops=good_listings(file),
             forced=_was_forced(file, lease),
             lease_path=lease.lease_id,
@@ -232,10 +259,13 @@ def _was_forced(file: TaskRecord, lease: LeaseRow) -> bool:
     return any(op.kind == OperationKind.FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
 
 
-def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
-    """What is claimed without proof: the written verdict, never above `gone`."""
+def _reported(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
+    """Return the verdict that Vault reports without proof: never above `gone`.
+
+    `verdict` is the one in the ledger. Where that is a proven one, the newest look-up counts instead.
+    """
     if verdict is Verdict.NEVER_ISSUED:
-        # it has an issue line, so somebody wrote that over its verdict
+        # the credential has an issue line, so its verdict in the ledger was edited
         return Verdict.LIVE
     if verdict in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
         return Verdict.GONE if last_found(operations, subject) == "gone" else Verdict.ACKNOWLEDGED
@@ -245,48 +275,56 @@ def _claimed(verdict: Verdict, operations: tuple[OperationRow, ...], subject: st
 def probe(
     worker: WorkerContext, file: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]
 ) -> dict[str, ProbeResult]:
-    """Ask each target once about those of the task's `leases` that it knows. A target that cannot be asked
-    gives no evidence: check 6 fails, the rest stands.
+    """Ask each target once about the leases that need its proof.
+
+    Returns the answers by the name of the credential at its target. A target that cannot be asked gives no evidence:
+    check 6 fails for its credentials, and the other checks are not affected.
     """
-    wanted: dict[tuple[str, str], list[str]] = {}
+    names_of: dict[tuple[str, str], list[str]] = {}
     for lease in leases:
         entry = revision.template_of(lease.path)
-        if (
-            entry
-            and rung_of(file, entry) == ProofLevel.TARGET
-            and lease.target_name
-            and lease.verdict is not Verdict.LIVE
-        ):
-            wanted.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
-    found: dict[str, ProbeResult] = {}
-    for (engine, probe), names in wanted.items():
+        if not entry or rung_of(file, entry) != ProofLevel.TARGET:
+            continue
+        if lease.target_name and lease.verdict is not Verdict.LIVE:
+            names_of.setdefault((entry["engine"], entry["probe"]), []).append(lease.target_name)
+    answers: dict[str, ProbeResult] = {}
+    for (engine, probe), names in names_of.items():
         try:
-            found |= worker.engines[engine].probe(where_of(worker, probe), names)
+            answers |= worker.engines[engine].probe(probe_target(worker, probe), names)
         except (NotConfirmed, UsageError) as error:
-            silent = ProbeResult(
-                refused=False, open_sessions=None, evidence=str(error), seen=isinstance(error, StillAccepted)
-            )
-            found |= dict.fromkeys(names, silent)
-    return found
+            is_accepted = isinstance(error, StillAccepted)
+            no_answer = ProbeResult(refused=False, open_sessions=None, evidence=str(error), seen=is_accepted)
+            answers |= dict.fromkeys(names, no_answer)
+    return answers
 
 
 def _rows(file: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
     return tuple(CheckRow(file.task.task_id, subject, c.n, c.ok, c.evidence[:1000]) for c in checks)
 
 
-def _asked_row(file: TaskRecord, line: str, said: ProbeResult) -> CheckRow:
-    return CheckRow(file.task.task_id, line, TARGET_N, said.is_over, said.evidence[:1000])
+def _target_row(file: TaskRecord, line: str, answer: ProbeResult) -> CheckRow:
+    """Return check 6 of a wrapped read; `line` is the digest of its audit line."""
+    return CheckRow(file.task.task_id, line, TARGET_N, answer.is_over, answer.evidence[:1000])
 
 
 def _durations(file: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
-    """Return how long the end took, until the last credential was gone and until now; None where nobody knows that."""
-    begun = file.task.ending_at
-    kinds = [event.kind for event in file.events]
-    since_end = file.events[len(kinds) - kinds[::-1].index(EventKind.ENDING) :] if EventKind.ENDING in kinds else ()
-    proven = lasted(begun, now, [datetime.fromisoformat(event.at) for event in since_end])
-    dead = max((row.dead_at for row in credentials if row.dead_at), default=begun)
-    gone = lasted(begun, dead, ()) if proven is not None and dead is not None else None
-    return {"dead_ms": _ms(gone), "confirmed_ms": _ms(proven)}
+    """Return how long the end took: until the last credential was gone, and until now.
+
+    Both are in milliseconds, and None where the clocks do not tell.
+    """
+    ending_at = file.task.ending_at
+    since_end: list[datetime] = []
+    if any(event.kind == EventKind.ENDING for event in file.events):
+        for event in reversed(file.events):
+            if event.kind == EventKind.ENDING:
+                break
+            since_end.insert(0, datetime.fromisoformat(event.at))
+    until_proven = lasted(ending_at, now, since_end)
+    dead_at = max((row.dead_at for row in credentials if row.dead_at), default=ending_at)
+    until_gone = None
+    if until_proven is not None and dead_at is not None:
+        until_gone = lasted(ending_at, dead_at, ())
+    return {"dead_ms": _ms(until_gone), "confirmed_ms": _ms(until_proven)}
 
 
 def _ms(duration: timedelta | None) -> int | None:

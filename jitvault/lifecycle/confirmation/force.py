@@ -1,7 +1,8 @@
-"""The last resort: make Vault forget a lease that it cannot revoke, and close a task that cannot be proven.
+"""The last resort: make Vault forget a lease that it cannot revoke, and close a task without proof.
 
-An operator has to sign for it. Vault drops the record whatever its backend says (docs/vault-facts.md, "Revocation"),
-so from then on only the target can tell that a credential is dead; without that it is `unverifiable`, for good.
+An operator has to sign for it. Vault drops the lease's record whatever the backend says (docs/vault-facts.md,
+"Revocation"). From then on only the target can tell that the credential is dead; without such proof the credential is
+`unverifiable` for good.
 """
 
 from __future__ import annotations
@@ -22,33 +23,35 @@ from jitvault.model.states import State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
 
-def force(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest) -> bool:
-    """Have Vault forget every lease of the task that it still holds; False where there is none.
+def force_revoke(worker: WorkerContext, file: TaskRecord, claim: int, request: EndRequest) -> bool:
+    """Make Vault forget every lease that it still has of the task.
 
-    The look-ups and the target are asked by the next turn of the story, as after any revocation.
+    Returns False where Vault has none. The next turn of `advance` looks the leases up and asks the targets, as after
+    any revocation.
     """
     held = [lease for lease in file.leases if lease.verdict not in DEAD and not _is_gone(file, lease.lease_id)]
     if not held:
         return False
     task_id = file.task.task_id
     ops = [new_operation(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
-    said = {
-        **wish.event_body(),
+    intent = {
+        **request.event_body(),
         "subjects": [op.subject for op in ops],
         "ops": [op.op_id for op in ops],
     }
-    worker.ledger.apply(task_id, Change(EventKind.FORCE_INTENDED, said, rows=ops), claim=claim, at=worker.now())
+    worker.ledger.apply(task_id, Change(EventKind.FORCE_INTENDED, intent, rows=ops), claim=claim, at=worker.now())
     answers: list[Row] = []
     try:
         for op in ops:
-            answers.append(_forced(worker, op))
+            answers.append(_force_one(worker, op))
     finally:
         change = Change(EventKind.FORCED, {"ops": [op.op_id for op in ops[: len(answers)]]}, rows=answers)
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     return True
 
 
-def _forced(worker: WorkerContext, op: OperationRow) -> OperationRow:
+def _force_one(worker: WorkerContext, op: OperationRow) -> OperationRow:
+    """Make Vault forget one lease; return the operation with its answer."""
     try:
         worker.leases.revoke_force(op.subject, op=op.op_id)
     except JitvaultError as error:
@@ -56,54 +59,46 @@ def _forced(worker: WorkerContext, op: OperationRow) -> OperationRow:
     return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def close(worker: WorkerContext, file: TaskRecord, claim: int, wish: EndRequest) -> bool:
-    """Close the task without proof, with a signed receipt that says so; False while Vault has a credential of it.
+def close_without_proof(worker: WorkerContext, file: TaskRecord, claim: int, request: EndRequest) -> bool:
+    """Close the task without proof; its signed receipt says so.
 
-    It stays in every list and report as `unverified`.
+    Returns False, and does nothing, while Vault has a credential of the task. A closed task stays in every list and
+    report as `unverified`.
     """
-    if _still_there(file):
+    if _is_any_left(file):
         return False
     now = worker.now()
-    rows = [
-        *(_unproven(grant) for grant in file.grants),
-        *(_unproven(lease) for lease in file.leases),
-    ]
-    unproven = replace(
-        file,
-        task=replace(file.task, state=State.UNVERIFIED),
-        grants=tuple(row for row in rows if isinstance(row, GrantRow)),
-        leases=tuple(row for row in rows if isinstance(row, LeaseRow)),
-    )
-    below = children_for_receipt(worker, file.task.task_id)
-    told = receipt_of(worker.installation, unproven, now, children=below)
-    receipt = sign_receipt(worker, file.task.task_id, told)
+    grants = tuple(replace(grant, verdict=_final_verdict(grant), settled=True) for grant in file.grants)
+    leases = tuple(replace(lease, verdict=_final_verdict(lease)) for lease in file.leases)
+    closed = replace(file, task=replace(file.task, state=State.UNVERIFIED), grants=grants, leases=leases)
+    children = children_for_receipt(worker, file.task.task_id)
+    content = receipt_of(worker.installation, closed, now, children=children)
+    receipt = sign_receipt(worker, file.task.task_id, content)
     change = Change(
         EventKind.UNVERIFIED,
-        {"head": file.task.head, **wish.event_body()},
+        {"head": file.task.head, **request.event_body()},
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
-        rows=rows,
+        rows=(*grants, *leases),
     )
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
     return True
 
 
-def _still_there(file: TaskRecord) -> bool:
-    """Whether the last look-up of a credential of the task did not say that it is gone."""
-    # of what nobody can ask about, since its accessor was lost and Vault lists no token that is it, there is no answer
-    asked = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
-    tokens = (grant.token_lease or grant.accessor_hmac for grant in asked if grant.verdict not in DEAD)
+def _is_any_left(file: TaskRecord) -> bool:
+    """Return whether the newest look-up of some credential did not say "gone"."""
+    # a token whose accessor was lost, and that is not among the tokens that Vault lists, cannot be looked up at all
+    known = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
+    tokens = (grant.token_lease or grant.accessor_hmac for grant in known if grant.verdict not in DEAD)
     leases = (lease.lease_id for lease in file.leases if lease.verdict not in DEAD)
     return any(not _is_gone(file, subject) for subject in (*tokens, *leases) if subject)
 
 
 def _is_gone(file: TaskRecord, subject: str) -> bool:
-    """Whether the newest look-up of a credential says that Vault has no such thing."""
+    """Return whether the newest look-up of a credential found nothing in Vault."""
     return last_found(file.operations, subject) == "gone"
 
 
-def _unproven(row: GrantRow | LeaseRow) -> GrantRow | LeaseRow:
-    verdict = row.verdict if row.verdict in DEAD else Verdict.UNVERIFIABLE
-    if isinstance(row, GrantRow):
-        return replace(row, verdict=verdict, settled=True)
-    return replace(row, verdict=verdict)
+def _final_verdict(row: GrantRow | LeaseRow) -> Verdict:
+    """Return a proven verdict as it is, and `unverifiable` for any other."""
+    return row.verdict if row.verdict in DEAD else Verdict.UNVERIFIABLE

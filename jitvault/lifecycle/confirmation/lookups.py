@@ -1,4 +1,7 @@
-"""The look-ups of a credential: what Vault answered, whose lines the domain looks for in the stream; and once more."""
+"""Look-ups of credentials: the recorded answers, and asking Vault again.
+
+The checks look for the audit lines of the recorded look-ups in the stream.
+"""
 
 from __future__ import annotations
 
@@ -14,46 +17,54 @@ _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
 
 def proven_before(file: TaskRecord) -> list[GrantRow | LeaseRow]:
-    """The credentials of a task that nobody was asked about since they were proven dead."""
+    """Return the credentials of the task that count as proven dead.
+
+    Neither Vault nor a target was asked about them since.
+    """
     rows: tuple[GrantRow | LeaseRow, ...] = (*file.grants, *file.leases)
     return [row for row in rows if row.verdict in DEAD]
 
 
 def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
-    """Whether Vault has one of them at this moment. One that was restored has back what it had ended.
+    """Return whether Vault has one of the credentials at this moment.
 
-    An attempt that was never issued is nobody's: what comes back of it is an orphan, and a sweep's to end.
+    A Vault that was restored has credentials again that were revoked. A grant that was never issued belongs to no one:
+    a token that comes back of it is an untracked credential, which a sweep revokes.
     """
-    # all of them: one that was not seen alive after a restore could not be proven dead after it
-    found = [_has(worker, row) for row in credentials]
-    return any(found)
+    # each is looked up, without a short cut: one that was not seen alive after a restore cannot be proven dead after it
+    live = [_is_live(worker, row) for row in credentials]
+    return any(live)
 
 
-def _has(worker: WorkerContext, row: GrantRow | LeaseRow) -> bool:
+def _is_live(worker: WorkerContext, row: GrantRow | LeaseRow) -> bool:
+    """Return whether Vault has the credential at this moment."""
     if isinstance(row, LeaseRow):
         return worker.leases.lookup(row.lease_id) is not None
     if row.verdict is Verdict.NEVER_ISSUED:
         return False
     if row.wrapped_accessor:
         return worker.tokens.lookup_accessor(row.wrapped_accessor) is not None
-    # its accessor was lost in a crash
+    # the accessor of such a token was lost in a crash
     return bool(row.token_lease) and worker.leases.lookup(row.token_lease or "") is not None
 
 
 def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
-    """The ids of look-ups of `subject` that Vault answered with "there is no such thing"."""
+    """Return the ids of look-ups of `subject` that Vault answered with "gone"."""
     return _lookups(operations, subject, "gone")
 
 
 def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
-    """The ids of look-ups of `subject` that found it alive."""
+    """Return the ids of look-ups of `subject` that found it alive."""
     return _lookups(operations, subject, "live")
 
 
 def last_found(operations: Sequence[OperationRow], subject: str) -> str | None:
-    """What the newest look-up of `subject` found, "gone" or "live"; None where Vault answered none."""
-    looked = (op for op in operations if op.kind in _KINDS and op.subject == subject)
-    newest = max(looked, key=lambda op: op.sent_at, default=None)
+    """Return what the newest look-up of `subject` found: "gone" or "live".
+
+    None where Vault answered no look-up.
+    """
+    lookups = (op for op in operations if op.kind in _KINDS and op.subject == subject)
+    newest = max(lookups, key=lambda op: op.sent_at, default=None)
     return newest.answer if newest else None
 
 

@@ -1,4 +1,4 @@
-"""Check 7: whether a task as a whole is quiet, and what its lines alone leave open."""
+"""Check 7: whether a task as a whole is quiet, and what its audit lines alone leave open."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from jitvault.lifecycle.confirmation.wrapped_reads import (
 from jitvault.model.proof_check import Check
 
 QUIET = timedelta(seconds=1)
-# what a token asks about itself makes no lease, also in a wrapping
+"""How long after the last line of its tokens a task has to be quiet: the quiet second."""
+# a token's requests about itself make no lease, even when they are wrapped
 _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestions:
-    """Why the lines alone do not say which leases a task had. `pending` are requests that have no answer yet.
+    """Why the lines alone do not show which leases a task had.
 
-    `gap`, `hidden` and `unanswered` each say what is missing, or are empty; a listing of the task's prefixes settles
-    them. `elsewhere` is something hidden below a path that is none of the task's: nobody lists it for us.
-    `unleased` is a credential without a lease: Vault cannot end it, and no listing shows it. `wrapped` are the
-    reads that a listing alone does not settle: the target has to be asked what they gave.
+    - `gap`, `hidden` and `unanswered` each say what is missing, or are empty. A listing of the task's prefixes settles
+      them.
+    - `elsewhere` names a wrapped read of a path that is none of the task's: no listing of the task covers it.
+    - `pending` are the ids of requests that have no answer yet.
+    - `unleased` names a credential without a lease: Vault cannot revoke it, and no listing shows it.
+    - `wrapped` are the reads that a listing alone does not settle: the target has to be asked what they returned.
     """
 
     gap: str
@@ -45,10 +48,11 @@ class OpenQuestions:
 
     @property
     def why_list(self) -> str:
+        """Return why a listing is needed; empty where none is."""
         return self.gap or self.hidden or self.unanswered
 
 
-def doubts(
+def open_questions(
     tokens: frozenset[str],
     trail: AuditTrail,
     *,
@@ -56,34 +60,36 @@ def doubts(
     settle: timedelta,
     newest: Canary,
     interrupted: bool = False,
-    told: frozenset[str] = frozenset(),
+    nameable: frozenset[str] = frozenset(),
     by_target: frozenset[str] = frozenset(),
 ) -> OpenQuestions:
-    """What the lines of a task's tokens up to a canary leave open.
+    """Return what the lines of a task's tokens up to `newest` leave open.
 
     `leased` are the paths whose every read makes a lease. A request whose answer did not come within `settle`, the
-    server's longest request, never gets one. `interrupted` says that a gap is known which none of these lines shows.
-    `told` are the paths of which the target can say what it still has, also where no line shows it; `by_target` those
-    whose credentials are proven by their target.
+    server's longest request, never gets one. `interrupted` says that there is a gap which none of these lines shows.
+    `nameable` are the paths whose target can name what it still has, even where no line shows it. `by_target` are the
+    paths whose credentials are proven by their target.
     """
     acts = _acts(tokens, trail)
-    names = derived_tokens(trail.observations)
-    opened_for = [o for o in trail.observations if o.kind is Kind.LEASE_ISSUED and names.get(o.token) in tokens]
-    own = acts + opened_for + [o for o in trail.observations if _begins_or_ends(o, tokens)]
-    stretches = {segment(o.place) for o in own} | ({segment(newest.place)} if own else set())
+    derived = derived_tokens(trail.observations)
+    unwrapped_for = [o for o in trail.observations if o.kind is Kind.LEASE_ISSUED and derived.get(o.token) in tokens]
+    own = acts + unwrapped_for + [o for o in trail.observations if _begins_or_ends(o, tokens)]
+    segments = {segment(o.place) for o in own}
+    if own:
+        segments.add(segment(newest.place))
     answered = {o.request_id for o in acts if o.closing}
-    opened = [o for o in acts if not o.closing and o.request_id not in answered]
-    never = [o for o in opened if newest.at - o.at > settle]
-    opened_by = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
-    closed = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
-    unknown = [o for o in closed if o.alias not in opened_by and not o.path.startswith(_LEASELESS)]
+    without_answer = [o for o in acts if not o.closing and o.request_id not in answered]
+    never = [o for o in without_answer if newest.at - o.at > settle]
+    unwrapped = {o.token for o in trail.observations if o.kind is Kind.LEASE_ISSUED and o.token}
+    reads = [o for o in acts if o.kind is Kind.USED and done(o) and (o.alias or o.path in leased)]
+    unknown = [o for o in reads if o.alias not in unwrapped and not o.path.startswith(_LEASELESS)]
     hidden = [o for o in unknown if o.path in leased]
     unleased = [o for o in hidden if not o.alias]
     elsewhere = [o for o in unknown if o.path not in leased]
-    gap = len(stretches) > 1 or interrupted
-    made = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
-    # a token reads nothing before it is made; where that line is lost its own end is not proven
-    begun = min(made, default=newest.at)
+    gap = len(segments) > 1 or interrupted
+    created = [o.at for o in own if o.kind is Kind.TOKEN_CREATED]
+    # a token reads nothing before it is created; without the line of its creation the token itself is not proven dead
+    begun = min(created, default=newest.at)
     return OpenQuestions(
         gap="the stream was interrupted after the token was made" if gap else "",
         hidden=f"a credential was read from {hidden[0].path} in a wrapping, so its lease is not known"
@@ -93,14 +99,14 @@ def doubts(
         if elsewhere
         else "",
         unanswered=f"{len(never)} requests never got an answer" if never else "",
-        pending=tuple(sorted({o.request_id for o in opened} - {o.request_id for o in never})),
+        pending=tuple(sorted({o.request_id for o in without_answer} - {o.request_id for o in never})),
         unleased=f"{unleased[0].path} gave something at {unleased[0].at.isoformat()} that has no lease: nothing ends it"
         if unleased
         else "",
         wrapped=(
             *wrapped_reads(tokens, trail, leased=leased, settle=settle),
             *unanswered_reads((o for o in never if o.kind is Kind.USED and o.path in by_target), settle),
-            *(unseen_reads(told, begun, newest.at) if gap else ()),
+            *(unseen_reads(nameable, begun, newest.at) if gap else ()),
         ),
     )
 
@@ -111,26 +117,27 @@ def is_quiet(
     *,
     leases_dead: bool,
     now_canary: datetime | None,
-    open_doubts: OpenQuestions,
+    open_questions: OpenQuestions,
     settled: bool,
-    asked: Mapping[str, ProbeResult] = MappingProxyType({}),
+    target_answers: Mapping[str, ProbeResult] = MappingProxyType({}),
 ) -> Check:
-    """Check 7 for a task whose tokens have these accessor HMACs. `now_canary`: Vault's time of the newest one.
+    """Make check 7 for a task whose tokens have these accessor HMACs.
 
-    `settled` says that a listing of the task's prefixes after its last line left nothing unaccounted for. `asked` is
-    what the targets say of the wrapped reads, by the digest of each read's line.
+    `now_canary` is Vault's time of the newest canary. `settled` says that a listing of the task's prefixes after its
+    last line left no lease unaccounted for. `target_answers` is what the targets say of the wrapped reads, by the
+    digest of each read's line.
     """
     acts = _acts(tokens, trail)
     if not leases_dead:
         return Check(7, ok=False, evidence="a lease of the task is not proven dead")
-    if open_doubts.pending:
-        waiting = open_doubts.pending
+    if open_questions.pending:
+        waiting = open_questions.pending
         return Check(7, ok=False, evidence=f"{len(waiting)} requests of the token have no answer yet: {waiting[0]}")
-    if never := open_doubts.elsewhere or open_doubts.unleased:
+    if never := open_questions.elsewhere or open_questions.unleased:
         return Check(7, ok=False, evidence=never)
-    if open_doubts.why_list and not settled:
-        return Check(7, ok=False, evidence=f"{open_doubts.why_list}{unshown(trail)}")
-    if unproven := unproven_read(open_doubts.wrapped, asked):
+    if open_questions.why_list and not settled:
+        return Check(7, ok=False, evidence=f"{open_questions.why_list}{unshown(trail)}")
+    if unproven := unproven_read(open_questions.wrapped, target_answers):
         return Check(7, ok=False, evidence=unproven)
     if not tokens and now_canary is not None:
         return Check(7, ok=True, evidence="no token was ever created")
@@ -142,13 +149,14 @@ def is_quiet(
         return Check(7, ok=False, evidence="the newest canary is less than 1 s after the last line of the token")
     quiet_ms = (now_canary - last) // timedelta(milliseconds=1)
     how = f"nothing newer in {quiet_ms} ms up to a matching canary"
-    return Check(7, ok=True, evidence=f"{how}; {open_doubts.why_list}: listed" if open_doubts.why_list else how)
+    return Check(7, ok=True, evidence=f"{how}; {open_questions.why_list}: listed" if open_questions.why_list else how)
 
 
 def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset[str], *, at: Place) -> bool:
-    """Whether one of the listings `ops` stands after everything that the task's tokens did, in the stretch of `at`.
+    """Return whether a lease listing was made after the tokens' last act.
 
-    What was listed before an act does not know what that act made.
+    `ops` are the ids of the listings that count; only those in the segment of `at` do. A listing from before an act
+    cannot show what that act created.
     """
     listing = listed(trail, ops, in_segment_of=at)
     lines = _acts(tokens, trail) + [o for o in trail.observations if _begins_or_ends(o, tokens)]
@@ -156,9 +164,12 @@ def listing_covers_all(tokens: frozenset[str], trail: AuditTrail, ops: frozenset
 
 
 def settles_at(tokens: frozenset[str], trail: AuditTrail, window: timedelta) -> datetime | None:
-    """Vault's time after which no request of the tokens can still be in flight; `window`: its longest request."""
+    """Return Vault's time after which no request of the tokens can be in flight.
+
+    `window` is the server's longest request. None where no line is about the tokens.
+    """
     about = (o for o in trail.observations if o.subject in tokens or o.actor in tokens)
-    # who only looks it up, or has it hashed, keeps nothing in flight, and must not keep the task from being sealed
+    # a look-up or a hash of the accessor keeps nothing in flight, and must not hold up the seal
     acts = [o.at for o in about if o.kind not in (Kind.TOKEN_LOOKUP, Kind.CANARY)]
     return max(acts) + window if acts else None
 
@@ -168,7 +179,10 @@ def _acts(tokens: frozenset[str], trail: AuditTrail) -> list[Observation]:
 
 
 def _begins_or_ends(line: Observation, tokens: frozenset[str]) -> bool:
-    """Whether a line creates or revokes one of the tokens, also by the lease path that stands for it."""
+    """Return whether a line creates or revokes one of the tokens.
+
+    A token may also be revoked by its lease path.
+    """
     if line.kind in (Kind.TOKEN_CREATED, Kind.TOKEN_REVOKED):
         return line.subject in tokens
     return line.kind is Kind.LEASE_REVOKED and line.subject.startswith("auth/token/create/")

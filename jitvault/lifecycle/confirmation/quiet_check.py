@@ -1,4 +1,4 @@
-"""Make check 7 of a task, and say when to look again where it is not quiet."""
+"""Make check 7 of a task from its evidence, and say when a task that is not quiet is due again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jitvault.lifecycle.confirmation.quiet import QUIET, is_quiet, settles_at
 from jitvault.lifecycle.confirmation.rounds import (
     MOST_ROUNDS,
     is_going_round,
-    listed_in_vain,
-    reopened,
+    times_reopened,
+    unsettled_listings,
     why_reopened,
 )
 from jitvault.lifecycle.confirmation.wrapped_reads import unproven_read
@@ -25,9 +25,9 @@ from jitvault.model.proof_check import Check
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Check 7, and of a task that is not quiet when it is due again.
+    """Check 7 of a task, and when a task that is not quiet is due again.
 
-    `soon`: only a moment is missing, or the answer to a request that is in flight.
+    `soon` says that only a moment is missing, or the answer to a request in flight.
     """
 
     check: Check
@@ -36,55 +36,58 @@ class Quiet:
 
 
 def check_quiet(
-    worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, asked: Mapping[str, ProbeResult]
+    worker: WorkerContext, evidence: Evidence, *, leases_dead: bool, target_answers: Mapping[str, ProbeResult]
 ) -> Quiet:
-    """Whether the task is quiet by the evidence that there is now.
+    """Make check 7 by the evidence.
 
-    `asked` is what the targets said of its wrapped reads, by the digest of each read's line.
+    `target_answers` is what the targets said of the task's wrapped reads, by the digest of each read's line.
     """
-    file, now = evidence.file, worker.now()
+    file = evidence.file
+    now = worker.now()
     check = is_quiet(
         tokens_of(file),
         evidence.trail,
         leases_dead=leases_dead,
         now_canary=evidence.newest.at,
-        open_doubts=evidence.doubts(worker),
+        open_questions=evidence.open_questions(worker),
         settled=evidence.listing_covers_all(),
-        asked=asked,
+        target_answers=target_answers,
     )
     open_below = unproven_below(worker, file.task.task_id)
     later = next_try(file.task.ending_at or now, now)
     if not check.ok:
-        soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, asked)
+        soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, target_answers)
         return Quiet(check, soon, now + QUIET if soon else later)
     if open_below:
         why = f"not before what it handed on to {', '.join(open_below)} is proven dead"
         return Quiet(replace(check, ok=False, evidence=why), soon=False, due_at=later)
-    if (until := _held_back_until(worker, evidence)) is not None:
-        times = f"its end was called proven {reopened(file.events)} times and did not stay so"
+    until = _held_back_until(worker, evidence)
+    if until is not None:
+        times = f"its end was called proven {times_reopened(file.events)} times and did not stay so"
         why = f"{times} ({why_reopened(file.events)}): not again before its settle window is over"
         return Quiet(replace(check, ok=False, evidence=why), soon=False, due_at=until)
     return Quiet(check, soon=True, due_at=now)
 
 
-def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, asked: Mapping[str, ProbeResult]) -> bool:
-    """Whether a task whose credentials are all proven is quiet in a moment.
+def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, target_answers: Mapping[str, ProbeResult]) -> bool:
+    """Return whether a task whose credentials are all proven is quiet in a moment.
 
-    Vault ends the leases of a revoked token within a moment, so a listing that left something over is made again a few
-    times. What no listing shows stays as it is, and so does what a target says once nothing is listed any more.
+    Vault ends the leases of a revoked token within a moment, so a listing that left a lease unaccounted for is repeated
+    a few times. Time does not change what no listing shows, nor what a target says once nothing is listed any more.
     """
-    open_ = evidence.doubts(worker)
-    if open_.elsewhere or open_.unleased:
+    questions = evidence.open_questions(worker)
+    if questions.elsewhere or questions.unleased:
         return False
-    if evidence.listing_covers_all() and unproven_read(open_.wrapped, asked):
-        return False
-    return not open_.why_list or evidence.listing_covers_all() or listed_in_vain(evidence.file.events) < MOST_ROUNDS
+    if evidence.listing_covers_all():
+        return not unproven_read(questions.wrapped, target_answers)
+    return not questions.why_list or unsettled_listings(evidence.file.events) < MOST_ROUNDS
 
 
 def _held_back_until(worker: WorkerContext, evidence: Evidence) -> datetime | None:
-    """Return until when a task that goes round is not confirmed again.
+    """Return until when a task that keeps being reopened is not confirmed.
 
-    It is Vault's time of the end of its settle window: then it can be sealed.
+    That is the end of its settle window by Vault's time, when it can be sealed at once. None where nothing holds it
+    back.
     """
     if not is_going_round(evidence.file.events):
         return None

@@ -1,10 +1,11 @@
-"""What the stream cannot say by itself: list the leases below a task's paths, and see that each is accounted for.
+"""Compare Vault's lease list with the audit stream: every lease below a task's paths has to be accounted for.
 
-A gap may hide a lease; what was read in a wrapping that nobody opened has one that no line shows; a request that
-never got an answer may have made one. Whatever Vault lists now, made while the token lived, has to belong to a task.
+The stream alone may not show a lease: a gap can hide it, a wrapped read that was never unwrapped has a lease that no
+line shows, and a request that never got an answer may have made one. So every lease that Vault lists now, and that was
+made while the task's token lived, has to belong to some task.
 
-What other tasks read in a wrapping leaves leases of nobody below the same path, thousands of them where an agent wants
-that. Each is counted as one of theirs where a wrapped read of theirs can have made it.
+Wrapped reads of other tasks leave leases below the same path that no line shows, too; an agent can make thousands of
+them. A lease counts as another task's where a wrapped read of that task can have made it.
 """
 
 from __future__ import annotations
@@ -29,33 +30,38 @@ from jitvault.operations import new_operation, record_answer
 from jitvault.stream.reading import canary
 
 _PATIENCE_S = 10.0
-"""So long leases of nobody are looked up in one turn; a claim is for 30 s. What is left over counts as unexplained."""
+"""How long one turn looks up leases that belong to no task; a claim lasts for 30 s. The rest counts as unaccounted."""
 
 
-def reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evidence:
-    """What there is to judge a task by now, once what its lines leave open was listed. Raises AuditUntrusted."""
+def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evidence:
+    """Collect the task's evidence, with a lease listing where one is needed.
+
+    Raises AuditUntrusted.
+    """
     found = collect_evidence(worker, task_id)
-    open_ = found.doubts(worker)
-    # what has no answer yet is waited for
-    if not open_.why_list or open_.pending or found.listing_covers_all():
+    questions = found.open_questions(worker)
+    # a request that has no answer yet is waited for first
+    if not questions.why_list or questions.pending or found.listing_covers_all():
         return found
-    _list(worker, found.file, claim, open_.why_list)
+    _list_leases(worker, found.file, claim, questions.why_list)
     return collect_evidence(worker, task_id)
 
 
-def _list(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
+def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
+    """List the leases below the task's paths, and record whether all are known."""
     task_id = file.task.task_id
     paths = sorted({entry["path"] for entry in Revision.of(file.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
     intent = Change(EventKind.LISTING_INTENDED, {"ops": [op.op_id for op in ops], "why": why}, rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
-    # what others were given just now is known once the stream was read up to here
+    # leases that were issued to other tasks just now are known once the stream was read up to here
     canary(worker)
-    unknown = unaccounted_leases(worker, file, listed, until=_no_later_than(worker, file))
+    unknown = unaccounted_leases(worker, file, listed, until=_latest_issue(worker, file))
     drifted = drift_besides_request(worker, file)
     answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
-    if lasting := _listed_before(file) & set(unknown):
+    lasting = _listed_before(file) & set(unknown)
+    if lasting:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
         worker.ledger.finding(task_id, "unaccounted_lease", message, worker.now())
     answered = [record_answer(worker, op, OpState.ANSWERED, answer) for op in ops]
@@ -63,25 +69,30 @@ def _list(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _no_later_than(worker: WorkerContext, file: TaskRecord) -> datetime:
-    """When the last read of the task's tokens can have ended: what was made later is somebody else's."""
+def _latest_issue(worker: WorkerContext, file: TaskRecord) -> datetime:
+    """Return the latest time at which the task's tokens can have got a lease.
+
+    A lease that was made later is not the task's.
+    """
     gone = [grant.dead_at for grant in file.grants if grant.dead_at]
     return max(gone) + worker.settle_window + MAX_SKEW if gone else worker.now()
 
 
 def _listed_before(file: TaskRecord) -> set[str]:
-    """What the listing before this one left over. Vault ends the leases of a revoked token within a moment, so one that
-    is listed once alarms nobody.
+    """Return the leases that the previous listing left unaccounted for.
+
+    Vault ends the leases of a revoked token within a moment, so a lease becomes a finding only when it is listed twice.
     """
     listings = (e.body["suspects"] for e in reversed(file.events) if e.kind == EventKind.LISTED)
     return set(next(listings, ()))
 
 
 def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
-    """Leases of nobody that were made while a token of the task lived, or up to `until`, by Vault's clock, and that no
-    wrapped read of another task can have made.
+    """Return the listed leases that belong to no task and may be this task's.
 
-    The stream was read up to a canary after the listing: what others were given just then is known.
+    These were made, by Vault's clock, between the issue of the task's first token and `until`, and no wrapped read of
+    another task can have made them. The caller has read the stream up to a canary after the listing, so that leases
+    which were just issued to others are known.
     """
     known = worker.ledger.known_leases(listed)
     unknown = [lease_id for lease_id in listed if lease_id not in known and not is_token_lease(lease_id)]
@@ -91,7 +102,7 @@ def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str
     patience = worker.clock.monotonic() + _PATIENCE_S
     for n, lease_id in enumerate(unknown):
         if worker.clock.monotonic() > patience:
-            # nobody knows of these: they count as what was looked up and has no time
+            # there was no time to look these up: they count as unaccounted for, like a lease without an issue time
             found += unknown[n:]
             break
         record = worker.leases.lookup(lease_id)
@@ -99,14 +110,16 @@ def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str
             found.append(lease_id)
         elif record is not None and record.issued_at is not None and begun <= record.issued_at <= until:
             dated[lease_id] = record.issued_at
-    found += _of_no_other(worker, file, dated)
-    # an administrator's check of a template makes a lease below the same path, for a moment
+    found += _not_of_other_tasks(worker, file, dated)
+    # a template check by an administrator makes a lease below the same path for a moment
     return sorted(set(found) - under_check(worker)) if found else []
 
 
-def _of_no_other(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
-    """Return the leases that no wrapped read of another task can have made. Whose a read is says its token's accessor,
-    whatever became of its task since.
+def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
+    """Return the leases that no wrapped read of another task can have made.
+
+    `made` has the issue time of each lease. A read belongs to the task of its token's accessor, whatever became of that
+    task since.
     """
     if not made:
         return []
@@ -117,7 +130,7 @@ def _of_no_other(worker: WorkerContext, file: TaskRecord, made: Mapping[str, dat
     lines = worker.ledger.used_at(sorted(by_path), since=min(made.values()) - settle)
     others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
     reads = wrapped_reads(others, AuditTrail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
-    # one that shows its lease has that one, which is known
+    # a read whose lease a later unwrap showed made that lease, which is known already
     hidden = [read for read in reads if not read.lease_id]
     return [
         lease_id

@@ -1,4 +1,4 @@
-"""What comes after a task was called over: evidence that does not carry any more, and leases that appear too late."""
+"""Reopen tasks whose proof does not hold any more, and revoke leases that appear late."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ BACK = "Vault has again what was proven dead"
 
 
 def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> None:
-    """Reopen a task whose proof does not hold: look up and end all of it anew.
+    """Reopen a task whose proof does not hold: it has to end again.
 
-    Of a Vault that was restored nothing that was seen before counts, and a late lease can come of that. Check 7 says
-    why until the task is judged again: should this process end here, its other checks still hold.
+    After a restore of Vault, nothing observed before it counts, and a late lease can be the sign of a restore. So every
+    credential is looked up and revoked again. Until the task is judged anew, check 7 says why it was reopened: should
+    this process die here, the rows of the other checks still hold.
     """
     task_id = file.task.task_id
-    grants = [replace(g, verdict=Verdict.ACKNOWLEDGED) for g in file.grants if g.verdict is not Verdict.NEVER_ISSUED]
+    issued = [grant for grant in file.grants if grant.verdict is not Verdict.NEVER_ISSUED]
+    grants = [replace(grant, verdict=Verdict.ACKNOWLEDGED) for grant in issued]
     leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
     check = CheckRow(task_id, task_id, QUIET_N, ok=False, evidence=f"it began to end again: {why}"[:1000])
     change = Change(event, {"why": why}, state=State.ENDING, rows=(*grants, *leases, check))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
-    tell_round(worker, worker.file(task_id))
+    record_round(worker, worker.file(task_id))
 
 
-def tell_round(worker: WorkerContext, file: TaskRecord) -> None:
-    """Keep a finding for a task that was called proven again and again."""
+def record_round(worker: WorkerContext, file: TaskRecord) -> None:
+    """Record a finding for a task that was confirmed and reopened repeatedly."""
     if not is_going_round(file.events):
         return
     task_id = file.task.task_id
@@ -49,15 +51,16 @@ def tell_round(worker: WorkerContext, file: TaskRecord) -> None:
     worker.ledger.finding(task_id, "goes_round", message, worker.now())
 
 
-def check_not_back(worker: WorkerContext, file: TaskRecord, said: Published) -> None:
-    """Raise SecurityFinding, and record it, when Vault has again what a closed task had ended.
+def check_not_back(worker: WorkerContext, file: TaskRecord, published_copy: Published) -> None:
+    """Raise SecurityFinding when Vault again has a credential of a closed task.
 
-    Vault then `said` of it what was before the close; so it does after a crash, and then nothing is there.
+    After a restore of Vault, the task's published copy says what it said before the task was closed. It also does after
+    a crash, but then Vault has no credential of the task. The finding is recorded as well.
     """
     closed = file.task.state in (State.SEALED, State.UNVERIFIED)
-    if not closed or said.get("state") == file.task.state:
+    if not closed or published_copy.get("state") == file.task.state:
         return
-    # rows that somebody edited may call it closed as well
+    # the rows may also say "closed" because they were edited
     check_integrity(worker, file)
     if not is_any_live(worker, proven_before(file)):
         return
@@ -66,8 +69,11 @@ def check_not_back(worker: WorkerContext, file: TaskRecord, said: Published) -> 
     raise SecurityFinding(message, hint="`jitvault sweep --fix` ends what is there, and proves it.")
 
 
-def end_late(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """A lease that appears after the settle window: the task stays sealed, the lease is ended and it is told."""
+def revoke_late_lease(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Revoke a lease that appeared after the task was closed, and record a finding.
+
+    The task stays sealed.
+    """
     worker.ledger.finding(file.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, file, claim)
     found = collect_evidence(worker, file.task.task_id)

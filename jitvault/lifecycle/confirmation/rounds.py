@@ -1,4 +1,4 @@
-"""Count, in a task's chain, how often its end was called proven and reopened.
+"""Count in a task's event chain how often it was confirmed and reopened.
 
 A counter of its own could be edited or lost; the events say the number already.
 """
@@ -13,34 +13,40 @@ from jitvault.model.proof_check import TARGET_N
 from jitvault.model.states import REOPENING_EVENTS
 
 MOST_ROUNDS = 3
-"""After so many, an operator is told and the task is confirmed only when it can be sealed."""
+"""After this many rounds an operator is notified, and the task is confirmed only when it can be sealed."""
 ACCOUNTED = "accounted"
 """The answer of a lease listing where every lease belongs to a task."""
 
 
-def reopened(events: Iterable[Event]) -> int:
-    """Count how often everything of the task was looked up and ended anew."""
+def times_reopened(events: Iterable[Event]) -> int:
+    """Count how often the task was reopened: all of it looked up and revoked anew."""
     return sum(event.kind in REOPENING_EVENTS for event in events)
 
 
 def why_reopened(events: Sequence[Event]) -> str:
-    """Return why it was done the last time; empty where it never was."""
+    """Return why the task was last reopened; empty where it never was."""
     return next((str(e.body.get("why", "")) for e in reversed(events) if e.kind in REOPENING_EVENTS), "")
 
 
 def is_going_round(events: Iterable[Event]) -> bool:
-    """Return whether it was done so often that an operator has to know."""
-    return reopened(events) >= MOST_ROUNDS
+    """Return whether the task was reopened so often that an operator has to know."""
+    return times_reopened(events) >= MOST_ROUNDS
 
 
-def listed_in_vain(events: Sequence[Event]) -> int:
-    """Count the last listings in a row that settled nothing."""
-    answers = [str(e.body["answer"]) for e in events if e.kind == EventKind.LISTED]
-    return next((n for n, answer in enumerate(reversed(answers)) if answer == ACCOUNTED), len(answers))
+def unsettled_listings(events: Sequence[Event]) -> int:
+    """Count the listings since the last one in which every lease was accounted for."""
+    count = 0
+    for event in reversed(events):
+        if event.kind != EventKind.LISTED:
+            continue
+        if str(event.body["answer"]) == ACCOUNTED:
+            break
+        count += 1
+    return count
 
 
-def why_listed_in_vain(events: Sequence[Event]) -> str:
-    """Return why the last listing settled nothing; empty where it did."""
+def why_listing_unsettled(events: Sequence[Event]) -> str:
+    """Return which lease or drift the last listing left open; empty where none."""
     last = next((e.body for e in reversed(events) if e.kind == EventKind.LISTED), None)
     if last is None or last["answer"] == ACCOUNTED:
         return ""
@@ -49,8 +55,8 @@ def why_listed_in_vain(events: Sequence[Event]) -> str:
     return f"what was approved is not what is there now: {last['drift']}" if last.get("drift") else str(last["answer"])
 
 
-def why_put_off(events: Sequence[Event]) -> str | None:
-    """Return what kept a confirmed task from its seal at the last try, if anything."""
+def why_seal_postponed(events: Sequence[Event]) -> str | None:
+    """Return what kept a confirmed task from its seal at the last try, if any."""
     for event in reversed(events):
         if event.kind == EventKind.SEAL_PUT_OFF:
             return str(event.body["why"])
@@ -60,9 +66,10 @@ def why_put_off(events: Sequence[Event]) -> str | None:
 
 
 def refused_by_target(events: Sequence[Event]) -> frozenset[str]:
-    """Return the leases that their target refused when the task was confirmed last.
+    """Return the leases that their target refused at the last confirmation.
 
-    The chain keeps each check. Nothing is left of it once the task began to end again.
+    The `confirmed` event in the chain keeps the result of each check. It does not count any more once the task was
+    reopened.
     """
     for event in reversed(events):
         if event.kind in REOPENING_EVENTS:

@@ -1,4 +1,4 @@
-"""Stay able to ask each target, also while one of its logins keeps everybody out."""
+"""Keep every target reachable for its probe, even while one of its logins locks all others out."""
 
 from __future__ import annotations
 
@@ -7,45 +7,50 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, NotConfirmed, VaultUnavailable
-from jitvault.lifecycle.confirmation.wrapped_read_probes import where_of
+from jitvault.lifecycle.confirmation.wrapped_read_probes import probe_target
 
 RULE = "target_locked"
 Probe = tuple[str, str]
-"""An engine, and the name of a probe's document."""
+"""The name of an engine, and the name of a probe's document."""
 
 
 class StandBy:
-    """The probes of the templates, and where they lead. Each probe is looked at by a thread of its own."""
+    """Holds the probes of the templates and watches their targets.
+
+    Each probe is watched by a thread of its own.
+    """
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._where: dict[Probe, Mapping[str, Any]] = {}
-        self._told: set[str] = set()
+        self._recorded: set[str] = set()
 
     def probes(self) -> Sequence[Probe]:
-        """Read the documents; each reading costs Vault a request. Gives the probes that there are.
+        """Read the probes' documents from Vault, and return the probes that have one.
 
-        Where Vault does not answer, what is known goes on being asked.
+        Each document costs Vault a request. Raises VaultUnavailable where Vault does not answer; the probes that were
+        read before stay in use.
         """
-        wanted = {(t.spec.engine, t.spec.probe) for t in self._worker.templates.values() if t.spec.probe}
+        declared = {(t.spec.engine, t.spec.probe) for t in self._worker.templates.values() if t.spec.probe}
         found: dict[Probe, Mapping[str, Any]] = {}
-        for engine, probe in wanted:
+        for engine, probe in declared:
             if engine not in self._worker.engines or probe is None:
                 continue
             try:
-                found[engine, probe] = where_of(self._worker, probe)
+                found[engine, probe] = probe_target(self._worker, probe)
             except VaultUnavailable:
                 raise
             except JitvaultError:
-                # a proof that needs it says so
+                # a proof that needs this probe will say so
                 continue
         self._where = found
         return tuple(found)
 
     def look(self, probe: Probe) -> Sequence[str]:
-        """Have the engine look once; gives the credentials that are kept out now.
+        """Check one target once, and return the logins that lock others out now.
 
-        Raises NotConfirmed where the target could not be asked.
+        The engine ends the sessions of such a login, and each login is recorded as a finding once. Raises NotConfirmed
+        where the target could not be asked.
         """
         where = self._where.get(probe)
         if where is None:
@@ -55,11 +60,11 @@ class StandBy:
         except JitvaultError as error:
             raise NotConfirmed(str(error), hint=error.hint) from None
         for name in kept_out:
-            if name not in self._told:
-                self._told.add(name)
-                self._tell(name)
+            if name not in self._recorded:
+                self._recorded.add(name)
+                self._record(name)
         return kept_out
 
-    def _tell(self, name: str) -> None:
-        said = f"the login {name} kept everybody out of its target by its locks; what it had open was ended"
-        self._worker.ledger.finding(self._worker.ledger.task_of_target(name), RULE, said, self._worker.now())
+    def _record(self, name: str) -> None:
+        message = f"the login {name} kept everybody out of its target by its locks; what it had open was ended"
+        self._worker.ledger.finding(self._worker.ledger.task_of_target(name), RULE, message, self._worker.now())

@@ -1,4 +1,4 @@
-"""Where a credential's life shows in the audit stream: the lines of its issue, its end, and what was seen of it."""
+"""Find a credential's lines in the audit stream: its issue, its revocation, its look-ups and its expiry."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from jitvault.model.states import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What is to be proven dead.
+    """A credential that is to be proven dead, and how audit lines name it.
 
-    `subject` is the lease id or the HMAC of the token's accessor. `lookup_subject` is how a lookup line
-    names it (always an HMAC). `lookup_ops` are the operation ids of lookups that Vault answered with
-    "there is no such thing"; `gone_errors` are the ways in which such an answer reads in the stream.
-    `claimed` is the verdict without proof, at most `gone`. A token whose accessor was lost is revoked and
-    looked up by its lease path instead: `alias`, and that path's HMAC `alias_lookup`. `live_ops` are the look-ups
-    that found it alive, and `there` says that the newest of all look-ups is one; `listing_ops` are the listings of the
-    task's prefixes that found nothing unaccounted for. `also` are the HMACs of the same accessor under other salts of
-    the audit device. `lease_path` is the lease's id, or below what Vault keeps the token's own lease. `forced` says
-    that Vault was made to forget it. `last_end` is the latest end of a token that its role allows.
+    - `subject` is the lease id, or the HMAC of the token's accessor. `other_hmacs` are the HMACs of the same accessor
+      under other salts of the audit device.
+    - `lookup_subject` is how a look-up's line names the credential; it is always an HMAC.
+    - `reported` is the verdict that Vault reports without proof, at most `gone`.
+    - `lookup_ops` are the ids of look-ups that Vault answered with "there is no such thing", and `gone_errors` the
+      wordings of that answer in the stream. `live_ops` are the ids of look-ups that found the credential, and
+      `found_last` says that the newest of all look-ups is one of them.
+    - `listing_ops` are the ids of listings of the task's prefixes that left no lease unaccounted for.
+    - `alias` is the lease path of a token whose accessor was lost: such a token is revoked and looked up by it.
+      `alias_lookup` is the HMAC of that path.
+    - `lease_path` is the lease's id. For a token, it is the path below which Vault keeps the token's own lease.
+    - `forced` says that Vault was made to forget the lease.
+    - `last_end` is the latest end of a token that its role allows.
     """
 
     kind: str
     subject: str
     lookup_subject: str
     mount: str
-    claimed: Verdict
+    reported: Verdict
     lookup_ops: frozenset[str]
     gone_errors: frozenset[str]
     expires_at: datetime | None = None
     alias: str = ""
     alias_lookup: str = ""
-    also: frozenset[str] = frozenset()
+    other_hmacs: frozenset[str] = frozenset()
     live_ops: frozenset[str] = frozenset()
-    there: bool = False
+    found_last: bool = False
     listing_ops: frozenset[str] = frozenset()
     lease_path: str = ""
     forced: bool = False
@@ -47,43 +51,48 @@ class Credential:
 
 
 def issue_line(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
-    """The response line of its issue."""
+    """Return the response line of the credential's issue."""
     kind = Kind.LEASE_ISSUED if credential.kind == "lease" else Kind.TOKEN_CREATED
     return next((o for o in lines if o.kind is kind and o.subject == credential.subject and done(o)), None)
 
 
 def revocation_line(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
-    """The response line of the revocation that counts, without an error."""
+    """Return the error-free response line of the revocation that counts, if any."""
     lines = [o for o in trail.observations if o.closing and follows(o, after)]
     if credential.kind == "token":
-        names = {credential.subject, *credential.also}
+        names = {credential.subject, *credential.other_hmacs}
         named = (o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject in names)
-        # for a token that is not there Vault answers 200 and only warns
+        # for a token that does not exist Vault answers 200 with a warning
         by_accessor = next((o for o in named if not o.failed and "warnings" not in o.detail), None)
         return (
             by_accessor
-            or _found_done(names, trail, after)
-            or _with_all_of_its_role(credential, lines)
+            or _repeated_revocation(names, trail, after)
+            or _prefix_revocation(credential, lines)
             or _own_lease_revocation({credential.alias, credential.alias_lookup}, lines, trail)
         )
     return _own_lease_revocation({credential.subject, credential.lookup_subject}, lines, trail)
 
 
-def _with_all_of_its_role(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
-    """A revocation of everything below the token's role, by anybody: a token has no backend that could fail.
+def _prefix_revocation(credential: Credential, lines: Iterable[Observation]) -> Observation | None:
+    """Return a revocation by prefix, by anyone, that covers the token's role.
 
-    So a mere acceptance (202, what `bao lease revoke -prefix` asks for) will do: it fails without an error.
+    A token has no backend that could fail. So a mere acceptance counts as well: 202, which is what
+    `bao lease revoke -prefix` gets, shows as failed without an error.
     """
-    return next((o for o in lines if not o.error and credential.lease_path and _revokes(o, credential)), None)
+    return next((o for o in lines if not o.error and credential.lease_path and _covers(o, credential)), None)
 
 
-def _revokes(line: Observation, credential: Credential) -> bool:
+def _covers(line: Observation, credential: Credential) -> bool:
+    """Return whether a line revokes by a prefix that the credential is below."""
     prefix = prefix_of(line.path, "revoke-prefix")
     return prefix is not None and is_below(credential.lease_path, prefix)
 
 
 def prefix_of(path: str, act: str) -> str | None:
-    """Of `sys/leases/<act>/<prefix>` the prefix, with a slash at its end; None for any other path."""
+    """Return the prefix of a path `sys/leases/<act>/<prefix>`.
+
+    The prefix ends with a slash. Any other path gives None; the older `sys/<act>/<prefix>` counts, too.
+    """
     for start in (f"sys/leases/{act}/", f"sys/{act}/"):
         if path.startswith(start):
             return path.removeprefix(start).rstrip("/") + "/"
@@ -91,16 +100,16 @@ def prefix_of(path: str, act: str) -> str | None:
 
 
 def is_below(lease_path: str, prefix: str) -> bool:
-    """Whether a lease is one of those below `prefix`, which may be its own id."""
+    """Return whether a lease is below `prefix`, which may be its own id."""
     return f"{lease_path.rstrip('/')}/".startswith(f"{prefix.rstrip('/')}/")
 
 
-def _found_done(names: set[str], trail: AuditTrail, after: Observation | None) -> Observation | None:
-    """A revocation of the worker's that found no such token, after an earlier one of its own that has no answer.
+def _repeated_revocation(names: set[str], trail: AuditTrail, after: Observation | None) -> Observation | None:
+    """Return a worker's revocation that found its unanswered one already done.
 
-    Where the answer's line could not be written, or the server died before it, the act may be done all the same
-    (docs/vault-facts.md, "Audit devices"), and no later revocation has anything left to do. The request's own line
-    stands for the act then, and what Vault says next for its success.
+    Where the response line of a revocation could not be written, or the server died before it, the token may be revoked
+    nevertheless (docs/vault-facts.md, "Audit devices"). A later revocation then finds no such token. So the request
+    line of the earlier revocation shows the act, and the answer to the later one shows its success.
     """
     answered = {o.request_id for o in trail.observations if o.closing}
     own = [
@@ -119,10 +128,11 @@ def _found_done(names: set[str], trail: AuditTrail, after: Observation | None) -
 
 
 def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: AuditTrail) -> Observation | None:
-    """The worker's own successful revocation of a lease, unless somebody else's came before it.
+    """Return the worker's successful revocation of a lease.
 
-    `names` are the lease id and its HMAC, which is how a request shows it that has it in its body. Whether
-    theirs reached the backend is not known, and ours found nothing to do: 204 all the same.
+    `names` are the lease id and its HMAC: a request that has the id in its body shows the HMAC. Returns None where
+    another entity's revocation came first. Whether that one reached the backend is not known, and the worker's own then
+    found nothing to do and still got 204.
     """
     for o in lines:
         if o.kind is not Kind.LEASE_REVOKED or o.subject not in names or not o.subject:
@@ -137,49 +147,50 @@ def _own_lease_revocation(names: set[str], lines: Iterable[Observation], trail: 
 
 
 def lookup_line(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
-    """The line of a look-up of ours that Vault answered with "there is no such thing".
+    """Return the line of a worker's look-up that found no such credential.
 
-    The first with a canary after it in its stretch: where a line was cut off right after a look-up, a later one counts.
-    Over a gap, check 5 needs a listing in the same stretch: where a second gap came between look-up and listing, a
-    later look-up counts that has one.
+    It is the first one with a canary after it in its segment: where the stream was cut off right after a look-up, a
+    later look-up counts. Over a gap, check 5 needs a listing in the same segment as well: where a second gap lies
+    between look-up and listing, the look-up counts whose segment has a listing.
     """
     found = list(_gone_lines(credential, trail, after))
     closed = [o for o in found if canary_after(trail, o.place) is not None]
     if not closed:
         return next(iter(found), None)
-    first, issue = closed[0], issue_line(credential, trail.observations)
+    first = closed[0]
+    issue = issue_line(credential, trail.observations)
     if issue is None or segment(first.place) == segment(issue.place):
         return first
-    return next((o for o in _one_a_stretch(closed) if _is_listed_beside(credential, trail, o)), first)
+    return next((o for o in _first_per_segment(closed) if _has_listing(credential, trail, o)), first)
 
 
-def _one_a_stretch(lines: Iterable[Observation]) -> list[Observation]:
-    """The first of the lines in each stretch."""
+def _first_per_segment(lines: Iterable[Observation]) -> list[Observation]:
+    """Return the first of the lines in each segment."""
     firsts: dict[tuple[str, int], Observation] = {}
     for line in lines:
         firsts.setdefault(segment(line.place), line)
     return list(firsts.values())
 
 
-def _is_listed_beside(credential: Credential, trail: AuditTrail, line: Observation) -> bool:
+def _has_listing(credential: Credential, trail: AuditTrail, line: Observation) -> bool:
+    """Return whether a good listing lies in the segment of `line`."""
     return listed(trail, credential.listing_ops, in_segment_of=line.place) is not None
 
 
 def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | None) -> Iterator[Observation]:
-    by: dict[Kind, set[str]] = (
-        {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
-        if credential.kind == "lease"
-        else {
-            Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.also},
+    """Yield the worker's look-ups after `after` that found no such credential."""
+    names: dict[Kind, set[str]] = {Kind.LEASE_LOOKUP: {credential.lookup_subject}}
+    if credential.kind != "lease":
+        names = {
+            Kind.TOKEN_LOOKUP: {credential.lookup_subject, *credential.other_hmacs},
             Kind.LEASE_LOOKUP: {credential.alias_lookup},
         }
-    )
     return (
         o
         for o in trail.observations
         if o.closing
         and o.failed
-        and o.subject in by.get(o.kind, ())
+        and o.subject in names.get(o.kind, ())
         and o.op in credential.lookup_ops
         and o.actor in trail.worker_accessors
         and any(error in o.error for error in credential.gone_errors)
@@ -188,7 +199,10 @@ def _gone_lines(credential: Credential, trail: AuditTrail, after: Observation | 
 
 
 def alive_line(credential: Credential, trail: AuditTrail, *, before: Observation) -> Observation | None:
-    """The last look-up of ours before a revocation, in its stretch, that found the credential there."""
+    """Return the worker's last look-up that found the credential before `before`.
+
+    Only look-ups in the segment of `before`, which is a revocation, count.
+    """
     return next(
         (
             o
@@ -204,7 +218,10 @@ def alive_line(credential: Credential, trail: AuditTrail, *, before: Observation
 
 
 def reappearance(credential: Credential, trail: AuditTrail, *, after: Observation | None) -> Observation | None:
-    """The last look-up of ours that found what an earlier one did not: a Vault that was restored has it back."""
+    """Return the worker's last look-up that found what an earlier one missed.
+
+    A credential reappears where Vault was restored from a snapshot.
+    """
     gone = next(_gone_lines(credential, trail, after), None)
     if gone is None:
         return None
@@ -212,29 +229,32 @@ def reappearance(credential: Credential, trail: AuditTrail, *, after: Observatio
     return next((o for o in own if done(o) and follows(o, gone)), None)
 
 
-def expiry(credential: Credential, trail: AuditTrail) -> Canary | None:
-    """The first canary after a token's TTL was over. Expiry writes no line, so Vault's clock has to say it.
+def expiry_canary(credential: Credential, trail: AuditTrail) -> Canary | None:
+    """Return the first canary after a token's TTL was over, if any.
 
-    A renewal that was done, by whomever, says in its line how long it gave. One whose answer is not there may still be
-    under way: a look-up after it has to say that the token is gone. Where no line says how long it gave, it is taken to
-    be as long as the token's role lets a token live.
+    Vault writes no line when a token expires, so the time of a canary, by Vault's clock, has to show it. A renewal that
+    was done, by anyone, says in its line how long it gave. A renewal without an answer may still be under way: then a
+    look-up after it has to say that the token is gone. A renewal whose line does not say how long it gave counts as the
+    longest that the token's role allows.
     """
     if credential.kind != "token" or credential.expires_at is None:
         return None
-    names, stands_for = {credential.subject, *credential.also}, derived_tokens(trail.observations)
-    # a renewal that names the token itself shows whose it is by what the token stands for
-    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owning_token(o, stands_for) in names]
+    names = {credential.subject, *credential.other_hmacs}
+    derived = derived_tokens(trail.observations)
+    # a renewal may name the token by a derived token's HMAC
+    renewals = [o for o in trail.observations if o.kind is Kind.RENEWED and owning_token(o, derived) in names]
     answered = {o.request_id for o in renewals if o.closing}
-    open_ = [o for o in renewals if not o.closing and o.request_id not in answered]
-    ends = [renewed_until(o) or credential.last_end for o in [*filter(done, renewals), *open_]]
+    unanswered = [o for o in renewals if not o.closing and o.request_id not in answered]
+    ends = [renewed_until(o) or credential.last_end for o in [*filter(done, renewals), *unanswered]]
     if None in ends:
         return None
-    over = max(filter(None, (credential.expires_at, *ends)))
-    gone = lookup_line(credential, trail, after=open_[-1]) if open_ else None
-    if open_ and gone is None:
+    expired_at = max(filter(None, (credential.expires_at, *ends)))
+    gone = lookup_line(credential, trail, after=unanswered[-1]) if unanswered else None
+    if unanswered and gone is None:
         return None
-    return next((c for c in trail.canaries if c.at >= over and _stands_after(c, gone)), None)
+    return next((c for c in trail.canaries if c.at >= expired_at and _comes_after(c, gone)), None)
 
 
-def _stands_after(canary: Canary, line: Observation | None) -> bool:
+def _comes_after(canary: Canary, line: Observation | None) -> bool:
+    """Return whether the canary comes after the line, if there is one."""
     return line is None or Point(line.place, line.at).before(Point(canary.place, canary.at))

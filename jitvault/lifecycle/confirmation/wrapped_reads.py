@@ -1,10 +1,10 @@
-"""Reads of a task's paths that had their credential wrapped, so that their own lines do not show it.
+"""Find wrapped reads: reads of a task's paths whose own audit lines do not show their credential.
 
-The lease shows only where the wrapping is opened, and the login name is an HMAC there; opened as a JWT by the body, not
-even the lease shows whose it is (docs/vault-facts.md, "Audit entries"). What Vault lists afterwards says that no lease
-is left, and nothing about the target: a login that was dropped under an open session, or not at all, has no lease any
-more. So the target has to be asked. It names its credentials with the second in which Vault made them, and that second
-lies between the request and its answer.
+The lease shows only where the wrapping is unwrapped, and the login name is an HMAC there. When a JWT wrapping token is
+given in the body, the unwrap does not even show whose lease it is (docs/vault-facts.md, "Audit entries"). Vault's lease
+list afterwards says that no lease is left, but nothing about the target: a login that was dropped under an open
+session, or was not dropped at all, has no lease any more. So the target has to be asked. It names its credentials with
+the second in which Vault made them, and that second lies between the read's request and its answer.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from heapq import heappop, heappush
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, Canary, Point, done
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.hazards import shown_act, written_to
+from jitvault.lifecycle.confirmation.hazards import describe_act, first_write_to_mount
 from jitvault.lifecycle.confirmation.timeline import Credential
 from jitvault.model.states import Verdict
 
 CLOCK_STEP = timedelta(seconds=1)
 """By how much Vault's clock may have been set back between a request's line and the making of its credential."""
 
-NOBODY = "(of a wrapped read)"
-"""The name under which the target is asked about a credential whose name nobody knows."""
+UNNAMED = "(of a wrapped read)"
+"""The name under which the target is asked about sessions of a credential whose name is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrappedRead:
-    """One read that had its credential wrapped, made between `begun` and `ended` by Vault's clock.
+    """A read whose credential was wrapped, made between `begun` and `ended`.
 
-    `line` is the digest of its first audit line. `lease_id` is the lease that an unwrap of its answer showed, if any.
-    `in_gap`: no line says that there was one, and a gap in the stream may hide it. `unanswered`: no line says what it
-    gave, in a wrapping or not.
+    Both times are by Vault's clock. `line` is the digest of the read's first audit line. `lease_id` is the lease that
+    an unwrap of its answer showed, if any. `in_gap` says that no line shows the read, but a gap in the stream may hide
+    one. `unanswered` says that no line shows what the read returned, wrapped or not.
     """
 
     line: str
@@ -47,7 +47,10 @@ class WrappedRead:
     unanswered: bool = False
 
     def may_have_made(self, at: datetime) -> bool:
-        """Whether a credential that was made in the second that began at `at` may be the one of this read."""
+        """Return whether this read may have made a credential at `at`.
+
+        `at` is the start of the second in which the credential was made.
+        """
         return self.begun - CLOCK_STEP < at + timedelta(seconds=1) and at <= self.ended + CLOCK_STEP
 
     def __str__(self) -> str:
@@ -61,10 +64,10 @@ class WrappedRead:
 def wrapped_reads(
     tokens: frozenset[str], trail: AuditTrail, *, leased: frozenset[str], settle: timedelta
 ) -> tuple[WrappedRead, ...]:
-    """Return the wrapped reads of `leased` paths by a task's tokens, in the order of the stream.
+    """Return the wrapped reads of `leased` paths by `tokens`, in stream order.
 
-    `settle` is the server's longest request: for that long a read without an answer may have made its credential. What
-    was denied or failed gave the agent none.
+    `settle` is the server's longest request: for that long a read without an answer may have made its credential. A
+    read that was denied or failed returned none.
     """
     unwraps = _Unwraps(trail.observations)
     found: list[WrappedRead] = []
@@ -84,17 +87,18 @@ def wrapped_reads(
 
 
 def unseen_reads(paths: Iterable[str], begun: datetime, ended: datetime) -> tuple[WrappedRead, ...]:
-    """Return one read for each of `paths`, of which no line is left: over a gap nobody knows whether there was any.
+    """Return one assumed read for each of `paths`, as a gap may hide one.
 
-    What Vault lists shows leases alone, and a login that was dropped under an open session has none any more.
+    Vault's lease list does not rule it out: a login that was dropped under an open session has no lease any more.
     """
     return tuple(WrappedRead(f"gap: {path}", path, begun, ended, "", in_gap=True) for path in sorted(paths))
 
 
 def unanswered_reads(lines: Iterable[Observation], settle: timedelta) -> tuple[WrappedRead, ...]:
-    """Return one read for each of these request lines, whose answers never came.
+    """Return one read for each of these request lines, which got no answer.
 
-    A wrapping of less than a second shows in the answer alone, and no listing shows what was gone before.
+    That a wrapping was for less than a second shows in the answer alone, and a listing does not show what was gone
+    before it.
     """
     return tuple(
         WrappedRead(line.line, line.path, line.at, line.at + settle, "", unanswered=True)
@@ -104,28 +108,32 @@ def unanswered_reads(lines: Iterable[Observation], settle: timedelta) -> tuple[W
 
 
 def unexplained(made: Mapping[str, datetime], reads: Iterable[WrappedRead]) -> list[str]:
-    """Return the leases that none of `reads` can have made; `made` has each with Vault's time of its issue.
+    """Return the leases that none of `reads` can have made.
 
-    All of them are of one path. A read makes one lease, so of two leases that one read can have made one is left over.
+    `made` has Vault's issue time of each lease; all leases and reads are of one path. A read makes one lease, so of two
+    leases that only one read can have made, one is returned.
     """
     waiting = sorted(reads, key=lambda read: read.begun, reverse=True)
-    open_: list[datetime] = []
-    left: list[str] = []
+    open_ends: list[datetime] = []
+    without_read: list[str] = []
     for lease_id, at in sorted(made.items(), key=lambda pair: (pair[1], pair[0])):
         while waiting and waiting[-1].begun <= at:
-            heappush(open_, waiting.pop().ended)
-        while open_ and open_[0] < at:
-            heappop(open_)
-        if open_:
-            # the one that is over first can explain the fewest of those that come
-            heappop(open_)
+            heappush(open_ends, waiting.pop().ended)
+        while open_ends and open_ends[0] < at:
+            heappop(open_ends)
+        if open_ends:
+            # use the read that ended first: it can explain the fewest of the later leases
+            heappop(open_ends)
         else:
-            left.append(lease_id)
-    return left
+            without_read.append(lease_id)
+    return without_read
 
 
 def made_by(reads: Iterable[WrappedRead]) -> Callable[[datetime], bool]:
-    """Return what says whether a time lies between the request and the answer of one of `reads`."""
+    """Return a function that says whether a time lies within one of `reads`.
+
+    A time lies within a read when it is between the read's request and its answer.
+    """
     begun: list[datetime] = []
     ended: list[datetime] = []
     for read in sorted(reads, key=lambda read: read.begun):
@@ -143,12 +151,15 @@ def made_by(reads: Iterable[WrappedRead]) -> Callable[[datetime], bool]:
 
 
 def is_wrapped(lines: Iterable[Observation]) -> bool:
-    """Return whether a request asked for its answer in a wrapping, or got it in one."""
+    """Return whether a request asked for a wrapped answer, or got one."""
     return any("wrapped" in line.detail or line.wrapping for line in lines)
 
 
 def _requests(tokens: frozenset[str], trail: AuditTrail, leased: frozenset[str]) -> list[list[Observation]]:
-    """The lines of each request to a leased path, without those that were denied and those that show their lease."""
+    """Return the lines of each request to a leased path, grouped by request.
+
+    Requests that were denied, and requests whose lines show their lease, are left out.
+    """
     requests: dict[str, list[Observation]] = {}
     for line in trail.observations:
         if line.actor in tokens and line.path in leased:
@@ -157,7 +168,7 @@ def _requests(tokens: frozenset[str], trail: AuditTrail, leased: frozenset[str])
 
 
 class _Unwraps:
-    """Which lease shows where a wrapping is opened, also where it was moved into another one before."""
+    """Finds the lease that an unwrap showed, even if the wrapping was rewrapped."""
 
     def __init__(self, lines: Iterable[Observation]) -> None:
         self._leases: dict[str, str] = {}
@@ -169,7 +180,7 @@ class _Unwraps:
                 self._moved.setdefault(line.token, []).append(line.alias)
 
     def lease_of(self, lines: Iterable[Observation]) -> str:
-        """The lease of the request with these lines; empty where none showed."""
+        """Return the lease of the request with these lines; empty where none showed."""
         waiting = [line.wrapping for line in lines if line.wrapping]
         seen: set[str] = set()
         while waiting:
@@ -182,46 +193,49 @@ class _Unwraps:
         return ""
 
 
-def asked_of_target(
+def judge_by_target(
     read: WrappedRead, unknown: Mapping[str, datetime], probed: Mapping[str, ProbeResult]
 ) -> ProbeResult:
-    """Return what the target says of a read: refused where it has no credential that may be the read's.
+    """Return what the target says of a read.
 
-    `unknown` are the credentials that the target still has and that no line shows as issued to anybody, with the second
-    in which each was made. `probed` is what the probe said of those that may be a read's, by name, and by `NOBODY` of
-    what is open and may belong to one that the target does not have any more.
+    It is a refusal where the target has no credential that may be the read's. `unknown` are the credentials that the
+    target still has and that no line shows as issued, with the second in which each was made. `probed` is what the
+    probe said of each credential that may be a read's, by name. Under `UNNAMED` it says whether sessions are open that
+    may belong to a credential which the target does not have any more.
     """
     own = sorted(name for name, at in unknown.items() if read.may_have_made(at))
-    for name in (*own, NOBODY):
-        said = probed.get(name)
-        if said is not None and said.is_over:
+    for name in (*own, UNNAMED):
+        answer = probed.get(name)
+        if answer is not None and answer.is_over:
             continue
         whose = f"{name} is of no known lease and may have come from {read}" if name in own else str(read)
-        evidence = f"{whose}: {said.evidence if said else 'the probe said nothing of it'}"
-        return ProbeResult(refused=False, open_sessions=said.open_sessions if said else None, evidence=evidence)
+        evidence = f"{whose}: {answer.evidence if answer else 'the probe said nothing of it'}"
+        return ProbeResult(refused=False, open_sessions=answer.open_sessions if answer else None, evidence=evidence)
     evidence = f"the target lets in no credential that may have come from {read}, and has no session of one"
     return ProbeResult(refused=True, open_sessions=0, evidence=evidence)
 
 
-def unproven_read(reads: Sequence[WrappedRead], asked: Mapping[str, ProbeResult]) -> str | None:
-    """Return why the credential of a read is not proven dead, None where each is or has a lease of its own to prove.
+def unproven_read(reads: Sequence[WrappedRead], target_answers: Mapping[str, ProbeResult]) -> str | None:
+    """Return why the credential of a read is not proven dead; None if all are.
 
-    `asked` is what the target said, by the digest of the read's line; what is not in it was not asked.
+    A read whose lease is known is left out: its lease is proven by itself. `target_answers` is what the targets said,
+    by the digest of the read's line; a read that is not in it was not asked about.
     """
     for read in reads:
         if read.lease_id:
             continue
-        said = asked.get(read.line)
-        if said is None:
+        answer = target_answers.get(read.line)
+        if answer is None:
             return f"the lease of {read} never showed, and no target was asked for it"
-        if not said.is_over:
-            return said.evidence
+        if not answer.is_over:
+            return answer.evidence
     return None
 
 
 def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path: str, newest: Canary) -> str | None:
-    """Return the write to the mount, since a task's token was made, that can have changed how a credential of `path` is
-    named; None where there was none.
+    """Return a write to the mount that can have changed how credentials are named.
+
+    It is the first such write since the task's token was created that affects `path`; None where there was none.
     """
     created = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject in tokens)
     begun = next(map(Point.of, created), None)
@@ -230,11 +244,11 @@ def written_since(tokens: frozenset[str], trail: AuditTrail, *, mount: str, path
         subject="",
         lookup_subject="",
         mount=mount,
-        claimed=Verdict.LIVE,
+        reported=Verdict.LIVE,
         lookup_ops=frozenset(),
         gone_errors=frozenset(),
         lease_path=f"{path}/",
     )
     last = Point(newest.place, newest.at)
-    written = written_to(credential, trail, begun, last) if begun else None
-    return shown_act(written) if written else None
+    written = first_write_to_mount(credential, trail, begun, last) if begun else None
+    return describe_act(written) if written else None

@@ -8,11 +8,11 @@ from typing import Any
 
 from jitvault.formats.canonical_json import digest_of
 from jitvault.ledger.model import CheckRow, DecisionRow, GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.confirmation.rounds import reopened, why_listed_in_vain, why_put_off
+from jitvault.lifecycle.confirmation.rounds import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.lifecycle.record.history import forced_of
 from jitvault.model.extension import extended, extension_events
 from jitvault.model.kinds import EventKind, OperationKind
-from jitvault.model.proof_check import LASTING, NAMES, QUIET_N, TARGET_N
+from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
@@ -33,7 +33,7 @@ def proof_of(file: TaskRecord) -> dict[str, Any] | None:
         "state": task.state.value,
         "end_reason": task.end_reason.value if task.end_reason else None,
         "confirmed": task.state in PROVEN,
-        "reopened": reopened(file.events),
+        "reopened": times_reopened(file.events),
         "forced": forced_of(file),
         "dead_ms": task.dead_ms,
         "confirmed_ms": task.confirmed_ms,
@@ -79,10 +79,10 @@ def _why_open(file: TaskRecord, proof: Mapping[str, Any]) -> str | None:
     match file.task.state:
         case State.ENDING:
             why = _first_failure(proof) or _unanswered(file) or _unjudged(file)
-            left = why_listed_in_vain(file.events)
+            left = why_listing_unsettled(file.events)
             return f"{why}; {left}" if left else why
         case State.CONFIRMED:
-            return why_put_off(file.events)
+            return why_seal_postponed(file.events)
         case _:
             return None
 
@@ -172,7 +172,7 @@ def unproven_reason(file: TaskRecord) -> str | None:
 
 def is_past_proof(proof: Mapping[str, Any]) -> bool:
     """Whether a check failed that no further try can make hold."""
-    return any(not check["ok"] and check["evidence"].endswith(LASTING) for check in _checks_in(proof))
+    return any(Check(check["n"], check["ok"], check["evidence"]).permanent for check in _checks_in(proof))
 
 
 def _checks_in(proof: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

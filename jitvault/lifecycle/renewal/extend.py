@@ -17,7 +17,7 @@ from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import Judgement, judge
-from jitvault.lifecycle.confirmation.reconcile import reconciled
+from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends, is_replaced
 from jitvault.lifecycle.decision.evaluate import Standing, evaluate_extension
 from jitvault.lifecycle.decision.template_gate import check_selftested
@@ -268,7 +268,7 @@ def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
         worker.ledger.extend(task_id, claim)
         # what was in flight gets a lease all the same: it is in the next round
         revoke(worker, file, claim)
-        evidence = reconciled(worker, task_id, claim)
+        evidence = collect_reconciled(worker, task_id, claim)
         file = evidence.file
         found = judge(worker, evidence)
         if found.proven:

@@ -29,7 +29,7 @@ def revoke_wrappings(worker: WorkerContext, found: Evidence, claim: int) -> bool
     What an administrator had wrapped at the path of a read while that read was under way counts as the task's, and the
     administrator has to read it again.
     """
-    reads = [read for read in found.doubts(worker).wrapped if not read.in_gap]
+    reads = [read for read in found.open_questions(worker).wrapped if not read.in_gap]
     task_id = found.file.task.task_id
     until = worker.clock.monotonic() + _PATIENCE_S
     ended = False

@@ -12,7 +12,7 @@ import pytest
 from jitvault.audit.decoding.decoder import decode
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.token_links import derived_tokens, owning_token
-from jitvault.lifecycle.confirmation.hazards import may_have_been_done
+from jitvault.lifecycle.confirmation.hazards import hazardous_acts
 
 RECORDED = Path(__file__).parents[2] / "data" / "audit-lines"
 POLICY = "jitvault-access-0123456789abcdef"
@@ -58,9 +58,9 @@ def test_an_audit_device_that_is_enabled_beside_is_told_from_what_makes_an_end_l
         (Kind.HAZARD, True, False),
         (Kind.HAZARD, True, True),
     ]
-    assert list(may_have_been_done(lines)) == []
+    assert list(hazardous_acts(lines)) == []
     # and each of them alone may be that of a device that is made anew
-    assert [list(may_have_been_done([one])) for one in lines] == [[one] for one in lines]
+    assert [list(hazardous_acts([one])) for one in lines] == [[one] for one in lines]
 
 
 def test_a_wrapped_read_shows_in_both_of_its_lines(recorded: Any) -> None:

@@ -38,19 +38,18 @@ from hypothesis import strategies as st
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
+from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.timeline import Credential
-from jitvault.model.proof_check import LASTING
 from jitvault.model.states import LADDER, Verdict
 
 
 def judge(story: Story, credential: Credential | None = None, *, probed: ProbeResult | None = DEAD_TARGET) -> Proof:
     """The strictest question: is it dead, also by the target?"""
-    return confirm(credential or lease(), story.trail(), probed=probed, target=True)
+    return judge_credential(credential or lease(), story.trail(), probed=probed, target=True)
 
 
 def judge_token(story: Story, credential: Credential | None = None) -> Proof:
-    return confirm(credential or token(), story.trail(), probed=None, target=False)
+    return judge_credential(credential or token(), story.trail(), probed=None, target=False)
 
 
 def failed(proof: Proof) -> set[int]:
@@ -80,7 +79,7 @@ def test_a_lease_with_all_its_evidence_is_dead_by_the_target() -> None:
 
 
 def test_without_a_probe_it_is_dead_by_the_audit_stream() -> None:
-    proof = confirm(lease(), good().trail(), probed=None, target=False)
+    proof = judge_credential(lease(), good().trail(), probed=None, target=False)
     assert [check.n for check in proof.checks] == [1, 2, 3, 4, 5]
     assert proof.verdict is Verdict.AUDIT_CONFIRMED
     assert is_proven(proof, target=False)
@@ -219,9 +218,9 @@ EMPTY = AuditTrail((), (), frozenset())
 
 
 @pytest.mark.parametrize("credential", [lease(), token(), lease(lookup_ops=frozenset()), token(alias=ALIAS)])
-@pytest.mark.parametrize("claimed", list(Verdict))
-def test_empty_evidence_fails_every_check(credential: Credential, claimed: Verdict) -> None:
-    proof = confirm(replace(credential, claimed=claimed), EMPTY, probed=None, target=True)
+@pytest.mark.parametrize("reported", list(Verdict))
+def test_empty_evidence_fails_every_check(credential: Credential, reported: Verdict) -> None:
+    proof = judge_credential(replace(credential, reported=reported), EMPTY, probed=None, target=True)
     assert failed(proof) == {1, 2, 3, 4, 5, 6}
     assert unproven(proof)
     assert not is_proven(proof, target=False)
@@ -233,24 +232,24 @@ def test_an_empty_name_proves_nothing() -> None:
     assert unproven(judge_token(story, nameless))
 
 
-@pytest.mark.parametrize("claimed", list(Verdict))
-def test_a_claim_is_never_taken_for_a_proof(claimed: Verdict) -> None:
+@pytest.mark.parametrize("reported", list(Verdict))
+def test_a_claim_is_never_taken_for_a_proof(reported: Verdict) -> None:
     story = Story().canary().issued().canary()
-    proof = judge(story, lease(claimed=claimed, lookup_ops=frozenset()))
+    proof = judge(story, lease(reported=reported, lookup_ops=frozenset()))
     assert unproven(proof)
-    if claimed not in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
-        assert proof.verdict is claimed
+    if reported not in (Verdict.AUDIT_CONFIRMED, Verdict.TARGET_CONFIRMED, Verdict.EXPIRED):
+        assert proof.verdict is reported
 
 
-@pytest.mark.parametrize("claimed", [Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE])
-def test_what_failed_is_not_gone_because_an_older_lookup_said_so(claimed: Verdict) -> None:
-    assert judge(Story(), lease(claimed=claimed)).verdict is claimed
+@pytest.mark.parametrize("reported", [Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE])
+def test_what_failed_is_not_gone_because_an_older_lookup_said_so(reported: Verdict) -> None:
+    assert judge(Story(), lease(reported=reported)).verdict is reported
 
 
-@pytest.mark.parametrize("claimed", [Verdict.ACKNOWLEDGED, Verdict.REVOKE_REQUESTED])
-def test_what_was_found_again_is_not_gone_because_an_older_lookup_said_so(claimed: Verdict) -> None:
-    assert judge(Story(), lease(claimed=claimed, there=True)).verdict is claimed
-    assert judge(Story(), lease(claimed=claimed)).verdict is Verdict.GONE
+@pytest.mark.parametrize("reported", [Verdict.ACKNOWLEDGED, Verdict.REVOKE_REQUESTED])
+def test_what_was_found_again_is_not_gone_because_an_older_lookup_said_so(reported: Verdict) -> None:
+    assert judge(Story(), lease(reported=reported, found_last=True)).verdict is reported
+    assert judge(Story(), lease(reported=reported)).verdict is Verdict.GONE
 
 
 # -- the lies of a revocation (docs/vault-facts.md, "Revocation") -------------------------------------------------
@@ -318,8 +317,10 @@ def test_a_write_to_a_role_is_a_hazard_to_what_came_from_it(path: str, is_one: b
     story = Story().canary().issued().hazard(path).revoked().looked_up().canary()
     proof = judge(story, lease(lease_path="database/creds/app-ro/8Vc1"))
     assert (failed(proof) == {4}) is unproven(proof) is is_one
-    said = next(check.evidence for check in proof.checks if check.n == 4)
-    assert said.endswith(LASTING) is is_one
+    check = next(check for check in proof.checks if check.n == 4)
+    assert check.permanent is is_one
+    # the ledger stores the evidence alone: its wording marks what can never pass
+    assert check.evidence.endswith("nothing makes up for that") is is_one
 
 
 @pytest.mark.parametrize(
@@ -336,11 +337,13 @@ def test_a_hazard_in_another_stretch_is_placed_by_vaults_time() -> None:
     other = Story(source="node-2").wait(0.02).hazard("sys/leases/tidy").lines[0]
     between = replace(other, at=story.lines[1].at)
     assert unproven(
-        confirm(lease(), replace(story.trail(), observations=(*story.lines, between)), probed=None, target=False)
+        judge_credential(
+            lease(), replace(story.trail(), observations=(*story.lines, between)), probed=None, target=False
+        )
     )
     early = replace(other, at=START)
     assert not unproven(
-        confirm(lease(), replace(story.trail(), observations=(early, *story.lines)), probed=None, target=False)
+        judge_credential(lease(), replace(story.trail(), observations=(early, *story.lines)), probed=None, target=False)
     )
 
 
@@ -562,7 +565,7 @@ def test_tidying_tokens_is_a_hazard_to_a_token() -> None:
 
 def test_an_expired_token_is_proven_by_vaults_clock() -> None:
     # expiry writes no line: the first canary after it has to say what time it is
-    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), claimed=Verdict.LIVE)
+    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), reported=Verdict.LIVE)
     before = Story().canary().created().wait(3).canary()
     assert judge_token(before, expiring).verdict is Verdict.LIVE
     after = Story().canary().created().wait(6).canary()
@@ -587,7 +590,7 @@ def renewed(story: Story, seconds: object = 5, **how: Any) -> Story:
 
 
 def test_a_renewed_token_is_over_when_its_last_renewal_is() -> None:
-    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), claimed=Verdict.LIVE)
+    expiring = token(expires_at=START + timedelta(seconds=5), lookup_ops=frozenset(), reported=Verdict.LIVE)
     story = renewed(Story().canary().created().wait(3)).wait(4).canary()
     assert judge_token(story, expiring).verdict is Verdict.LIVE
     assert judge_token(story.wait(2).canary(), expiring).verdict is Verdict.EXPIRED
@@ -608,7 +611,7 @@ def test_a_renewal_that_does_not_say_for_how_long_leaves_the_time_open(seconds: 
 
 
 def test_a_renewal_lets_a_token_live_for_what_its_answer_says_whatever_was_asked_for() -> None:
-    expiring = token(expires_at=START, lookup_ops=frozenset(), claimed=Verdict.LIVE)
+    expiring = token(expires_at=START, lookup_ops=frozenset(), reported=Verdict.LIVE)
     for asked in ({"increment_s": 3600}, {"increment_s": 0}, {}):
         story = renewed(Story().canary().created(), detail={**asked, "ttl_s": 5}).wait(4).canary()
         assert judge_token(story, expiring).verdict is Verdict.LIVE
@@ -667,7 +670,7 @@ def gapped(**changes: Any) -> Credential:
 
 
 def gapped_token(**changes: Any) -> Credential:
-    both = {"live_ops": frozenset({LIVE_OP}), "listing_ops": frozenset({LIST_OP}), "also": frozenset({NEW})}
+    both = {"live_ops": frozenset({LIVE_OP}), "listing_ops": frozenset({LIST_OP}), "other_hmacs": frozenset({NEW})}
     return token(**{**both, **changes})
 
 
@@ -842,9 +845,9 @@ def test_a_token_is_proven_over_a_new_salt() -> None:
     assert proof.verdict is Verdict.AUDIT_CONFIRMED
 
 
-@pytest.mark.parametrize("also", [frozenset(), frozenset({"hmac-else"}), frozenset({""})], ids=str)
-def test_another_hmac_is_the_tokens_only_where_it_is_known_to_be(also: frozenset[str]) -> None:
-    proof = judge_token(over_gap_token(), gapped_token(also=also))
+@pytest.mark.parametrize("other_hmacs", [frozenset(), frozenset({"hmac-else"}), frozenset({""})], ids=str)
+def test_another_hmac_is_the_tokens_only_where_it_is_known_to_be(other_hmacs: frozenset[str]) -> None:
+    proof = judge_token(over_gap_token(), gapped_token(other_hmacs=other_hmacs))
     assert failed(proof) == {2, 3, 4, 5}
     assert unproven(proof)
 
@@ -857,9 +860,9 @@ def test_a_token_is_never_known_to_be_issued_by_another_hmac() -> None:
 
 def test_a_lease_has_no_other_names() -> None:
     story = Story().canary().issued().revoked(subject=NEW).looked_up().canary()
-    assert failed(judge(story, gapped(also=frozenset({NEW})))) == {2}
+    assert failed(judge(story, gapped(other_hmacs=frozenset({NEW})))) == {2}
     story = Story().canary().issued().revoked().looked_up(subject=NEW).canary()
-    assert 3 in failed(judge(story, gapped(also=frozenset({NEW}))))
+    assert 3 in failed(judge(story, gapped(other_hmacs=frozenset({NEW}))))
 
 
 def test_an_expiry_over_a_gap_needs_a_listing() -> None:
@@ -908,7 +911,7 @@ def parts(trail: AuditTrail, lines: list[bool], canaries: list[bool]) -> AuditTr
 
 @pytest.mark.parametrize(("credential", "trail"), GOOD)
 def test_the_trails_of_the_laws_are_good(credential: Credential, trail: AuditTrail) -> None:
-    assert not unproven(confirm(credential, trail, probed=DEAD_TARGET, target=False))
+    assert not unproven(judge_credential(credential, trail, probed=DEAD_TARGET, target=False))
 
 
 @given(st.sampled_from(GOOD), KEPT, KEPT, PROBES)
@@ -916,9 +919,9 @@ def test_less_evidence_never_gives_a_better_verdict(
     good_: tuple[Credential, AuditTrail], lines: list[bool], canaries: list[bool], probed: ProbeResult | None
 ) -> None:
     credential, trail = good_
-    whole_ = confirm(credential, trail, probed=DEAD_TARGET, target=True)
+    whole_ = judge_credential(credential, trail, probed=DEAD_TARGET, target=True)
     part = parts(trail, lines, canaries)
-    assert rank(confirm(credential, part, probed=probed, target=True).verdict) <= rank(whole_.verdict)
+    assert rank(judge_credential(credential, part, probed=probed, target=True).verdict) <= rank(whole_.verdict)
 
 
 @given(st.sampled_from(GOOD), KEPT, KEPT, KEPT, KEPT, st.booleans())
@@ -933,7 +936,7 @@ def test_of_two_trails_the_one_with_less_evidence_never_gives_the_better_verdict
     credential, trail = good_
     more = parts(trail, lines, canaries)
     less = parts(more, fewer_lines, fewer_canaries)
-    verdicts = [confirm(credential, t, probed=DEAD_TARGET, target=target).verdict for t in (less, more)]
+    verdicts = [judge_credential(credential, t, probed=DEAD_TARGET, target=target).verdict for t in (less, more)]
     assert rank(verdicts[0]) <= rank(verdicts[1])
 
 
@@ -958,8 +961,8 @@ def test_any_one_piece_of_evidence_taken_away_never_gives_a_better_verdict(
     credential, trail = good_
     lost = data.draw(st.integers(0, len(trail.observations) - 1))
     part = replace(trail, observations=trail.observations[:lost] + trail.observations[lost + 1 :])
-    before = confirm(credential, trail, probed=DEAD_TARGET, target=True)
-    after = confirm(credential, part, probed=DEAD_TARGET, target=True)
+    before = judge_credential(credential, trail, probed=DEAD_TARGET, target=True)
+    after = judge_credential(credential, part, probed=DEAD_TARGET, target=True)
     assert rank(after.verdict) <= rank(before.verdict)
 
 
@@ -978,9 +981,9 @@ def test_lines_by_others_never_give_a_better_verdict(
     # issue lines are Vault's own word that something was issued, whoever asked: what they begin is not forged
     more = [o for o in more if o.kind not in (Kind.LEASE_ISSUED, Kind.TOKEN_CREATED)]
     part = parts(trail, lines, canaries)
-    before = confirm(credential, part, probed=DEAD_TARGET, target=target)
+    before = judge_credential(credential, part, probed=DEAD_TARGET, target=target)
     mixed = sorted([*part.observations, *more], key=lambda o: (o.place.source, o.place.epoch, o.place.offset))
-    after = confirm(credential, replace(part, observations=tuple(mixed)), probed=DEAD_TARGET, target=target)
+    after = judge_credential(credential, replace(part, observations=tuple(mixed)), probed=DEAD_TARGET, target=target)
     assert rank(after.verdict) <= rank(before.verdict)
 
 
@@ -991,7 +994,7 @@ def test_lines_by_others_never_give_a_better_verdict(
 def test_lines_by_others_alone_prove_no_lease_dead(more: list[Observation], credential: Credential) -> None:
     story = Story().canary()
     trail = replace(story.wait(20).canary().trail(), observations=tuple(more))
-    assert unproven(confirm(replace(credential, expires_at=None), trail, probed=DEAD_TARGET, target=False))
+    assert unproven(judge_credential(replace(credential, expires_at=None), trail, probed=DEAD_TARGET, target=False))
 
 
 # -- alive again ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.checks import Proof, confirm, is_proven
+from jitvault.lifecycle.confirmation.checks import Proof, is_proven, judge_credential
 from jitvault.lifecycle.confirmation.hazards import touches
 from jitvault.lifecycle.confirmation.timeline import Credential, is_below, prefix_of
 from jitvault.model.states import Verdict
@@ -32,12 +32,12 @@ def failed(proof: Proof) -> set[int]:
 
 def of_token(story: Story, **changes: Any) -> Proof:
     credential = token(**{"lease_path": f"{ROLE}/", **changes})
-    return confirm(credential, story.token_looked_up().canary().trail(), probed=None, target=False)
+    return judge_credential(credential, story.token_looked_up().canary().trail(), probed=None, target=False)
 
 
 def of_lease(story: Story, **changes: Any) -> Proof:
     credential: Credential = lease(**{"lease_path": LEASE, **changes})
-    return confirm(credential, story.looked_up().canary().trail(), probed=DEAD_TARGET, target=True)
+    return judge_credential(credential, story.looked_up().canary().trail(), probed=DEAD_TARGET, target=True)
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_another_act_has_no_prefix() -> None:
 def test_what_was_forced_is_unverifiable_whatever_the_stream_says() -> None:
     """No line of Vault's can make up for it: a revocation says nothing, since there was no record left."""
     for target, probed in ((False, None), (True, None), (False, DEAD_TARGET)):
-        proof = confirm(lease(forced=True), good().trail(), probed=probed, target=target)
+        proof = judge_credential(lease(forced=True), good().trail(), probed=probed, target=target)
         assert proof.verdict is Verdict.UNVERIFIABLE
         assert not is_proven(proof, target=target)
 
@@ -211,12 +211,14 @@ def test_what_was_forced_is_unverifiable_whatever_the_stream_says() -> None:
     ],
 )
 def test_what_was_forced_and_still_works_is_unverifiable(probed: ProbeResult) -> None:
-    assert confirm(lease(forced=True), good().trail(), probed=probed, target=True).verdict is Verdict.UNVERIFIABLE
+    assert (
+        judge_credential(lease(forced=True), good().trail(), probed=probed, target=True).verdict is Verdict.UNVERIFIABLE
+    )
 
 
 def test_of_what_was_forced_the_target_alone_can_say_that_it_is_dead() -> None:
     forced = Story().canary().issued().hazard(f"sys/leases/revoke-force/{LEASE}").looked_up().canary()
-    proof = confirm(lease(forced=True, lease_path=LEASE), forced.trail(), probed=DEAD_TARGET, target=True)
+    proof = judge_credential(lease(forced=True, lease_path=LEASE), forced.trail(), probed=DEAD_TARGET, target=True)
     assert failed(proof) == {2, 4}
     assert proof.verdict is Verdict.TARGET_CONFIRMED
 
@@ -227,7 +229,7 @@ def test_where_its_mount_was_written_to_the_target_that_was_asked_may_be_another
     """Moved to another server and back, a mount makes its login there, and the one that is asked knows none."""
     story = Story().canary().issued().hazard(path)
     story = (story.alive() if alive else story).hazard(f"sys/leases/revoke-force/{LEASE}").looked_up().canary()
-    proof = confirm(lease(forced=True, lease_path=LEASE), story.trail(), probed=DEAD_TARGET, target=True)
+    proof = judge_credential(lease(forced=True, lease_path=LEASE), story.trail(), probed=DEAD_TARGET, target=True)
     assert proof.verdict is Verdict.UNVERIFIABLE
 
 
@@ -238,5 +240,5 @@ def test_what_was_forced_has_to_have_been_there_and_be_gone(lost: str) -> None:
         story.canaries.pop()
     else:
         del story.lines[0 if lost == "issue" else -1]
-    proof = confirm(lease(forced=True), story.trail(), probed=DEAD_TARGET, target=True)
+    proof = judge_credential(lease(forced=True), story.trail(), probed=DEAD_TARGET, target=True)
     assert proof.verdict is Verdict.UNVERIFIABLE

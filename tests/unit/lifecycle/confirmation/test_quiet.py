@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.trail import AuditTrail, Canary
 from jitvault.engines.interface import ProbeResult
-from jitvault.lifecycle.confirmation.quiet import OpenQuestions, doubts, is_quiet, listing_covers_all, settles_at
+from jitvault.lifecycle.confirmation.quiet import (
+    OpenQuestions,
+    is_quiet,
+    listing_covers_all,
+    open_questions,
+    settles_at,
+)
 from jitvault.model.proof_check import Check
 
 TOKENS = frozenset({TOKEN})
@@ -37,7 +43,7 @@ def newest(story: Story, after: float = 2) -> Canary:
 def doubted(
     story: Story, *, after: float = 2, settle: timedelta = SETTLE, tokens: frozenset[str] = TOKENS
 ) -> OpenQuestions:
-    return doubts(tokens, story.trail(), leased=LEASED, settle=settle, newest=newest(story, after))
+    return open_questions(tokens, story.trail(), leased=LEASED, settle=settle, newest=newest(story, after))
 
 
 def settled(story: Story, ops: frozenset[str] = LISTINGS) -> bool:
@@ -51,7 +57,7 @@ def judge(trail: AuditTrail, canary: Canary, *, tokens: frozenset[str] = TOKENS,
         trail,
         leases_dead=True,
         now_canary=canary.at,
-        open_doubts=doubts(tokens, trail, leased=LEASED, settle=settle, newest=canary),
+        open_questions=open_questions(tokens, trail, leased=LEASED, settle=settle, newest=canary),
         settled=listing_covers_all(tokens, trail, LISTINGS, at=canary.place),
     )
 
@@ -83,7 +89,7 @@ def test_a_second_has_to_pass_by_vaults_clock(after: float, ok: bool) -> None:
 
 def asked(trail: AuditTrail = EMPTY, tokens: frozenset[str] = TOKENS, **how: Any) -> Check:
     """Check 7 where everything else speaks for it."""
-    good = {"leases_dead": True, "now_canary": START + timedelta(hours=1), "open_doubts": NONE, "settled": True}
+    good = {"leases_dead": True, "now_canary": START + timedelta(hours=1), "open_questions": NONE, "settled": True}
     return is_quiet(tokens, trail, **{**good, **how})
 
 
@@ -386,28 +392,28 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize("open_doubts", OPEN, ids=lambda d: d.why_list)
-def test_a_doubt_keeps_a_task_from_being_quiet_until_a_listing_settles_it(open_doubts: OpenQuestions) -> None:
+@pytest.mark.parametrize("open_questions", OPEN, ids=lambda d: d.why_list)
+def test_a_doubt_keeps_a_task_from_being_quiet_until_a_listing_settles_it(open_questions: OpenQuestions) -> None:
     trail = whole().trail()
-    unsettled = asked(trail, open_doubts=open_doubts, settled=False)
-    assert (unsettled.ok, unsettled.evidence) == (False, open_doubts.why_list)
-    check = asked(trail, open_doubts=open_doubts, settled=True)
+    unsettled = asked(trail, open_questions=open_questions, settled=False)
+    assert (unsettled.ok, unsettled.evidence) == (False, open_questions.why_list)
+    check = asked(trail, open_questions=open_questions, settled=True)
     assert check.ok
-    assert check.evidence.endswith(f"{open_doubts.why_list}: listed")
+    assert check.evidence.endswith(f"{open_questions.why_list}: listed")
 
 
 def test_where_nothing_is_open_nothing_need_be_settled() -> None:
     assert asked(whole().trail(), settled=False).ok
 
 
-@pytest.mark.parametrize("open_doubts", [NONE, *OPEN], ids=lambda d: d.why_list)
-def test_what_a_listing_cannot_settle(open_doubts: OpenQuestions) -> None:
+@pytest.mark.parametrize("open_questions", [NONE, *OPEN], ids=lambda d: d.why_list)
+def test_what_a_listing_cannot_settle(open_questions: OpenQuestions) -> None:
     trail, last = whole().trail(), whole().lines[-1].at
-    assert not asked(trail, open_doubts=replace(open_doubts, pending=("r-1",))).ok
-    assert not asked(trail, open_doubts=open_doubts, leases_dead=False).ok
-    assert not asked(trail, open_doubts=open_doubts, now_canary=None).ok
-    assert not asked(trail, open_doubts=open_doubts, now_canary=last + timedelta(seconds=0.9)).ok
-    assert not asked(EMPTY, open_doubts=open_doubts).ok
+    assert not asked(trail, open_questions=replace(open_questions, pending=("r-1",))).ok
+    assert not asked(trail, open_questions=open_questions, leases_dead=False).ok
+    assert not asked(trail, open_questions=open_questions, now_canary=None).ok
+    assert not asked(trail, open_questions=open_questions, now_canary=last + timedelta(seconds=0.9)).ok
+    assert not asked(EMPTY, open_questions=open_questions).ok
 
 
 def test_what_was_read_in_a_wrapping_needs_a_listing_and_the_target() -> None:
@@ -417,13 +423,13 @@ def test_what_was_read_in_a_wrapping_needs_a_listing_and_the_target() -> None:
     (read,) = found.wrapped
     dead = ProbeResult(refused=True, open_sessions=0, evidence="none is there")
     for said in (None, replace(dead, refused=False), replace(dead, open_sessions=1)):
-        check = asked(story.trail(), open_doubts=found, asked={read.line: said} if said else {})
+        check = asked(story.trail(), open_questions=found, target_answers={read.line: said} if said else {})
         assert (check.ok, CREDS in check.evidence or "none is there" in check.evidence) == (False, True)
-    assert asked(story.trail(), open_doubts=found, asked={read.line: dead}).ok
-    assert not asked(story.trail(), open_doubts=found, asked={read.line: dead}, settled=False).ok
+    assert asked(story.trail(), open_questions=found, target_answers={read.line: dead}).ok
+    assert not asked(story.trail(), open_questions=found, target_answers={read.line: dead}, settled=False).ok
     # a lease that showed is proven by its own checks
     shown = doubted(read_in_a_wrapping().add(Kind.LEASE_ISSUED, "x", actor=STRANGER, token=READ))
-    assert asked(story.trail(), open_doubts=shown).ok
+    assert asked(story.trail(), open_questions=shown).ok
 
 
 @pytest.mark.parametrize(
@@ -491,13 +497,13 @@ def test_less_evidence_never_makes_a_task_quiet(
 
 @given(TRAILS, KEPT, SECONDS, st.sampled_from([NONE, *OPEN]))
 def test_what_is_settled_is_never_less_quiet(
-    trail: AuditTrail, lines: list[bool], seconds: float, open_doubts: OpenQuestions
+    trail: AuditTrail, lines: list[bool], seconds: float, open_questions: OpenQuestions
 ) -> None:
     part = replace(trail, observations=tuple(o for o, k in zip(trail.observations, lines, strict=False) if k))
-    how = {"now_canary": after_all(trail, seconds).at, "open_doubts": open_doubts}
+    how = {"now_canary": after_all(trail, seconds).at, "open_questions": open_questions}
     unsettled, settled_ = (asked(part, settled=is_settled, **how) for is_settled in (False, True))
     assert settled_.ok or not unsettled.ok
-    assert unsettled.ok is (settled_.ok and not open_doubts.why_list)
+    assert unsettled.ok is (settled_.ok and not open_questions.why_list)
 
 
 def is_somebody_elses(o: Observation) -> bool:
@@ -542,7 +548,7 @@ def test_what_was_read_elsewhere_in_a_wrapping_is_never_quiet_until_it_is_opened
         story.canary().trail(),
         leases_dead=True,
         now_canary=START + timedelta(hours=1),
-        open_doubts=found,
+        open_questions=found,
         settled=True,
     )
     assert not quiet.ok
@@ -557,7 +563,7 @@ def test_what_a_token_asks_about_itself_makes_no_lease_in_a_wrapping_either(path
 
 def test_a_gap_that_none_of_its_lines_shows_is_one_as_well() -> None:
     story = whole()
-    found = doubts(TOKENS, story.trail(), leased=LEASED, settle=SETTLE, newest=newest(story), interrupted=True)
+    found = open_questions(TOKENS, story.trail(), leased=LEASED, settle=SETTLE, newest=newest(story), interrupted=True)
     assert found == replace(NONE, gap="the stream was interrupted after the token was made")
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from jitvault.lifecycle.confirmation.rounds import (
     is_going_round,
-    listed_in_vain,
     refused_by_target,
-    reopened,
-    why_listed_in_vain,
-    why_put_off,
+    times_reopened,
+    unsettled_listings,
+    why_listing_unsettled,
     why_reopened,
+    why_seal_postponed,
 )
 from jitvault.model.event_chain import Event
 
@@ -26,10 +26,10 @@ def chain(*events: tuple[str, dict[str, Any]]) -> list[Event]:
 
 def test_a_task_goes_round_from_the_third_time_on() -> None:
     rounds = [("confirmed", CONFIRMED), ("unproven", {"why": "one"})] * 2
-    assert (reopened(chain(*rounds)), is_going_round(chain(*rounds))) == (2, False)
+    assert (times_reopened(chain(*rounds)), is_going_round(chain(*rounds))) == (2, False)
     third = chain(*rounds, ("late_lease", {"why": "another"}), ("judged", {}))
-    assert (reopened(third), is_going_round(third), why_reopened(third)) == (3, True, "another")
-    assert (reopened([]), why_reopened([])) == (0, "")
+    assert (times_reopened(third), is_going_round(third), why_reopened(third)) == (3, True, "another")
+    assert (times_reopened([]), why_reopened([])) == (0, "")
 
 
 def test_what_the_target_refused_counts_until_the_task_begins_to_end_again() -> None:
@@ -45,23 +45,23 @@ def test_what_the_target_refused_counts_until_the_task_begins_to_end_again() -> 
 
 def test_why_a_seal_is_put_off_is_about_the_last_proof_alone() -> None:
     off = ("seal_put_off", {"why": "listed"})
-    assert why_put_off(chain(("confirmed", CONFIRMED), off, ("observed", {}))) == "listed"
-    assert why_put_off(chain(("confirmed", CONFIRMED), off, ("confirmed", CONFIRMED))) is None
-    assert why_put_off(chain(("confirmed", CONFIRMED))) is None
+    assert why_seal_postponed(chain(("confirmed", CONFIRMED), off, ("observed", {}))) == "listed"
+    assert why_seal_postponed(chain(("confirmed", CONFIRMED), off, ("confirmed", CONFIRMED))) is None
+    assert why_seal_postponed(chain(("confirmed", CONFIRMED))) is None
 
 
 @pytest.mark.parametrize(
     ("answers", "count"), [((), 0), (("no",), 1), (("no", "no"), 2), (("no", "accounted"), 0), (("accounted", "no"), 1)]
 )
 def test_listings_in_vain_are_counted_in_a_row(answers: tuple[str, ...], count: int) -> None:
-    assert listed_in_vain(chain(*(("listed", {"answer": answer}) for answer in answers))) == count
+    assert unsettled_listings(chain(*(("listed", {"answer": answer}) for answer in answers))) == count
 
 
 def test_a_listing_in_vain_says_what_it_left_over() -> None:
     left: dict[str, Any] = {"answer": "not accounted for", "suspects": ["a/b"], "drift": None}
-    assert "Vault lists a/b" in why_listed_in_vain(chain(("listed", left)))
-    assert "its role" in why_listed_in_vain(chain(("listed", {**left, "suspects": [], "drift": "its role"})))
+    assert "Vault lists a/b" in why_listing_unsettled(chain(("listed", left)))
+    assert "its role" in why_listing_unsettled(chain(("listed", {**left, "suspects": [], "drift": "its role"})))
     # older ones did not keep it
-    assert why_listed_in_vain(chain(("listed", {"answer": "no", "suspects": []}))) == "no"
-    assert why_listed_in_vain(chain(("listed", left), ("listed", {"answer": "accounted", "suspects": []}))) == ""
-    assert why_listed_in_vain([]) == ""
+    assert why_listing_unsettled(chain(("listed", {"answer": "no", "suspects": []}))) == "no"
+    assert why_listing_unsettled(chain(("listed", left), ("listed", {"answer": "accounted", "suspects": []}))) == ""
+    assert why_listing_unsettled([]) == ""

@@ -18,9 +18,9 @@ from jitvault.engines.interface import ProbeResult
 from jitvault.engines.postgresql_names import made_at, prefix_for
 from jitvault.errors import NotConfirmed
 from jitvault.lifecycle.confirmation.wrapped_reads import (
-    NOBODY,
+    UNNAMED,
     WrappedRead,
-    asked_of_target,
+    judge_by_target,
     made_by,
     unexplained,
     unproven_read,
@@ -157,22 +157,22 @@ GONE = ProbeResult(refused=True, open_sessions=0, evidence="it does not exist")
 
 def test_one_that_is_still_there_is_no_proof() -> None:
     at = START + timedelta(seconds=1)
-    there, none = ProbeResult(refused=False, open_sessions=2, evidence="it exists"), {NOBODY: GONE}
-    said = asked_of_target(read(), {"v-token-x": at}, {**none, "v-token-x": there})
+    there, none = ProbeResult(refused=False, open_sessions=2, evidence="it exists"), {UNNAMED: GONE}
+    said = judge_by_target(read(), {"v-token-x": at}, {**none, "v-token-x": there})
     assert (said.refused, said.open_sessions, "v-token-x" in said.evidence) == (False, 2, True)
     unknown = {"v-token-a": at, "v-token-x": at}
     let_in_by_none = {**none, **dict.fromkeys(unknown, GONE)}
-    assert asked_of_target(read(), unknown, let_in_by_none).refused
+    assert judge_by_target(read(), unknown, let_in_by_none).refused
     for answers in ({**none, "v-token-a": GONE}, {**let_in_by_none, "v-token-x": there}):
-        assert not asked_of_target(read(), unknown, answers).refused
-    assert asked_of_target(read(), {"v-token-x": START + timedelta(minutes=1)}, none).refused
+        assert not judge_by_target(read(), unknown, answers).refused
+    assert judge_by_target(read(), {"v-token-x": START + timedelta(minutes=1)}, none).refused
 
 
 def test_a_session_of_nobody_who_is_known_may_be_the_reads() -> None:
-    assert asked_of_target(read(), {}, {NOBODY: GONE}).refused
-    said = asked_of_target(read(), {}, {NOBODY: replace(GONE, open_sessions=1, evidence="1 session does not end")})
+    assert judge_by_target(read(), {}, {UNNAMED: GONE}).refused
+    said = judge_by_target(read(), {}, {UNNAMED: replace(GONE, open_sessions=1, evidence="1 session does not end")})
     assert (said.refused, "1 session does not end" in said.evidence, CREDS in said.evidence) == (False, True, True)
-    assert not asked_of_target(read(), {}, {}).refused
+    assert not judge_by_target(read(), {}, {}).refused
 
 
 def test_each_read_has_to_be_answered_for() -> None:
