@@ -1,1 +1,1 @@
-"""From the bytes of an audit line to its entry."""
+"""Decode the bytes of an audit line into its entry."""

@@ -1,8 +1,8 @@
-"""From the bytes of audit lines to observations.
+"""Decode the bytes of audit lines into observations.
 
-Of most lines only a few keys are looked at: those that say whether the line can matter. Only the others are decoded
-in full. That is one rule, which `decode` shows; `scan` follows it for many lines at once, and `decode_skimmed` for
-one that is too large to be held.
+Of most lines only a few keys are read: those that show whether the line can matter. Only lines that can are decoded
+in full. `decode` states that rule for one line; `scan` applies the rule to many lines at once, and `decode_skimmed`
+to a line that is too large to be held in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jitvault.audit.observation import Observation, Place
 __all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
 
 
-# no part of them can be part of a cycle, so the garbage collector need not look at one per line
+# No part of these structs can be part of a cycle, so the garbage collector need not look at one per line.
 class _Headers(msgspec.Struct, frozen=True, gc=False):
     op: tuple[str, ...] | None = msgspec.field(default=None, name="x-jitvault-op")
 
@@ -40,7 +40,10 @@ class _PeekAuth(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Peek(msgspec.Struct, frozen=True, gc=False):
-    """What says whether a line can matter, and what every line has."""
+    """The keys that show whether a line can matter.
+
+    They include those that every line has.
+    """
 
     time: str
     type: Literal["request", "response"]
@@ -56,10 +59,11 @@ _peek_lines = msgspec.json.Decoder(_Peek).decode_lines
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What a chunk of whole lines holds, up to its end or to the first line that is not an audit entry.
+    """The contents of a chunk of whole lines.
 
-    `consumed` is in bytes and includes that line; `bad` says what is wrong with it. The lines after it belong to
-    another stretch, so the caller goes on there.
+    They reach to the chunk's end, or to the first line that is not an audit entry. `consumed` is in bytes and
+    includes that line; `bad` says what is wrong with it. The lines after that line belong to another segment, so
+    the caller continues there.
     """
 
     observations: list[Observation]
@@ -69,9 +73,9 @@ class Scanned:
 
 
 def scan(chunk: bytes, place: Place, *, namespace: str = "") -> Scanned:
-    """The observations in `chunk`, whole lines whose first byte stands at `place`.
+    """Return the observations in `chunk`, whole lines from `place` on.
 
-    What the device's `prefix` option put before the first entry has to stand before each of them.
+    Text that the device's `prefix` option put before the first entry has to precede each entry.
     """
     if not chunk:
         return Scanned([], 0, 0, None)
@@ -81,23 +85,23 @@ def scan(chunk: bytes, place: Place, *, namespace: str = "") -> Scanned:
         return Scanned([], 0, chunk.find(b"\n") + 1 or len(chunk), str(error))
     try:
         return _scan_at_once(chunk, prefix, place, namespace)
-    except (Undecodable, _Unusual, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # which line it was, and whether it is bad at all, shows only one at a time
+    except (Undecodable, _UnusualChunk, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # only a pass line by line shows which line it was, and whether it is bad at all
         return _scan_by_line(chunk, prefix, place, namespace)
 
 
 def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | None:
-    """The observation in one line, None where it is nothing of ours.
+    """Return the observation in one line, or None.
 
-    Raises Undecodable for whatever is not an audit entry. That is: a JSON object with a time and a type, whose path,
-    policies, accessor, operation, error and header are what they should be; and where these say that the line can
-    matter, with a time and all the rest that `Entry` names, too.
+    Raises Undecodable for a line that is not an audit entry. An entry is a JSON object with a time and a type,
+    whose path, policies, accessor, operation, error and header have their types. If those show that the line can
+    matter, the time and all other keys that `Entry` names have to be valid, too.
     """
     body = raw[prefix_length(raw) :]
     try:
         entry = _entry(body) if _matters(_peek(body)) else None
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        # perhaps only in a part that nobody needs: a client can send numbers beyond all bounds, and any depth
+        # The error may be in a part that is not needed: a client can send numbers of any size, and any depth.
         return decode_skimmed(skim(iter([raw])), place, namespace=namespace)
     except msgspec.MsgspecError as error:
         raise Undecodable(type(error).__name__) from None
@@ -105,7 +109,10 @@ def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | No
 
 
 def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Observation | None:
-    """What `decode` gives for the line that was skimmed. Raises Undecodable."""
+    """Return what `decode` gives for the line that was skimmed.
+
+    Raises Undecodable.
+    """
     try:
         entry = _entry(skimmed.reduced) if _matters(_peek(skimmed.reduced)) else None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -113,7 +120,7 @@ def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Ob
     return _observed(entry, skimmed.sha256, place, namespace) if entry else None
 
 
-class _Unusual(Exception):
+class _UnusualChunk(Exception):
     """A chunk that is no plain sequence of one entry per line."""
 
 
@@ -137,12 +144,15 @@ def _scan_by_line(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> 
 
 
 def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> Scanned:
-    """As line by line. Raises one of many errors where there is anything about the chunk that is not usual."""
+    """Scan a usual chunk in one pass, with the result of a scan by line.
+
+    Raises one of many errors if anything about the chunk is unusual.
+    """
     ends = _line_ends(chunk)
     entries = chunk[len(prefix) :].replace(b"\n" + prefix + b"{", b"\n{") if prefix else chunk
     peeks = _peek_lines(entries)
     if len(peeks) != len(ends) or not _is_one_per_line(chunk, ends, prefix):
-        raise _Unusual
+        raise _UnusualChunk
     found: list[Observation] = []
     for n in _candidates(peeks):
         if not _matters(peeks[n]):
@@ -157,7 +167,7 @@ def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> 
 
 
 def _line_ends(chunk: bytes) -> list[int]:
-    """The offset after each newline."""
+    """Return the offset after each newline."""
     ends: list[int] = []
     end, find = 0, chunk.find
     while end := find(b"\n", end) + 1:
@@ -166,18 +176,21 @@ def _line_ends(chunk: bytes) -> list[int]:
 
 
 def _is_one_per_line(chunk: bytes, ends: list[int], prefix: bytes) -> bool:
-    """Whether as many entries as there are lines stand one in each.
+    """Return whether each line holds one entry, given equally many of both.
 
-    A line break between } and { is never inside of an entry. So where all of them are, no entry has a line break in
-    it, no line is empty, and none holds two.
+    A line break between } and { is never inside an entry. So if all line breaks are there, no entry contains one,
+    no line is empty, and no line holds two entries.
     """
     border = b"}\n" + prefix + b"{"
     after = len(border) - 2
     return ends[-1] == len(chunk) and {chunk[end - 2 : end + after] for end in ends} <= {border, b"}\n"}
 
 
-class _Answers(dict[Any, bool]):
-    """The answers to a question that is asked about few different things many times."""
+class _CachedAnswers(dict[Any, bool]):
+    """A cache of answers to a question.
+
+    The question is asked often, about few different values.
+    """
 
     def __init__(self, ask: Callable[[Any], bool], *, most: int) -> None:
         self._ask, self._most = ask, most
@@ -191,13 +204,13 @@ class _Answers(dict[Any, bool]):
         return answer
 
 
-_by_path = _Answers(may_matter, most=20_000)
-_by_path_read = _Answers(lambda path: may_matter(path, "read"), most=5_000)
-_by_policies = _Answers(lambda names: may_matter_by_token(names or ()), most=5_000)
+_by_path = _CachedAnswers(may_matter, most=20_000)
+_by_path_read = _CachedAnswers(lambda path: may_matter(path, "read"), most=5_000)
+_by_policies = _CachedAnswers(lambda names: may_matter_by_token(names or ()), most=5_000)
 
 
 def _matters(peek: _Peek) -> bool:
-    """Whether the line can be an observation."""
+    """Return whether the line can be an observation."""
     auth, headers = peek.auth, peek.request.headers
     by_path = _by_path_read if peek.request.operation in READING else _by_path
     return (
@@ -210,7 +223,10 @@ def _matters(peek: _Peek) -> bool:
 
 
 def _candidates(peeks: list[_Peek]) -> list[int]:
-    """The numbers of the lines that may matter: `_matters` without its finer points, for it is asked of every line."""
+    """Return the numbers of the lines that may matter.
+
+    This is `_matters` without its finer distinctions, since it is applied to every line.
+    """
     path, policies = _by_path, _by_policies
     return [
         n

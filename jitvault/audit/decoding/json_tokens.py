@@ -1,7 +1,7 @@
-"""The steps over the tokens of one JSON text of any size, of which a window is held.
+"""Steps over the tokens of a JSON text of any size, in a window.
 
-They say no to what msgspec says no to, and look as little as it does at the text of strings that nobody needs. What
-is repeated possessively has no alternatives in it: before Python 3.11.5 such an expression finds too little.
+The steps refuse what msgspec refuses, and check the text of strings that are not needed as little as msgspec does.
+What is repeated possessively has no alternatives in it: before Python 3.11.5 such an expression finds too little.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 MAX_PREFIX = 64
-# Go's own decoder stops at 10,000, and a request stands a few levels deep in its audit line
+# Go's own decoder stops at 10,000, and a request is nested a few levels deep in its audit line.
 MAX_DEPTH = 20_000
 _PIECE = 1024 * 1024
 _WINDOW = 64 * 1024
-# an expression of many parts remembers some 200 bytes for each
+# An expression of many parts remembers some 200 bytes for each.
 _RUN = 16 * 1024
 _LONGEST_ESCAPE = 12
 _LONGEST_TORN = 5
@@ -25,7 +25,7 @@ _LONGEST_SCALAR = 4096
 
 _SPACE = b"[ \t\r\n]*+"
 _HEX = b"[0-9a-fA-F]"
-# any but half of a surrogate pair
+# any escape but half of a surrogate pair
 _LONE = rb"u(?![dD][89a-fA-F])" + _HEX * 4
 _TEXT = (
     rb"(?:[ !#-\[\]-\xff]++"
@@ -40,7 +40,7 @@ _SIMPLE = b"(?:" + _NUMBER + b"|" + _STRING + b"|true|false|null)"
 
 
 def _shallow(element: bytes) -> bytes:
-    """An expression for `element`, and for arrays and objects of nothing else."""
+    """Return an expression for `element`, and for arrays and objects of it."""
 
     def some(one: bytes) -> bytes:
         return _SPACE + b"(?:" + one + _SPACE + b"(?:," + _SPACE + one + _SPACE + b")*)?"
@@ -48,14 +48,14 @@ def _shallow(element: bytes) -> bytes:
     return b"(?:" + element + rb"|\[" + some(element) + rb"\]|\{" + some(_KEY + element) + rb"\})"
 
 
-# runs of elements that are at most two levels deep, each with the comma after it: one step instead of many
+# Runs of elements that are at most two levels deep, each with the comma after it: one step instead of many.
 _ELEMENT = _shallow(_shallow(_SIMPLE)) + _SPACE + b"," + _SPACE
 _items = re.compile(b"(?:" + _ELEMENT + b")*").match
 _pairs = re.compile(b"(?:" + _KEY + _ELEMENT + b")*").match
 _text = re.compile(_TEXT).match
 _unescaped = re.compile(rb"[ !#-\[\]-\xff]*+").match
 _printable = re.compile(rb"[ -\xff]*+").match
-# wrong, or half of a surrogate pair
+# an invalid escape, or half of a surrogate pair
 _intricate = re.compile(rb"\\(?!" + _LONE + rb"|[/bfnrt])").search
 _space = re.compile(_SPACE).match
 _scalar = re.compile(_NUMBER + b"|true|false|null").match
@@ -73,7 +73,10 @@ class Undecodable(Exception):
 
 
 def prefix_length(raw: bytes) -> int:
-    """How many bytes the device's `prefix` option put before the entry. Raises Undecodable where there is no entry."""
+    """Return how many bytes the device's `prefix` option put before the entry.
+
+    Raises Undecodable if there is no entry.
+    """
     found = _prefix(raw)
     if found is None:
         raise Undecodable("no JSON object")
@@ -81,7 +84,7 @@ def prefix_length(raw: bytes) -> int:
 
 
 class Reader:
-    """A window on the line, and the steps over JSON's tokens in it."""
+    """A window on the line, and the steps over JSON tokens in the window."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.buffer = b""
@@ -93,7 +96,7 @@ class Reader:
         )
 
     def fill(self) -> bool:
-        """Whether there was more of the line."""
+        """Read another piece; return whether there was more of the line."""
         piece = next(self._pieces, None)
         if piece is None:
             return False
@@ -104,7 +107,10 @@ class Reader:
         return True
 
     def next_or_end(self) -> int | None:
-        """The first byte of the next token, which is not passed over; None at the end of the line."""
+        """Return the first byte of the next token, without passing over it.
+
+        None means the end of the line.
+        """
         while True:
             at = self.at
             if at < len(self.buffer):
@@ -121,13 +127,16 @@ class Reader:
         return broken() if found is None else found
 
     def take(self, wanted: int) -> None:
-        """Pass over one byte, which has to be this one."""
+        """Pass over one byte, which has to be `wanted`."""
         if self.next() != wanted:
             broken()
         self.at += 1
 
     def string(self) -> Iterator[tuple[int, int]]:
-        """Pass over a string: where its bytes stand in the buffer, still escaped, piece by piece."""
+        """Pass over a string, and yield its pieces.
+
+        A piece is given by where its bytes, still escaped, are in the buffer.
+        """
         self.take(QUOTE)
         while True:
             begin, self.at = self.at, _text_end(self.buffer, self.at)
@@ -140,13 +149,19 @@ class Reader:
                 broken()
 
     def run(self, elements: Callable[[bytes, int, int], re.Match[bytes] | None]) -> None:
-        """Pass over as many simple elements as stand in the buffer, each with the comma after it."""
+        """Pass over the simple elements in the buffer.
+
+        Each of them has the comma after it.
+        """
         begin = -1
         while self.at > begin:
             begin, self.at = self.at, _end(elements(self.buffer, self.at, self.at + _RUN))
 
     def scalar(self) -> bytes:
-        """Pass over a number, true, false or null, and return it; of a very long number digits are left out."""
+        """Pass over a number, true, false or null, and return it.
+
+        Digits of a very long number are left out.
+        """
         while _unfinished(self.buffer, self.at) and self.fill():
             if len(self.buffer) - self.at > _LONGEST_SCALAR and (token := _unfinished(self.buffer, self.at)):
                 # fewer digits do not make another kind of token
@@ -161,7 +176,10 @@ class Reader:
 
 
 class Text:
-    """The first bytes of a string, and what tells it from others that begin in the same way."""
+    """The first bytes of a string, and a hash of all of it.
+
+    The hash tells the string from others with that beginning.
+    """
 
     def __init__(self, reader: Reader, limit: int) -> None:
         self._kept = b""
@@ -180,7 +198,10 @@ class Text:
         return self._length > len(self._kept)
 
     def json(self) -> bytes:
-        """The string as it stood there, or its beginning and a remark. Nobody looked whether it is UTF-8."""
+        """Return the string as it was, or its beginning and a remark.
+
+        Its text is not checked for UTF-8.
+        """
         if not self.is_cut:
             return b'"' + self._kept + b'"'
         # the last character may be torn
@@ -189,7 +210,10 @@ class Text:
 
 
 def skip(reader: Reader) -> None:
-    """Pass over one value, however deep: what is open stands in a list of our own."""
+    """Pass over one value, however deep.
+
+    A list instead of the stack holds what is open.
+    """
     is_open = bytearray()
     while True:
         opening = reader.next()
@@ -207,7 +231,7 @@ def skip(reader: Reader) -> None:
             deque(reader.string(), maxlen=0)
         else:
             reader.scalar()
-        # a value ended here, and with it perhaps what it was the last of
+        # a value ended here, which may also have been the last one of its container
         while is_open and reader.next() == CLOSES[is_open[-1]]:
             reader.take(CLOSES[is_open.pop()])
         if not is_open:
@@ -217,8 +241,8 @@ def skip(reader: Reader) -> None:
 
 
 def _skip_to_value(reader: Reader, opening: int) -> None:
-    """Pass over what simple elements there are, and the key of the next value."""
-    # between tokens, for a run begins with one
+    """Pass over the simple elements that follow, and over the next key."""
+    # a run begins with a token
     reader.next()
     if opening == BRACKET:
         reader.run(_items)
@@ -230,12 +254,15 @@ def _skip_to_value(reader: Reader, opening: int) -> None:
 
 
 def _text_end(buffer: bytes, at: int) -> int:
-    """Where the text of a string ends that goes on `at`, or the part of it that can be told yet."""
+    """Return where the text of a string ends that continues at `at`.
+
+    If the end is not known yet, return the end of the part that is certain.
+    """
     limit = min(len(buffer), at + _WINDOW)
     end = _end(_unescaped(buffer, at, limit))
     if buffer[end : end + 1] != b"\\":
         return end
-    # from left to right, as escapes are read; after that the other quotes and backslashes mean what they seem to
+    # Escapes are read from left to right; after this step the other quotes and backslashes mean what they seem to.
     plain = buffer[at:limit].replace(rb"\\", b"__").replace(rb"\"", b"__")
     end = plain.find(b'"')
     if end < 0:
@@ -247,7 +274,7 @@ def _text_end(buffer: bytes, at: int) -> int:
 
 
 def _end(found: re.Match[bytes] | None) -> int:
-    """The end of what an expression found that also finds nothing at all."""
+    """Return the end of a match of an expression that also matches nothing."""
     return found.end() if found else broken()
 
 

@@ -1,8 +1,8 @@
-"""One audit line of any size, in bounded memory, reduced to what an observation is made of.
+"""Reduce one audit line of any size, in bounded memory.
 
-A client can make Vault write lines of hundreds of megabytes, and such a line still holds a lease id. `skim` passes
-over it once. It says no to what is not JSON just as the decoder of ordinary lines does, and looks as little as that
-one at strings that nobody needs.
+The result has what an observation is made of. A client can make Vault write lines of hundreds of megabytes, and
+such a line still holds a lease id. `skim` passes over the line once. It refuses what is not JSON just as the
+decoder of ordinary lines does, and checks strings that are not needed as little as that decoder.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from jitvault.audit.decoding.json_tokens import (
 from jitvault.audit.entry import TARGET_NAMES, Entry
 
 MAX_TEXT = 64 * 1024
-# a hazard is found by any part of its path, so a path is not cut. Go's HTTP server takes none over 1 MiB, and JSON
-# writes some of its characters as six
+# A hazard is recognised by any part of its path, so a path is not cut. Go's HTTP server takes no path over 1 MiB, and
+# JSON writes some of its characters as six.
 MAX_PATH = 6 * 1024 * 1024 + 64 * 1024
 # policies and warnings, of which the first few words count
 MAX_ITEMS = 512
 MAX_ITEM = 4 * 1024
-# what of the free-form parts an observation is made of
+# the keys of the free-form parts that an observation is made of
 _IN_DICTS: Mapping[str, tuple[str, ...]] = {
     "request.data": ("input", "lease_id", "accessor", "token"),
     "request.headers": ("x-jitvault-op",),
@@ -46,13 +46,16 @@ _IN_DICTS: Mapping[str, tuple[str, ...]] = {
 }
 _LONGEST_KEY = 6 * 32
 
-# of an object these keys, of a list all, of a text so many bytes
+# of an object these keys, of a list all items, of a text so many bytes
 _Wanted = dict[str, Any] | list[Any] | int
 
 
 @dataclass(frozen=True, slots=True)
 class Skimmed:
-    """What is needed of a line (`reduced`, JSON), the SHA-256 of all its bytes and their number."""
+    """What is needed of a line (`reduced`, JSON).
+
+    `sha256` and `length` are those of all its bytes.
+    """
 
     reduced: bytes
     sha256: str
@@ -60,11 +63,11 @@ class Skimmed:
 
 
 def skim(chunks: Iterator[bytes]) -> Skimmed:
-    """What `Entry` needs of the one line that `chunks` hold, its final newline included.
+    """Return what `Entry` needs of the one line in `chunks`, newline included.
 
-    A text of more than 64 KiB ends in a remark with the SHA-256 of the whole, so that it stays another than every
-    other. Raises Undecodable for whatever is not a JSON object, and for one with a path of more than 1 MiB, more
-    than 512 policies or more than 20,000 levels; `chunks` are not read to their end then.
+    A text of more than 64 KiB ends in a remark with the SHA-256 of the whole, so that it still differs from every
+    other text. Raises Undecodable for whatever is not a JSON object, and for one with a path of more than 1 MiB,
+    more than 512 policies or more than 20,000 levels; `chunks` are then not read to their end.
     """
     reader = Reader(chunks)
     while len(reader.buffer) <= MAX_PREFIX and reader.fill():
@@ -77,13 +80,16 @@ def skim(chunks: Iterator[bytes]) -> Skimmed:
 
 
 def _value(reader: Reader, wanted: _Wanted) -> Any:
-    """The wanted part of one value. What has another type than that stays recognizable as such."""
+    """Return the wanted part of one value.
+
+    A value of another type stays recognisable as such.
+    """
     opening = reader.next()
     if opening == QUOTE:
         text = Text(reader, wanted if isinstance(wanted, int) else MAX_TEXT)
         if text.is_cut and wanted == MAX_PATH:
             raise Undecodable("a path of more than 1 MiB")
-        # a text that is not UTF-8 is for the decoder to find: it may be one that nobody needs
+        # The decoder finds text that is not UTF-8: the text may be one that is not needed.
         return msgspec.Raw(text.json())
     if opening == BRACE and isinstance(wanted, dict):
         return _object(reader, wanted)
@@ -100,7 +106,10 @@ def _value(reader: Reader, wanted: _Wanted) -> Any:
 
 
 def _object(reader: Reader, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The wanted keys of an object; of a key that stands twice the last counts, as in any other reader."""
+    """Return the wanted keys of an object.
+
+    Of a duplicate key the last one counts, as in any other reader.
+    """
     found: dict[str, Any] = {}
     reader.take(BRACE)
     if reader.next() != CLOSES[BRACE]:
@@ -133,7 +142,10 @@ def _list(reader: Reader) -> list[Any]:
 
 
 def _key(reader: Reader) -> str | None:
-    """A key, and over its colon; None for one that is longer than every wanted one, or no text."""
+    """Pass over a key and its colon; return the key.
+
+    The result is None for a key that is longer than every wanted one, or that is no text.
+    """
     text = Text(reader, _LONGEST_KEY)
     reader.take(COLON)
     try:
@@ -143,7 +155,10 @@ def _key(reader: Reader) -> str | None:
 
 
 def _wanted(kind: Any, at: str = "") -> _Wanted:
-    """What is kept of a value of the type `kind`, which stands `at` this place of an entry."""
+    """Return what is kept of a value of type `kind` at `at`.
+
+    `at` is the place in an entry.
+    """
     for option in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
         if isinstance(option, type) and issubclass(option, msgspec.Struct):
             fields = msgspec.structs.fields(option)

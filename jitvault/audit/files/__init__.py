@@ -1,1 +1,1 @@
-"""Where lines come from: the files of an audit device, their rotation, and what receivers write."""
+"""Audit lines from files: those of an audit device, and spools."""

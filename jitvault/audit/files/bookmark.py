@@ -1,8 +1,8 @@
-"""The place in a file where a reader stopped, in a form that finds it again in another process.
+"""Bookmarks: where a reader stopped in a file.
 
-The inode alone says little: a truncated file keeps it, and a new file may get the one of a deleted file. So the
-bytes at the beginning of the file and before the place are part of it; they are the same after a rename, in a copy
-and in what was compressed.
+With a bookmark another process finds the place again. The inode alone says little: a truncated file keeps its
+inode, and a new file may get the inode of a deleted one. So the bytes at the beginning of the file and before the
+place are part of a bookmark; they stay equal after a rename, in a copy and in a compressed file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Bookmark:
     """A saved place: `offset` bytes into the file that was known as `key`.
 
     `head` and `tail` are hashes of at most 512 bytes at the beginning of the file and before the place. At offset 0
-    nothing of the file was read. Files that began before `since` are done with (Vault's time, in microseconds of the
-    epoch).
+    nothing of the file was read. Files that began before `since` are done with (Vault's time, in microseconds of
+    the epoch).
     """
 
     key: str = ""
@@ -33,7 +33,10 @@ class Bookmark:
 
     @classmethod
     def parse(cls, text: str) -> Bookmark:
-        """The mark that `text` is; one that no file matches where it is none."""
+        """Return the bookmark that `text` holds.
+
+        An invalid text gives a bookmark that no file matches.
+        """
         if not text:
             return cls()
         try:
@@ -45,14 +48,17 @@ class Bookmark:
 
 @dataclass(slots=True)
 class Cursor:
-    """How far one file was read; it makes marks without looking into the file again."""
+    """How far one file was read.
+
+    A cursor makes bookmarks without reading the file again.
+    """
 
     offset: int = 0
     head: bytes = b""
     tail: bytes = field(default=b"", repr=False)
 
     def pass_over(self, data: bytes, begin: int = 0, end: int | None = None) -> None:
-        """Go on over `data[begin:end]`, the bytes that follow in the file."""
+        """Advance over `data[begin:end]`, the bytes that follow in the file."""
         end = len(data) if end is None else end
         if len(self.head) < SAMPLE:
             self.head += data[begin : min(end, begin + SAMPLE - len(self.head))]

@@ -1,4 +1,4 @@
-"""What JITVAULT_AUDIT_FILE names: files of Vault's audit device, and directories that a receiver fills."""
+"""The sources in JITVAULT_AUDIT_FILE: files, and receivers' directories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jitvault.audit.source import Source
 
 
 def why_unreadable(path: Path) -> str:
-    """Why what JITVAULT_AUDIT_FILE names cannot be read; empty where it can."""
+    """Return why a path in JITVAULT_AUDIT_FILE cannot be read, or ""."""
     try:
         if path.is_dir():
             next(path.iterdir(), None)
@@ -26,22 +26,31 @@ def why_unreadable(path: Path) -> str:
 
 
 def is_unmarked(path: Path) -> bool:
-    """Whether it is a receiver's directory in which we cannot say which sender is Vault."""
+    """Return whether it is a receiver's directory that we cannot write.
+
+    In such a directory we cannot mark which sender is Vault.
+    """
     return path.is_dir() and not os.access(path, os.W_OK)
 
 
 def last_lines(path: Path) -> str:
-    """The end of an audit file; nothing where there is none to be read. They are no proof: nobody vouched for them."""
+    """Return the end of an audit file, or "" if it cannot be read.
+
+    These lines prove nothing: nobody vouched for them.
+    """
     return last_bytes(path).decode(errors="replace")
 
 
 def form_problem(path: Path) -> str:
-    """Why nothing can be proven by the lines that a file has now, by their form; empty where nothing is wrong."""
+    """Return why the form of a file's lines cannot prove anything, or ""."""
     return wrong_form(last_bytes(path))
 
 
 class ConfiguredSources:
-    """`jitvault.audit.source.Sources`: each file is one, each connection in a directory is one."""
+    """The configured sources: one for each file or received connection.
+
+    Implements `jitvault.audit.source.Sources`.
+    """
 
     def __init__(self, paths: Sequence[Path], *, namespace: str = "") -> None:
         self._paths = [path.absolute() for path in paths]

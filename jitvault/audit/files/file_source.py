@@ -1,4 +1,4 @@
-"""The file that Vault's file audit device writes, with its rotated predecessors, read from a saved position on."""
+"""The file of Vault's file audit device as a source, across rotations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from jitvault.errors import AuditMissing
 
 BATCH_OBSERVATIONS = 500
 BATCH_BYTES = 16 * 1024 * 1024
-# a longer line is not held in memory as a whole
+# A longer line is not held in memory as a whole.
 WHOLE_LINE = 4 * 1024 * 1024
 
 
 class FileSource:
-    """`jitvault.audit.source.Source` on one audit file, across its rotation.
+    """One audit file as a source, across its rotation.
 
-    A stretch begins with the byte of the file where it begins: until the first rotation, offsets are bytes of
-    the file. `Position("", 0, 1)` is the beginning of everything that is there.
+    Implements `jitvault.audit.source.Source`. Offsets of a segment count from the byte of the file where the
+    segment begins: until the first rotation, they are bytes of the file. `Position("", 0, 1)` is the beginning of
+    everything that is there.
     """
 
     passing = False
@@ -39,7 +40,7 @@ class FileSource:
         self._rotation = Rotation(path)
 
     def vouch(self) -> None:
-        """Nobody asks: the file is Vault's own."""
+        """Do nothing: the file is Vault's own."""
 
     def start(self) -> Position:
         return self.end()
@@ -48,31 +49,34 @@ class FileSource:
         return Position("", 0, epoch=1)
 
     def end(self) -> Position:
-        """The end of the last whole line that is there now. A file that is not there yet may come later."""
+        """Return the end of the last whole line.
+
+        A file that is missing may come later.
+        """
         mark = self._rotation.end()
         return Position(str(mark), mark.offset, epoch=1)
 
     def continues(self, position: Position) -> bool:
         try:
-            stand = self._rotation.locate(Bookmark.parse(position.identity))
+            read_at = self._rotation.locate(Bookmark.parse(position.identity))
         except AuditMissing:
             return False
-        if stand is None:
+        if read_at is None:
             return True
-        with stand:
-            return not stand.gap and not (stand.lossy and stand.cursor.offset)
+        with read_at:
+            return not read_at.gap and not (read_at.lossy and read_at.cursor.offset)
 
     def wrong_form(self) -> str:
         return wrong_form(last_bytes(self._path))
 
     def has_more(self, position: Position) -> bool:
-        stand = self._rotation.locate(Bookmark.parse(position.identity))
-        if stand is None:
+        read_at = self._rotation.locate(Bookmark.parse(position.identity))
+        if read_at is None:
             return False
-        with stand:
-            if stand.gap or stand.file.has_more():
+        with read_at:
+            if read_at.gap or read_at.file.has_more():
                 return True
-            following = self._rotation.after(stand)
+            following = self._rotation.after(read_at)
         if following:
             following.file.close()
         return following is not None
@@ -84,8 +88,8 @@ class FileSource:
 class _Reading:
     """One pass from a position to the present end.
 
-    It holds what was found since the last batch, and what is missing before that. Where `only` is given, lines without
-    these bytes are passed over and not decoded.
+    It holds what was found since the last batch, and what is missing before that. With `only`, lines without these
+    bytes are skipped undecoded.
     """
 
     def __init__(self, rotation: Rotation, source: str, namespace: str, position: Position, only: bytes = b"") -> None:
@@ -103,73 +107,79 @@ class _Reading:
 
     def batches(self) -> Iterator[Batch]:
         with ExitStack() as files:
-            stand = self._rotation.locate(self._begin)
-            while stand:
-                files.push(stand)
+            read_at = self._rotation.locate(self._begin)
+            while read_at:
+                files.push(read_at)
                 following = None
                 try:
-                    if stand.gap:
-                        yield from self._gap(stand, stand.gap)
-                    yield from self._file(stand)
-                    following = self._rotation.after(stand)
+                    if read_at.gap:
+                        yield from self._gap(read_at, read_at.gap)
+                    yield from self._file(read_at)
+                    following = self._rotation.after(read_at)
                     if following:
                         files.push(following)
-                        # only now nothing is written to it any more
-                        yield from self._file(stand)
-                        following.gap = following.gap or _cut_off(stand)
+                        # only now is nothing more written to the previous file
+                        yield from self._file(read_at)
+                        following.gap = following.gap or _cut_off(read_at)
                 except Rewritten:
-                    yield from self._flush(stand)
-                    following = self._rotation.locate(stand.mark())
-                last, stand = stand, following
+                    yield from self._flush(read_at)
+                    following = self._rotation.locate(read_at.mark())
+                last, read_at = read_at, following
                 last.file.close()
-                if stand is None and (self._gaps or self._bad):
+                if read_at is None and (self._gaps or self._bad):
                     yield self._batch(last)
 
-    def _file(self, stand: ReadPosition) -> Iterator[Batch]:
-        """The whole lines of one file up to its present end; a torn last line stays for the next time."""
+    def _file(self, read_at: ReadPosition) -> Iterator[Batch]:
+        """Read the whole lines of one file up to its present end.
+
+        A torn last line stays for the next time.
+        """
         while True:
-            while data := stand.file.whole_lines(CHUNK):
-                yield from self._whole_lines(stand, data)
-            length, whole = _next_line(stand)
-            stand.torn = bool(length) and not whole
+            while data := read_at.file.whole_lines(CHUNK):
+                yield from self._whole_lines(read_at, data)
+            length, whole = _next_line(read_at)
+            read_at.torn = bool(length) and not whole
             if length:
-                stand.file.stand_at(stand.cursor)
+                read_at.file.seek_to(read_at.cursor)
             if not whole:
                 break
             if length > WHOLE_LINE and self._only:
-                self._pass_over(stand, stand.file.pieces(length))
+                self._pass_over(read_at, read_at.file.pieces(length))
             elif length > WHOLE_LINE:
-                yield from self._flush(stand)
-                yield from self._long_line(stand, length)
+                yield from self._flush(read_at)
+                yield from self._long_line(read_at, length)
             else:
-                yield from self._whole_lines(stand, b"".join(stand.file.pieces(length)))
-        yield from self._flush(stand)
+                yield from self._whole_lines(read_at, b"".join(read_at.file.pieces(length)))
+        yield from self._flush(read_at)
 
-    def _whole_lines(self, stand: ReadPosition, data: bytes) -> Iterator[Batch]:
+    def _whole_lines(self, read_at: ReadPosition, data: bytes) -> Iterator[Batch]:
         if self._only:
             self._found += self._wanted_lines(data)
-            self._pass_over(stand, iter([data]))
+            self._pass_over(read_at, iter([data]))
             return
         begin = 0
         while begin < len(data):
-            # among bad lines one after the other, so that many of them do not copy the chunk as often
+            # Bad lines are scanned one by one, so that many of them do not copy the chunk as often.
             end = data.index(b"\n", begin) + 1 if self._bad else len(data)
             scanned = scan(data[begin:end], self._place(), namespace=self._namespace)
             stop = begin + scanned.consumed
             good = stop if scanned.bad is None else max(begin, data.rfind(b"\n", begin, stop - 1) + 1)
             if scanned.lines:
                 self._accept(scanned.observations, scanned.lines, good - begin)
-                stand.cursor.pass_over(data, begin, good)
+                read_at.cursor.pass_over(data, begin, good)
             if len(self._found) >= BATCH_OBSERVATIONS or self._bytes >= BATCH_BYTES:
-                yield self._batch(stand)
+                yield self._batch(read_at)
             if scanned.bad is not None:
-                yield from self._bad_line(stand, scanned.bad)
-                stand.cursor.pass_over(data, good, stop)
-                self._offset = stand.cursor.offset
+                yield from self._bad_line(read_at, scanned.bad)
+                read_at.cursor.pass_over(data, good, stop)
+                self._offset = read_at.cursor.offset
             begin = stop
 
     def _wanted_lines(self, data: bytes) -> Iterator[Observation]:
-        """The observations in the lines that have the wanted bytes in them; others are nobody's for now."""
+        """Yield the observations in the lines that contain the wanted bytes.
+
+        The other lines do not count in this pass.
+        """
         at = data.find(self._only)
         while at >= 0:
             begin, end = data.rfind(b"\n", 0, at) + 1, data.index(b"\n", at) + 1
@@ -179,18 +189,18 @@ class _Reading:
                     yield observation
             at = data.find(self._only, end)
 
-    def _pass_over(self, stand: ReadPosition, pieces: Iterator[bytes]) -> None:
+    def _pass_over(self, read_at: ReadPosition, pieces: Iterator[bytes]) -> None:
         for data in pieces:
-            stand.cursor.pass_over(data)
+            read_at.cursor.pass_over(data)
             self._offset += len(data)
         self._lines += 1
 
-    def _long_line(self, stand: ReadPosition, length: int) -> Iterator[Batch]:
-        """A line of `length` bytes, in pieces."""
-        cursor = replace(stand.cursor)
+    def _long_line(self, read_at: ReadPosition, length: int) -> Iterator[Batch]:
+        """Decode a line of `length` bytes, in pieces."""
+        cursor = replace(read_at.cursor)
 
         def pieces() -> Iterator[bytes]:
-            for data in stand.file.pieces(length):
+            for data in read_at.file.pieces(length):
                 cursor.pass_over(data)
                 yield data
 
@@ -199,11 +209,11 @@ class _Reading:
             observation = decode_skimmed(skim(line), self._place(), namespace=self._namespace)
             self._accept([observation] if observation else [], 1, length)
         except Undecodable as error:
-            yield from self._bad_line(stand, str(error))
-            self._offset = stand.cursor.offset + length
+            yield from self._bad_line(read_at, str(error))
+            self._offset = read_at.cursor.offset + length
         for _ in line:
             pass
-        stand.cursor = cursor
+        read_at.cursor = cursor
 
     def _accept(self, observations: list[Observation], lines: int, size: int) -> None:
         self._settle()
@@ -212,41 +222,44 @@ class _Reading:
         self._bytes += size
         self._offset += size
 
-    def _bad_line(self, stand: ReadPosition, why: str) -> Iterator[Batch]:
-        """What the line said is lost, so the record is not contiguous over it. The cursor still stands before it."""
+    def _bad_line(self, read_at: ReadPosition, why: str) -> Iterator[Batch]:
+        """Count a bad line as a gap.
+
+        What the line said is lost, so the record is not contiguous. The cursor is still before the line.
+        """
         if self._bad:
             self._bad.count += 1
         else:
-            yield from self._break(stand)
-            self._bad = _BadLines(stand.file.path.name, stand.cursor.offset, why)
+            yield from self._break(read_at)
+            self._bad = _BadLines(read_at.file.path.name, read_at.cursor.offset, why)
         self._passed_over += 1
 
-    def _gap(self, stand: ReadPosition, reason: str) -> Iterator[Batch]:
-        yield from self._break(stand)
+    def _gap(self, read_at: ReadPosition, reason: str) -> Iterator[Batch]:
+        yield from self._break(read_at)
         self._settle()
         self._gaps.append(reason)
-        self._offset = stand.cursor.offset
+        self._offset = read_at.cursor.offset
 
-    def _break(self, stand: ReadPosition) -> Iterator[Batch]:
-        """Another stretch begins where the cursor stands, unless one just did."""
-        yield from self._flush(stand)
+    def _break(self, read_at: ReadPosition) -> Iterator[Batch]:
+        """Begin another segment at the cursor, unless one has just begun."""
+        yield from self._flush(read_at)
         if not self._gaps and not self._bad:
             self._epoch += 1
 
-    def _flush(self, stand: ReadPosition) -> Iterator[Batch]:
+    def _flush(self, read_at: ReadPosition) -> Iterator[Batch]:
         if self._lines:
-            yield self._batch(stand)
+            yield self._batch(read_at)
 
-    def _batch(self, stand: ReadPosition) -> Batch:
+    def _batch(self, read_at: ReadPosition) -> Batch:
         self._settle()
-        position = Position(str(stand.mark()), self._offset, self._epoch)
+        position = Position(str(read_at.mark()), self._offset, self._epoch)
         batch = Batch(tuple(self._found), position, tuple(self._gaps), self._lines + self._passed_over)
         self._found, self._gaps = [], []
         self._lines = self._bytes = self._passed_over = 0
         return batch
 
     def _settle(self) -> None:
-        """A run of bad lines is over."""
+        """End a run of bad lines, if there is one."""
         if self._bad:
             self._gaps.append(str(self._bad))
             self._bad = None
@@ -257,7 +270,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _BadLines:
-    """Lines one after the other that are no audit entries, and what is wrong with the first."""
+    """Consecutive lines that are no audit entries, and the first's problem."""
 
     file: str
     offset: int
@@ -270,17 +283,17 @@ class _BadLines:
         return f"the {self.count} lines from byte {self.offset} of {self.file} on are not audit entries ({self.why})"
 
 
-def _cut_off(stand: ReadPosition) -> str:
-    """What is missing at the end of a file that is complete."""
-    if stand.file.damage:
-        return f"{stand.file.path.name} cannot be decompressed to its end: {stand.file.damage}"
-    return f"{stand.file.path.name} ends within a line" if stand.torn else ""
+def _cut_off(read_at: ReadPosition) -> str:
+    """Return what is missing at the end of a file that is complete."""
+    if read_at.file.damage:
+        return f"{read_at.file.path.name} cannot be decompressed to its end: {read_at.file.damage}"
+    return f"{read_at.file.path.name} ends within a line" if read_at.torn else ""
 
 
-def _next_line(stand: ReadPosition) -> tuple[int, bool]:
-    """How long the next line is as far as it is there, and whether its end is."""
+def _next_line(read_at: ReadPosition) -> tuple[int, bool]:
+    """Return the length of the next line so far, and whether its end is there."""
     length = 0
-    while data := stand.file.read(CHUNK):
+    while data := read_at.file.read(CHUNK):
         found = data.find(b"\n")
         if found >= 0:
             return length + found + 1, True

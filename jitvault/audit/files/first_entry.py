@@ -1,4 +1,7 @@
-"""When the first entry of a file was written: by that the files of one log are put in their order."""
+"""When the first entry of a file was written.
+
+The files of one log are ordered by that.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from jitvault.audit.decoding.json_tokens import Undecodable
 from jitvault.audit.decoding.oversized import skim
 
 BEGINNING = 64 * 1024
-"""An entry that begins later than that is not looked for: the file is no audit log."""
+"""An entry that begins after so many bytes is not looked for: the file is no audit log."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# the device's option `prefix` puts something before the entry
+# The device's option `prefix` puts text before the entry.
 _PREFIX = re.compile(rb"[^{\n]{0,64}(?=\{)")
 _TIME_FIRST = re.compile(rb'\{\s*"time"\s*:\s*"([^"]{1,40})"')
 
@@ -31,11 +34,12 @@ _stamps = msgspec.json.Decoder(_Stamp)
 
 
 def began(beginning: bytes, content: Callable[[], Iterator[bytes]] | None = None) -> int | None:
-    """Vault's time of the first audit entry, in microseconds of the epoch; None where there is none.
+    """Return Vault's time of the first entry, or None.
 
-    `beginning` are the first bytes of a file, at most BEGINNING of them, and `content` gives the whole file: OpenBao
-    writes the time first, some versions of HashiCorp Vault write the keys in alphabetical order, and a client can make
-    a line as long as it likes. The file is read only as far as its first entry.
+    The time is in microseconds of the epoch. `beginning` are the first bytes of a file, at most BEGINNING of them,
+    and `content` gives the whole file: OpenBao writes the time first, some versions of HashiCorp Vault write the
+    keys in alphabetical order, and a client can make a line as long as it likes. The file is read only as far as
+    its first entry.
     """
     offset = 0
     for line in beginning.splitlines(keepends=True):
@@ -44,7 +48,7 @@ def began(beginning: bytes, content: Callable[[], Iterator[bytes]] | None = None
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
             return _microseconds(_stamps.decode(raw).time)
         if not raw.endswith(b"\n"):
-            # a line that is longer than what was read
+            # the line is longer than what was read
             if found := _TIME_FIRST.match(raw):
                 with suppress(msgspec.MsgspecError, UnicodeDecodeError):
                     return _microseconds(msgspec.convert(found[1].decode(), datetime))
@@ -55,14 +59,20 @@ def began(beginning: bytes, content: Callable[[], Iterator[bytes]] | None = None
 
 
 def _of_long_line(content: Iterator[bytes], offset: int) -> int | None:
-    """The time in the one line that begins at `offset`; None where it is no entry, or its end is not there yet."""
+    """Return the time in the one line that begins at `offset`, or None.
+
+    None means that the line is no entry, or that its end is not there yet.
+    """
     with suppress(Undecodable, msgspec.MsgspecError, UnicodeDecodeError):
         return _microseconds(_stamps.decode(skim(_one_line(content, offset)).reduced).time)
     return None
 
 
 def _one_line(content: Iterator[bytes], offset: int) -> Iterator[bytes]:
-    """The bytes from `offset` to the next newline. Raises Undecodable where there is none."""
+    """Yield the bytes from `offset` to the next newline.
+
+    Raises Undecodable if there is none.
+    """
     for piece in content:
         data = piece[offset:]
         offset = max(0, offset - len(piece))

@@ -1,4 +1,4 @@
-"""Which files there are of an audit log: the present one, and those beside it that have rotated names."""
+"""The files of an audit log: the present one, and rotated ones beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Moved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of the log as it was found: `began` is Vault's time of its first entry, in microseconds."""
+    """A file of the log as it was found.
+
+    `began` is Vault's time of its first entry, in microseconds.
+    """
 
     name: str
     key: str
@@ -27,21 +30,30 @@ class Member:
     began: int
 
     def begins_like(self, other: Member) -> bool:
-        """Whether one of them is a copy of the other by its first bytes, perhaps made when that was shorter."""
+        """Return whether one file can be a copy of the other, by the first bytes.
+
+        The copy may have been made when the original was shorter.
+        """
         known = min(len(self.head), len(other.head))
         return self.began == other.began and self.head[:known] == other.head[:known]
 
 
 @dataclass(frozen=True, slots=True)
 class LogDirectory:
-    """All files that were there at one moment, those beside the present one oldest first; none of these is empty."""
+    """All files that were there at one moment.
+
+    `beside` is sorted, the oldest first. None of the files in `beside` is empty.
+    """
 
     present: Member | None
     beside: tuple[Member, ...]
 
     @property
     def rotated(self) -> list[Member]:
-        """Those that begin with an audit entry; others are only near."""
+        """The files that begin with an audit entry.
+
+        The others merely have such names.
+        """
         return [member for member in self.beside if member.began]
 
     def known_as(self, key: str) -> Member | None:
@@ -49,7 +61,10 @@ class LogDirectory:
         return next((member for member in every if member.key == key), None)
 
     def distinct(self) -> list[Member]:
-        """The rotated files, each content once: somebody may have copied one, or gzip be at work on it."""
+        """Return the rotated files, each content once.
+
+        There may be a copy of a file, or gzip may be at work on it.
+        """
         found: list[Member] = []
         for member in self.rotated:
             if self.present and member.begins_like(self.present):
@@ -62,7 +77,10 @@ class LogDirectory:
 
 
 def survey(path: Path) -> LogDirectory:
-    """Whatever was rotated before the present file came, and nothing of what is rotated later, is in it."""
+    """Return the files of the log at one moment.
+
+    They include whatever was rotated before the present file came, and nothing that is rotated later.
+    """
     present = open_present(path)
     if present:
         with present:
@@ -74,12 +92,15 @@ def survey(path: Path) -> LogDirectory:
         newest, names = None, _steady_names(path)
         if path.exists():
             raise Moved
-    found = [_look(path.parent / name, inode) for name, inode in names]
+    found = [_member_at(path.parent / name, inode) for name, inode in names]
     return LogDirectory(newest, tuple(sorted((member for member in found if member), key=lambda member: member.began)))
 
 
 def _steady_names(path: Path) -> list[tuple[str, int]]:
-    """A file that is renamed while a directory is read may be in the list twice, or not at all."""
+    """Return the names, if two readings of the directory agree.
+
+    A file that is renamed while a directory is read may be in the list twice, or not at all.
+    """
     names = _names(path)
     if names != _names(path):
         raise Moved
@@ -100,7 +121,7 @@ def _names(path: Path) -> list[tuple[str, int]]:
         raise unreadable(path.parent, error) from None
 
 
-def _look(path: Path, inode: int) -> Member | None:
+def _member_at(path: Path, inode: int) -> Member | None:
     with LogFile(path, rotated=True) as file:
         if file.inode != inode:
             raise Moved
@@ -123,7 +144,7 @@ def open_present(path: Path) -> LogFile | None:
 
 
 def is_rotated(name: str, present: str) -> bool:
-    """Whether a file beside the one called `present` can be an earlier one of the same log.
+    """Return whether a file beside `present` can be an earlier one of its log.
 
     `audit.log.1`, `audit.log-20261124.gz`, `audit.log.old`; with the date or number before the ending,
     `audit-20261124.log`, `audit.1.log`. Not `audit2.log` or `audit-raw.log`: those are other devices'.
@@ -140,10 +161,10 @@ def member_of(file: LogFile) -> Member:
 
 
 def _fuller(one: Member, other: Member) -> Member:
-    """Which of two files with the same beginning to read.
+    """Return which of two files with equal beginnings to read.
 
     While gzip works on a file both are there and only the original is whole. Any other pair is a file and a copy
-    that may have been made before it was complete; how much is in a compressed one does not show.
+    that may have been made before the file was complete; a compressed file does not show how much it holds.
     """
     for plain, packed in ((one, other), (other, one)):
         if packed.compressed and not plain.compressed and packed.name == f"{plain.name}.gz":

@@ -1,4 +1,7 @@
-"""One file of an audit log, open for reading: as Vault writes it, or compressed after it was rotated."""
+"""One file of an audit log, open for reading.
+
+A rotated file may be compressed.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,33 @@ from jitvault.audit.files.bookmark import SAMPLE, Bookmark, Cursor
 from jitvault.audit.files.first_entry import BEGINNING, began
 from jitvault.errors import AuditUntrusted
 
-# chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower
+# Chunks of this size stay in the processor's cache while their lines are decoded; 1 MiB is slower.
 CHUNK = 96 * 1024
 # some hundred lines
 _LAST = 256 * 1024
 _GZIP = b"\x1f\x8b\x08"
-# how the kernel encodes FS_IOC_GETVERSION, _IOR('v', 1, long), on most machines; elsewhere it is refused
+# How the kernel encodes FS_IOC_GETVERSION, _IOR('v', 1, long), on most machines; elsewhere the call is refused.
 _GENERATION = (2 << 30) | (struct.calcsize("l") << 16) | (ord("v") << 8) | 1
 _T = TypeVar("_T")
 
 
 class Rewritten(Exception):
-    """The file does not hold any more what was just read of it."""
+    """The file no longer holds what was just read of it."""
 
 
 class LogFile:
-    """Reads on from where it was left; `with` closes it. Raises AuditUntrusted where it cannot be read.
+    """A log file that continues to read where it stopped; `with` closes it.
 
-    `key` tells the file from every other one that is or was in its directory: the inode and, where the file system
-    has one, its generation, since the inodes of deleted files are used again.
+    Raises AuditUntrusted if the file cannot be read. `key` tells the file from every other one that is or was in
+    its directory: the inode and, where the file system has one, its generation, since the inodes of deleted files
+    are used again.
     """
 
     def __init__(self, path: Path, *, rotated: bool) -> None:
-        """Raises FileNotFoundError, AuditUntrusted. Only rotated files can be compressed."""
+        """Open the file; only a rotated one can be compressed.
+
+        Raises FileNotFoundError, AuditUntrusted.
+        """
         self.path = path
         self.damage = ""
         self._ended = False
@@ -50,7 +57,7 @@ class LogFile:
         self._last = b""
         self._at = 0
         try:
-            # without O_NONBLOCK a pipe would have us wait for its writer
+            # without O_NONBLOCK, opening a pipe would wait for its writer
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         except FileNotFoundError:
             raise
@@ -87,16 +94,22 @@ class LogFile:
         return self._gzip is not None
 
     def beginning(self) -> bytes:
-        """The first bytes of the content."""
+        """Return the first bytes of the content."""
         return self._beginning if self._gzip else self._pread(BEGINNING, 0)
 
     @property
     def began(self) -> int | None:
-        """Vault's time of its first entry, in microseconds of the epoch; None where there is none."""
+        """Vault's time of the first entry, or None.
+
+        The time is in microseconds of the epoch.
+        """
         return self._began if self._gzip else began(self.beginning(), self._content)
 
     def find(self, mark: Bookmark) -> Cursor | None:
-        """Stand at the mark; None where the content before it is not what was read."""
+        """Go to the bookmark.
+
+        The result is None if the content before the bookmark is not what was read.
+        """
         if self._gzip:
             cursor = self._run(mark.offset)
         else:
@@ -105,20 +118,21 @@ class LogFile:
             cursor = Cursor(mark.offset, self._pread(sample, 0), tail)
         if cursor.mark(mark.key, mark.since) != mark:
             return None
-        self.stand_at(cursor)
+        self.seek_to(cursor)
         return cursor
 
-    def stand_at(self, cursor: Cursor) -> None:
-        """Read on from there; what was read after it comes again."""
+    def seek_to(self, cursor: Cursor) -> None:
+        """Continue to read from the cursor; what was read after it comes again."""
         if self._gzip:
             self._back_to(cursor.offset)
         else:
             self._at, self._last = cursor.offset, cursor.tail
 
     def whole_lines(self, size: int = CHUNK) -> bytes:
-        """The whole lines in about the next `size` bytes; what begins after them comes again.
+        """Return the whole lines in about the next `size` bytes.
 
-        Empty where there is none: at the present end, and where one line is longer. Raises Rewritten, as `read`.
+        A line that begins after them comes again. The result is empty if there is no whole line: at the present
+        end, and where one line is longer. Raises Rewritten, as `read` does.
         """
         if self._gzip:
             data = self._rest + b"".join(self._inflated(size))
@@ -127,7 +141,7 @@ class LogFile:
             return data[:end]
         known = len(self._last)
         if len(self._buffer) < size + known:
-            # one buffer for all: memory that is new each time costs more than to read it
+            # One buffer for all reads: fresh memory each time costs more than the read.
             self._buffer = bytearray(size + SAMPLE)
         there = self._preadv(memoryview(self._buffer)[: size + known], self._at - known)
         if not self._buffer.startswith(self._last) or there < known:
@@ -138,13 +152,14 @@ class LogFile:
         return data
 
     def read(self, size: int = CHUNK) -> bytes:
-        """The next bytes, empty at the present end.
+        """Return the next bytes; empty at the present end.
 
-        Raises Rewritten: the bytes before are read once more in the same call, so that a file that is truncated
+        Raises Rewritten: the bytes before are read again in the same call, so that a file that is truncated
         and grows again while it is read does not pass for one that only grew.
         """
         if self._gzip:
-            data, self._rest = self._rest[:size] or self._inflate(size), self._rest[size:]
+            data = self._rest[:size] or self._inflate(size)
+            self._rest = self._rest[size:]
             return data
         data = self._pread(size + len(self._last), self._at - len(self._last))
         if not data.startswith(self._last):
@@ -158,26 +173,26 @@ class LogFile:
         self._last = data[-SAMPLE:] if len(data) >= SAMPLE else (self._last + data)[-SAMPLE:]
 
     def pieces(self, length: int) -> Iterator[bytes]:
-        """The next `length` bytes, or less where the file ends."""
+        """Yield the next `length` bytes, or fewer if the file ends."""
         while length > 0 and (data := self.read(min(CHUNK, length))):
             length -= len(data)
             yield data
 
     def has_more(self) -> bool:
-        """Whether anything can be read now, and what was read is still there."""
+        """Return whether anything can be read now, or what was read is gone."""
         try:
             return bool(self.read(1))
         except Rewritten:
             return True
 
     def is_at(self, path: Path) -> bool:
-        """Whether the file is the one that has this name now."""
+        """Return whether the file is the one that has this name now."""
         with suppress(OSError):
             return os.path.samestat(path.stat(), os.fstat(self._descriptor))
         return False
 
     def last_line_end(self) -> int:
-        """The end of the last whole line that is there now. Not of a compressed file."""
+        """Return the end of the last whole line; not for a compressed file."""
         end = os.fstat(self._descriptor).st_size
         while end > 0:
             begin = max(0, end - BEGINNING)
@@ -192,14 +207,17 @@ class LogFile:
         return Cursor(offset, self._pread(sample, 0), self._pread(sample, offset - sample))
 
     def _content(self) -> Iterator[bytes]:
-        """All of a file that is not compressed, wherever it is read."""
+        """Yield all of an uncompressed file, without moving the place of reading."""
         at = 0
         while data := self._pread(CHUNK, at):
             at += len(data)
             yield data
 
     def _unpacked(self) -> Iterator[bytes]:
-        """All of a compressed file; it has to be stood at anew afterwards."""
+        """Yield all of a compressed file.
+
+        The caller has to go to a place again afterwards.
+        """
         self._back_to(0)
         while data := self._inflate(CHUNK):
             yield data
@@ -223,7 +241,7 @@ class LogFile:
         self._decompressing(lambda file: file.seek(offset))
 
     def _decompressing(self, act: Callable[[gzip.GzipFile], _T]) -> _T | None:
-        """What `act` gives; a damaged file ends where the damage is."""
+        """Return what `act` gives; a damaged file ends where the damage is."""
         assert self._gzip is not None  # noqa: S101 (for the type checker)
         try:
             return act(self._gzip)
@@ -253,7 +271,10 @@ def _check_kind(path: Path, mode: int) -> None:
 
 
 def last_bytes(path: Path) -> bytes:
-    """The end of an audit file as it is now; nothing where there is none to be read."""
+    """Return the end of an audit file as it is now.
+
+    The result is empty if the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST))

@@ -1,9 +1,9 @@
-"""The files that together are one audit log: the present one, and its predecessors under other names.
+"""The files that together are one audit log, and what follows what.
 
-A log is rotated by rename (Vault goes on in the old file until SIGHUP) or is copied and truncated. Rotation deletes
-the oldest file first. So while the file that a reader stopped in is there, all younger ones are, and reading them
-one after the other misses nothing. What follows a copy that was made before a truncation is not complete: lines
-written between the two are lost.
+A log is rotated by rename (Vault continues in the old file until SIGHUP), or is copied and truncated. Rotation
+deletes the oldest file first. So while the file in which a reader stopped is there, all younger ones are, and
+reading them one after the other misses nothing. What follows a copy that was made before a truncation is not
+complete: lines written between the two are lost.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class ReadPosition:
-    """Where to read on: in `file`, after what `cursor` passed over.
+    """Where to continue reading: in `file`, after what `cursor` passed over.
 
-    `gap` says what is missing before it. `lossy` means that the file is a copy that was made before a truncation,
-    and `key` is the truncated file's then, for it tells a later reader the same. `torn` is the reader's: the file
-    ended within a line.
+    `gap` says what is missing before that place. `lossy` means that the file is a copy that was made before a
+    truncation; `key` is then the truncated file's, which shows a later reader that the file is a copy. `torn` is
+    set by the reader: the file ended within a line.
     """
 
     file: LogFile
@@ -61,42 +61,54 @@ class Rotation:
         self._path = path
 
     def locate(self, mark: Bookmark) -> ReadPosition | None:
-        """Where to read on from `mark`; None where there is no file and never was. Raises AuditUntrusted."""
+        """Return where to continue from `mark`.
+
+        The result is None if there is no file and never was.
+
+        Raises AuditUntrusted.
+        """
         return self._steadily(lambda: self._locate(mark))
 
-    def after(self, stand: ReadPosition) -> ReadPosition | None:
-        """The beginning of the file that follows; None where that one is the last or nothing is in the next yet.
+    def after(self, read_at: ReadPosition) -> ReadPosition | None:
+        """Return the beginning of the file that follows, or None.
 
-        Vault opens the next file when it has closed the last one. So once this gives a file, what can be read of
-        the last one is all there will ever be.
+        None means that the file is the last one, or that the next one is still empty. Vault opens the next file
+        when it has closed the last one. So once this gives a file, what can be read of the last one is all there
+        will ever be.
         """
-        return None if stand.file.is_at(self._path) else self._steadily(lambda: self._after(stand))
+        return None if read_at.file.is_at(self._path) else self._steadily(lambda: self._after(read_at))
 
     def end(self) -> Bookmark:
-        """The end of the last whole line that is there now. Raises AuditUntrusted."""
+        """Return the end of the last whole line that is there now.
+
+        Raises AuditUntrusted.
+        """
         return self._steadily(self._end)
 
     def _locate(self, mark: Bookmark) -> ReadPosition | None:
         if mark.offset and (present := open_present(self._path)):
-            if present.key == mark.key and (stand := _found(present, mark)):
-                return stand
+            if present.key == mark.key and (read_at := _resume_in(present, mark)):
+                return read_at
             present.close()
         there = survey(self._path)
         if not mark.offset:
-            return self._from_the_first(there, mark)
+            return self._first_position(there, mark)
         same = there.known_as(mark.key)
-        if same and (stand := _found(open_member(self._path, same), mark)):
-            return stand
-        # It is not under any name what it was. It was truncated, or else replaced by a compressed one.
+        if same and (read_at := _resume_in(open_member(self._path, same), mark)):
+            return read_at
+        # No file of any name holds what the file was. It was truncated, or replaced by a compressed one.
         for member in there.distinct():
-            if _begins_as(member, mark) and (stand := _found(open_member(self._path, member), mark)):
-                stand.lossy = same is not None
-                stand.key = mark.key if same else member.key
-                return stand
-        return self._anew(there, mark, truncated=same is not None)
+            if _begins_as(member, mark) and (read_at := _resume_in(open_member(self._path, member), mark)):
+                read_at.lossy = same is not None
+                read_at.key = mark.key if same else member.key
+                return read_at
+        return self._restart(there, mark, truncated=same is not None)
 
-    def _from_the_first(self, there: LogDirectory, mark: Bookmark) -> ReadPosition | None:
-        """Nothing was read before: what follows are the files that are younger than what was there."""
+    def _first_position(self, there: LogDirectory, mark: Bookmark) -> ReadPosition | None:
+        """Begin with the files that are younger than the mark.
+
+        Nothing was read before.
+        """
         younger = [member for member in there.distinct() if member.began >= mark.since]
         first = younger[0] if younger else there.present
         if first is None:
@@ -105,10 +117,10 @@ class Rotation:
         key = mark.key if lossy else first.key
         return ReadPosition(open_member(self._path, first), Cursor(), key, first.began or mark.since, lossy=lossy)
 
-    def _anew(self, there: LogDirectory, mark: Bookmark, *, truncated: bool) -> ReadPosition:
-        """The file that was read is not there: the rest is another stretch."""
+    def _restart(self, there: LogDirectory, mark: Bookmark, *, truncated: bool) -> ReadPosition:
+        """Begin another segment: the file that was read is gone."""
         rest = [member for member in there.distinct() if member.began >= mark.since]
-        # what began with the file of the mark is a copy of it: more was read of the file than had been copied of it
+        # a copy of the mark's file begins at the mark's time: more was read of the file than had been copied
         unread = [member for member in rest if not (truncated and member.began == mark.since)]
         first = unread[0] if unread else there.present
         if first is None or (there.present is None and not truncated):
@@ -124,20 +136,20 @@ class Rotation:
         since = first.began or mark.since + 1
         return ReadPosition(open_member(self._path, first), Cursor(), key, since, gap=gap, lossy=lossy)
 
-    def _after(self, stand: ReadPosition) -> ReadPosition | None:
+    def _after(self, read_at: ReadPosition) -> ReadPosition | None:
         there = survey(self._path)
-        own = member_of(stand.file)
-        since = own.began + 1 if own.began else stand.since
+        own = member_of(read_at.file)
+        since = own.began + 1 if own.began else read_at.since
         younger = [member for member in there.distinct() if member.began >= since]
         present = there.present
         if younger:
-            following, lossy = younger[0], stand.lossy
-        elif present and (present.size or stand.lossy):
+            following, lossy = younger[0], read_at.lossy
+        elif present and (present.size or read_at.lossy):
             following, lossy = present, False
         else:
             return None
-        gap = self._lost_by_truncation() if stand.lossy else ""
-        key = stand.key if lossy else following.key
+        gap = self._lost_by_truncation() if read_at.lossy else ""
+        key = read_at.key if lossy else following.key
         return ReadPosition(
             open_member(self._path, following), Cursor(), key, following.began or since, gap=gap, lossy=lossy
         )
@@ -161,7 +173,7 @@ class Rotation:
         return f"{self._path.name} was copied and truncated: lines that were written in between are lost"
 
     def _steadily(self, look: Callable[[], _T]) -> _T:
-        """What is seen while no file is renamed."""
+        """Return what `look` sees while no file is renamed."""
         for _ in range(_TRIES):
             with suppress(Moved, FileNotFoundError):
                 return look()
@@ -170,12 +182,15 @@ class Rotation:
 
 
 def _begins_as(member: Member, mark: Bookmark) -> bool:
-    """Whether it can be the file of the mark, or a copy of it, by its first bytes."""
+    """Return whether the file can be the mark's file or a copy of it.
+
+    The first bytes decide.
+    """
     return digest(member.head[: mark.offset]) == mark.head
 
 
-def _found(file: LogFile, mark: Bookmark) -> ReadPosition | None:
-    """Stand at the mark, or close the file."""
+def _resume_in(file: LogFile, mark: Bookmark) -> ReadPosition | None:
+    """Go to the mark, or close the file."""
     cursor = None
     try:
         cursor = file.find(mark)

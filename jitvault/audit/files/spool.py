@@ -1,10 +1,12 @@
-"""The spool: what push-type audit devices send becomes files, which the file reader follows as it follows Vault's own.
+"""The spool: what push-type audit devices send becomes files.
+
+The file reader follows these files as it follows Vault's own.
 
     <utc time>-<random>-<sender>.log      what one sender sent, byte for byte; its writer holds a lock on it
-    <the same>.log.1, .2, …               its earlier segments, the highest number the oldest
-    <the same>.log.trusted                empty: the reader found a canary in it (`jitvault.audit.files.untrusted`)
+    <that name>.log.1, .2, …              its earlier segments, the highest number the oldest
+    <that name>.log.trusted               empty: the reader found a canary in it (`jitvault.audit.files.untrusted`)
 
-Bytes of two senders are never in one file: whose lines count is decided by whoever reads them.
+Bytes of two senders are never in one file: the reader decides whose lines count.
 """
 
 from __future__ import annotations
@@ -40,17 +42,21 @@ from jitvault.errors import AuditUntrusted, UsageError
 MAX_SOURCE_NAME = 255  # jitvault.audit.source.Source
 _ROOM = 1024 * 1024
 _KNOWN_S = 1.0
-# of what follows a position so much is looked through for the end of a line
+# How many bytes after a position are searched for the end of a line.
 _WHOLE_LINE = 64 * 1024
 
 
 class Spool:
-    """A directory of such files. Several receivers may fill one, and any process may read it."""
+    """A directory of spool files.
+
+    Several receivers may fill it, and any process may read it.
+    """
 
     def __init__(self, directory: Path, *, quota: int = DEFAULT_QUOTA) -> None:
-        """Make the directory, for its owner alone. Raises UsageError where it cannot be written, or others may.
+        """Make the directory, for its owner alone.
 
-        `quota` is how many bytes all senders together may take that no canary vouched for.
+        `quota` is how many bytes all senders together may take that no canary vouched for. Raises UsageError if the
+        directory cannot be written, or if others may write it.
         """
         self.directory = directory
         self._writers: set[LineWriter] = set()
@@ -79,21 +85,25 @@ class Spool:
             )
 
     def writer(self, label: str, *, group: str = "", vouched: bool = False) -> LineWriter:
-        """A new file for the sender that `label` describes. Raises OSError.
+        """Return a new file for the sender that `label` describes. Raises OSError.
 
-        One that is `vouched` for in another way (by a bearer, or by who started us) takes nothing of the quota.
+        A sender that is `vouched` for in another way (by a bearer, or by who started us) takes nothing of the
+        quota.
         """
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}-{_described(label)}.log"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}-{_for_name(label)}.log"
         writer = LineWriter(self.directory / name, untrusted=None if vouched else self.untrusted, group=group)
         if vouched:
-            # a later run has to know as well whose it was
+            # a later run needs the mark as well
             mark_trusted(writer.path)
         with self._lock:
             self._writers.add(writer)
         return writer
 
     def release(self, writer: LineWriter) -> None:
-        """Close the file of a sender that is gone. Raises OSError where its end may not be on the disk."""
+        """Close the file of a sender that is gone.
+
+        Raises OSError if its end may not be on the disk.
+        """
         with self._lock:
             self._writers.discard(writer)
         if not writer.trusted:
@@ -101,19 +111,22 @@ class Spool:
         writer.close()
 
     def knows(self, name: str) -> bool:
-        """Whether a canary vouched for this peer before, in this run or an earlier one."""
+        """Return whether a canary vouched for this peer before.
+
+        That may have been in this run or in an earlier one.
+        """
         if time.monotonic() - self._known_at > _KNOWN_S:
             labels = labels_trusted(self.directory)
-            # what tells one connection of a peer from another is not the peer's
+            # the number that tells one connection of a peer from another is not part of the peer's name
             self._known = labels | {re.sub(r"-(pid)?[0-9]+$", "", label) for label in labels}
             self._known_at = time.monotonic()
-        return _described(name) in self._known
+        return _for_name(name) in self._known
 
     def too_much(self) -> LineWriter | None:
-        """Keep untrusted senders within their quota; the one whose connection has to end for that, if one has to.
+        """Keep untrusted senders within their quota.
 
-        It is the longest file of the group that has most, so that many senders of one address share one room.
-        Raises OSError.
+        Return the file whose connection has to end for that, or None. It is the longest file of the group that has
+        most, so that many senders of one address share one quota. Raises OSError.
         """
         if not self.untrusted.is_over:
             return None
@@ -128,10 +141,13 @@ class Spool:
         return max(strangers, key=lambda writer: (totals[writer.group], writer.size), default=None)
 
     def flush(self) -> None:
-        """Make durable what all senders sent. Raises the last OSError, after all were tried."""
+        """Sync everything to the disk.
+
+        Raises the last OSError, after all files were tried.
+        """
         with self._lock:
             pending = [writer for writer in self._writers if writer.pending]
-        # what strangers sent does not keep Vault's lines from the disk
+        # lines of untrusted senders do not keep Vault's lines from the disk
         pending.sort(key=lambda writer: not writer.trusted)
         failed: OSError | None = None
         for writer in pending:
@@ -143,11 +159,14 @@ class Spool:
             raise failed
 
     def temporary(self, *, in_memory: int) -> IO[bytes]:
-        """A file without a name, which goes to the spool's disk when it is longer than `in_memory` bytes."""
+        """Return a file without a name.
+
+        Beyond `in_memory` bytes it goes to the spool's disk.
+        """
         return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=in_memory, dir=str(self.directory)))
 
     def has_room(self) -> bool:
-        """Whether the disk takes anything at present."""
+        """Return whether the disk accepts anything at present."""
         try:
             self._try(_ROOM)
         except OSError:
@@ -161,10 +180,13 @@ class Spool:
             os.fsync(file.fileno())
 
     def remove_old(self, keep: timedelta) -> int:
-        """Remove what ended, and was not written, `keep` ago or longer; gives how many files that were."""
+        """Remove files that ended `keep` ago or earlier; return how many.
+
+        A file is removed only if it was not written since then, either.
+        """
         # the oldest first: a sender's file never goes before its segments
         found = sorted(self.directory.iterdir(), key=_segment_number, reverse=True)
-        # with a dot before it where its writer was killed while it began it
+        # the name begins with a dot if the writer was killed while it began the file
         ours = (path for path in found if NAME.fullmatch(path.name.removeprefix(".")))
         removed = sum(_remove_if_ended(path, keep) for path in ours)
         remove_stale_marks(self.directory)
@@ -172,7 +194,10 @@ class Spool:
 
 
 class SpoolSources:
-    """`jitvault.audit.source.Sources` on a spool: one source for each sender's file with its segments."""
+    """A spool as sources: one for each sender's file with its segments.
+
+    Implements `jitvault.audit.source.Sources`.
+    """
 
     def __init__(self, directory: Path, *, name: str, namespace: str = "") -> None:
         self._directory = directory
@@ -180,7 +205,7 @@ class SpoolSources:
         self._namespace = namespace
 
     def present(self) -> Sequence[Source]:
-        """The senders' files, in the order in which they were begun. Raises AuditUntrusted."""
+        """Return the senders' files, the oldest first. Raises AuditUntrusted."""
         try:
             with os.scandir(self._directory) as entries:
                 found = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
@@ -189,13 +214,16 @@ class SpoolSources:
         return [self._source(name) for name in sorted(found) if _is_sender(name)]
 
     def _source(self, name: str) -> Source:
-        # of a name that is too long its end is kept: it is what tells two senders apart
-        called = f"{self._name}/{name}"[-MAX_SOURCE_NAME:]
-        return _Sender(self._directory / name, name=called, namespace=self._namespace)
+        # the end of a long name is kept: it tells two senders apart
+        source_name = f"{self._name}/{name}"[-MAX_SOURCE_NAME:]
+        return _Sender(self._directory / name, name=source_name, namespace=self._namespace)
 
 
 class _Sender(FileSource):
-    """One sender's file. It counts from its first byte, also where nobody looked before it was rotated."""
+    """One sender's file, which counts from its first byte.
+
+    It does so even if nobody read it before it was rotated.
+    """
 
     passing = True
 
@@ -213,7 +241,10 @@ class _Sender(FileSource):
         return super().end() if self.has_more(self.beginning()) else self.beginning()
 
     def has_more(self, position: Position) -> bool:
-        """One look at the file, where it can say it: strangers may leave many, and each would list the directory."""
+        """Return whether there is more, with one look at the file where possible.
+
+        Untrusted senders may leave many files, and for each of them the directory would be listed.
+        """
         mark = Bookmark.parse(position.identity)
         try:
             with self._path.open("rb") as file:
@@ -228,8 +259,8 @@ class _Sender(FileSource):
         return not mark.offset and self._path.with_name(f"{self._path.name}.1").exists()
 
 
-def _described(label: str) -> str:
-    """A label as it stands in a file's name."""
+def _for_name(label: str) -> str:
+    """Return a label in the form for a file's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")[:80]
 
 
@@ -244,7 +275,10 @@ def _segment_number(path: Path) -> int:
 
 
 def _remove_if_ended(path: Path, keep: timedelta) -> bool:
-    """Remove a file that nobody writes and that is old enough. Files that are gone or not ours stay out of it."""
+    """Remove a file that is not being written and is old enough.
+
+    Files that are gone or not ours are left alone.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

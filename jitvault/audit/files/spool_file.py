@@ -18,10 +18,10 @@ _CHUNK = 256 * 1024
 
 
 class LineWriter:
-    """Appends to one file of the spool what one sender sent. Several threads may use it.
+    """Append what one sender sent to one file of the spool.
 
-    Whoever writes holds a lock (flock) on the file, which ends with the process however that ends: so every process
-    can tell a sender that is merely silent from one that is gone.
+    Several threads may share a writer. A writer holds a lock (flock) on the file, which ends with the process
+    however that ends. So every process can tell a sender that is merely silent from one that is gone.
     """
 
     def __init__(
@@ -32,16 +32,17 @@ class LineWriter:
         untrusted: Untrusted | None = None,
         group: str = "",
     ) -> None:
-        """Begin the file. What is written counts in `untrusted` until a canary was found in it.
+        """Begin the file. Raises OSError.
 
-        `group` is whom the sender shares the room of untrusted senders with. Raises OSError.
+        What is written counts in `untrusted` until a canary is found in the file. `group` names the senders that
+        share the quota of untrusted senders with this one.
         """
         self.path = path
         self.group = group
         self._untrusted = untrusted
         self._trusted = untrusted is None
         self._segment_bytes = segment_bytes
-        # so that the oldest lines of an untrusted sender can go without its connection
+        # small segments, so that the oldest lines of an untrusted sender can be removed without ending its connection
         self._first_bytes = min(segment_bytes, untrusted.segment_bytes) if untrusted else segment_bytes
         self._descriptor = _create(path)
         self._size = 0
@@ -53,10 +54,10 @@ class LineWriter:
         self._syncing = False
 
     def write(self, data: bytes) -> int:
-        """Append the beginning of `data`, as os.write does, and give how much that was.
+        """Append the beginning of `data`, as os.write does, and return its length.
 
-        It is less than all where the segment, or the room on the disk, ends within it. Raises OSError where it is
-        nothing.
+        Not all is written if the segment, or the space on the disk, ends within `data`. Raises OSError if nothing
+        is written.
         """
         with self._appending:
             self._check()
@@ -67,9 +68,10 @@ class LineWriter:
             return done
 
     def append(self, body: IO[bytes]) -> None:
-        """Append all of `body`, and a line feed where it ends without one. Raises OSError; then nothing is there of it.
+        """Append all of `body`, and a line feed if it ends without one.
 
-        What others append meanwhile stands before or after it.
+        Raises OSError; then nothing of `body` is in the file. What other threads append meanwhile is before or
+        after it.
         """
         with self._appending:
             self._check()
@@ -83,14 +85,16 @@ class LineWriter:
                         view = view[done:]
                         size += done
             except BaseException:
-                self._take_back()
+                self._undo_append()
                 raise
             self._count(size, b"\n")
 
     def flush(self) -> None:
-        """Return when everything that was written before is on the disk. Raises OSError.
+        """Return when everything that was written before is on the disk.
 
-        One of those who wait does it for all who came before it began.
+        Raises OSError.
+
+        One of the waiting threads syncs for all threads that came before it began.
         """
         target = self._written
         with self._synced:
@@ -103,7 +107,7 @@ class LineWriter:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            # the kernel says it once and forgets the pages: a second fsync would succeed and prove nothing
+            # the kernel reports it once and forgets the pages: a second fsync would succeed and prove nothing
             self._broken = error
             raise
         else:
@@ -114,7 +118,10 @@ class LineWriter:
                 self._synced.notify_all()
 
     def close(self) -> None:
-        """Flush, and end the sender's file. Raises OSError; also then nothing stays open."""
+        """Flush, and end the sender's file.
+
+        Raises OSError; even then nothing stays open.
+        """
         with self._appending:
             try:
                 self.flush()
@@ -124,18 +131,18 @@ class LineWriter:
 
     @property
     def size(self) -> int:
-        """How long the present segment is."""
+        """The length of the present segment in bytes."""
         return self._size
 
     @property
     def trusted(self) -> bool:
-        """Whether a canary was found in what came. Then it stays so."""
+        """Whether a canary was found in the file; once true, it stays true."""
         self._trusted = self._trusted or is_trusted(self.path)
         return self._trusted
 
     @property
     def broken(self) -> bool:
-        """Whether the file takes nothing any more, whatever becomes of the disk."""
+        """Whether the file accepts nothing any more, whatever becomes of the disk."""
         return self._broken is not None
 
     @property
@@ -150,11 +157,11 @@ class LineWriter:
             self._untrusted.charge(done)
         self._at_line_start = last == b"\n"
 
-    def _take_back(self) -> None:
+    def _undo_append(self) -> None:
         try:
             os.ftruncate(self._descriptor, self._size)
         except OSError as error:
-            # whatever came now would be glued to half of what could not be written
+            # whatever came next would be glued to half of what could not be written
             self._broken = error
 
     def _check(self) -> None:
@@ -162,19 +169,25 @@ class LineWriter:
             raise OSError(self._broken.errno, self._broken.strerror)
 
     def _make_room(self) -> bool:
-        """Begin a new segment if the present one is full; False while a line stands in the way."""
+        """Begin a new segment if the present one is full.
+
+        The result is False in the middle of a line, where that is not possible.
+        """
         if self._size < self._first_bytes or (self._size < self._segment_bytes and self.trusted):
             return True
         if not self._at_line_start:
             return False
-        # where that fails this segment just goes on: it is the disk that is full then, and the append will say so
+        # If that fails, this segment goes on: the disk is full then, and the append will raise that.
         with suppress(OSError):
             self.flush()
             self._rotate()
         return True
 
     def _rotate(self) -> None:
-        """The file, all of it on the disk, becomes segment 1. There is a file under its name at every moment."""
+        """Make the file, all of it on the disk, segment 1 and begin a new file.
+
+        There is a file under its name at every moment.
+        """
         fresh = self.path.with_name(f".{self.path.name}")
         descriptor = _create(fresh)
         try:
@@ -186,7 +199,8 @@ class LineWriter:
             fresh.unlink()
             raise
         os.close(self._descriptor)
-        self._descriptor, self._size = descriptor, 0
+        self._descriptor = descriptor
+        self._size = 0
         _sync_directory(self.path.parent)
 
 
@@ -195,14 +209,17 @@ def _segment(path: Path, number: int) -> Path:
 
 
 def _shift(path: Path, number: int) -> None:
-    """Make the name of a segment free by giving it, and those before it, the next higher number."""
+    """Free the name of a segment.
+
+    Each segment from it on gets the next higher number.
+    """
     if _segment(path, number).exists():
         _shift(path, number + 1)
         _segment(path, number).rename(_segment(path, number + 1))
 
 
 def _lines(body: IO[bytes]) -> Iterator[bytes]:
-    """A body in chunks, ended by a line feed."""
+    """Yield a body in chunks, ended by a line feed."""
     body.seek(0)
     last = b""
     while chunk := body.read(_CHUNK):
@@ -213,7 +230,10 @@ def _lines(body: IO[bytes]) -> Iterator[bytes]:
 
 
 def _create(path: Path) -> int:
-    """A new file for its owner alone, locked by us, whose name will survive a power failure. Raises OSError."""
+    """Create a file for its owner alone, locked by us. Raises OSError.
+
+    Its name survives a power failure.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

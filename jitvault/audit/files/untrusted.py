@@ -1,12 +1,12 @@
-"""Tell the spool files of Vault from those of strangers, and bound what strangers may take of the disk.
+"""Tell Vault's spool files from those of other senders, and bound these.
 
 A receiver has no ledger and no token: it cannot know whose lines it takes. The reader knows, once it has found in a
-file the HMAC of a random canary that Vault was asked for: nobody without the audit device's salt can make that. The
-reader then puts an empty file with the ending `.trusted` beside the sender's. Only whoever may write the spool can do
-so, and that is whom the reader believes anyway.
+file the HMAC of a random canary that Vault was asked for: without the audit device's salt nobody can make that. The
+reader then puts an empty file with the ending `.trusted` beside the sender's file. Only whoever may write the spool
+can do so, and the reader believes those anyway.
 
-All files without such a mark share one quota. What goes first is what nobody writes any more: files of senders that are
-gone, and earlier segments, the oldest first. An open file goes only where nothing else is left.
+All files without such a mark share one quota. Files that are no longer written are removed first: files of senders
+that are gone, and earlier segments, the oldest first. An open file is removed only if nothing else is left.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ DEFAULT_QUOTA = 256 * 1024 * 1024
 MAX_FILES = 128
 """How many files of untrusted senders that are gone are kept: the reader looks into each of them."""
 NAME = re.compile(r"(?P<base>\d{8}T\d{12}Z-[0-9a-f]{6}-(?P<label>[A-Za-z0-9.-]{1,80})\.log)(\.(?P<segment>\d+))?")
-# below the quota by this much after a relief, so that not every chunk asks for one
+# A relief frees this part of the quota in addition, so that not every chunk asks for one.
 _SLACK = 8
 
 
 def mark_trusted(path: Path) -> None:
-    """Say that a canary was found in a sender's file. Where the spool cannot be written, the receiver never knows."""
+    """Record that a canary was found in a sender's file.
+
+    If the spool cannot be written, the receiver never learns it.
+    """
     with suppress(OSError):
         os.close(os.open(path.with_name(path.name + MARK), os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
 
@@ -51,7 +54,10 @@ def parse_quota(text: str) -> int:
 
 
 def labels_trusted(directory: Path) -> frozenset[str]:
-    """Return the labels of all senders that a canary vouched for, also of those that are gone."""
+    """Return the labels of all senders that a canary vouched for.
+
+    Senders that are gone are included.
+    """
     found = (NAME.fullmatch(path.name.removesuffix(MARK)) for path in directory.glob(f"*{MARK}"))
     return frozenset(name["label"] for name in found if name)
 
@@ -67,14 +73,14 @@ class _File:
 
 
 class Untrusted:
-    """What untrusted senders have on the disk of one spool, against their quota. Threads may share it.
+    """How much untrusted senders have in one spool, and their quota.
 
-    A quarter of the quota is for bodies that are still on their way, and another one for what those become in their
-    files before there is room again. Half of it is for files.
+    Threads may share it. A quarter of the quota is for bodies that are still being received, and another one for
+    what those become in their files before there is space again. Half of the quota is for files.
     """
 
     def __init__(self, directory: Path, quota: int = DEFAULT_QUOTA) -> None:
-        """Count what is there. Raises OSError."""
+        """Count the files that are there. Raises OSError."""
         self.body_bytes = quota // 4
         self.segment_bytes = quota // 8
         self._file_bytes = quota - 2 * self.body_bytes
@@ -85,7 +91,10 @@ class Untrusted:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is more than the quota, or there are more files than somebody should look into."""
+        """Whether the quota is exceeded, or there are too many files.
+
+        The reader has to look into each file.
+        """
         return self._used > self._file_bytes or self._files > MAX_FILES
 
     def charge(self, size: int) -> None:
@@ -99,7 +108,10 @@ class Untrusted:
             self._files += 1
 
     def take_in(self, size: int) -> bool:
-        """Count a part of a body that is on its way, until `give_back`; False where there is no room for it."""
+        """Count a part of a body that is being received.
+
+        The result is False if there is no space for it. It counts until `give_back`.
+        """
         with self._lock:
             if self._on_the_way + size > self.body_bytes:
                 return False
@@ -111,14 +123,15 @@ class Untrusted:
             self._on_the_way -= size
 
     def relieve(self, *, everything: bool = False) -> int:
-        """Remove what may go until there is room; return how many bytes that gave. Raises OSError.
+        """Remove files until there is space; return how many bytes that freed.
 
-        Looks at the directory anew: what is trusted meanwhile does not count any more.
+        The directory is read anew: a file that was marked meanwhile does not count any more. Raises OSError.
         """
         goal = 0 if everything else self._file_bytes - self._file_bytes // _SLACK
         with self._lock:
             found = list(_untrusted(self._directory))
-            used, removable = sum(file.size for file in found), [file for file in found if file.removable]
+            used = sum(file.size for file in found)
+            removable = [file for file in found if file.removable]
             # segments are older than what came after them, and the highest number is the oldest
             removable.sort(key=lambda file: (file.written_at, -file.segment))
             freed, files = 0, len(removable)
@@ -127,13 +140,15 @@ class Untrusted:
                 if used <= goal and files <= MAX_FILES - MAX_FILES // _SLACK:
                     break
                 if _remove(file.path):
-                    used, freed, files = used - file.size, freed + file.size, files - 1
+                    used -= file.size
+                    freed += file.size
+                    files -= 1
             self._used, self._files = used, files
             self._removed += freed
             return freed
 
     def removed(self) -> int:
-        """Return how many bytes were removed since this was asked last."""
+        """Return how many bytes were removed since the last call."""
         with self._lock:
             removed, self._removed = self._removed, 0
             return removed
@@ -163,7 +178,10 @@ def _untrusted(directory: Path) -> Iterator[_File]:
 
 
 def _is_written(path: Path) -> bool:
-    """Return whether a sender is still connected: whoever writes a file holds a lock on it."""
+    """Return whether a sender is still connected.
+
+    A writer holds a lock on its file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -367,7 +367,7 @@ def test_a_bad_line_is_told_from_the_ones_around_it() -> None:
 
 
 def test_what_was_learnt_about_paths_and_policies_is_bounded() -> None:
-    answers = decoding._Answers(lambda about: about == "x", most=10)
+    answers = decoding._CachedAnswers(lambda about: about == "x", most=10)
     assert [answers["x"], answers["y"], answers["x"]] == [True, False, True]
     for n in range(1000):
         assert answers[str(n)] is False
