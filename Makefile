@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-vault long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
+.PHONY: demo test test-all test-vault long test-postgresql outages faults fleet soak soak-state mutants races check bench bench-keep fuzz format schemas lock wheel clean
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "jitvault needs Python 3.11 or newer with venv"; exit 1; }
@@ -16,8 +16,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/jitvault demo
 
+# without servers, every command, and one test on servers for each promise of the threat model (tests/tiers.py)
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long and not thorough"
+
+# everything, some thirty minutes on two cores
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m ""
 
 # the same on another server: an OpenBao or a HashiCorp Vault of yours, SERVER=/path/to/vault
 test-vault: $(STAMP)

@@ -17,6 +17,7 @@ import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, without_limits
 from hypothesis import HealthCheck, settings
 from ledgers import address, new_place
+from tiers import mark_thorough
 
 from jitvault.errors import UsageError
 from jitvault.formats.product import Product
@@ -83,9 +84,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.line(name)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs a file from its first test to its last. The largest, the ledger's, would begin when the others
-    are about to end, and one core would wait for them."""
+    """Tell the two tiers apart, before pytest selects by marker, and run the largest file first.
+
+    One process runs a file from its first test to its last. The largest, the ledger's, would begin when the others are
+    about to end, and one core would wait for them.
+    """
+    mark_thorough(items)
     items.sort(key=lambda item: "unit/ledger" not in item.nodeid)
 
 

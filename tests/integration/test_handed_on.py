@@ -373,7 +373,7 @@ def test_a_child_ends_when_its_parent_does_although_nobody_looks_at_the_parent_a
     def dies(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(family, "alive", dies)
+    monkeypatch.setattr(family, "live_below", dies)
     with pytest.raises(KeyboardInterrupt), rig.environment("operator"):
         wiring = rig.wiring()
         sign_end(wiring.person, names[0], reason=EndReason.COMPLETED, note="")

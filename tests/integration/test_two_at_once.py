@@ -218,7 +218,7 @@ def test_of_three_that_are_decided_at_once_and_are_too_much_together_one_is_gran
     workers = {file.stem: rig.wiring().worker for file in files}
     decided, met = threading.Barrier(3), set[str]()
 
-    def together(worker: object, found: advance.TaskFile) -> None:
+    def together(worker: object, found: advance.TaskRecord) -> None:
         if found.task.task_id not in met:
             met.add(found.task.task_id)
             decided.wait(timeout=30)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, event, text
 from jitvault.errors import LedgerUnavailable, WrongState
 from jitvault.ledger import sqlite
 from jitvault.ledger.database import Database, opened
-from jitvault.ledger.group_commit import _AT_ONCE, _Turn
+from jitvault.ledger.group_commit import _LARGEST_GROUP, _Turn
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change
 from jitvault.ledger.sqlite import SqliteStore
@@ -237,7 +237,7 @@ def test_more_than_fit_in_one_group_are_all_written_once(database: Database, cou
 def test_who_leads_from_the_end_of_a_long_queue_is_written_once(database: Database) -> None:
     group = store_of(database).group
     # those before it wait for the same lock, and any of them can be the first to get it
-    waiting = [_Turn(_note(n)) for n in range(2 * _AT_ONCE)]
+    waiting = [_Turn(_note(n)) for n in range(2 * _LARGEST_GROUP)]
     group._waiting.extend(waiting)
     group.write(_note(-1))
     while group._waiting:

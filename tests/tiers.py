@@ -1,0 +1,37 @@
+"""Which tests `make test` runs: the ones without servers, the commands, and one test on servers for each promise.
+
+`make test-all` runs everything. The promises are the rows of the table in docs/security/threat-model.md that says which
+test shows what. Of each row the first test is in the short tier, of a test with parameters the first case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ON_SERVERS = TESTS / "integration"
+THREAT_MODEL = TESTS.parent / "docs" / "security" / "threat-model.md"
+_TEST = re.compile(r"`(test_\w+)`")
+
+
+def promised() -> frozenset[str]:
+    """Return the name of the first test in each row of the threat model's table."""
+    _, _, table = THREAT_MODEL.read_text().partition("\n## Which test shows it\n")
+    rows = (line for line in table.splitlines() if line.startswith("| "))
+    return frozenset(found[1] for row in rows if (found := _TEST.search(row)))
+
+
+def mark_thorough(items: Sequence[pytest.Item]) -> None:
+    """Mark the tests on servers that `make test` leaves to `make test-all`."""
+    names, seen = promised(), set[str]()
+    for item in items:
+        if not item.path.is_relative_to(ON_SERVERS) or item.get_closest_marker("brief"):
+            continue
+        name = getattr(item, "originalname", item.name)
+        if name not in names or name in seen:
+            item.add_marker("thorough")
+        seen.add(name)
