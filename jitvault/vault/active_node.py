@@ -1,7 +1,7 @@
-"""Which node of a cluster is the active one, found again when another one takes over.
+"""Find the active node of a cluster, also after another one took over.
 
 A standby may answer reads itself: a moment late, and in an audit file of its own (docs/vault-facts.md, "Several
-nodes"). `sys/leader` names the active node's address, as Vault does when it redirects.
+nodes"). `sys/leader` names the active node's address, as Vault's redirects do.
 """
 
 from __future__ import annotations
@@ -16,46 +16,53 @@ from urllib.parse import urlsplit
 from jitvault.errors import JitvaultError
 from jitvault.vault.client import Connection, Vault
 
-# one request for all threads, unless a node takes no requests: then at once
+# how often all threads together ask; at once when a node takes no requests
 LOOK_AGAIN_S = 1.0
-# where the active node's own address cannot be reached from here, looking costs time and finds nothing
+# Looking costs time and finds nothing where the active node's own address cannot be reached from here.
 _LOOK_LATER_S = 30.0
-# an election takes up to 2 s on an idle machine; this and a request stay below the ledger's claim of 30 s
+# An election takes up to 2 s on an idle machine. This time and a request stay below the ledger's claim of 30 s.
 ELECTION_S = 10.0
 _POLL_S = 0.1
 _TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a round of questions gave: the active node, if one is; otherwise whether nodes wait for one."""
+class _LookResult:
+    """The result of asking the nodes.
+
+    `address` is the active node, None where there is none; then `election` says whether nodes are electing one.
+    """
 
     address: str | None
     election: bool = False
 
 
 class ActiveNode:
-    """`client.Node`: the active node of the Vault at `connection`, for as long as a process runs.
+    """`client.Node`: the active node of a cluster, for one process.
 
-    `others` are further nodes, asked where the first one does not answer, as are those that were active before. Where
-    nobody says who is active it stays the one that it was, at first the one of `connection`. An address with less
-    protection than ours is not taken.
+    `others` are further nodes. They are asked where the node of `connection` does not answer, and so are nodes that
+    were active before. Where no node says which one is active, the last known one is used, at first that of
+    `connection`. An address with less protection than that of `connection` is never used.
     """
 
     def __init__(self, connection: Connection, others: Sequence[str] = ()) -> None:
         self._connection = replace(connection, namespace=None, timeout_s=_TIMEOUT_S, node=None)
-        # those that are found to be active are asked later on as well
+        # nodes that are found to be active are added
         self._nodes = [connection.address, *(address.rstrip("/") for address in others)]
-        self._address, self._known = connection.address, False
+        self._address = connection.address
+        self._known = False
         self._several = False
         self._look_at = 0.0
         self._lock = Lock()
 
     def address(self) -> str:
-        """The active node, at most LOOK_AGAIN_S old where there are several nodes. Raises nothing."""
+        """Return the active node's address. Raises nothing.
+
+        At most LOOK_AGAIN_S old where there are several nodes.
+        """
         if self._is_fresh():
             return self._address
-        # while one thread looks, the others go on with what is known
+        # while one thread looks, the others use the known address
         if self._lock.acquire(blocking=not self._known):
             try:
                 if not self._is_fresh():
@@ -65,8 +72,12 @@ class ActiveNode:
         return self._address
 
     def lost(self, address: str) -> bool:
-        """That one took no request: wait while nodes elect another one; whether one is active that may take it."""
-        deadline, waited = time.monotonic() + ELECTION_S, False
+        """Report a node that took no request; wait for an election.
+
+        Returns whether a node is active that may take the request.
+        """
+        deadline = time.monotonic() + ELECTION_S
+        waited = False
         while True:
             with self._lock:
                 if self._address != address:
@@ -80,15 +91,16 @@ class ActiveNode:
             time.sleep(_POLL_S)
 
     def doubt(self, address: str) -> None:
-        """An answer of that one was lost: look before the next request."""
+        """Report a node whose answer was lost: look before the next request."""
         with self._lock:
             if self._address == address:
-                self._look_at, self._several = 0.0, True
+                self._look_at = 0.0
+                self._several = True
 
     def _is_fresh(self) -> bool:
         return self._known and (not self._several or time.monotonic() < self._look_at)
 
-    def _look(self) -> _Found:
+    def _look(self) -> _LookResult:
         found = self._ask_around()
         self._known = True
         self._look_at = time.monotonic() + (LOOK_AGAIN_S if found.address else _LOOK_LATER_S)
@@ -97,32 +109,35 @@ class ActiveNode:
             self._nodes = list(dict.fromkeys((*self._nodes, found.address)))
         return found
 
-    def _ask_around(self) -> _Found:
+    def _ask_around(self) -> _LookResult:
         election = False
         for address in dict.fromkeys((self._address, *self._nodes)):
             answer = self._leader(address)
             if answer is None:
                 continue
             self._several = bool(answer.get("ha_enabled"))
-            for active in self._named(address, answer):
-                # the old active node is named for a moment after its death: only the word of the new one counts
+            for active in self._claimed_leader(address, answer):
+                # A dead active node is still named for a moment: only what the named node says of itself counts.
                 if active == address or (self._leader(active) or {}).get("is_self"):
-                    return _Found(active)
+                    return _LookResult(active)
             election = election or self._several
-        return _Found(None, election)
+        return _LookResult(None, election)
 
-    def _named(self, address: str, answer: dict[str, object]) -> Iterator[str]:
-        """Whom a node's answer names: itself where it is the active one, or the only one."""
-        own = bool(answer.get("is_self")) or not answer.get("ha_enabled")
-        named = address if own else answer.get("leader_address")
-        if isinstance(named, str) and urlsplit(named).scheme == urlsplit(self._connection.address).scheme:
-            yield named.rstrip("/")
+    def _claimed_leader(self, address: str, answer: dict[str, object]) -> Iterator[str]:
+        """Yield the address that a node's answer names as active.
+
+        Its own where it is the active node or the only one.
+        """
+        is_self = bool(answer.get("is_self")) or not answer.get("ha_enabled")
+        leader = address if is_self else answer.get("leader_address")
+        if isinstance(leader, str) and urlsplit(leader).scheme == urlsplit(self._connection.address).scheme:
+            yield leader.rstrip("/")
 
     def _leader(self, address: str) -> dict[str, object] | None:
-        """What a node says of who is active; None where it says nothing."""
+        """Return a node's answer to `sys/leader`, None where it gives none."""
         try:
-            nobody = Vault(replace(self._connection, address=address), None)
-            with closing(nobody):
-                return nobody.leader()
+            anonymous = Vault(replace(self._connection, address=address), None)
+            with closing(anonymous):
+                return anonymous.leader()
         except JitvaultError:
             return None

@@ -1,4 +1,7 @@
-"""The audit device's HMAC of a value: how a value is found in a stream that never shows it."""
+"""The audit device's HMAC of a value.
+
+A value is found by its HMAC in a stream that never shows the value.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from jitvault.vault.client import Vault
 class AuditHash:
     """`sys/audit-hash/<device>`; needs `update` on that path and no sudo.
 
-    Audit devices belong to the root namespace: a worker of another one has a token of the root namespace all the same.
+    Audit devices belong to the root namespace. A worker of another namespace still logs in with a token of the root
+    namespace.
     """
 
     def __init__(self, vault: Vault, device: str) -> None:
@@ -17,7 +21,10 @@ class AuditHash:
         self.device = device
 
     def hash(self, value: str) -> str:
-        """`hmac-sha256:…` of `value` with the device's current salt. Raises AuditUntrusted where it is refused."""
+        """Return `hmac-sha256:…` of `value` with the device's current salt.
+
+        Raises AuditUntrusted where Vault refuses.
+        """
         try:
             return str(self._vault.write(f"sys/audit-hash/{self.device}", {"input": value})["data"]["hash"])
         except VaultRefused as error:

@@ -1,10 +1,10 @@
-"""The ways in which the worker proves to Vault who it is: each gives a token when it is asked for one.
+"""The ways in which the worker authenticates to Vault.
 
     AppRole       role id and secret id; the secret id can come wrapped, and is unwrapped once
-    Jwt           a token in a file that somebody rotates: of a Kubernetes service account, of SPIFFE
+    Jwt           a token in a file that is rotated: of a Kubernetes service account, or of SPIFFE
     Certificate   the client certificate of the connection
-    TokenFile     what a Vault agent, or somebody, leaves in a file
-    GivenToken    a token, and nothing to get another one with
+    TokenFile     a token in a file, from a Vault agent or an operator
+    GivenToken    a token, with no way to get another one
 
 docs/operations/worker-identity.md says how each is set up.
 """
@@ -34,8 +34,11 @@ _MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """A token as Vault described it when it was given. `ttl_s` is 0 for one without end."""
+class LoginToken:
+    """A token as Vault described it when it was issued.
+
+    `ttl_s` is 0 for a token that does not expire.
+    """
 
     token: Secret
     ttl_s: int
@@ -43,27 +46,41 @@ class Session:
 
 
 class Method(Protocol):
-    """`name` is what people read; `is_login` is whether its tokens are ours: made for this process, ended by it."""
+    """One way to authenticate.
+
+    `name` is shown to people. `is_login` says whether the tokens belong to this process: made for it, and revoked by
+    it.
+    """
 
     name: ClassVar[str]
     is_login: ClassVar[bool]
 
-    def open(self, nobody: Vault) -> Session:
-        """A token. Raises VaultRefused where Vault does not give one, SecurityFinding, UsageError, VaultUnavailable."""
+    def open(self, nobody: Vault) -> LoginToken:
+        """Return a token.
+
+        `nobody` is a client without a token. Raises VaultRefused where Vault gives no token, SecurityFinding,
+        UsageError, VaultUnavailable.
+        """
 
     def has_news(self) -> bool:
-        """Whether there is another token now than the last `open` gave."""
+        """Return whether there is another token now than the last `open` gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class FromFile:
-    """A value that is read again each time, since somebody may have replaced it. `variable` names the file."""
+    """A value that is read from its file each time, since it may be replaced.
+
+    `variable` is the setting that names the file.
+    """
 
     path: Path
     variable: str
 
     def read(self) -> Secret:
-        """Raises UsageError, without what is in the file."""
+        """Return the value.
+
+        Raises UsageError, without the content of the file.
+        """
         try:
             with self.path.open() as file:
                 found = file.read(_MAX_BYTES + 1).strip()
@@ -76,16 +93,20 @@ class FromFile:
 
 @dataclass(frozen=True, slots=True)
 class StaticValue:
-    """A value of the environment."""
+    """A value from the environment."""
 
     value: Secret
 
     def read(self) -> Secret:
+        """Return the value."""
         return self.value
 
 
-class _LogsIn:
-    """What the three logins have in common: a path, a body, and what a refusal means."""
+class _LoginMethod:
+    """What the three logins share.
+
+    The path, the request, and the meaning of a refusal.
+    """
 
     name: ClassVar[str]
     is_login: ClassVar[bool] = True
@@ -96,21 +117,27 @@ class _LogsIn:
     def has_news(self) -> bool:
         return False
 
-    def _log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> Session:
+    def _log_in(self, nobody: Vault, body: Mapping[str, Any], hint: str) -> LoginToken:
         try:
             auth = nobody.write(f"auth/{self.mount}/login", body, method="post").get("auth") or {}
         except OutcomeUnknown as error:
-            # a token that nobody has ends by itself, and nothing else can have been done
+            # a token that was issued and never received expires by itself, and nothing else can have been done
             raise VaultUnavailable(f"the worker's login was not answered ({error})") from None
         except VaultRefused as error:
             raise VaultRefused(f"the worker's login by {self.name} was refused ({error})", hint=hint) from None
         if not auth.get("client_token"):
             raise VaultRefused(f"the worker's login by {self.name} gave no token: Vault wants more than that")
-        return Session(Secret(auth["client_token"]), int(auth.get("lease_duration") or 0), bool(auth.get("renewable")))
+        return LoginToken(
+            Secret(auth["client_token"]), int(auth.get("lease_duration") or 0), bool(auth.get("renewable"))
+        )
 
 
-class AppRole(_LogsIn):
-    """`wrapped_from`: the path that the wrapping of the secret id has to come from; None where it is not wrapped."""
+class AppRole(_LoginMethod):
+    """Login with a role id and a secret id.
+
+    `wrapped_from` is the path that the wrapping of the secret id has to come from, None where the secret id is not
+    wrapped.
+    """
 
     name: ClassVar[str] = "AppRole"
 
@@ -118,13 +145,15 @@ class AppRole(_LogsIn):
         self, mount: str, role_id: FromFile | StaticValue, secret_id: FromFile | StaticValue, wrapped_from: str | None
     ) -> None:
         super().__init__(mount)
-        self._role_id, self._secret_id, self._wrapped_from = role_id, secret_id, wrapped_from
+        self._role_id = role_id
+        self._secret_id = secret_id
+        self._wrapped_from = wrapped_from
         self._unwrapped: Secret | None = None
 
-    def open(self, nobody: Vault) -> Session:
+    def open(self, nobody: Vault) -> LoginToken:
         secret_id = self._unwrapped or self._secret_id.read()
         if self._wrapped_from is not None and self._unwrapped is None:
-            secret_id = self._unwrapped = self._taken_out(nobody, secret_id, self._wrapped_from)
+            secret_id = self._unwrapped = self._unwrap(nobody, secret_id, self._wrapped_from)
         body = {"role_id": self._role_id.read().reveal(), "secret_id": secret_id.reveal()}
         return self._log_in(
             nobody,
@@ -133,8 +162,11 @@ class AppRole(_LogsIn):
             "disabled: see docs/operations/worker-identity.md, and give it another secret id.",
         )
 
-    def _taken_out(self, nobody: Vault, token: Secret, expected: str) -> Secret:
-        """The secret id out of its wrapping, which has to be ours and whole. Raises SecurityFinding."""
+    def _unwrap(self, nobody: Vault, token: Secret, expected: str) -> Secret:
+        """Return the secret id from its wrapping, after checking the wrapping.
+
+        Raises SecurityFinding where the wrapping was replaced, or was unwrapped before.
+        """
         wrapping = Wrapping(nobody)
         found = wrapping.creation_path(token)
         if found is not None and found != expected:
@@ -154,8 +186,11 @@ class AppRole(_LogsIn):
         return Secret(answer["secret_id"])
 
 
-class Jwt(_LogsIn):
-    """A JWT for the JWT/OIDC or the Kubernetes method, read anew for each login."""
+class Jwt(_LoginMethod):
+    """Login with a JWT, by the JWT/OIDC or the Kubernetes method.
+
+    The JWT is read again for each login.
+    """
 
     name: ClassVar[str] = "JWT"
 
@@ -163,14 +198,17 @@ class Jwt(_LogsIn):
         super().__init__(mount)
         self._role, self._jwt = role, jwt
 
-    def open(self, nobody: Vault) -> Session:
+    def open(self, nobody: Vault) -> LoginToken:
         body = {"role": self._role, "jwt": self._jwt.read().reveal()}
         hint = "Is the JWT in its file a fresh one, and do its issuer, audience and subject fit the role?"
         return self._log_in(nobody, body, hint)
 
 
-class Certificate(_LogsIn):
-    """The TLS client certificate with which we speak to Vault anyway; `role` is one of the certificate method."""
+class Certificate(_LoginMethod):
+    """Login with the TLS client certificate of the connection.
+
+    `role` is a role of the certificate method, None for any that matches.
+    """
 
     name: ClassVar[str] = "TLS certificate"
 
@@ -178,13 +216,16 @@ class Certificate(_LogsIn):
         super().__init__(mount)
         self._role = role
 
-    def open(self, nobody: Vault) -> Session:
+    def open(self, nobody: Vault) -> LoginToken:
         hint = "Is the certificate of VAULT_CLIENT_CERT one that the role believes, and not expired?"
         return self._log_in(nobody, {"name": self._role} if self._role else {}, hint)
 
 
 class GivenToken:
-    """JITVAULT_WORKER_TOKEN. It is renewed, and never ended: it is whoever's who gave it."""
+    """The token in JITVAULT_WORKER_TOKEN.
+
+    It is renewed, and never revoked: it belongs to the one who gave it.
+    """
 
     name: ClassVar[str] = "token"
     is_login: ClassVar[bool] = False
@@ -192,7 +233,7 @@ class GivenToken:
     def __init__(self, token: Secret) -> None:
         self._token = token
 
-    def open(self, nobody: Vault) -> Session:
+    def open(self, nobody: Vault) -> LoginToken:
         return described(nobody, self._token, "JITVAULT_WORKER_TOKEN")
 
     def has_news(self) -> bool:
@@ -200,7 +241,10 @@ class GivenToken:
 
 
 class TokenFile:
-    """JITVAULT_WORKER_TOKEN_FILE: read again when the file is another one."""
+    """The token in JITVAULT_WORKER_TOKEN_FILE.
+
+    The file is read again when it is replaced.
+    """
 
     name: ClassVar[str] = "token file"
     is_login: ClassVar[bool] = False
@@ -209,8 +253,8 @@ class TokenFile:
         self._file = file
         self._seen: tuple[int, ...] | None = None
 
-    def open(self, nobody: Vault) -> Session:
-        # what replaces it meanwhile is news
+    def open(self, nobody: Vault) -> LoginToken:
+        # taken before the read, so that a replacement during the read counts as news
         stamp = self._stamp()
         session = described(nobody, self._file.read(), self._file.variable)
         self._seen = stamp
@@ -228,8 +272,11 @@ class TokenFile:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def described(vault: Vault, token: Secret, variable: str) -> Session:
-    """A token that somebody gave us, as Vault knows it. Raises VaultRefused that names where it came from."""
+def described(vault: Vault, token: Secret, variable: str) -> LoginToken:
+    """Return a given token as Vault describes it.
+
+    Raises VaultRefused that names the variable where the token came from.
+    """
     try:
         with closing(vault.with_token(token)) as own:
             answer = own.read("auth/token/lookup-self") or {}
@@ -242,11 +289,14 @@ def described(vault: Vault, token: Secret, variable: str) -> Session:
             f"{variable} (`unset` it) a command signs its request and leaves it to a worker.",
         ) from None
     data = answer["data"]
-    return Session(token, int(data.get("ttl") or 0), bool(data.get("renewable")))
+    return LoginToken(token, int(data.get("ttl") or 0), bool(data.get("renewable")))
 
 
 def is_over(vault: Vault, token: Secret) -> bool:
-    """Whether Vault does not know the token any more. For a dead token and a forbidden path it has the same words."""
+    """Return whether Vault does not know the token any more.
+
+    A look-up of the token itself decides: for other paths, Vault answers a dead token and a forbidden path alike.
+    """
     with closing(vault.with_token(token)) as own:
         try:
             own.read("auth/token/lookup-self")

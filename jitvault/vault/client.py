@@ -1,19 +1,19 @@
-"""The one way to Vault: typed requests through hvac, with every failure translated.
+"""The only client of Vault: typed requests, with every failure translated.
 
-What a caller needs to know of a failure is whether the act may have been done:
+An error says whether the act may have been done:
 
     VaultNotServing    not sent, or refused before anything was done (connection refused, sealed, 503, no active node)
-    VaultUnavailable   a read whose answer was lost, or something that is not Vault
+    VaultUnavailable   the answer of a read was lost, or something answered that is not Vault
     OutcomeUnknown     sent, and the answer was lost or is a 500: docs/vault-facts.md, "Audit devices": a 500 can
                        mean that the act was done and only its audit line could not be written
     VaultRefused       403
     VaultRejected      400 or 404, with Vault's reasons
 
-There is no automatic retry of what may have been done: the ledger retries, after it has looked. Three things were
-surely not done and are sent again: what a rate limit kept out, for a moment; what a node did not take that is not the
-active one any more, once, to the one that is (`Node`); what was refused because the worker's token is over, once, with
-a new one (`Bearer`). A Vault error body never reaches a message unless it is one of Vault's own short reasons, since a
-body can echo what was sent.
+A request that may have been carried out is never retried here: the ledger retries, after it has looked. Three kinds of
+requests were surely not carried out and are sent again: one that a rate limit rejected, for a moment; one that a node
+rejected because it is not the active node any more, once, to the active node (`Node`); one that was refused because the
+worker's token has expired or was revoked, once, with a new token (`Bearer`). A body of Vault's never reaches a message
+except for Vault's own short reasons, since a body can echo what was sent.
 """
 
 from __future__ import annotations
@@ -38,38 +38,45 @@ from jitvault.vault.wire import NotSent, NotTrusted, ResponseLost, TooLong
 OP_HEADER = "X-Jitvault-Op"
 _CLOSING_TIMEOUT_S = 2
 _BUSY_PATIENCE_S, _BUSY_PAUSE_S = 2.5, 0.25
-# what stands in a path for itself
+# characters that are not escaped in a path
 _PLAIN = "/:@!$&'()*+,;=~"
 
 
 class Node(Protocol):
-    """Which node of a cluster to speak to. Shared between threads."""
+    """Which node of a cluster to speak to; shared between threads."""
 
     def address(self) -> str:
-        """Where the active node is, as far as that is known."""
+        """Return the active node's address, as far as it is known."""
 
     def lost(self, address: str) -> bool:
-        """That one takes no requests: whether another one, or the same anew, is active now."""
+        """Report a node that takes no requests.
+
+        Returns whether another node is active now, or that node again.
+        """
 
     def doubt(self, address: str) -> None:
-        """That one's answer was lost: look again before the next request."""
+        """Report a node whose answer was lost: look again before the next request."""
 
 
 class Bearer(Protocol):
-    """A token that is renewed and replaced. Shared between threads."""
+    """A token that is renewed and replaced; shared between threads."""
 
-    def token(self) -> Secret: ...
+    def token(self) -> Secret:
+        """Return the token for the next request."""
 
     def replaced(self, refused: Secret) -> bool:
-        """That one was refused: whether there is another one now. False where it is valid and may not do this."""
+        """Report a token that Vault refused; return whether there is another one.
+
+        False where the token is valid and only may not do what was asked.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where Vault is and how to speak to it. A request is over after twice `timeout_s`, which stays below the ledger's
-    claim of 30 s.
+    """Where Vault is and how to speak to it.
 
-    Once `closing` says so, because this process is to end, no answer is waited for longer than 2 s.
+    A request takes at most twice `timeout_s`, which stays below the ledger's claim of 30 s. Once `closing` returns
+    true, because this process is to end, no answer is waited for longer than 2 s.
     """
 
     address: str
@@ -78,11 +85,11 @@ class Connection:
     timeout_s: int = 10
     closing: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
     node: Node | None = field(default=None, compare=False, repr=False)
-    """Where one of several nodes is to be spoken to; `address` otherwise."""
+    """Says which of several nodes to speak to; without it, requests go to `address`."""
     hears: Callable[[str, float, float], None] | None = field(default=None, compare=False, repr=False)
-    """Whom to tell the `Date` of each answer, with the monotonic times before its request and after it."""
+    """Called with the `Date` of each answer and the monotonic times before its request and after the answer."""
     check: Callable[[], None] | None = field(default=None, compare=False, repr=False)
-    """Raises where nothing may be sent to this server; asked before each request."""
+    """Called before each request. Raises where nothing may be sent to this server."""
 
     @property
     def is_tls(self) -> bool:
@@ -90,7 +97,7 @@ class Connection:
 
 
 class Vault:
-    """One identity's connection. Not shared between threads."""
+    """One identity's connection to Vault; not shared between threads."""
 
     def __init__(self, connection: Connection, token: Secret | Bearer | None) -> None:
         self.connection = connection
@@ -102,8 +109,8 @@ class Vault:
     def _connected(self) -> Adapter[Any]:
         is_tls = self.connection.is_tls
         session: Any = Session(**(self.connection.tls.options() if is_tls else {}))
-        # answers are looked at here, whole: JSONAdapter gives anything that is JSON as if it were Vault's; and a client
-        # around the adapter would look into the environment for what it was not given
+        # RawAdapter, because answers are checked whole in `responses`: JSONAdapter returns any JSON as if it were
+        # Vault's. No hvac.Client around the adapter: it would read the environment for what it was not given.
         return RawAdapter(
             base_uri=self.connection.address,
             namespace=self.connection.namespace,
@@ -112,14 +119,14 @@ class Vault:
         )
 
     def with_token(self, token: Secret) -> Vault:
-        """The same Vault as somebody else."""
+        """Return a client of the server with another token."""
         return Vault(self.connection, token)
 
     def at_root(self) -> Vault:
-        """The same identity in the root namespace."""
-        return (
-            self if self.connection.namespace is None else Vault(replace(self.connection, namespace=None), self._token)
-        )
+        """Return a client with the current identity in the root namespace."""
+        if self.connection.namespace is None:
+            return self
+        return Vault(replace(self.connection, namespace=None), self._token)
 
     def close(self) -> None:
         self._adapter.close()
@@ -130,14 +137,14 @@ class Vault:
     def read(
         self, path: str, *, op: str | None = None, most: int | None = None, query: str = ""
     ) -> dict[str, Any] | None:
-        """The answer of a GET, or None where Vault has nothing there (404).
+        """Return the answer to a GET, None where Vault has nothing there (404).
 
         An answer of more than `most` bytes is not read to its end: raises VaultRejected with the status 200.
         """
         return self._or_none("get", path, op=op, most=most, query=query)
 
     def list(self, path: str, *, op: str | None = None) -> list[str]:
-        """The keys below `path`, empty where there is nothing."""
+        """Return the keys below `path`, empty where there are none."""
         answer = self._or_none("list", path, op=op)
         return [str(key) for key in (answer or {}).get("data", {}).get("keys", [])]
 
@@ -150,23 +157,32 @@ class Vault:
         wrap_ttl_s: int | None = None,
         method: str = "put",
     ) -> dict[str, Any]:
-        """The answer of a PUT; empty for 204. `op` is the operation id that the audit stream will show."""
+        """Return the answer to a PUT; empty for 204.
+
+        `op` is the operation id that the audit stream will show.
+        """
         return self._request(method, path, body=body or {}, op=op, wrap_ttl_s=wrap_ttl_s)
 
     def delete(self, path: str, *, op: str | None = None) -> None:
         self._request("delete", path, op=op)
 
     def health(self) -> dict[str, Any]:
-        """What `sys/health` says, whatever the state. Raises VaultUnavailable when nothing sensible answers."""
-        # the status code only repeats what the body says, so every state is asked to answer 200
+        """Return what `sys/health` says, in every state of the server.
+
+        Raises VaultUnavailable when nothing sensible answers.
+        """
+        # every state is asked to answer 200, because the status code only repeats what the body says
         return self._request("get", "sys/health", query="?standbyok=true&sealedcode=200&uninitcode=200")
 
     def seal_status(self) -> dict[str, Any]:
-        """What `sys/seal-status` says to anybody, whatever the state."""
+        """Return what `sys/seal-status` says; it needs no token."""
         return self._request("get", "sys/seal-status")
 
     def leader(self) -> dict[str, Any]:
-        """What `sys/leader` says: `is_self`, and `leader_address` where there is one."""
+        """Return what `sys/leader` says.
+
+        `is_self`, and `leader_address` where there is a leader.
+        """
         return self._request("get", "sys/leader")
 
     def _or_none(
@@ -190,14 +206,16 @@ class Vault:
         query: str = "",
         most: int | None = None,
     ) -> dict[str, Any]:
-        # whatever stands in a name is part of that name, as it is
+        # every character of a name is a part of the name
         url = f"/v1/{quote(path, safe=_PLAIN)}{query}"
-        deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
+        deadline = time.monotonic() + _BUSY_PATIENCE_S
+        pause_s = _BUSY_PAUSE_S
         moved = renewed = False
         if self.connection.check:
             self.connection.check()
         while True:
-            address, token = self._address(), self._own_token()
+            address = self._address()
+            token = self._own_token()
             self._prepare(address, token)
             try:
                 return self._request_once(
@@ -222,10 +240,15 @@ class Vault:
         return node.address() if node else self.connection.address
 
     def _own_token(self) -> Secret | None:
-        return self._token if self._token is None or isinstance(self._token, Secret) else self._token.token()
+        if self._token is None or isinstance(self._token, Secret):
+            return self._token
+        return self._token.token()
 
     def _is_elsewhere(self, address: str, error: VaultUnavailable) -> bool:
-        """Whether what was surely not done at `address` can be sent to another node."""
+        """Return whether what was surely not done at `address` can be sent again.
+
+        To the node that is active now.
+        """
         node = self.connection.node
         if node is None:
             return False
@@ -235,16 +258,21 @@ class Vault:
         return node.lost(address)
 
     def _has_another(self, refused: Secret | None, error: VaultRefused) -> bool:
-        """Whether the worker has another token now, since the one that was refused is over."""
+        """Return whether the refused token is over and was replaced."""
         if refused is None or refused is self._token or isinstance(error, VaultRejected):
             return False
         return not isinstance(self._token, Secret | None) and self._token.replaced(refused)
 
     def _prepare(self, address: str, token: Secret | None) -> None:
-        """Who asks, and whom; with new connections where the certificates were replaced."""
-        if self._stamp != (stamp := self._tls_stamp()):
+        """Set the address and the token of the next request.
+
+        New connections are made where certificate files were replaced.
+        """
+        stamp = self._tls_stamp()
+        if self._stamp != stamp:
             self._adapter.close()
-            self._stamp, self._adapter = stamp, self._connected()
+            self._adapter = self._connected()
+            self._stamp = stamp
         self._adapter.base_uri = address
         self._adapter.token = token.reveal() if token else ""
 
@@ -261,7 +289,7 @@ class Vault:
         most: int | None,
     ) -> dict[str, Any]:
         headers = {OP_HEADER: op} if op else {}
-        # two acts under one operation id are a thief's
+        # An operation id is for one act: a second act under it would count as a thief's.
         kwargs: dict[str, Any] = {"once": op is not None or method not in READS}
         if body is not None:
             kwargs["json"] = dict(body)

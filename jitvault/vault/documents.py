@@ -1,12 +1,12 @@
-"""Documents in the KV mount `jitvault/`: where operators, approvers, agents and the worker meet.
+"""Documents in the KV mount `jitvault/`, where all parties meet.
 
-requests/<entity id>/<task>/<submit|grant|end>   written by that entity, signed
-decisions/<entity id>/<task>[/withdraw]          written by that entity, signed
-inbox/<entity id>/<task>                         written by the worker, read and removed by that entity
-tasks/<task>                                     written by the worker
-probes/<name>                                    written by the administrator, read by the worker
-approvers/<entity id>                            written by the administrator, read by the worker and that entity
-checks/<template>                                written by the administrator, read by the worker
+requests/<entity id>/<task>/<submit|grant|extend|end>   written by that entity, signed decisions/<entity
+id>/<task>[/withdraw]                 written by that entity, signed freezes/<entity id>/<scope>
+written by that entity, signed inbox/<entity id>/<task>                                written by the worker, read and
+removed by that entity tasks/<task>                                            written by the worker probes/<name>
+written by the administrator, read by the worker approvers/<entity id>                                   written by the
+administrator, read by the worker and that entity checks/<template>                                       written by the
+administrator, read by the worker
 """
 
 from __future__ import annotations
@@ -23,30 +23,34 @@ from jitvault.vault.interface import Stored
 MOUNT = "jitvault"
 INBOX_LIFE = "600s"
 MOST_READ = 256 * 1024
-"""So many bytes of what a person or an agent wrote are read: a spec has 64 KiB at most, and its envelope twice that.
+"""How many bytes of a person's or an agent's document are read.
 
-Vault takes 32 MiB where nobody says otherwise, and what they become here is many times that.
+A spec has at most 64 KiB, and its envelope at most twice that. Vault takes 32 MiB by default, and a decoded document
+needs many times its size in memory.
 """
 _OF_PEOPLE = ("requests/", "decisions/", "freezes/")
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Documents:
-    """KV version 2 reads and writes, under the identity of `vault`."""
+    """Reads and writes of KV version 2, under the identity of `vault`."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
     def read(self, path: str) -> Stored | None:
-        """The newest version of the document at `path`, or None where there is none or it was deleted.
+        """Return the newest version of the document at `path`.
 
-        One that nests too deeply or is too large to be read is given as an empty one that says so: it is there, and it
-        is nobody's word.
+        None where there is none, or where it was deleted. A document that nests too deeply or is too large to be read
+        is returned empty, with the reason in `unread`: it exists, but counts as signed by no one.
         """
         return self._read(path)
 
     def earlier(self, path: str, version: int) -> Stored | None:
-        """An older version of a document, as long as Vault keeps it: ten by default."""
+        """Return an older version of a document, as long as Vault keeps it.
+
+        Vault keeps ten versions by default.
+        """
         return self._read(path, query=f"?version={version}")
 
     def _read(self, path: str, query: str = "") -> Stored | None:
@@ -64,24 +68,26 @@ class Documents:
         return Stored(data["data"], datetime.fromisoformat(metadata["created_time"]), int(metadata["version"]))
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """The document alone."""
+        """Return the document at `path` alone, None where there is none."""
         stored = self.read(path)
         return stored.document if stored else None
 
     def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> None:
+        """Write a new version of the document at `path`."""
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
 
     def names(self, path: str) -> list[str]:
-        """The names directly below `path`; folders end in `/`."""
+        """Return the names directly below `path`; folders end in `/`."""
         return self._vault.list(f"{MOUNT}/metadata/{path}")
 
     def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None:
-        """Leave a document that keeps one version and vanishes by itself after ten minutes.
+        """Write a document that keeps one version and expires after ten minutes.
 
-        It takes back what whoever stole a worker's token set there, so that nothing can be delivered.
+        Writing the metadata also undoes settings by which a thief of a worker's token may have blocked deliveries
+        there.
         """
-        kept = {"max_versions": 1, "delete_version_after": INBOX_LIFE, "cas_required": False}
-        self._vault.write(f"{MOUNT}/metadata/{path}", kept, op=op)
+        metadata = {"max_versions": 1, "delete_version_after": INBOX_LIFE, "cas_required": False}
+        self._vault.write(f"{MOUNT}/metadata/{path}", metadata, op=op)
         self._vault.write(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)
 
     def destroy(self, path: str, *, op: str | None = None) -> None:

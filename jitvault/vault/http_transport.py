@@ -1,10 +1,10 @@
-"""What hvac sends through: one connection for each address, without layers above them.
+"""The HTTP session that hvac sends through: one connection per address.
 
-A grant is thirty small requests, and what stands above a connection costs more than Vault does: pools, retries, hooks,
-cookies, proxies and the environment are looked at for each, none of which a connection to Vault has.
+A grant is thirty small requests, and the layers above a connection cost more than Vault does: pools, retries, hooks,
+cookies, proxies and the environment are consulted for each request, and a connection to Vault has none of them.
 
-A read follows a standby's redirect to the active node. A write does not. A standby also redirects when the active node
-did what it was sent on, and only the answer was lost: sent again, the write would be done twice.
+A read follows a standby's redirect to the active node. A write does not: a standby also redirects when the active node
+did carry out the forwarded request and only the answer was lost. Sent again, the write would be done twice.
 """
 
 from __future__ import annotations
@@ -22,44 +22,51 @@ import msgspec
 
 from jitvault.vault.wire import MOST, Connection, NotSent, NotTrusted, Place, ResponseLost, connected
 
-# a standby that forwards nothing sends on to the active node
-_SENT_ON = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
-_MOST_SENT_ON = 3
-# each byte is waited for as long as the time-out says; all of a request together takes this many times that at most
-_WHOLE = 2
+# a standby that forwards nothing redirects to the active node
+_REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
+_MOST_REDIRECTS = 3
+# The time-out is for each wait; a whole request takes at most this many times the time-out.
+_WHOLE_REQUEST = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Any answer over HTTP. The body may hold a secret: it is never shown."""
+    """Any answer over HTTP.
+
+    The body may hold a secret and is left out of `repr`.
+    """
 
     status_code: int
     body: bytes = field(repr=False)
     date: str = ""
-    """When it was made, by the clock of whoever made it, as HTTP writes it."""
+    """When the answer was made, by the clock of the answering server, in HTTP's form."""
 
     @property
     def ok(self) -> bool:
         return self.status_code < 400
 
     def json(self) -> Any:
-        """Raises ValueError for what is no JSON."""
+        """Return the decoded body. Raises ValueError for what is no JSON."""
         try:
             return msgspec.json.decode(self.body)
         except ValueError:
-            # what it does not take, such as a number without end, somebody may have written all the same
+            # msgspec refuses some of what the standard library takes, such as Infinity; a document may contain it.
             return json.loads(self.body)
 
 
 class Session:
-    """As much of `requests.Session` as hvac's adapters use. Not shared between threads."""
+    """As much of `requests.Session` as hvac's adapters use.
 
-    # hvac asks a session for these and would hand them back with each request
+    Not shared between threads.
+    """
+
+    # hvac reads these from a session and would pass them back with each request
     verify = cert = proxies = None
 
     def __init__(self, *, context: ssl.SSLContext | None = None, server_name: str | None = None) -> None:
-        """`context` is how https is spoken; `server_name` whom it is spoken with, where that is not the address."""
-        self._context, self._server_name = context, server_name
+        """Keep the TLS context, and the server's name where it is not the address."""
+        self._context = context
+        self._server_name = server_name
         self._wires: dict[str, Connection] = {}
 
     def request(
@@ -75,22 +82,23 @@ class Session:
         once: bool = False,
         **_unused: Any,
     ) -> Answer:
-        """Send it and read the whole answer, of `most` bytes. Raises NotSent, NotTrusted, Lost and TooLong, and
-        ValueError for what cannot be sent.
+        """Send a request and return the whole answer, of at most `most` bytes.
 
-        `once`: it must not be done twice, so a redirect raises Lost.
+        With `once` the request must not be carried out twice, so a redirect raises ResponseLost. Raises NotSent,
+        NotTrusted, ResponseLost and TooLong, and ValueError for what cannot be sent.
         """
-        body, sent = _encoded(json), dict(headers)
+        body = _encoded(json)
+        sent_headers = dict(headers)
         if body is not None:
-            sent["Content-Type"] = "application/json"
-        until = time.monotonic() + _WHOLE * timeout
-        for _ in range(_MOST_SENT_ON):
-            answer, elsewhere = self.send(method.upper(), url, sent, body, timeout, until, most=most)
-            if not elsewhere or not allow_redirects:
+            sent_headers["Content-Type"] = "application/json"
+        until = time.monotonic() + _WHOLE_REQUEST * timeout
+        for _ in range(_MOST_REDIRECTS):
+            answer, location = self.send(method.upper(), url, sent_headers, body, timeout, until, most=most)
+            if not location or not allow_redirects:
                 return answer
             if once:
                 raise ResponseLost("a standby says that the active node is elsewhere, and may have done it there")
-            url = _sent_on(url, elsewhere)
+            url = _redirected(url, location)
         raise NotSent("sent on too often")
 
     def send(
@@ -104,11 +112,14 @@ class Session:
         *,
         most: int = MOST,
     ) -> tuple[Answer, str]:
-        """Every request to Vault goes through here. Gives the answer, and where it is to be sent instead of here."""
+        """Send one request; return its answer and the location of a redirect.
+
+        Every request to Vault goes through here. The location is "" where there is no redirect.
+        """
         wire, path = self._wire(url, timeout, until)
         reply = wire.ask(method, path, headers, body, timeout, until, most=most)
         answer = Answer(reply.status, bytes(reply.body), reply.date)
-        return answer, reply.location if reply.status in _SENT_ON else ""
+        return answer, reply.location if reply.status in _REDIRECTS else ""
 
     def close(self) -> None:
         for wire in self._wires.values():
@@ -116,7 +127,7 @@ class Session:
         self._wires.clear()
 
     def _wire(self, url: str, timeout: float, until: float) -> tuple[Connection, str]:
-        """A connection to whom the URL names, and what to ask for there."""
+        """Return an open connection to the URL's host, and the path to request."""
         scheme, _, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
         base = f"{scheme}://{authority}"
@@ -128,7 +139,10 @@ class Session:
         return wire, slash + path or "/"
 
     def _place(self, base: str) -> Place:
-        """Raises NotSent for what is no address of a server."""
+        """Return the server that a URL names.
+
+        Raises NotSent for what is no server's address.
+        """
         try:
             parts = urlsplit(base)
             host, port = _ascii(parts.hostname or ""), parts.port
@@ -142,24 +156,27 @@ class Session:
 
 
 def _ascii(host: str) -> str:
-    """A host's name as the network knows it. Raises ValueError."""
+    """Return a host's name as DNS knows it. Raises ValueError."""
     return host if host.isascii() else host.encode("idna").decode()
 
 
-def _sent_on(url: str, elsewhere: str) -> str:
-    """Where the active node is. What is sent holds a token and is meant for one path: raises NotTrusted where TLS would
-    end there, and NotSent where something else would be asked for.
+def _redirected(url: str, location: str) -> str:
+    """Return the redirect's target.
+
+    A request holds a token and is meant for one path: raises NotTrusted where the target has no TLS, and NotSent where
+    it is another path.
     """
     try:
-        there = urljoin(url, elsewhere)
-        before, after = urlsplit(url), urlsplit(there)
+        target = urljoin(url, location)
+        before = urlsplit(url)
+        after = urlsplit(target)
     except ValueError:
         raise NotSent("sent on to no address") from None
     if before.scheme == "https" and after.scheme != "https":
         raise NotTrusted("sent on to where there is no TLS")
     if (before.path, before.query) != (after.path, after.query):
         raise NotSent("sent on to something else")
-    return there
+    return target
 
 
 def _encoded(body: Mapping[str, Any] | None) -> bytes | None:

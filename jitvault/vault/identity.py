@@ -1,4 +1,4 @@
-"""Who is who: entities and groups, read from Vault for each decision."""
+"""Entities and groups, read from Vault for each decision."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from jitvault.vault.client import Vault
 from jitvault.vault.interface import Entity
 
 KEPT_S = 10.0
-"""How long it is believed which group has a name: an administrator can give the name to another one."""
+"""How long a group's id is remembered by its name, in seconds: an administrator can move the name to another group."""
 
 
 class Identity:
     """Entity and group look-ups, under the identity of `vault`.
 
-    `person_key` is the key of the entities' metadata that names the person; "" where none does.
+    `person_key` is the key of the entities' metadata that names the person, "" where no key does.
     """
 
     def __init__(self, vault: Vault, person_key: str = "") -> None:
@@ -24,24 +24,33 @@ class Identity:
         self._group_ids: dict[str, tuple[str, float]] = {}
 
     def by_id(self, entity_id: str) -> Entity | None:
+        """Return the entity with this id, None where there is none."""
         return self._entity(f"identity/entity/id/{entity_id}")
 
     def by_name(self, name: str) -> Entity | None:
+        """Return the entity with this name, None where there is none."""
         return self._entity(f"identity/entity/name/{name}")
 
     def in_group(self, entity: Entity, group: str) -> bool:
-        """Whether `entity` is enabled and a member of the group `group`, also through another group."""
+        """Return whether an entity is enabled and a member of a group.
+
+        Also where it is a member through another group.
+        """
         return not entity.disabled and self._group_id(group) in entity.group_ids
 
     def groups_of(self, entity: Entity, among: Sequence[str]) -> tuple[str, ...]:
+        """Return those groups of `among` that the entity is in."""
         return tuple(group for group in among if self.in_group(entity, group))
 
     def has_group(self, group: str) -> bool:
-        """Whether there is a group of this name."""
+        """Return whether there is a group of this name."""
         return self._group_id(group) is not None
 
     def members_of(self, group: str) -> list[str]:
-        """The entities that an administrator put into a group, but for those who are in it by another group."""
+        """Return the entities that an administrator put into a group.
+
+        Members through another group are left out.
+        """
         answer = self._vault.read(f"identity/group/name/{group}")
         return sorted((answer or {"data": {}})["data"].get("member_entity_ids") or ())
 
@@ -50,8 +59,9 @@ class Identity:
         if found is not None and time.monotonic() - since < KEPT_S:
             return found
         self._group_ids.pop(group, None)
-        if (answer := self._vault.read(f"identity/group/name/{group}")) is None:
-            # one that is not there is asked for again: an administrator may make it
+        answer = self._vault.read(f"identity/group/name/{group}")
+        if answer is None:
+            # a missing group is not remembered: an administrator may make it
             return None
         self._group_ids[group] = (str(answer["data"]["id"]), time.monotonic())
         return self._group_ids[group][0]

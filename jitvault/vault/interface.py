@@ -1,6 +1,7 @@
-"""What the services need of Vault. `jitvault.vault` implements it with hvac; there is no other implementation.
+"""What jitvault needs of Vault, as protocols and values.
 
-Every method can raise VaultUnavailable, OutcomeUnknown, VaultRefused or VaultRejected (jitvault.errors).
+`jitvault.vault` implements it with hvac; a read cache is the only other implementation of a part. Every method can
+raise VaultUnavailable, OutcomeUnknown, VaultRefused or VaultRejected (jitvault.errors).
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from jitvault.formats.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class WrappedToken:
-    """The answer to a wrapped create: what unwraps, and the accessor of what is inside."""
+    """The answer to a wrapped create.
+
+    The wrapping token, its accessor, and the accessor of the token inside.
+    """
 
     wrapping_token: Secret
     wrapping_accessor: str
@@ -26,7 +30,10 @@ class WrappedToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """What Vault says of a living token. `expires_at` is Vault's own time, None for a token without end."""
+    """What Vault says of a live token.
+
+    `expires_at` is Vault's own time, None for a token that does not expire.
+    """
 
     accessor: str
     entity_id: str
@@ -44,11 +51,11 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What Vault says of a lease that it still holds. `revoke_error` is set on one that it has given up on revoking, as
-    far as it says so: HashiCorp Vault does not in a look-up.
+    """What Vault says of a lease that it still holds.
 
-    With a `ttl_s` of 0 or less Vault is to end it by itself: it has not begun, is trying, or has given up.
-    Tokens are leases too; of those only a task token is `renewable`, a wrapping token is not.
+    `revoke_error` is set on a lease whose revocation Vault has given up, where Vault says so: HashiCorp Vault does not
+    in a look-up. With a `ttl_s` of 0 or less, Vault is to revoke the lease by itself: it has not begun, is trying, or
+    has given up. Tokens are leases too; of those only a task token is `renewable`, a wrapping token is not.
     """
 
     lease_id: str
@@ -61,9 +68,10 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A person or an agent. One person should be one entity, also with several logins.
+    """A person or an agent in Vault. One person should be one entity.
 
-    `person` is who it is by the metadata that an administrator gave it, in small letters; "" where nobody said so.
+    `person` names the person by the metadata that an administrator gave the entity, in lower case; "" where there is
+    none.
     """
 
     id: str
@@ -75,9 +83,9 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A document in Vault, when it was written by Vault's own clock, and which version of it this is.
+    """A document in Vault, with its version and when Vault wrote it.
 
-    `unread` says why it could not be read: then it is empty, and nothing is known of when it was written.
+    `unread` says why the document could not be read; then `document` is empty, and the time of its write is unknown.
     """
 
     document: dict[str, Any]
@@ -87,6 +95,8 @@ class Stored:
 
 
 class Tokens(Protocol):
+    """Task tokens: created wrapped, looked up, renewed and revoked."""
+
     def create_wrapped(
         self,
         role: str,
@@ -112,6 +122,8 @@ class Tokens(Protocol):
 
 
 class Leases(Protocol):
+    """Leases: looked up, listed, renewed and revoked."""
+
     def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None: ...
 
     def given_up(self) -> Mapping[str, str]: ...
@@ -130,12 +142,16 @@ class Leases(Protocol):
 
 
 class Hasher(Protocol):
+    """The audit device's HMAC of values."""
+
     device: str
 
     def hash(self, value: str) -> str: ...
 
 
 class Signer(Protocol):
+    """Signatures by Transit keys."""
+
     def sign(
         self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None
     ) -> dict[str, Any]: ...
@@ -144,6 +160,8 @@ class Signer(Protocol):
 
 
 class Documents(Protocol):
+    """Documents in the KV mount `jitvault/`."""
+
     def read(self, path: str) -> Stored | None: ...
 
     def earlier(self, path: str, version: int) -> Stored | None: ...
@@ -160,6 +178,8 @@ class Documents(Protocol):
 
 
 class Identity(Protocol):
+    """Entities and groups."""
+
     def by_id(self, entity_id: str) -> Entity | None: ...
 
     def by_name(self, name: str) -> Entity | None: ...
@@ -169,11 +189,17 @@ class Identity(Protocol):
     def has_group(self, group: str) -> bool: ...
 
     def members_of(self, group: str) -> list[str]:
-        """The members of a group, but for those who are so by another group."""
+        """Return the direct members of a group.
+
+        Members through another group are left out.
+        """
         ...
 
 
 class Reader(Protocol):
-    """Plain reads of what an administrator configured: ACL policies and engine roles."""
+    """Plain reads of what an administrator configured.
+
+    ACL policies and engine roles.
+    """
 
     def read(self, path: str) -> dict[str, Any] | None: ...

@@ -1,4 +1,7 @@
-"""Leases: looked up, listed and revoked synchronously by path, so that each act has a line of its own."""
+"""The lease endpoints.
+
+Leases are revoked synchronously and by path, so that each act has an audit line of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,13 @@ class Leases:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._may_know = True
+        self._may_list_irrevocable = True
 
     def lookup(self, lease_id: str, *, op: str | None = None) -> LeaseRecord | None:
-        """The lease, or None when Vault says `invalid lease` (which alone proves nothing)."""
+        """Return the lease, None when Vault says `invalid lease`.
+
+        That answer alone proves nothing.
+        """
         try:
             answer = self._vault.write("sys/leases/lookup", {"lease_id": lease_id}, op=op)
         except VaultRejected as error:
@@ -32,34 +38,34 @@ class Leases:
         return _record(answer["data"])
 
     def given_up(self) -> Mapping[str, str]:
-        """The leases that Vault has given up on revoking, with its reasons (sudo); empty where nobody may tell us.
+        """Return the leases whose revocation Vault has given up, with its reasons.
 
-        HashiCorp Vault says it here alone, OpenBao from 2.6 on in each look-up, too. After a refusal Vault is not asked
-        again.
+        Needs sudo; empty where the worker may not read the list, and after a refusal Vault is not asked again.
+        HashiCorp Vault says it only in this list, OpenBao from 2.6 on also in each look-up.
         """
-        if not self._may_know:
+        if not self._may_list_irrevocable:
             return {}
         try:
             answer = self._vault.read("sys/leases", query="?type=irrevocable") or {}
         except (VaultRefused, VaultRejected):
-            self._may_know = False
+            self._may_list_irrevocable = False
             return {}
         listed = answer.get("data", {}).get("leases") or []
-        return {str(one["lease_id"]): str(one.get("error") or "no reason given") for one in listed}
+        return {str(lease["lease_id"]): str(lease.get("error") or "no reason given") for lease in listed}
 
     def revoke(self, lease_id: str, *, op: str) -> None:
-        """Revoke one lease and wait for the backend; raises VaultRejected when the backend failed.
+        """Revoke one lease and wait for the backend.
 
-        The API's default for `sync` is not the documented one, so it is always sent. The lease id is in
-        the path, where the audit device shows it in plain.
+        Raises VaultRejected when the backend failed. `sync` is always sent, because the API's default is not the
+        documented one. The lease id is in the path, where the audit device shows it in plain text.
         """
         self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": True}, op=op)
 
     def renew(self, lease_id: str, seconds: int, *, op: str) -> int | None:
-        """Have the lease live for `seconds` from now, more or less than it has; gives what Vault made of that.
+        """Set the lease's remaining life to `seconds`, longer or shorter.
 
-        None where there is no such lease, or it is of a kind that cannot be renewed. The lease id is in the path, as
-        for a revocation. Raises VaultRejected when the backend failed.
+        Returns the life in seconds that Vault granted; None where there is no such lease, or its kind cannot be
+        renewed. The lease id is in the path, as for a revocation. Raises VaultRejected when the backend failed.
         """
         try:
             answer = self._vault.write(f"sys/leases/renew/{lease_id}", {"increment": checked(seconds)}, op=op)
@@ -70,19 +76,28 @@ class Leases:
         return int(answer.get("lease_duration") or 0)
 
     def queue(self, lease_id: str, *, op: str) -> None:
-        """Have Vault revoke one lease by itself: it tries six times in about nine minutes, and is silent about it."""
+        """Have Vault revoke one lease by itself.
+
+        Vault tries six times in about nine minutes, and writes no line about it.
+        """
         self._vault.write(f"sys/leases/revoke/{lease_id}", {"sync": False}, op=op)
 
     def revoke_prefix(self, prefix: str, *, op: str) -> None:
-        """Revoke everything below `prefix` (sudo). Of tokens this is their death; their leases are queued."""
+        """Revoke everything below `prefix` (needs sudo).
+
+        Tokens are dead at once; their leases are queued.
+        """
         self._vault.write(f"sys/leases/revoke-prefix/{prefix}", op=op)
 
     def revoke_force(self, lease_id: str, *, op: str) -> None:
-        """Make Vault forget one lease, whatever its backend says (sudo): the credential may live on there."""
+        """Make Vault forget one lease, whatever its backend says (needs sudo).
+
+        The credential may stay valid at the backend.
+        """
         self._vault.write(f"sys/leases/revoke-force/{lease_id}", op=op)
 
     def list(self, prefix: str, *, op: str | None = None) -> list[str]:
-        """The lease ids below `prefix` (sudo), one level deep."""
+        """Return the lease ids below `prefix`, one level deep (needs sudo)."""
         return [f"{prefix}/{key}" for key in self._vault.list(f"sys/leases/lookup/{prefix}/", op=op)]
 
 

@@ -1,12 +1,11 @@
-"""The worker's login, held for as long as a process runs and shared by its threads.
+"""The worker's login, kept while a process runs and shared by its threads.
 
-login = Login(connection, method)
-login.token()       # logs in, renews at half-life, logs in anew before the end; what `Vault(connection, login)` asks
-login.due()         # when `token()` has something to do next, for a loop that makes no requests
-login.close()       # ends what this process logged in for; a token that was given stays
+login = Login(connection, method) login.token()       # logs in, renews at half-life, logs in anew before the end;
+`Vault(connection, login)` calls it login.due()         # when `token()` has something to do next, for a loop that makes
+no requests login.close()       # revokes the token of this process's own login; a token that was given is left alone
 
-A token is told to `announce` before anything is done with it: the ledger counts operation ids in the lines of known
-sessions only, and a token that is created by an unknown one freezes everything.
+A token is passed to `announce` before it is used. The ledger counts operation ids only in lines of known sessions, and
+a task token that an unknown session creates freezes everything.
 """
 
 from __future__ import annotations
@@ -20,38 +19,41 @@ from threading import Lock
 
 from jitvault.errors import JitvaultError, LedgerUnavailable, OutcomeUnknown, VaultRefused, VaultUnavailable
 from jitvault.formats.secret import Secret
-from jitvault.vault.auth_methods import Method, Session, is_over
+from jitvault.vault.auth_methods import LoginToken, Method, is_over
 from jitvault.vault.client import Connection, Vault
 
-# between two logins that follow a refusal: whoever keeps ending our tokens gets no storm of logins
+# between two logins after a refusal: someone who keeps revoking the worker's tokens must not cause a storm of logins
 LOGIN_PAUSE_S = 10.0
 _TRY_AGAIN_S = 5.0
-# a life that cannot be made longer is not renewed more and more often towards its end
+# the shortest time to a renewal, so that a token near its maximum life is not renewed more and more often
 _LEAST_S = 1.0
 _CLOSE_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A token and, by the monotonic clock, when it is to be renewed and when it ends."""
+    """A token with the monotonic times of its renewal and its end."""
 
-    session: Session
+    session: LoginToken
     renew_at: float
     ends_at: float
-    # how long it lived when it was new: a renewal that gives much less has met its maximum
+    # its life when it was new, in seconds: a renewal that gives much less has met the maximum
     whole_s: int
     announced: bool = False
-    # what could not be done is left alone until then
+    # no further try before this time, after one that failed
     quiet_until: float = -inf
 
 
 class Login:
-    """`client.Bearer`: the one token of a process. `namespace` is where the login is, None for the root namespace."""
+    """`client.Bearer`: the one token of a process.
+
+    `namespace` is where the worker logs in, None for the root namespace.
+    """
 
     def __init__(self, connection: Connection, method: Method, *, namespace: str | None = None) -> None:
         self.method = method
         self.trouble: JitvaultError | None = None
-        """Why it could not be renewed or replaced the last time, while the old one still works."""
+        """Why the last renewal or login failed, while the old token still works."""
         self._connection = replace(connection, namespace=namespace)
         self._held: _Held | None = None
         self._announce: Callable[[Vault], object] | None = None
@@ -59,59 +61,74 @@ class Login:
         self._lock = Lock()
 
     def token(self) -> Secret:
-        """The token as it is now, for the next request. Raises what `Method.open` raises."""
+        """Return the token for the next request, renewed where that is due.
+
+        Raises what `Method.open` raises.
+        """
         held = self._held
         if held is not None and self._is_good(held):
             return held.session.token
         usable = held is not None and time.monotonic() < held.ends_at
-        # while one thread renews, the others go on with the old one
+        # while one thread renews, the others use the old token
         if not self._lock.acquire(blocking=not usable):
             assert held is not None  # noqa: S101 (for the type checker)
             return held.session.token
         try:
-            return self._kept().session.token
+            return self._up_to_date().session.token
         finally:
             self._lock.release()
 
     def introduce(self, announce: Callable[[Vault], object]) -> None:
-        """Have `announce` called with each token before it is used, the present one included, and after each renewal.
+        """Have `announce` called with each token before it is used.
 
-        What it raises keeps the token from being used. A ledger that takes no word does so now, and not later on:
-        access can be taken away all the same, and it is told as soon as that is possible.
+        That includes the present token, and each renewal. An error of `announce` keeps the token from being used. Only
+        the first call fails for a ledger that cannot be written; later on the token is used all the same, so that
+        access can be revoked, and it is announced as soon as the ledger can be written.
         """
         with self._lock:
-            held = self._kept()
+            held = self._up_to_date()
             if self._announce is None:
                 with self._as(held.session.token) as own:
                     announce(own)
-                self._announce, self._held = announce, replace(held, announced=True)
+                self._announce = announce
+                self._held = replace(held, announced=True)
 
     def due(self) -> float:
-        """By `time.monotonic()`, when `token` has something to do without being asked; `inf` for never."""
+        """Return when `token` has to renew, by `time.monotonic()`.
+
+        `inf` for never.
+        """
         held = self._held
         return max(held.renew_at, held.quiet_until) if held else 0.0
 
     def replaced(self, refused: Secret) -> bool:
-        """That token was refused: whether there is another one. Raises VaultRefused where it is over for good."""
+        """Report that Vault refused this token; return whether there is another.
+
+        Raises VaultRefused where the login is over for good.
+        """
         with self._lock:
             held = self._held
             if held is None or held.session.token is not refused:
                 return True
-            with self._as(None) as nobody:
-                if not is_over(nobody, refused):
+            with self._as(None) as anonymous:
+                if not is_over(anonymous, refused):
                     return False
             if self.method.is_login and time.monotonic() - self._tried_at < LOGIN_PAUSE_S:
                 raise self.trouble or VaultUnavailable(
                     f"Vault does not know the worker's token, which was made less than {LOGIN_PAUSE_S:.0f} s ago",
                     hint="Somebody ends the worker's tokens. Run it again in a moment: it logs in anew.",
                 )
-            # of a token that was given this says that it is over
+            # raises for a given token that is over
             return self._replace(held).session.token.reveal() != refused.reveal()
 
     def close(self) -> None:
-        """End the token if this process logged in for it. Raises nothing: it ends by itself otherwise."""
+        """Revoke the token if this process logged in for it.
+
+        Raises nothing: otherwise the token ends by itself.
+        """
         with self._lock:
-            held, self._held = self._held, None
+            held = self._held
+            self._held = None
             if held is not None:
                 self._end(held)
 
@@ -123,8 +140,8 @@ class Login:
             return now < held.ends_at
         return now < held.renew_at and not self.method.has_news()
 
-    def _kept(self) -> _Held:
-        """What is held, after what had to be done about it."""
+    def _up_to_date(self) -> _Held:
+        """Return the token after any renewal, login or announcement due."""
         held = self._held
         if held is None:
             return self._hold(self._open())
@@ -134,34 +151,37 @@ class Login:
             if self.method.has_news():
                 return self._replace(held)
             if time.monotonic() >= held.renew_at:
-                return self._renewed(held)
-            return self._told(held)
+                return self._renew(held)
+            return self._announced(held)
         except JitvaultError as error:
             if time.monotonic() >= held.ends_at:
                 raise
-            return self._left_alone(held, error)
+            return self._try_later(held, error)
 
-    def _left_alone(self, held: _Held, error: JitvaultError) -> _Held:
-        """What works is used on, and what failed is tried again in a while."""
+    def _try_later(self, held: _Held, error: JitvaultError) -> _Held:
+        """Keep using a token that works; try again after a pause.
+
+        The pause is 5 s, or a tenth of the token's life where that is less.
+        """
         self.trouble = error
         wait_s = min(_TRY_AGAIN_S, held.whole_s / 10) if held.whole_s else _TRY_AGAIN_S
         self._held = replace(held, quiet_until=time.monotonic() + wait_s)
         return self._held
 
-    def _renewed(self, held: _Held) -> _Held:
-        """The same token with a new life, or another one where it has reached the end of what it can get."""
+    def _renew(self, held: _Held) -> _Held:
+        """Renew the token, or replace it where its maximum life is reached."""
         if held.session.renewable:
             try:
                 with self._as(held.session.token) as own:
                     auth = own.write("auth/token/renew-self").get("auth") or {}
             except (VaultRefused, OutcomeUnknown):
-                # past the maximum Vault answers with a 500; whether it was renewed makes no difference to another one
+                # Vault answers 500 past the maximum. Whether the token was renewed does not matter: it is replaced.
                 auth = {}
             given = int(auth.get("lease_duration") or 0)
             if given * 2 > held.whole_s or (given and not self.method.is_login):
                 return self._hold(replace(held.session, ttl_s=given), whole_s=held.whole_s)
         elif not self.method.is_login:
-            # nobody but its giver can do anything about it
+            # only the operator who gave the token can replace it
             self._held = replace(held, renew_at=inf)
             return self._held
         return self._replace(held)
@@ -172,36 +192,43 @@ class Login:
             self._end(held)
         return new
 
-    def _open(self) -> Session:
+    def _open(self) -> LoginToken:
         self._tried_at = time.monotonic()
         try:
-            with self._as(None) as nobody:
-                return self.method.open(nobody)
+            with self._as(None) as anonymous:
+                return self.method.open(anonymous)
         except JitvaultError as error:
             self.trouble = error
             raise
 
-    def _hold(self, session: Session, whole_s: int | None = None) -> _Held:
-        """A token, new or renewed, as soon as it was told of."""
-        now, life = time.monotonic(), session.ttl_s or inf
+    def _hold(self, session: LoginToken, whole_s: int | None = None) -> _Held:
+        """Keep a token, new or renewed, once it was announced.
+
+        `whole_s` is the life of the token when it was new; None for a new one.
+        """
+        now = time.monotonic()
+        life = session.ttl_s or inf
         half = life / 2 if self.method.is_login else max(life / 2, _LEAST_S)
         held = _Held(session, now + half, now + life, whole_s or session.ttl_s)
         try:
-            return self._told(held)
+            return self._announced(held)
         except JitvaultError:
             if whole_s is None:
                 self._end(held)
             raise
 
-    def _told(self, held: _Held) -> _Held:
+    def _announced(self, held: _Held) -> _Held:
+        """Announce the token; keep it also where the ledger cannot be written."""
         try:
             if self._announce is not None:
                 with self._as(held.session.token) as own:
                     self._announce(own)
         except LedgerUnavailable as error:
-            self.trouble, self._held = error, held
+            self.trouble = error
+            self._held = held
             return held
-        self.trouble, self._held = None, replace(held, announced=self._announce is not None)
+        self.trouble = None
+        self._held = replace(held, announced=self._announce is not None)
         return self._held
 
     def _end(self, held: _Held) -> None:
@@ -210,6 +237,9 @@ class Login:
                 own.write("auth/token/revoke-self")
 
     def _as(self, token: Secret | None, timeout_s: int | None = None) -> closing[Vault]:
-        """A connection of its own: whoever makes requests meanwhile has theirs."""
+        """Return a client of its own, to be closed after use.
+
+        Other threads have clients of their own.
+        """
         connection = replace(self._connection, timeout_s=timeout_s or self._connection.timeout_s)
         return closing(Vault(connection, token))

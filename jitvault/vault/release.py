@@ -1,4 +1,4 @@
-"""Which product and version the active node is, as it says itself to anybody."""
+"""Product and version of the active node, from its public endpoints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from jitvault.errors import JitvaultError, UsageError
 from jitvault.formats.product import Release, release_of, without_namespaces
 from jitvault.vault.client import Connection, Vault
 
-# shorter than the least settle window that makes sense with several nodes: who took over meanwhile is known by then
+# Shorter than the least sensible settle window with several nodes: a node that took over is known by then.
 _LOOK_AGAIN_S = 10.0
 _TIMEOUT_S = 3
 
 
 class ServerRelease:
-    """Ask the active node, at most once in 10 s for a whole process; what it was holds while nobody answers."""
+    """Ask the active node for its release, at most once in 10 s per process.
+
+    The last known release is used while no node answers.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -27,7 +30,10 @@ class ServerRelease:
         self._lock = Lock()
 
     def __call__(self) -> Release | None:
-        """None where it was never told, or is hidden. Raises nothing."""
+        """Return the release, None where it was never told or is hidden.
+
+        Raises nothing.
+        """
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look()
@@ -35,22 +41,23 @@ class ServerRelease:
             return self._known
 
     def _look(self) -> None:
-        there = self._connection
-        address = there.node.address() if there.node else there.address
-        # nobody waits here for nodes to elect another one
-        nobody = Vault(replace(there, address=address, node=None, namespace=None, timeout_s=_TIMEOUT_S), None)
+        server = self._connection
+        address = server.node.address() if server.node else server.address
+        # without `node`, so that this does not wait for an election
+        anonymous = Vault(replace(server, address=address, node=None, namespace=None, timeout_s=_TIMEOUT_S), None)
         try:
-            with closing(nobody):
-                self._known = release_of(nobody.health(), seal_status_of(nobody))
+            with closing(anonymous):
+                self._known = release_of(anonymous.health(), seal_status_of(anonymous))
         except JitvaultError:
             return
 
 
 class NamespaceGuard:
-    """Refuse to send anything where a namespace is set and the server has none. Shared between threads.
+    """Refuse requests with a namespace to a server without namespaces.
 
-    Such a server does in its root what is asked of it, and its audit lines name no namespace. Whoever reads the lines
-    of that namespace alone would pass over all of them, and with a shared ledger nobody would read those again.
+    Such a server acts in its root instead, and its audit lines name no namespace. A worker that reads only the lines of
+    its namespace would skip all of them, and with a shared ledger no other worker would read them again. Shared between
+    threads.
     """
 
     def __init__(self, release: ServerRelease, variable: str, namespace: str) -> None:
@@ -58,7 +65,10 @@ class NamespaceGuard:
         self._passed = False
 
     def __call__(self) -> None:
-        """Raise UsageError. Where nobody knows which server it is, the request goes its way and is refused later."""
+        """Raise UsageError where the server has no namespaces.
+
+        Where the server's release is unknown, the request is sent and refused later.
+        """
         if self._passed:
             return
         release = self._release()
@@ -72,7 +82,7 @@ class NamespaceGuard:
 
 
 def seal_status_of(vault: Vault) -> dict[str, Any]:
-    """What it says of its seal; nothing where a proxy in front of it lets nobody ask."""
+    """Return the server's seal status, empty where a proxy hides it."""
     try:
         return vault.seal_status()
     except JitvaultError:

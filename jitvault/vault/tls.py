@@ -1,7 +1,7 @@
-"""How a connection to Vault is protected: whose certificate is believed, and which one is shown.
+"""TLS to Vault: trusted authorities, and the client's certificate.
 
-There is no way to turn the verification off: whoever stands between here and Vault could take every wrapping token,
-and could answer look-ups as it likes, which is what a proof rests on.
+Verification cannot be turned off: an attacker between here and Vault could take every wrapping token, and could answer
+look-ups at will, on which every proof rests.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from jitvault.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files of PEM. Without `ca_file` or `ca_dir` the public authorities are believed; `ca_file` goes first.
+    """PEM files for the connection.
 
-    `server_name` is what the server's certificate has to be made out to where that is not the address.
+    Without `ca_file` or `ca_dir` the public authorities are trusted; `ca_file` takes precedence. `server_name` is the
+    name in the server's certificate where it is not the address.
     """
 
     ca_file: Path | None = None
@@ -32,17 +33,26 @@ class Tls:
     server_name: str | None = None
 
     def stamp(self) -> tuple[int, ...]:
-        """Something that changes when one of the files is replaced: certificates are made for hours."""
+        """Return a value that changes when one of the files is replaced.
+
+        Certificates are often issued for hours only.
+        """
         return tuple(_changed_at(path) for path in (self.ca_file, self.ca_dir, self.client_cert, self.client_key))
 
     def options(self) -> dict[str, Any]:
-        """How `Session` speaks https. Raises UsageError for a file that cannot be used."""
+        """Return the TLS arguments of `Session`.
+
+        Raises UsageError for a file that cannot be used.
+        """
         return {"context": _context(self, self.stamp()), "server_name": self.server_name}
 
 
 @lru_cache(maxsize=8)
 def _context(tls: Tls, _stamp: tuple[int, ...]) -> ssl.SSLContext:
-    """One for all connections: making it reads and parses every authority. Threads may share it."""
+    """Return the TLS context, made once for all connections.
+
+    Making it reads and parses every authority. Threads may share it.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for path in _authorities(tls):
@@ -52,7 +62,7 @@ def _context(tls: Tls, _stamp: tuple[int, ...]) -> ssl.SSLContext:
             raise _unusable("VAULT_CACERT" if tls.ca_file else "VAULT_CAPATH", path) from None
     if tls.client_cert is not None:
         try:
-            # a key with a passphrase would be asked for at the terminal
+            # without this, OpenSSL would ask for a passphrase at the terminal
             context.load_cert_chain(tls.client_cert, tls.client_key, password=_no_passphrase)
         except (OSError, ssl.SSLError):
             raise _unusable("VAULT_CLIENT_CERT, VAULT_CLIENT_KEY", tls.client_cert) from None
@@ -60,7 +70,10 @@ def _context(tls: Tls, _stamp: tuple[int, ...]) -> ssl.SSLContext:
 
 
 def _authorities(tls: Tls) -> Iterator[Path]:
-    """Every file of a directory counts, whatever its name: so it is with Vault's own CLI."""
+    """Yield the files of trusted authorities.
+
+    Every file of a directory counts, whatever its name, as in Vault's own CLI.
+    """
     if tls.ca_file is not None or tls.ca_dir is None:
         yield tls.ca_file or Path(where())
         return

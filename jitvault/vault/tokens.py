@@ -1,4 +1,7 @@
-"""Task tokens: created wrapped through a token role, looked up and revoked by accessor."""
+"""The token endpoints.
+
+Task tokens are created wrapped through a token role, and looked up, renewed and revoked by accessor.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,10 @@ class Tokens:
         wrap_ttl_s: int,
         op: str,
     ) -> WrappedToken:
-        """A new orphan service token of `role`, delivered only as a wrapping token.
+        """Create an orphan service token of `role`, wrapped.
 
-        Under wrapping Vault hides its warnings, so the caller looks the token up afterwards.
+        The token is returned only as a wrapping token. Vault hides its warnings in a wrapped answer, so the caller
+        looks the token up afterwards.
         """
         answer = self._vault.write(
             f"auth/token/create/{role}",
@@ -52,12 +56,12 @@ class Tokens:
             raise OutcomeUnknown(f"Vault's answer to a wrapped create has no {missing}") from None
 
     def lookup_self(self) -> TokenFacts:
-        """What Vault says of the token that asks."""
+        """Return what Vault says of the token of this identity."""
         answer = self._vault.read("auth/token/lookup-self") or {}
         return _facts(answer["data"])
 
     def lookup_accessor(self, accessor: str, *, op: str | None = None) -> TokenFacts | None:
-        """The token behind `accessor`, or None where Vault says that there is none."""
+        """Return the token behind `accessor`, None where Vault knows none."""
         try:
             answer = self._vault.write("auth/token/lookup-accessor", {"accessor": accessor}, op=op)
         except VaultRejected as error:
@@ -67,30 +71,36 @@ class Tokens:
         return _facts(answer["data"])
 
     def revoke_accessor(self, accessor: str, *, op: str) -> bool:
-        """Revoke the token and queue its leases. False when Vault knew no such token.
+        """Revoke the token; Vault queues its leases.
 
-        For an unknown accessor Vault answers 200 with a warning, not an error.
+        Returns False when Vault knew no such token: for an unknown accessor it answers 200 with a warning, not an
+        error.
         """
         return not self._vault.write("auth/token/revoke-accessor", {"accessor": accessor}, op=op).get("warnings")
 
     def renew_accessor(self, accessor: str, seconds: int, *, op: str) -> None:
-        """Have the token live for `seconds` from now, more or less than it has; its role's cap bounds that.
+        """Set the token's remaining life to `seconds`, longer or shorter.
 
-        The increment is a number, which the audit device shows in plain. Raises VaultRejected where there is no token.
+        Its role's maximum bounds the life. The increment is a number, which the audit device shows in plain text.
+        Raises VaultRejected where there is no such token.
         """
         self._vault.write("auth/token/renew-accessor", {"accessor": accessor, "increment": checked(seconds)}, op=op)
 
     def role(self, name: str) -> dict[str, Any] | None:
-        """The token role `name`, or None."""
+        """Return the token role `name`, None where there is none."""
         answer = self._vault.read(f"auth/token/roles/{name}")
         return answer["data"] if answer else None
 
     def roles(self) -> list[str]:
+        """Return the names of all token roles."""
         return self._vault.list("auth/token/roles")
 
 
 def checked(seconds: int) -> int:
-    """An increment. Raises ValueError for none: Vault would take it for the longest that it may give."""
+    """Return an increment. Raises ValueError for less than a second.
+
+    Vault reads an increment of 0 as the longest life that it may give.
+    """
     if seconds < 1:
         raise ValueError("a renewal is for a second at least")
     return seconds

@@ -13,13 +13,16 @@ MOUNT = "jitvault-transit"
 
 
 class Transit:
-    """The Transit mount that `init` provisions, under the identity of `vault`."""
+    """The Transit mount that `init` provisions, used as `vault`."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
     def sign(self, payload: Mapping[str, Any], payload_type: str, *, key: str, op: str | None = None) -> dict[str, Any]:
-        """`payload` as a DSSE envelope signed by the Transit key `key`, in its JSON form."""
+        """Return `payload` as a DSSE envelope signed by the Transit key `key`.
+
+        In its JSON form.
+        """
         envelope = unsigned(payload, payload_type)
         body = {"input": input_of(envelope)}
         # vault:v<version>:<base64 signature>
@@ -27,7 +30,10 @@ class Transit:
         return signed(envelope, key=key, version=int(version[1:]), signature=base64.b64decode(signature))
 
     def public_keys(self, key: str) -> dict[int, str]:
-        """Version → base64 Ed25519 public key; empty when there is no such key."""
+        """Return the base64 Ed25519 public key of each usable version of a key.
+
+        Empty where there is no such key.
+        """
         answer = self._vault.read(f"{MOUNT}/keys/{key}")
         if answer is None:
             return {}

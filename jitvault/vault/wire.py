@@ -1,8 +1,8 @@
-"""One connection to Vault, over TCP or TLS: a request, and then its answer, as llhttp reads it (the parser of Node.js).
+"""One HTTP/1.1 connection to Vault, over TCP or TLS.
 
-It says in which of three ways there is no answer, since that is what a caller has to know: `NotSent`, `NotTrusted`,
-`ResponseLost`. A connection that an answer was not read from to its end, or that said more than was asked, is never
-used again: the rest of it would be taken for the next answer.
+Answers are parsed by llhttp (the parser of Node.js). A missing answer is one of three errors, because the caller has to
+know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used again after an answer that was not read
+to its end, or that contained more than was asked for: the rest would be taken for the next answer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-_AT_ONCE = 64 * 1024
-# a million names in one list are a fifth of it
+_READ_SIZE = 64 * 1024
+# the largest answer; a list of a million names has a fifth of this
 MOST = 256 * 1024 * 1024
-# how TLS 1.3 says, after the handshake, that a certificate is not believed; whatever else breaks off says nothing
+# how a peer says after a TLS 1.3 handshake that it refuses a certificate; other aborts say nothing about it
 _CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
-# what would end a line, or cannot be in one
+# characters that would end a header line, or cannot be in one
 _ENDS_LINE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
@@ -32,20 +32,24 @@ class NotSent(Exception):
 
 
 class NotTrusted(Exception):
-    """Not sent either: one of the two sides does not believe the other's certificate."""
+    """Nothing was sent: one side refused the other's certificate."""
 
 
 class ResponseLost(Exception):
-    """It may have been sent, and there is no answer."""
+    """The request may have been sent, and there is no answer."""
 
 
 class TooLong(Exception):
-    """There is an answer, and it is longer than the caller wanted to read."""
+    """The answer is longer than the caller wanted to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Who is spoken to. `context` is how TLS is spoken; `server_name` is in the certificate where `host` is not."""
+    """The server to connect to.
+
+    `context` is the TLS context, None for plain TCP. `server_name` is the name in the certificate where it is not
+    `host`.
+    """
 
     host: str
     port: int
@@ -54,26 +58,38 @@ class Place:
 
     @property
     def certified(self) -> str:
-        """The name that has to be in the certificate: one that ends with a dot is the same without it."""
+        """The name that the certificate has to contain.
+
+        A trailing dot of the host is left out.
+        """
         return self.server_name or self.host.rstrip(".")
 
     @property
     def named(self) -> str:
-        """As it stands in a request: without the port where that is the usual one."""
+        """The value of the `Host` header: the usual port is left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host.rstrip(".")
         return host if self.port == (443 if self.context else 80) else f"{host}:{self.port}"
 
 
 class Reply:
-    """One answer, while it comes: llhttp calls it with each part. The body may hold a secret: it is never shown."""
+    """One answer while it is read; llhttp calls it with each part.
+
+    The body may hold a secret and is never shown.
+    """
 
     def __init__(self) -> None:
-        self.status, self.location, self.date, self.body = 0, "", "", bytearray()
+        self.status = 0
+        self.location = ""
+        self.date = ""
+        self.body = bytearray()
         self.is_whole = self.stays_open = False
         self._parser = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Raises Lost for what is no answer. What comes after one is not looked at, and ends the connection."""
+        """Parse more bytes. Raises ResponseLost for what is no answer.
+
+        Bytes after the answer are ignored, and end the connection.
+        """
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -84,11 +100,11 @@ class Reply:
                 raise ResponseLost("what came is no HTTP") from None
 
     def end(self) -> None:
-        """It is not read any further: the parser, which holds it, lets go of it."""
+        """Stop reading: break the reference cycle with the parser."""
         del self._parser
 
     def on_message_begin(self) -> None:
-        # after the first: nobody asked for another one
+        # a second message was not asked for: the connection is not reused
         self.stays_open = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -109,18 +125,18 @@ class Reply:
             self.body += part
 
     def on_message_complete(self) -> None:
-        # what is below 200 only says that the answer is still to come
+        # an answer below 200 is only an announcement of the real one
         self.is_whole = self.is_whole or self.status >= 200
 
 
 @dataclass(slots=True)
 class Connection:
-    """Make it with `connected`. Not shared between threads."""
+    """An open connection, made by `connected`; not shared between threads."""
 
     place: Place
     _socket: socket.socket = field(repr=False)
     _may_be_refused: bool
-    """Whether nothing was asked yet, and the other side judges our certificate after the handshake, as in TLS 1.3."""
+    """Whether the server can still refuse the client's certificate: in TLS 1.3 it does so after the handshake."""
     is_open: bool = True
 
     def ask(
@@ -134,18 +150,22 @@ class Connection:
         *,
         most: int = MOST,
     ) -> Reply:
-        """Send the request and read the whole answer, `until` then by the monotonic clock at most. Raises Lost and
-        NotTrusted; TooLong once its body has more than `most` bytes; ValueError, before anything is sent, for what
+        """Send a request and return the whole answer.
+
+        `timeout_s` bounds each wait, `until` the whole request, by the monotonic clock. Raises ResponseLost and
+        NotTrusted, TooLong once the body has more than `most` bytes, and, before anything is sent, ValueError for what
         cannot be in a request.
         """
         sent = _request(method, path, {"Host": self.place.named, **headers}, body)
-        reply, may_be_refused, self._may_be_refused = Reply(), self._may_be_refused, False
-        # whatever stops it from here on, the rest of an answer must not be taken for the next one
+        reply = Reply()
+        may_be_refused = self._may_be_refused
+        self._may_be_refused = False
+        # not reusable until the answer is whole: the rest of an answer must not be taken for the next one
         self.is_open = False
         try:
-            # who hangs up early has mostly said why: that a certificate is refused, or too much was sent
+            # A server that closes early has mostly said why: the certificate is refused, or too much was sent.
             with suppress(ConnectionError, ssl.SSLError):
-                self._socket.settimeout(_left(until, timeout_s))
+                self._socket.settimeout(_remaining_s(until, timeout_s))
                 self._socket.sendall(sent)
             self._read(reply, timeout_s, until, most)
             self.is_open = reply.stays_open
@@ -157,21 +177,22 @@ class Connection:
         finally:
             reply.end()
             if not self.is_open:
-                # at once: what nobody waits for any more is not to be done
+                # at once, so that the server can drop a request that is not waited for any more
                 self.close()
         return reply
 
     def _read(self, reply: Reply, timeout_s: float, until: float, most: int) -> None:
         while not reply.is_whole:
-            self._socket.settimeout(_left(until, timeout_s))
-            if not (data := self._socket.recv(_AT_ONCE)):
+            self._socket.settimeout(_remaining_s(until, timeout_s))
+            data = self._socket.recv(_READ_SIZE)
+            if not data:
                 raise ResponseLost("it was closed before the answer was whole")
             reply.feed(data)
             if len(reply.body) > most:
                 raise TooLong("the answer is too long")
 
     def is_silent(self) -> bool:
-        """Whether the other side has neither closed it nor said something that nobody asked for."""
+        """Return whether the server neither closed nor sent unasked data."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
@@ -182,10 +203,13 @@ class Connection:
 
 
 def connected(place: Place, timeout_s: float, until: float) -> Connection:
-    """A new connection, `until` then at most. Raises NotSent and NotTrusted."""
-    plain = _reached(place, timeout_s, until)
+    """Open a connection, by `until` at the latest.
+
+    Raises NotSent and NotTrusted.
+    """
+    plain = _open_socket(place, timeout_s, until)
     try:
-        plain.settimeout(_left(until, timeout_s))
+        plain.settimeout(_remaining_s(until, timeout_s))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if place.context is None:
             return Connection(place, plain, False)
@@ -196,31 +220,41 @@ def connected(place: Place, timeout_s: float, until: float) -> Connection:
         raise (NotTrusted if isinstance(error, ssl.SSLError) else NotSent)(_why(error)) from None
 
 
-def _reached(place: Place, timeout_s: float, until: float) -> socket.socket:
-    """The first of its addresses that answers. Raises NotSent."""
+def _open_socket(place: Place, timeout_s: float, until: float) -> socket.socket:
+    """Return a TCP socket to the first address that answers.
+
+    Raises NotSent.
+    """
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    # a name that cannot be one is not even looked for
+    # UnicodeError: the name cannot be a host name
     except (OSError, UnicodeError) as error:
         raise NotSent(_why(error)) from None
     why = "no such address"
     for *_, address in found:
         try:
-            return socket.create_connection((str(address[0]), place.port), _left(until, timeout_s))
+            return socket.create_connection((str(address[0]), place.port), _remaining_s(until, timeout_s))
         except OSError as error:
             why = _why(error)
     raise NotSent(why)
 
 
-def _left(until: float, timeout_s: float) -> float:
-    """How long may be waited for what comes next. Raises TimeoutError once the time is over."""
-    if (left := until - time.monotonic()) <= 0:
+def _remaining_s(until: float, timeout_s: float) -> float:
+    """Return how long the next wait may take, in seconds.
+
+    Raises TimeoutError once `until` has passed.
+    """
+    remaining_s = until - time.monotonic()
+    if remaining_s <= 0:
         raise TimeoutError("it takes too long")
-    return min(left, timeout_s)
+    return min(remaining_s, timeout_s)
 
 
 def _request(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """Raises ValueError, which repeats nothing: what cannot be sent may be a token."""
+    """Return the bytes of a request.
+
+    Raises ValueError, which repeats nothing: what cannot be sent may be a token.
+    """
     if body is not None:
         headers = {**headers, "Content-Length": str(len(body))}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -230,7 +264,10 @@ def _request(method: str, path: str, headers: Mapping[str, str], body: bytes | N
 
 
 def _why(error: Exception) -> str:
-    """The system's own words, or the kind of failure: nothing that the other side sent is repeated."""
+    """Return the system's message, or the kind of failure.
+
+    Nothing that the server sent is repeated.
+    """
     if isinstance(error, TimeoutError):
         return "it takes too long"
     return getattr(error, "strerror", None) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Wrapping tokens, from the side of whoever unwraps them."""
+"""Unwrap wrapping tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from jitvault.vault.client import Vault
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """A task token as its agent receives it. `expires_at` is computed from the answer's arrival."""
+    """A task token as its agent receives it.
+
+    `expires_at` is computed from when the answer arrived.
+    """
 
     token: Secret
     policies: tuple[str, ...]
@@ -22,13 +25,16 @@ class Unwrapped:
 
 
 class Wrapping:
-    """`sys/wrapping`, with no identity but the wrapping token itself."""
+    """`sys/wrapping`, with the wrapping token as the only identity."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
     def creation_path(self, token: Secret) -> str | None:
-        """Where the wrapped answer came from, or None when the wrapping token is not valid any more."""
+        """Return the path whose answer was wrapped.
+
+        None when the wrapping token is not valid any more.
+        """
         try:
             answer = self._vault.write("sys/wrapping/lookup", {"token": token.reveal()})
         except VaultRejected:
@@ -36,16 +42,22 @@ class Wrapping:
         return str(answer["data"]["creation_path"])
 
     def unwrap(self, token: Secret) -> Unwrapped | None:
-        """The task token, or None when somebody unwrapped it first or its time is over."""
-        answer = self._taken_out(token)
+        """Return the task token inside.
+
+        None when the wrapping token was used already or has expired.
+        """
+        answer = self._unwrap_once(token)
         return _unwrapped(answer) if answer is not None else None
 
     def unwrap_data(self, token: Secret) -> dict[str, Any] | None:
-        """The fields of a wrapped answer that is no token, or None as above."""
-        answer = self._taken_out(token)
+        """Return the fields of a wrapped answer that is no token.
+
+        None when the wrapping token was used already or has expired.
+        """
+        answer = self._unwrap_once(token)
         return None if answer is None else answer.get("data") or {}
 
-    def _taken_out(self, token: Secret) -> dict[str, Any] | None:
+    def _unwrap_once(self, token: Secret) -> dict[str, Any] | None:
         try:
             return self._vault.with_token(token).write("sys/wrapping/unwrap")
         except VaultRejected:
