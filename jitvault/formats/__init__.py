@@ -1,1 +1,1 @@
-"""Values that know nothing of tasks: canonical JSON, strict YAML, secrets, times, networks."""
+"""Values that know nothing of tasks, such as canonical JSON and secrets."""

@@ -13,14 +13,18 @@ _SORTED = msgspec.json.Encoder(order="sorted")
 
 
 def canonical_bytes(value: Mapping[str, Any]) -> bytes:
-    """The RFC 8785 bytes of JSON data. Raises ValueError for what JSON cannot hold exactly."""
+    """Return the RFC 8785 bytes of JSON data.
+
+    Raises ValueError for what JSON cannot hold exactly.
+    """
     return rfc8785.dumps(dict(value))
 
 
 def likely_bytes(value: Mapping[str, Any]) -> bytes | None:
-    """The same bytes for nearly all JSON data, twenty times as fast; for the rest other ones, or None.
+    """Return the canonical bytes of nearly all JSON data, quickly.
 
-    They prove that data is what it was, by a digest of its canonical bytes, and never that it is not.
+    This takes a twentieth of the time of `canonical_bytes`. For the rest the bytes differ, or the result is None. A
+    digest of canonical bytes that these bytes match proves that data is unchanged; a mismatch proves nothing.
     """
     try:
         return _SORTED.encode(value)
@@ -29,10 +33,10 @@ def likely_bytes(value: Mapping[str, Any]) -> bytes | None:
 
 
 def sha256_hex(data: bytes) -> str:
-    """The SHA-256 of `data`, 64 lower-case hex digits."""
+    """Return the SHA-256 of `data`, 64 lower-case hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(value: Mapping[str, Any]) -> str:
-    """`sha256:` and the SHA-256 of the canonical bytes of `value`."""
+    """Return `sha256:` and the SHA-256 of the canonical bytes of `value`."""
     return "sha256:" + sha256_hex(canonical_bytes(value))

@@ -1,6 +1,6 @@
-"""What the models of spec and template are made of: strict fields, and one way to report a wrong one.
+"""Strict fields for the models of spec and template, and their errors.
 
-Each field type carries its rule, its words and its JSON Schema together, so that the parser, the
+Each field type has its rule, its words and its JSON Schema together, so that the parser, the
 message and the published schema cannot drift apart.
 """
 
@@ -25,14 +25,14 @@ from jitvault.formats.time_window import DURATION_PATTERN, INSTANT_PATTERN, pars
 API_VERSION = "jitvault.dev/v1"
 MAX_PROBLEMS = 10
 
-# Not format characters (category Cf) to Unicode, yet nothing that a reader sees: fillers, joiners,
-# variation selectors and the block of tags. Text can be hidden in them, or made to look the same.
+# Unicode does not call these format characters (category Cf), yet a reader does not see them: fillers, joiners,
+# variation selectors and the block of tags. Text can be hidden in them, or made to look like other text.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
     "\U000e0000-\U000e0fff]"
 )
 # Controls, format characters (bidi overrides, zero-width), surrogates, private use, line and
-# paragraph separators. Unassigned ones are allowed: which those are changes with Python's version.
+# paragraph separators. Unassigned characters are allowed: which those are changes with Python's version.
 _UNREADABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 # runs of blanks, and blanks other than the plain space
@@ -48,22 +48,25 @@ T = TypeVar("T")
 
 
 class Strict(BaseModel):
-    """The base of all models: no unknown field, no coercion, no change after reading."""
+    """The base of all models.
+
+    They have no unknown field, coerce nothing and do not change after reading.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def problem(message: str, *, complete: bool = False) -> PydanticCustomError:
-    """The error that a validator raises; `message` says what was expected.
+    """Return the error that a validator raises.
 
-    Unless it is `complete`, the report adds what was there instead.
+    `message` says what was expected. Unless the message is `complete`, the report adds what was there instead.
     """
     return PydanticCustomError("complete" if complete else "expected", "{message}", {"message": message})
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Text that matches `pattern` wholly; `expected` says so in words."""
+    """Text that matches all of `pattern`; `expected` describes that in words."""
 
     pattern: str
     expected: str
@@ -82,13 +85,13 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """One paragraph of 1 to `limit` characters, of which a reader sees every one.
+    """One paragraph of 1 to `limit` characters, all of them visible.
 
     An approver decides by this text. A bidi override shows it in another order than it has, a
-    zero-width or filler character hides a difference, a control character drives the terminal it is
+    zero-width or filler character hides a difference, a control character drives the terminal that it is
     printed on, and a run of blanks moves what follows to where a line of jitvault's own would begin: each
     would let somebody sign what they did not read. So there is one plain space between words, and no other
-    kind of space. Marks that stand on a letter are few, since a heap of them reaches into other lines.
+    kind of space. A letter can have only few marks, since a heap of them reaches into other lines.
     """
 
     limit: int
@@ -103,7 +106,7 @@ class Prose:
         if not 1 <= len(text) <= self.limit or text != text.strip():
             raise problem(f"expected 1 to {self.limit} characters without space at either end (in YAML, fold with >-)")
         if blank := _BLANKS.search(text):
-            found = f"{_named(blank[0])} after {blank.start()} characters"
+            found = f"{_blank_name(blank[0])} after {blank.start()} characters"
             raise problem(f"expected words with one space between them, found {found}", complete=True)
         if _STACK.search(text) or unicodedata.category(text[0]) in _MARKS:
             raise problem("expected letters with at most 4 marks each, found more", complete=True)
@@ -116,18 +119,18 @@ class Prose:
         return text
 
 
-def _named(blank: str) -> str:
+def _blank_name(blank: str) -> str:
     return f"{len(blank)} spaces" if len(blank) > 1 else f"U+{ord(blank):04X}"
 
 
 def sorted_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` in order, because their order means nothing. Refuses one that comes twice."""
+    """Sort `names`, since the order means nothing; refuse duplicates."""
     refuse_twice(names)
     return tuple(sorted(names))
 
 
 def refuse_twice(items: Iterable[str]) -> None:
-    """Refuse when one of `items` comes twice."""
+    """Raise a problem if one of `items` is there twice."""
     seen: set[str] = set()
     for item in items:
         if item in seen:
@@ -168,7 +171,7 @@ ShortName = Annotated[str, Name(r"^[a-z0-9-]{1,32}$", "1 to 32 of a-z 0-9 -")]
 ParameterName = Annotated[
     str, Name(r"^[a-z][a-z0-9_]{0,31}$", "a parameter's name: 1 to 32 of a-z 0-9 _ beginning with a letter")
 ]
-# A list of what is allowed, not of what is not: the value reaches a Vault path and the text of a
+# A list of what is allowed, not of what is forbidden: the value gets into a Vault path and into the text of a
 # policy, where `%`, `?`, `#`, `"`, `{{` and look-alike letters do harm as well as `/`, `*` and `+`.
 ParameterValue = Annotated[
     str,
@@ -194,26 +197,28 @@ SortedNames = AfterValidator(sorted_names)
 
 
 def validated(model: type[M], document: Document) -> M:
-    """`document` as a `model`. Raises one InvalidInput that lists the first ten problems, each with
-    source, line, field and what was expected.
+    """Return `document` as a `model`.
+
+    Raises one InvalidInput that lists the first ten problems, each with source, line, field and what was expected.
     """
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        found = _told_once(error.errors(include_url=False))
-    lines = [_reported(model, document, one) for one in found[:MAX_PROBLEMS]]
+        found = _without_repeats(error.errors(include_url=False))
+    lines = [_report_line(model, document, each) for each in found[:MAX_PROBLEMS]]
     if len(found) > MAX_PROBLEMS:
         lines.append(f"+{len(found) - MAX_PROBLEMS} more")
     raise InvalidInput("\n".join(lines))
 
 
-def _told_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+def _without_repeats(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     # Pydantic counts only the valid entries of a list: one wrong entry is also reported as a short list.
     below = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in below]
 
 
-def _reported(model: type[BaseModel], document: Document, error: ErrorDetails) -> str:
+def _report_line(model: type[BaseModel], document: Document, error: ErrorDetails) -> str:
+
     # A wrong key of a mapping is reported by pydantic below the key, as the step "[key]".
     path: Path = tuple(step for step in error["loc"] if step != "[key]")
     where = place(document.source, document.line_of(path))

@@ -1,4 +1,4 @@
-"""Network addresses as audit lines spell them."""
+"""Network addresses in the forms in which audit lines have them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 
 def is_within(remote: str, networks: Iterable[str]) -> bool:
-    """Whether an address is in one of the networks. What is no address is in none; what is no network holds none."""
+    """Return whether an address is in one of the networks.
+
+    A text that is no address is in none; a text that is no network holds none.
+    """
     found = addresses_in(remote)
     for network in networks:
         try:
@@ -20,7 +23,7 @@ def is_within(remote: str, networks: Iterable[str]) -> bool:
 
 
 def is_one_of(remote: str, addresses: frozenset[str]) -> bool:
-    """Whether an address is one of these, however it is spelled."""
+    """Return whether an address is one of these, in whatever spelling."""
     if not remote:
         return False
     known = {address for text in addresses for address in addresses_in(text)}
@@ -28,13 +31,16 @@ def is_one_of(remote: str, addresses: frozenset[str]) -> bool:
 
 
 def addresses_in(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
-    """The address that a text spells, and the IPv4 address in it where it maps one; none if it is no address."""
+    """Return the address in a text, and the IPv4 address that it maps, if any.
+
+    The result is empty for a text that is no address.
+    """
     try:
         address = ip_address(text)
     except ValueError:
         return ()
     if isinstance(address, IPv4Address):
         return (address,)
-    # a zone names an interface of the server, not whose address it is
+    # A zone names an interface of the server; it is not part of the peer's address.
     plain, mapped = IPv6Address(int(address)), address.ipv4_mapped
     return (plain, mapped) if mapped else (plain,)

@@ -1,7 +1,7 @@
-"""Which of the two servers it is: OpenBao or HashiCorp Vault.
+"""Which of the two servers is in use: OpenBao or HashiCorp Vault.
 
-They share the API; where they differ, code asks for the product and not for a version number, which says nothing alone:
-OpenBao 2.x is younger than Vault 1.x.
+They share the API. Where they differ, code asks for the product and not for a version number, which says nothing
+alone: OpenBao 2.x is younger than Vault 1.x.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-_SAID = re.compile(r"(OpenBao|Vault) v(\d{1,9}\.\d{1,9}\.\d{1,9}\S{0,100})")
+_VERSION_OUTPUT = re.compile(r"(OpenBao|Vault) v(\d{1,9}\.\d{1,9}\.\d{1,9}\S{0,100})")
 _COMMAND = re.compile(r"`bao ([^`]*)`")
 _BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
 _FIRST_LATE = (1, 15)
@@ -22,14 +22,14 @@ _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
 class Product(StrEnum):
-    """The values are what people call them."""
+    """The product; the values are what people call it."""
 
     OPENBAO = "OpenBao"
     VAULT = "HashiCorp Vault"
 
     @property
     def command(self) -> str:
-        """The name of its program."""
+        """The name of the product's program."""
         return "bao" if self is Product.OPENBAO else "vault"
 
 
@@ -40,36 +40,44 @@ class Release:
     product: Product
     version: str
     enterprise: bool = False
-    """Whether it is the paid edition of Vault."""
+    """Whether this is the paid edition of Vault."""
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}"
 
     @property
     def has_namespaces(self) -> bool:
-        """Whether the server has namespaces; one without takes its root for each that is named, without a word."""
+        """Whether the server has namespaces.
+
+        A server without them silently uses its root for every namespace that is named.
+        """
         return self.product is Product.OPENBAO or self.enterprise
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """Major and minor number; (0, 0) where the version does not begin with them."""
+        """Major and minor number; (0, 0) if the version does not begin with them."""
         found = _NUMBERS.match(self.version)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def of_program(said: str) -> Release | None:
-    """What a program is whose `version` command said this; None for neither of the two."""
-    found = _SAID.match(said)
+def release_of_program(output: str) -> Release | None:
+    """Return the release that a program's `version` command printed.
+
+    The result is None if it is neither of the two products.
+    """
+    found = _VERSION_OUTPUT.match(output)
     if found is None:
         return None
     return Release(Product.OPENBAO if found[1] == "OpenBao" else Product.VAULT, found[2])
 
 
 def product_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Product | None:
-    """The product by what `sys/health` and `sys/seal-status` say to anybody; None where neither key nor version tells.
+    """Return the product by what Vault's status endpoints show, or None.
 
-    Measured on OpenBao 2.7 and Vault 1.14; for other versions by their source: OpenBao has `commit_date` since 2.6,
-    Vault has `enterprise` since 1.17, and no Vault from before that has a version from 2.0 on, as every OpenBao has.
+    Those are `sys/health` and `sys/seal-status`, which everyone may read. The result is None if neither a key nor
+    the version shows it. Measured on OpenBao 2.7 and Vault 1.14; for other versions by their source: OpenBao has
+    `commit_date` since 2.6, Vault has `enterprise` since 1.17, and no Vault from before that has a version from 2.0
+    on, as every OpenBao has.
     """
     if "commit_date" in seal_status:
         return Product.OPENBAO
@@ -82,18 +90,27 @@ def product_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Pro
 
 
 def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Release | None:
-    """The product and the version, empty where it is hidden; None where even the product is not told."""
+    """Return product and version, or None if the product is unknown.
+
+    The version is empty if it is hidden.
+    """
     product = product_of(health, seal_status)
     return None if product is None else Release(product, str(health.get("version") or ""), is_enterprise(health))
 
 
 def is_enterprise(health: Mapping[str, Any]) -> bool:
-    """Whether `sys/health` is that of Vault Enterprise: since 1.17 by a key, and always by its version."""
+    """Return whether `sys/health` is that of Vault Enterprise.
+
+    Since 1.17 a key shows that, and the version always does.
+    """
     return bool(health.get("enterprise")) or "+ent" in str(health.get("version") or "")
 
 
 def without_namespaces(variable: str, namespace: str) -> str:
-    """Return what to say where `variable` names a namespace and the server is a Vault that has none."""
+    """Return the message about a namespace on a Vault that has none.
+
+    `variable` is the variable that names the namespace.
+    """
     return (
         f"{variable} is {namespace!r:.80}, and this Vault has no namespaces: only its Enterprise edition and OpenBao "
         "have, and this one takes the root for it"
@@ -101,17 +118,20 @@ def without_namespaces(variable: str, namespace: str) -> str:
 
 
 def another_server(before: Product | None, now: Product | None) -> str:
-    """What to say of a ledger that was used with one product where the other one answers; empty where nothing is."""
+    """Return the message about a ledger of the other product, or "".
+
+    Such a ledger was used with one product, and the other one answers.
+    """
     if before is None or now is None or before is now:
         return ""
     return f"this ledger was used with {before}, and the server is {now}"
 
 
 def late_lines(release: Release | None) -> timedelta:
-    """How long after the end of a request one of its audit lines may come.
+    """Return how long after a request's end an audit line may come.
 
-    Vault 1.15 and later go on writing a line after the answer or the request's end, at most 10 s for each of the two. A
-    server of which it is not known counts as one of them.
+    Vault 1.15 and later may write a line after the answer or the request's end, at most 10 s for each of the two.
+    An unknown server counts as one of those.
     """
     if release is None:
         return _LATE
@@ -120,9 +140,10 @@ def late_lines(release: Release | None) -> timedelta:
 
 
 def product_by_lines(lines: str) -> Product | None:
-    """The product by lines of its audit log, where each mount that it brings along is marked as its own.
+    """Return the product by lines of its audit log, or None.
 
-    None where no line shows one. Whoever hides a server's version from strangers does not hide it here.
+    The lines mark each mount that the product brings along as its own. A server that hides its version from
+    strangers does not hide it here.
     """
     found = _BUILT_IN.search(lines)
     if found is None:
@@ -131,10 +152,11 @@ def product_by_lines(lines: str) -> Product | None:
 
 
 def commands_of(product: Product | None, is_there: Callable[[str], object]) -> tuple[str, ...]:
-    """Return the programs that a hint names: the product's own, but the other where only that one is installed.
+    """Return the programs that a hint names.
 
-    Of a product that nobody knows it is the program that is installed, and both where that tells nothing either.
-    `is_there` says whether a program can be run here, as `shutil.which` does.
+    That is the product's own program, or the other if only that one is installed. For an unknown product it is the
+    program that is installed, and both if that decides nothing either. `is_there` says whether a program can be run
+    here, as `shutil.which` does.
     """
     installed = [each.command for each in Product if is_there(each.command)]
     if product is not None and (not installed or product.command in installed):
@@ -143,5 +165,8 @@ def commands_of(product: Product | None, is_there: Callable[[str], object]) -> t
 
 
 def with_commands(hint: str, commands: Sequence[str]) -> str:
-    """Return the hint with each command of `bao` as one of `commands`, or of either: both take the same words."""
+    """Return the hint with each command of `bao` as a command of `commands`.
+
+    Several are joined by "or". Both programs take equal arguments.
+    """
     return _COMMAND.sub(lambda found: " or ".join(f"`{command} {found[1]}`" for command in commands), hint)

@@ -1,4 +1,4 @@
-"""What is in use until something else that is good takes its place, while the process runs."""
+"""A value that is in use until another valid one replaces it at run time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ T = TypeVar("T")
 
 
 class Reloadable(Generic[T]):
-    """The last value that was good. `refused` says why the one that lies there now is not, and is empty otherwise."""
+    """The last valid value.
+
+    `refused` says why the value that is stored now is not valid; it is empty otherwise.
+    """
 
     def __init__(self, load: Callable[[], T]) -> None:
-        """`load` reads it from where it lies. Raises InvalidInput when the first one does not validate."""
+        """Load the first value with `load`.
+
+        Raises InvalidInput if it does not validate.
+        """
         self._load = load
         self.value = load()
         self.refused = ""
 
     def reload(self) -> bool:
-        """Take what lies there now; False when it does not validate: nothing is changed, and `refused` says why."""
+        """Load the value that is stored now; return False if it does not validate.
+
+        Then nothing is changed, and `refused` says why.
+        """
         try:
             self.value = self._load()
         except InvalidInput as error:
@@ -38,7 +47,7 @@ class CurrentMapping(Mapping[K, V]):
     """A mapping that is read again as a whole."""
 
     def __init__(self, load: Callable[[], Mapping[K, V]]) -> None:
-        """Raises InvalidInput like `load`."""
+        """Load the first mapping. Raises InvalidInput like `load`."""
         self.current = Reloadable(load)
 
     def __getitem__(self, key: K) -> V:

@@ -1,4 +1,4 @@
-"""A value that must not be seen: tokens, wrapping tokens, passwords."""
+"""A value that must not be shown: tokens, wrapping tokens, passwords."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import NoReturn
 
 
 class Secret:
-    """Holds a string that `str`, `repr`, format, comparison with text, JSON and pickling never show.
+    """Hold a string that is never shown by accident.
 
-    The only way out is `reveal()`, so that every place that shows a secret can be found by that name.
+    `str`, `repr`, format, comparison with text, JSON and pickling do not show it. The only way out is `reveal()`,
+    so that every place that shows a secret can be found by that name.
     """
 
     __slots__ = ("__value",)
@@ -17,7 +18,7 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret itself."""
         return self.__value
 
     def __repr__(self) -> str:

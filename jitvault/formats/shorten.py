@@ -1,4 +1,4 @@
-"""Text that came from outside, shortened and escaped to what is read and stored of it."""
+"""Text from outside, shortened and escaped to be read and stored."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def one_line(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Shorten `text` to `limit` characters and say so in it.
+    """Shorten `text` to `limit` characters, with a remark in the text.
 
-    The remark has the length and a digest of the whole text, so that two texts with the same beginning stay two.
+    The remark has the length and a digest of the whole text, so that two texts with one beginning stay different.
     """
     if len(text) <= limit:
         return text

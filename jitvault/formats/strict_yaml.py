@@ -1,15 +1,15 @@
-"""Bytes to plain data, strictly: the one door through which a spec or a template comes in.
+"""Strictly parse YAML or JSON bytes into plain data.
 
-YAML 1.1 guesses: `no` is false, `1:30` is ninety, an alias can blow a page up to gigabytes. What an
-approver signs must mean one thing, so this reader takes the scanner and parser of PyYAML and nothing
-of its guessing: a mapping of JSON types, each scalar resolved by JSON's own grammar, everything
-else refused with its place. JSON is read by the same loader, as YAML's subset.
+This is the only way in for a spec or a template. YAML 1.1 guesses: `no` is false, `1:30` is ninety, an alias can
+blow a page up to gigabytes. What an approver signs must mean one thing, so this reader takes the scanner and parser
+of PyYAML and nothing of its guessing: a mapping of JSON types, each scalar resolved by JSON's own grammar,
+everything else refused with its place. JSON is read by this loader as well, as YAML's subset.
 
 The reader consumes events and builds values itself, so nesting is bounded before it can exhaust the
 stack and no object of the document is ever constructed by tag.
 
-What is in Vault is JSON on one line, and read often. Where the json module and every rule here find
-nothing to say against such a text it is what was read, thirty times as fast; else this reader tells why.
+Documents in Vault are JSON on one line, and are read often. If the json module and every rule here accept such a
+text, the json module's result is used, thirty times as fast; otherwise this reader finds out why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_DEPTH = 20
 # Beyond 2^53 a JSON reader with doubles rounds, and the signed bytes would mean two numbers.
 MAX_NUMBER = 2**53
 MAX_SHOWN = 80
-# What PyYAML takes as a key is at most 1024 characters long as it is written, each of up to twelve for an escape.
+# PyYAML takes a key of at most 1024 characters as it is written, and a character can take twelve of those as an escape.
 _LONGEST_KEY = 80
 _MAX_DIGITS = 20
 
@@ -36,7 +36,7 @@ Path = tuple[str | int, ...]
 
 
 class _Mark(Protocol):
-    """Where PyYAML stands, counted from 0."""
+    """A place in the text as PyYAML gives it, counted from 0."""
 
     line: int
     column: int
@@ -56,14 +56,17 @@ _NUMBER_RULES = [
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What was read: plain data, and for each path in it the line (from 1) where it stands."""
+    """Plain data, with the line (from 1) of each path in it."""
 
     source: str
     data: dict[str, Any]
     lines: dict[Path, int] = field(default_factory=dict, repr=False)
 
     def line_of(self, path: Path) -> int | None:
-        """The line of `path`, or of its nearest parent that the file has; None if even that is unknown."""
+        """Return the line of `path`, or of its nearest parent, or None.
+
+        The result is None if even that is unknown.
+        """
         for end in range(len(path), -1, -1):
             if (line := self.lines.get(path[:end])) is not None:
                 return line
@@ -71,16 +74,20 @@ class Document:
 
 
 def parse_document(data: bytes, *, source: str) -> dict[str, Any]:
-    """The mapping that `data` (YAML or JSON, UTF-8, at most 64 KiB) holds.
+    """Return the mapping that `data` holds.
 
-    Values are dict, list, str, int, float, bool or None; keys are str. Raises InvalidInput, naming
-    `source`, the line and the column where they are known, and what was expected.
+    The data are YAML or JSON in UTF-8, at most 64 KiB. Values are dict, list, str, int, float, bool or None; keys
+    are str. Raises InvalidInput, which names `source`, the line and the column where they are known, and what was
+    expected.
     """
     return read_document(data, source=source).data
 
 
 def read_document(data: bytes, *, source: str) -> Document:
-    """As `parse_document`, with the line of every field. Raises InvalidInput."""
+    """Return what `parse_document` does, with the line of every field.
+
+    Raises InvalidInput.
+    """
     text = _decoded(data, source)
     if (quick := _plain_json(text)) is not None:
         return Document(source, quick, {(): 1})
@@ -92,18 +99,24 @@ def read_document(data: bytes, *, source: str) -> Document:
         problem = _clipped(error.problem or "it ends too early")
         _refuse(source, f"expected valid YAML or JSON: {problem}", mark)
     except (yaml.YAMLError, ValueError, OverflowError):
-        # PyYAML hands an escape such as "\UFFFFFFFF" to chr() unchecked and has no mark for it.
+        # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked and has no mark for it.
         _refuse(source, "expected valid YAML or JSON: an escape sequence names no character")
 
 
 def place(source: str, line: int | None = None, column: int | None = None) -> str:
-    """`source:line:column`, as far as known and safe to print on a terminal."""
+    """Return `source:line:column`, as far as known.
+
+    The text is safe to print on a terminal.
+    """
     name = source if source.isprintable() else ascii(source)
     return ":".join([name, *(str(number) for number in (line, column) if number is not None)])
 
 
 def shown(value: object, limit: int = MAX_SHOWN) -> str:
-    """`value` for a message: escaped, because it may hold terminal control sequences, and clipped."""
+    """Return `value` for a message, escaped and clipped.
+
+    It may hold terminal control sequences.
+    """
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -125,19 +138,22 @@ class _Loader(yaml.SafeLoader):
     }
 
     def scan_to_next_token(self) -> None:
-        """PyYAML takes no tab between tokens; between brackets, where JSON uses them, they are harmless."""
+        """Accept tabs between brackets, as JSON does.
+
+        PyYAML takes no tab between tokens.
+        """
         super().scan_to_next_token()
         while self.flow_level and self.peek() == "\t":
             self.forward()
             super().scan_to_next_token()
 
     def take(self) -> yaml.Event:
-        """The next event of the stream."""
+        """Return the next event of the stream."""
         event: yaml.Event = self.get_event()  # type: ignore[no-untyped-call]
         return event
 
     def tag_of(self, event: yaml.ScalarEvent) -> str:
-        """The tag that a scalar resolves to."""
+        """Return the tag that a scalar resolves to."""
         tag: str = self.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
         return tag
 
@@ -168,7 +184,7 @@ class _Reading:
         return Document(self.source, data, self.lines)
 
     def _node(self) -> yaml.Event:
-        """The next event, which is an end, or a node without anchor, alias and tag."""
+        """Return the next event: an end, or a node without anchor, alias and tag."""
         event = self.loader.take()
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:  # an alias has it, too
             self._refuse(event, "expected no anchor (&) or alias (*); write the value out, or in quotes")
@@ -221,7 +237,7 @@ class _Reading:
         if not event.implicit[0]:
             return self._text(event)  # quoted, or a block
         if not text:
-            # YAML 1.1 reads null here. Neither that nor "" is surely what was meant.
+            # YAML 1.1 reads null here. Neither null nor "" is certainly what was meant.
             self._refuse(event, "a value is missing; write null, or quotes for empty text")
         tag = self.loader.tag_of(event)
         if tag == _NULL:
@@ -234,7 +250,7 @@ class _Reading:
 
     def _number(self, event: yaml.ScalarEvent, *, whole: bool) -> int | float:
         text: str = event.value
-        # As a float first: it takes any number of digits, where int() stops at some thousands.
+        # As a float first: float() takes any number of digits, where int() stops at some thousands.
         if abs(float(text)) > MAX_NUMBER or (whole and abs(int(text)) > MAX_NUMBER):
             self._refuse(event, f"expected a number of at most 2^53, got {_clipped(text)}; put text in quotes")
         return int(text) if whole else float(text)
@@ -255,15 +271,18 @@ class _Reading:
 
 
 class _NotPlain(Exception):
-    """The json module would read this, and a rule of this reader may be against it."""
+    """The json module reads this text, but a rule may be against it."""
 
 
 _BROKEN = frozenset("\n\r\t")
 
 
 def _plain_json(text: str) -> dict[str, Any] | None:
-    """The object that a text of one line is in JSON; None where this reader has to look at it itself."""
-    # a tab is blank in JSON everywhere, and in YAML in some places
+    """Return the object of a one-line JSON text, or None.
+
+    None means that this reader has to parse the text.
+    """
+    # A tab is blank in JSON everywhere, and in YAML in some places.
     if not text.startswith("{") or not _BROKEN.isdisjoint(text):
         return None
     try:
@@ -300,7 +319,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    # of thousands of digits int() is slow, and the answer is no anyway
+    # int() is slow on thousands of digits, and such a number is refused anyway
     if len(digits) > _MAX_DIGITS:
         raise _NotPlain
     return int(digits)

@@ -1,7 +1,7 @@
 """Durations, instants and the window in which a task may hold access.
 
-Everything here is whole seconds: Vault takes `500ms` for 0 s without a word, and an instant that a
-rounding moves is not the one that was signed. Nothing here reads a clock; callers pass the time.
+Everything here is whole seconds: Vault silently takes `500ms` for 0 s, and an instant that is
+rounded is not the one that was signed. Nothing here reads a clock; callers pass the time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _YEARS = range(2000, 3000)
 
 
 def parse_duration(text: str) -> timedelta:
-    """The duration that `text` names: more than zero, at most 30 days, whole seconds.
+    """Return the duration that `text` names: more than zero, at most 30 days.
 
     Days, hours, minutes and seconds (`d h m s`), each at most once and in this order: `15m`, `1h30m`.
-    Decimals are refused also where they come out whole (`1.5h`): one duration, one way to read it.
+    Decimals are refused even if they are whole seconds (`1.5h`): one duration, one way to read it.
     Raises InvalidInput.
     """
-    # Checked before durationpy, which skips what stands between two parts and reads `mm` as months.
+    # Checked before durationpy, which skips what is between two parts and reads `mm` as months.
     if not text or not re.fullmatch(DURATION_PATTERN, text):
         raise InvalidInput(f"expected whole days, hours, minutes or seconds such as 15m or 1h30m, got {shown(text)}")
     duration: timedelta = durationpy.from_str(text)
@@ -44,13 +44,14 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """`15m`, `1h30m`, `0s`: the one spelling that digests and messages use.
+    """Return the one spelling for digests and messages: `15m`, `1h30m`, `0s`.
 
     `parse_duration` reads it back. Raises ValueError for a negative duration or a part of a second.
     """
     if duration < timedelta(0) or duration % _SECOND:
         raise ValueError("a duration to print is whole seconds, zero or more")
-    left, parts = duration // _SECOND, ""
+    left = duration // _SECOND
+    parts = ""
     for unit, size in _UNITS:
         count, left = divmod(left, size)
         parts += f"{count}{unit}" if count else ""
@@ -58,9 +59,10 @@ def format_duration(duration: timedelta) -> str:
 
 
 def server_duration(value: object) -> timedelta | None:
-    """A duration as Vault writes and takes it: `72h`, `1h30m0s`, `900` for seconds. None for what is none.
+    """Return a duration as Vault writes and takes it, or None.
 
-    What nobody can read has no bound, so that None is never taken for a short one.
+    `72h`, `1h30m0s`, `900` for seconds. None is for a text that is no duration: nothing is known about its length,
+    so callers must not take None for a short one.
     """
     text = str(value).strip() if type(value) in (str, int) else ""
     if re.fullmatch(r"[0-9]{1,9}", text):
@@ -71,9 +73,10 @@ def server_duration(value: object) -> timedelta | None:
 
 
 def parse_instant(text: str) -> datetime:
-    """The instant that `text` names, aware and in UTC: RFC 3339 with `Z` or an offset, whole seconds.
+    """Return the instant that `text` names, aware and in UTC.
 
-    Raises InvalidInput, also for a time without offset: nobody can say when that is.
+    The form is RFC 3339 with `Z` or an offset, in whole seconds. Raises InvalidInput, also for a time without
+    offset, which is ambiguous.
     """
     expected = "expected a date and time with Z or an offset such as 2030-01-31T09:00:00Z"
     if not re.fullmatch(INSTANT_PATTERN, text):
@@ -88,7 +91,10 @@ def parse_instant(text: str) -> datetime:
 
 
 def format_instant(instant: datetime) -> str:
-    """`2030-01-31T09:00:00Z`; `parse_instant` reads it back. Raises ValueError for a naive instant."""
+    """Return `2030-01-31T09:00:00Z`; `parse_instant` reads it back.
+
+    Raises ValueError for a naive instant.
+    """
     if instant.utcoffset() is None:
         raise ValueError("an instant to print has a time zone")
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -96,10 +102,11 @@ def format_instant(instant: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When access may be held: `for_` counts from the issue, `until` is fixed; exactly one is given.
+    """When access may be held: a length from the issue, or until a fixed time.
 
-    `not_before` is when issue may begin; without it, at once. Instants are aware. Raises InvalidInput
-    when made with both of `for_` and `until`, with neither, or with a naive instant.
+    Exactly one of `for_` and `until` is given. `not_before` is when the issue may begin; without it, at once.
+    Instants are aware. Raises InvalidInput if made with both of `for_` and `until`, with neither, or with a naive
+    instant.
     """
 
     for_: timedelta | None = None
@@ -114,19 +121,19 @@ class Window:
                 raise InvalidInput("expected instants with a time zone")
 
     def problems(self, now: datetime, max_window: timedelta) -> list[str]:
-        """What keeps this window from being granted at `now`, in words; empty if nothing does.
+        """Return what keeps this window from being granted at `now`, in words.
 
-        `max_window` is the least that the task's templates allow. A window with `until` is measured
-        from when it can open, so it may be too long now and fit later.
+        The list is empty if nothing does. `max_window` is the least that the task's templates allow. A window with
+        `until` is measured from when it can open, so it may be too long now and fit later.
         """
         found = [*self._broken_seconds()]
         if self.for_ is not None and self.for_ <= timedelta(0):
             found.append("window.for: expected more than zero")
         if self.until is not None:
             if self.until <= now:
-                found.append(f"window.until: expected a time to come, {_told(self.until)} is past")
+                found.append(f"window.until: expected a time to come, {_utc_text(self.until)} is past")
             if self.not_before is not None and self.until <= self.not_before:
-                found.append(f"window.until: expected a time after not_before, {_told(self.not_before)}")
+                found.append(f"window.until: expected a time after not_before, {_utc_text(self.not_before)}")
         if self._length(now) > max_window:
             name = "for" if self.until is None else "until"
             limit = format_duration(max_window)
@@ -134,19 +141,28 @@ class Window:
         return found
 
     def opens(self, now: datetime) -> bool:
-        """Whether issue may begin at `now`: `not_before` has come. Says nothing of the end."""
+        """Return whether the issue may begin at `now`: `not_before` has come.
+
+        The end of the window does not matter here.
+        """
         return self.not_before is None or now >= self.not_before
 
     def lapsed(self, now: datetime) -> bool:
-        """Whether nothing can be issued any more at `now`. A window with `for` never lapses."""
+        """Return whether nothing can be issued any more at `now`.
+
+        A window with `for` never lapses.
+        """
         return self.until is not None and now >= self.until
 
     def look_at(self, now: datetime) -> datetime | None:
-        """When a task that is not granted has to be looked at next: when it may be, and when it may be no more."""
+        """Return when to look next at a task that is not granted.
+
+        That is when it may be granted, or when it no longer may be.
+        """
         return self.not_before if self.not_before is not None and now < self.not_before else self.until
 
     def closes_at(self, start: datetime) -> datetime:
-        """The deadline, in UTC, of access that is issued at `start`."""
+        """Return the deadline, in UTC, of access that is issued at `start`."""
         if self.until is not None:
             return self.until.astimezone(UTC)
         return start.astimezone(UTC) + (self.for_ or timedelta(0))
@@ -167,5 +183,5 @@ class Window:
         return found
 
 
-def _told(instant: datetime) -> str:
+def _utc_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,1 +1,4 @@
-"""From a question to a decision: Cedar behind `interface.py`, and rules that can never apply."""
+"""Policy decisions by Cedar, and a check for unreachable rules.
+
+Callers use `interface.py`.
+"""

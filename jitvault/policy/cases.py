@@ -1,4 +1,7 @@
-"""Cases for a policy set: what is asked, and what has to be decided. A file of them is read once, strictly."""
+"""Test cases for a policy set: questions with the expected decisions.
+
+A file of them is read once, strictly.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Who(Strict):
 
 
 class CaseTemplate(Strict):
-    """The access template that is asked for."""
+    """The access template that is requested."""
 
     name: TemplateName = Field(default="some-template", description="Its name.")
     tier: Level = Field(default="low", description="How risky it is.")
@@ -40,7 +43,7 @@ class CaseTemplate(Strict):
 
 
 class Request(Strict):
-    """What is asked; whatever a case leaves out is harmless."""
+    """The question of a case; whatever the case leaves out is harmless."""
 
     action: Literal["submit", "grant", "renew", "extend", "delegate", "approve"] = Field(
         default="grant", description="What somebody wants to do."
@@ -97,7 +100,10 @@ class Approvals(Strict):
 
 
 class Expected(Strict):
-    """What has to be decided. `rules` are all that decide; of the obligations only those named are looked at."""
+    """The decision that is expected.
+
+    `rules` are all rules that decide; of the obligations only those that are named are compared.
+    """
 
     decision: Literal["permit", "deny"] = Field(description="Whether it is permitted.")
     rules: Names | None = Field(default=None, description="The `@id`s that decide; [] where nothing permits.")
@@ -110,19 +116,21 @@ class Expected(Strict):
     notify: Names | None = Field(default=None, description="Who is told.")
 
     def differences(self, decision: Decision) -> list[str]:
-        """Where a decision is another one, `field: expected …, got …` a line."""
+        """Return how a decision differs, one `field: expected …, got …` a line."""
         found = decision.obligations
+        expected_approvals = None
+        if self.approvals is not None:
+            expected_approvals = _approvals(Requirement(each.group, each.count) for each in self.approvals)
         wanted = {
             "rules": None if self.rules is None else _listed(sorted(self.rules)),
-            "approvals": None
-            if self.approvals is None
-            else _approvals(Requirement(a.group, a.count) for a in self.approvals),
+            "approvals": expected_approvals,
             "max_ttl": None if self.max_ttl is None else format_duration(self.max_ttl),
             "max_window": None if self.max_window is None else format_duration(self.max_window),
             "confirm": self.confirm,
             "notify": None if self.notify is None else _listed(sorted(self.notify)),
         }
         got = {
+            "decision": "permit" if decision.permitted else "deny",
             "rules": _listed(decision.rules),
             "approvals": _approvals(found.approvals),
             "max_ttl": _seconds(found.max_ttl_s),
@@ -130,9 +138,8 @@ class Expected(Strict):
             "confirm": found.confirm.value if found.confirm else "nothing",
             "notify": _listed(found.notify),
         }
-        told = {"decision": "permit" if decision.permitted else "deny", **got}
-        asked = {"decision": self.decision, **{name: value for name, value in wanted.items() if value is not None}}
-        return [f"{name}: expected {value}, got {told[name]}" for name, value in asked.items() if told[name] != value]
+        expected = {"decision": self.decision, **{name: value for name, value in wanted.items() if value is not None}}
+        return [f"{name}: expected {value}, got {got[name]}" for name, value in expected.items() if got[name] != value]
 
 
 class Case(Strict):
@@ -153,7 +160,10 @@ class PolicyCases(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one case went. `differences` are empty when all of it was as expected."""
+    """The outcome of one case.
+
+    `differences` is empty if everything was as expected.
+    """
 
     name: str
     decision: Decision
@@ -169,7 +179,10 @@ class Outcome:
 
 
 def parse_cases(data: bytes, source: str) -> tuple[Case, ...]:
-    """The cases in `data` (YAML or JSON). Raises InvalidInput, naming `source`, line and field."""
+    """Return the cases in `data` (YAML or JSON).
+
+    Raises InvalidInput, which names `source`, line and field.
+    """
     found = validated(PolicyCases, read_document(data, source=source)).cases
     names = [case.name for case in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -27,10 +27,16 @@ _POSITION = re.compile(r"\bpolicy\d+\b")
 
 
 class CedarAuthorizer:
-    """`jitvault.policy.interface.Authorizer` over `.cedar` files and one `.cedarschema`."""
+    """An authorizer over `.cedar` files and one `.cedarschema`.
+
+    Implements `jitvault.policy.interface.Authorizer`.
+    """
 
     def __init__(self, policies: Mapping[str, str], schema: str) -> None:
-        """`policies` maps file names to their text. Raises InvalidInput when the set does not validate."""
+        """Parse the policy set; `policies` maps file names to their text.
+
+        Raises InvalidInput if the set does not validate.
+        """
         text = "\n".join(policies[name] for name in sorted(policies))
         self.digest = "sha256:" + sha256_hex((text + "\0" + schema).encode())
         try:
@@ -44,16 +50,16 @@ class CedarAuthorizer:
             raise InvalidInput("the policy set has policy templates (?principal, ?resource), which decide nothing here")
         self.rules = {name: read_rule(name, policy) for name, policy in parsed["staticPolicies"].items()}
         if not result.validation_passed:
-            problems = "; ".join(self._named(problem.error) for problem in result.errors)
+            problems = "; ".join(self._with_ids(problem.error) for problem in result.errors)
             raise InvalidInput(f"the policy set does not validate: {problems:.300}")
         ids = [rule.id for rule in self.rules.values()]
-        if twice := sorted({one for one in ids if ids.count(one) > 1}):
+        if twice := sorted({each for each in ids if ids.count(each) > 1}):
             raise InvalidInput(f"two policies have the same @id: {', '.join(twice)}")
         self._slices = Slices(Slice(handle, self.rules), parsed["staticPolicies"])
         self._fitting: set[tuple[str, ...]] = set()
         permits = (rule for rule in self.rules.values() if rule.permits)
-        needed = {needed.group for rule in permits for needed in rule.obligations.approvals}
-        self.groups = frozenset(needed).union(*(rule.groups for rule in self.rules.values()))
+        approval_groups = {requirement.group for rule in permits for requirement in rule.obligations.approvals}
+        self.groups = frozenset(approval_groups).union(*(rule.groups for rule in self.rules.values()))
 
     @property
     def idle(self) -> Mapping[str, str]:
@@ -61,14 +67,16 @@ class CedarAuthorizer:
         return unreachable_rules(list(self.rules.values()))
 
     def decide(self, questions: Sequence[Question]) -> Decision:
-        """`jitvault.policy.interface.Authorizer.decide`, in one call to Cedar.
+        """Decide in one call to Cedar.
 
-        It gets only what the questions speak of: rules, people and templates.
+        See `jitvault.policy.interface.Authorizer.decide`. Cedar gets only what the questions name: rules, people
+        and templates.
         """
         if not questions:
             return combine([])
         entities = _entities(tuple(dict.fromkeys(Named.by(question) for question in questions)))
-        requests, part = [request_of(question) for question in questions], self._slices.of(questions)
+        requests = [request_of(question) for question in questions]
+        part = self._slices.of(questions)
         shapes = {_shape(question) for question in questions}
         schema = None if shapes <= self._fitting else self._schema
         results = cedarpy.is_authorized_batch(requests, part.handle, entities, schema)
@@ -79,7 +87,7 @@ class CedarAuthorizer:
     def _decision(self, result: cedarpy.AuthzResult, rules_of: Mapping[str, Rule]) -> Decision:
         deciding = [rules_of[reason] for reason in result.diagnostics.reasons]
         if result.diagnostics.errors:
-            # Cedar skips a policy that errs; a forbid that is skipped would let everything through
+            # Cedar skips a policy that errs; a forbid that is skipped would let everything through.
             erred = sorted({rules_of[name].id for e in result.diagnostics.errors for name in _POSITION.findall(e)})
             why = f"{', '.join(erred) or 'the question'} could not be evaluated"
             return Decision(False, Obligations(), tuple(erred), self.digest, (why,))
@@ -91,24 +99,30 @@ class CedarAuthorizer:
         reasons = tuple(sorted({rule.reason for rule in deciding if rule.reason}))
         return Decision(permitted, obligations, rules, self.digest, reasons)
 
-    def _named(self, text: str) -> str:
-        """`text` with each position replaced by the `@id` that its author knows."""
+    def _with_ids(self, text: str) -> str:
+        """Return `text` with each position replaced by the policy's `@id`."""
         return _POSITION.sub(lambda found: self.rules[found[0]].id if found[0] in self.rules else found[0], text)
 
 
 @lru_cache(maxsize=1024)
 def _entities(named: tuple[Named, ...]) -> cedarpy.Entities:
-    """Who is named as Cedar takes them. A task is asked about again and again, and mostly nothing of it changed."""
+    """Return the named people and templates in Cedar's form.
+
+    The result is cached: a task is asked about again and again, and mostly nothing of it has changed.
+    """
     return cedarpy.Entities.from_json_str(json.dumps(entities_of(named)))
 
 
 def _shape(question: Question) -> tuple[str, ...]:
-    """All of a question by which the schema may refuse it: everything else has one type, whatever its value."""
+    """Return the parts of a question by which the schema may refuse it.
+
+    Everything else has one type, whatever its value.
+    """
     return question.action.value, question.principal.kind, question.agent.kind, question.owner.kind
 
 
 def _where(policies: Mapping[str, str]) -> str:
-    """The file that does not parse by itself, where one can be named."""
+    """Return the file that does not parse by itself, if one can be named."""
     for name in sorted(policies):
         try:
             cedarpy.PolicySet.from_str(policies[name])

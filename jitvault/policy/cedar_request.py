@@ -1,4 +1,4 @@
-"""A question in Cedar's terms: the request, and the few entities that it speaks of."""
+"""A question in Cedar's terms: the request, and the entities it names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Whom and what a question names, with what Cedar has to know of them."""
+    """The people and the template of a question, with what Cedar needs."""
 
     people: tuple[Principal, ...]
     template: str
@@ -61,17 +61,17 @@ def request_of(question: Question) -> Json:
 
 
 def entities_of(named: Iterable[Named]) -> list[Json]:
-    """Everyone and everything that is named, once, and nothing else."""
+    """Return each named person, group and template once."""
     people: dict[tuple[str, str], list[Principal]] = {}
     templates: dict[str, Json] = {}
-    for one in named:
-        for person in one.people:
+    for each in named:
+        for person in each.people:
             people.setdefault((person.kind, person.entity), []).append(person)
-        templates[one.template] = {
-            "tier": one.tier,
-            "data_domains": list(one.data_domains),
-            "owner": one.owner,
-            "lease_budget": one.lease_budget,
+        templates[each.template] = {
+            "tier": each.tier,
+            "data_domains": list(each.data_domains),
+            "owner": each.owner,
+            "lease_budget": each.lease_budget,
         }
     groups = sorted({group for same in people.values() for person in same for group in person.groups})
     return [

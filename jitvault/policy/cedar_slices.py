@@ -1,7 +1,7 @@
 """The part of a policy set that can apply to a question.
 
-A rule for another template or another action decides nothing, and Cedar looks at each rule anew every time. What is
-left out here is only what names another one with `==`: any other scope is Cedar's to judge.
+A rule for another template or another action decides nothing, and Cedar evaluates every rule each time. Only rules
+that name another template or action with `==` are left out here: Cedar judges any other scope.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ from jitvault.policy.rule import Rule, Scope
 
 @dataclass(frozen=True)
 class Slice:
-    """Rules as Cedar takes them, and each by the name that Cedar gives it there."""
+    """Rules in Cedar's form, and each rule by its name there."""
 
     handle: cedarpy.PolicySet
     rules: Mapping[str, Rule]
 
 
 class Slices:
-    """The slices of one policy set; those that are asked for again are kept."""
+    """The slices of one policy set, cached."""
 
     def __init__(self, whole: Slice, policies: Mapping[str, Any]) -> None:
-        """`policies` has the same rules in Cedar's JSON form, by the same names."""
-        self._whole, self._policies = whole, policies
+        """Hold the whole set.
+
+        `policies` has its rules in Cedar's JSON form, by name.
+        """
+        self._whole = whole
+        self._policies = policies
         self._made = lru_cache(maxsize=256)(self._make)
 
     def of(self, questions: Iterable[Question]) -> Slice:
-        """Every rule that can apply to one of the questions."""
-        asked = [(question.action.value, question.template) for question in questions]
+        """Return a slice with every rule that can apply to one of the questions."""
+        subjects = [(question.action.value, question.template) for question in questions]
         names = tuple(
             name
             for name, rule in self._whole.rules.items()
-            if any(_can_apply(rule.scope, action, template) for action, template in asked)
+            if any(_can_apply(rule.scope, action, template) for action, template in subjects)
         )
         return self._whole if len(names) == len(self._whole.rules) else self._made(names)
 
@@ -51,7 +55,7 @@ class Slices:
             )
             for name in names
         ]
-        # Cedar counts the policies of a text as they stand in it
+        # Cedar numbers the policies of a text in the order of the text.
         rules = {f"policy{number}": self._whole.rules[name] for number, name in enumerate(names)}
         return Slice(cedarpy.PolicySet.from_str("\n".join(texts)), rules)
 

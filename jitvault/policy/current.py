@@ -11,7 +11,10 @@ from jitvault.policy.question import Question
 
 
 class CurrentPolicies(Reloadable[CedarAuthorizer]):
-    """`jitvault.policy.interface.Authorizer` with the last set that was good."""
+    """An authorizer with the last policy set that was valid.
+
+    Implements `jitvault.policy.interface.Authorizer`.
+    """
 
     @property
     def digest(self) -> str:

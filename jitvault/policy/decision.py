@@ -1,4 +1,4 @@
-"""What a policy decision is, what it obliges to, and how several of them become one."""
+"""A policy decision and its obligations, and how several become one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 OPERATORS = "jitvault-operators"
 AGENTS = "jitvault-agents"
 APPROVERS = "jitvault-approvers"
-"""The Vault group that approves where a policy names no other."""
+"""The Vault group that approves if a policy names no other."""
 SECURITY = "jitvault-security"
-"""The second group of approvers, which the shipped policies ask where risk is high."""
+"""The second group of approvers, which the shipped policies require where the risk is high."""
 
 
 class Level(StrEnum):
-    """A template's tier and a task's criticality share one scale."""
+    """The scale that a template's tier and a task's criticality share."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -28,12 +28,15 @@ _ORDER = tuple(Level)
 
 
 def highest(levels: Iterable[str]) -> Level:
-    """The highest of `levels`. Raises ValueError for none or an unknown one."""
+    """Return the highest of `levels`.
+
+    Raises ValueError for none or an unknown one.
+    """
     return max((Level(level) for level in levels), key=_ORDER.index)
 
 
 class ProofLevel(StrEnum):
-    """By what the end of a task has to be proven; the later is the higher."""
+    """What has to prove the end of a task; a later value is higher."""
 
     AUDIT = "audit"
     TARGET = "target"
@@ -41,7 +44,7 @@ class ProofLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Requirement:
-    """`count` distinct members of the Vault group `group` have to approve."""
+    """The approval of `count` distinct members of the Vault group `group`."""
 
     group: str
     count: int
@@ -55,8 +58,8 @@ class Obligations:
     """What has to hold before and while a permitted task is granted.
 
     `approvals` names each group once, sorted, with a count of at least one. `max_ttl_s` caps the token's life and
-    `max_window_s` the window, in seconds. `confirm` raises what the templates ask. `notify` names whom to tell. In
-    the groups of `owner_may_approve` the owner of the data counts as everybody else does.
+    `max_window_s` the window, in seconds. `confirm` raises what the templates require. `notify` names who is
+    notified. In the groups of `owner_may_approve` the owner of the data counts as every other member does.
     """
 
     approvals: tuple[Requirement, ...] = ()
@@ -68,7 +71,10 @@ class Obligations:
 
     @property
     def deciders(self) -> tuple[str, ...]:
-        """The groups whose members can approve and deny; where nobody has to approve, the usual one can deny."""
+        """The groups whose members can approve and deny.
+
+        If no approval is needed, the members of the usual group can deny.
+        """
         return tuple(needed.group for needed in self.approvals) or (APPROVERS,)
 
     def as_json(self) -> dict[str, Any]:
@@ -82,15 +88,18 @@ class Obligations:
         }
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Obligations:
-        """The obligations that `as_json` told. Raises KeyError, ValueError."""
+    def of(cls, stored: Mapping[str, Any]) -> Obligations:
+        """Return the obligations that `as_json` wrote.
+
+        Raises KeyError, ValueError.
+        """
         return cls(
-            approvals=tuple(Requirement(each["group"], each["count"]) for each in said["approvals"]),
-            max_ttl_s=said["max_ttl_s"],
-            max_window_s=said["max_window_s"],
-            confirm=ProofLevel(said["confirm"]) if said["confirm"] else None,
-            notify=tuple(said["notify"]),
-            owner_may_approve=tuple(said["owner_may_approve"]),
+            approvals=tuple(Requirement(each["group"], each["count"]) for each in stored["approvals"]),
+            max_ttl_s=stored["max_ttl_s"],
+            max_window_s=stored["max_window_s"],
+            confirm=ProofLevel(stored["confirm"]) if stored["confirm"] else None,
+            notify=tuple(stored["notify"]),
+            owner_may_approve=tuple(stored["owner_may_approve"]),
         )
 
 
@@ -101,8 +110,8 @@ NO_OBLIGATIONS = Obligations()
 class Decision:
     """The answer for one access, or for a whole task.
 
-    `rules` are the `@id`s that decided: permits, or what forbade it; none where nothing permits. `reasons` are
-    their `@reason`s, in words.
+    `rules` are the `@id`s that decided: permits, or what forbade the access; none if nothing permits it. `reasons`
+    are their `@reason`s, in words.
     """
 
     permitted: bool
@@ -113,7 +122,7 @@ class Decision:
 
     @property
     def why_denied(self) -> str:
-        """One line for whoever was denied."""
+        """The reason for a denial, in one line for the requester."""
         if not self.rules:
             return "no policy permits it" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
         return f"forbidden by {', '.join(self.rules)}" + (f": {'; '.join(self.reasons)}" if self.reasons else "")
@@ -129,33 +138,41 @@ class Decision:
 
 
 def strictest(first: Obligations, second: Obligations) -> Obligations:
-    """Both at once: of each group the most approvals, the shortest times, the highest rung, everybody told."""
+    """Return both obligations at once.
+
+    That is, of each group the most approvals, the shortest times, the highest proof level, and all notifications.
+    """
     counts: dict[str, int] = {}
     for needed in (*first.approvals, *second.approvals):
         counts[needed.group] = max(needed.count, counts.get(needed.group, 0))
-    rungs = [rung for rung in (first.confirm, second.confirm) if rung is not None]
+    levels = [level for level in (first.confirm, second.confirm) if level is not None]
     return Obligations(
         approvals=tuple(Requirement(group, count) for group, count in sorted(counts.items())),
         max_ttl_s=_least(first.max_ttl_s, second.max_ttl_s),
         max_window_s=_least(first.max_window_s, second.max_window_s),
-        confirm=max(rungs, key=tuple(ProofLevel).index) if rungs else None,
+        confirm=max(levels, key=tuple(ProofLevel).index) if levels else None,
         notify=tuple(sorted({*first.notify, *second.notify})),
         owner_may_approve=_owner_of_both(first, second),
     )
 
 
 def _owner_of_both(first: Obligations, second: Obligations) -> tuple[str, ...]:
-    """The groups in which whoever asks for their approval lets the owner count."""
-    against = {
-        needed.group for one in (first, second) for needed in one.approvals if needed.group not in one.owner_may_approve
-    }
+    """Return the groups in which both let the owner approve.
+
+    A group counts only if each of the two that needs its approval lets the owner count.
+    """
+    against: set[str] = set()
+    for obligations in (first, second):
+        required = {requirement.group for requirement in obligations.approvals}
+        against |= required - set(obligations.owner_may_approve)
     return tuple(sorted({*first.owner_may_approve, *second.owner_may_approve} - against))
 
 
 def combine(decisions: Sequence[Decision]) -> Decision:
-    """One decision for a task out of one for each question: all must permit, every obligation holds.
+    """Return one decision for a task, from one for each question.
 
-    No decision at all is a denial. What denies is told alone: that something else would be permitted helps nobody.
+    All must permit, and every obligation holds. No decision at all is a denial. A denial names only what denies:
+    that something else would be permitted helps nobody.
     """
     permitted = bool(decisions) and all(d.permitted for d in decisions)
     deciding = [d for d in decisions if d.permitted == permitted]
@@ -175,12 +192,12 @@ def _least(first: int | None, second: int | None) -> int | None:
     return min((bound for bound in (first, second) if bound is not None), default=None)
 
 
-def needed_rung(asked: str, obliged: str | None) -> str:
-    """The higher of what a template asks and what policy does."""
+def needed_proof_level(asked: str, obliged: str | None) -> str:
+    """Return the higher of a template's proof level and the policy's."""
     return ProofLevel.TARGET.value if ProofLevel.TARGET.value in (asked, obliged) else asked
 
 
-def obliged_rung(said: Mapping[str, Any] | None) -> str | None:
-    """The rung in a decision that was kept as JSON."""
-    rung = ((said or {}).get("obligations") or {}).get("confirm")
-    return str(rung) if rung else None
+def obliged_proof_level(decision: Mapping[str, Any] | None) -> str | None:
+    """Return the proof level in a decision that was stored as JSON, or None."""
+    level = ((decision or {}).get("obligations") or {}).get("confirm")
+    return str(level) if level else None

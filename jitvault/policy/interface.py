@@ -1,4 +1,4 @@
-"""Who may have what: whoever answers it."""
+"""The interface of an authorizer, which decides who may have what."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from jitvault.policy.question import Question
 class Authorizer(Protocol):
     @property
     def digest(self) -> str:
-        """SHA-256 of the policy set and its schema."""
+        """The SHA-256 of the policy set and its schema."""
         ...
 
     @property
     def groups(self) -> frozenset[str]:
-        """The Vault groups that the policies speak of: of whom it is asked has to be looked up in these."""
+        """The Vault groups that the policies name.
+
+        The memberships of the people in a question are looked up in these.
+        """
         ...
 
     def decide(self, questions: Sequence[Question]) -> Decision:
-        """One decision for all of them. Never raises for a denial; no question is a denial."""
+        """Return one decision for all questions.
+
+        A denial is a result and raises nothing; no question is a denial.
+        """
         ...

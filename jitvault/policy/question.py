@@ -1,4 +1,7 @@
-"""What a policy is asked: may this one do that with this template, now?"""
+"""The question to a policy.
+
+It asks whether a principal may do something with a template, now.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ Kind = Literal["Operator", "Agent"]
 
 
 class Action(StrEnum):
-    """What somebody wants to do. `depth` of a question says how far it was delegated."""
+    """What the principal wants to do.
+
+    The `depth` of a question says how far the task was delegated.
+    """
 
     SUBMIT = "submit"
     GRANT = "grant"
@@ -23,7 +29,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A Vault entity with a part in the question, and those of its groups that policies speak of."""
+    """A Vault entity with a part in the question.
+
+    `groups` are those of its groups that policies name.
+    """
 
     kind: Kind
     entity: str
@@ -33,10 +42,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class HeldLeases:
-    """What is held besides the access that is asked about: the leases there are or may still be, and what was found.
+    """The leases that are held besides the requested access, and findings.
 
-    A task that holds access counts with its whole lease budget until all of it is proven dead: it can take as many
-    at any time. `findings` are the agent's open ones of the last day.
+    The counts are of leases that exist or may still be taken. A task that holds access counts with its whole lease
+    budget until all of it is proven dead: it can take as many at any time. `findings` are the agent's open ones of
+    the last day.
     """
 
     agent_leases: int = 0
@@ -45,7 +55,10 @@ class HeldLeases:
     findings: int = 0
 
     def without(self, leases: int, by_template: int) -> HeldLeases:
-        """The same without a task that counts with so many leases, so many of them by the template."""
+        """Return the counts without one task's leases.
+
+        `by_template` of its leases count for the template.
+        """
         return HeldLeases(
             max(0, self.agent_leases - leases),
             max(0, self.owner_leases - leases),
@@ -56,7 +69,10 @@ class HeldLeases:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When it is asked, in UTC: the hour from 0 to 23, the weekday from 1 (Monday) to 7."""
+    """When the question is asked, in UTC.
+
+    `hour` is 0 to 23, `weekday` 1 (Monday) to 7.
+    """
 
     hour: int
     weekday: int
@@ -69,10 +85,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One access that a task needs. `principal` is the requester, or the approver where `action` is approve.
+    """One access that a task needs.
 
-    `risk` is the higher of tier and criticality. `labels` hold each label as `name` and as `name=value`. `depth` is 0
-    for what nobody delegated, and for `delegate` what the new task's would be.
+    `principal` is the requester, or the approver if `action` is approve. `risk` is the higher of tier and
+    criticality. `labels` hold each label as `name` and as `name=value`. `depth` is 0 for what was not delegated,
+    and for `delegate` it is the depth of the new task.
     """
 
     action: Action

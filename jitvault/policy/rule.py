@@ -1,7 +1,6 @@
-"""One policy of a set: its `@id`, what its annotations oblige to, and the groups that it speaks of.
+"""One policy of a set: its `@id`, its obligations, and its groups.
 
-What is read here is Cedar's own JSON form of a policy
-(https://docs.cedarpolicy.com/policies/json-format.html).
+The input is Cedar's own JSON form of a policy (https://docs.cedarpolicy.com/policies/json-format.html).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from jitvault.formats.time_window import parse_duration
 from jitvault.policy.decision import APPROVERS, Obligations, ProofLevel, Requirement
 
 GROUP = r"jitvault-[a-z0-9](?:[a-z0-9-]{0,53}[a-z0-9])?"
-"""The names of groups that the worker may look at in Vault."""
+"""The names of groups that the worker may look up in Vault."""
 
 _OBLIGATIONS = frozenset(
     {"approvals", "approver_group", "owner_may_approve", "max_ttl", "max_window", "confirm", "notify"}
@@ -31,7 +30,10 @@ _MAX_REASON = 200
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """To which principals, actions and resources a policy applies, and under which conditions; Cedar's JSON as text."""
+    """The principals, actions, resources and conditions of a policy.
+
+    They are Cedar's JSON; a condition is its text.
+    """
 
     principal: Mapping[str, Any]
     action: Mapping[str, Any]
@@ -40,14 +42,17 @@ class Scope:
 
     @property
     def is_impossible(self) -> bool:
-        """Whether a condition can never hold, whatever is asked."""
+        """Whether a condition can never hold, whatever the question."""
         never = ({"kind": "when", "body": {"Value": False}}, {"kind": "unless", "body": {"Value": True}})
         return any(json.loads(condition) in never for condition in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One policy. `name` is the position by which Cedar names it, `policy0`."""
+    """One policy of a set.
+
+    `name` is the position by which Cedar names it, such as `policy0`.
+    """
 
     name: str
     id: str
@@ -59,10 +64,11 @@ class Rule:
 
 
 def read_rule(name: str, policy: Mapping[str, Any]) -> Rule:
-    """The rule in Cedar's JSON form. Raises InvalidInput for an annotation that is unknown, has a bad value, or would
-    oblige to nothing.
+    """Return the rule of a policy in Cedar's JSON form.
+
+    Raises InvalidInput for an annotation that is unknown, has a bad value, or would oblige to nothing.
     """
-    # an annotation without a value is null, and must not read as none
+    # An annotation without a value is null, and must not be read as absent.
     annotations = {key: value or "" for key, value in (policy.get("annotations") or {}).items()}
     if not annotations.get("id"):
         raise InvalidInput(f"{name} has no @id annotation", hint="Every policy needs one: reports show it.")
@@ -180,7 +186,7 @@ def _scope(policy: Mapping[str, Any]) -> Scope:
 
 
 def _groups(value: object) -> Iterator[str]:
-    """Every `Group::"…"` in a policy, wherever it stands."""
+    """Yield every `Group::"…"` in a policy, wherever it is."""
     if isinstance(value, dict):
         if value.get("type") == "Group" and isinstance(value.get("id"), str):
             yield value["id"]

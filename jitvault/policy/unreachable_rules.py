@@ -1,7 +1,7 @@
-"""Rules of a policy set that can never decide anything, where their text alone says so.
+"""Rules of a policy set whose text shows that they never decide.
 
-Nothing is guessed: one rule covers another only if its scope is the same or wider and each of its conditions is one
-of the other's too. What it takes a solver to see is not seen here.
+Nothing is guessed: one rule covers another only if its scope is equal or wider and each of its conditions is one
+of the other's too. What only a solver could see is not found here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jitvault.policy.rule import Rule
 
 
 def unreachable_rules(rules: Sequence[Rule]) -> dict[str, str]:
-    """Rule id → why it decides nothing, in words; each rule once."""
+    """Return why a rule decides nothing, in words, by rule id; each rule once."""
     found: dict[str, str] = {}
     for rule in rules:
         if rule.scope.is_impossible:
@@ -24,14 +24,15 @@ def unreachable_rules(rules: Sequence[Rule]) -> dict[str, str]:
         for m, other in enumerate(alive):
             if n == m or rule.id in found or other.id in found:
                 continue
-            # of two that say the same the first one stays
-            if (why := _why_idle(rule, other)) and (m < n or not _why_idle(other, rule)):
+            # of two equal rules the first one stays
+            why = _why_idle(rule, other)
+            if why and (m < n or not _why_idle(other, rule)):
                 found[rule.id] = why
     return found
 
 
 def _why_idle(rule: Rule, other: Rule) -> str | None:
-    """Why `rule` decides nothing beside `other`."""
+    """Return why `rule` decides nothing beside `other`, or None."""
     if not covers(other, rule):
         return None
     if not other.permits:
@@ -42,7 +43,7 @@ def _why_idle(rule: Rule, other: Rule) -> str | None:
 
 
 def covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether `wide` surely applies wherever `narrow` does."""
+    """Return whether `wide` certainly applies wherever `narrow` does."""
     return (
         wide.scope.conditions <= narrow.scope.conditions
         and _is_within(narrow.scope.principal, wide.scope.principal)
@@ -52,7 +53,7 @@ def covers(wide: Rule, narrow: Rule) -> bool:
 
 
 def _is_within(narrow: Mapping[str, Any], wide: Mapping[str, Any]) -> bool:
-    """Of the principal's or the resource's part of two scopes."""
+    """Return whether one scope's principal or resource is within the other's."""
     if wide["op"] == "All" or narrow == wide:
         return True
     if wide["op"] == "is" and "in" not in wide:
@@ -66,9 +67,9 @@ def _is_within(narrow: Mapping[str, Any], wide: Mapping[str, Any]) -> bool:
 def _actions(narrow: Mapping[str, Any], wide: Mapping[str, Any]) -> bool:
     if wide["op"] == "All":
         return True
-    return narrow["op"] != "All" and _named(narrow) <= _named(wide)
+    return narrow["op"] != "All" and _action_ids(narrow) <= _action_ids(wide)
 
 
-def _named(action: Mapping[str, Any]) -> set[str]:
+def _action_ids(action: Mapping[str, Any]) -> set[str]:
     entities = action.get("entities") or [action["entity"]]
     return {str(entity["id"]) for entity in entities}

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jitvault.errors import UsageError
-from jitvault.formats.product import Product, Release, of_program
+from jitvault.formats.product import Product, Release, release_of_program
 from jitvault.formats.strict_yaml import place
 from jitvault.sandbox.images import is_image, program_of
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT
@@ -86,7 +86,7 @@ def _identify(path: Path) -> Binary:
         raise UsageError(f"{place(str(path))} cannot be run: {error.strerror}", hint=_PROGRAM_HINT) from None
     except subprocess.TimeoutExpired:
         raise UsageError(f"`{place(str(path))} version` does not end", hint=_PROGRAM_HINT) from None
-    release = of_program(done.stdout.decode(errors="replace"))
+    release = release_of_program(done.stdout.decode(errors="replace"))
     if release is None:
         # not what it printed: it is a foreign program, and may print anything
         raise UsageError(

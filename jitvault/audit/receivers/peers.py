@@ -1,8 +1,8 @@
-"""Name who is at the other end of a connection, and choose who has to go when there are too many.
+"""Name the peer of a connection, and choose which connection to end first.
 
-An address says nothing about whether somebody is Vault: only a canary does (`audit/files/untrusted.py`). Addresses are
-used for two things alone: connections of one address share the places that strangers have, so that many of them cannot
-push out one of another address; and an address that a canary vouched for before goes last.
+An address does not show whether a peer is Vault: only a canary does (`audit/files/untrusted.py`). Addresses are
+used for two things alone. Connections of one address share the places for untrusted senders, so that many of them
+cannot push out one of another address; and an address that a canary vouched for before is ended last.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _G = TypeVar("_G", bound="Guest")
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end.
+    """The peer of a connection.
 
-    `name` is the same for all connections of one sender; `group` is what one party has for itself: an address, or the
-    /64 of an IPv6 address, since whoever has one address of that has all.
+    `name` is equal for all connections of one sender. `group` is what belongs to one party: an address, or the /64
+    of an IPv6 address, since a party that has one address of a /64 has all of them.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Peer:
 class Guest:
     """A connection that may be ended when there are too many.
 
-    `since` is when it came (`time.monotonic()`), `came_whole` that it brought something that was complete, `busy` that
-    something of it is under way, and `known` that a canary vouched for its peer before.
+    `since` is when it was accepted (`time.monotonic()`), `came_whole` that it sent something complete, `busy` that
+    it is sending something, and `known` that a canary vouched for its peer before.
     """
 
     peer: Peer
@@ -48,7 +48,10 @@ class Guest:
 
 
 def peer_at(kind: str, host: str) -> Peer:
-    """Return the peer at an address; an IPv4 address that came as `::ffff:…` is the IPv4 address."""
+    """Return the peer at an address.
+
+    An IPv4 address in the form `::ffff:…` is the IPv4 address.
+    """
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -62,7 +65,10 @@ def peer_at(kind: str, host: str) -> Peer:
 
 
 def peer_of(connection: socket.socket) -> tuple[Peer, str]:
-    """Return the peer of a connection to a socket device, and a label that tells this one of its connections."""
+    """Return the peer of a connection to a socket device, and a label.
+
+    The label tells one connection of the peer from another.
+    """
     if connection.family == socket.AF_UNIX:
         if not hasattr(socket, "SO_PEERCRED"):
             return Peer("unix", "unix"), "unix"
@@ -77,10 +83,11 @@ def peer_of(connection: socket.socket) -> tuple[Peer, str]:
 
 
 def first_to_go(guests: Iterable[_G]) -> _G | None:
-    """Return the guest that is ended first; None where there is none.
+    """Return the guest that is ended first, or None.
 
-    An unknown peer goes before a known one, one that has brought nothing whole before one that has, and an idle one
-    before a busy one. Among those it is the oldest of the group that has most: a newcomer from elsewhere stays.
+    An unknown peer goes before a known one, a guest that has sent nothing whole before one that has, and an idle
+    one before a busy one. Among equals it is the oldest of the group that has most: a newcomer from elsewhere
+    stays.
     """
     there = list(guests)
     connections = Counter(guest.peer.group for guest in there)

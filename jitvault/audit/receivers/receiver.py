@@ -1,7 +1,7 @@
-"""What receivers have in common: how they are run, how they stop, and what they say while they run.
+"""What receivers have in common: running, stopping, and notices.
 
 Each way in which Vault can push its audit lines is one file with one `Receiver`: `receive_socket`, `receive_http`,
-`receive_stream`. All of them write into a spool, and the readers of the spool do not know which one did.
+`receive_stream`. All of them write into a spool, and the readers of the spool do not know which one wrote it.
 """
 
 from __future__ import annotations
@@ -29,44 +29,59 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Receiver(Protocol):
-    """One way in for audit lines. Made ready to be reached; what it receives goes to its spool."""
+    """One way in for audit lines.
+
+    It is ready to be reached when it is made; its lines go to its spool.
+    """
 
     listening: str
     """Where it can be reached, as a person would write it."""
 
     def run(self, stopping: Event) -> None:
-        """Receive until `stopping` is set or the input ends; what has arrived by then is in the spool."""
+        """Receive until `stopping` is set or the input ends.
+
+        What has arrived by then is in the spool.
+        """
         ...
 
 
 class Notices:
-    """What a receiver has to say to whoever runs it: never a line for a line, and the same thing once a minute."""
+    """A receiver's messages to its operator.
+
+    There is never one for each line, and each comes at most once a minute.
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._said: dict[str, float] = {}
+        self._last_said: dict[str, float] = {}
         self._held_back: dict[str, int] = {}
         self._lock = Lock()
 
     def say(self, what: str, details: str = "") -> None:
-        """Say it, unless the same `what` was said within the last minute: then it is only counted."""
+        """Report `what`, or only count it within a minute of the last report."""
         with self._lock:
             now = time.monotonic()
-            if now - self._said.get(what, -_REPEAT_S) < _REPEAT_S:
+            if now - self._last_said.get(what, -_REPEAT_S) < _REPEAT_S:
                 self._held_back[what] = self._held_back.get(what, 0) + 1
                 return
             more = self._held_back.pop(what, 0)
-            self._said[what] = now
-        # where they go may be on the very disk that is full
+            self._last_said[what] = now
+        # the messages may go to the very disk that is full
+        message = what
+        if details:
+            message += f" ({details})"
+        if more:
+            message += f", and {more} times more before"
         with suppress(OSError):
-            self._tell(
-                what + (f" ({details})" if details else "") + (f", and {more} times more before" if more else "")
-            )
+            self._tell(message)
 
 
 def allow_open_files(connections: int) -> None:
-    """Raise this process's limit of open files to what so many connections need. Raises UsageError."""
-    # one for each connection and one for what it sends, those that ask for nothing yet, and our own
+    """Raise this process's limit of open files for so many connections.
+
+    Raises UsageError if that is not allowed.
+    """
+    # one for each connection and one for its spool file, those of silent connections, and our own
     needed = 2 * connections + _OPEN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != hard < needed:
@@ -79,13 +94,16 @@ def allow_open_files(connections: int) -> None:
 
 
 def receive(receiver: Receiver, spool: Spool, *, keep: timedelta, stopping: Event, notices: Notices) -> None:
-    """Run it while the spool is flushed ten times a second, and cleaned of what ended `keep` ago once an hour."""
+    """Run a receiver, and look after its spool.
+
+    The spool is flushed ten times a second; once an hour, files that ended `keep` ago are removed.
+    """
     failures: list[Exception] = []
 
     def upkeep() -> None:
         try:
             _upkeep(spool, keep, ended, notices)
-        except Exception as error:  # noqa: BLE001 - whatever it was: nobody receives what nobody makes durable
+        except Exception as error:  # noqa: BLE001 - without a flush, nothing that is received is durable
             failures.append(error)
             stopping.set()
 

@@ -1,11 +1,12 @@
-"""Vault's `socket` audit device, over TCP or a unix socket: connections that just bring lines, with no answer.
+"""Vault's `socket` audit device, over TCP or a unix socket.
 
-One thread serves all connections and holds no line whole. Since nothing is acknowledged, the only honest way to
-refuse is not to be there: while the disk is full the port is closed, so that Vault's connection fails, and an end of
-ours is a reset, which Vault's next write notices. After a normal end that write would be lost in the kernel.
+Its connections only bring lines and get no answer. One thread serves all connections and holds no line whole. Since
+nothing is acknowledged, the only honest way to refuse is not to be there. While the disk is full the port is
+closed, so that Vault's connection fails. A connection that we end is reset, which Vault's next write notices; after
+a normal end that write would be lost in the kernel.
 
-Whoever connects has one of a few places until it says something. Of those who do, the ones that no canary vouched for
-go first where there are too many, or where they take too much of the disk.
+A new connection has one of a few places until it sends something. Of those that have, the ones that no canary
+vouched for are ended first if there are too many, or if they take too much of the disk.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _CHUNK = 256 * 1024
 _BACKLOG = 128
 _RETRY_S = 1.0
 _SILENT_PLACES = 64
-# Vault's device connects when it has a line to write
+# Vault's device connects when it has a line to write.
 _SILENT_S = 5.0
 _ACCEPT_AT_ONCE = 16
 
@@ -46,7 +47,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Raises UsageError."""
+        """Parse a URL of one of the two forms. Raises UsageError."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -66,17 +67,20 @@ class Address:
 
 @dataclass(slots=True, kw_only=True)
 class _Connection(Guest):
-    """A connection; it has a writer as soon as it said something."""
+    """A connection; it has a writer once it has sent something."""
 
     label: str
     writer: LineWriter | None = None
 
 
 class SocketReceiver:
-    """`jitvault.audit.receivers.receiver.Receiver` of a listening socket."""
+    """The receiver behind a listening socket.
+
+    Implements `jitvault.audit.receivers.receiver.Receiver`.
+    """
 
     def __init__(self, address: Address, spool: Spool, notices: Notices, *, max_connections: int) -> None:
-        """Listen. Raises UsageError where that is not possible."""
+        """Listen. Raises UsageError if that is not possible."""
         self._address = address
         self._spool = spool
         self._notices = notices
@@ -92,7 +96,7 @@ class SocketReceiver:
         self.listening = str(self._address)
 
     def run(self, stopping: Event) -> None:
-        """Receive until `stopping` is set; then take what has arrived, for three seconds at most."""
+        """Receive until `stopping` is set; then drain, for three seconds at most."""
         try:
             while not stopping.is_set():
                 self._turn(POLL_S)
@@ -107,7 +111,7 @@ class SocketReceiver:
             self._selector.close()
 
     def _turn(self, timeout: float) -> bool:
-        """Serve whatever is ready; whether anything was."""
+        """Serve whatever is ready; return whether anything was."""
         ready = self._selector.select(timeout)
         for key, _ in ready:
             if key.fileobj is self._listener:
@@ -125,7 +129,7 @@ class SocketReceiver:
             pass
 
     def _accept(self) -> bool:
-        """Take in some of those who wait; False where that is nobody."""
+        """Accept some of the waiting connections; return False if there are none."""
         for _ in range(_ACCEPT_AT_ONCE):
             if self._listener is None:
                 return False
@@ -134,7 +138,7 @@ class SocketReceiver:
             except BlockingIOError:
                 return False
             except OSError as error:
-                # too many open files, for one: those who wait stay where they are
+                # for example too many open files: waiting connections stay where they are
                 self._notices.say("a connection cannot be accepted", str(error.strerror))
                 time.sleep(POLL_S)
                 return False
@@ -150,19 +154,19 @@ class SocketReceiver:
         self._open[connection] = _Connection(peer, time.monotonic(), known=known, label=label)
         self._selector.register(connection, selectors.EVENT_READ)
         while len(silent := self._silent()) > _SILENT_PLACES:
-            goes = self._socket_of(first_to_go(silent.values()))
-            # what it says may just not have been read yet
-            self._receive(goes)
-            if goes in self._silent():
-                self._drop(goes, "too many say nothing")
+            first = self._socket_of(first_to_go(silent.values()))
+            # what it sent may just not have been read yet
+            self._receive(first)
+            if first in self._silent():
+                self._drop(first, "too many say nothing")
 
     def _silent(self) -> dict[socket.socket, _Connection]:
-        return {connection: one for connection, one in self._open.items() if one.writer is None}
+        return {connection: guest for connection, guest in self._open.items() if guest.writer is None}
 
     def _drop_silent(self) -> None:
         latest = time.monotonic() - _SILENT_S
-        for connection, one in self._silent().items():
-            if one.since < latest:
+        for connection, guest in self._silent().items():
+            if guest.since < latest:
                 self._drop(connection, "it says nothing")
 
     def _receive(self, connection: socket.socket) -> None:
@@ -184,34 +188,34 @@ class SocketReceiver:
             self._refuse(error)
 
     def _writer(self, connection: socket.socket) -> LineWriter | None:
-        """The file of a connection, which begins with its first words; None where there is no place for it.
+        """Return the file of a connection, which begins with its first bytes.
 
-        Raises OSError.
+        The result is None if there is no place for the connection. Raises OSError.
         """
-        one = self._open[connection]
-        if one.writer is None:
-            one.writer = self._spool.writer(one.label, group=one.peer.group)
+        guest = self._open[connection]
+        if guest.writer is None:
+            guest.writer = self._spool.writer(guest.label, group=guest.peer.group)
             talking = [other for other in self._open.values() if other.writer is not None]
             if len(talking) > self._max_connections:
                 strangers = (other for other in talking if other.writer and not other.writer.trusted)
                 self._drop(self._socket_of(first_to_go(strangers)), "there are too many, and no canary vouched for it")
-        return one.writer if connection in self._open else None
+        return guest.writer if connection in self._open else None
 
     def _write(self, writer: LineWriter, data: bytes) -> None:
-        """Raises OSError."""
+        """Write `data`, and keep the quota of untrusted senders. Raises OSError."""
         while data:
             try:
                 data = data[writer.write(data) :]
             except OSError as error:
-                # what strangers left is the first to go on a disk that is full
+                # on a full disk, files that untrusted senders left are removed first
                 if error.errno not in DISK_FULL or not self._spool.untrusted.relieve(everything=True):
                     raise
         while (too_much := self._spool.too_much()) is not None:
-            owner = next(one for one in self._open.values() if one.writer is too_much)
+            owner = next(guest for guest in self._open.values() if guest.writer is too_much)
             self._drop(self._socket_of(owner), "what no canary vouched for takes too much of the disk")
 
     def _socket_of(self, wanted: _Connection | None) -> socket.socket:
-        return next(socket for socket, one in self._open.items() if one is wanted)
+        return next(socket for socket, guest in self._open.items() if guest is wanted)
 
     def _drop(self, connection: socket.socket, why: str) -> None:
         self._notices.say("a connection was dropped", f"{why}: {self._open[connection].label}")
@@ -232,7 +236,7 @@ class SocketReceiver:
             self._notices.say("the end of a connection's lines may be lost", f"{writer.path.name}: {error.strerror}")
 
     def _refuse(self, error: OSError) -> None:
-        """The disk takes nothing: be unreachable until it does."""
+        """Be unreachable while the disk takes nothing."""
         self._notices.say(f"{self._address} is closed while the spool takes nothing", str(error.strerror))
         self._stop_listening()
         self._listen_again_at = time.monotonic() + _RETRY_S
@@ -254,7 +258,7 @@ class SocketReceiver:
         else:
             family = socket.AF_INET6 if ":" in self._address.host else socket.AF_INET
             listener = socket.create_server((self._address.host, self._address.port), family=family, backlog=_BACKLOG)
-            # with port 0 the system chose one, and it stays ours
+            # with port 0 the system chose a port, and that port stays ours
             self._address = Address(host=self._address.host, port=listener.getsockname()[1])
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
@@ -271,12 +275,15 @@ class SocketReceiver:
 
 
 def _unix_listener(path: Path) -> socket.socket:
-    """A listening unix socket that only its owner can connect to. Raises OSError, UsageError."""
+    """Return a listening unix socket that only its owner can connect to.
+
+    Raises OSError, UsageError.
+    """
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        # nobody can connect before it listens, so nobody comes in before this
+        # nobody can connect before it listens, so nobody connects before this
         path.chmod(0o600)
         listener.listen(_BACKLOG)
     except OSError:
@@ -286,7 +293,10 @@ def _unix_listener(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket that a receiver left behind which was killed. Raises UsageError for anything else."""
+    """Remove the socket that a killed receiver left.
+
+    Raises UsageError for anything else.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

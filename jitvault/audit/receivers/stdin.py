@@ -1,4 +1,7 @@
-"""Audit lines from standard input: `kubectl logs -f`, journald, or whatever else prints what Vault prints."""
+"""Audit lines from standard input, such as from `kubectl logs -f`.
+
+A journald works as well, or whatever else prints what Vault prints.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,20 @@ _CHUNK = 256 * 1024
 
 
 class StreamReceiver:
-    """`jitvault.audit.receivers.receiver.Receiver` of one stream. It ends with the stream."""
+    """The receiver of one stream, which ends with the stream.
+
+    Implements `jitvault.audit.receivers.receiver.Receiver`.
+    """
 
     listening = "standard input"
 
     def __init__(self, spool: Spool, notices: Notices, *, descriptor: int = 0, prefix: str = "") -> None:
-        """Only lines that begin with `prefix` and a brace are taken, without the prefix. Raises UsageError."""
+        """Take only lines that begin with `prefix` and a brace.
+
+        They are taken without the prefix.
+
+        Raises UsageError.
+        """
         try:
             os.fstat(descriptor)
         except OSError:
@@ -32,10 +43,13 @@ class StreamReceiver:
         self._notices = notices
         self._descriptor = descriptor
         self._stop_at: float | None = None
-        self._pick = Picked(prefix.encode()) if prefix else None
+        self._pick = PrefixFilter(prefix.encode()) if prefix else None
 
     def run(self, stopping: Event) -> None:
-        """Raises AuditUntrusted when it has to stop while the disk does not take what was read."""
+        """Receive until the stream ends or `stopping` is set.
+
+        Raises AuditUntrusted if it has to stop while the disk does not take what was read.
+        """
         writer = self._writer(stopping)
         try:
             while data := self._next(stopping):
@@ -51,7 +65,10 @@ class StreamReceiver:
                 self._full(error, stopping)
 
     def _next(self, stopping: Event) -> bytes:
-        """What comes next; nothing at the end of the stream, or when it is time to stop and nothing is left."""
+        """Return the next bytes.
+
+        They are empty at the end of the stream, or when it is time to stop and nothing is left.
+        """
         while True:
             if stopping.is_set() and self._stop_at is None:
                 self._stop_at = time.monotonic() + DRAIN_S
@@ -64,7 +81,10 @@ class StreamReceiver:
                 return b""
 
     def _write(self, writer: LineWriter, data: bytes, stopping: Event) -> None:
-        """Until the disk takes it nothing more is read: whoever writes to us waits then."""
+        """Write `data`, and read nothing more until the disk takes it.
+
+        The sender waits then.
+        """
         while data:
             try:
                 data = data[writer.write(data) :]
@@ -82,19 +102,19 @@ class StreamReceiver:
             )
 
 
-class Picked:
-    """Of a stream that is mixed with other lines, those that begin with a prefix and a brace, without the prefix.
+class PrefixFilter:
+    """Picks the lines of a mixed stream that begin with a prefix and a brace.
 
-    No line is held: of its first bytes only as many as are needed to decide.
+    They are passed on without the prefix. No line is held: only as many of its first bytes as are needed to decide.
     """
 
     def __init__(self, prefix: bytes) -> None:
         self._wanted = prefix + b"{"
         self._head = b""
-        self._taking: bool | None = None  # of the line that we are in; None while that is open
+        self._taking: bool | None = None  # whether the present line is taken; None while undecided
 
     def feed(self, data: bytes) -> bytes:
-        """What is taken of the next bytes of the stream."""
+        """Return what is taken of the next bytes of the stream."""
         taken: list[bytes] = []
         at = 0
         while at < len(data):

@@ -11,7 +11,7 @@ from jitvault.context import WorkerContext
 from jitvault.documents.template_check import FOLDER, Basis, Record, read_record, template_digest, why_not
 from jitvault.errors import InvalidInput, VaultRefused, VaultRejected
 from jitvault.model.revision import Revision
-from jitvault.policy.decision import ProofLevel, needed_rung
+from jitvault.policy.decision import ProofLevel, needed_proof_level
 
 
 def check_selftested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
@@ -21,7 +21,7 @@ def check_selftested(worker: WorkerContext, revision: Revision, obliged: ProofLe
     has. The message names the command that helps.
     """
     for entry in revision.access:
-        if needed_rung(entry["confirm"], obliged) != ProofLevel.TARGET:
+        if needed_proof_level(entry["confirm"], obliged) != ProofLevel.TARGET:
             continue
         name = entry["template"]
         if entry["probe"] is None:

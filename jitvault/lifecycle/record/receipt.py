@@ -16,7 +16,7 @@ from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 from jitvault.model.verifiers import unproven
-from jitvault.policy.decision import ProofLevel, needed_rung, obliged_rung
+from jitvault.policy.decision import ProofLevel, needed_proof_level, obliged_proof_level
 
 _DECIDED = ("permitted", "obligations", "rules", "reasons", "policy_digest")
 
@@ -126,7 +126,7 @@ def rung_of(file: TaskRecord, entry: Mapping[str, Any]) -> str:
     """By what the end of a credential has to be proven: what its template asks, or policy where that is more."""
     rung = str(entry.get("confirm") or ProofLevel.TARGET)
     for said in (last_decision(file), *(event.body for event in extended(file.events))):
-        rung = needed_rung(rung, obliged_rung(said))
+        rung = needed_proof_level(rung, obliged_proof_level(said))
     return rung
 
 

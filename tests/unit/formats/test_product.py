@@ -13,10 +13,10 @@ from jitvault.formats.product import (
     another_server,
     commands_of,
     late_lines,
-    of_program,
     product_by_lines,
     product_of,
     release_of,
+    release_of_program,
     with_commands,
 )
 
@@ -33,7 +33,7 @@ RECORDED = Path(__file__).parent.parent / "audit" / "recorded"
     ],
 )
 def test_both_programs_are_told_by_what_they_print(said: str, release: Release, numbers: tuple[int, int]) -> None:
-    assert of_program(said) == release
+    assert release_of_program(said) == release
     assert release.numbers == numbers
     assert str(release) == f"{release.product} {release.version}"
 
@@ -80,7 +80,7 @@ def test_how_late_the_lines_of_a_server_may_come(
     ],
 )
 def test_what_is_neither_is_neither(said: str) -> None:
-    assert of_program(said) is None
+    assert release_of_program(said) is None
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from jitvault.policy.decision import (
     Requirement,
     combine,
     highest,
-    needed_rung,
-    obliged_rung,
+    needed_proof_level,
+    obliged_proof_level,
     strictest,
 )
 
@@ -120,7 +120,7 @@ def test_a_decision_as_json() -> None:
         "reasons": ["because"],
         "policy_digest": "sha256:x",
     }
-    assert obliged_rung(told) == "target"
+    assert obliged_proof_level(told) == "target"
     assert Obligations.of(told["obligations"]) == obligations
 
 
@@ -134,7 +134,7 @@ def test_the_owner_counts_in_a_group_when_all_who_ask_for_it_say_so() -> None:
 
 @pytest.mark.parametrize("said", [None, {}, {"obligations": {}}, {"obligations": {"confirm": None}}])
 def test_a_decision_that_says_nothing_of_the_proof_obliges_to_none(said: dict[str, object] | None) -> None:
-    assert obliged_rung(said) is None
+    assert obliged_proof_level(said) is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_decision_that_says_nothing_of_the_proof_obliges_to_none(said: dict[st
     ],
 )
 def test_policy_only_raises_the_rung(asked: str, obliged: str | None, needed: str) -> None:
-    assert needed_rung(asked, obliged) == needed
+    assert needed_proof_level(asked, obliged) == needed
 
 
 @given(st.lists(st.sampled_from(["low", "medium", "high", "critical"]), min_size=1))

@@ -24,7 +24,7 @@ from jitvault.audit.files.spool_file import LineWriter
 from jitvault.audit.receivers.http_senders import Senders, TooManySenders
 from jitvault.audit.receivers.peers import peer_at
 from jitvault.audit.receivers.receiver import Notices
-from jitvault.audit.receivers.stdin import Picked
+from jitvault.audit.receivers.stdin import PrefixFilter
 from jitvault.errors import AuditUntrusted, UsageError
 
 SEGMENT = 50
@@ -459,7 +459,7 @@ def test_lines_with_the_prefix_are_taken_wherever_the_stream_is_cut(
     expected = b"".join(
         row[len(prefix) :] for row in data.splitlines(keepends=True) if row.startswith(prefix.encode() + b"{")
     )
-    picked = Picked(prefix.encode())
+    picked = PrefixFilter(prefix.encode())
     places = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
     taken = b"".join(picked.feed(data[a:b]) for a, b in itertools.pairwise(places))
     assert taken == expected
