@@ -44,12 +44,12 @@ from jitvault.lifecycle.end_reasons import (
     why_end_replacing,
 )
 from jitvault.lifecycle.ending import FIRST, Step, again_after_pause, revoke_and_confirm, seal_or_reopen
-from jitvault.lifecycle.issuance.attempts import check_not_in_vain
+from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.record.integrity import check_anchor, check_integrity, check_issuable, problems_of, published
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
-from jitvault.lifecycle.renewal.extend import extend, is_old_open, put_next_token
+from jitvault.lifecycle.renewal.extend import extend, is_replaced_token_unproven, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.renewal.schedule import is_due_now
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others
@@ -165,7 +165,8 @@ def _revoke_unanchored(worker: WorkerContext, file: TaskRecord, claim: int) -> N
     """
     if problems_of(worker, file):
         return
-    why = why_end_blind(worker, file) if file.task.state in DELIVERED_STATES or is_old_open(file) else None
+    has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
+    why = why_end_blind(worker, file) if has_access else None
     if why is not None or file.task.state is State.ENDING:
         with contextlib.suppress(VaultUnavailable, VaultRefused):
             revoke_tree(worker, file, claim, why=why)
@@ -286,7 +287,7 @@ def _revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int, 
 
     Without the stream nothing is issued and nothing is confirmed, but revocation goes on.
     """
-    if file.task.state in DELIVERED_STATES or is_old_open(file):
+    if file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file):
         ending = why_end_blind(replace(worker, is_blind=True), file)
         if ending is not None:
             revoke_tree(worker, file, claim, why=ending)
@@ -378,7 +379,7 @@ def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
     standing = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
     if standing is None:
         return _end(worker, file, claim, why=(EndReason.ISSUE_FAILED, {"note": "could not be delivered"}))
-    check_not_in_vain(worker, file, claim)
+    check_attempt_due(worker, file, claim)
     check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
     issue(worker, file, claim, standing.decision.obligations)
@@ -390,11 +391,11 @@ def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: S
 
     The extension reaches past what the former token can live, so that one is revoked and another takes its place.
     """
-    if not is_old_open(file):
+    if not is_replaced_token_unproven(file):
         # as after any unfinished issue: a token that was made but is not known has to be found first
         resolve_unfinished_issue(worker, file, claim)
         file = worker.file(file.task.task_id)
-    why = why_end_replacing(worker, file, trips) or put_next_token(worker, file, claim)
+    why = why_end_replacing(worker, file, trips) or issue_replacement(worker, file, claim)
     if why is None:
         return Step()
     return _end(worker, worker.file(file.task.task_id), claim, why=why)

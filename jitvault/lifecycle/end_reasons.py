@@ -12,7 +12,7 @@ from jitvault.lifecycle.decision.ancestors import ancestor_end_reason
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import approval_lapse_reason
 from jitvault.lifecycle.renewal.renew import TOKEN_EXPIRED
-from jitvault.lifecycle.renewal.schedule import claim_by, next_beat_by
+from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline, unwrap_deadline
 from jitvault.lifecycle.requests.end_documents import end_reasons, end_request, may_end
 from jitvault.lifecycle.requests.freezes import freeze_of
 from jitvault.lifecycle.revocation.revoke import EndCause
@@ -92,7 +92,7 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     if requested is not None:
         return requested
     now = worker.now()
-    unclaimed = file.task.state is State.ISSUED and now > (claim_by(grant) or now)
+    unclaimed = file.task.state is State.ISSUED and now > (unwrap_deadline(grant) or now)
     if unclaimed and not unwrapped(worker, file):
         return EndReason.UNCLAIMED, {"wrap_ttl_s": grant.wrap_ttl_s}
     if grant.expires_at is not None and now >= grant.expires_at:
@@ -105,7 +105,7 @@ def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
 
     The caller has read the stream up to now, so that a line of the agent's token is not missed.
     """
-    beat_by = next_beat_by(worker, file)
+    beat_by = next_heartbeat_deadline(worker, file)
     if beat_by is None or worker.now() < beat_by:
         return None
     return EndReason.HEARTBEAT, {"note": "no audited line of its token came in time", "beat_by": beat_by.isoformat()}

@@ -16,7 +16,7 @@ from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.ledger.model import AccessRow, Change, GrantRow, RevisionRow, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.admit import readmit_request
-from jitvault.lifecycle.decision.questions import asked
+from jitvault.lifecycle.decision.questions import decision_input
 from jitvault.lifecycle.record.receipt import votes_digest
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.model.event_chain import GENESIS
@@ -42,7 +42,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
         return None
     standing = None
     if case.fate is RecoveryAction.ANEW:
-        standing = readmit_request(worker, task_id, said=case.said)
+        standing = readmit_request(worker, task_id, published=case.said)
     elif case.fate is not RecoveryAction.TOLD:
         known = worker.ledger.file(task_id)
         if known is None:
@@ -200,7 +200,7 @@ def _rung_now(worker: WorkerContext, case: RecoveryCase) -> ProofLevel | None:
     if not case.verified_by:
         return ProofLevel.TARGET
     try:
-        decision = worker.authorizer.decide(asked(worker, Revision.of(case.said.body)).to_issue())
+        decision = worker.authorizer.decide(decision_input(worker, Revision.of(case.said.body)).to_issue())
     except JitvaultError:
         return ProofLevel.TARGET
     return decision.obligations.confirm if decision.permitted else ProofLevel.TARGET

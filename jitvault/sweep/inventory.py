@@ -18,7 +18,7 @@ from jitvault.context import WorkerContext
 from jitvault.errors import VaultRefused
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import CreationLine, GrantRow, LeaseRow, TaskRow
-from jitvault.lifecycle.decision.template_gate import ended_by_checks
+from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
 from jitvault.lifecycle.revocation.revoke import DEAD
 from jitvault.model.states import OVER, State, Verdict
 from jitvault.model.vault_access import CAPS, ROLE_PREFIX
@@ -135,7 +135,7 @@ def _books(
         opened=[*_open_creates(worker, grants), *_wrapped_reads(worker, grants)],
         issues=[issue for made in worker.ledger.made_for_nobody() if (issue := _issue(made)).path in wanted],
         told=worker.ledger.told_lines(RULES),
-        checked=ended_by_checks(worker),
+        checked=leases_ended_by_checks(worker),
     )
 
 

@@ -31,7 +31,7 @@ from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, VaultRe
 from jitvault.kill_switch.triggers import Reasons, covered, tripped
 from jitvault.lifecycle.confirmation.stand_by import Probe, StandBy
 from jitvault.lifecycle.renewal.schedule import due_too_late
-from jitvault.lifecycle.renewal.upkeep import Renewals
+from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import tell_over_quota
 from jitvault.lifecycle.requests.retention import Removals
@@ -196,7 +196,7 @@ class Loops:
         self._every(f"target {probe[1]}", 0, look)
 
     def upkeep(self, worker: WorkerContext) -> None:
-        renewals = Renewals(worker)
+        renewals = PublishedListRenewals(worker)
 
         def look() -> None:
             self.health.count("renewed", renewals.renew_due())

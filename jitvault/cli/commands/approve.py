@@ -107,11 +107,11 @@ def approvals(json_: Json = False, debug: Debug = False) -> None:
     """
     from jitvault.cli import session
     from jitvault.cli.views import tables as listings
-    from jitvault.lifecycle.decision.pending_approvals import waiting
+    from jitvault.lifecycle.decision.pending_approvals import pending_approvals
 
     wiring = session.open_session()
     with session.allowed("see what waits for approval", _approvers()):
-        found = waiting(wiring.person)
+        found = pending_approvals(wiring.person)
     listings.print_pending(found, as_json=json_)
 
 
@@ -130,12 +130,12 @@ def _decide(
     from jitvault.cli.views import output
     from jitvault.cli.views import task as render
     from jitvault.errors import Denied, WrongState
-    from jitvault.lifecycle.decision.pending_approvals import changes, matter_of, may_decide
+    from jitvault.lifecycle.decision.pending_approvals import approval_subject, barring_part, changes
     from jitvault.lifecycle.requests.sign import sign_decision
 
     wiring = session.open_session()
     document = session.known(wiring, task)
-    matter = matter_of(document)
+    matter = approval_subject(document)
     if matter is None:
         raise WrongState(f"task {task} is {document['state']}: there is nothing to decide")
     if document["state"] == "denied" and any(vote["decision"] == "deny" for vote in document["decisions"]):
@@ -148,7 +148,7 @@ def _decide(
             f"task {task} has the digest {matter.digest}, not {digest}",
             hint="The task was revised since you read it. Read it again before you decide.",
         )
-    part = may_decide(matter.revision, wiring.person.entity, matter.obligations)
+    part = barring_part(matter.revision, wiring.person.entity, matter.obligations)
     if part is not None and decision == "approve":
         raise Denied(f"you are the {part} of task {task} and cannot approve it", hint="Ask another approver.")
     if document["state"] == "denied":
@@ -180,7 +180,7 @@ def _await_counting(
     from jitvault.cli import session
     from jitvault.cli.views import task as render
     from jitvault.errors import Denied
-    from jitvault.lifecycle.decision.pending_approvals import matter_of
+    from jitvault.lifecycle.decision.pending_approvals import approval_subject
     from jitvault.model.extension import decision_path
 
     me = wiring.person.entity
@@ -189,11 +189,11 @@ def _await_counting(
     written_at = session.written_at(wiring, f"decisions/{me}/{task}{below}")
 
     def counted(d: session.Published) -> bool:
-        now = matter_of(d)
+        now = approval_subject(d)
         if now is None or now.digest != matter.digest or now.is_decided_by(me, decision):
             return True
         # a refusal that was published before is about an earlier decision of this approver
-        return bool(_refusal(now.said, me)) and (written_at is None or d["published_at"] >= written_at)
+        return bool(_refusal(now.published, me)) and (written_at is None or d["published_at"] >= written_at)
 
     document = session.settle(wiring, task, counted, wait)
     decided = document["extension"] if matter.extension else document

@@ -47,12 +47,12 @@ def policy_check(
     from jitvault.cli import session
     from jitvault.cli.views import output
     from jitvault.errors import InvalidInput
-    from jitvault.lifecycle.decision.explain import not_renewed
+    from jitvault.lifecycle.decision.explain import grantable_not_renewable
 
     wiring = session.open_session()
     found = wiring.policies(directory or wiring.settings.policies)
     rules = list(found.rules.values())
-    warnings = not_renewed(found, wiring.templates.values())
+    warnings = grantable_not_renewable(found, wiring.templates.values())
     shown = {
         "ok": not found.idle,
         "policies": found.digest,
@@ -187,12 +187,12 @@ def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
 def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[str]]:
     """Return what policy is asked about a spec that was not submitted, and what of it is assumed."""
     from jitvault.lifecycle.decision.evaluate import enabled
-    from jitvault.lifecycle.decision.explain import access_of
-    from jitvault.lifecycle.decision.questions import DecisionInput, asked_about, principal_of
+    from jitvault.lifecycle.decision.explain import access_entry
+    from jitvault.lifecycle.decision.questions import DecisionInput, decision_input_for, principal_of
     from jitvault.policy.decision import AGENTS, OPERATORS
     from jitvault.policy.question import Principal
 
-    access = [access_of(wiring.templates[entry.template]) for entry in spec.spec.access]
+    access = [access_entry(wiring.templates[entry.template]) for entry in spec.spec.access]
     you = Principal("Operator", "you", "you", (OPERATORS,))
     assumed = [f"you are in {OPERATORS}"]
     depth = 1 if spec.spec.parent else 0
@@ -210,7 +210,7 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
         assumed = []
     agent = principal_of(worker, "Agent", enabled(worker, spec, "agent"))
     owner = principal_of(worker, "Operator", enabled(worker, spec, "owner"))
-    found = asked_about(
+    found = decision_input_for(
         worker, spec, access, requester=you, agent=agent, owner=owner, depth=depth, delegator=you if depth else None
     )
     return found, [*assumed, *about_parent]

@@ -282,7 +282,7 @@ def print_pending(found: Sequence[PendingApproval], *, as_json: bool) -> None:
     console = output.console()
     for pending in found:
         missing = ", ".join(f"{each['count']} of {each['group']}" for each in pending.missing)
-        matter = pending.matter
+        matter = pending.subject
         what = f"revision {matter.revision.content['revision']}" + (", more time" if matter.extension else "")
         console.print(f"Task {pending.task_id}, {what}", style="bold")
         for line in (*matter.words, f"By policy: {decision_line(matter.decision)}.", *changed(pending.changes)):

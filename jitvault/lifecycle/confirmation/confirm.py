@@ -45,7 +45,7 @@ INVALID_ACCESSOR = "invalid accessor"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class TaskJudgement:
     """A task's credentials with their verdicts and checks.
 
     `proven` says that each of them reaches what its template requires. `target_answers` is what the targets said of
@@ -59,7 +59,7 @@ class Judgement:
     target_answers: Mapping[str, ProbeResult]
 
 
-def judge(worker: WorkerContext, found: Evidence) -> Judgement:
+def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
     """Return the verdict on every token and lease of the task by the evidence."""
     file = found.file
     trail = found.trail
@@ -87,7 +87,7 @@ def judge(worker: WorkerContext, found: Evidence) -> Judgement:
         leases.append(replace(lease, verdict=proof.verdict))
         checks += _rows(file, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
-    return Judgement(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
+    return TaskJudgement(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
 
 
 def _record_unconfirmed(
-    worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement, quiet: Quiet, checks: Sequence[CheckRow]
+    worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement, quiet: Quiet, checks: Sequence[CheckRow]
 ) -> None:
     """Record what a task lacks, where that has changed or a new due time is needed.
 

@@ -23,7 +23,7 @@ from jitvault.lifecycle.confirmation.evidence import Evidence, collect_evidence,
 from jitvault.lifecycle.confirmation.rounds import ACCOUNTED
 from jitvault.lifecycle.confirmation.wrapped_reads import unexplained, wrapped_reads
 from jitvault.lifecycle.decision.admit import drift_besides_request
-from jitvault.lifecycle.decision.template_gate import under_check
+from jitvault.lifecycle.decision.template_gate import leases_under_check
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision
 from jitvault.operations import new_operation, record_answer
@@ -112,7 +112,7 @@ def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str
             dated[lease_id] = record.issued_at
     found += _not_of_other_tasks(worker, file, dated)
     # a template check by an administrator makes a lease below the same path for a moment
-    return sorted(set(found) - under_check(worker)) if found else []
+    return sorted(set(found) - leases_under_check(worker)) if found else []
 
 
 def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:

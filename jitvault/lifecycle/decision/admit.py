@@ -1,4 +1,4 @@
-"""Bring a task that is not granted yet up to what its documents, its templates and policy say now."""
+"""Admit a request to the ledger, and decide about it again until the task is granted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jitvault.ledger.model import Change, Row, TaskRecord, TaskRow
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.evaluate import Standing, check_grantable, evaluate, resolve
 from jitvault.lifecycle.decision.rows import decision_event_body, lapsed_rows, opened_rows, revision_row, vote_rows
-from jitvault.lifecycle.decision.template_gate import check_selftested
+from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.record.receipt import last_decision
 from jitvault.lifecycle.requests.publish import publish_refusal
 from jitvault.lifecycle.requests.reader import Submission, find_request, submission
@@ -35,17 +35,18 @@ _REFUSED = "The request is settled and is not taken up again: correct the spec a
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a decision rests on, as it was read just now, and the decision."""
+    """A request as it was read just now, and the decision about it."""
 
     submitted: Submission
     standing: Standing
 
 
 def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> Evaluation | None:
-    """Enter a task that the ledger does not know from its signed request in Vault.
+    """Admit a task that the ledger does not know, by its signed request in Vault.
 
-    Returns the evaluation when this call entered the task, so that the caller need not read the same again; None when
-    the ledger had it. `hint` is the entity whose request is looked for first. Raises NotFound, InvalidInput.
+    Returns the evaluation when this call admitted the task, so that the caller need not read everything again; None
+    when the ledger knew the task. `hint` is the entity whose request is looked for first. Raises NotFound,
+    InvalidInput.
     """
     if worker.ledger.task(task_id) is not None:
         return None
@@ -54,7 +55,8 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
         raise NotFound(f"nobody has submitted a task {task_id}")
     requester, stored = found
     path = submission_path(requester, task_id)
-    line_at, judgement = worker.ledger.newest_line(path), Judgement.INVALID
+    line_at = worker.ledger.newest_line(path)
+    judgement = Judgement.INVALID
     try:
         submitted = _submitted(worker, task_id, requester, stored)
         judgement = Judgement.REFUSED
@@ -62,12 +64,13 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
     except (InvalidInput, NotFound, SecurityFinding) as error:
         if judgement is Judgement.REFUSED and isinstance(error, SecurityFinding):
             judgement = Judgement.LOST
-        # nobody has to read it again while it is the newest version
+        # the request need not be read again while this is its newest version
         worker.ledger.judge([judged(path, stored, judgement, line_at)], worker.now())
         raise
 
 
 def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stored) -> Submission:
+    """Return the verified request. Raises NotFound where it counts for nothing."""
     submitted = submission(worker, task_id, requester, stored)
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
@@ -75,16 +78,20 @@ def _submitted(worker: WorkerContext, task_id: str, requester: str, stored: Stor
 
 
 def judged(path: str, stored: Stored, judgement: Judgement, line_at: datetime | None) -> Judged:
-    """What is remembered of a request that begins no task."""
+    """Return what the ledger remembers of a request that does not start a task."""
     return Judged(path, stored.version, stored.written_at, judgement, line_at)
 
 
 def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
+    """Check a request, decide about it, and create its task in the ledger.
+
+    Returns None where another process created the task first, or where the caller has to read again.
+    """
     task_id = submitted.spec.id
     published = worker.documents.get(f"tasks/{task_id}")
     if published is not None and published.get("installation") == worker.installation:
         if worker.ledger.task(task_id) is not None:
-            # another process has taken it in since
+            # another process has admitted the request meanwhile
             return None
         raise SecurityFinding(
             f"task {task_id} is known in Vault (it was {published.get('state')}) and missing in the ledger",
@@ -93,7 +100,8 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     check_not_refused(published or {}, submitted)
     if is_stale(submitted.written_at, worker.now()):
         raise _refused(worker, submitted, _too_old(submitted), _TOO_OLD)
-    if (count := worker.ledger.open_requests(submitted.requester.id)) >= worker.open_requests:
+    count = worker.ledger.open_requests(submitted.requester.id)
+    if count >= worker.open_requests:
         raise _refused(worker, submitted, _too_many(submitted, count), _TOO_MANY)
     try:
         revision = resolve(worker, submitted, number=1)
@@ -104,53 +112,58 @@ def _enter(worker: WorkerContext, submitted: Submission) -> Evaluation | None:
     try:
         _create(worker, submitted, revision, standing)
     except WrongState:
-        # another process that took it in at the same moment did the same
+        # another process admitted the same request at the same moment
         return None
-    same = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
-    return Evaluation(submitted, standing) if same else None
+    still_holds = submitted.spec.spec.parent is None and not submitted.spec.window.lapsed(worker.now())
+    return Evaluation(submitted, standing) if still_holds else None
 
 
-def readmit_request(worker: WorkerContext, task_id: str, *, said: PublishedTask) -> Standing:
-    """Take a task that was published, never granted, and that the ledger lost, in from its request in Vault.
+def readmit_request(worker: WorkerContext, task_id: str, *, published: PublishedTask) -> Standing:
+    """Admit a published task again that the ledger lost before it was granted.
 
-    It has the number of the revision that was published: while it resolves to the same digest approvals of it count.
-    Gives where it stands. Raises NotFound, and InvalidInput for what cannot be granted any more, which is told to
-    whoever asked.
+    The task gets the number of the published revision: where its request still resolves to the published digest, the
+    approvals of that revision count. Returns the decision about it. Raises NotFound, and InvalidInput for a request
+    that cannot be granted any more; such a refusal is published as well.
     """
-    submitted = submission(worker, task_id, said.requester)
+    submitted = submission(worker, task_id, published.requester)
     if submitted is None:
         raise NotFound(f"nobody has submitted a task {task_id}")
     try:
-        revision = resolve(worker, submitted, number=said.revision)
-        if revision.digest != said.digest:
-            revision = resolve(worker, submitted, number=said.revision + 1)
+        revision = resolve(worker, submitted, number=published.revision)
+        if revision.digest != published.digest:
+            revision = resolve(worker, submitted, number=published.revision + 1)
         check_grantable(worker, revision)
     except InvalidInput as error:
         raise _refused(worker, submitted, str(error), _REFUSED) from None
     standing = evaluate(worker, revision)
     with suppress(WrongState):
-        # a worker that took it in at the same moment did the same
-        _create(worker, submitted, revision, standing, recovered_from=said.chain)
+        # another worker may have admitted the same request at the same moment
+        _create(worker, submitted, revision, standing, recovered_from=published.chain)
     return standing
 
 
 def check_not_refused(published: Mapping[str, Any], submitted: Submission) -> None:
-    """Raise the refusal again: what a person was told is refused is not granted later, when nobody looks."""
+    """Raise InvalidInput again for a request that was refused before.
+
+    A request that its author was told is refused must not be granted later, when the author does not watch it.
+    """
     same = (published.get("requester"), published.get("request")) == (submitted.requester.id, submitted.nonce)
     if published.get("state") == "refused" and same:
         raise InvalidInput(str(published["error"]["message"]), hint=str(published["error"]["hint"]))
 
 
 def _refused(worker: WorkerContext, submitted: Submission, why: str, hint: str) -> InvalidInput:
-    """The refusal of a request, which is told to whoever waits as well."""
+    """Publish the refusal of a request, and return it as an error to raise."""
     refusal = InvalidInput(why, hint=hint)
     publish_refusal(worker, submitted, refusal)
     return refusal
 
 
 def _too_old(submitted: Submission) -> str:
-    """What was published of a task that is over is removed after a time, and a restored ledger does not know it: that a
-    request is young is all that tells one that nobody has taken in from one that was granted long ago.
+    """Return the refusal of an old request that neither ledger nor Vault knows.
+
+    Published results are deleted after their retention, and a restored ledger may not know the task. So an old request
+    may have been granted once before; only a recent one is certainly new.
     """
     written = format_instant(submitted.written_at)
     return (
@@ -167,12 +180,11 @@ def _too_many(submitted: Submission, count: int) -> str:
 
 
 def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluation | None:
-    """Re-read everything that the decision rests on and move the task to where it belongs now.
+    """Decide about a task anew, and move it to the state that follows.
 
-    Gives what was found about the current revision, None when the window is over or the request was removed. What the
-    ledger says about requester, decisions and obligations is not looked at: all of it is read from Vault and policy
-    again.
-    Raises WrongState when the spec was changed without `revise`.
+    Everything that the decision rests on is read from Vault and policy again; what the ledger says about requester,
+    decisions and obligations is not used. Returns the evaluation of the current revision, None when the window is over
+    or the request was removed. Raises WrongState when the spec was changed without `revise`.
     """
     task, old = file.task, Revision.of(file.revision.body)
     stored = worker.documents.read(submission_path(task.requester, task.task_id))
@@ -210,7 +222,7 @@ def reevaluate(worker: WorkerContext, file: TaskRecord, claim: int) -> Evaluatio
 
 
 def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Cancel a task whose request is not there any more: its author has removed it, or an administrator."""
+    """Cancel a task whose request its author or an administrator has removed."""
     if State.CANCELLED not in EDGES[file.task.state]:
         return
     requester = Revision.of(file.revision.body).content["requester"]
@@ -220,22 +232,31 @@ def _cancel_removed(worker: WorkerContext, file: TaskRecord, claim: int) -> None
 
 
 def _is_news(file: TaskRecord, standing: Standing) -> bool:
-    """Whether the chain does not say yet what stands now; also another policy set that decides the same is news."""
-    said, task_id = last_decision(file), file.task.task_id
-    told = {key: value for key, value in decision_event_body(task_id, standing).items() if said.get(key) != value}
-    return standing.state is not file.task.state or bool(told) or vote_rows(task_id, standing) != file.decisions
+    """Return whether the decision differs from the last one in the chain.
+
+    A decision by another policy set differs even when its result is equal.
+    """
+    task_id = file.task.task_id
+    last = last_decision(file)
+    body = decision_event_body(task_id, standing)
+    if any(last.get(key) != value for key, value in body.items()):
+        return True
+    return standing.state is not file.task.state or vote_rows(task_id, standing) != file.decisions
 
 
 def _was_denied(file: TaskRecord) -> bool:
-    """Whether an approver denied this very revision: that is final, whatever they sign afterwards."""
+    """Return whether an approver denied this revision.
+
+    A denial is final, whatever the approver signs afterwards.
+    """
     return file.task.state is State.DENIED and last_decision(file).get("denied_by") is not None
 
 
 def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
-    """What a granted task's request and templates resolve to now and is not what was approved; None for no difference.
+    """Return how a granted task differs now from what was approved; None if it does not.
 
-    What was approved is resolved anew, whatever lies in the request by now: another spec there waits for its own
-    decision, and neither ends this one nor hides what became of it.
+    The approved spec is resolved again in Vault, whatever spec the request has by now: another spec there waits for its
+    own decision, and neither ends this task nor hides a difference in what was approved.
     """
     try:
         submitted = submission(worker, file.task.task_id, file.task.requester)
@@ -245,17 +266,19 @@ def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
 
 
 def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None:
-    """The difference to what was approved that is not in the request: what its author does to it afterwards changes
-    nothing about what the target was.
+    """Return how Vault differs from what was approved, the request left aside.
+
+    What the author does to the request afterwards does not change what the target was.
     """
     revision = Revision.of(file.revision.body)
     requester = revision.content["requester"]
     entity = Entity(requester["entity"], requester["name"], disabled=False, group_ids=frozenset())
-    asked = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at)
-    return _drift(worker, file, asked)
+    submitted = Submission(entity, revision.spec, revise=False, nonce="", written_at=file.task.created_at)
+    return _drift(worker, file, submitted)
 
 
 def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> str | None:
+    """Return the first difference between the approved revision and what its spec is now."""
     approved = Revision.of(file.revision.body)
     try:
         now = resolve(worker, replace(submitted, spec=approved.spec), number=file.task.revision)
@@ -268,7 +291,10 @@ def _drift(worker: WorkerContext, file: TaskRecord, submitted: Submission) -> st
 
 
 def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
-    """Where a task stands whose issue did not finish, if it may be issued again: all of it still holds, read now."""
+    """Return the decision on a task whose issue did not finish, if it still holds.
+
+    Everything is read again. None where the task must not be issued another time.
+    """
     revision = Revision.of(file.revision.body)
     if drift_since_approval(worker, file) is not None:
         return None
@@ -279,7 +305,7 @@ def still_grantable(worker: WorkerContext, file: TaskRecord) -> Standing | None:
         grant_terms(
             revision, worker.now(), cap_to_ancestors(worker, revision, worker.now(), standing.decision.obligations)
         )
-        check_selftested(worker, revision, standing.decision.obligations.confirm)
+        check_templates_tested(worker, revision, standing.decision.obligations.confirm)
     except InvalidInput:
         return None
     same = standing.decision.obligations.as_json() == last_decision(file).get("obligations")
@@ -294,7 +320,9 @@ def _create(
     *,
     recovered_from: Mapping[str, Any] | None = None,
 ) -> None:
-    now, number = worker.now(), int(revision.content["revision"])
+    """Create the task in the ledger. Raises WrongState where it exists."""
+    now = worker.now()
+    number = int(revision.content["revision"])
     task = TaskRow(
         task_id=submitted.spec.id,
         state=standing.state,
@@ -323,6 +351,7 @@ def _create(
 
 
 def _revise(worker: WorkerContext, file: TaskRecord, claim: int, revision: Revision, standing: Standing) -> None:
+    """Replace the task's revision by the next one."""
     number = file.task.revision + 1
     if file.task.state not in BEFORE_GRANT:
         raise WrongState(f"task {file.task.task_id} is {file.task.state} and cannot be revised")
@@ -349,6 +378,7 @@ def _move(
     body: dict[str, object],
     rows: Sequence[Row] = (),
 ) -> None:
+    """Commit a decision that moves the task to `state`, unless it changes nothing."""
     if not rows and file.task.state is state:
         return
     worker.ledger.apply(

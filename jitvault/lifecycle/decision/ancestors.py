@@ -1,6 +1,6 @@
-"""What stands above a task that was handed on: read and checked this moment, from the first task down to its parent.
+"""Check the ancestors of a delegated task, from the first task down to its parent, as they are at this moment.
 
-A parent hands on only what it holds: before it is granted, and from its end on, nothing of it can be granted.
+A parent can delegate only the access that it has: before its grant, and from its end on, nothing below it is granted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, State
 from jitvault.policy.decision import NO_OBLIGATIONS, Obligations
 
 LIVING = LIVE_STATES | {State.ENDING}
-"""While a task is in one of these, what it has is not proven dead."""
+"""The states in which a task may have a credential that is not proven dead."""
 
 
 def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
-    """The revision of the parent that a spec names, None where it names none. Raises InvalidInput."""
+    """Return the revision of the spec's parent; None where it names none.
+
+    Raises InvalidInput where there is no such task.
+    """
     name = spec.spec.parent
     if name is None:
         return None
@@ -32,39 +35,45 @@ def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
         raise InvalidInput(f"task {spec.id}: spec.parent: a task cannot be its own parent")
     file = worker.ledger.file(name)
     if file is None:
-        said = published(worker, name)
-        foreign = said.get("installation") not in (None, worker.installation)
+        published_copy = published(worker, name)
+        foreign = published_copy.get("installation") not in (None, worker.installation)
         where = f"task {name} belongs to another installation" if foreign else f"there is no task {name}"
         raise InvalidInput(f"task {spec.id}: spec.parent: {where}")
     return Revision.of(file.revision.body)
 
 
 def check_above(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput unless every task above this one has access now; SecurityFinding where a row was edited."""
+    """Raise InvalidInput unless every ancestor of the task has access now.
+
+    Raises SecurityFinding where an ancestor's rows were edited.
+    """
     for link in revision.delegation:
-        said = published(worker, link["task"])
-        if (file := worker.ledger.file(link["task"])) is not None:
-            check_anchor(worker, file, said)
+        published_copy = published(worker, link["task"])
+        file = worker.ledger.file(link["task"])
+        if file is not None:
+            check_anchor(worker, file, published_copy)
             check_integrity(worker, file)
-    if why := ancestor_end_reason(worker, revision):
+    why = ancestor_end_reason(worker, revision)
+    if why:
         hint = "A task can hand on what it holds, from its grant to its end."
         raise InvalidInput(f"task {revision.content['task']}: spec.parent: {why}", hint=hint)
 
 
 def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
-    """Why something above this task has no access any more, or not yet, in words; None where all of it has."""
+    """Return why an ancestor has no access now, in words; None where all have."""
     for link in revision.delegation:
-        name, file = link["task"], worker.ledger.file(link["task"])
+        name = link["task"]
+        file = worker.ledger.file(name)
         if file is None or file.task.digest != link["digest"]:
             return f"task {name} is not the one that handed it on"
         task = file.task
-        # while its token is put in another one's place it holds what it had
+        # while an extension replaces its token, a task still counts as having access
         if task.state not in DELIVERED_STATES and not is_replaced(task):
             return f"task {name} is {task.state}"
         if is_edited(worker, file):
-            # whoever can write the ledger must not be able to give it more time
+            # someone who can write the ledger must not be able to prolong the ancestor
             return f"the ledger's record of task {name} was changed"
-        if (end := _ends_at(task)) is not None and worker.now() >= end:
+        if task.ends_at is not None and worker.now() >= task.ends_at:
             return f"the time of task {name} is over"
         if end_request(worker, name, entitled=may_end(link)) is not None:
             return f"the end of task {name} was asked for"
@@ -72,12 +81,12 @@ def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None
 
 
 def is_replaced(task: TaskRow) -> bool:
-    """Whether a task that held access is between its token and the next one, by an extension."""
+    """Return whether an extension is replacing the task's token: it is between two."""
     return task.state is State.ISSUING and task.ends_at is not None
 
 
 def check_extends(worker: WorkerContext, revision: Revision, until: datetime) -> None:
-    """Raise InvalidInput where a task would end later than something above it."""
+    """Raise InvalidInput where a task would end later than one of its ancestors."""
     end = _first_end(worker, revision)
     if end is not None and until > end:
         raise InvalidInput(
@@ -87,25 +96,33 @@ def check_extends(worker: WorkerContext, revision: Revision, until: datetime) ->
 
 
 def check_window(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput where the window is not within what is left of the parent's."""
+    """Raise InvalidInput where the window is not within the rest of the ancestors'."""
     end = _first_end(worker, revision)
-    if end is not None and (problem := outlives(revision.window, worker.now(), end)):
+    problem = outlives(revision.window, worker.now(), end) if end is not None else None
+    if problem:
         raise InvalidInput(f"task {revision.content['task']}: spec.{problem}")
 
 
 def cap_to_ancestors(
     worker: WorkerContext, revision: Revision, start: datetime, obligations: Obligations = NO_OBLIGATIONS
 ) -> Obligations:
-    """The obligations, with window and TTL capped by what is left at `start` of everything above the task."""
+    """Return the obligations, capped by the ancestors.
+
+    Window and TTL are at most the time that the ancestors have left at `start`.
+    """
     end = _first_end(worker, revision)
     return obligations if end is None else within(obligations, start, end)
 
 
 def check_room(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput where the parent's other children hold what this one would, so that both had more than it."""
+    """Raise InvalidInput where the parent's children would together exceed it.
+
+    Other children of the parent count with the lease budgets that they hold.
+    """
     if not revision.delegation:
         return
-    task, parent = revision.content["task"], _file(worker, revision.delegation[-1]["task"])
+    task = revision.content["task"]
+    parent = _file(worker, revision.delegation[-1]["task"])
     others = [_file(worker, name) for name in worker.ledger.children(parent.task.task_id) if name != task]
     held = [Revision.of(file.revision.body) for file in others if file.task.state in LIVING]
     if problems := over_budget(revision, Revision.of(parent.revision.body), held):
@@ -114,19 +131,21 @@ def check_room(worker: WorkerContext, revision: Revision) -> None:
 
 
 def _first_end(worker: WorkerContext, revision: Revision) -> datetime | None:
-    """When the first of the tasks above this one ends; None where nothing is above it. Raises SecurityFinding."""
-    above = [worker.ledger.file(link["task"]) for link in revision.delegation]
-    for file in filter(None, above):
+    """Return when the first of the task's ancestors ends; None where it has none.
+
+    Raises SecurityFinding where an ancestor's rows were edited.
+    """
+    ends: list[datetime] = []
+    ancestors = [worker.ledger.file(link["task"]) for link in revision.delegation]
+    for file in filter(None, ancestors):
         check_integrity(worker, file)
-    return min((end for file in above if file and (end := _ends_at(file.task))), default=None)
-
-
-def _ends_at(task: TaskRow) -> datetime | None:
-    """When the access of a task that holds some is over, whatever happens."""
-    return task.ends_at
+        if file.task.ends_at:
+            ends.append(file.task.ends_at)
+    return min(ends, default=None)
 
 
 def _file(worker: WorkerContext, task_id: str) -> TaskRecord:
+    """Return a task that has to be in the ledger. Raises InvalidInput."""
     file = worker.ledger.file(task_id)
     if file is None:
         raise InvalidInput(f"there is no task {task_id}")

@@ -1,4 +1,4 @@
-"""From a request to a decision: resolve it against what Vault really has, ask policy, count approvals."""
+"""Decide about a request: resolve it against what Vault has, ask policy, and count the approvals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from jitvault.engines.interface import Engine
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
 from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
-from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionInput, asked, who_extends
-from jitvault.lifecycle.decision.template_gate import check_selftested
+from jitvault.lifecycle.decision.questions import FINDINGS_COUNT_FOR, DecisionInput, decision_input, who_extends
+from jitvault.lifecycle.decision.template_gate import check_templates_tested
 from jitvault.lifecycle.requests.reader import Submission, persons, votes
 from jitvault.model.approval import Tally, Vote, count
 from jitvault.model.delegation import delegation_chain, excess_over_parent, over_budget
@@ -30,15 +30,16 @@ from jitvault.vault.interface import Entity
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a revision stands now, by documents and policy read this moment.
+    """The decision on a revision, by documents and policy read at this moment.
 
-    `agent_groups` are those of the agent's groups that policies speak of.
+    `decision` is policy's, and `tally` counts the approvals. `agent_groups` are those of the agent's groups that the
+    policies name. `decision_input` is what policy was asked with.
     """
 
     decision: Decision
     tally: Tally
     agent_groups: tuple[str, ...]
-    asked: DecisionInput
+    decision_input: DecisionInput
 
     @property
     def state(self) -> State:
@@ -55,7 +56,7 @@ class Standing:
 
 
 def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Revision:
-    """Revision `number` of what was submitted, with every name resolved against Vault as it is now.
+    """Return revision `number` of a request, with its names resolved in Vault now.
 
     Raises InvalidInput for anything that does not exist or is not provisioned.
     """
@@ -79,8 +80,10 @@ def resolve(worker: WorkerContext, submitted: Submission, *, number: int) -> Rev
 
 
 def check_grantable(worker: WorkerContext, revision: Revision) -> None:
-    """Raise InvalidInput when the window does not fit the templates or the clock, its role is missing, or a template
-    has not passed its check.
+    """Raise InvalidInput where the revision cannot be granted whatever policy says.
+
+    Its window does not fit the templates or the clock, its token role is missing, or a template has not passed its
+    check.
     """
     spec = revision.spec
     longest = timedelta(seconds=min(entry["max_window_s"] for entry in revision.access))
@@ -98,21 +101,24 @@ def check_grantable(worker: WorkerContext, revision: Revision) -> None:
             f"task {spec.id}: token role {role} is missing",
             hint="An administrator provisions it with `jitvault init`.",
         )
-    check_selftested(worker, revision)
+    check_templates_tested(worker, revision)
 
 
 def evaluate(worker: WorkerContext, revision: Revision) -> Standing:
     """Ask policy and count the approvals of `revision`, all read now."""
-    found = asked(worker, revision)
+    found = decision_input(worker, revision)
     decision = worker.authorizer.decide(found.to_issue())
     if revision.delegation and found.delegator is None:
-        decision = _not_theirs(decision, revision)
+        decision = _deny_delegation(decision, revision)
     return _counted(worker, revision, found, decision)
 
 
 def evaluate_extension(worker: WorkerContext, revision: Revision, extension: Extension, by: Entity) -> Standing:
-    """The same for an extension that `by` asks for: it is permitted to them, and to whoever answers for the task."""
-    found = replace(asked(worker, revision), window_s=extension.window_s)
+    """Ask policy and count the approvals of an extension that `by` requests.
+
+    Policy has to permit it to `by` and to the requester who answers for the task.
+    """
+    found = replace(decision_input(worker, revision), window_s=extension.window_s)
     people = dict.fromkeys((found.requester, who_extends(worker, revision, by)))
     questions = [question for person in people for question in found.questions((Action.EXTEND,), person)]
     return _counted(worker, revision, found, worker.authorizer.decide(questions), extension)
@@ -141,10 +147,13 @@ def _counted(
 
 
 def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> GrantAdmission:
-    """What the decision to issue rests on in the ledger: it is judged once more in the transaction that begins it, so
-    that of two that would be too much together the first one is issued, and the other one is decided anew.
+    """Return the check of the ledger's counts for the transaction that starts the issue.
+
+    The decision rests on how much other tasks hold. It is checked again inside the transaction that commits the intent:
+    of two tasks that would exceed a limit together, the first is issued and the other is decided anew (DecisionStale).
     """
-    found, parent = standing.asked, parent_of(worker, revision.spec)
+    found = standing.decision_input
+    parent = parent_of(worker, revision.spec)
 
     def judge(loads: Mapping[str, HeldLeases], siblings: Sequence[bytes]) -> None:
         now = standing.decision
@@ -167,23 +176,27 @@ def admission(worker: WorkerContext, revision: Revision, standing: Standing) -> 
 
 
 def why_not_renewed(worker: WorkerContext, revision: Revision, window_s: int | None) -> str | None:
-    """Why policy does not permit that what was granted goes on; None while it does. `window_s` is that of a task that
-    was extended.
+    """Return why policy does not permit that a task is renewed; None while it does.
+
+    `window_s` is the whole window of a task that was extended.
     """
-    found = replace(asked(worker, revision), window_s=window_s)
+    found = replace(decision_input(worker, revision), window_s=window_s)
     decision = worker.authorizer.decide(found.questions((Action.RENEW,)))
     return None if decision.permitted else decision.why_denied
 
 
-def _not_theirs(decision: Decision, revision: Revision) -> Decision:
-    """The denial for whoever has no part in the parent that could be handed on."""
+def _deny_delegation(decision: Decision, revision: Revision) -> Decision:
+    """Return the denial for a requester who has no part in the parent task."""
     parent = revision.delegation[-1]
     why = f"only {parent['requester']['name']} and {parent['agent']['name']} can hand task {parent['task']} on"
     return Decision(False, Obligations(), (), decision.policy_digest, (why,))
 
 
 def _check_groups(worker: WorkerContext, decision: Decision) -> None:
-    """Raise InvalidInput for a group of approvers that nobody can be in: the task would wait for ever."""
+    """Raise InvalidInput for an approver group that Vault does not have.
+
+    The task would wait for ever.
+    """
     for needed in decision.obligations.approvals:
         if not worker.identity.has_group(needed.group):
             raise InvalidInput(
@@ -193,7 +206,7 @@ def _check_groups(worker: WorkerContext, decision: Decision) -> None:
 
 
 def _not_permitted(worker: WorkerContext, found: DecisionInput, cast: Sequence[Vote]) -> dict[str, str]:
-    """The approvers whom policy does not let approve this, with the reason."""
+    """Return the approvers whom policy bars from approving this, with the reason."""
     barred = {}
     for vote in cast:
         if vote.decision == "approve":
@@ -237,7 +250,10 @@ def _snapshot(worker: WorkerContext, engine: Engine, template: AccessTemplate, p
 
 
 def _cidrs(worker: WorkerContext, spec: TaskSpec) -> list[str]:
-    """The addresses of the spec's network, as its token roles have them: they are part of what is approved."""
+    """Return the addresses of the spec's network, as its token roles have them.
+
+    They are part of what is approved.
+    """
     network = spec.spec.network
     if network is None:
         return []
@@ -245,16 +261,20 @@ def _cidrs(worker: WorkerContext, spec: TaskSpec) -> list[str]:
         tuple(sorted((worker.tokens.role(role_name(cap, network)) or {}).get("token_bound_cidrs") or ()))
         for cap in CAPS
     }
-    if len(bound) != 1 or not (found := bound.pop()):
+    cidrs = bound.pop() if len(bound) == 1 else ()
+    if not cidrs:
         raise InvalidInput(
             f"task {spec.id}: spec.network: network {network} is not provisioned",
             hint="An administrator provisions it with `jitvault init --network NAME=CIDR`.",
         )
-    return list(found)
+    return list(cidrs)
 
 
 def enabled(worker: WorkerContext, spec: TaskSpec, part: Literal["agent", "owner"]) -> Entity:
-    """The entity that the spec names. Raises InvalidInput when there is none, or it is disabled."""
+    """Return the entity that the spec names as agent or owner.
+
+    Raises InvalidInput when there is no such entity, or it is disabled.
+    """
     name = spec.spec.agent if part == "agent" else spec.spec.owner
     entity = worker.identity.by_name(name)
     if entity is None or entity.disabled:

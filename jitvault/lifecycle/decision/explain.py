@@ -1,4 +1,4 @@
-"""Why policy decides what it does, and what would have to be otherwise: policy itself is asked, nothing is guessed."""
+"""Explain policy's decision, and find single changes that would be permitted, by asking policy itself."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ _WINDOWS = tuple(timedelta(minutes=minutes) for minutes in (480, 240, 120, 60, 3
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision; `instead` are single changes with each of which a denial would be none, in words."""
+    """A decision, and in words each single change that would turn a denial into a permit."""
 
     decision: Decision
     instead: tuple[str, ...]
 
 
 def explain(authorizer: Authorizer, asked: DecisionInput) -> Explanation:
-    """What would be decided now, and what it would take where it is denied."""
+    """Return the decision as of now and, for a denial, the changes that would help."""
     decision = _decide(authorizer, asked)
     if decision.permitted:
         return Explanation(decision, ())
     return Explanation(decision, tuple(words for words, other in _changes(authorizer, asked) if other))
 
 
-def not_renewed(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
-    """What can be granted to an operator's task and is not permitted to go on, by template and criticality, in words.
+def grantable_not_renewable(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> list[str]:
+    """Return the templates that can be granted but not renewed, in words.
 
-    Each is asked on a working day at noon, for the template's whole window and for a minute of it, without labels, as a
-    member of the operators alone and of every group that the policies speak of.
+    For each template and criticality, policy is asked about an operator's task without labels, on a working day at
+    noon. The window is the template's whole window and one minute; the requester is in the operators' group alone, and
+    in every group that the policies name.
     """
     found = []
     for template in templates:
@@ -57,8 +58,9 @@ def not_renewed(authorizer: Authorizer, templates: Iterable[AccessTemplate]) -> 
 
 
 def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) -> bool:
-    """Whether something is granted by the template, and not permitted to live on."""
-    body, groups = template.spec, {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
+    """Return whether a task of the template can be granted but not renewed."""
+    body = template.spec
+    group_sets = {(OPERATORS,), tuple(sorted({OPERATORS, *authorizer.groups}))}
     asked_for = CaseTemplate(
         name=template.name,
         tier=body.tier,
@@ -66,8 +68,8 @@ def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) 
         owner=template.metadata.owner,
         lease_budget=body.lease_budget,
     )
-    for one, window in product(sorted(groups), (body.max_window, _SHORT)):
-        who = Who(name="operator", groups=one)
+    for groups, window in product(sorted(group_sets), (body.max_window, _SHORT)):
+        who = Who(name="operator", groups=groups)
         asked = Request(principal=who, template=asked_for).question()
         asked = replace(
             asked, criticality=level, risk=highest([body.tier, level]).value, window_s=window // timedelta(seconds=1)
@@ -78,8 +80,8 @@ def _ends_at_once(authorizer: Authorizer, template: AccessTemplate, level: str) 
     return False
 
 
-def access_of(template: AccessTemplate) -> Mapping[str, Any]:
-    """What policy looks at of a template, as an entry of a revision has it."""
+def access_entry(template: AccessTemplate) -> Mapping[str, Any]:
+    """Return what policy reads of a template, in the form of a revision's access entry."""
     body = template.spec
     return {
         "template": template.name,
@@ -95,19 +97,24 @@ def _decide(authorizer: Authorizer, asked: DecisionInput) -> Decision:
 
 
 def _changes(authorizer: Authorizer, asked: DecisionInput) -> Iterator[tuple[str, bool]]:
-    """Each change in words, and whether it would do."""
+    """Yield each change in words, and whether it would be permitted."""
     for words, other in _others(asked):
         yield words, _decide(authorizer, other).permitted
-    if (at := _next_time(authorizer, asked)) is not None:
+    at = _next_time(authorizer, asked)
+    if at is not None:
         yield f"to ask again at {at}", True
-    windows = (length for length in _WINDOWS if asked.spec.spec.window.for_ and length < asked.spec.spec.window.for_)
-    for length in windows:
+    window = asked.spec.spec.window.for_
+    for length in _WINDOWS:
+        if not window or length >= window:
+            continue
         if _decide(authorizer, replace(asked, spec=_with(asked.spec, window=length))).permitted:
             yield f"a window of {format_duration(length)}", True
             break
 
 
 def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
+    """Yield changes to the request, its author or the counts, in words."""
+
     def loads(**changes: int) -> Mapping[str, HeldLeases]:
         return {name: replace(load, **changes) for name, load in asked.loads.items()}
 
@@ -130,7 +137,7 @@ def _others(asked: DecisionInput) -> Iterator[tuple[str, DecisionInput]]:
 
 
 def _next_time(authorizer: Authorizer, asked: DecisionInput) -> str | None:
-    """The next full hour at which it would be permitted, within a week."""
+    """Return the next full hour at which it would be permitted, within a week."""
     hour = asked.at.replace(minute=0, second=0, microsecond=0)
     for n in range(1, _WEEK_H + 1):
         later = replace(asked, at=hour + timedelta(hours=n))

@@ -1,4 +1,4 @@
-"""What waits for an approver, by what the worker published: it needs Vault alone, and no ledger."""
+"""List what waits for an approver, by what the worker published in Vault: no ledger is needed."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ Published = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ApprovalSubject:
-    """What there is to decide about a task: its revision, or an extension of what was granted by it.
+    """What is to be approved: a task's revision, or an extension of its grant.
 
-    `said` is what the worker published of that: the decision of policy, who decided, and who is missing.
+    `published` is what the worker published about it: policy's decision, who decided, and who is missing.
     """
 
     revision: Revision
     extension: Extension | None
-    said: Published
+    published: Published
 
     @property
     def digest(self) -> str:
-        """What an approver signs: taken over what is shown, never believed from the document."""
+        """Return the digest that an approver signs.
+
+        It is computed from what is shown to the approver, and never taken from the document.
+        """
         return self.extension.digest if self.extension else self.revision.digest
 
     @property
     def decision(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.said["decision"]
+        found: Mapping[str, Any] = self.published["decision"]
         return found
 
     @property
@@ -46,59 +49,61 @@ class ApprovalSubject:
 
     @property
     def words(self) -> list[str]:
-        more = describe_extension(self.extension, replaces=self.said["replaces"]) if self.extension else []
+        more = describe_extension(self.extension, replaces=self.published["replaces"]) if self.extension else []
         return [*more, *describe(self.revision)]
 
     def is_decided_by(self, entity: str, decision: str) -> bool:
-        """Whether that decision of `entity` counts."""
+        """Return whether this decision of `entity` counts already."""
         if self.extension is not None:
-            return decision == "approve" and entity in {one["entity"] for one in self.said["approved_by"]}
-        return {"entity": entity, "decision": decision, "digest": self.digest} in self.said["decisions"]
+            return decision == "approve" and entity in {one["entity"] for one in self.published["approved_by"]}
+        return {"entity": entity, "decision": decision, "digest": self.digest} in self.published["decisions"]
 
 
-def matter_of(document: Published) -> ApprovalSubject | None:
-    """What can be decided about a published task, None where nothing can."""
-    state, said = document["state"], document.get("extension")
+def approval_subject(document: Published) -> ApprovalSubject | None:
+    """Return what can be approved of a published task; None where nothing can."""
+    state = document["state"]
+    extension = document.get("extension")
     revision = Revision.of(base64.b64decode(document["body"]))
     if state in BEFORE_GRANT:
         return ApprovalSubject(revision, None, document)
-    if state in LIVE_STATES and said is not None and said["state"] == "pending":
-        return ApprovalSubject(revision, Extension.of(said["content"]), said)
+    if state in LIVE_STATES and extension is not None and extension["state"] == "pending":
+        return ApprovalSubject(revision, Extension.of(extension["content"]), extension)
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """A task that an approval of the caller's would bring further. `groups` are those in whose name they can decide.
+    """A task that waits for an approval which the caller can give.
 
-    `changes` are the differences against the last revision that was approved, None where none was.
+    `groups` are the groups for which the caller can decide. `changes` are the differences to the last revision that was
+    approved, None where none was.
     """
 
     task_id: str
-    matter: ApprovalSubject
+    subject: ApprovalSubject
     groups: tuple[str, ...]
     missing: Sequence[Mapping[str, Any]]
     changes: list[str] | None
 
     def as_json(self) -> dict[str, Any]:
-        content, extension = self.matter.revision.content, self.matter.extension
+        content, extension = self.subject.revision.content, self.subject.extension
         return {
             "task_id": self.task_id,
             "revision": content["revision"],
-            "digest": self.matter.digest,
+            "digest": self.subject.digest,
             "extends_until": extension.until.isoformat() if extension else None,
             "requester": content["requester"]["name"],
             "agent": content["agent"]["name"],
             "owner": content["owner"]["name"],
             "groups": list(self.groups),
             "missing": list(self.missing),
-            "words": self.matter.words,
+            "words": self.subject.words,
             "changes": self.changes,
         }
 
 
 def registration(person: Person) -> Registered:
-    """The caller's own registration. Raises Denied where there is none."""
+    """Return the caller's registration as an approver. Raises Denied without one."""
     stored = person.documents.read(f"{FOLDER}{person.entity}")
     if stored is None:
         raise Denied(
@@ -108,36 +113,48 @@ def registration(person: Person) -> Registered:
     return registered(stored.document, entity=person.entity, since=stored.written_at)
 
 
-def waiting(person: Person) -> list[PendingApproval]:
-    """All tasks that wait for the caller, by id. Raises Denied when they are not registered."""
+def pending_approvals(person: Person) -> list[PendingApproval]:
+    """Return the tasks that wait for the caller's approval, by id.
+
+    Raises Denied when the caller is not registered as an approver.
+    """
     mine = registration(person)
-    found = (person.documents.get(f"tasks/{name}") for name in sorted(person.documents.names("tasks/")))
-    return [each for document in found if document and (each := _waits(document, mine))]
+    found: list[PendingApproval] = []
+    for name in sorted(person.documents.names("tasks/")):
+        document = person.documents.get(f"tasks/{name}")
+        pending = _pending(document, mine) if document else None
+        if pending:
+            found.append(pending)
+    return found
 
 
 def changes(document: Published, revision: Revision) -> list[str] | None:
-    """What differs from the last revision that was approved; None where none was."""
+    """Return the differences to the last approved revision; None where none was."""
     approved = document.get("approved")
     return difference(Revision.of(base64.b64decode(approved)), revision) if approved else None
 
 
-def may_decide(revision: Revision, entity: str, obligations: Obligations) -> str | None:
-    """The part in the task that keeps `entity` from approving it, None where it has none."""
+def barring_part(revision: Revision, entity: str, obligations: Obligations) -> str | None:
+    """Return the part in the task that bars `entity` from approving it, if any."""
     part = revision.involved().get(entity)
     return None if part == "owner" and obligations.owner_may_approve else part
 
 
-def _waits(document: Published, mine: Registered) -> PendingApproval | None:
-    if document.get("state") not in {State.PENDING_APPROVAL, *LIVE_STATES} or (matter := matter_of(document)) is None:
+def _pending(document: Published, mine: Registered) -> PendingApproval | None:
+    """Return the published task if it waits for this approver."""
+    if document.get("state") not in {State.PENDING_APPROVAL, *LIVE_STATES}:
         return None
-    groups = tuple(group for group in matter.said["open_to"] if group in mine.registration.groups)
-    barred = may_decide(matter.revision, mine.entity, matter.obligations)
-    if not groups or barred or matter.is_decided_by(mine.entity, "approve"):
+    subject = approval_subject(document)
+    if subject is None:
+        return None
+    groups = tuple(group for group in subject.published["open_to"] if group in mine.registration.groups)
+    barred = barring_part(subject.revision, mine.entity, subject.obligations)
+    if not groups or barred or subject.is_decided_by(mine.entity, "approve"):
         return None
     return PendingApproval(
         task_id=document["task_id"],
-        matter=matter,
+        subject=subject,
         groups=groups,
-        missing=matter.said["missing"],
-        changes=changes(document, matter.revision) if matter.extension is None else None,
+        missing=subject.published["missing"],
+        changes=changes(document, subject.revision) if subject.extension is None else None,
     )

@@ -1,4 +1,4 @@
-"""From a task to what policy is asked about it: one question for each access and action, all read now."""
+"""Build the questions to policy about a task: one for each access and action, from values read now."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from jitvault.vault.interface import Entity
 
 FINDINGS_COUNT_FOR = timedelta(days=1)
 TO_ISSUE = (Action.SUBMIT, Action.GRANT)
-"""What has to be permitted before anything is issued: that they ask for it, and that it is issued now."""
+"""The actions that policy has to permit before an issue: the request itself, and the grant at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionInput:
-    """What questions are made of. `access` are the entries of a revision; `loads` says what other tasks hold.
+    """The values that questions to policy are built from.
 
-    `requester` answers for it: of what was handed on, whoever asked for the first task. `delegator` hands it on.
+    `access` are the entries of a revision. `loads` says how many leases other tasks hold, by template. `requester`
+    answers for the task; for a delegated task this is the requester of the first task. `delegator` delegates it.
+    `depth` is the number of ancestors.
     """
 
     spec: TaskSpec
@@ -38,15 +40,18 @@ class DecisionInput:
     at: datetime
     delegator: Principal | None = None
     window_s: int | None = None
-    """The whole window of what is extended; otherwise it is the spec's."""
+    """The whole window of a task that is extended; otherwise the spec's window counts."""
 
     def to_issue(self) -> list[Question]:
-        """All that has to be permitted before anything is issued."""
-        handed_on = self.questions((Action.DELEGATE,), self.delegator) if self.delegator else []
-        return [*self.questions(TO_ISSUE), *handed_on]
+        """Return every question that policy has to permit before an issue."""
+        delegation = self.questions((Action.DELEGATE,), self.delegator) if self.delegator else []
+        return [*self.questions(TO_ISSUE), *delegation]
 
     def questions(self, actions: Iterable[Action], principal: Principal | None = None) -> list[Question]:
-        """One for each access and action; `principal` is who wants it, where it is not the requester."""
+        """Return one question for each access and action.
+
+        `principal` is who acts, where that is not the requester.
+        """
         body = self.spec.spec
         return [
             Question(
@@ -75,7 +80,10 @@ class DecisionInput:
         ]
 
     def _load(self, entry: Mapping[str, Any]) -> HeldLeases:
-        """What is held besides this access, with what the others of the task may take: all of them are issued."""
+        """Return the leases held besides this access.
+
+        The lease budgets of the task's other accesses count as held, since all of them are issued.
+        """
         load = self.loads.get(entry["template"], HeldLeases())
         whole = sum(other["lease_budget"] for other in self.access)
         alike = sum(other["lease_budget"] for other in self.access if other["template"] == entry["template"])
@@ -95,23 +103,24 @@ class DecisionInput:
         return int((window.for_ or window.closes_at(start) - start).total_seconds())
 
 
-def asked(worker: WorkerContext, revision: Revision) -> DecisionInput:
-    """What a revision's questions are made of, with groups and counts read this moment."""
-    content, above = revision.content, revision.delegation
-    kind = delegator_kind(revision) if above else None
-    return asked_about(
+def decision_input(worker: WorkerContext, revision: Revision) -> DecisionInput:
+    """Return the input for questions about a revision, with groups and counts as of now."""
+    content = revision.content
+    ancestors = revision.delegation
+    kind = delegator_kind(revision) if ancestors else None
+    return decision_input_for(
         worker,
         revision.spec,
         revision.access,
-        requester=_principal(worker, "Operator", (above[0] if above else content)["requester"]),
+        requester=_principal(worker, "Operator", (ancestors[0] if ancestors else content)["requester"]),
         agent=_principal(worker, "Agent", content["agent"]),
         owner=_principal(worker, "Operator", content["owner"]),
-        depth=len(above),
+        depth=len(ancestors),
         delegator=_principal(worker, kind, content["requester"]) if kind else None,
     )
 
 
-def asked_about(
+def decision_input_for(
     worker: WorkerContext,
     spec: TaskSpec,
     access: Sequence[Mapping[str, Any]],
@@ -122,7 +131,7 @@ def asked_about(
     depth: int = 0,
     delegator: Principal | None = None,
 ) -> DecisionInput:
-    """The same for a spec, whether it was submitted or not."""
+    """Return the input for questions about a spec, whether it was submitted or not."""
     templates = sorted({entry["template"] for entry in access})
     loads = _loads(worker, spec, access, agent.entity, owner.entity, templates)
     return DecisionInput(spec, access, requester, agent, owner, loads, depth, worker.now(), delegator)
@@ -136,7 +145,11 @@ def _loads(
     owner: str,
     templates: list[str],
 ) -> Mapping[str, HeldLeases]:
-    """How much the others hold. To count it takes the longer the more is held, and all look at the same."""
+    """Return how many leases other tasks hold, by template.
+
+    Counting takes the longer the more is held. So scheduled renewals count once for all tasks, and each subtracts its
+    own share.
+    """
     since = worker.now() - FINDINGS_COUNT_FOR
     if not worker.glances or worker.shared is None:
         return worker.ledger.load(agent, owner, templates, besides=spec.id, since=since)
@@ -144,7 +157,7 @@ def _loads(
         ("load", agent, owner, *templates),
         lambda: worker.ledger.load(agent, owner, templates, besides="", since=since),
     )
-    # it is held, so it counts with all that it may take
+    # the task itself has access, so the count includes its whole lease budget
     own: Counter[str] = Counter()
     for entry in access:
         own[entry["template"]] += entry["lease_budget"]
@@ -152,9 +165,10 @@ def _loads(
 
 
 def principal_of(worker: WorkerContext, kind: Kind, entity: Entity) -> Principal:
-    """An entity with those of its groups that policies speak of; an agent also with the one that makes it one.
+    """Return an entity with those of its groups that the policies name.
 
-    What an agent was granted ends when it leaves one of them, so its own has to be known whatever the policies say.
+    An agent also has the group that makes it an agent, whatever the policies name: its task ends when it leaves one of
+    these groups.
     """
     own = {AGENTS} if kind == "Agent" else set()
     groups = worker.identity.groups_of(entity, sorted(worker.authorizer.groups | own))
@@ -162,12 +176,18 @@ def principal_of(worker: WorkerContext, kind: Kind, entity: Entity) -> Principal
 
 
 def labels_of(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Each label as its name alone, and with its value: policies ask for one or the other."""
+    """Return each label by its name alone and as `name=value`.
+
+    Policies ask for one or the other.
+    """
     return tuple(sorted({*labels, *(f"{name}={value}" for name, value in labels.items())}))
 
 
 def who_extends(worker: WorkerContext, revision: Revision, entity: Entity) -> Principal:
-    """As what somebody asks for more time: the agent as itself, who handed the access on as they did that."""
+    """Return as which principal an entity requests an extension.
+
+    The agent requests it as itself, and a delegator in the role in which it delegated the access.
+    """
     if entity.id != revision.content["requester"]["entity"]:
         return principal_of(worker, "Agent", entity)
     kind = delegator_kind(revision) if revision.delegation else "Operator"

@@ -1,4 +1,4 @@
-"""What the ledger keeps of a decision: the rows that show it, and what the chain says of it."""
+"""Turn a decision into the ledger's rows and the body of its event in the chain."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from jitvault.model.states import State
 
 
 def revision_row(task_id: str, revision: Revision, number: int, standing: Standing) -> RevisionRow:
+    """Return the row of a revision with policy's decision about it."""
     return RevisionRow(task_id, number, revision.digest, revision.body, standing.decision.as_json())
 
 
 def opened_rows(task_id: str, revision: Revision, number: int, standing: Standing) -> tuple[Row, ...]:
-    """A new revision, and what it asks for by each template."""
+    """Return the rows of a new revision: itself, and its lease budget by template."""
     agent, owner = (revision.content[part]["entity"] for part in ("agent", "owner"))
     budgets: Counter[str] = Counter()
     for entry in revision.access:
         budgets[entry["template"]] += entry["lease_budget"]
-    asked = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
-    return (revision_row(task_id, revision, number, standing), *asked)
+    access = (AccessRow(task_id, number, name, agent, owner, budget) for name, budget in sorted(budgets.items()))
+    return (revision_row(task_id, revision, number, standing), *access)
 
 
 def vote_rows(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
+    """Return the rows of the votes that count, by entity id."""
     counted = [*standing.tally.approved_by, *filter(None, [standing.tally.denied_by])]
     return tuple(
         DecisionRow(task_id, v.entity_id, v.name, v.decision, v.digest, v.expires_at, v.reason)
@@ -36,13 +38,16 @@ def vote_rows(task_id: str, standing: Standing) -> tuple[DecisionRow, ...]:
 
 
 def lapsed_rows(file: TaskRecord, cast: Sequence[DecisionRow]) -> list[DecisionRow]:
-    """What counted and does not any more: it expired, was withdrawn, or its author is no approver now."""
+    """Return the votes that counted before and do not any more, as `lapsed`.
+
+    A vote lapses when it expires, is withdrawn, or its author is no approver any more.
+    """
     counted = {row.entity_id for row in cast}
     return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
 
 
 def decision_event_body(task_id: str, standing: Standing) -> dict[str, object]:
-    """What the chain keeps of a decision."""
+    """Return what the event chain keeps of a decision."""
     decision = standing.decision.as_json()
     return {
         "policy": decision["policy_digest"],

@@ -1,4 +1,4 @@
-"""Whether what was decided still carries a task that holds access, by what is in Vault at this moment."""
+"""Check that the approvals of a task with access still hold, by what is in Vault at this moment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from jitvault.policy.decision import Obligations
 
 
 def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, object] | None:
-    """Why the decisions by which the task was granted do not carry it any more, as the chain keeps it; None while they
-    do.
+    """Return why the task's approvals do not hold any more; None while they do.
 
-    Looked at are signature and digest, denials and withdrawals, that agent and approvers are enabled and in their
-    groups, and that the approvers are registered. Expiry bounds the first issue only and is not.
+    The returned mapping is the event's body in the chain. Checked are: signature and digest, denials and withdrawals,
+    that agent and approvers are enabled and in their groups, and that the approvers are registered. The expiry of an
+    approval is not checked, since it limits the first issue only.
     """
-    said, revision = last_decision(file), Revision.of(file.revision.body)
-    if why := _why_not_agent(worker, revision.content["agent"], said.get("agent_groups", ())):
+    decided = last_decision(file)
+    revision = Revision.of(file.revision.body)
+    if why := _why_not_agent(worker, revision.content["agent"], decided.get("agent_groups", ())):
         return {"note": why}
-    obligations = Obligations.of(said["obligations"])
-    found = count(
+    obligations = Obligations.of(decided["obligations"])
+    tally = count(
         revision,
         votes(worker, file.task.task_id, obligations.deciders),
         obligations,
@@ -31,41 +32,48 @@ def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> dict[str, 
         now=None,
         persons=persons(worker, revision),
     )
-    return _why_short(found) or _why_not_extended(worker, file, revision)
+    return _missing_approvals(tally) or _extension_lapse_reason(worker, file, revision)
 
 
-def _why_not_extended(worker: WorkerContext, file: TaskRecord, revision: Revision) -> dict[str, object] | None:
-    """The same of each extension: without it the task would be over, or will be later than it may."""
+def _extension_lapse_reason(worker: WorkerContext, file: TaskRecord, revision: Revision) -> dict[str, object] | None:
+    """Return why the approvals of an extension do not hold any more.
+
+    Without the extension the task would be over already, or earlier than it is now.
+    """
     who = persons(worker, revision)
     for event in extended(file.events):
-        obligations, extension = Obligations.of(event.body["obligations"]), Extension.of(event.body["extension"])
+        obligations = Obligations.of(event.body["obligations"])
+        extension = Extension.of(event.body["extension"])
         if not obligations.approvals:
             continue
         cast = votes(worker, file.task.task_id, obligations.deciders, below=decision_path(extension.digest))
-        found = count(revision, cast, obligations, forbidden={}, now=None, extension=extension, persons=who)
-        if said := _why_short(found):
-            return {**said, "note": f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {said['note']}"}
+        tally = count(revision, cast, obligations, forbidden={}, now=None, extension=extension, persons=who)
+        if lapse := _missing_approvals(tally):
+            return {**lapse, "note": f"its extension until {extension.until:%Y-%m-%d %H:%M:%S} UTC: {lapse['note']}"}
     return None
 
 
-def _why_short(found: Tally) -> dict[str, object] | None:
-    """What is missing now of the approvals that there were."""
-    refused = [refusal.as_json() for refusal in found.refused]
-    if found.denied_by is not None:
-        why = f"{found.denied_by.name} denied it: {found.denied_by.reason or 'no reason given'}"
+def _missing_approvals(tally: Tally) -> dict[str, object] | None:
+    """Return which of the former approvals are missing now, or who denied."""
+    refused = [refusal.as_json() for refusal in tally.refused]
+    if tally.denied_by is not None:
+        why = f"{tally.denied_by.name} denied it: {tally.denied_by.reason or 'no reason given'}"
         return {"note": why, "refused": refused}
-    if found.missing:
-        short = ", ".join(f"{needed.count} of {needed.group}" for needed in found.missing)
-        names = "; ".join(f"{refusal.name} {refusal.why}" for refusal in found.refused)
-        note = f"approvals do not hold any more: {short}" + (f" ({names})" if names else "")
+    if tally.missing:
+        missing = ", ".join(f"{needed.count} of {needed.group}" for needed in tally.missing)
+        names = "; ".join(f"{refusal.name} {refusal.why}" for refusal in tally.refused)
+        note = f"approvals do not hold any more: {missing}" + (f" ({names})" if names else "")
         return {"note": note, "refused": refused}
     return None
 
 
 def _why_not_agent(worker: WorkerContext, agent: dict[str, str], groups: list[str]) -> str | None:
-    """`groups` are those that the agent was in when it was decided."""
+    """Return why the agent may not go on; None while it may.
+
+    `groups` are the groups that the agent was in when the task was decided.
+    """
     entity = worker.identity.by_id(agent["entity"])
     if entity is None or entity.disabled:
         return f"the agent {agent['name']} is disabled or gone"
-    left = sorted({*groups} - {*worker.identity.groups_of(entity, groups)})
-    return f"the agent {agent['name']} is not in {left[0]} any more" if left else None
+    lost = sorted({*groups} - {*worker.identity.groups_of(entity, groups)})
+    return f"the agent {agent['name']} is not in {lost[0]} any more" if lost else None

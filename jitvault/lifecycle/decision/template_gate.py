@@ -1,4 +1,4 @@
-"""What the worker makes of a template's check: nothing is granted whose revocation was not seen to work."""
+"""Refuse templates that have not passed their check: nothing is granted whose revocation was not seen to work."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from jitvault.model.revision import Revision
 from jitvault.policy.decision import ProofLevel, needed_proof_level
 
 
-def check_selftested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
-    """Raise InvalidInput when an access whose end the target is to prove has not passed its check as it is now.
+def check_templates_tested(worker: WorkerContext, revision: Revision, obliged: ProofLevel | None = None) -> None:
+    """Raise InvalidInput when a template has not passed its check as it is now.
 
-    `obliged` is what policy asks of all of them. `revision` was resolved just now, so its digests are of what Vault
-    has. The message names the command that helps.
+    Only access that needs proof from its target is checked. `obliged` is the proof level that policy requires of every
+    access. `revision` was resolved just now, so its digests are of what Vault has. The message names the command that
+    helps.
     """
     for entry in revision.access:
         if needed_proof_level(entry["confirm"], obliged) != ProofLevel.TARGET:
@@ -37,21 +38,25 @@ def check_selftested(worker: WorkerContext, revision: Revision, obliged: ProofLe
             )
 
 
-def under_check(worker: WorkerContext) -> set[str]:
-    """The leases that checks of templates have made and that are being taken back now, by the administrators' word.
+def leases_under_check(worker: WorkerContext) -> set[str]:
+    """Return the leases that template checks have made and not revoked yet.
 
-    None where the worker may not read it: to end a task must not depend on that.
+    They are listed in documents that administrators wrote. The set is empty where the worker may not read them, since
+    the end of a task must not depend on that.
     """
     return {lease for record in _records(worker) for lease in record.running}
 
 
-def ended_by_checks(worker: WorkerContext) -> frozenset[str]:
-    """The leases that checks of templates have made and taken back, by the administrators' word: the last ones."""
+def leases_ended_by_checks(worker: WorkerContext) -> frozenset[str]:
+    """Return the leases that the last template checks have made and revoked.
+
+    They are listed in documents that administrators wrote.
+    """
     return frozenset(lease for record in _records(worker) for lease in record.ended)
 
 
 def _records(worker: WorkerContext) -> list[Record]:
-    """What administrators wrote of checks; nothing where the worker may not read it."""
+    """Return the administrators' records of checks; none where they are unreadable."""
     with suppress(VaultRefused, InvalidInput):
         found = [read_record(_document(worker, name)) for name in worker.templates]
         return [record for record in found if record is not None and record.installation == worker.installation]
@@ -59,6 +64,7 @@ def _records(worker: WorkerContext) -> list[Record]:
 
 
 def _why_not(worker: WorkerContext, entry: Mapping[str, Any]) -> str | None:
+    """Return why the check of an access entry's template does not count, if so."""
     name = entry["template"]
     template = worker.templates.get(name)
     if template is None or f"sha256:{template.digest()}" != entry["template_digest"]:

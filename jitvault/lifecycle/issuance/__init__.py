@@ -1,1 +1,1 @@
-"""Issue a token for an approved task."""
+"""Issue the token of an approved task, and resolve an issue that did not finish."""

@@ -1,4 +1,4 @@
-"""Pace the attempts to issue a token where Vault makes none, and tell people."""
+"""Pace the attempts to issue a token where Vault makes none, and record a finding."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from jitvault.lifecycle.revocation.results import LATEST
 from jitvault.model.kinds import EventKind
 from jitvault.model.ttl import is_due
 
-# some two minutes
-_TOLD_AFTER = 10
+# these take some two minutes
+_FINDING_AFTER = 10
 _MOST_DOUBLINGS = 9
 
 
-def check_not_in_vain(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Raise NotConfirmed until another attempt is due after some in vain.
+def check_attempt_due(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Raise NotConfirmed until another attempt is due after failed ones.
 
-    Each attempt leaves a grant and an operation, and what Vault refuses for a lasting reason it refuses again. After
-    `_TOLD_AFTER` attempts that is a finding; whoever may end the task can end it meanwhile.
+    Each attempt leaves a grant and an operation in the ledger, and where Vault refuses for a lasting reason it refuses
+    again. After `_FINDING_AFTER` attempts a finding is recorded. Whoever may end the task can still end it meanwhile.
     """
-    vain = in_vain(file)
+    vain = vain_attempts(file)
     if len(vain) < MAX_ATTEMPTS:
         return
-    task_id, answer = file.task.task_id, _last_answer(file)
-    if len(vain) >= _TOLD_AFTER:
-        message = f"Vault made no token for it in {_TOLD_AFTER} attempts in a row: {answer}"
+    task_id = file.task.task_id
+    answer = _last_answer(file)
+    if len(vain) >= _FINDING_AFTER:
+        message = f"Vault made no token for it in {_FINDING_AFTER} attempts in a row: {answer}"
         worker.ledger.finding(task_id, "issue_in_vain", message, worker.now())
     again = _sent_at(file, vain[-1]) + pause_after(len(vain))
     if is_due(again, worker.now(), LATEST):
@@ -41,14 +42,14 @@ def check_not_in_vain(worker: WorkerContext, file: TaskRecord, claim: int) -> No
     )
 
 
-def in_vain(file: TaskRecord) -> list[GrantRow]:
-    """Return the attempts since the last token was made."""
+def vain_attempts(file: TaskRecord) -> list[GrantRow]:
+    """Return the attempts since the last one that made a token."""
     made = max((grant.attempt for grant in file.grants if grant.accessor_hmac is not None), default=0)
     return [grant for grant in file.grants if grant.attempt > made]
 
 
 def pause_after(attempts: int) -> timedelta:
-    """Return how long to wait: twice as long after each attempt, at most 5 min."""
+    """Return how long to wait after so many attempts: it doubles, up to 5 min."""
     return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LATEST)
 
 
@@ -58,5 +59,7 @@ def _sent_at(file: TaskRecord, grant: GrantRow) -> datetime:
 
 def _last_answer(file: TaskRecord) -> str:
     """Return what Vault said to the last attempt."""
-    told = (e.body for e in reversed(file.events) if e.kind.startswith("create_token_"))
-    return next((str(body["answer"]) for body in told if "answer" in body), "it did not answer")
+    for event in reversed(file.events):
+        if event.kind.startswith("create_token_") and "answer" in event.body:
+            return str(event.body["answer"])
+    return "it did not answer"

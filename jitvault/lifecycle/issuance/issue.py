@@ -1,7 +1,7 @@
-"""Give an approved task its one token: intent, wrapped create, look-up, delivery.
+"""Issue the one token of an approved task: intent, wrapped create, look-up, delivery.
 
-The token is only ever seen inside its wrapping, and the wrapping token only until it lies in the inbox. An
-attempt that may have made a token and did not surely deliver it is ended and proven before the next one.
+jitvault only ever sees the token inside its wrapping, and the wrapping token only until it is in the inbox. An attempt
+that may have made a token and may not have delivered it is revoked and proven dead before the next attempt.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jitvault.errors import JitvaultError, SecurityFinding, WrongState
 from jitvault.formats.canonical_json import sha256_hex
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
-from jitvault.lifecycle.decision.template_gate import check_selftested
-from jitvault.lifecycle.renewal.schedule import claim_by
+from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.renewal.schedule import unwrap_deadline
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.revision import Revision, Terms, grant_terms
 from jitvault.model.states import State, Verdict
@@ -42,16 +42,17 @@ def issue(
 ) -> None:
     """Create, check and deliver the task's token; the task is `issued` afterwards.
 
-    `obligations` are those of the decision that permits it, `admission` what it was decided on, for a task that held
-    nothing before. Raises, before anything is done, InvalidInput when a template has not passed its check, policy's
-    caps leave too little time, or what its parent has does not, and Overtaken when others were first.
+    `obligations` are those of the decision that permits the issue. `admission` checks inside the transaction what that
+    decision rests on; it is given for a task that had no access before. Before anything is done, raises InvalidInput
+    when a template has not passed its check, or when the caps of policy or the rest of the parent's time are too
+    short; and DecisionStale when another task was issued first.
     """
     revision = Revision.of(file.revision.body)
-    check_selftested(worker, revision, obligations.confirm)
+    check_templates_tested(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
     granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, obligations), until=file.task.ends_at)
-    grant = _intended(worker, file, revision, granted, now)
+    grant = _new_grant(worker, file, revision, granted, now)
     wrapped, operation = perform(
         worker,
         file.task.task_id,
@@ -63,7 +64,7 @@ def issue(
         rows=(grant,),
         admission=admission,
         state=State.ISSUING,
-        # should this process end here, the next one comes as soon as its claim is over
+        # should this process die here, the next one goes on as soon as this claim is over
         due_at=now,
     )
     known = replace(
@@ -87,14 +88,15 @@ def issue(
     try:
         worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
     except WrongState:
-        _end_unwanted(worker, wrapped)
+        _revoke_overtaken(worker, wrapped)
         raise
-    facts = _checked(worker, revision, known)
+    facts = _check_token(worker, revision, known)
     dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
 
-def _intended(worker: WorkerContext, file: TaskRecord, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
+def _new_grant(worker: WorkerContext, file: TaskRecord, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
+    """Return the row of the next attempt, as it is committed with the intent."""
     if any(not grant.settled for grant in file.grants):
         raise WrongState(f"task {file.task.task_id} has a grant that is not settled")
     cap = smallest_cap(timedelta(seconds=granted.window_s))
@@ -122,21 +124,26 @@ def _intended(worker: WorkerContext, file: TaskRecord, revision: Revision, grant
         settled=False,
         verdict=Verdict.NEVER_ISSUED,
         dead_at=None,
-        asked=_words(worker, revision, step_s),
+        asked=_requested_values(worker, revision, step_s),
     )
 
 
-def _words(worker: WorkerContext, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
-    """Return each word of the request that Vault goes by, with its HMAC: its line is held against them."""
-    policies, ttl = sorted({entry["policy"] for entry in revision.access}), ttl_word(step_s)
+def _requested_values(worker: WorkerContext, revision: Revision, step_s: int) -> dict[str, dict[str, str]]:
+    """Return the values of the request that Vault acts on, with their HMACs.
+
+    The request's audit line is later compared with them.
+    """
+    policies = sorted({entry["policy"] for entry in revision.access})
+    ttl = ttl_word(step_s)
     hashed = worker.hasher.hash
     return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
 
 
 def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str) -> WrappedToken:
+    """Create the wrapped token in Vault. Raises InvalidInput where a parent ended."""
     content = revision.content
-    # once more, now that the intent can be seen: whoever ends a parent looks after their own commit, so that of two
-    # who meet at least one sees the other
+    # Checked once more, now that the intent is committed. Whoever ends a parent looks for children after the commit of
+    # that end. So of the two processes at least one sees the other.
     check_above(worker, revision)
     return worker.tokens.create_wrapped(
         grant.role,
@@ -147,8 +154,8 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str)
             "jitvault_grant": grant.grant_id,
             "jitvault_digest": revision.digest,
             "jitvault_agent": content["agent"]["entity"],
-            **_above(revision),
-            # so that the agent knows what to read and what to send, with nothing but its token: template=path …
+            **_ancestors(revision),
+            # with these the agent knows from its token alone what to read and what to send: template=path …
             "jitvault_reads": " ".join(sorted(fetch.as_word() for fetch in revision.fetches)),
         },
         ttl_s=grant.step_s,
@@ -157,23 +164,28 @@ def _create(worker: WorkerContext, revision: Revision, grant: GrantRow, op: str)
     )
 
 
-def _end_unwanted(worker: WorkerContext, wrapped: WrappedToken) -> None:
-    """End a token that was made after others had taken the task over.
+def _revoke_overtaken(worker: WorkerContext, wrapped: WrappedToken) -> None:
+    """Revoke a token that was created after another process took the task over.
 
-    Whoever was stopped for longer than a claim lives may send its create when the task is over and proven: what was not
-    sent cannot be seen. Nobody was given that token, and only this process knows its accessor.
+    A process that was suspended for longer than its claim lives may send its create request when the task is over and
+    confirmed already; the other process could not see a request that was not sent yet. No one was given that token, and
+    only this process knows its accessor.
     """
     with suppress(JitvaultError):
         worker.tokens.revoke_accessor(wrapped.wrapped_accessor, op=new_id())
 
 
-def _above(revision: Revision) -> dict[str, str]:
+def _ancestors(revision: Revision) -> dict[str, str]:
+    """Return the token metadata that names the task's ancestors."""
     tasks = [link["task"] for link in revision.delegation]
     return {"jitvault_parent": tasks[-1], "jitvault_delegation": " ".join(tasks)} if tasks else {}
 
 
-def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:
-    """What Vault made has to be what was asked: under wrapping its warnings are hidden, so it is looked up."""
+def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts:
+    """Raise SecurityFinding unless Vault made the token that was requested.
+
+    A wrapped answer does not show Vault's warnings, so the token is looked up.
+    """
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None:
         raise SecurityFinding(f"task {grant.task_id}: the token that was just created is not there")
@@ -198,7 +210,9 @@ def _checked(worker: WorkerContext, revision: Revision, grant: GrantRow) -> Toke
 def _deliver(
     worker: WorkerContext, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
 ) -> None:
-    task_id, content = grant.task_id, revision.content
+    """Put the wrapped token into the inbox, and commit that the task is `issued`."""
+    task_id = grant.task_id
+    content = revision.content
     to = content["agent" if revision.spec.spec.deliver == "agent" else "requester"]["entity"]
     message = {
         "task_id": task_id,
@@ -232,7 +246,10 @@ def _deliver(
         EventKind.DELIVERED,
         {"grant": grant.grant_id, "to": to, "expires_at": message["expires_at"], "ends_at": message["ends_at"]},
         state=State.ISSUED,
-        fields={"due_at": next_look(ends_at, grant.expires_at, grant.renew_at, claim_by(grant)), "ends_at": ends_at},
+        fields={
+            "due_at": next_look(ends_at, grant.expires_at, grant.renew_at, unwrap_deadline(grant)),
+            "ends_at": ends_at,
+        },
         rows=(delivered, operation),
     )
     try:
@@ -243,15 +260,19 @@ def _deliver(
 
 
 def _put(worker: WorkerContext, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
-    """Deliver, where nobody has taken the task over since its intent: that may have hung for longer than a claim."""
+    """Deliver the message if this process still holds the task's claim.
+
+    The commit of the intent may have taken longer than a claim lives.
+    """
     worker.ledger.extend(task_id, claim)
     worker.documents.deliver(inbox, message, op=op)
 
 
 def _empty(worker: WorkerContext, inbox: str, message: Mapping[str, Any]) -> None:
-    """Take the wrapping out of an inbox again that was put there after others had taken the task over.
+    """Remove the wrapping token from an inbox after another process took the task over.
 
-    The worker may write there and not remove. Of a document there one version is kept.
+    The worker may write to an inbox but not delete from it, so it writes an empty message. Vault keeps only one version
+    of a document in an inbox.
     """
     with suppress(JitvaultError):
         worker.documents.deliver(inbox, {**message, "wrapping": []}, op=new_id())

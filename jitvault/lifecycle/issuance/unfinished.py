@@ -1,9 +1,9 @@
-"""What became of a grant that a crash or a lost answer left half done.
+"""Resolve an issue that a crash or a lost answer left unfinished.
 
-A token that was created and not surely delivered is never delivered again: it is ended and proven dead, and
-another attempt follows. Where even the accessor is lost, the stream says whether the token was created, and
-Vault lists the tokens of the role as leases that can be revoked by path. Where the audit device failed at that very
-moment no line says that it was created, and the list alone shows it.
+A token that was created but may not have been delivered is never delivered again: it is revoked and proven dead, and
+another attempt follows. Where even its accessor is lost, the stream says whether the token was created. Vault lists
+the tokens of the role as leases, which can be revoked by their path. Where the audit device failed at that very
+moment, no line says that the token was created, and only the list shows it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from jitvault.stream.reading import canary
 
 
 def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """End the unsettled grant of a task that is being issued, if there is one, and prove it.
+    """Revoke the unsettled grant of a task that is being issued, and prove it dead.
 
-    Raises OutcomeUnknown while it cannot be known yet whether the token was created.
+    Does nothing where all grants are settled. Raises OutcomeUnknown while it cannot be known yet whether the token was
+    created.
     """
     open_grants = [grant for grant in file.grants if not grant.settled]
     if not open_grants:
@@ -40,10 +41,12 @@ def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int
         _find(worker, file, grant, claim)
     found = collect_evidence(worker, file.task.task_id)
     judged = judge(worker, found)
-    _settle(worker, file, claim, next(g for g in judged.grants if g.grant_id == grant.grant_id), found.newest)
+    judged_grant = next(row for row in judged.grants if row.grant_id == grant.grant_id)
+    _settle(worker, file, claim, judged_grant, found.newest)
 
 
 def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> None:
+    """Commit that the grant is over. Raises OutcomeUnknown while it is not proven dead."""
     dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
     if grant.verdict not in dead:
         raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
@@ -53,13 +56,13 @@ def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow
 
 
 def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
-    """Find and end a token whose create was sent and whose answer never came."""
+    """Find and revoke a token whose create request got no answer."""
     operation = next(op for op in file.operations if op.op_id == grant.create_op)
     newest = canary(worker)
     lines = _lines_of(worker.ledger.trail(file), operation)
     created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
     if created is not None and operation.state is OpState.ABANDONED:
-        # Vault refused ours, so somebody else used its id meanwhile
+        # Vault refused the worker's request, so someone else used its operation id
         worker.ledger.alarm(operation.op_id, worker.now())
     if created is not None:
         expires_at = created.at + timedelta(seconds=grant.step_s)
@@ -82,8 +85,8 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
         return
     if operation.state is not OpState.ABANDONED or lines:
         _wait_until_surely_never_sent(worker, operation, newest.at)
-    unseen = _end_unseen(worker, file, grant, operation, lines, newest, claim)
-    # nobody was told of it, so nobody had it: as far as the task goes it was never issued
+    unseen = _revoke_unseen(worker, file, grant, operation, lines, newest, claim)
+    # no one ever got such a token, so for the task it counts as never issued
     grant = replace(grant, verdict=Verdict.NEVER_ISSUED)
     if unseen:
         grant = replace(grant, token_lease=unseen[-1], dead_at=worker.now())
@@ -94,7 +97,7 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
     )
 
 
-def _end_unseen(
+def _revoke_unseen(
     worker: WorkerContext,
     file: TaskRecord,
     grant: GrantRow,
@@ -103,11 +106,12 @@ def _end_unseen(
     newest: Canary,
     claim: int,
 ) -> list[str]:
-    """End what may have been created though no line says so; gives the leases, which Vault does not have any more.
+    """Revoke tokens that may have been created without a line; return their leases.
 
-    If its response line cannot be written the caller gets a 500 although the act was done (docs/vault-facts.md, "Audit
-    devices"). Every token of the role counts that nobody knows and that was made while the request could run: nobody
-    was told of it, and a grant that is known has its issue time in the ledger long before.
+    Vault does not have the returned leases any more. If a response line cannot be written, the caller gets a 500
+    although the token was created (docs/vault-facts.md, "Audit devices"). So every token of the role counts that
+    belongs to no grant and was made while the request could run. No one was given such a token, and a grant that is
+    known has its issue time in the ledger long before.
     """
     longest = worker.settle_window + timedelta(seconds=1)
     if lines:
@@ -116,7 +120,7 @@ def _end_unseen(
     elif operation.state is OpState.ABANDONED:
         return []
     else:
-        # by our clock
+        # no line has Vault's time of the request, so this host's clock counts
         since, until = operation.sent_at - MAX_SKEW, operation.sent_at + longest + MAX_SKEW
     found = _unknown_tokens(worker, grant, since, min(until, newest.at - timedelta(seconds=1)))
     for named in found:
@@ -127,7 +131,10 @@ def _end_unseen(
 
 
 def _lines_of(trail: AuditTrail, operation: OperationRow) -> list[Observation]:
-    """The stream's lines of a create, by its operation id in a line of one of our own sessions."""
+    """Return the lines of a create request, by its operation id.
+
+    Only lines of the worker's own sessions count.
+    """
     return [
         o
         for o in trail.observations
@@ -136,7 +143,10 @@ def _lines_of(trail: AuditTrail, operation: OperationRow) -> list[Observation]:
 
 
 def _wait_until_surely_never_sent(worker: WorkerContext, operation: OperationRow, canary_at: datetime) -> None:
-    """A request can reach Vault until its time-out and then run as long as Vault's longest request."""
+    """Raise OutcomeUnknown while the request may still reach Vault or run there.
+
+    A request can reach Vault until its time-out, and then runs at most as long as Vault's longest request.
+    """
     sure = operation.sent_at + worker.settle_window + timedelta(seconds=1)
     if canary_at < sure:
         left = (sure - canary_at).total_seconds()
@@ -151,9 +161,9 @@ def _end_by_path(
 ) -> None:
     """Revoke the token of a lost answer by its lease path.
 
-    Vault lists the role's tokens as leases; the one whose issue time lies between the request line and the
-    response line, and belongs to no token that we know, is it. Its wrapping token stands beside it in the
-    list, and differs in that it cannot be renewed. Where none is listed, it is dead already.
+    Vault lists the role's tokens as leases. The token is the one whose issue time lies between the request line and the
+    response line, and which belongs to no known grant. The list also has its wrapping token, which differs in that it
+    cannot be renewed. Where no such lease is listed, the token is dead already.
     """
     sent = min(o.at for o in lines)
     for named in _unknown_tokens(worker, grant, sent, created.at)[:1]:
@@ -161,7 +171,10 @@ def _end_by_path(
 
 
 def _unknown_tokens(worker: WorkerContext, grant: GrantRow, since: datetime, until: datetime) -> list[GrantRow]:
-    """The grant with each token of its role that is nobody's and was made in that time by Vault's clock."""
+    """Return the grant once for each unknown token of its role made in that time.
+
+    Times are by Vault's clock; each returned row has the token's lease and issue time.
+    """
     known = worker.ledger.issue_times(grant.role)
     found = []
     for lease_id in worker.leases.list(f"auth/token/create/{grant.role}"):

@@ -1,1 +1,1 @@
-"""Keep what is held alive until its task ends."""
+"""Renew a task's credentials until the task ends, and extend tasks on request."""

@@ -1,12 +1,12 @@
-"""The look at a held task whose time has come, among thousands of them: what all are judged by alike is read once.
+"""Read-through cache for scheduled renewals.
 
-A worker looks at each task that it keeps as often as its token is renewed, and most of what it looks at is the same for
-all: who is enabled and in which group, what is frozen, what an administrator provisioned, how much is held, whether the
-stream is trusted. One answer serves every look within a second of its question. Nothing is judged less often for it:
-each look asks all of its questions, and all that it goes by is from this very second.
+A worker checks each of thousands of tasks as often as its token is renewed, and most answers are shared by all of them:
+which entities are enabled and in which groups, what is frozen, what an administrator provisioned, how many leases are
+held, whether the stream is trusted. Within one second each is read from Vault once. Nothing is checked less often:
+every renewal asks all of its questions, and no answer is older than a second.
 
-Only the look at what is due goes by it. Who comes because of news (a wish to end the task, a freeze, a denial) reads
-everything now, and so does whatever grants, ends or proves.
+Only scheduled renewals use the cache. A turn that was triggered by news (a request to end the task, a freeze, a denial)
+reads everything fresh, and so do grants, revocations and proofs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jitvault.vault.interface import Documents, Entity, Identity, Reader, Signer
 
 
 def with_cached_reads(worker: WorkerContext) -> WorkerContext:
-    """The same worker, who goes by what was read within the last second; itself where it shares nothing."""
+    """Return the worker with cached reads; unchanged where it has no cache."""
     recent = worker.shared
     if recent is None:
         return worker
@@ -37,9 +37,9 @@ def with_cached_reads(worker: WorkerContext) -> WorkerContext:
 
 
 def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
-    """See that the stream is trusted and was read up to `due_at` at least. Raises AuditUntrusted.
+    """Make sure that the trusted stream was read up to `due_at` at least.
 
-    A canary that was asked for later than that shows it for all that was due by then: nothing of before is missing.
+    One canary that was sent after `due_at` shows this for every task that was due by then. Raises AuditUntrusted.
     """
     if worker.shared is None or due_at is None:
         canary(worker)
@@ -50,7 +50,7 @@ def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Documents:
-    """`jitvault.vault.interface.Documents`; what is written or removed is not shared."""
+    """`jitvault.vault.interface.Documents` with cached reads; writes and deletions go to Vault."""
 
     recent: ReadCache
     own: Documents

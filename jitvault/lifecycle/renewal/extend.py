@@ -16,12 +16,12 @@ from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
-from jitvault.lifecycle.confirmation.confirm import Judgement, judge
+from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
 from jitvault.lifecycle.confirmation.reconcile import collect_reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends, is_replaced
 from jitvault.lifecycle.decision.evaluate import Standing, evaluate_extension
-from jitvault.lifecycle.decision.template_gate import check_selftested
-from jitvault.lifecycle.issuance.attempts import check_not_in_vain
+from jitvault.lifecycle.decision.template_gate import check_templates_tested
+from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.record.integrity import check_issuable, published
 from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
@@ -62,7 +62,7 @@ class _Asked:
 def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     """Do what was asked for since the last look: move the deadline, note who is missing, or refuse it.
 
-    The caller has just seen that the task may go on. Afterwards it may be `issuing`: `put_next_token` goes on.
+    The caller has just seen that the task may go on. Afterwards it may be `issuing`: `issue_replacement` goes on.
     """
     # to see who asked for nothing; what is asked for is decided by what is there now
     asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
@@ -86,19 +86,19 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
 _AGAIN = "The task goes on until its deadline. Ask again when that is so, or have another task granted."
 
 
-def is_old_open(file: TaskRecord) -> bool:
+def is_replaced_token_unproven(file: TaskRecord) -> bool:
     """Whether the token that an extension is to replace may live still; nothing of the next one is made before."""
     return is_replaced(file.task) and any(grant.delivered and not grant.settled for grant in file.grants)
 
 
-def put_next_token(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
+def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
     """Go on with an extension that the task's token cannot live for: end it, prove it dead, issue the next one.
 
     What a run before this one may have made of the next one is settled. Gives why the task ends where it cannot be.
     Raises NotConfirmed while the old one is not proven dead.
     """
     event = extended(file.events)[-1]
-    if is_old_open(file):
+    if is_replaced_token_unproven(file):
         _end_old(worker, file, claim)
         file = worker.file(file.task.task_id)
     first = next(grant.attempt for grant in file.grants if grant.grant_id == event.body["replaces"])
@@ -106,7 +106,7 @@ def put_next_token(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCa
     if len(made) >= MAX_ATTEMPTS:
         return EndReason.ISSUE_FAILED, {"note": "the token for its extension could not be delivered"}
     worker.ledger.extend(file.task.task_id, claim)
-    check_not_in_vain(worker, file, claim)
+    check_attempt_due(worker, file, claim)
     publish(worker, file, None)
     check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
@@ -180,7 +180,7 @@ def _check_possible(
     if worker.tokens.role(role) is None:
         hint = "An administrator provisions it with `jitvault init`."
         raise InvalidInput(f"task {task_id}: token role {role} is missing", hint=hint)
-    check_selftested(worker, revision, obligations.confirm)
+    check_templates_tested(worker, revision, obligations.confirm)
 
 
 def _is_there_to_take(revision: Revision, asked: _Asked, standing: Standing) -> bool:
@@ -287,7 +287,7 @@ def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: Judgement) -> None:
+def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement) -> None:
     """Keep what an old token lacks to be proven dead, and try later each time.
 
     People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.

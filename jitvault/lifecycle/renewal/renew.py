@@ -29,7 +29,7 @@ from jitvault.ledger.model import (
     Row,
     TaskRecord,
 )
-from jitvault.lifecycle.renewal.schedule import is_due_now, look_at, renewed
+from jitvault.lifecycle.renewal.schedule import is_due_now, next_due_at, renewable_credentials
 from jitvault.lifecycle.revocation.revoke import EndCause
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import EndReason
@@ -48,11 +48,15 @@ def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause |
     now, ends_at = worker.now(), file.task.ends_at
     # no longer at a time than this worker gives, whatever stands in the row
     step_s = least(file.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
-    due = [row for row in renewed(file) if is_due(row.renew_at, now, timedelta(seconds=file.grants[-1].step_s))]
+    due = [
+        row
+        for row in renewable_credentials(file)
+        if is_due(row.renew_at, now, timedelta(seconds=file.grants[-1].step_s))
+    ]
     seconds = increment(now, ends_at, step_s) if ends_at else 0
     if due and seconds:
         return _renew(worker, file, claim, due, seconds)
-    look = look_at(worker, file)
+    look = next_due_at(worker, file)
     # an earlier look than the one that is noted does no harm, and each note is an event
     if look != file.task.due_at and is_due_now(worker, file):
         change = Change(EventKind.KEPT, fields={"due_at": look})
@@ -160,7 +164,7 @@ def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[
     new = {_subject(one.row): one.row for one in done}
     grants = [row for row in new.values() if isinstance(row, GrantRow)]
     leases = tuple(row for lease in file.leases if isinstance(row := new.get(lease.lease_id, lease), LeaseRow))
-    look = look_at(worker, replace(file, grants=(*file.grants[:-1], *(grants or file.grants[-1:])), leases=leases))
+    look = next_due_at(worker, replace(file, grants=(*file.grants[:-1], *(grants or file.grants[-1:])), leases=leases))
     body = {"answers": {one.op.op_id: one.op.answer for one in done}, **_dated(grants)}
     rows: list[Row] = [row for one in done for row in (one.row, one.op)]
     change = Change(EventKind.RENEWED, body, fields={"due_at": look}, rows=rows)

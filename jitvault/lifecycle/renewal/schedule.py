@@ -1,4 +1,4 @@
-"""When a task that holds access has to be looked at next."""
+"""When a task with access is due next."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, LIVE_STATES, S
 from jitvault.model.ttl import is_due, next_look
 
 
-def claim_by(grant: GrantRow) -> datetime | None:
-    """When the wrapping of a token is over that nobody has opened, by Vault's clock."""
+def unwrap_deadline(grant: GrantRow) -> datetime | None:
+    """Return when the wrapping token of a grant expires, by Vault's clock."""
     return grant.issued_at + timedelta(seconds=grant.wrap_ttl_s) if grant.issued_at else None
 
 
-def next_beat_by(worker: WorkerContext, file: TaskRecord) -> datetime | None:
-    """When the next sign of life of the task's token is due, by Vault's clock; None where none is asked for."""
+def next_heartbeat_deadline(worker: WorkerContext, file: TaskRecord) -> datetime | None:
+    """Return when the next heartbeat of the task is due, by Vault's clock.
+
+    None where the task has none to give.
+    """
     every = Revision.of(file.revision.body).spec.spec.window.heartbeat
     if every is None:
         return None
@@ -29,58 +32,68 @@ def next_beat_by(worker: WorkerContext, file: TaskRecord) -> datetime | None:
 
 
 def has_come(worker: WorkerContext, file: TaskRecord, at: datetime | None) -> bool:
-    """Whether a time has come that the task was put off until, or lies too far away to be right."""
+    """Return whether a due time of the task has come.
+
+    A time that is further away than any task is put off counts as come: a clock was wrong when it was written.
+    """
     return is_due(at, worker.now(), _longest(worker, file))
 
 
 def is_due_now(worker: WorkerContext, file: TaskRecord) -> bool:
-    """Whether something of the task goes by the time that it is now."""
+    """Return whether the task is due."""
     return has_come(worker, file, file.task.due_at)
 
 
 def due_too_late(worker: WorkerContext) -> list[str]:
-    """Return the tasks whose next look lies further away than anything is put off: some clock was wrong."""
+    """Return the tasks that are due later than any task is put off.
+
+    Some clock was wrong when their due time was written.
+    """
     far = worker.ledger.due_after(worker.now() + min(worker.rolling_step, LATEST) + _slack(worker))
     files = (worker.legible(task_id) for task_id in far)
     return [file.task.task_id for file in files if file is not None and is_due_now(worker, file)]
 
 
 def _longest(worker: WorkerContext, file: TaskRecord) -> timedelta | None:
-    """Return for how long a look at the task is put off at most; None where its window may open in months."""
+    """Return for how long the task is put off at most; None before its grant.
+
+    Before the grant its window may open in months.
+    """
     state = file.task.state
     if state in BEFORE_GRANT:
         return None
     longest = [timedelta(0) if state in DELIVERED_STATES else LATEST]
     if state in LIVE_STATES:
-        # what rolls has a step at a time, and all else its whole life; another worker may give longer ones
-        seconds = (g.step_s if g.rolling else max(g.step_s, g.ttl_s) for g in file.grants)
+        # a renewed token gets one step at a time, any other its whole TTL; another worker may use longer steps
+        seconds = (grant.step_s if grant.rolling else max(grant.step_s, grant.ttl_s) for grant in file.grants)
         longest += [worker.rolling_step, *(timedelta(seconds=s) for s in seconds)]
     return max(longest) + _slack(worker)
 
 
 def _slack(worker: WorkerContext) -> timedelta:
-    """Return what may come on top: jitter, a settle window, and what clocks may differ by on both sides."""
+    """Return the tolerance: jitter, a settle window, and the clocks' skew on both sides."""
     return LATEST / 4 + worker.settle_window + 2 * MAX_SKEW
 
 
-def renewed(file: TaskRecord) -> list[GrantRow | LeaseRow]:
-    """What of the task is renewed from time to time: its token first."""
+def renewable_credentials(file: TaskRecord) -> list[GrantRow | LeaseRow]:
+    """Return the credentials of the task that are renewed, its token first."""
     rows: tuple[GrantRow | LeaseRow, ...] = (file.grants[-1], *file.leases)
     return [row for row in rows if row.renew_at is not None and row.verdict is Verdict.LIVE]
 
 
-def look_at(worker: WorkerContext, file: TaskRecord) -> datetime | None:
-    """When the task has to be looked at next, at the latest at its deadline."""
+def next_due_at(worker: WorkerContext, file: TaskRecord) -> datetime | None:
+    """Return when the task is due next, at the latest at its deadline."""
     grant = file.grants[-1]
-    unclaimed = claim_by(grant) if file.task.state is State.ISSUED else None
-    renewals = (row.renew_at for row in renewed(file))
-    return next_look(file.task.ends_at, grant.expires_at, unclaimed, next_beat_by(worker, file), *renewals)
+    unclaimed = unwrap_deadline(grant) if file.task.state is State.ISSUED else None
+    renewals = (row.renew_at for row in renewable_credentials(file))
+    return next_look(file.task.ends_at, grant.expires_at, unclaimed, next_heartbeat_deadline(worker, file), *renewals)
 
 
 def heartbeat_deadline(token: str, lines: Iterable[Observation], every: timedelta | None) -> datetime | None:
-    """When the next sign of life of a token is due, by Vault's clock; None where none is due yet.
+    """Return when a token's next heartbeat is due, by Vault's clock; None if none is.
 
-    `token` is the HMAC of its accessor. Any audited line of what it did is a beat, and so is that it was unwrapped.
+    `token` is the HMAC of its accessor. Each audited line of an act of the token is a heartbeat, and so is its
+    unwrapping.
     """
     if every is None:
         return None

@@ -1,7 +1,8 @@
-"""Keep valid what engines publish by themselves, such as lists of revoked certificates.
+"""Renew lists that engines publish, such as lists of revoked certificates (CRLs).
 
-A list that was short-lived enough to be believed for no longer than a template says is over soon, and Vault makes the
-next one only when something is revoked. Then whoever reads it refuses every certificate, and nothing can be proven.
+A template wants such a list to be short-lived, so that verifiers do not trust it for longer than the template says.
+But Vault makes a new list only when something is revoked. Once the list has expired, verifiers refuse every
+certificate, and nothing can be proven by it.
 """
 
 from __future__ import annotations
@@ -14,30 +15,35 @@ from jitvault.errors import JitvaultError, VaultUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
 
 _LOOK_AGAIN_S = 60.0
-"""How often the configuration is read where the stream shows no write to it: it need not show all."""
+"""How often the configuration is read where the stream shows no write to it: the stream may not show every write."""
 Mount = tuple[str, str]
-"""An engine, and where it is mounted."""
+"""The name of an engine, and its mount path."""
 
 
-class Renewals:
-    """When what was renewed last, by this worker. Another one may renew the same: that does no harm."""
+class PublishedListRenewals:
+    """Renews the published lists of all mounts, and remembers when.
+
+    Another worker may renew the same lists, which does no harm.
+    """
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
-        self._wanted: dict[Mount, Upkeep | None] = {}
+        self._upkeep: dict[Mount, Upkeep | None] = {}
         self._looked_at: dict[Mount, float] = {}
         self._renewed_at: dict[Mount, float] = {}
         self._written_at: dict[Mount, datetime] = {}
 
     def renew_due(self) -> int:
-        """Renew what is due; gives how many were. Costs Vault a request a minute for each mount, besides renewals.
+        """Renew the lists that are due, and return how many were renewed.
 
-        A mount whose configuration somebody wrote to is looked at once the stream shows it: what it publishes may be
-        over in seconds since then.
+        Besides the renewals this costs Vault a request a minute for each mount. A mount whose configuration was written
+        to is read again as soon as the stream shows the write: its list may now expire within seconds.
 
-        Raises VaultUnavailable, and WrongState when a mount let nothing be renewed; the others had their turn.
+        Raises VaultUnavailable. Raises WrongState when a list could not be renewed, after the other mounts had their
+        turn.
         """
-        renewed, refused = 0, None
+        renewed = 0
+        refused: WrongState | None = None
         for engine, mount in sorted({(t.spec.engine, t.spec.mount) for t in self._worker.templates.values()}):
             try:
                 renewed += self._renew(engine, mount)
@@ -50,21 +56,23 @@ class Renewals:
         return renewed
 
     def _renew(self, engine: str, mount: str) -> bool:
-        key, now = (engine, mount), self._worker.clock.monotonic()
+        """Renew the list of one mount if it is due; return whether it was."""
+        key = (engine, mount)
+        now = self._worker.clock.monotonic()
         if engine not in self._worker.engines:
             return False
         if self._is_rewritten(key) or now - self._looked_at.get(key, -_LOOK_AGAIN_S) >= _LOOK_AGAIN_S:
-            self._wanted[key] = self._worker.engines[engine].upkeep(self._worker.reader.read, mount)
+            self._upkeep[key] = self._worker.engines[engine].upkeep(self._worker.reader.read, mount)
             self._looked_at[key] = now
-        wanted = self._wanted[key]
-        if wanted is None or now - self._renewed_at.get(key, float("-inf")) < wanted.every.total_seconds():
+        upkeep = self._upkeep[key]
+        if upkeep is None or now - self._renewed_at.get(key, float("-inf")) < upkeep.every.total_seconds():
             return False
-        self._worker.reader.read(wanted.path)
+        self._worker.reader.read(upkeep.path)
         self._renewed_at[key] = now
         return True
 
     def _is_rewritten(self, key: Mount) -> bool:
-        """Whether the stream showed a write to the configuration since this was asked last."""
+        """Return whether the stream showed a write to the configuration since the last call."""
         _, mount = key
         since = self._written_at.setdefault(key, self._worker.now() - MAX_SKEW)
         newest = self._worker.ledger.configured(mount, since)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jitvault import resources as shipped
-from jitvault.lifecycle.decision.explain import explain, not_renewed
+from jitvault.lifecycle.decision.explain import explain, grantable_not_renewable
 from jitvault.lifecycle.decision.questions import DecisionInput
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
@@ -138,5 +138,5 @@ RENEW = '@id("r") permit (principal, action == Action::"renew", resource) when {
 def test_what_can_be_granted_and_would_end_at_once_is_told(renew: str, warned: list[str]) -> None:
     schema = (SHIPPED / "jitvault.cedarschema").read_text()
     own = CedarAuthorizer({"a.cedar": GRANT + (RENEW.format(renew) if renew else "")}, schema)
-    assert [words.split()[0] for words in not_renewed(own, TEMPLATES.values())] == warned
-    assert not_renewed(POLICIES, TEMPLATES.values()) == []
+    assert [words.split()[0] for words in grantable_not_renewable(own, TEMPLATES.values())] == warned
+    assert grantable_not_renewable(POLICIES, TEMPLATES.values()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from jitvault.context import RECENT_S, ReadCache, WorkerContext
 from jitvault.errors import AuditUntrusted
-from jitvault.lifecycle.decision.questions import asked_about
+from jitvault.lifecycle.decision.questions import decision_input_for
 from jitvault.lifecycle.renewal import cached_reads as glance
 from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.policy.question import HeldLeases
@@ -203,7 +203,7 @@ def test_how_much_others_hold_is_counted_once_and_never_with_the_tasks_own(monke
     spec = cast(Any, type("S", (), {"id": "t-1"}))
 
     def loads(of: WorkerContext) -> Any:
-        return asked_about(of, spec, access, requester=who, agent=who, owner=who).loads
+        return decision_input_for(of, spec, access, requester=who, agent=who, owner=who).loads
 
     shared = ReadCache(Clock())
     glanced = [loads(with_cached_reads(worker(vault, shared))) for _ in range(2)]
