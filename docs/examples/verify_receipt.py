@@ -4,7 +4,7 @@ Each line has to be about the task's own token or lease: whoever stole the worke
 have it name any line of the log. A task whose audit device was made anew in between has lines that name its token by
 another HMAC; they are told as another token's.
 
-    bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json
+    bao read -format=json jitvault-transit/keys/jitvault-receipts > key.json    # or `vault read …`
     jitvault report TASK --receipt receipt.json
     python verify_receipt.py receipt.json key.json "$JITVAULT_AUDIT_FILE"
 

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from jitvault.doctor.check import EVERYTHING, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import VaultRefused
 from jitvault.formats.time_window import format_duration
-from jitvault.model.vault_access import WORKER_POLICY
+from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY
 
 SOON = timedelta(hours=1)
 
 PERSON = About("identity", "person", VaultRefused)
+SIGNING_KEY = About("identity", "person's signing key", VaultRefused, frozenset({Ability.GRANT}))
 PEOPLE = About("identity", "people", VaultRefused)
 TOKEN = About("identity", "worker token", VaultRefused, EVERYTHING)
 POLICIES = About("identity", "worker policies", VaultRefused, EVERYTHING)
@@ -48,6 +49,7 @@ class Holder:
     ttl: timedelta | None
     renewable: bool
     enabled: bool | None
+    entity_name: str = ""
 
 
 def judge_person(person: Known[Holder | Refused]) -> Check:
@@ -60,6 +62,19 @@ def judge_person(person: Known[Holder | Refused]) -> Check:
             f"{person.name} belongs to no entity: it can read, but sign nothing", "`bao login -method=…`"
         )
     return PERSON.ok(f"{person.name}, {_remaining(person)}")
+
+
+def judge_signing_key(person: Known[Holder | Refused], has_key: Known[bool]) -> Iterator[Check]:
+    """Say that an operator cannot sign what they ask for; nothing where nobody could look, or they are none."""
+    if not isinstance(person, Holder) or OPERATOR_POLICY not in person.policies or isinstance(has_key, Unknown):
+        return
+    if has_key:
+        yield SIGNING_KEY.ok("there is one")
+    else:
+        yield SIGNING_KEY.fail(
+            f"{person.name} is an operator and has no key to sign with, so nothing that they ask for is granted",
+            "An administrator runs `jitvault init` again: it makes a key for each member that the groups have then.",
+        )
 
 
 def judge_people(person_key: str) -> Check:
@@ -117,7 +132,7 @@ def _entity(worker: Holder) -> Check:
         return ENTITY.fail(
             "its entity is disabled", "Find out why it was disabled, and read docs/operations/break-glass.md."
         )
-    return ENTITY.ok(f"{worker.name}, enabled")
+    return ENTITY.ok(f"{worker.entity_name or worker.name}, enabled")
 
 
 def _remaining(holder: Holder) -> str:

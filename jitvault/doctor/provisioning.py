@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
 from jitvault.errors import AuditUntrusted, SecurityFinding, WrongState
+from jitvault.formats.product import Product
 
 _GRANT, _PROVE = frozenset({Ability.GRANT}), frozenset({Ability.PROVE})
 AREA = "provisioned"
@@ -86,7 +87,19 @@ def _deviation(part: Part) -> str:
     return f"{part.name} differs ({listed([' '.join(line.split()) for line in part.detail], 4)})"
 
 
-def judge_devices(devices: Known[Sequence[Device]], ours: str) -> Iterator[Check]:
+_ONE_ALONE = "Vault answers 500 to everything when no device takes its line"
+_BY_CONFIGURATION = "declare a second one in the server's configuration"
+_BY_API = "`vault audit enable -path=second file file_path=/var/log/vault/second.log` makes a second one"
+
+
+def _second_device(product: Product | None) -> str:
+    """Return how a second audit device is made: OpenBao takes them from its configuration, Vault by API alone."""
+    ways = {Product.OPENBAO: _BY_CONFIGURATION, Product.VAULT: _BY_API}
+    how = ways.get(product) if product else f"on OpenBao {_BY_CONFIGURATION}; on Vault {_BY_API}"
+    return f"{_ONE_ALONE}: {how}."
+
+
+def judge_devices(devices: Known[Sequence[Device]], ours: str, product: Product | None) -> Iterator[Check]:
     """`ours` is the device whose lines are read."""
     if isinstance(devices, Unknown):
         yield DEVICES.skipped(devices)
@@ -99,8 +112,7 @@ def judge_devices(devices: Known[Sequence[Device]], ours: str) -> Iterator[Check
             "Set it up before anything else: docs/operations/audit-sources.md.",
         )
     elif len(devices) == 1:
-        mend = "Declare a second one: Vault answers 500 to everything when no device takes its line."
-        yield DEVICES.warn(f"{names} alone", mend)
+        yield DEVICES.warn(f"{names} alone", _second_device(product))
     else:
         yield DEVICES.ok(names)
     raw = [device.name for device in devices if device.raw]

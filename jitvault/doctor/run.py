@@ -73,13 +73,14 @@ def _checks(facts: _Facts) -> Iterator[Check]:
         yield from server.judge_namespace(facts.server, wiring.settings.vault_namespace)
     yield server.judge_requests(facts.takes_large)
     yield identity.judge_person(facts.person)
+    yield from identity.judge_signing_key(facts.person, facts.person_has_key)
     yield identity.judge_people(wiring.settings.person_key)
     yield from identity.judge_worker(facts.worker)
     yield targets.judge_agents(facts.agent_logins)
     yield from _provisioned(facts)
     yield from record.judge_ledger(facts.record)
     yield from record.judge_server(facts.record, facts.product)
-    yield from provisioned.judge_devices(facts.devices, wiring.settings.audit_device)
+    yield from provisioned.judge_devices(facts.devices, wiring.settings.audit_device, facts.product)
     yield stream.judge_files(
         [
             File(str(path), why_unreadable(path), form_problem(path), is_unmarked(path))
@@ -132,6 +133,14 @@ class _Facts:
     @cached_property
     def person(self) -> Known[Holder | Refused]:
         return self._as(self.settings.person, _NO_TOKEN, vault_facts.holder)
+
+    @property
+    def person_has_key(self) -> Known[bool]:
+        """Whether the person can sign; their own policy does not let them look."""
+        person, privileged = self.person, self.privileged
+        if privileged is None or not isinstance(person, Holder) or not person.entity_id:
+            return self.away or _NO_IDENTITY
+        return known(lambda: vault_facts.has_signing_key(privileged, person.entity_id))
 
     @cached_property
     def worker(self) -> Known[Holder | Refused]:

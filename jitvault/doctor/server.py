@@ -88,7 +88,10 @@ def judge_requests(takes_large: Known[bool]) -> Check:
 
 def _open(server: Server) -> Check:
     if not server.initialised:
-        return OPEN.fail("it was never initialised", "Initialise it, then run `jitvault init`.")
+        return OPEN.fail(
+            "it was never initialised",
+            "Initialise it, set the audit device up (docs/operations/audit-sources.md), then run `jitvault init`.",
+        )
     if server.sealed:
         return OPEN.fail("it is sealed: no lease expires or can be revoked", "Unseal it: `bao operator unseal`.")
     return OPEN.ok("it is unsealed")

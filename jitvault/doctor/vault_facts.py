@@ -14,7 +14,7 @@ from jitvault.doctor.check import Known, Unknown
 from jitvault.doctor.identity import Holder, Refused
 from jitvault.doctor.policies import Standing, TemplateState
 from jitvault.doctor.provisioning import KINDS, NO_ADMIN, Device, Part
-from jitvault.documents.dsse import RECEIPT_KEY
+from jitvault.documents.dsse import RECEIPT_KEY, signer_key
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of
 from jitvault.engines.interface import Engine
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
@@ -40,22 +40,31 @@ def holder(vault: Vault) -> Holder | Refused:
     except VaultRefused as error:
         return Refused(str(error))
     entity = str(data.get("entity_id") or "")
+    found = _entity(vault, entity) if entity else None
+    shown = str(data.get("display_name") or "a token without a name")
     return Holder(
-        name=str(data.get("display_name") or "a token without a name"),
+        name=shown,
+        entity_name=str((found or {}).get("name") or shown),
         entity_id=entity,
         policies=frozenset({*(data.get("policies") or ()), *(data.get("identity_policies") or ())}),
         ttl=timedelta(seconds=int(data.get("ttl") or 0)) if data.get("expire_time") else None,
         renewable=bool(data.get("renewable")),
-        enabled=_enabled(vault, entity) if entity else None,
+        enabled=None if found is None else not found.get("disabled"),
     )
 
 
-def _enabled(vault: Vault, entity: str) -> bool | None:
+def has_signing_key(vault: Vault, entity: str) -> bool:
+    """Return whether there is a key that the entity signs with. Raises VaultRefused for whoever may not look."""
+    return vault.read(f"{TRANSIT_MOUNT}/keys/{signer_key(entity)}") is not None
+
+
+def _entity(vault: Vault, entity: str) -> Mapping[str, Any] | None:
+    """Return the entity's record; None where this identity may not read it or there is none."""
     try:
         answer = vault.read(f"identity/entity/id/{entity}")
     except VaultRefused:
         return None
-    return not answer["data"].get("disabled") if answer else None
+    return answer["data"] if answer else None
 
 
 def drift(vault: Vault, want: Want) -> Plan:
@@ -197,6 +206,8 @@ def known(look: Callable[[], T]) -> Known[T]:
     """Return the result of `look`, or why it could not be read."""
     try:
         return look()
+    except VaultRejected as error:
+        return Unknown(str(error), error.hint)
     except VaultRefused as error:
         return Unknown(f"Vault does not let this identity read it ({error})", NO_ADMIN.mend)
     except JitvaultError as error:

@@ -20,6 +20,7 @@ from jitvault.formats.canonical_json import sha256_hex
 ACCESS_POLICY = "jitvault-access-"
 ROLE_PREFIX = "jitvault-"
 WORKER_POLICY = "jitvault-worker"
+OPERATOR_POLICY = "jitvault-operator"
 CAPS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "8h": timedelta(hours=8)}
 
 Capability = Literal["read", "update"]

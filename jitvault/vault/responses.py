@@ -27,6 +27,11 @@ READS = frozenset({"get", "list"})
 _MAX_REASON = 200
 # what Vault adds to an engine's own message
 _NOISE = re.compile(r"1 error occurred:|resp: \(\*logical\.Response\)\(nil\) err: |\*")
+# the message of Vault and OpenBao for a path below which nothing is mounted
+_NO_ENGINE = "no handler for route"
+_NOT_PROVISIONED = "This Vault is not provisioned yet: an administrator runs `jitvault init`."
+_NOT_ENABLED = "Is it enabled, and is VAULT_ADDR the Vault that is meant? `bao secrets list` shows what there is."
+_MADE_BY_INIT = frozenset({"jitvault", "jitvault-transit"})
 # a standby's message while no node is active: docs/vault-facts.md, "Several nodes"
 _NOBODY_ACTIVE = "local node not active but active cluster node not found"
 # where Vault itself answers with one of these, nothing was done
@@ -86,6 +91,14 @@ def _translated(address: str, path: str, status: int, reasons: tuple[str, ...]) 
     reason = "; ".join(reasons) or "no reason given"
     if status == HTTPStatus.FORBIDDEN:
         return VaultRefused(f"Vault refused {path}: {reason}")
+    if status == HTTPStatus.NOT_FOUND and any(each.startswith(_NO_ENGINE) for each in reasons):
+        mount, _, _ = path.partition("/")
+        return VaultRejected(
+            f"nothing is mounted at {path}",
+            status=status,
+            reasons=reasons,
+            hint=_NOT_PROVISIONED if mount in _MADE_BY_INIT else _NOT_ENABLED,
+        )
     # 413: a body that was too large was not even read
     if status in (400, 404, 405, 413):
         return VaultRejected(f"Vault rejected {path}: {reason}", status=status, reasons=reasons)

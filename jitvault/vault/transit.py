@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from jitvault.documents.dsse import input_of, signed, unsigned
+from jitvault.errors import VaultRejected
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault-transit"
+_NO_KEY = "signing key not found"
+_NO_KEY_HINT = (
+    "An administrator runs `jitvault init` again: it makes a key for each member that jitvault's groups have then. For "
+    "an approver, `jitvault approvers add` makes it."
+)
 
 
 class Transit:
@@ -25,8 +31,16 @@ class Transit:
         """
         envelope = unsigned(payload, payload_type)
         body = {"input": input_of(envelope)}
+        try:
+            answer = self._vault.write(f"{MOUNT}/sign/{key}", body, op=op)
+        except VaultRejected as error:
+            if not any(_NO_KEY in reason for reason in error.reasons):
+                raise
+            raise VaultRejected(
+                f"there is no signing key {key} in Vault", status=error.status, reasons=error.reasons, hint=_NO_KEY_HINT
+            ) from None
         # vault:v<version>:<base64 signature>
-        _, version, signature = self._vault.write(f"{MOUNT}/sign/{key}", body, op=op)["data"]["signature"].split(":")
+        _, version, signature = answer["data"]["signature"].split(":")
         return signed(envelope, key=key, version=int(version[1:]), signature=base64.b64decode(signature))
 
     def public_keys(self, key: str) -> dict[int, str]:

@@ -84,6 +84,8 @@ def test_all_is_well_for_whoever_has_the_worker_s_identity(
     # one in a file is made with its first task, so this test has none yet; of a server's disk nothing is known
     in_file = isinstance(rig.place, Path)
     assert status(result, "skipped") == skipped | (set() if in_file else {"room", "write-ahead log"})
+    # the entity's name, by which somebody disables it, and not that of the login
+    assert checks(result)["worker entity"]["seen"] == "worker, enabled"
     # the sandbox has one audit device, and a root token is nobody
     odd = {"devices", "person"} if who == "admin" else set()
     assert status(result, "warn") == odd | ({"usable"} if in_file else set())
@@ -349,11 +351,11 @@ def _spec(rig: Rig, task: str, window: str = "15m") -> Path:
 BROKEN: list[tuple[Break, str, int, str]] = [
     (header_gone, "audited header", 9, "X-Jitvault-Op is missing"),
     (limit_gone, "read limit", 9, "pki/issue/service is missing"),
-    (role_edited, "token role", 9, "jitvault-15m is another (token_explicit_max_ttl: 86400 → 900)"),
-    (saved_for_long, "engine configuration", 9, "pki/config/crl is another (ocsp_expiry: 12h → 5m"),
-    (network_widened, "token role", 9, "jitvault-1h-loopback is another"),
-    (worker_policy_wider, "policy", 9, "jitvault-worker is another"),
-    (key_deletable, "signing key", 9, "jitvault-receipts is another (deletion_allowed: true → false)"),
+    (role_edited, "token role", 9, "jitvault-15m differs (token_explicit_max_ttl: 86400 → 900)"),
+    (saved_for_long, "engine configuration", 9, "pki/config/crl differs (ocsp_expiry: 12h → 5m"),
+    (network_widened, "token role", 9, "jitvault-1h-loopback differs"),
+    (worker_policy_wider, "policy", 9, "jitvault-worker differs"),
+    (key_deletable, "signing key", 9, "jitvault-receipts differs (deletion_allowed: true → false)"),
     (worker_has_more, "worker policies", 10, "more than jitvault-worker: default, jitvault-operator"),
     (worker_revoked, "worker token", 10, "permission denied"),
     (worker_disabled, "worker token", 10, "permission denied"),
@@ -430,6 +432,31 @@ def test_a_set_that_is_refused_leaves_the_last_good_one_and_it_is_named(rig: Rig
 
 
 # -- what is worth a word --------------------------------------------------------------------------------
+
+
+def test_an_operator_who_has_just_joined_lacks_a_key_until_init_has_made_it(rig: Rig) -> None:
+    with joined(rig, "newcomer") as token:
+        them = {**WORKER, "VAULT_TOKEN": token}
+        found = checks(doctor(rig, "operator", them))["person's signing key"]
+        assert found["status"] == "fail" and "`jitvault init` again" in found["mend"]
+        refused = rig("operator", "grant", _spec(rig, "newcomer"), code=10, extra=them).error
+        assert "no signing key" in refused["message"] and "`jitvault init` again" in refused["hint"]
+        init.apply(rig.admin, init.plan(rig.admin, shipped_want()))
+        assert checks(doctor(rig, "operator", them))["person's signing key"]["status"] == "ok"
+        rig("operator", "grant", _spec(rig, "newcomer"), extra=them)
+
+
+@contextlib.contextmanager
+def joined(rig: Rig, name: str) -> Iterator[str]:
+    """The token of somebody who was put into the group of operators; afterwards the group is as it was."""
+    group = "identity/group/name/jitvault-operators"
+    before = (rig.admin.read(group) or {})["data"]["member_entity_ids"]
+    password = secrets.token_hex(8)
+    rig.admin.write(f"auth/userpass/users/{name}", {"password": password})
+    login = rig.admin.write(f"auth/userpass/login/{name}", {"password": password})["auth"]
+    rig.admin.write(group, {"member_entity_ids": [*before, login["entity_id"]]})
+    yield login["client_token"]
+    rig.admin.write(group, {"member_entity_ids": before})
 
 
 @pytest.mark.usefixtures("used")

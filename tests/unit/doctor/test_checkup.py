@@ -13,7 +13,7 @@ from jitvault.doctor import identity, server, stream, targets
 from jitvault.doctor import ledger as record
 from jitvault.doctor import policies as rules
 from jitvault.doctor import provisioning as provisioned
-from jitvault.doctor.check import Ability, About, Check, Status, Unknown, can, counts, first_failure, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Status, Unknown, can, counts, first_failure, listed
 from jitvault.errors import SecurityFinding, VaultUnavailable
 from jitvault.formats.product import Product
 from jitvault.model.scope import FreezeStatement, Scope
@@ -103,7 +103,7 @@ def test_what_is_not_known_is_skipped_in_every_area_and_never_ok() -> None:
         *identity.judge_worker(UNKNOWN),
         *identity.judge_worker(identity.Refused("403")),
         *provisioned.judge(dict.fromkeys(provisioned.KINDS, UNKNOWN), UNKNOWN),
-        *provisioned.judge_devices(UNKNOWN, "jitvault"),
+        *provisioned.judge_devices(UNKNOWN, "jitvault", None),
         stream.judge_files([]),
         *stream.judge_stream(UNKNOWN),
         *stream.judge_freezes(UNKNOWN, UNKNOWN),
@@ -175,7 +175,41 @@ def test_a_listener_that_takes_any_size_is_told_and_stops_nothing() -> None:
     assert "max_request_size = 1048576" in found[1].mend and not found[1].about.needed_to
 
 
+@pytest.mark.parametrize(
+    ("product", "how"),
+    [
+        (Product.OPENBAO, ["in the server's configuration"]),
+        (Product.VAULT, ["`vault audit enable "]),
+        (None, ["on OpenBao declare", "on Vault `vault audit enable "]),
+    ],
+)
+def test_a_second_device_is_made_in_the_server_s_own_way(product: Product | None, how: list[str]) -> None:
+    alone = [provisioned.Device("jitvault", "file", raw=False)]
+    (devices, _) = provisioned.judge_devices(alone, "jitvault", product)
+    assert devices.status is Status.WARN and all(words in devices.mend for words in how)
+    assert ("audit enable" in devices.mend) is (product is not Product.OPENBAO)
+
+
 # -- who asks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policies", "has_key", "said"),
+    [
+        ({"jitvault-operator", "default"}, True, [Status.OK]),
+        ({"jitvault-operator", "default"}, False, [Status.FAIL]),
+        ({"jitvault-operator"}, UNKNOWN, []),
+        ({"jitvault-auditor"}, False, []),
+    ],
+)
+def test_an_operator_without_a_key_is_told_that_nothing_is_granted_to_them(
+    policies: set[str], has_key: Known[bool], said: list[Status]
+) -> None:
+    person = replace(HOLDER, name="userpass-new", policies=frozenset(policies))
+    found = list(identity.judge_signing_key(person, has_key))
+    assert [check.status for check in found] == said
+    assert can(found)[Ability.GRANT] is {Status.OK: True, Status.FAIL: False}.get(*said or [None])
+    assert list(identity.judge_signing_key(identity.Refused("no"), has_key)) == []
 
 
 @pytest.mark.parametrize(
@@ -229,7 +263,7 @@ def test_drift_is_told_by_kind_with_what_differs() -> None:
 )
 def test_what_is_said_of_audit_devices(devices: list[tuple[str, bool]], expected: tuple[str, str]) -> None:
     given_ = [provisioned.Device(name, "file", raw) for name, raw in devices]
-    found = statuses(provisioned.judge_devices(given_, "jitvault"))
+    found = statuses(provisioned.judge_devices(given_, "jitvault", Product.OPENBAO))
     assert (found["devices"], found["secrets in the log"]) == expected
 
 

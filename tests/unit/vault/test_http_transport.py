@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from keys import Authority, Pair
 
-from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultUnavailable
+from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Connection, Vault
 from jitvault.vault.http_transport import Answer, Session
+from jitvault.vault.responses import understood
 from jitvault.vault.tls import Tls
 from jitvault.vault.wire import NotSent, NotTrusted, Place, ResponseLost
 
@@ -362,6 +363,19 @@ def test_only_vault_says_that_nothing_was_done(status: int, body: bytes, error: 
             Vault(Connection(server.url), None).write("x")
         assert type(caught.value) is error
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("jitvault/data/installation", "`jitvault init`"), ("jitvault-x/y", "`bao secrets list`"), ("pki/crl", "enabled")],
+)
+def test_a_path_below_which_nothing_is_mounted_is_told_as_that(path: str, hint: str) -> None:
+    body = f'{{"errors":["no handler for route \\"{path}\\". route entry not found."]}}'.encode()
+    with pytest.raises(VaultRejected) as caught:
+        understood("http://vault", "get", path, Answer(404, body))
+    assert str(caught.value) == f"nothing is mounted at {path}"
+    assert hint in caught.value.hint and "token lookup" not in caught.value.hint
+    assert caught.value.status == 404 and caught.value.reasons
 
 
 # -- TLS ----------------------------------------------------------------------------------------------------------
