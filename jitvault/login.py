@@ -1,4 +1,4 @@
-"""How the worker proves who it is, as the settings say."""
+"""The worker's way to authenticate to Vault, from the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from jitvault.vault.auth_methods import AppRole, Certificate, FromFile, GivenTok
 
 
 def method_of(s: Settings) -> Method:
-    """How the worker proves who it is. Raises UsageError for none, for two, and for half of one."""
+    """Return the configured way to authenticate.
+
+    Raises UsageError where none is set, more than one, or one that is incomplete.
+    """
     ways = [name for name in ("worker_token", "worker_token_file", "worker_login") if getattr(s, name)]
     if not ways:
         raise UsageError(
@@ -21,8 +24,8 @@ def method_of(s: Settings) -> Method:
             "JITVAULT_WORKER_TOKEN_FILE is set"
         )
     if len(ways) > 1:
-        said = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)
-        raise UsageError(f"{said} are both set", hint="The worker has one identity: unset the other.")
+        names = " and ".join(f"JITVAULT_{name.upper()}" for name in ways)
+        raise UsageError(f"{names} are both set", hint="The worker has one identity: unset the other.")
     if s.worker_token is not None:
         return GivenToken(Secret(s.worker_token.get_secret_value()))
     if s.worker_token_file is not None:
@@ -45,7 +48,10 @@ def method_of(s: Settings) -> Method:
 
 
 def _source(variable: str, value: SecretStr | None, path: Path | None) -> FromFile | StaticValue:
-    """A value from the environment or from a file. Raises UsageError for none and for both."""
+    """Return a value's source: the environment or a file.
+
+    Raises UsageError where none is set, or both.
+    """
     if (value is None) == (path is None):
         raise UsageError(f"JITVAULT_WORKER_LOGIN=approle needs either {variable} or {variable}_FILE")
     if path is not None:

@@ -1,7 +1,8 @@
-"""`python -m jitvault.schemas`: writes the JSON Schemas of spec and template into `docs/schemas/`.
+"""`python -m jitvault.schemas`: write the JSON Schemas of the models.
 
-The models are the source; the files are for editors and other programs, and are checked in. With
-`--check` nothing is written, and a file that is not what the models say is named: exit 1.
+Those of spec and template go to `docs/schemas/`. The models are the source; the files are for editors and other
+programs, and are checked in. With `--check` nothing is written, each file that differs from the models is named, and
+the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of what the parser of `model` accepts.
+    """Return the JSON Schema (2020-12) of what the parser of `model` accepts.
 
-    It says no more than a schema can: rules between fields are the parser's alone.
+    Rules between fields cannot be expressed and are left to the parser.
     """
     return {"$schema": DIALECT, **model.model_json_schema(by_alias=True, mode="validation")}
 
 
 def rendered() -> dict[str, str]:
-    """File name to contents, for all schemas."""
+    """Return the contents of all schema files by file name."""
     return {name: json.dumps(schema_of(model), indent=2, ensure_ascii=False) + "\n" for name, model in SCHEMAS.items()}
 
 
 def stale(directory: Path) -> list[str]:
-    """The names of the files in `directory` that are missing or not what the models say."""
+    """Return the names of files that are missing or differ from the models."""
     return [name for name, text in rendered().items() if _contents(directory / name) != text]
 
 
 def main(arguments: Sequence[str] | None = None, directory: Path | None = None) -> int:
-    """The exit code: 1 if `--check` found a stale file, else 0."""
+    """Return the exit code: 1 if `--check` found a stale file, else 0."""
     parser = argparse.ArgumentParser(prog="python -m jitvault.schemas", description="Write the JSON Schemas.")
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if a file is stale")
     options = parser.parse_args(arguments)
@@ -54,10 +55,10 @@ def main(arguments: Sequence[str] | None = None, directory: Path | None = None) 
         for name, text in rendered().items():
             (target / name).write_text(text, encoding="utf-8")
         return 0
-    found = stale(target)
-    for name in found:
+    stale_names = stale(target)
+    for name in stale_names:
         sys.stderr.write(f"docs/schemas/{name} is stale: run `make schemas`\n")
-    return 1 if found else 0
+    return 1 if stale_names else 0
 
 
 def _contents(path: Path) -> str | None:

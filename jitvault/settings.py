@@ -1,46 +1,46 @@
-"""The settings: the only place where the environment becomes settings.
+"""The settings, read from the environment in this module only.
 
-As Vault's own CLI, and BAO_* as OpenBao's; where both are set they have to agree, but for the token:
+As in Vault's own CLI, and BAO_* as in OpenBao's; where both are set they have to agree, except for the token:
 VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE
-VAULT_CACERT, VAULT_CAPATH          whom to believe about Vault's certificate
-VAULT_CLIENT_CERT, VAULT_CLIENT_KEY our own certificate
-VAULT_TLS_SERVER_NAME               what Vault's certificate is made out to
+VAULT_CACERT, VAULT_CAPATH          the trusted authorities of Vault's certificate
+VAULT_CLIENT_CERT, VAULT_CLIENT_KEY the client's own certificate
+VAULT_TLS_SERVER_NAME               the name in Vault's certificate, where it is not the address
 VAULT_SKIP_VERIFY                   refused
 
-JITVAULT_NODES           more nodes of the cluster, asked who is active where VAULT_ADDR does not answer
+JITVAULT_NODES           more nodes of the cluster, asked for the active node where VAULT_ADDR does not answer
 
-The worker's identity; a command that has it does the acts itself. One of these three:
+The worker's identity; a command that has it acts itself instead of leaving that to a worker. One of these three:
 JITVAULT_WORKER_TOKEN    a token
-JITVAULT_WORKER_TOKEN_FILE  a file with one, read again when it changes
+JITVAULT_WORKER_TOKEN_FILE  a file with a token, read again when it changes
 JITVAULT_WORKER_LOGIN    approle, jwt or cert, with
   JITVAULT_WORKER_LOGIN_MOUNT, _ROLE, _NAMESPACE
   JITVAULT_WORKER_ROLE_ID, JITVAULT_WORKER_SECRET_ID   or a file of each: …_FILE
-  JITVAULT_WORKER_SECRET_ID_WRAPPED_FROM               where the wrapping of the secret id has to come from
+  JITVAULT_WORKER_SECRET_ID_WRAPPED_FROM               the path that the wrapping of the secret id has to come from
   JITVAULT_WORKER_JWT_FILE
 
 JITVAULT_ADMIN_TOKEN     what `init` and `templates check` use; VAULT_TOKEN otherwise
-JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can be left to
-                         PGPASSWORD, PGPASSFILE and what else PostgreSQL's own programs look at
+JITVAULT_LEDGER          a path or sqlite:///… for a SQLite file, or postgresql://…, whose password can come from
+                         PGPASSWORD, PGPASSFILE and the other places where PostgreSQL's own programs look
 JITVAULT_AUDIT_FILE      the file that Vault's audit device writes, or a directory that `audit receive` fills; several
                          of them, as for the nodes of a cluster, with `:` between
 JITVAULT_AUDIT_DEVICE    the device's name in Vault
-JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it, and after what else a HashiCorp Vault
-                         of 1.15 or later needs for its lines
-JITVAULT_RETENTION       how long what a worker published of a task stays in Vault after the task was sealed, or `never`
-                         for removing nothing
+JITVAULT_SETTLE_WINDOW   the server's longest request; a task is sealed after it, and after the further time that a
+                         HashiCorp Vault of 1.15 or later needs for its lines
+JITVAULT_RETENTION       how long a task's published documents stay in Vault after the task was sealed, or `never`
+                         to remove nothing
 JITVAULT_ROLLING_STEP    how long a credential lives without the worker, where a task's window is longer
-JITVAULT_DENIED_LIMIT    after so many denied requests a task is ended
-JITVAULT_PERSON_KEY      the key of Vault entities' metadata that says which person an entity is: nobody then approves
-                         what another entity of theirs asked for
+JITVAULT_DENIED_LIMIT    how many denied requests end a task
+JITVAULT_PERSON_KEY      the key of Vault entities' metadata that names the person behind an entity: a person then
+                         cannot approve what another of their entities requested
 JITVAULT_REQUESTS_PER_MINUTE  how many documents of one author a worker looks at in a minute
 JITVAULT_OPEN_REQUESTS   how many tasks of one requester may wait for their grant; further requests are refused
 JITVAULT_TASKS_PER_SECOND  how many tasks behind one client address may begin to read within a second: `init` limits
-                         each path that gives credentials to so many times the template's lease_budget; 0: no limit
+                         each path that gives credentials to this many times the template's lease_budget; 0: no limit
 JITVAULT_SHARED_HOSTS    networks (CIDRs, `,` between) whose addresses worker and agents have in common
 JITVAULT_NOTIFY_COMMAND  a command that gets each notice as JSON on its standard input
-JITVAULT_NOTIFY_URL      a webhook that gets it by POST, signed with the key in JITVAULT_NOTIFY_KEY_FILE
+JITVAULT_NOTIFY_URL      a webhook that gets each notice by POST, signed with the key in JITVAULT_NOTIFY_KEY_FILE
 JITVAULT_NOTIFY_KEY_FILE a file of mode 0600
-JITVAULT_NOTIFY_TIMEOUT  how long one of them may take
+JITVAULT_NOTIFY_TIMEOUT  how long a command or a webhook may take
 JITVAULT_TEMPLATES       a directory of access templates, instead of the shipped ones
 JITVAULT_POLICIES        a directory of .cedar files and one .cedarschema, instead of the shipped ones
 """
@@ -67,12 +67,13 @@ from jitvault.formats.time_window import parse_duration
 from jitvault.model.read_limit import TASKS_PER_SECOND
 
 _ADDRESS = r"^https?://[^/\s]+"
-# two tokens are two people, as in the break-glass page: VAULT_TOKEN is ours then, BAO_TOKEN that of `bao` beside it
+# Without TOKEN: two tokens may be two people, as in the break-glass page, where VAULT_TOKEN is for jitvault and
+# BAO_TOKEN for `bao`.
 _SHARED = (
     *("ADDR", "NAMESPACE", "CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "TLS_SERVER_NAME"),
     "SKIP_VERIFY",
 )
-# what Go takes for a truth, which Vault's own CLI goes by
+# values that Go parses as false, as Vault's own CLI does
 _FALSE = ("", "0", "f", "false")
 KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -80,7 +81,7 @@ KUBERNETES_JWT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
-    # what is wrong with it is not repeated: it may be a secret in the wrong variable
+    # the value is not repeated: it may be a secret in the wrong variable
     try:
         return parse_duration(value)
     except JitvaultError:
@@ -94,7 +95,8 @@ def _retention(value: object) -> object:
         return None
     days = re.fullmatch(r"([0-9]{1,4})d", value)
     if days is None or timedelta(days=int(days[1])) < REQUEST_LIFE:
-        # beside a restored ledger Vault alone says what became of a request, for as long as that can begin something
+        # After a ledger restore only Vault's documents say what became of a request, and a request can begin something
+        # for REQUEST_LIFE.
         raise ValueError(f"expected whole days such as 30d, at least {REQUEST_LIFE.days}d, or never")
     return timedelta(days=int(days[1]))
 
@@ -131,7 +133,10 @@ def _addresses(value: object) -> object:
 
 
 def _namespace(value: object) -> object:
-    """Return None for the root namespace: it has two names more, and lines of it name none."""
+    """Return None for the root namespace.
+
+    The root namespace has two more names, and its lines name none.
+    """
     return None if isinstance(value, str) and value.strip("/") in ("", "root") else value
 
 
@@ -144,7 +149,7 @@ def _default_ledger() -> SecretStr:
 
 
 class Settings(BaseSettings):
-    """Read once, at the start of a command."""
+    """The settings, read once at the start of a command."""
 
     model_config = SettingsConfigDict(env_prefix="JITVAULT_", frozen=True, env_ignore_empty=True)
 
@@ -172,7 +177,7 @@ class Settings(BaseSettings):
     worker_secret_id_wrapped_from: str | None = None
     worker_jwt_file: Path = KUBERNETES_JWT
     admin_token: SecretStr | None = None
-    # it can hold a password
+    # secret, because the URL can hold a password
     ledger: SecretStr = Field(default_factory=_default_ledger)
     audit_file: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
     audit_device: str = "jitvault"
@@ -194,27 +199,34 @@ class Settings(BaseSettings):
 
     @property
     def person(self) -> Secret | None:
-        """The caller's own token: VAULT_TOKEN, or what `bao login` left in the home directory."""
+        """The caller's own token.
+
+        VAULT_TOKEN, or the token that `bao login` left in the home directory.
+        """
         if self.vault_token:
             return Secret(self.vault_token.get_secret_value())
         try:
-            left = (Path.home() / ".vault-token").read_text().strip()
+            from_login = (Path.home() / ".vault-token").read_text().strip()
         except OSError:
             return None
-        return Secret(left) if left else None
+        return Secret(from_login) if from_login else None
 
     @property
     def has_worker(self) -> bool:
-        """Whether the worker's identity is here."""
+        """Whether the worker's identity is configured here."""
         return any((self.worker_token, self.worker_token_file, self.worker_login))
 
     @property
     def admin(self) -> Secret | None:
+        """The administrator's token: JITVAULT_ADMIN_TOKEN, or the caller's own."""
         return Secret(self.admin_token.get_secret_value()) if self.admin_token else self.person
 
 
 def load() -> Settings:
-    """The settings of this process. Raises UsageError that names the variable and not its value."""
+    """Return the settings of this process.
+
+    Raises UsageError that names the variable and not its value.
+    """
     _check_shared(os.environ)
     try:
         return Settings()
@@ -224,17 +236,17 @@ def load() -> Settings:
         if name.startswith("VAULT_"):
             name = spelled(name.removeprefix("VAULT_"))
         variable = name if name.startswith(("VAULT_", "BAO_", "JITVAULT_")) else f"JITVAULT_{name}"
-        said = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{variable}: {said}", hint=f"Correct {variable} or unset it.") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{variable}: {reason}", hint=f"Correct {variable} or unset it.") from None
 
 
 def spelled(name: str) -> str:
-    """Return VAULT_name or BAO_name: of the two spellings of a setting, the one that was used."""
+    """Return VAULT_name or BAO_name, whichever spelling was used."""
     return f"BAO_{name}" if not os.environ.get(f"VAULT_{name}") else f"VAULT_{name}"
 
 
 def variables() -> tuple[str, ...]:
-    """Return the names of all environment variables that are read here, in order."""
+    """Return the names of all environment variables read here, sorted."""
     prefix = str(Settings.model_config["env_prefix"])
     shared = {f"{spelling}_{name}" for name in (*_SHARED, "TOKEN") for spelling in ("VAULT", "BAO")}
     own = {f"{prefix}{name.upper()}" for name in Settings.model_fields if not name.startswith("vault_")}
@@ -242,11 +254,15 @@ def variables() -> tuple[str, ...]:
 
 
 def _check_shared(environment: Mapping[str, str]) -> None:
-    """Both spellings agree, and nobody asked for a connection that anybody can stand in. Raises UsageError."""
+    """Check settings that Vault's and OpenBao's CLI share. Raises UsageError.
+
+    Both spellings have to agree, and certificates have to be verified: without that, an attacker could stand in the
+    connection.
+    """
     for name in _SHARED:
         vaults, baos = environment.get(f"VAULT_{name}"), environment.get(f"BAO_{name}")
         if vaults and baos and vaults != baos:
-            # Vault's CLI would go by the one and OpenBao's by the other: nobody can say which was meant
+            # Vault's CLI would use the one and OpenBao's the other: it is unknown which one was meant
             raise UsageError(
                 f"VAULT_{name} and BAO_{name} are both set, and differ", hint="Unset the one that is not meant."
             )

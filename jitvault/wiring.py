@@ -1,7 +1,7 @@
-"""The composition root: from settings to services. Nothing else knows which adapter stands behind a port.
+"""The composition root: builds everything from the settings.
 
-What takes long to import is imported where it is made: an agent unwraps and an approver signs without a database, a
-policy engine and a reader of audit files.
+No other module knows which adapter implements an interface. Modules that take long to import are imported where they
+are needed: unwrapping and signing need no database, policy engine or reader of audit files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class SystemClock:
-    """This host's clock, held against Vault's."""
+    """This host's clock, compared with Vault's."""
 
     def __init__(self) -> None:
         self.vaults = VaultTime()
@@ -53,9 +53,11 @@ class SystemClock:
         return datetime.now(UTC)
 
     def agreed(self) -> datetime:
+        """Return the time to act by: this host's, corrected by Vault's."""
         return self.vaults.agreed(self.now(), self.monotonic())
 
     def behind(self) -> timedelta:
+        """Return by how much this host's clock is behind Vault's at least."""
         return self.vaults.behind(self.now(), self.monotonic())
 
     def sleep(self, seconds: float) -> None:
@@ -66,34 +68,43 @@ class SystemClock:
 
 
 class Wiring:
-    """What one command can reach; each part is made when it is asked for.
+    """What one command can reach; each part is built on first use.
 
-    Once `closing` says that this process is to end, nothing new is begun and no answer is waited for at length.
+    Once `closing` returns true because this process is to end, no request is begun, and no answer is waited for at
+    length.
     """
 
     def __init__(self, settings: Settings, closing: Callable[[], bool] | None = None) -> None:
-        self.settings, self.closing = settings, closing
+        self.settings = settings
+        self.closing = closing
         self.clock = SystemClock()
 
     def for_thread(self) -> Wiring:
-        """The same for another thread: with its own connections to Vault. The rest is shared, the login and the ledger
-        above all."""
+        """Return a copy for another thread, with its own connections to Vault.
+
+        Everything else is shared, above all the login and the ledger.
+        """
         other = Wiring(self.settings, self.closing)
-        other.templates, other.engines, other.authorizer = self.templates, self.engines, self.authorizer
-        other.ledger, other.clock = self.ledger, self.clock
-        other._connection, other._at_root, other.release = self._connection, self._at_root, self.release
+        other.templates = self.templates
+        other.engines = self.engines
+        other.authorizer = self.authorizer
+        other.ledger = self.ledger
+        other.clock = self.clock
+        other._connection = self._connection
+        other._at_root = self._at_root
+        other.release = self.release
         if self.has_worker:
             other.login = self.login
         return other
 
     def close(self) -> None:
-        """End the worker's login and close the ledger, where they were used: nothing of them is left behind."""
+        """Revoke the worker's login and close the ledger, where they were used."""
         if "login" in self.__dict__:
             self.login.close()
         for engine in self.__dict__.get("engines", {}).values():
             engine.close()
         if "ledger" in self.__dict__:
-            # left to the collector of garbage, SQLite's log would lie beside the file for as long as that takes
+            # Close now: otherwise SQLite's WAL file stays until garbage collection.
             self.ledger.close()
 
     @property
@@ -105,7 +116,10 @@ class Wiring:
 
     @property
     def vault_command(self) -> str:
-        """The program of a command that is printed to be typed, `bao` or `vault`."""
+        """The program that hints name, `bao` or `vault`.
+
+        By the product that answers, and by what is installed here.
+        """
         return self.commands()[0]
 
     def commands(self, *, ask: bool = True) -> tuple[str, ...]:
@@ -143,21 +157,25 @@ class Wiring:
 
     @property
     def _login_namespace(self) -> str | None:
-        """Where the worker logs in; None for the root namespace."""
+        """The namespace where the worker logs in, None for the root namespace."""
         namespace = self.settings.worker_login_namespace or self.settings.vault_namespace
         return None if namespace in ("root", "/") else namespace
 
     @cached_property
     def release(self) -> ServerRelease:
-        """Which product and version the server is, asked anew from time to time."""
+        """The server's product and version, looked up again from time to time."""
         return ServerRelease(self._at_root)
 
     def vault(self, token: Secret | Login | None) -> Vault:
+        """Return a client of Vault with this token."""
         return Vault(self._connection, token)
 
     @cached_property
     def login(self) -> Login:
-        """The worker's identity, shared by all threads. Raises UsageError."""
+        """The worker's login, shared by all threads.
+
+        Raises UsageError.
+        """
         from jitvault.login import method_of
         from jitvault.vault.login import Login
 
@@ -174,13 +192,17 @@ class Wiring:
 
     @cached_property
     def engines(self) -> Mapping[str, Engine]:
+        """The installed secrets engines by name, from their entry points."""
         from importlib.metadata import entry_points
 
         return {point.name: point.load()() for point in entry_points(group="jitvault.engines")}
 
     @cached_property
     def person(self) -> Person:
-        """The caller, who writes and signs under their own entity. Raises UsageError, VaultRefused."""
+        """The caller, who writes and signs under their own entity.
+
+        Raises UsageError, VaultRefused.
+        """
         from jitvault.context import Person
         from jitvault.vault.transit import Transit
 
@@ -197,27 +219,32 @@ class Wiring:
         return Person(me=me, signer=Transit(vault), documents=Documents(vault), clock=self.clock)
 
     def token_role(self, name: str) -> Mapping[str, object] | None:
-        """A token role as the caller may see it, or None."""
+        """Return a token role as the caller may read it, None where they may not."""
         return Tokens(self.vault(self.settings.person)).role(name)
 
     @property
     def has_worker(self) -> bool:
+        """Whether the worker's identity is configured here."""
         return self.settings.has_worker
 
     @property
     def login_if_any(self) -> Login | None:
+        """The worker's login, None where it is not configured here."""
         return self.login if self.has_worker else None
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to read; whoever has none sees what the worker publishes."""
+        """Whether there is a ledger to read.
+
+        A caller without one sees what the worker publishes.
+        """
         from jitvault.ledger.location import ledger_exists
 
         return ledger_exists(self.settings.ledger.get_secret_value())
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger that is there. Raises LedgerUnavailable."""
+        """The existing ledger. Raises LedgerUnavailable."""
         return self._opened(create=False)
 
     def _opened(self, *, create: bool) -> Ledger:
@@ -228,22 +255,28 @@ class Wiring:
 
     @cached_property
     def worker(self) -> WorkerContext:
-        """Everything under the worker's identity. Raises UsageError, AuditUntrusted, LedgerUnavailable…"""
+        """Everything that acts under the worker's identity.
+
+        Registers the worker's session in the ledger. Raises UsageError, AuditUntrusted, LedgerUnavailable and others.
+        """
         from jitvault.stream.reading import register_session
         from jitvault.vault.audit_hash import AuditHash
 
-        nameless = self.nameless_worker
-        nameless.ledger.raise_generation(generation.GENERATION)
+        unregistered = self.worker_without_session
+        unregistered.ledger.raise_generation(generation.GENERATION)
         self.login.introduce(
             lambda vault: register_session(
-                replace(nameless, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))
+                replace(unregistered, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))
             )
         )
-        return nameless
+        return unregistered
 
     @cached_property
-    def nameless_worker(self) -> WorkerContext:
-        """The same without a word in a ledger that is there, for when that takes none."""
+    def worker_without_session(self) -> WorkerContext:
+        """Like `worker`, but without registering a session.
+
+        For an existing ledger that is full or read-only.
+        """
         from jitvault.audit.files.configured import ConfiguredSources
         from jitvault.context import WorkerContext, never
         from jitvault.vault.audit_hash import AuditHash
@@ -257,7 +290,7 @@ class Wiring:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         documents = Documents(vault)
         if "ledger" not in self.__dict__:
-            # only the worker makes one: it is the only writer
+            # only the worker creates a ledger: it is the only writer
             self.ledger = self._opened(create=True)
         return WorkerContext(
             ledger=self.ledger,
@@ -286,7 +319,10 @@ class Wiring:
 
     @cached_property
     def teller(self) -> Notifier:
-        """Who tells people outside what happened. Raises UsageError where that is not set up as a whole."""
+        """The notifier of people.
+
+        Raises UsageError where its settings are incomplete.
+        """
         from jitvault.notices.channels import Command, Webhook, shared_key
         from jitvault.notices.notifier import Notifier
 
@@ -299,7 +335,7 @@ class Wiring:
             if s.notify_key_file is None:
                 raise UsageError("JITVAULT_NOTIFY_URL needs JITVAULT_NOTIFY_KEY_FILE: what is told is signed")
             messengers.append(Webhook(url, shared_key(s.notify_key_file)))
-        return Notifier(self.nameless_worker.ledger, self.clock, messengers, s.notify_timeout)
+        return Notifier(self.worker_without_session.ledger, self.clock, messengers, s.notify_timeout)
 
     @cached_property
     def authorizer(self) -> CurrentPolicies:
@@ -317,7 +353,11 @@ class Wiring:
         return _authorizer(tuple(sorted(policies.items())), _text(*next(iter(schemas.items()))))
 
     def _installation(self, documents: Documents) -> str:
-        """The installation that `init` made in this Vault; a ledger belongs to one for good."""
+        """Return the id of the installation that `init` made in this Vault.
+
+        A ledger belongs to one installation for good. Raises WrongState where there is none, LedgerUnavailable where
+        the ledger belongs to another one.
+        """
         found = documents.get("installation")
         if found is None:
             raise WrongState("this Vault is not provisioned", hint="An administrator runs `jitvault init` first.")
@@ -335,7 +375,10 @@ class Wiring:
 
 
 def _text(name: str, data: bytes) -> str:
-    """The text of one file. Raises InvalidInput, also for one that is too long to be read whole."""
+    """Return the text of one file.
+
+    Raises InvalidInput, also for a file that is too long.
+    """
     if len(data) > shipped.MAX_BYTES:
         raise InvalidInput(f"{name}: expected at most {shipped.MAX_BYTES // 1024} KiB")
     try:
@@ -346,7 +389,10 @@ def _text(name: str, data: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _authorizer(policies: tuple[tuple[str, str], ...], schema: str) -> CedarAuthorizer:
-    """The same texts are parsed and validated once, however often somebody looks whether they changed."""
+    """Return the authorizer of these texts, cached.
+
+    The check for changed files runs often, and identical texts are parsed and validated only once.
+    """
     from jitvault.policy.cedar import CedarAuthorizer
 
     return CedarAuthorizer(dict(policies), schema)

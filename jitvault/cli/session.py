@@ -258,7 +258,8 @@ def revoke_without_ledger(wiring: Wiring, task_id: str, error: LedgerUnavailable
     with suppress(JitvaultError):
         # where the ledger cannot even be read, the task's credentials are not known
         asked_by = wiring.person.entity if wiring.settings.person else None
-        revoked = without_ledger.revoke_without_ledger(replace(wiring.nameless_worker, asked_by=asked_by), task_id)
+        worker = replace(wiring.worker_without_session, asked_by=asked_by)
+        revoked = without_ledger.revoke_without_ledger(worker, task_id)
     if not revoked.known:
         return error
     message = (

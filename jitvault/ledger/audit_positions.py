@@ -234,7 +234,7 @@ class AuditPositions:
 
         return self._db.write(unit, alone=True)
 
-    def break_stretches(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
+    def start_segments(self, what: str, at: datetime, *, only: Collection[str] | None = None) -> int:
         """Begin a new segment in every source, or in those of `only`.
 
         What comes next does not continue what was read before; `what` says why. Returns how many sources were changed.

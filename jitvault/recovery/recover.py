@@ -155,7 +155,7 @@ def _read(worker: WorkerContext, claim: int, files: Files) -> None:
     if missed:
         _read_up_to_now(worker, claim)
     if begun := _read_from_the_past(worker):
-        worker.ledger.break_stretches(LEDGER_REBUILT, worker.now(), only=begun)
+        worker.ledger.start_segments(LEDGER_REBUILT, worker.now(), only=begun)
         _read_up_to_now(worker, claim)
 
 

@@ -1,12 +1,12 @@
-"""Read the audit stream up to now, and know whether it can be trusted.
+"""Read the audit stream up to now, and decide whether it can be trusted.
 
-One call to `sys/audit-hash` proves three things at once when its own line appears in the stream: the stream
-belongs to this Vault, the device's salt is unchanged, and this is how far behind we are. HMACs do not
-authenticate lines: whoever can write the audit file is outside the threat model.
+One call to `sys/audit-hash` (a canary) proves three things when its own line appears in the stream: the stream belongs
+to this Vault, the device's salt is unchanged, and the ledger is this far behind. HMACs do not authenticate lines: an
+attacker who can write the audit file is outside the threat model.
 
-There can be several sources: the files of all nodes, or connections that a receiver keeps apart. The record is
-their union. The lines of a source count once such a canary was found in it, so what somebody else sends counts for
-nothing; a source that was cut or replaced has to show another one.
+There can be several sources: the files of all nodes, or connections that a receiver keeps apart. The record is their
+union. The lines of a source count once a canary was found in it, so that what others send counts for nothing. A source
+that was truncated or replaced has to show another canary.
 """
 
 from __future__ import annotations
@@ -26,81 +26,89 @@ from jitvault.formats.product import another_server
 from jitvault.ledger.stream_model import SourceReading
 
 PATIENCE_S = 5.0
-# where only reading on is asked for: revoking must not wait for a stream that does not come
+# where only reading on is needed: a revocation must not wait for a stream that does not arrive
 SHORT_PATIENCE_S = 1.0
 _POLL_S = 0.005
-_ANEW = "the audit device was made anew: its salt is another one"
+_DEVICE_ANEW = "the audit device was made anew: its salt is another one"
 _BY_LISTING = "Tasks that were held meanwhile are proven by look-ups and a listing, or not at all."
-_ANEW_SO = (
+_DEVICE_ANEW_HINT = (
     "Lines from before name the same tokens by other HMACs, and what was done without it has no line. "
     f"{_BY_LISTING} Find out who made it anew."
 )
-_SET_UP_ANEW = "Set the device up without that option: docs/operations/audit-sources.md."
-# each time another has read on
+_SET_UP_HINT = "Set the device up without that option: docs/operations/audit-sources.md."
+# tries, each failed because another process has read on
 _RACES = 100
 
 
 def observe(worker: WorkerContext, *, look_around: bool = True, until: float | None = None) -> bool:
-    """Enter into the ledger everything that the trusted sources say up to their present end; False if that is nothing.
+    """Ingest all trusted sources up to their present end.
 
-    Where one that does not count yet has lines, it is asked whether it is ours, unless `look_around` is False: another
-    node may have become the active one, and then the old one's file stays as it is and says nothing of it.
+    Returns False if there was nothing new. Where an untrusted source has lines, a canary is sent to see whether the
+    source is this Vault's, unless `look_around` is False: another node may have become the active one, and then the
+    file of the old one ends without a sign.
 
     Raises AuditLagging where more is left to read at `until`, by the worker's monotonic clock; what was read by then is
-    entered. Raises AuditUntrusted where none can be read, or none of them shows that it is ours.
+    ingested. Raises AuditUntrusted where no source can be read, or none shows a canary.
     """
-    readings, failure = worker.ledger.readings(), None
-    counted = broken = news = False
+    readings = worker.ledger.readings()
+    failure: AuditUntrusted | None = None
+    counted = needs_canary = news = False
     for source in worker.sources.present():
         reading = readings.get(source.name)
         if reading is None or not reading.vouched:
-            broken = broken or (look_around and _has_news(source, reading))
+            needs_canary = needs_canary or (look_around and _has_news(source, reading))
             continue
         try:
             if source.continues(reading.position):
                 counted = True
                 news = _read_on(worker, source, reading, until=until) or news
             else:
-                broken = True
+                needs_canary = True
         except AuditLagging:
             raise
         except AuditUntrusted as error:
             failure = failure or error
     if failure and not counted:
         raise failure
-    if broken or not counted:
+    if needs_canary or not counted:
         canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
         news = True
     return news
 
 
 def read_on(worker: WorkerContext, source: Source) -> bool:
-    """Enter what one source says up to its present end, if its lines count; False where that is nothing.
+    """Ingest one source up to its present end, if its lines count.
 
-    Raises AuditUntrusted where it cannot be read.
+    Returns False where there was nothing new. Raises AuditUntrusted where the source cannot be read.
     """
     reading = worker.ledger.readings().get(source.name)
     return reading is not None and _counts(source, reading) and _read_on(worker, source, reading)
 
 
 def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
-    """Read the stream up to a fresh canary. Raises AuditUntrusted when it does not show up in time."""
+    """Send a canary and read the stream until it appears.
+
+    Raises AuditUntrusted when it does not appear in time. Before the canary is trusted, the lines of earlier own
+    operations have to be there, and the clocks of this host and of Vault have to agree.
+    """
     patience_s = PATIENCE_S if patience_s is None else patience_s
     search = _Search(worker)
-    sent, own = worker.clock.monotonic(), worker.clock.now()
-    owed = _answered_without_lines(worker)
+    sent = worker.clock.monotonic()
+    own_sent_at = worker.clock.now()
+    missing_before = _answered_without_lines(worker)
     expected = worker.hasher.hash(new_id())
-    # only now has Vault told the time
+    # only after its answer is Vault's time known
     sent_at = worker.now() - timedelta(seconds=worker.clock.monotonic() - sent)
     while True:
         found = search.find(expected)
         if found is not None and not worker.ledger.is_own(expected) and register_session(worker):
-            # its line does not name us as those before did, and what was owed was owed under the salt before
+            # The device has a new salt: this line names the session by another HMAC, and the missing lines were
+            # expected under the old salt.
             return canary(worker, patience_s=patience_s)
         if found is not None:
-            _own_lines_are_there(worker, owed)
-            _clocks_agree(worker, found, own, worker.clock.now())
-            _date_agrees(found, sent_at, worker.now())
+            _check_own_lines(worker, missing_before)
+            _check_own_clock(worker, found, own_sent_at, worker.clock.now())
+            _check_date(found, sent_at, worker.now())
             return found
         waited = worker.clock.monotonic() - sent
         if waited > patience_s or (search.is_blind and waited > min(patience_s, SHORT_PATIENCE_S)):
@@ -109,66 +117,68 @@ def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
 
 
 def register_session(worker: WorkerContext) -> bool:
-    """Remember this worker's token by its HMAC: operation ids count only in its own lines.
+    """Record this worker's token by its HMAC; return whether the salt is new.
 
-    The HMAC of a constant shows whether the device still has the salt that everything before was hashed with. True if
-    it is another one: then every stretch is broken, and a finding of no task says so. Where Vault hashes nothing,
-    nothing is trusted, and access is taken away all the same.
+    Operation ids count only in lines of recorded sessions. The HMAC of a constant shows whether the device still has
+    the salt of all earlier lines. If the salt is new, every source begins a new segment, and a finding of no task
+    reports it. Where Vault refuses to hash, nothing is trusted, and access can still be revoked.
     """
     me = worker.tokens.lookup_self()
-    now, is_anew = worker.now(), False
-    _know_the_server(worker, now)
+    now = worker.now()
+    is_anew = False
+    _check_product(worker, now)
     with suppress(AuditUntrusted):
         is_anew = worker.ledger.salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
         if is_anew:
-            worker.ledger.break_stretches(_ANEW, now)
-            seen = f"By {now:%Y-%m-%d %H:%M:%S} UTC {_ANEW}. {_ANEW_SO}"
-            worker.ledger.finding(None, "audit_device_anew", seen, now)
+            worker.ledger.start_segments(_DEVICE_ANEW, now)
+            message = f"By {now:%Y-%m-%d %H:%M:%S} UTC {_DEVICE_ANEW}. {_DEVICE_ANEW_HINT}"
+            worker.ledger.finding(None, "audit_device_anew", message, now)
         worker.ledger.session(worker.hasher.hash(me.accessor), now)
     return is_anew
 
 
-def _know_the_server(worker: WorkerContext, now: datetime) -> None:
-    """Break every stretch, with a finding of no task, where the ledger was used with the other product before.
+def _check_product(worker: WorkerContext, now: datetime) -> None:
+    """Begin a new segment in every source where the server's product changed.
 
-    Its storage was moved from one to the other, or another server stands at the same address: the lines have another
-    form, and what happened in between has none.
+    Also records a finding of no task. Vault's storage was moved from one product to the other, or another server stands
+    at the address: the lines have another form, and what happened in between has no line.
     """
     release = worker.release()
     before = worker.ledger.product()
     if release is None or release.product is before:
         return
     if why := another_server(before, release.product):
-        worker.ledger.break_stretches(why, now)
-        seen = f"By {now:%Y-%m-%d %H:%M:%S} UTC {why}. {_BY_LISTING} Find out who moved it."
-        worker.ledger.finding(None, "another_server", seen, now)
+        worker.ledger.start_segments(why, now)
+        message = f"By {now:%Y-%m-%d %H:%M:%S} UTC {why}. {_BY_LISTING} Find out who moved it."
+        worker.ledger.finding(None, "another_server", message, now)
     worker.ledger.set_product(release.product)
 
 
 class _Search:
-    """Where a canary can show up, from before it was sent."""
+    """Where a canary can appear, noted before the canary is sent."""
 
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._readings = worker.ledger.readings()
         self._before = {name: reading.position for name, reading in self._readings.items()}
         self._errors: list[AuditUntrusted] = []
-        # where to look in sources whose lines do not count yet: what comes from now on
-        self._lookouts: dict[str, Position] = {}
+        # where to look in sources whose lines do not count yet: at what comes from now on
+        self._search_from: dict[str, Position] = {}
         for source in worker.sources.present():
-            # one that cannot be read says so when it is looked into
+            # an unreadable source raises again when it is searched
             with suppress(AuditUntrusted):
                 if not _counts(source, self._reading(source)):
-                    self._lookouts[source.name] = source.end()
+                    self._search_from[source.name] = source.end()
 
     @property
     def is_blind(self) -> bool:
-        """Whether at the last look no source could be read at all."""
+        """Whether no source at all could be read at the last look."""
         return len(self._errors) == len(self._worker.sources.present())
 
     def find(self, expected: str) -> Canary | None:
+        """Read the sources once; return the canary, None where it is not there."""
         self._errors = []
-        # what counts first: of what does not there may be as much as strangers like
+        # trusted sources first: strangers can fill the others without limit
         counting = {name for name, reading in self._readings.items() if reading.vouched}
         for source in sorted(self._worker.sources.present(), key=lambda source: source.name not in counting):
             try:
@@ -182,14 +192,15 @@ class _Search:
         return None
 
     def failure(self, patience_s: float) -> AuditUntrusted:
-        """Why nothing was found."""
+        """Return the error that says why the canary was not found."""
         if self._errors:
             return self._errors[0]
         sources = sorted(self._worker.sources.present(), key=lambda source: source.name)
         for source in sources:
-            # that a listing is not shown keeps no canary from being found
-            if (wrong := source.wrong_form()) and wrong != ELIDED:
-                return AuditUntrusted(f"nothing can be proven by {source.name}: {wrong}", hint=_SET_UP_ANEW)
+            wrong = source.wrong_form()
+            # an elided listing does not hide a canary
+            if wrong and wrong != ELIDED:
+                return AuditUntrusted(f"nothing can be proven by {source.name}: {wrong}", hint=_SET_UP_HINT)
         names = ", ".join(source.name for source in sources)
         if not names:
             return AuditUntrusted(
@@ -208,14 +219,20 @@ class _Search:
         )
 
     def _find_in(self, source: Source, expected: str) -> Canary | None:
-        worker, reading = self._worker, self._reading(source)
+        """Read on in one source; return the canary, None where it is not there.
+
+        A source that shows the canary for the first time is trusted from then on. Raises AuditMissing for a missing
+        file.
+        """
+        worker = self._worker
+        reading = self._reading(source)
         if not reading.position.identity and not source.passing and not source.end().identity:
             raise AuditMissing(f"the audit file {source.name} cannot be read: No such file or directory")
         counts = _counts(source, reading)
         if not counts and not self._shows(source, expected):
             return None
         if not counts:
-            # first of all: until its receiver knows, it treats the sender as a stranger
+            # before anything else: until its receiver knows, it treats the sender as a stranger
             source.vouch()
             worker.ledger.start_source(source.name, reading.position)
             with worker.ledger.claim_source(source.name) as claim:
@@ -226,22 +243,25 @@ class _Search:
         return found
 
     def _shows(self, source: Source, expected: str) -> bool:
-        """Whether the canary stands in what came to a source whose lines do not count yet."""
-        position = self._lookouts.setdefault(source.name, source.start())
+        """Return whether new lines of an untrusted source contain the canary."""
+        position = self._search_from.setdefault(source.name, source.start())
         if source.passing and not source.has_more(position):
             return False
-        # its lines may be anybody's: only those that name the canary are decoded
+        # The lines may come from anyone: only those that name the canary are decoded.
         for batch in source.read(position, only=expected):
-            self._lookouts[source.name] = batch.position
+            self._search_from[source.name] = batch.position
             if any(o.kind is Kind.CANARY and o.closing and o.subject == expected for o in batch.observations):
                 return True
         return False
 
     def _reading(self, source: Source) -> SourceReading:
-        """How far a source was read; a new one begins where it says."""
+        """Return how far a source was read.
+
+        A new source begins where it says.
+        """
         ledger = self._worker.ledger
         if source.name not in self._readings and source.passing:
-            # whoever connects to a receiver makes one: nothing is written down of those that do not count
+            # Each connection to a receiver is a source: those that do not count are not recorded.
             return SourceReading(source.name, source.start(), vouched=False, read_at=None)
         if source.name not in self._readings:
             ledger.start_source(source.name, source.start())
@@ -250,17 +270,22 @@ class _Search:
 
 
 def _has_news(source: Source, reading: SourceReading | None) -> bool:
-    """Whether a source that does not count has lines that nobody looked at; one that cannot be read has none."""
+    """Return whether an untrusted source has lines that were not looked at.
+
+    False for a source that cannot be read.
+    """
     with suppress(AuditUntrusted):
         return source.has_more(reading.position if reading else source.start())
     return False
 
 
 def _counts(source: Source, reading: SourceReading) -> bool:
+    """Return whether a source is trusted and continues where it was read to."""
     return reading.vouched and source.continues(reading.position)
 
 
 def _read_on(worker: WorkerContext, source: Source, reading: SourceReading, *, until: float | None = None) -> bool:
+    """Ingest a trusted source; return False where there was nothing new."""
     if not source.has_more(reading.position):
         return False
     _read(worker, source, until=until)
@@ -270,9 +295,10 @@ def _read_on(worker: WorkerContext, source: Source, reading: SourceReading, *, u
 def _read(
     worker: WorkerContext, source: Source, expected: str | None = None, *, until: float | None = None
 ) -> Canary | None:
-    """Read on to the present end; gives the canary `expected`, also if another process read it before.
+    """Ingest a source up to its present end.
 
-    Several may read the same at once: what one of them enters is refused to the others, who go on from there.
+    Returns the canary `expected`, also if another process ingested its line. Several processes may read a source at
+    once: what one of them ingests is refused to the others, which continue from there.
     """
     with worker.ledger.turn(source.name):
         for _ in range(_RACES):
@@ -287,37 +313,55 @@ def _read(
 def _read_from(
     worker: WorkerContext, source: Source, position: Position, expected: str | None, *, until: float | None
 ) -> Canary | None:
-    """The same from where it was read to; raises WrongState where it was read further meanwhile."""
-    ledger, found = worker.ledger, None
+    """Ingest a source from `position` on.
+
+    Returns the canary `expected`. Raises WrongState where another process has read on meanwhile, and AuditLagging where
+    `until` passes.
+    """
+    ledger = worker.ledger
+    found: Canary | None = None
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
-        if _is_of_a_device(batch) and register_session(worker):
-            # from here on it is another stretch: what stands under the new salt does not continue the one before
+        if _changes_devices(batch) and register_session(worker):
+            # A new segment begins here: lines with the new salt do not continue those before.
             raise WrongState("the audit device was made anew")
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
-        found, position = seen or found, batch.position
-    return found or (ledger.keep_canary(source.name, expected) if expected else None)
+        found = seen or found
+        position = batch.position
+    if found is None and expected:
+        return ledger.keep_canary(source.name, expected)
+    return found
 
 
-def _is_of_a_device(batch: Batch) -> bool:
-    """Whether an audit device was set up or taken away: lines after it can have another salt."""
+def _changes_devices(batch: Batch) -> bool:
+    """Return whether an audit device was set up or removed.
+
+    Lines after it can have another salt.
+    """
     return any(o.kind is Kind.HAZARD and o.path.startswith("sys/audit/") for o in batch.observations)
 
 
 def _answered_without_lines(worker: WorkerContext) -> set[str]:
-    """The acts of all workers that were answered a second ago or earlier, and of which no line was read yet.
+    """Return operations of all workers that lack their audit line.
 
-    Whoever answered them may have another clock, so it is what the ledger has before the canary is sent that counts.
+    Those that Vault answered at least a second ago. Another worker may have another clock, so only those count that the
+    ledger lists before the canary is sent.
     """
     return set(worker.ledger.unseen_operations(worker.now() - timedelta(seconds=1)))
 
 
-def _own_lines_are_there(worker: WorkerContext, owed: set[str]) -> None:
-    """Every act that was answered before the canary was sent has a line before it, or somebody filters them."""
-    missing = owed & _answered_without_lines(worker) if owed else owed
+def _check_own_lines(worker: WorkerContext, missing_before: set[str]) -> None:
+    """Raise AuditUntrusted where an operation's line is still missing.
+
+    Every operation that was answered before the canary was sent has a line before the canary's. A missing one means
+    that lines are filtered or lost.
+    """
+    if not missing_before:
+        return
+    missing = missing_before & _answered_without_lines(worker)
     if missing:
         raise AuditUntrusted(
             f"the audit stream lacks lines of jitvault's own acts (operation {min(missing)})",
@@ -325,18 +369,19 @@ def _own_lines_are_there(worker: WorkerContext, owed: set[str]) -> None:
         )
 
 
-def _clocks_agree(worker: WorkerContext, found: Canary, sent_at: datetime, seen_at: datetime) -> None:
-    """Raise AuditUntrusted, and keep a finding, where this host's clock is not Vault's.
+def _check_own_clock(worker: WorkerContext, found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+    """Raise AuditUntrusted where this host's clock is not Vault's.
 
-    What is ended goes by Vault's clock then. A grant or a proof is one more thing that rests on both clocks: of a host
-    that is wrong about the time nobody knows what else is wrong.
+    Also records a finding. What ends then ends by Vault's clock. A grant or a proof rests on both clocks, and a host
+    that is wrong about the time may be wrong about more.
     """
-    if (off := _off(found, sent_at, seen_at)) is None:
+    off = _off(found, sent_at, seen_at)
+    if off is None:
         return
     ahead = "ahead of" if off > timedelta(0) else "behind"
     own = "behind" if off > timedelta(0) else "ahead of"
     message = f"the clock of host {socket.gethostname()} was more than {MAX_SKEW.seconds} s {own} Vault's"
-    # a ledger that takes nothing keeps nobody from being told
+    # a ledger that cannot be written must not hide the error
     with suppress(LedgerUnavailable):
         worker.ledger.finding(None, "wrong_clock", message, worker.now())
     raise AuditUntrusted(
@@ -345,9 +390,10 @@ def _clocks_agree(worker: WorkerContext, found: Canary, sent_at: datetime, seen_
     )
 
 
-def _date_agrees(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
-    """Raise AuditUntrusted where the `Date` of Vault's answers is not the time in its audit lines."""
-    if (off := _off(found, sent_at, seen_at)) is not None:
+def _check_date(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
+    """Raise AuditUntrusted where Vault's `Date` is not its audit lines' time."""
+    off = _off(found, sent_at, seen_at)
+    if off is not None:
         raise AuditUntrusted(
             f"the answers of Vault are dated {abs(off).total_seconds():.0f} s away from its own audit lines",
             hint="Something between here and Vault writes the header `Date` by its own clock: set that by NTP.",
@@ -355,6 +401,9 @@ def _date_agrees(found: Canary, sent_at: datetime, seen_at: datetime) -> None:
 
 
 def _off(found: Canary, sent_at: datetime, seen_at: datetime) -> timedelta | None:
-    """By how much Vault's time of a canary is away from both ends of the wait for it; None where they agree."""
+    """Return how far Vault's time of a canary lies outside the wait for it.
+
+    Positive where Vault is ahead; None where both agree within MAX_SKEW.
+    """
     off = found.at - sent_at if found.at < sent_at else found.at - seen_at
     return off if found.at < sent_at - MAX_SKEW or found.at > seen_at + MAX_SKEW else None

@@ -1,4 +1,4 @@
-"""What is known about the audit stream: can it be trusted now, how far was it read, what is missing in it."""
+"""Status of the audit stream: whether it is trusted, and what is missing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Trust(StrEnum):
+    """Whether the stream is trusted at this moment."""
+
     TRUSTED = "trusted"
     LAGGING = "lagging"
     UNTRUSTED = "untrusted"
@@ -26,7 +28,10 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """One source as the ledger knows it. `counts` says that a canary of ours was found in it, `there` that it is."""
+    """One source as the ledger knows it.
+
+    `counts` says that a canary of this worker was found in the source, `there` that the source exists.
+    """
 
     name: str
     there: bool
@@ -40,7 +45,10 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """The stream as a whole. `lag` is how long the canary took, `skew` Vault's clock less ours (positive: ahead)."""
+    """The status of the whole stream.
+
+    `lag` is how long the canary took. `skew` is Vault's clock minus this host's, positive where Vault is ahead.
+    """
 
     trust: Trust
     why: str | None
@@ -52,6 +60,7 @@ class StreamStatus:
     not_kept: tuple[CountedLines, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """Return the status in the form of the command line's JSON output."""
         return {
             "state": self.trust.value,
             "why": self.why,
@@ -71,35 +80,44 @@ class StreamStatus:
                 for source in self.sources
             ],
             "not_kept": [
-                {"kind": one.kind, "lines": one.lines, "last_at": _iso(one.last_at), "last_from": one.last_remote}
-                for one in self.not_kept
+                {
+                    "kind": counted.kind,
+                    "lines": counted.lines,
+                    "last_at": _iso(counted.last_at),
+                    "last_from": counted.last_remote,
+                }
+                for counted in self.not_kept
             ],
             "frozen": self.freeze and {"why": self.freeze.reason, "at": _iso(self.freeze.at), "line": self.freeze.line},
         }
 
 
 def examine(worker: WorkerContext) -> StreamStatus:
-    """Send a canary and say what became of it."""
-    sent, sent_at = worker.clock.monotonic(), worker.now()
+    """Send a canary; return the status of the stream after it."""
+    sent = worker.clock.monotonic()
+    sent_at = worker.now()
     try:
         found = canary(worker)
     except AuditUntrusted as error:
         trust = Trust.LAGGING if isinstance(error, AuditLagging) else Trust.UNTRUSTED
-        return _examined(worker.ledger, trust, str(error), error.hint, names=_configured(worker))
+        return _status(worker.ledger, trust, str(error), error.hint, names=_configured_names(worker))
     lag = timedelta(seconds=worker.clock.monotonic() - sent)
-    # Vault took it somewhere between sending and seeing it
+    # Vault handled the canary between sending and seeing it: the middle is the best estimate.
     skew = found.at - (sent_at + lag / 2)
-    return _examined(worker.ledger, Trust.TRUSTED, lag=lag, skew=skew, names=_configured(worker))
+    return _status(worker.ledger, Trust.TRUSTED, lag=lag, skew=skew, names=_configured_names(worker))
 
 
-def _configured(worker: WorkerContext) -> frozenset[str]:
+def _configured_names(worker: WorkerContext) -> frozenset[str]:
     return frozenset(source.name for source in worker.sources.present())
 
 
 def stream_status_from_ledger(ledger: Ledger) -> StreamStatus:
-    """What the ledger remembers; whether it can be trusted now only the worker's identity can ask."""
+    """Return the status that the ledger remembers.
+
+    Only the worker's identity can send a canary, so `trust` is UNKNOWN.
+    """
     why = "only the worker's identity can ask Vault for a canary"
-    return _examined(
+    return _status(
         ledger,
         Trust.UNKNOWN,
         why,
@@ -107,7 +125,7 @@ def stream_status_from_ledger(ledger: Ledger) -> StreamStatus:
     )
 
 
-def _examined(
+def _status(
     ledger: Ledger,
     trust: Trust,
     why: str | None = None,
@@ -121,7 +139,10 @@ def _examined(
 
 
 def _sources(ledger: Ledger, gaps: Sequence[Gap], names: frozenset[str] | None) -> list[SourceFacts]:
-    """The sources that are configured; without knowing which, those that ever counted."""
+    """Return the facts of the configured sources.
+
+    `names` is None where the configuration is unknown; then those sources are returned that were ever trusted.
+    """
     canaries = ledger.last_canaries()
     return [
         SourceFacts(

@@ -1,4 +1,7 @@
-"""Hold what a task's tokens did against what they may do, and keep what must not have happened as findings."""
+"""Check a task's lines against its limits.
+
+Each tripwire that was touched becomes a finding.
+"""
 
 from __future__ import annotations
 
@@ -19,36 +22,42 @@ from jitvault.model.states import EndReason
 
 
 def watch(worker: WorkerContext, file: TaskRecord) -> list[TripwireHit]:
-    """Every tripwire that the task's lines touched so far; those that are new are findings now."""
+    """Return every tripwire that the task's lines touched so far.
+
+    New ones are recorded as findings.
+    """
     if not file.grants:
         return []
     trail = worker.ledger.acts(file)
-    trips = of_task(_bounds(worker, file, trail), trail.observations, derived_tokens(trail.observations))
-    for rule, same in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
-        _keep(worker, file, rule, list(same))
+    trips = of_task(_limits(worker, file, trail), trail.observations, derived_tokens(trail.observations))
+    for rule, hits in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
+        _keep(worker, file, rule, list(hits))
     return trips
 
 
-def _keep(worker: WorkerContext, file: TaskRecord, rule: Rule, trips: Sequence[TripwireHit]) -> None:
-    """Keep the first trips of a rule as findings, and how many more there are."""
-    mine = [finding for finding in file.findings if finding["rule"] == rule.value]
-    known = {finding["request_id"] or "" for finding in mine}
-    first, others = trips[:MOST], trips[MOST:]
-    for trip in (trip for trip in first if trip.request_id not in known):
-        _find(worker, file, trip)
-    if others and len(others) not in {finding["more"] for finding in mine}:
+def _keep(worker: WorkerContext, file: TaskRecord, rule: Rule, hits: Sequence[TripwireHit]) -> None:
+    """Record the first hits of a rule as findings, and count the others."""
+    of_rule = [finding for finding in file.findings if finding["rule"] == rule.value]
+    known = {finding["request_id"] or "" for finding in of_rule}
+    others = hits[MOST:]
+    for hit in hits[:MOST]:
+        if hit.request_id not in known:
+            _find(worker, file, hit)
+    if others and len(others) not in {finding["more"] for finding in of_rule}:
         _find(worker, file, others[0], more=len(others))
 
 
-def _find(worker: WorkerContext, file: TaskRecord, trip: TripwireHit, *, more: int = 0) -> None:
-    task_id, line, request_id = file.task.task_id, trip.line, trip.request_id
-    worker.ledger.finding(task_id, trip.rule, trip.message, worker.now(), line=line, request_id=request_id, more=more)
+def _find(worker: WorkerContext, file: TaskRecord, hit: TripwireHit, *, more: int = 0) -> None:
+    """Record one hit as a finding."""
+    task_id, line, request_id = file.task.task_id, hit.line, hit.request_id
+    worker.ledger.finding(task_id, hit.rule, hit.message, worker.now(), line=line, request_id=request_id, more=more)
 
 
-def _bounds(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskLimits:
+def _limits(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskLimits:
+    """Return what the task's tokens may do."""
     revision = Revision.of(file.revision.body)
     tokens = frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
-    # of several attempts only the last one was ever delivered
+    # of several attempts only the last one was delivered
     last = file.grants[-1].accessor_hmac
     created = [o.at for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.subject == last and done(o)]
     ends = [o for o in trail.observations if o.kind is Kind.TOKEN_REVOKED and o.subject == last and done(o)]
@@ -58,7 +67,7 @@ def _bounds(worker: WorkerContext, file: TaskRecord, trail: AuditTrail) -> TaskL
         leases=frozenset(lease.lease_id for lease in file.leases),
         networks=tuple(revision.content["cidrs"]),
         paths=frozenset(entry["path"] for entry in revision.access),
-        # by Vault's clock: the token is not made before the window opens, whatever the clocks' difference
+        # By Vault's clock: the token was not created before the window opened, whatever the difference of the clocks.
         opens_at=min([revision.window.not_before, *created]) if revision.window.not_before else None,
         ended_at=end.at if end else None,
         ended_in=end.place if end else None,

@@ -111,7 +111,7 @@ def work(settings: Settings, plan: Plan, log: Log) -> None:
 def hiring(wiring: Wiring) -> Callable[[], WorkerContext]:
     """Gives a Worker for one thread, with its own connections; login, active node and recent answers are shared."""
     shared = ReadCache()
-    return lambda: replace(wiring.for_thread().nameless_worker, waits=False, reads_on=True, shared=shared)
+    return lambda: replace(wiring.for_thread().worker_without_session, waits=False, reads_on=True, shared=shared)
 
 
 @contextmanager

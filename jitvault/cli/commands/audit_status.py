@@ -56,9 +56,7 @@ def audit_accept(
         raise WrongState(
             "no audit line of jitvault's own requests is missing", hint="`jitvault audit status` shows what is wrong."
         )
-    sources = worker.ledger.break_stretches(
-        f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now()
-    )
+    sources = worker.ledger.start_segments(f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now())
     if json_:
         typer.echo(output.to_json({"sources": sources, "reason": why}))
     else:

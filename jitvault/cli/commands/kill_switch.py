@@ -174,7 +174,7 @@ def _worker_of(wiring: Wiring) -> WorkerContext:
     try:
         return wiring.worker
     except LedgerUnavailable:
-        return wiring.nameless_worker
+        return wiring.worker_without_session
 
 
 def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) -> list[Result]:

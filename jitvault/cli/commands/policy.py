@@ -139,7 +139,7 @@ def policy_explain(
     read = load_spec(wiring, spec)
     question, assumed = _question_of(wiring, read)
     found = explain(wiring.authorizer, question)
-    frozen = frozen_over(wiring.nameless_worker, question) if wiring.has_worker else []
+    frozen = frozen_over(wiring.worker_without_session, question) if wiring.has_worker else []
     decision = found.decision
     obligations = decision.obligations
     if json_:
@@ -203,7 +203,7 @@ def _question_of(wiring: Wiring, spec: TaskSpec) -> tuple[DecisionInput, list[st
         delegator = you if depth else None
         found = DecisionInput(spec, access, you, agent, owner, {}, depth, wiring.clock.agreed(), delegator)
         return found, [*assumed, *about_parent, *_ASSUMED]
-    worker = wiring.nameless_worker
+    worker = wiring.worker_without_session
     me = worker.identity.by_id(wiring.person.entity) if wiring.settings.person else None
     if me:
         you = principal_of(worker, "Operator", me)

@@ -84,7 +84,7 @@ def test_a_list_is_whole_until_there_is_a_gap(ledger: Ledger) -> None:
     ledger.keep_listing(Kept.END, 0, NOW)
     assert ledger.listing(Kept.END).is_whole and not ledger.listing(Kept.FREEZE).is_whole
     read(ledger, [])
-    ledger.break_stretches("lines may be missing", NOW)
+    ledger.start_segments("lines may be missing", NOW)
     listing = ledger.listing(Kept.END)
     assert not listing.is_whole
     ledger.keep_listing(Kept.END, listing.gaps_now, NOW)

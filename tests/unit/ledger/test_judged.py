@@ -57,7 +57,7 @@ def test_what_was_judged_before_its_line_was_read_is_read_once_more(ledger: Ledg
 def test_after_a_gap_in_the_stream_it_may_have_been_written_again(ledger: Ledger) -> None:
     written(ledger, 1, at=0)
     ledger.judge([judged()], NOW)
-    ledger.break_stretches("lines may be missing", NOW + SECOND)
+    ledger.start_segments("lines may be missing", NOW + SECOND)
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], ["junk"])
     ledger.judge([judged()], NOW + 2 * SECOND)
     assert ledger.unsettled("e-1", ["junk"]) == Unsettled([], [])

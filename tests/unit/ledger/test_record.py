@@ -174,7 +174,7 @@ def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: Ledger)
     read(ledger, [], source="node-2", offset=70, epoch=5)
     with ledger.claim_source("node-2") as claim:
         ledger.vouch("node-2", claim=claim)
-    ledger.break_stretches("made anew", NOW + SECOND)
+    ledger.start_segments("made anew", NOW + SECOND)
     assert (position(ledger), position(ledger, "node-2")) == (Position("1:2", 200, 2), Position("1:2", 70, 6))
     assert ledger.gaps() == [
         Gap("audit", 2, "made anew", NOW + SECOND),
@@ -184,7 +184,7 @@ def test_breaking_the_stretches_begins_a_new_one_in_every_source(ledger: Ledger)
 
 
 def test_where_there_is_no_source_there_is_nothing_to_break(ledger: Ledger) -> None:
-    ledger.break_stretches("made anew", NOW)
+    ledger.start_segments("made anew", NOW)
     assert (ledger.gaps(), ledger.readings()) == ([], {})
 
 
@@ -193,7 +193,7 @@ def test_who_reads_while_the_stretches_are_broken_cannot_write_the_old_one_back(
 ) -> None:
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit") as claim:
-        ledger.break_stretches("made anew", NOW)
+        ledger.start_segments("made anew", NOW)
         with pytest.raises(WrongState, match="another process reads audit source audit"):
             ledger.observe("audit", batch([seen(1, Kind.OWN)]), after=Position("1:2", 0, 1), at=NOW)
         with pytest.raises(WrongState):
@@ -208,7 +208,7 @@ def test_after_the_stretches_were_broken_the_source_is_read_on_at_once(
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
     ledger.start_source("audit", Position("1:2", 0, 1))
     with ledger.claim_source("audit"):
-        ledger.break_stretches("made anew", NOW)
+        ledger.start_segments("made anew", NOW)
     with ledger.claim_source("audit"):
         ledger.observe("audit", batch([], epoch=2), after=position(ledger), at=NOW)
 

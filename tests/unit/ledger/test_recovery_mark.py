@@ -123,7 +123,7 @@ def test_a_source_that_was_read_is_read_again_as_another_stretch(ledger: Ledger)
     # who read on meanwhile is refused
     with pytest.raises(Exception, match="another process"):
         ledger.observe("audit", batch([], offset=800, epoch=3), after=Position("1:2", 700, 3), at=NOW)
-    assert ledger.break_stretches(LEDGER_REBUILT, NOW, only=["audit"]) == 1
+    assert ledger.start_segments(LEDGER_REBUILT, NOW, only=["audit"]) == 1
     assert (position(ledger).epoch, position(ledger, "other").epoch) == (5, 1)
 
 
