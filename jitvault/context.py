@@ -1,4 +1,7 @@
-"""What the services work with: one value that the composition root fills."""
+"""The contexts that all other code works with: everything a worker or a person has, in one value.
+
+`wiring.py` fills them with the adapters of one process.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything under the worker's identity. Only this decides, issues, revokes and proves."""
+    """Everything under the worker's identity.
+
+    Only a worker decides, issues, revokes and confirms.
+    """
 
     ledger: Ledger
     sources: Sources
@@ -57,42 +63,45 @@ class WorkerContext:
     longest_request: timedelta
     """How long Vault lets one request run: JITVAULT_SETTLE_WINDOW."""
     release: Callable[[], Release | None]
-    """Which product and version the server is; None where nobody knows."""
+    """Returns the server's product and version; None where they are not known."""
     rolling_step: timedelta
     denied_limit: int
     shared_hosts: tuple[str, ...]
     open_requests: int
-    """How many tasks of one requester may wait for their grant."""
+    """How many tasks of one requester may wait for their grant at most."""
     deadline: float | None = None
-    """By `clock.monotonic()`: after it nothing new is begun. What was begun is finished, the rest stays due."""
+    """By `clock.monotonic()`: after it nothing new is started. What was started is finished, the rest stays due."""
     stopped: Callable[[], bool] = never
-    """Whether this process is to end: then it is as if the deadline were over."""
+    """Returns True once the process is shutting down; treated like a passed deadline."""
     tells_persons: bool = False
     """Whether entities say which person they are: `jitvault.vault.interface.Entity.person`."""
     waits: bool = True
-    """Whether a quiet second is waited for here. Who looks after many tasks comes back to each instead."""
+    """Whether to block for the quiet second. The worker daemon returns to the task later instead."""
     reads_on: bool = False
-    """Whether loops of this process read the stream all the time."""
+    """Whether this process has loops that read the stream all the time."""
     shared: ReadCache | None = None
     """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
     glances: bool = False
-    """Whether this task's renewal goes by the shared answers."""
+    """Whether this turn is a scheduled renewal that uses the shared answers."""
     is_blind: bool = False
-    """Whether what was written lately may not be known from the audit stream."""
+    """Whether the audit stream may not show the documents that were written lately."""
     asked_by: str | None = None
-    """The entity for whom a task is looked at: what they signed about its end is read first."""
+    """The entity for whom a task is advanced: what it signed about the end of the task is read first."""
 
     @property
     def settle_window(self) -> timedelta:
-        """After it no line of a request can come any more."""
+        """Return the time after which no audit line of a request can arrive any more."""
         return self.longest_request + late_lines(self.release())
 
     def now(self) -> datetime:
-        """The time to go by: Vault's, where this host's clock disagrees with it."""
+        """Return the time that counts: Vault's, where this host's clock disagrees."""
         return self.clock.agreed()
 
     def file(self, task_id: str) -> TaskRecord:
-        """All that the ledger has of a task that it knows. Raises JitvaultError where it is gone."""
+        """Return a task that the ledger has to have.
+
+        Raises JitvaultError where the task is gone, and Unreadable, with a finding, where its rows cannot be read.
+        """
         try:
             file = self.ledger.file(task_id)
         except Unreadable as error:
@@ -103,9 +112,10 @@ class WorkerContext:
         return file
 
     def legible(self, task_id: str) -> TaskRecord | None:
-        """The same for who looks at many: None for one that is gone, or that was edited so that nobody can read it.
+        """Return a task for a caller that goes through many of them.
 
-        Whoever looks after that one tells it.
+        None where the task is gone, or its rows were edited so that they cannot be read. The turn of that task records
+        the finding.
         """
         try:
             return self.ledger.file(task_id)
@@ -113,14 +123,17 @@ class WorkerContext:
             return None
 
     def is_late(self, after_s: float = 0.0) -> bool:
-        """Whether the deadline is over, or will be in `after_s` seconds."""
+        """Return whether the deadline is over, or will be in `after_s` seconds."""
         late = self.deadline is not None and self.clock.monotonic() + after_s >= self.deadline
         return late or self.stopped()
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Everything under the identity of an operator, approver or agent: it only writes, signs and reads."""
+    """Everything under the identity of an operator, approver or agent.
+
+    A person only writes, signs and reads documents.
+    """
 
     me: TokenFacts
     signer: Signer
@@ -133,24 +146,31 @@ class Person:
 
 
 def new_id() -> str:
-    """128 random bits in hex: operation ids, grant ids, nonces."""
+    """Return 128 random bits in hex, for operation ids, grant ids and nonces."""
     return secrets.token_hex(16)
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """Aware, UTC: this host's own clock, right or wrong. For whoever compares it with another one."""
+        """Return this host's own time, aware and in UTC, right or wrong.
+
+        For code that compares the host's clock with another one.
+        """
         ...
 
     def agreed(self) -> datetime:
-        """The same, or Vault's where the two disagree (`jitvault.formats.clocks`).
+        """Return this host's time, or Vault's where the two disagree.
 
-        For windows, due times and all that is written down. The order of what happened is the stream's, not this.
+        See `jitvault.formats.clocks`. For windows, due times and all times that are recorded. The order of events comes
+        from the audit stream, not from these times.
         """
         ...
 
     def behind(self) -> timedelta:
-        """By how much this host's clock is behind Vault's at least; negative where it is ahead."""
+        """Return by how much this host's clock is behind Vault's at least.
+
+        Negative where the host's clock is ahead.
+        """
         ...
 
     def sleep(self, seconds: float) -> None: ...
@@ -159,31 +179,38 @@ class Clock(Protocol):
 
 
 RECENT_S = 1.0
-
+"""For how long a cached answer may be used at most."""
 
 T = TypeVar("T")
 
 
 class ReadCache:
-    """Answers of one process, for all its threads. What failed is no answer, and is asked again."""
+    """A cache of Vault's answers for one second, shared by a process's threads.
+
+    An error is not cached: the next caller asks again.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
+        self._clock = clock
+        self._lock = threading.Lock()
         self._answers: dict[Hashable, tuple[float, Any]] = {}
         self._swept = clock()
 
     def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S) -> T:
-        """What `ask` gives, or gave to whoever asked for `key` less than `at_most_s` seconds ago; one at most."""
+        """Return the cached answer for `key`, or ask and cache it.
+
+        A cached answer is used while it is younger than `at_most_s` seconds, and at most for `RECENT_S`.
+        """
         now = self._clock()
         with self._lock:
             known = self._answers.get(key)
         if known is not None and now - known[0] < min(at_most_s, RECENT_S):
             answer: T = known[1]
             return answer
-        # several may ask at once: nobody waits for another's connection
+        # several threads may ask at once: none waits for another thread's connection
         answer = ask()
         with self._lock:
-            # as old as its question: what changed on the way may not be in it
+            # an answer is as old as its question, since a change on the way may not be in it
             self._answers[key] = (now, answer)
             self._forget_old(now)
         return answer
@@ -191,4 +218,4 @@ class ReadCache:
     def _forget_old(self, now: float) -> None:
         if now - self._swept >= RECENT_S:
             self._swept = now
-            self._answers = {key: one for key, one in self._answers.items() if now - one[0] < RECENT_S}
+            self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}

@@ -1,7 +1,7 @@
-"""How an act is done: a row is committed first, then Vault is called, then the answer is committed.
+"""Perform operations on Vault: commit the intent, call Vault, commit the answer.
 
-A crash between any two of these leaves an operation that reads as unknown, and the next run finds out what
-became of it. The operation id travels in the audited header, so the stream shows it.
+A crash between any two of these steps leaves an operation that reads as unknown, and the next run finds out what became
+of it. The operation id is sent in an audited header, so the audit stream shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
 
 DONE = "ok"
-"""The answer of an act that Vault says it did."""
+"""The recorded answer of an operation that Vault says it did."""
 
 T = TypeVar("T")
 
@@ -25,14 +25,17 @@ T = TypeVar("T")
 def new_operation(
     worker: WorkerContext, kind: OperationKind, subject: str, *, task_id: str | None = None, op_id: str | None = None
 ) -> OperationRow:
-    """An act that is going to be done; whoever does it commits this first."""
+    """Return an intended operation; the caller commits it before the call."""
     return OperationRow(op_id or new_id(), task_id, kind, subject, OpState.INTENDED, None, worker.now(), None)
 
 
 def record_answer(worker: WorkerContext, op: OperationRow, state: OpState, answer: object) -> OperationRow:
-    """The operation with what came of it, not yet committed. `answer`: a word, or the error that came instead."""
+    """Return the operation with its answer, not yet committed.
+
+    `answer` is a word, or the error that came instead of an answer.
+    """
     if isinstance(answer, VaultRejected):
-        # the backend's own words: what an operator has to mend
+        # the backend's own message says what an operator has to repair
         answer = "; ".join(answer.reasons) or answer
     return replace(op, state=state, answer=str(answer)[:255], answered_at=worker.now())
 
@@ -50,10 +53,11 @@ def perform(
     admission: GrantAdmission | None = None,
     **task: Any,
 ) -> tuple[T, OperationRow]:
-    """Do one act: `call(op id)`. Gives its answer, and the operation, answered but not yet committed as such.
+    """Perform one operation; return the answer of `call` and the answered operation.
 
-    The caller commits the operation together with what the answer means. `rows` and `task` (state and
-    columns of the task) are committed with the intent, where `admission` lets them.
+    `call` gets the operation id. The caller commits the returned operation together with what the answer means. `rows`
+    and `task` (state and columns of the task) are committed with the intent, where `admission` permits that. Where
+    `call` raises, the operation is committed as unknown or abandoned, and the error is raised again.
     """
     op = new_operation(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
@@ -63,18 +67,21 @@ def perform(
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:
-        _leave(worker, task_id, claim, op, OpState.UNKNOWN, error)
+        _commit_failure(worker, task_id, claim, op, OpState.UNKNOWN, error)
         raise
     except JitvaultError as error:
-        _leave(worker, task_id, claim, op, OpState.ABANDONED, error)
+        _commit_failure(worker, task_id, claim, op, OpState.ABANDONED, error)
         raise
     return answer, record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def _leave(
+def _commit_failure(
     worker: WorkerContext, task_id: str, claim: int, op: OperationRow, state: OpState, error: JitvaultError
 ) -> None:
-    """Commit that an act has no good answer. `abandoned` means that Vault surely did not do it."""
+    """Commit that an operation failed.
+
+    State `abandoned` means that Vault certainly did not do it.
+    """
     answered = record_answer(worker, op, state, error)
     event = EventKind.of(OperationKind(op.kind), state)
     change = Change(event, {"op": op.op_id, "answer": answered.answer}, rows=(answered,))

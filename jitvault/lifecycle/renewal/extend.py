@@ -1,8 +1,8 @@
-"""More time for a task that holds access: asked for in a signed request, decided anew, and done.
+"""Extend a task with access: read the signed request, decide anew, and move the deadline.
 
-Where its token can live until the new deadline, the deadline moves and the token is renewed on. Where it cannot, it is
-ended and proven dead with all its leases, and only then the next one is made: a task never has two that live. Both
-begin with one commit; whatever stops this process after it, the next run goes on from there.
+Where the task's token can live until the new deadline, the deadline moves and the token is renewed further. Where it
+cannot, the token and its leases are revoked and proven dead, and only then the next token is issued: a task never has
+two live tokens. Both ways begin with one commit; if this process stops after it, the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request for more time, and what it comes to. `replaces`: its token cannot live so long."""
+class _Requested:
+    """One request for an extension, and the extension that it results in.
+
+    `replaces` says that the task's token cannot live so long and has to be replaced.
+    """
 
     request: ExtensionRequest
     extension: Extension
@@ -60,11 +63,12 @@ class _Asked:
 
 
 def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """Do what was asked for since the last look: move the deadline, note who is missing, or refuse it.
+    """Answer an open extension request: extend, record who is missing, or refuse.
 
-    The caller has just seen that the task may go on. Afterwards it may be `issuing`: `issue_replacement` goes on.
+    The caller has just checked that the task may go on. Afterwards the task may be `issuing`; then `issue_replacement`
+    goes on with it.
     """
-    # to see who asked for nothing; what is asked for is decided by what is there now
+    # cached reads only find out that there is no request; the decision reads everything fresh
     asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
     if asked is None:
         return
@@ -75,10 +79,10 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     except (Denied, InvalidInput) as error:
         _refuse(worker, file, claim, asked, error)
         return
-    if standing.state is State.PENDING_APPROVAL or not _is_there_to_take(revision, asked, standing):
+    if standing.state is State.PENDING_APPROVAL or not _is_someone_ready(revision, asked, standing):
         _wait(worker, file, claim, asked, standing)
         return
-    # no more time on a stream that lags or is another Vault's
+    # nothing is extended on a stream that lags or belongs to another Vault
     canary(worker)
     _apply(worker, file, claim, asked, standing)
 
@@ -87,19 +91,22 @@ _AGAIN = "The task goes on until its deadline. Ask again when that is so, or hav
 
 
 def is_replaced_token_unproven(file: TaskRecord) -> bool:
-    """Whether the token that an extension is to replace may live still; nothing of the next one is made before."""
+    """Return whether the token that an extension replaces may still be alive.
+
+    Nothing of the next token is made before the former one is proven dead.
+    """
     return is_replaced(file.task) and any(grant.delivered and not grant.settled for grant in file.grants)
 
 
 def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
-    """Go on with an extension that the task's token cannot live for: end it, prove it dead, issue the next one.
+    """Revoke the token that an extension replaces, and issue the next one.
 
-    What a run before this one may have made of the next one is settled. Gives why the task ends where it cannot be.
-    Raises NotConfirmed while the old one is not proven dead.
+    The caller has settled what an unfinished run may have made of the next token. Returns why the task has to end where
+    no token can be issued. Raises NotConfirmed while the former token is not proven dead.
     """
     event = extended(file.events)[-1]
     if is_replaced_token_unproven(file):
-        _end_old(worker, file, claim)
+        _revoke_former(worker, file, claim)
         file = worker.file(file.task.task_id)
     first = next(grant.attempt for grant in file.grants if grant.grant_id == event.body["replaces"])
     made = [grant for grant in file.grants if grant.attempt > first and grant.accessor_hmac is not None]
@@ -111,17 +118,22 @@ def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> En
     check_issuable(worker, file, published(worker, file.task.task_id), claim)
     canary(worker)
     try:
-        # the window's cap was held against the whole of it: counted from now it would cut it short, or not at all
+        # the cap on the window was checked for the whole window already: counted from now on it would be wrong
         issue(worker, file, claim, replace(Obligations.of(event.body["obligations"]), max_window_s=None))
     except InvalidInput as error:
         return EndReason.ISSUE_FAILED, {"note": str(error)}
     return None
 
 
-def _open_request(worker: WorkerContext, file: TaskRecord) -> _Asked | None:
-    """The request that nobody has answered: the requester's, or the agent's where there is none."""
-    task, revision = file.task, Revision.of(file.revision.body)
-    began, ends_at = window_start(file.events), task.ends_at
+def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
+    """Return the extension request without an answer, if any.
+
+    The requester's request comes before the agent's.
+    """
+    task = file.task
+    revision = Revision.of(file.revision.body)
+    began = window_start(file.events)
+    ends_at = task.ends_at
     if began is None or ends_at is None:
         return None
     parts = [revision.content[part]["entity"] for part in ("requester", "agent")]
@@ -143,12 +155,15 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Asked | None:
                 seconds=request.seconds,
                 window_s=whole_window_s(began, until),
             )
-            return _Asked(request, extension, _outlives(worker, file.grants[-1], extension))
+            return _Requested(request, extension, _outlives(worker, file.grants[-1], extension))
     return None
 
 
 def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> bool:
-    """Whether the token cannot be renewed up to the new deadline: only its role's cap counts, as it is now."""
+    """Return whether the new deadline is later than the token can be renewed to.
+
+    Only the cap of the token's role counts, as the role is now.
+    """
     role = worker.tokens.role(grant.role) or {}
     capped_s = int(role.get("token_explicit_max_ttl") or 0)
     cap = min(cap_of(grant.role), timedelta(seconds=capped_s)) if capped_s else cap_of(grant.role)
@@ -156,10 +171,15 @@ def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> b
 
 
 def _check_possible(
-    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Asked, standing: Standing
+    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Requested, standing: Standing
 ) -> None:
-    """Raise InvalidInput or Denied where the task cannot have so long, or no token could be made for it."""
-    extension, task_id, obligations = asked.extension, file.task.task_id, standing.decision.obligations
+    """Raise InvalidInput or Denied where the extension cannot be granted.
+
+    The window would be too long, or no token could be made for it.
+    """
+    extension = asked.extension
+    task_id = file.task.task_id
+    obligations = standing.decision.obligations
     if standing.state is State.DENIED:
         raise Denied(f"task {task_id} is not extended: {standing.why_denied}", hint=_AGAIN)
     longest_s = min(entry["max_window_s"] for entry in revision.access)
@@ -183,9 +203,10 @@ def _check_possible(
     check_templates_tested(worker, revision, obligations.confirm)
 
 
-def _is_there_to_take(revision: Revision, asked: _Asked, standing: Standing) -> bool:
-    """Whether somebody takes a new token, where there will be one: as for a grant, whoever asked after the last
-    approval does, and an agent's inbox is watched.
+def _is_someone_ready(revision: Revision, asked: _Requested, standing: Standing) -> bool:
+    """Return whether someone is there to unwrap the next token, if there is one.
+
+    As for a grant, a requester who asked after the last approval is there. An agent's inbox is watched.
     """
     if not asked.replaces or revision.spec.spec.deliver == "agent":
         return True
@@ -193,18 +214,23 @@ def _is_there_to_take(revision: Revision, asked: _Asked, standing: Standing) -> 
     return by_requester and all(vote.written_at < asked.request.written_at for vote in standing.tally.approved_by)
 
 
-def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, standing: Standing) -> None:
-    """The deadline moves in one commit. What is renewed then is due at once; what is replaced has no access before
-    the next token is there.
+def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> None:
+    """Move the deadline in one commit.
+
+    A token that goes on is due for renewal at once. A token that is replaced has no access until the next one is
+    issued.
     """
-    now, grant, obligations = worker.now(), file.grants[-1], standing.decision.obligations
-    ttl_s, step_s = (least(length, obligations.max_ttl_s) for length in (grant.ttl_s, grant.step_s))
+    now = worker.now()
+    grant = file.grants[-1]
+    max_ttl_s = standing.decision.obligations.max_ttl_s
+    ttl_s = least(grant.ttl_s, max_ttl_s)
+    step_s = least(grant.step_s, max_ttl_s)
     rows: list[Row] = []
     if not asked.replaces:
         rows = [replace(grant, ttl_s=ttl_s, step_s=step_s, rolling=True, renew_at=now)]
         rows += [replace(lease, renew_at=now) for lease in file.leases if lease.verdict is Verdict.LIVE]
     body = {
-        **_said(asked, standing),
+        **_decision_body(asked, standing),
         "replaces": grant.grant_id if asked.replaces else None,
         "ends_at": asked.extension.until.isoformat(),
     }
@@ -218,10 +244,11 @@ def _apply(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, s
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
 
 
-def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, standing: Standing) -> None:
+def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, standing: Standing) -> None:
+    """Record which approvals are missing, unless the chain says so already."""
     tally = standing.tally
     body = {
-        **_said(asked, standing),
+        **_decision_body(asked, standing),
         "replaces": asked.replaces,
         "missing": tally.missing_json(),
         "open_to": list(tally.open_to(standing.decision.obligations.approvals)),
@@ -235,38 +262,44 @@ def _wait(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, st
     ):
         return
     if len(recent_extension_events(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
-        # whoever may decide can write something else each time
+        # an approver could write another decision each time, and make the chain grow
         return
     worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
 
 
-def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Asked, error: JitvaultError) -> None:
-    """Tell it once. What a person was told is refused is not granted later, when nobody looks."""
+def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, error: JitvaultError) -> None:
+    """Record the refusal; it is final.
+
+    A request that its author was told is refused must not be granted later, when the author does not watch it.
+    """
     body = {
-        **_about(asked),
+        **_request_body(asked),
         "error": {"exit_code": error.exit_code, "message": str(error), "hint": error.hint},
     }
     worker.ledger.apply(file.task.task_id, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
 
 
-def _about(asked: _Asked) -> dict[str, Any]:
+def _request_body(asked: _Requested) -> dict[str, Any]:
     extension = asked.extension
     return {"digest": extension.digest, "request": asked.request.nonce, "extension": extension.content}
 
 
-def _said(asked: _Asked, standing: Standing) -> Mapping[str, Any]:
-    """What the chain keeps of the decision."""
+def _decision_body(asked: _Requested, standing: Standing) -> Mapping[str, Any]:
+    """Return what the chain keeps of the decision."""
     approved = [{"entity": vote.entity_id, "name": vote.name} for vote in standing.tally.approved_by]
-    return {**_about(asked), **standing.decision.as_json(), "approved_by": approved}
+    return {**_request_body(asked), **standing.decision.as_json(), "approved_by": approved}
 
 
-def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
-    """End the token and its leases, and prove all of it dead. Raises NotConfirmed where it cannot be proven yet."""
+def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+    """Revoke the former token and its leases, and prove all of them dead.
+
+    Raises NotConfirmed where they cannot be proven dead yet.
+    """
     task_id = file.task.task_id
     old = next(grant.grant_id for grant in file.grants if not grant.settled)
     for _ in range(_ROUNDS):
         worker.ledger.extend(task_id, claim)
-        # what was in flight gets a lease all the same: it is in the next round
+        # a read that was in flight still gets a lease, which the next round revokes
         revoke(worker, file, claim)
         evidence = collect_reconciled(worker, task_id, claim)
         file = evidence.file
@@ -275,24 +308,25 @@ def _end_old(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
             break
     rows: tuple[Row, ...] = (*found.leases, *found.checks)
     if not found.proven:
-        _keep_unproven(worker, file, claim, found)
+        _record_unproven(worker, file, claim, found)
         raise NotConfirmed(
             f"task {task_id}: its old token and leases are revoked and not proven dead yet, so it has no new token",
             hint=f"`jitvault status {task_id}` names the check that failed; the next command on the task tries again.",
         )
     newest = evidence.newest
-    settled = next(replace(one, settled=True) for one in found.grants if one.grant_id == old)
+    settled = next(replace(grant, settled=True) for grant in found.grants if grant.grant_id == old)
     body = {"grant": old, "verdict": settled.verdict.value, "canary": newest.place.offset}
     change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(settled, *rows))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _keep_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement) -> None:
-    """Keep what an old token lacks to be proven dead, and try later each time.
+def _record_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement) -> None:
+    """Record what the former token lacks to be proven dead; each try is later.
 
-    People hear of it as of any end that is not proven: until then the task holds no access, and an operator can end it.
+    People are notified as of any end that is not proven. Until then the task has no access, and an operator can end it.
     """
-    now, begun = worker.now(), datetime.fromisoformat(extended(file.events)[-1].at)
+    now = worker.now()
+    begun = datetime.fromisoformat(extended(file.events)[-1].at)
     rows: tuple[Row, ...] = (*found.grants, *found.leases, *found.checks)
     change = Change(EventKind.JUDGED, {"replaced": "not proven"}, fields={"due_at": next_try(begun, now)}, rows=rows)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)

@@ -1,7 +1,7 @@
-"""Keep a task alive in small steps: what has had half of its life is renewed, and never past the deadline.
+"""Renew a task's token and leases in small steps, each at half of its TTL, and never past the deadline.
 
-The caller has just seen that everything still holds, on a stream that it trusts. Should this process die, the token is
-over within one step, and Vault ends its leases with it.
+The caller has just checked that everything still holds, on a trusted stream. Should the worker die, the token expires
+within one step, and Vault revokes its leases with it.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ TOKEN_EXPIRED: EndCause = (EndReason.EXPIRED, {"note": "its token was over befor
 
 
 def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
-    """Renew what is due and note when the task has to be looked at next. Gives why it ends when its token is over.
+    """Renew what is due, and record when the task is due next.
 
-    Raises, once everything had its turn, the first thing that kept Vault from answering. What was not renewed is due
-    again.
+    Returns why the task ends where its token has expired, None otherwise. Once every credential had its turn, raises
+    the first error that kept Vault from answering. What was not renewed stays due.
     """
-    now, ends_at = worker.now(), file.task.ends_at
-    # no longer at a time than this worker gives, whatever stands in the row
+    now = worker.now()
+    ends_at = file.task.ends_at
+    # a step is never longer than this worker's, whatever the row says
     step_s = least(file.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
     due = [
         row
@@ -57,7 +58,7 @@ def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause |
     if due and seconds:
         return _renew(worker, file, claim, due, seconds)
     look = next_due_at(worker, file)
-    # an earlier look than the one that is noted does no harm, and each note is an event
+    # a due time that is earlier than needed does no harm, and each change of it is an event in the chain
     if look != file.task.due_at and is_due_now(worker, file):
         change = Change(EventKind.KEPT, fields={"due_at": look})
         worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
@@ -66,7 +67,7 @@ def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause |
 
 @dataclass(frozen=True, slots=True)
 class _Renewed:
-    """What came of one renewal. `over`: Vault has no such credential any more."""
+    """The result of one renewal; `over` says that Vault has no such credential."""
 
     row: GrantRow | LeaseRow
     op: OperationRow
@@ -77,13 +78,13 @@ class _Renewed:
 def _renew(
     worker: WorkerContext, file: TaskRecord, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int
 ) -> EndCause | None:
-    """Commit all intents, renew one after the other, commit what came of it."""
+    """Commit all intents, renew one after the other, and commit the results."""
     task_id = file.task.task_id
     kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
     ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
-    grants = [_at_most(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
-    told = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
-    change = Change(EventKind.RENEW_INTENDED, {**told, **_dated(grants)}, rows=(*grants, *ops))
+    grants = [_with_latest_expiry(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
+    intent = {"ops": [op.op_id for op in ops], "subjects": [op.subject for op in ops], "seconds": seconds}
+    change = Change(EventKind.RENEW_INTENDED, {**intent, **_expiry_body(grants)}, rows=(*grants, *ops))
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
@@ -96,17 +97,21 @@ def _renew(
         else:
             done.append(_renew_lease(worker, file, row, op, seconds))
     _commit(worker, file, claim, done)
-    if any(one.over for one in done if isinstance(one.row, GrantRow)):
+    if any(result.over for result in done if isinstance(result.row, GrantRow)):
         return TOKEN_EXPIRED
-    for one in done:
-        if one.failure is not None:
-            raise one.failure
+    for result in done:
+        if result.failure is not None:
+            raise result.failure
     return None
 
 
 def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
-    """By accessor, unwrapped or not. What it has then is looked up, also where the answer was lost."""
-    accessor, sent = grant.wrapped_accessor or "", worker.now()
+    """Renew the token by its accessor, unwrapped or not.
+
+    Its TTL is looked up afterwards, also where the answer to the renewal was lost.
+    """
+    accessor = grant.wrapped_accessor or ""
+    sent = worker.now()
     try:
         worker.tokens.renew_accessor(accessor, seconds, op=op.op_id)
         answered = record_answer(worker, op, OpState.ANSWERED, DONE)
@@ -119,7 +124,7 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:
-        return _Renewed(_at_most(worker, grant, seconds), answered, failure=error)
+        return _Renewed(_with_latest_expiry(worker, grant, seconds), answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
     again = renew_at(sent, facts.ttl_s, file.task.ends_at or sent)
@@ -127,7 +132,10 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
 
 
 def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:
-    """By its id. What Vault does not have any more, or cannot renew, is left alone: its token's end is its end."""
+    """Renew a lease by its id.
+
+    A lease that Vault does not have any more, or cannot renew, is left alone: it ends with its token at the latest.
+    """
     sent = worker.now()
     try:
         given = worker.leases.renew(lease.lease_id, seconds, op=op.op_id)
@@ -142,11 +150,11 @@ def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: O
             return _Renewed(lease, answered, failure=error)
         answered = _settled(answered)
         if record and record.ttl_s > seconds:
-            # not done: it has longer than a step still
+            # the renewal was not done: the lease still has more than a step
             return _Renewed(lease, answered)
         given = record.ttl_s if record and record.renewable else None
     except VaultRejected as error:
-        # the backend failed: that is nothing about who asked
+        # the backend failed, which says nothing about the worker's own access
         failure = TargetUnavailable(f"Vault could not renew a lease: {error}")
         return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=failure)
     except (VaultRefused, VaultUnavailable) as error:
@@ -156,34 +164,43 @@ def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: O
 
 
 def _settled(op: OperationRow) -> OperationRow:
-    """A renewal whose answer was lost: what became of it was looked up."""
+    """Return the operation as settled where its answer was lost and looked up."""
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
 def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
-    new = {_subject(one.row): one.row for one in done}
-    grants = [row for row in new.values() if isinstance(row, GrantRow)]
-    leases = tuple(row for lease in file.leases if isinstance(row := new.get(lease.lease_id, lease), LeaseRow))
-    look = next_due_at(worker, replace(file, grants=(*file.grants[:-1], *(grants or file.grants[-1:])), leases=leases))
-    body = {"answers": {one.op.op_id: one.op.answer for one in done}, **_dated(grants)}
-    rows: list[Row] = [row for one in done for row in (one.row, one.op)]
-    change = Change(EventKind.RENEWED, body, fields={"due_at": look}, rows=rows)
+    """Commit the results of all renewals, and when the task is due next."""
+    renewed_grants = [result.row for result in done if isinstance(result.row, GrantRow)]
+    renewed_leases = {result.row.lease_id: result.row for result in done if isinstance(result.row, LeaseRow)}
+    grants = (*file.grants[:-1], *(renewed_grants or file.grants[-1:]))
+    leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in file.leases)
+    due_at = next_due_at(worker, replace(file, grants=grants, leases=leases))
+    body = {"answers": {result.op.op_id: result.op.answer for result in done}, **_expiry_body(renewed_grants)}
+    rows: list[Row] = []
+    for result in done:
+        rows += [result.row, result.op]
+    change = Change(EventKind.RENEWED, body, fields={"due_at": due_at}, rows=rows)
     worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _at_most(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:
-    """The grant with the latest end that a renewal sent now can give it, by any clock: for when nobody sees its answer.
+def _with_latest_expiry(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:
+    """Return the grant with the latest expiry that a renewal sent now can give it.
 
-    It is what a proof of its end without a revocation rests on.
+    The expiry is the latest by any clock, for the case that the answer is lost. A proof that the token is dead without
+    a revocation rests on it.
     """
     latest = worker.now() + timedelta(seconds=seconds) + worker.settle_window + MAX_SKEW
     return replace(grant, expires_at=max(latest, grant.expires_at or latest))
 
 
-def _dated(grants: Sequence[GrantRow]) -> dict[str, object]:
-    """What the chain says of a token's end, so that nobody can change it without a trace."""
-    dated = [(grant.grant_id, grant.expires_at) for grant in grants]
-    return {"grant": dated[0][0], "expires_at": dated[0][1].isoformat()} if dated and dated[0][1] else {}
+def _expiry_body(grants: Sequence[GrantRow]) -> dict[str, object]:
+    """Return what the chain keeps of a token's expiry.
+
+    With it in the chain, the expiry in the row cannot be changed without a trace.
+    """
+    if not grants or grants[0].expires_at is None:
+        return {}
+    return {"grant": grants[0].grant_id, "expires_at": grants[0].expires_at.isoformat()}
 
 
 def _subject(row: GrantRow | LeaseRow) -> str:
